@@ -1,0 +1,34 @@
+"""One recommender's results query by query, and its metrics."""
+
+import pyarrow as pa
+
+from sidflow.contracts.documents import Document
+from sidflow.contracts.tables import Table, dense
+
+CUTOFFS = (5, 10, 20)
+EXPECTED = tuple(f"expected_{metric}_at_{k}" for metric in ("recall", "ndcg", "mrr") for k in CUTOFFS)
+
+PER_QUERY = Table(
+    name="per_query",
+    version=1,
+    path="artifacts/evaluations/{model}/per_query.parquet",
+    columns={
+        "query_id": pa.int32(),
+        "user_id": pa.int32(),
+        "part": pa.string(),  # valid | test
+        "rank": pa.int32(),
+        "candidates": pa.int32(),
+        "sampled_rank": pa.int32(),
+        "tied": pa.bool_(),
+        "history_length": pa.int32(),
+        "target_count": pa.int32(),  # how often the target stands in training parts
+        **{name: pa.float32() for name in EXPECTED},  # under the generator's truth; null where there is none
+    },
+    key=("query_id",),
+    nullable=frozenset(EXPECTED),
+    checks=(dense("query_id"),),
+)
+
+METRICS = Document("artifacts/reports/{model}.json", flat=True)  # test plain, validation with the prefix `valid_`
+
+LEADERBOARD = Document("artifacts/reports/leaderboard.json")

@@ -1,0 +1,32 @@
+"""What a recommender put on top for every query, and where it put the target."""
+
+import pyarrow as pa
+
+from sidflow.contracts.tables import Table, Vector, dense
+
+TOP = Table(
+    name="top",
+    version=1,
+    path="artifacts/rankings/{model}/top.parquet",
+    columns={
+        "query_id": pa.int32(),
+        "items": Vector(pa.int32()),  # [K] best first, history excluded; -1 where there were fewer candidates
+        "scores": Vector(pa.float32()),  # [K] not increasing
+    },
+    key=("query_id",),
+    checks=(dense("query_id"),),
+)
+
+TARGET_RANKS = Table(
+    name="target_ranks",
+    version=1,
+    path="artifacts/rankings/{model}/target_ranks.parquet",
+    columns={
+        "query_id": pa.int32(),
+        "rank": pa.int32(),  # 1 = best, among all candidates; ties count against the target
+        "candidates": pa.int32(),  # how many items stood to choose from, the target included
+        "sampled_rank": pa.int32(),  # 1 = best, among the target and the fixed negatives
+    },
+    key=("query_id",),
+    checks=(dense("query_id"),),
+)

@@ -1,0 +1,18 @@
+"""The held-out item of every query."""
+
+import pyarrow as pa
+
+from sidflow.contracts.tables import Table, dense
+
+TARGETS = Table(
+    name="targets",
+    version=1,
+    path="artifacts/split/targets.parquet",
+    columns={
+        "query_id": pa.int32(),
+        "item_id": pa.int32(),
+        "tied": pa.bool_(),  # shares its second with the event before it, so that its order is a hash's
+    },
+    key=("query_id",),
+    checks=(dense("query_id"),),
+)

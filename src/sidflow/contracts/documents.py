@@ -1,0 +1,113 @@
+"""The one reader and writer of metrics (flat JSON), nested reports (JSON) and plots (CSV)."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sidflow.contracts import trace
+from sidflow.contracts.errors import InputError
+from sidflow.contracts.files import atomic_path
+
+DIGITS = 6  # significant digits kept in metrics: enough to compare, few enough to read
+
+
+def rounded(value: object) -> object:
+    """Return `value` with every float in it rounded to `DIGITS` significant digits; NaN becomes None."""
+    if isinstance(value, bool) or value is None or isinstance(value, (int, str)):
+        return value
+    if isinstance(value, float):
+        return None if not math.isfinite(value) else float(f"{value:.{DIGITS}g}")
+    if isinstance(value, Mapping):
+        return {str(key): rounded(inner) for key, inner in value.items()}
+    if isinstance(value, Sequence):
+        return [rounded(inner) for inner in value]
+    return rounded(value.item())  # type: ignore[attr-defined]  # a numpy scalar
+
+
+@dataclass(frozen=True)
+class Document:
+    """One JSON artifact. A `flat` one holds only numbers and strings under lower-snake-case names."""
+
+    path: str
+    flat: bool = False
+
+    def at(self, **names: str) -> Path:
+        """Return the path with its placeholders filled."""
+        return Path(self.path.format(**names))
+
+    def write(self, content: Mapping[str, object], **names: str) -> Path:
+        """Write atomically, keys sorted, floats rounded.
+
+        Raises:
+            InputError: a flat document has a nested value or a name that is not lower snake case.
+        """
+        path = self.at(**names)
+        if self.flat:
+            for key, value in content.items():
+                if isinstance(value, (Mapping, list, tuple)) or not key.replace("_", "").isalnum() or key != key.lower():
+                    raise InputError(
+                        str(path),
+                        expected="flat lower_snake_case metrics",
+                        found="a nested value or another name",
+                        example=key,
+                        remedy="report this as a defect of the stage that writes it",
+                    )
+        with atomic_path(path) as temporary:
+            temporary.write_text(json.dumps(rounded(content), indent=2, sort_keys=True) + "\n")
+        trace.note_write(path)
+        return path
+
+    def read(self, **names: str) -> dict:
+        """Read the document.
+
+        Raises:
+            InputError: the file is absent or not JSON.
+        """
+        path = self.at(**names)
+        trace.note_read(path)
+        try:
+            return json.loads(path.read_text())
+        except FileNotFoundError as error:
+            raise InputError(
+                str(path), expected="a JSON document", found="no such file", remedy="run `dvc repro` to make it"
+            ) from error
+        except ValueError as error:
+            raise InputError(
+                str(path), expected="JSON", found=str(error), remedy="delete it and run `dvc repro`"
+            ) from error
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One CSV artifact that DVC plots: a header and rows of numbers."""
+
+    path: str
+
+    def at(self, **names: str) -> Path:
+        """Return the path with its placeholders filled."""
+        return Path(self.path.format(**names))
+
+    def write(self, rows: Sequence[Mapping[str, object]], columns: Sequence[str], **names: str) -> Path:
+        """Write atomically; floats rounded, absent values empty."""
+        path = self.at(**names)
+        with atomic_path(path) as temporary, temporary.open("w", newline="") as handle:
+            writer = csv.DictWriter(handle, list(columns), lineterminator="\n")
+            writer.writeheader()
+            for row in rows:
+                writer.writerow({name: rounded(row.get(name)) for name in columns})
+        trace.note_write(path)
+        return path
+
+    def read(self, **names: str) -> list[dict[str, str]]:
+        """Return the rows as text, or an empty list where the file is absent."""
+        path = self.at(**names)
+        trace.note_read(path)
+        if not path.is_file():
+            return []
+        with path.open(newline="") as handle:
+            return list(csv.DictReader(handle))

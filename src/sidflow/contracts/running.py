@@ -1,0 +1,58 @@
+"""How a stage runs: bad input ends in one line and exit code 2, and what the run cost is kept beside the DAG."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sidflow.contracts import params, trace
+from sidflow.contracts.errors import InputError
+from sidflow.contracts.files import atomic_path
+
+MEASURED = Path(".sidflow/measured")
+
+
+def peak_memory_mb() -> float:
+    """Return the largest resident memory of this process so far, in MB of 10^6 bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
+
+
+@contextmanager
+def stage(name: str) -> Iterator[None]:
+    """Run a stage's body; `name` is DVC's, for example `train@sasrec`.
+
+    Wall time and peak memory go to `.sidflow/measured/<preset>/<stage>.json`, outside of every hashed file.
+    """
+    began = time.perf_counter()
+    try:
+        yield
+    except InputError as error:
+        print(f"{name}: {error.line()}", file=sys.stderr)
+        raise SystemExit(2) from None
+    finally:
+        trace.dump(name)
+    cost = {
+        "stage": name,
+        "wall_seconds": round(time.perf_counter() - began, 3),
+        "peak_memory_mb": round(peak_memory_mb(), 1),
+        "cpus": os.cpu_count(),
+    }
+    with atomic_path(measured_path(str(params.load_value("preset")), name)) as temporary:
+        temporary.write_text(json.dumps(cost) + "\n")
+
+
+def measured_path(preset: str, name: str) -> Path:
+    """Return where the cost of stage `name` under `preset` is kept."""
+    return MEASURED / preset / f"{name}.json"
+
+
+def say(message: str) -> None:
+    """Print one line of progress at once."""
+    print(message, flush=True)

@@ -1,0 +1,196 @@
+"""The one reader and writer of tables: Parquet, sorted by primary key, schema name and version in the footer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sidflow.contracts import trace
+from sidflow.contracts.errors import InputError
+from sidflow.contracts.files import atomic_path
+
+FOOTER = b"sidflow"
+
+
+@dataclass(frozen=True)
+class Vector:
+    """A column of fixed-size arrays whose width the artifact's writer chooses."""
+
+    value: pa.DataType
+
+
+@dataclass(frozen=True)
+class Table:
+    """One tabular artifact: where it lies, its columns, its key, and what must be true of it."""
+
+    name: str
+    version: int
+    path: str
+    columns: Mapping[str, pa.DataType | Vector]
+    key: tuple[str, ...]
+    nullable: frozenset[str] = frozenset()
+    checks: tuple[Callable[[pl.DataFrame, str], None], ...] = field(default=())
+
+    def at(self, **names: str) -> Path:
+        """Return the path with its placeholders filled, for example `model="sasrec"`."""
+        return Path(self.path.format(**names))
+
+    def write(self, frame: pl.DataFrame, **names: str) -> Path:
+        """Sort by key, check, and write atomically.
+
+        Raises:
+            InputError: a column is missing, null, of another type, or the key is not unique.
+        """
+        path = self.at(**names)
+        missing = [column for column in self.columns if column not in frame.columns]
+        extra = [column for column in frame.columns if column not in self.columns]
+        if missing or extra:
+            raise InputError(
+                str(path),
+                expected=f"columns {list(self.columns)}",
+                found=f"missing {missing}, unknown {extra}",
+                remedy="report this as a defect of the stage that writes it",
+            )
+        arrow = frame.select(list(self.columns)).sort(self.key).to_arrow()
+        arrow = self._cast(arrow, path)
+        self._verify(arrow, path, made_here=True)
+        footer = {FOOTER: json.dumps({"schema": self.name, "version": self.version}).encode()}
+        with atomic_path(path) as temporary:
+            pq.write_table(arrow.replace_schema_metadata(footer), temporary, compression="zstd", store_schema=True)
+        trace.note_write(path)
+        return path
+
+    def read(self, columns: list[str] | None = None, **names: str) -> pl.DataFrame:
+        """Read and check the artifact.
+
+        Args:
+            columns: the columns that are needed; all if left out.
+            names: the path's placeholders.
+
+        Raises:
+            InputError: the file is absent, of another schema or version, or breaks a check.
+        """
+        path = self.at(**names)
+        trace.note_read(path)
+        if not path.is_file():
+            raise InputError(
+                str(path),
+                expected=f"a table `{self.name}`",
+                found="no such file",
+                remedy="run `dvc repro` (or `dvc pull`) to make it",
+            )
+        try:
+            footer = json.loads((pq.read_schema(path).metadata or {}).get(FOOTER, b"{}"))
+        except (pa.ArrowInvalid, ValueError) as error:
+            raise InputError(
+                str(path), expected="a Parquet file", found=str(error), remedy="delete it and run `dvc repro`"
+            ) from error
+        if (footer.get("schema"), footer.get("version")) != (self.name, self.version):
+            raise InputError(
+                str(path),
+                expected=f"schema {self.name} version {self.version}",
+                found=f"{footer.get('schema')} version {footer.get('version')}",
+                remedy="run `dvc repro` with this version of sidflow",
+            )
+        arrow = pq.read_table(path, columns=columns)
+        self._verify(arrow, path, made_here=False)
+        frame = pl.from_arrow(arrow)
+        assert isinstance(frame, pl.DataFrame)
+        return frame
+
+    def empty(self, width: int = 0) -> pl.DataFrame:
+        """Return the artifact with no rows; `width` is that of its vectors."""
+        schema = pa.schema([(name, self._type(kind, width)) for name, kind in self.columns.items()])
+        frame = pl.from_arrow(schema.empty_table())
+        assert isinstance(frame, pl.DataFrame)
+        return frame
+
+    def _type(self, kind: pa.DataType | Vector, width: int) -> pa.DataType:
+        return pa.list_(kind.value, width) if isinstance(kind, Vector) else kind
+
+    def _cast(self, arrow: pa.Table, path: Path) -> pa.Table:
+        fields = []
+        for name, kind in self.columns.items():
+            found = arrow.schema.field(name).type
+            width = found.list_size if pa.types.is_fixed_size_list(found) else 0
+            if isinstance(kind, Vector) and not pa.types.is_fixed_size_list(found):
+                raise InputError(
+                    str(path),
+                    expected=f"column {name} as fixed-size arrays",
+                    found=str(found),
+                    remedy="report this as a defect of the stage that writes it",
+                )
+            fields.append(pa.field(name, self._type(kind, width)))
+        try:
+            return arrow.cast(pa.schema(fields))
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError) as error:
+            raise InputError(
+                str(path),
+                expected=f"columns that cast to `{self.name}`",
+                found=str(error),
+                remedy="report this as a defect of the stage that writes it",
+            ) from error
+
+    def _verify(self, arrow: pa.Table, path: Path, *, made_here: bool) -> None:
+        remedy = "report this as a defect of the stage that writes it" if made_here else "rerun the stage that writes it"
+        for name in arrow.column_names:
+            kind, found = self.columns[name], arrow.schema.field(name).type
+            fits = (
+                pa.types.is_fixed_size_list(found) and found.value_type == kind.value
+                if isinstance(kind, Vector)
+                else found == kind
+            )
+            if not fits:
+                raise InputError(
+                    str(path), expected=f"column {name} of type {kind}", found=str(found), remedy=remedy
+                )
+            nulls = arrow.column(name).null_count
+            if nulls and name not in self.nullable:
+                raise InputError(
+                    str(path), expected=f"no nulls in {name}", found="nulls", count=nulls, remedy=remedy
+                )
+        if not set(self.key) <= set(arrow.column_names):
+            return
+        keys = pl.from_arrow(arrow.select(list(self.key)))
+        assert isinstance(keys, pl.DataFrame)
+        twice = keys.filter(keys.is_duplicated())
+        if twice.height:
+            raise InputError(
+                str(path),
+                expected=f"unique {self.key}",
+                found="repeated keys",
+                count=twice.height,
+                example=twice.row(0),
+                remedy=remedy,
+            )
+        if not made_here and not keys.equals(keys.sort(self.key)):
+            raise InputError(str(path), expected=f"rows sorted by {self.key}", found="another order", remedy=remedy)
+        if set(self.columns) <= set(arrow.column_names):
+            frame = pl.from_arrow(arrow)
+            assert isinstance(frame, pl.DataFrame)
+            for check in self.checks:
+                check(frame, str(path))
+
+
+def dense(column: str) -> Callable[[pl.DataFrame, str], None]:
+    """Return a check that `column` is 0, 1, 2, ... without a gap."""
+
+    def check(frame: pl.DataFrame, path: str) -> None:
+        wrong = frame.with_row_index("row").filter(pl.col("row") != pl.col(column))
+        if wrong.height:
+            raise InputError(
+                path,
+                expected=f"{column} dense from 0",
+                found="gaps",
+                count=wrong.height,
+                example=wrong[column][0],
+                remedy="rerun the stage that writes it",
+            )
+
+    return check

@@ -1,0 +1,29 @@
+"""Which artifacts this process has read and written, so that a test can hold dvc.yaml to it."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+_touched: dict[str, set[str]] = {"reads": set(), "writes": set()}
+
+
+def note_read(path: Path) -> None:
+    """Remember that `path` was read."""
+    _touched["reads"].add(Path(path).as_posix())
+
+
+def note_write(path: Path) -> None:
+    """Remember that `path` was written."""
+    _touched["writes"].add(Path(path).as_posix())
+
+
+def dump(stage: str) -> None:
+    """Write what was touched to `$SIDFLOW_TRACE/<stage>.json`, if that variable is set."""
+    folder = os.environ.get("SIDFLOW_TRACE")
+    if not folder:
+        return
+    target = Path(folder) / f"{stage}.json"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(json.dumps({kind: sorted(paths) for kind, paths in _touched.items()}))
