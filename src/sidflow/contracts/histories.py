@@ -1,0 +1,90 @@
+"""Sequences, queries and targets as flat arrays: what every recommender reads."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.sparse import csr_matrix
+
+from sidflow.contracts.artifacts.queries import QUERIES, VALID
+from sidflow.contracts.artifacts.sequences import SEQUENCES
+from sidflow.contracts.artifacts.targets import TARGETS
+
+
+class Histories(NamedTuple):
+    """All users' ordered items in one array, and the queries that cut them.
+
+    User u's items are `items[offsets[u]:offsets[u + 1]]`; the first `train_end[u]` of them may be trained on;
+    query q asks what follows the first `query_end[q]` items of user `query_user[q]`.
+    """
+
+    items: np.ndarray  # int32 [events]
+    offsets: np.ndarray  # int64 [users + 1]
+    train_end: np.ndarray  # int64 [users]
+    query_user: np.ndarray  # int64 [q]
+    query_end: np.ndarray  # int64 [q]
+    query_valid: np.ndarray  # bool [q], True for validation, False for test
+    targets: np.ndarray  # int64 [q]
+
+    @property
+    def users(self) -> int:
+        """Number of users."""
+        return len(self.train_end)
+
+    @property
+    def queries(self) -> int:
+        """Number of queries, both parts."""
+        return len(self.query_user)
+
+    def training(self, user: int) -> np.ndarray:
+        """Return the items of `user` that models may train on."""
+        start = self.offsets[user]
+        return self.items[start : start + self.train_end[user]]
+
+    def history(self, query: int) -> np.ndarray:
+        """Return the items that a model sees when it answers `query`."""
+        start = self.offsets[self.query_user[query]]
+        return self.items[start : start + self.query_end[query]]
+
+    def training_events(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return (user, item) of every training event in order, int64 [events] each."""
+        lengths = np.diff(self.offsets)
+        user = np.repeat(np.arange(self.users), lengths)
+        position = np.arange(len(self.items)) - np.repeat(self.offsets[:-1], lengths)
+        keep = position < self.train_end[user]
+        return user[keep], self.items[keep].astype(np.int64)
+
+    def training_counts(self, items: int) -> np.ndarray:
+        """Return how often each of `items` items stands in training parts, int64 [items]."""
+        return np.bincount(self.training_events()[1], minlength=items)
+
+    def seen(self, items: int, queries: np.ndarray | None = None) -> csr_matrix:
+        """Return which of `items` items stand in each query's history, bool CSR [q, items]."""
+        chosen = np.arange(self.queries) if queries is None else queries
+        starts = self.offsets[self.query_user[chosen]]
+        lengths = self.query_end[chosen]
+        indptr = np.concatenate([[0], np.cumsum(lengths)])
+        flat = np.arange(indptr[-1]) - np.repeat(indptr[:-1], lengths) + np.repeat(starts, lengths)
+        matrix = csr_matrix((np.ones(len(flat), dtype=bool), self.items[flat], indptr), shape=(len(chosen), items))
+        matrix.sum_duplicates()
+        return matrix
+
+
+def load() -> Histories:
+    """Read the artifacts of `split`.
+
+    Raises:
+        InputError: one of them is absent or broken.
+    """
+    sequences, queries, targets = SEQUENCES.read(), QUERIES.read(), TARGETS.read()
+    lengths = sequences["items"].list.len().to_numpy().astype(np.int64)
+    return Histories(
+        items=sequences["items"].explode(empty_as_null=False).to_numpy().astype(np.int32),
+        offsets=np.concatenate([[0], np.cumsum(lengths)]),
+        train_end=sequences["train_end"].to_numpy().astype(np.int64),
+        query_user=queries["user_id"].to_numpy().astype(np.int64),
+        query_end=queries["history_end"].to_numpy().astype(np.int64),
+        query_valid=(queries["part"] == VALID).to_numpy(),
+        targets=targets["item_id"].to_numpy().astype(np.int64),
+    )
