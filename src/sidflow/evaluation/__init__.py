@@ -1,0 +1,1 @@
+"""One recommender's metrics, slices and diagnostics, and the comparison of all."""

@@ -1,0 +1,1 @@
+"""What is measured: ranking metrics, spectra, tau, neighbourhoods, intervals and tests."""

@@ -1,0 +1,110 @@
+"""What dimensions an embedding really uses: singular values and what is read off them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+COLLAPSED_BELOW = 1e-3  # of the largest singular value: what is less carries nothing
+_ROWS = 65_536  # per Gram block
+
+
+class Spectrum(NamedTuple):
+    """An embedding's diagnostics; every rate is over all its dimensions."""
+
+    singular_values: np.ndarray  # float64 [min(n, d)], descending
+    effective_rank: float  # exp of the entropy of the normalised singular values, 1 to d (Roy and Vetterli 2007)
+    information_abundance: float  # sum of singular values over the largest, 1 to d (Guo et al. 2023)
+    alive_share: float  # share of the d dimensions with a singular value above COLLAPSED_BELOW of the largest
+    isotropy: float  # 0 = one direction rules, 1 = all directions alike (Mu and Viswanath 2018)
+    mean_cosine: float  # between two distinct rows
+
+
+def singular_values(values: Float[np.ndarray, "n d"], centred: bool = False) -> Float[np.ndarray, " m"]:
+    """Return the singular values, descending, through the smaller Gram matrix in float64."""
+    mean = values.mean(axis=0, dtype=np.float64) if centred else np.zeros(values.shape[1])
+    return np.sqrt(np.clip(np.linalg.eigvalsh(_gram(values, mean))[::-1], 0, None))
+
+
+def effective_rank(singular: Float[np.ndarray, " m"]) -> float:
+    """Return exp(entropy of s / sum s). Source: Roy and Vetterli 2007."""
+    if singular.sum() <= 0:
+        return 0.0
+    share = singular / singular.sum()
+    share = share[share > 0]
+    return float(np.exp(-(share * np.log(share)).sum()))
+
+
+def information_abundance(singular: Float[np.ndarray, " m"]) -> float:
+    """Return sum s / max s. Source: Guo et al. 2023, On the embedding collapse when scaling up recommenders."""
+    return float(singular.sum() / singular.max()) if len(singular) and singular.max() > 0 else 0.0
+
+
+def alive_share(singular: Float[np.ndarray, " m"], dimensions: int, below: float = COLLAPSED_BELOW) -> float:
+    """Return the share of `dimensions` that are not collapsed, that is above `below` of the largest."""
+    if not len(singular) or singular.max() <= 0:
+        return 0.0
+    return float((singular > below * singular.max()).sum() / dimensions)
+
+
+def isotropy(values: Float[np.ndarray, "n d"]) -> float:
+    """Return min over max of the partition function over the principal directions, rows scaled to length 1.
+
+    Source: Mu and Viswanath 2018, Eq. 5; deviation: unit rows, so that the scale of an embedding does not count.
+    """
+    rows = _unit(values)
+    if not len(rows):
+        return 0.0
+    _, vectors = np.linalg.eigh(rows.T @ rows)
+    low, high = np.inf, 0.0
+    along = rows @ vectors
+    for sign in (1, -1):
+        partition = np.exp(sign * along).mean(axis=0)
+        low, high = min(low, float(partition.min())), max(high, float(partition.max()))
+    return low / high
+
+
+def mean_cosine(values: Float[np.ndarray, "n d"]) -> float:
+    """Return the mean cosine between two distinct rows (exact: from the sum of the unit rows)."""
+    rows = _unit(values)
+    n = len(rows)
+    return float((np.square(rows.sum(axis=0)).sum() - n) / (n * (n - 1))) if n > 1 else float("nan")
+
+
+def spectrum(values: Float[np.ndarray, "n d"], most_rows: int = 20_000) -> Spectrum:
+    """Return all diagnostics of the rows of `values` (give only rows that are present).
+
+    Args:
+        values: item vectors.
+        most_rows: isotropy and cosine look at this many rows at most, evenly spaced.
+    """
+    found = singular_values(values)
+    some = values[np.unique(np.linspace(0, len(values) - 1, min(len(values), most_rows)).astype(int))]
+    return Spectrum(
+        singular_values=found,
+        effective_rank=effective_rank(found),
+        information_abundance=information_abundance(found),
+        alive_share=alive_share(found, values.shape[1]),
+        isotropy=isotropy(some),
+        mean_cosine=mean_cosine(some),
+    )
+
+
+def _unit(values: np.ndarray) -> np.ndarray:
+    norms = np.linalg.norm(values.astype(np.float64), axis=1)
+    return values[norms > 0].astype(np.float64) / norms[norms > 0, None]
+
+
+def _gram(values: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    if len(values) <= values.shape[1]:
+        rows = values.astype(np.float64) - mean
+        return rows @ rows.T
+    gram = np.zeros((values.shape[1], values.shape[1]))
+    for start in range(0, len(values), _ROWS):
+        rows = values[start : start + _ROWS].astype(np.float64) - mean
+        gram += rows.T @ rows
+    return gram

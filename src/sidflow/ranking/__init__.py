@@ -1,0 +1,1 @@
+"""From factors to ranks: exact inner product search over the core items."""
