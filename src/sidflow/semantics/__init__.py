@@ -1,0 +1,1 @@
+"""Item semantics: what is said of each item, seen through its words, its picture, or both."""
