@@ -49,7 +49,11 @@ class Document:
         path = self.at(**names)
         if self.flat:
             for key, value in content.items():
-                if isinstance(value, (Mapping, list, tuple)) or not key.replace("_", "").isalnum() or key != key.lower():
+                if (
+                    isinstance(value, (Mapping, list, tuple))
+                    or not key.replace("_", "").isalnum()
+                    or key != key.lower()
+                ):
                     raise InputError(
                         str(path),
                         expected="flat lower_snake_case metrics",

@@ -20,7 +20,7 @@ class Runtime(Params):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     cache: Path = Path("~/.cache/sidflow")
     workers: int = 0
-    processes: int = 1
+    checkpoint_seconds: float = 60.0
 
     @property
     def cache_folder(self) -> Path:

@@ -16,6 +16,7 @@ from sidflow.contracts.errors import InputError
 from sidflow.contracts.files import atomic_path
 
 FOOTER = b"sidflow"
+DEFECT = "report this as a defect of the stage that writes it"
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Table:
                 str(path),
                 expected=f"columns {list(self.columns)}",
                 found=f"missing {missing}, unknown {extra}",
-                remedy="report this as a defect of the stage that writes it",
+                remedy=DEFECT,
             )
         arrow = frame.select(list(self.columns)).sort(self.key).to_arrow()
         arrow = self._cast(arrow, path)
@@ -124,7 +125,7 @@ class Table:
                     str(path),
                     expected=f"column {name} as fixed-size arrays",
                     found=str(found),
-                    remedy="report this as a defect of the stage that writes it",
+                    remedy=DEFECT,
                 )
             fields.append(pa.field(name, self._type(kind, width)))
         try:
@@ -134,11 +135,13 @@ class Table:
                 str(path),
                 expected=f"columns that cast to `{self.name}`",
                 found=str(error),
-                remedy="report this as a defect of the stage that writes it",
+                remedy=DEFECT,
             ) from error
 
     def _verify(self, arrow: pa.Table, path: Path, *, made_here: bool) -> None:
-        remedy = "report this as a defect of the stage that writes it" if made_here else "rerun the stage that writes it"
+        remedy = (
+            "report this as a defect of the stage that writes it" if made_here else "rerun the stage that writes it"
+        )
         for name in arrow.column_names:
             kind, found = self.columns[name], arrow.schema.field(name).type
             fits = (
@@ -147,14 +150,10 @@ class Table:
                 else found == kind
             )
             if not fits:
-                raise InputError(
-                    str(path), expected=f"column {name} of type {kind}", found=str(found), remedy=remedy
-                )
+                raise InputError(str(path), expected=f"column {name} of type {kind}", found=str(found), remedy=remedy)
             nulls = arrow.column(name).null_count
             if nulls and name not in self.nullable:
-                raise InputError(
-                    str(path), expected=f"no nulls in {name}", found="nulls", count=nulls, remedy=remedy
-                )
+                raise InputError(str(path), expected=f"no nulls in {name}", found="nulls", count=nulls, remedy=remedy)
         if not set(self.key) <= set(arrow.column_names):
             return
         keys = pl.from_arrow(arrow.select(list(self.key)))

@@ -19,6 +19,11 @@ def note_write(path: Path) -> None:
     _touched["writes"].add(Path(path).as_posix())
 
 
+def reads() -> list[Path]:
+    """Return every path that this process has read, sorted."""
+    return [Path(path) for path in sorted(_touched["reads"])]
+
+
 def dump(stage: str) -> None:
     """Write what was touched to `$SIDFLOW_TRACE/<stage>.json`, if that variable is set."""
     folder = os.environ.get("SIDFLOW_TRACE")

@@ -21,10 +21,10 @@ class Words(NamedTuple):
     brand: str
     categories: tuple[str, ...]  # most general first
     attributes: tuple[tuple[str, str], ...]  # (name, value)
-    sentences: tuple[str, ...]  # of the description, in order, no sentence twice
+    sentences: tuple[str, ...]  # of the description, in order, none twice, none that is the title
 
     def pieces(self) -> tuple[str, ...]:
-        """Return all of it as separate pieces, most telling first; attributes by value alone; empty if there is none."""
+        """Return all of it as separate pieces, title first, attributes by value alone."""
         values = (value for _, value in self.attributes)
         return tuple(piece for piece in (self.title, self.brand, *self.categories, *values, *self.sentences) if piece)
 
@@ -57,7 +57,7 @@ def words_of(items: pl.DataFrame) -> list[Words]:
             brand=_tidy(brand),
             categories=tuple(dict.fromkeys(name for name in map(_tidy, categories) if name)),
             attributes=tuple((_tidy(one["name"]), _tidy(one["value"])) for one in attributes if _tidy(one["value"])),
-            sentences=sentences(description),
+            sentences=tuple(one for one in sentences(description) if one.rstrip(".!") != _tidy(title)),
         )
         for title, brand, categories, attributes, description in items.select(columns).iter_rows()
     ]

@@ -9,6 +9,9 @@ The sparse matrices are CSR: `query_*` is [q, j], `item_*` is [j, n]. At least o
 from sidflow.contracts.documents import Curve, Document
 from sidflow.contracts.tensors import TensorFile
 
+DENSE = ("query_states", "item_matrix")
+SPARSE = ("query_indptr", "query_indices", "query_values", "item_indptr", "item_indices", "item_values")
+
 FACTORS = TensorFile(
     name="factors",
     version=1,
@@ -23,9 +26,7 @@ FACTORS = TensorFile(
         "item_indices": "int32 item_nonzero",
         "item_values": "float32 item_nonzero",
     },
-    optional=frozenset(
-        "query_states item_matrix query_indptr query_indices query_values item_indptr item_indices item_values".split()
-    ),
+    optional=frozenset(DENSE + SPARSE),
 )
 
 WEIGHTS = TensorFile(  # a neural recommender's weights, to encode new histories with

@@ -1,0 +1,83 @@
+"""Checkpoints outside the workspace: found again by params, inputs and code, written whole, gone on success."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from sidflow.contracts import imports, runtime, trace
+from sidflow.contracts.files import atomic_path
+
+STATE_KEY = "state"
+
+
+class Snapshot(NamedTuple):
+    """Tensors and plain values of one moment of a training."""
+
+    tensors: dict[str, torch.Tensor]
+    values: dict
+
+
+def _hash_files(paths: Iterable[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(Path(path) for path in paths):
+        if path.is_file():
+            digest.update(path.name.encode())
+            with path.open("rb") as handle:
+                digest.update(hashlib.file_digest(handle, "sha256").digest())
+    return digest.hexdigest()
+
+
+def running_code() -> list[Path]:
+    """Return the import closure of the running stage script, or nothing outside of one."""
+    script = Path(getattr(sys.modules["__main__"], "__file__", None) or "").resolve()
+    root = Path(__file__).resolve().parents[2]
+    return imports.closure(script, root) if script.parent.name == "stages" else []
+
+
+class Checkpoint:
+    """One training's place in the cache.
+
+    The file's name holds a hash of the settings, of every artifact that the process has read, and of the stage's
+    code: a change of any of them starts afresh.
+    """
+
+    def __init__(self, name: str, settings: Mapping[str, object], code: Iterable[Path] | None = None) -> None:
+        """Locate the checkpoint of training `name`; `code` defaults to the running stage's import closure."""
+        content = {
+            "settings": json.loads(json.dumps(settings, sort_keys=True, default=str)),
+            "inputs": _hash_files(trace.reads()),
+            "code": _hash_files(running_code() if code is None else code),
+        }
+        fingerprint = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:24]
+        self.path = runtime.load().cache_folder / "checkpoints" / f"{name.replace('@', '-')}-{fingerprint}.safetensors"
+
+    def save(self, snapshot: Snapshot) -> None:
+        """Write `snapshot` atomically."""
+        tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in snapshot.tensors.items()}
+        with atomic_path(self.path) as temporary:
+            save_file(tensors, temporary, metadata={STATE_KEY: json.dumps(snapshot.values)})
+
+    def load(self) -> Snapshot | None:
+        """Return the last snapshot, or None where there is none that can be read."""
+        if not self.path.is_file():
+            return None
+        try:
+            with safe_open(self.path, framework="pt") as handle:
+                values = json.loads(handle.metadata()[STATE_KEY])
+                return Snapshot({name: handle.get_tensor(name) for name in handle.keys()}, values)  # noqa: SIM118
+        except (SafetensorError, KeyError, ValueError):
+            self.discard()
+            return None
+
+    def discard(self) -> None:
+        """Remove the checkpoint: the artifacts are written."""
+        self.path.unlink(missing_ok=True)

@@ -1,0 +1,248 @@
+"""The one training loop, on accelerate: epochs, early stop on validation, exact resume after a kill."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple, Protocol
+
+import torch
+from accelerate import Accelerator
+from pydantic import Field
+from torch import Tensor, nn
+
+from sidflow.contracts import runtime
+from sidflow.contracts.errors import InputError
+from sidflow.contracts.params import Params
+from sidflow.contracts.running import say
+from sidflow.training.checkpoint import Checkpoint, Snapshot
+from sidflow.training.device import generator_for
+
+
+class LoopParams(Params):
+    """How long and how fast to train."""
+
+    epochs: int = Field(100, ge=0)
+    patience: int = Field(10, ge=0)  # epochs without a better validation before the end; 0 = never stop early
+    learning_rate: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(0.0, ge=0)
+    warmup_steps: int = Field(0, ge=0)
+    schedule: Literal["constant", "cosine"] = "constant"
+    clip_norm: float = Field(0.0, ge=0)  # 0 = no clipping
+    precision: Literal["fp32", "bf16"] = "fp32"
+
+
+class Task(Protocol):
+    """What is trained.
+
+    `module(batch)` returns named losses as scalars; the one named `loss` is minimised, the others are logged.
+    """
+
+    module: nn.Module
+
+    def batches(self, epoch: int, generator: torch.Generator) -> Sequence[Any]:
+        """Return the epoch's batches in order, cheap to build: row numbers rather than data."""
+        ...
+
+    def validate(self) -> Mapping[str, float]:
+        """Return validation figures of the module as it is; the first one decides when to stop (empty: none does)."""
+        ...
+
+
+class Fit(NamedTuple):
+    """What a training did. The module is left with its best weights."""
+
+    curves: list[dict[str, float]]
+    best_epoch: int
+    best_value: float | None
+    steps: int
+
+
+class _Progress:
+    """Where the training stands: everything that a resume needs besides tensors."""
+
+    def __init__(self) -> None:
+        self.epoch, self.step, self.steps = 0, 0, 0
+        self.sums: dict[str, float] = {}
+        self.curves: list[dict[str, float]] = []
+        self.best_epoch = -1
+        self.best_value: float | None = None
+        self.finished = False
+
+
+def trained_state(module: nn.Module) -> dict[str, Tensor]:
+    """Return what training changes: parameters that take a gradient, and buffers."""
+    frozen = {name for name, parameter in module.named_parameters() if not parameter.requires_grad}
+    return {name: tensor for name, tensor in module.state_dict().items() if name not in frozen}
+
+
+def _restore(module: nn.Module, state: Mapping[str, Tensor]) -> None:
+    own = trained_state(module)
+    if set(own) != set(state):
+        raise InputError(
+            "checkpoint",
+            expected="the tensors of this model",
+            found="others",
+            example=sorted(set(own) ^ set(state))[0],
+            remedy="delete the checkpoints in the cache folder",
+        )
+    with torch.no_grad():
+        for name, tensor in own.items():
+            tensor.copy_(state[name])
+
+
+def learning_rate_at(step: int, total: int, loop: LoopParams) -> float:
+    """Return the learning rate of `step` of `total`: linear warm-up, then constant or a cosine to zero."""
+    if step < loop.warmup_steps:
+        return loop.learning_rate * (step + 1) / loop.warmup_steps
+    if loop.schedule == "constant":
+        return loop.learning_rate
+    done = (step - loop.warmup_steps) / max(1, total - loop.warmup_steps)
+    return loop.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+
+
+class _Trainer:
+    def __init__(
+        self, name: str, task: Task, loop: LoopParams, seed: int, device: torch.device, higher_is_better: bool
+    ) -> None:
+        self.name, self.task, self.loop, self.seed = name, task, loop, seed
+        self.sign = 1.0 if higher_is_better else -1.0
+        self.accelerator = Accelerator(
+            cpu=device.type == "cpu", mixed_precision="bf16" if loop.precision == "bf16" else "no"
+        )
+        groups = getattr(task, "parameter_groups", None)
+        parameters = groups() if groups else [p for p in task.module.parameters() if p.requires_grad]
+        optimizer = torch.optim.AdamW(parameters, lr=loop.learning_rate, weight_decay=loop.weight_decay)
+        self.module, self.optimizer = self.accelerator.prepare(task.module.to(device), optimizer)
+        self.progress = _Progress()
+        self.best: dict[str, Tensor] = {}
+
+    def snapshot(self) -> Snapshot:
+        inner = self.optimizer.state_dict()
+        tensors = {f"module/{key}": value for key, value in trained_state(self.task.module).items()}
+        tensors |= {f"best/{key}": value for key, value in self.best.items()}
+        for index, state in inner["state"].items():
+            tensors |= {f"optimizer/{index}/{key}": torch.as_tensor(value) for key, value in state.items()}
+        tensors["random/cpu"] = torch.get_rng_state()
+        if torch.cuda.is_available():
+            tensors["random/cuda"] = torch.cuda.get_rng_state()
+        return Snapshot(tensors, dict(vars(self.progress)))
+
+    def resume(self, snapshot: Snapshot) -> None:
+        groups: dict[str, dict] = {"module": {}, "best": {}, "optimizer": {}, "random": {}}
+        for key, tensor in snapshot.tensors.items():
+            kind, _, rest = key.partition("/")
+            groups[kind][rest] = tensor
+        _restore(self.task.module, groups["module"])
+        self.best = groups["best"]
+        inner = self.optimizer.state_dict()
+        for key, tensor in groups["optimizer"].items():
+            index, _, field = key.partition("/")
+            inner["state"].setdefault(int(index), {})[field] = tensor
+        self.optimizer.load_state_dict(inner)
+        torch.set_rng_state(groups["random"]["cpu"])
+        if "cuda" in groups["random"] and torch.cuda.is_available():
+            torch.cuda.set_rng_state(groups["random"]["cuda"])
+        vars(self.progress).update(snapshot.values)
+        say(f"{self.name}: resumed at epoch {self.progress.epoch + 1}, step {self.progress.step}")
+
+    def step(self, batch: Any, total: int) -> dict[str, float]:
+        for group in self.optimizer.param_groups:
+            rate = learning_rate_at(self.progress.steps, total, self.loop)
+            group["lr"] = rate * group.get("rate_factor", 1.0)
+        with self.accelerator.autocast():
+            losses = self.module(batch)
+        if not torch.isfinite(losses["loss"]):
+            raise InputError(
+                f"{self.name} training",
+                expected="a finite loss",
+                found=f"{losses['loss'].item()} at epoch {self.progress.epoch + 1}, step {self.progress.step}",
+                remedy="lower the learning rate, or set clip_norm, in params.yaml",
+            )
+        self.optimizer.zero_grad()
+        self.accelerator.backward(losses["loss"])
+        if self.loop.clip_norm:
+            self.accelerator.clip_grad_norm_(self.module.parameters(), self.loop.clip_norm)
+        self.optimizer.step()
+        return {name: float(loss.detach()) for name, loss in losses.items()}
+
+    def end_epoch(self, count: int, seconds: float) -> None:
+        now = self.progress
+        row = {"epoch": now.epoch + 1, **{name: value / max(1, count) for name, value in now.sums.items()}}
+        self.task.module.eval()
+        with torch.no_grad(), self.accelerator.autocast():
+            figures = dict(self.task.validate())
+        self.task.module.train()
+        row |= figures
+        now.curves.append(row)
+        value = next(iter(figures.values()), None)
+        if value is None or now.best_value is None or self.sign * value > self.sign * now.best_value:
+            now.best_epoch, now.best_value = now.epoch, value
+            if value is not None:
+                self.best = {k: tensor.detach().clone() for k, tensor in trained_state(self.task.module).items()}
+        now.epoch, now.step, now.sums = now.epoch + 1, 0, {}
+        stopped = (
+            bool(self.loop.patience) and value is not None and now.epoch - 1 - now.best_epoch >= self.loop.patience
+        )
+        now.finished = stopped or now.epoch >= self.loop.epochs
+        told = "  ".join(f"{name} {number:.5g}" for name, number in row.items() if name != "epoch")
+        say(f"{self.name}: epoch {now.epoch}/{self.loop.epochs}  {told}  best at {now.best_epoch + 1}  {seconds:.1f} s")
+
+
+def fit(
+    name: str,
+    task: Task,
+    loop: LoopParams,
+    *,
+    seed: int,
+    device: torch.device,
+    checkpoint: Checkpoint | None = None,
+    higher_is_better: bool = True,
+    on_step: Callable[[int], None] | None = None,
+) -> Fit:
+    """Train `task.module` and leave it with the weights of its best epoch (the last, without validation).
+
+    Args:
+        name: the stage, for progress lines.
+        task: what is trained.
+        loop: how long and how fast.
+        seed: draws batches and negatives; the global generators are `prepare`'s business.
+        device: where.
+        checkpoint: where a killed training finds itself again. The caller discards it once artifacts are written.
+        higher_is_better: of the first validation figure.
+        on_step: called with the number of steps done, after each.
+
+    Raises:
+        InputError: the loss is not finite.
+    """
+    trainer = _Trainer(name, task, loop, seed, device, higher_is_better)
+    now = trainer.progress
+    snapshot = checkpoint.load() if checkpoint else None
+    if snapshot:
+        trainer.resume(snapshot)
+    now.finished = now.finished or loop.epochs == 0
+    pause = runtime.load().checkpoint_seconds
+    saved = time.monotonic()
+    per_epoch = len(task.batches(0, generator_for(seed, 0)))
+    task.module.train()
+    while not now.finished:
+        began = time.monotonic()
+        batches = task.batches(now.epoch, generator_for(seed, now.epoch))
+        for batch in batches[now.step :]:
+            for key, value in trainer.step(batch, per_epoch * loop.epochs).items():
+                now.sums[key] = now.sums.get(key, 0.0) + value
+            now.step, now.steps = now.step + 1, now.steps + 1
+            if on_step:
+                on_step(now.steps)
+            if checkpoint and time.monotonic() - saved >= pause:
+                checkpoint.save(trainer.snapshot())
+                saved = time.monotonic()
+        trainer.end_epoch(len(batches), time.monotonic() - began)
+        if checkpoint and (now.finished or time.monotonic() - saved >= pause):
+            checkpoint.save(trainer.snapshot())
+            saved = time.monotonic()
+    if trainer.best:
+        _restore(task.module, trainer.best)
+    task.module.eval()
+    return Fit(now.curves, now.best_epoch, now.best_value, now.steps)

@@ -1,0 +1,151 @@
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from sidflow.contracts.errors import InputError
+from sidflow.training.checkpoint import Checkpoint
+from sidflow.training.device import prepare
+from sidflow.training.loop import LoopParams, fit, learning_rate_at, trained_state
+
+
+class Regression(nn.Module):
+    def __init__(self):
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.x = nn.Parameter(torch.randn(64, 8, generator=generator), requires_grad=False)
+        self.y = nn.Parameter(torch.randn(64, 1, generator=generator), requires_grad=False)
+        self.net = nn.Sequential(nn.Linear(8, 16), nn.Dropout(0.2), nn.Linear(16, 1))
+        self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, rows):
+        self.seen += len(rows)
+        loss = ((self.net(self.x[rows]) - self.y[rows]) ** 2).mean()
+        return {"loss": loss, "half": loss / 2}
+
+
+class Task:
+    def __init__(self, validate=True):
+        self.module = Regression()
+        self.with_validation = validate
+
+    def batches(self, epoch, generator):
+        return torch.randperm(64, generator=generator).split(16)
+
+    def validate(self):
+        error = ((self.module.net(self.module.x) - self.module.y) ** 2).mean()
+        return {"valid_error": float(error)} if self.with_validation else {}
+
+
+class Killed(Exception):
+    pass
+
+
+LOOP = LoopParams(epochs=4, patience=0, learning_rate=0.05, weight_decay=0.1, warmup_steps=3, schedule="cosine")
+
+
+def run(checkpoint=None, kill_at=None, **overrides):
+    device = prepare(3, 1)
+    task = Task()
+
+    def on_step(steps):
+        if steps == kill_at:
+            raise Killed
+
+    loop = LOOP.model_copy(update=overrides)
+    fitted = fit("t", task, loop, seed=3, device=device, checkpoint=checkpoint, higher_is_better=False, on_step=on_step)
+    return fitted, {name: value.numpy().tobytes() for name, value in trained_state(task.module).items()}
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("SIDFLOW_CACHE", str(tmp_path))
+    monkeypatch.setenv("SIDFLOW_CHECKPOINT_SECONDS", "0.000001")
+    monkeypatch.setenv("SIDFLOW_DEVICE", "cpu")
+    return tmp_path
+
+
+@pytest.mark.parametrize("kill_at", [1, 4, 7, 15])
+def test_killed_and_resumed_training_ends_in_the_same_bytes(cache, kill_at):
+    whole, expected = run()
+    checkpoint = Checkpoint("t", {"a": 1}, code=[])
+    with pytest.raises(Killed):
+        run(checkpoint, kill_at=kill_at)
+    torch.manual_seed(999)
+    resumed, found = run(checkpoint)
+    assert found == expected
+    assert resumed == whole
+    checkpoint.discard()
+    assert not list(cache.rglob("*.safetensors"))
+
+
+def test_a_resume_does_not_repeat_steps(cache):
+    checkpoint = Checkpoint("t", {"a": 1}, code=[])
+    with pytest.raises(Killed):
+        run(checkpoint, kill_at=9)
+    steps = []
+    prepare(3, 1)
+    fit("t", Task(), LOOP, seed=3, device=torch.device("cpu"), checkpoint=checkpoint, on_step=steps.append)
+    assert steps[0] == 9  # the kill came after step 9 but before its checkpoint: step 8 was the last one saved
+
+
+def test_settings_and_code_and_inputs_tell_checkpoints_apart(cache, tmp_path, monkeypatch):
+    code = tmp_path / "code.py"
+    code.write_text("a = 1")
+    first = Checkpoint("t", {"a": 1}, code=[code]).path
+    assert Checkpoint("t", {"a": 1}, code=[code]).path == first
+    assert Checkpoint("t", {"a": 2}, code=[code]).path != first
+    code.write_text("a = 2")
+    changed = Checkpoint("t", {"a": 1}, code=[code]).path
+    assert changed != first
+    data = tmp_path / "data"
+    data.write_text("1")
+    monkeypatch.setattr("sidflow.contracts.trace._touched", {"reads": {str(data)}, "writes": set()})
+    with_input = Checkpoint("t", {"a": 1}, code=[code]).path
+    data.write_text("2")
+    assert len({changed, with_input, Checkpoint("t", {"a": 1}, code=[code]).path}) == 3
+
+
+def test_a_torn_checkpoint_is_forgotten(cache):
+    checkpoint = Checkpoint("t", {"a": 1}, code=[])
+    with pytest.raises(Killed):
+        run(checkpoint, kill_at=5)
+    checkpoint.path.write_bytes(checkpoint.path.read_bytes()[:100])
+    assert run(checkpoint)[1] == run()[1]
+
+
+def test_the_best_epoch_wins_and_patience_ends(cache):
+    class Worsening(Task):
+        def validate(self):
+            return {"valid_error": float(self.module.seen)}  # lowest after the first epoch
+
+    prepare(0, 1)
+    task = Worsening()
+    fitted = fit(
+        "t",
+        task,
+        LOOP.model_copy(update={"epochs": 9, "patience": 2}),
+        seed=0,
+        device=torch.device("cpu"),
+        higher_is_better=False,
+    )
+    assert (fitted.best_epoch, len(fitted.curves)) == (0, 3)
+    assert int(task.module.seen) == 64  # the buffer of the best epoch is back
+    assert fitted.curves[0]["half"] == pytest.approx(fitted.curves[0]["loss"] / 2)
+
+
+def test_a_loss_that_is_not_finite_is_one_clear_line(cache):
+    class Broken(Task):
+        def batches(self, epoch, generator):
+            self.module.x.data[0, 0] = np.nan
+            return super().batches(epoch, generator)
+
+    with pytest.raises(InputError, match=r"finite loss.*lower the learning rate"):
+        fit("t", Broken(), LOOP, seed=0, device=torch.device("cpu"))
+
+
+def test_warm_up_then_cosine():
+    rates = [learning_rate_at(step, 13, LOOP) for step in range(13)]
+    assert rates[:3] == pytest.approx([0.05 / 3, 0.1 / 3, 0.05])
+    assert rates[8] == pytest.approx(0.025)
+    assert rates[4:] == sorted(rates[4:], reverse=True)
