@@ -1,0 +1,62 @@
+"""The trained quantizer: codebooks of every modality, the towers around them, and how inputs are normalised.
+
+Arrays, for every quantized modality m (a modality that no item has is absent from all of them):
+
+    codebooks.<m>              float32 [levels, codes, code_dim]; rows from `code_counts(m)[level]` on are padding (0)
+    mean.<m>, scale.<m>        float32 [d], []: the towers see (x - mean) / scale
+    encoder.<m>.<i>.weight ... float32 [out, in], the layers in order, ReLU between them (none for a method without)
+    encoder.<m>.skip.weight .. a linear map of the input that is added to the last layer's output (optional)
+    decoder.<m>. ...           the same, mirrored
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from sidflow.contracts.documents import Curve, Document
+from sidflow.contracts.errors import InputError
+from sidflow.contracts.tensors import TensorFile, Tensors
+
+if TYPE_CHECKING:
+    import numpy as np
+    from jaxtyping import Float
+
+QUANTIZER = TensorFile(
+    name="quantizer", version=1, path="artifacts/quantizer/quantizer.safetensors", arrays={}, free=True
+)
+
+SUMMARY = Document("artifacts/quantizer/summary.json")  # params as used, sizes, best epoch, device
+
+CURVES = Curve("artifacts/quantizer/curves.csv")  # one row an epoch: epoch, losses, figures on all items
+
+
+def modalities(quantizer: Tensors) -> list[str]:
+    """Return the quantized modalities in the order of params."""
+    return list(cast("dict", quantizer.metadata["modalities"]))
+
+
+def code_counts(quantizer: Tensors, modality: str) -> list[int]:
+    """Return how many codes each level of `modality` has."""
+    return list(cast("dict", quantizer.metadata["modalities"])[modality]["codes"])
+
+
+def codebooks_of(quantizer: Tensors, modality: str) -> Float[np.ndarray, "l k d"]:
+    """Return the codebooks of `modality`.
+
+    Raises:
+        InputError: the quantizer has no such modality.
+    """
+    name = f"codebooks.{modality}"
+    if name not in quantizer.arrays:
+        raise InputError(
+            str(QUANTIZER.at()),
+            expected=f"codebooks of the modality `{modality}`",
+            found=f"codebooks of {modalities(quantizer)}",
+            remedy="rerun `dvc repro quantize`; a modality that no item has is not quantized",
+        )
+    return quantizer.arrays[name]
+
+
+def codebooks(modality: str) -> Float[np.ndarray, "l k d"]:
+    """Read the artifact and return the codebooks of `modality`, float32 [levels, codes, code_dim]."""
+    return codebooks_of(QUANTIZER.read(), modality)

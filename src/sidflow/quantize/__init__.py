@@ -1,0 +1,1 @@
+"""Semantic IDs: codebooks, residual quantizers, MM-RQ-VAE, assignment, audit and gate."""
