@@ -1,0 +1,118 @@
+"""What rules can see in a picture: colours, light, where the subject lies, lines and patterns."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from sidflow.contracts.pictures import lab
+from sidflow.semantics.palette import NAMES, colour_index
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float32, Int, UInt8
+
+PLAIN_DISTANCE = 10.0  # in L*a*b*: nearer to the border's colour than this looks the same
+PLAIN_SHARE = 0.85  # of the border that must look the same for the background to be plain
+EDGE = 6.0  # lightness steps a pixel from which on there is an edge
+ORIENTATIONS = ("horizontal", "rising diagonal", "vertical", "falling diagonal")  # of lines, not of gradients
+
+
+class Measurements(NamedTuple):
+    """One row per picture; shares are of the pixels, places run from 0 (left, top) to 1."""
+
+    colours: Float32[np.ndarray, "b colours"]  # share of each of `palette.NAMES`, the plain background left out
+    background: Int[np.ndarray, " b"]  # index in `palette.NAMES`; meaningful where `plain`
+    plain: Bool[np.ndarray, " b"]  # the border is of one colour: an empty background
+    subject: Float32[np.ndarray, " b"]  # share that differs from a plain background; 1 where there is none
+    centre: Float32[np.ndarray, "b 2"]  # (x, y): of the subject, or of the edges where no background is plain
+    lightness: Float32[np.ndarray, " b"]  # mean L*, 0 to 100
+    contrast: Float32[np.ndarray, " b"]  # standard deviation of L*
+    chroma: Float32[np.ndarray, " b"]  # mean distance from grey in L*a*b*
+    edges: Float32[np.ndarray, " b"]  # share of the pixels that lie on an edge
+    orientations: Float32[np.ndarray, "b 4"]  # share of the edges' strength that runs along each of `ORIENTATIONS`
+    regularity: Float32[np.ndarray, " b"]  # share of the finer detail's power in its strongest frequency
+    aspect: Float32[np.ndarray, " b"]  # width / height
+
+
+def measure(pixels: UInt8[np.ndarray, "b side side 3"], aspect: Float32[np.ndarray, " b"]) -> Measurements:
+    """Measure a batch of thumbnails; `aspect` is the width / height that each had before it was made square."""
+    values = lab(pixels)
+    side = pixels.shape[1]
+    lightness = values[..., 0]
+    plain, background, subject = _background(pixels, values)
+    gradient_y, gradient_x = np.gradient(lightness, axis=(1, 2))
+    stretch = np.sqrt(aspect)[:, None, None]  # undo the squeezing: angles are those of the picture, not of the square
+    gradient_x, gradient_y = gradient_x / stretch, gradient_y * stretch
+    strength = np.hypot(gradient_x, gradient_y)
+    mass = np.where(plain[:, None, None], subject, strength)
+    return Measurements(
+        colours=_colour_shares(pixels, subject),
+        background=background,
+        plain=plain,
+        subject=subject.mean(axis=(1, 2), dtype=np.float32),
+        centre=_centre(mass.astype(np.float32), side),
+        lightness=lightness.mean(axis=(1, 2)),
+        contrast=lightness.std(axis=(1, 2)),
+        chroma=np.hypot(values[..., 1], values[..., 2]).mean(axis=(1, 2)),
+        edges=(strength > EDGE).mean(axis=(1, 2), dtype=np.float32),
+        orientations=_orientations(gradient_x, gradient_y, strength),
+        regularity=_regularity(lightness),
+        aspect=aspect,
+    )
+
+
+def _background(pixels: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return whether the border is plain, its colour, and which pixels [b, side, side] are the subject."""
+    side = values.shape[1]
+    inner = np.zeros((side, side), dtype=bool)
+    width = max(1, side // 20)
+    inner[width:-width, width:-width] = True
+    border = np.median(values[:, ~inner], axis=1).astype(np.float32)
+    near = np.square(values - border[:, None, None]).sum(axis=-1) < PLAIN_DISTANCE**2
+    plain = np.asarray(near[:, ~inner].mean(axis=1) >= PLAIN_SHARE)
+    colours = colour_index(np.median(pixels[:, ~inner], axis=1).astype(np.uint8)).astype(np.int64)
+    subject = ~(near & plain.reshape(-1, 1, 1))
+    return plain, colours, subject
+
+
+def _colour_shares(pixels: np.ndarray, subject: np.ndarray) -> np.ndarray:
+    """Return [b, colours] shares among the subject's pixels, or among all where no subject stands out."""
+    batch = len(pixels)
+    counted = subject | ~subject.any(axis=(1, 2), keepdims=True)
+    index = colour_index(pixels).astype(np.int64) + np.arange(batch)[:, None, None] * len(NAMES)
+    counts = np.bincount(index[counted], minlength=batch * len(NAMES)).reshape(batch, len(NAMES))
+    return (counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)).astype(np.float32)
+
+
+def _centre(mass: np.ndarray, side: int) -> np.ndarray:
+    place = ((np.arange(side) + 0.5) / side).astype(np.float32)
+    total = mass.sum(axis=(1, 2))
+    safe = np.where(total > 0, total, 1)
+    x = (mass.sum(axis=1) * place).sum(axis=1) / safe
+    y = (mass.sum(axis=2) * place).sum(axis=1) / safe
+    return np.where(total[:, None] > 0, np.stack([x, y], axis=1), np.float32(0.5)).astype(np.float32)
+
+
+def _orientations(gradient_x: np.ndarray, gradient_y: np.ndarray, strength: np.ndarray) -> np.ndarray:
+    """Return [b, 4] shares: a line runs at a right angle to its gradient; y points down."""
+    angle = np.arctan2(-gradient_y, gradient_x) + np.pi / 2
+    sector = np.round(angle / (np.pi / 4)).astype(np.int64) % 4
+    strong = np.where(strength > EDGE, strength, 0)
+    total = np.stack([np.where(sector == each, strong, 0).sum(axis=(1, 2)) for each in range(4)], axis=1)
+    return (total / np.maximum(total.sum(axis=1, keepdims=True), 1e-6)).astype(np.float32)
+
+
+def _regularity(lightness: np.ndarray) -> np.ndarray:
+    """Return [b]: near 0 for noise and single objects, towards 1 for stripes, checks and dots in a grid."""
+    side = lightness.shape[1]
+    window = np.hanning(side)
+    flat = (lightness - lightness.mean(axis=(1, 2), keepdims=True)) * (window[:, None] * window[None, :])
+    power = np.abs(np.fft.rfft2(flat)) ** 2
+    cycles = np.hypot(np.fft.fftfreq(side, 1 / side)[:, None], np.fft.rfftfreq(side, 1 / side)[None, :])
+    power = np.where((cycles >= 4.5) & (cycles <= side * 0.45), power, 0)
+    total = power.sum(axis=(1, 2))
+    around = sum(
+        np.roll(power, (down, right), axis=(1, 2)) for down in (-1, 0, 1) for right in (-1, 0, 1)
+    )  # the window spreads a peak over its neighbours
+    return (np.asarray(around).max(axis=(1, 2)) / np.where(total > side**2, total, np.inf)).astype(np.float32)

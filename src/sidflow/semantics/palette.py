@@ -1,0 +1,61 @@
+"""Names of colours, and which one a pixel has: the nearest of a small palette in CIE L*a*b*."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sidflow.contracts.pictures import lab
+
+if TYPE_CHECKING:
+    from jaxtyping import Int8, UInt8
+
+_ANCHORS: dict[str, tuple[tuple[int, int, int], ...]] = {  # sRGB; a name may have several
+    "black": ((12, 12, 12), (30, 30, 32)),
+    "dark grey": ((70, 70, 70),),
+    "grey": ((128, 128, 128),),
+    "light grey": ((192, 192, 192),),
+    "white": ((255, 255, 255), (236, 236, 236)),
+    "red": ((214, 30, 35), (235, 70, 60)),
+    "maroon": ((110, 20, 25), (75, 15, 20)),
+    "orange": ((245, 130, 20), (225, 105, 30)),
+    "brown": ((110, 65, 30), (75, 45, 25), (145, 95, 55)),
+    "tan": ((195, 160, 120), (175, 140, 100)),
+    "beige": ((232, 218, 190), (245, 235, 215)),
+    "gold": ((205, 160, 45),),
+    "yellow": ((250, 220, 40), (245, 235, 110)),
+    "olive": ((115, 115, 40), (85, 85, 40)),
+    "green": ((50, 150, 60), (100, 190, 90)),
+    "dark green": ((20, 70, 35), (25, 50, 30)),
+    "light green": ((170, 220, 160),),
+    "teal": ((20, 120, 120), (20, 80, 85)),
+    "turquoise": ((70, 205, 200),),
+    "light blue": ((150, 195, 235), (110, 170, 225)),
+    "blue": ((40, 95, 200), (30, 60, 160), (70, 120, 180)),
+    "navy": ((20, 30, 80), (25, 35, 60)),
+    "purple": ((110, 50, 150), (75, 40, 95)),
+    "lavender": ((190, 170, 220),),
+    "pink": ((245, 170, 190), (235, 120, 165)),
+    "magenta": ((200, 30, 130),),
+}
+NAMES: tuple[str, ...] = tuple(_ANCHORS)
+_BITS = 5  # of each channel that the look-up keeps
+
+
+@cache
+def _lookup() -> np.ndarray:
+    step = 1 << (8 - _BITS)
+    axis = np.arange(0, 256, step) + step // 2
+    cells = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1).reshape(-1, 3)
+    anchors = lab(np.array([rgb for several in _ANCHORS.values() for rgb in several], dtype=np.uint8))
+    owner = np.array([index for index, several in enumerate(_ANCHORS.values()) for _ in several], dtype=np.int8)
+    distance = np.square(lab(cells.astype(np.uint8))[:, None, :] - anchors).sum(axis=-1)
+    return owner[distance.argmin(axis=1)]
+
+
+def colour_index(rgb: UInt8[np.ndarray, "*shape 3"]) -> Int8[np.ndarray, "*shape"]:
+    """Return for each pixel the index in `NAMES` of its colour."""
+    cell = (rgb >> (8 - _BITS)).astype(np.int32)
+    return _lookup()[(cell[..., 0] << (2 * _BITS)) | (cell[..., 1] << _BITS) | cell[..., 2]]
