@@ -1,0 +1,30 @@
+"""From the outside world's keys to dense codes: by sorted key, as numbers only where every key is one."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+
+
+class Coded(NamedTuple):
+    """A column of keys as codes."""
+
+    codes: np.ndarray  # int32 [events], indices into keys
+    keys: list[str]  # in key order
+
+
+def sort_keys(keys: pl.Series) -> pl.Series:
+    """Return the distinct keys as strings in key order: numerically if all are integers, else as strings."""
+    text = keys.cast(pl.String).unique()
+    whole = text.str.contains(r"^-?[0-9]{1,18}$").all()
+    return text.sort_by(text.cast(pl.Int64), text) if whole and len(text) else text.sort()
+
+
+def code(column: pl.Series, keys: pl.Series | None = None) -> Coded:
+    """Return `column` as int32 codes; `keys` are its keys in key order, found from the column if left out."""
+    ordered = sort_keys(column) if keys is None else keys
+    enum = pl.Enum(ordered)
+    codes = column.cast(pl.String).cast(enum).to_physical().to_numpy().astype(np.int32)
+    return Coded(codes, ordered.to_list())

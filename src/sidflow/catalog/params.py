@@ -1,0 +1,103 @@
+"""Params of `ingest`: which source, how it is filtered, and how large pictures may be."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from sidflow.contracts.params import Params
+
+Repeats = Literal["keep", "drop_consecutive", "first"]
+
+
+class PictureParams(Params):
+    """Limits on pictures, checked before a single pixel is decoded."""
+
+    max_bytes: int = Field(20_000_000, gt=0)
+    max_pixels: int = Field(40_000_000, gt=0)
+    max_side: int = Field(160, ge=16, le=2048)
+    quality: int = Field(85, ge=30, le=95)
+
+
+class SyntheticParams(Params):
+    """Size and nature of the synthetic shop; see docs in `sidflow.catalog.shop`."""
+
+    users: int = Field(1500, ge=10, le=200_000)
+    items: int = Field(500, ge=24, le=50_000)
+    mean_length: float = Field(14.0, ge=7, le=200)
+    truth_positions: int = Field(2, ge=0, le=5)
+    late_share: float = Field(0.10, ge=0, le=0.5)
+    unwanted_share: float = Field(0.06, ge=0, le=0.5)
+    pictureless_share: float = Field(0.04, ge=0, le=1)
+    textless_share: float = Field(0.03, ge=0, le=1)
+    basket_share: float = Field(0.10, ge=0, le=0.9)
+    picture_side: int = Field(128, ge=32, le=512)
+    popularity: float = Field(1.0, ge=0, le=5)
+    taste: float = Field(3.0, ge=0, le=20)
+    colour: float = Field(1.2, ge=0, le=20)
+    transition: float = Field(1.2, ge=0, le=20)
+    companion: float = Field(2.5, ge=0, le=20)
+
+
+class MovielensParams(Params):
+    """Reading of a GroupLens folder."""
+
+    min_rating: float = Field(0.0, ge=0, le=5)
+    require_poster: bool = False
+    details: str = "details.jsonl"
+    posters: str = "posters"
+
+
+class AmazonParams(Params):
+    """Reading of Amazon Reviews files, found in the folder by pattern."""
+
+    reviews: str = "*eview*"
+    metadata: str = "*meta*"
+    images: str = "images"
+    min_rating: float = Field(0.0, ge=0, le=5)
+
+
+class SequencesParams(Params):
+    """Reading of published sequences; an empty pattern looks for the known names."""
+
+    sequences: str = ""
+    items: str = ""
+    images: str = "images"
+
+
+class FilesParams(Params):
+    """Reading of CSV or Parquet; the columns are those of the files, empty where they have none."""
+
+    interactions: str = "interactions.*"
+    items: str = "items.*"
+    images: str = "images"
+    user: str = "user_id"
+    item: str = "item_id"
+    timestamp: str = "timestamp"
+    timestamp_unit: Literal["s", "ms", "us", "ns"] = "s"
+    title: str = "title"
+    description: str = "description"
+    brand: str = "brand"
+    categories: str = "categories"
+    category_separator: str = "|"
+    attributes: tuple[str, ...] = ()
+
+
+class IngestParams(Params):
+    """The section `ingest` of params.yaml."""
+
+    source: Literal["synthetic", "movielens", "amazon", "sequences", "files"] = "synthetic"
+    path: str = "presets/grammar.yaml"
+    seed: int = Field(7, ge=0)
+    tie_seed: int = Field(11, ge=0)
+    min_user_events: int = Field(5, ge=1)
+    min_item_events: int = Field(5, ge=1)
+    repeats: Repeats = "keep"
+    max_text: int = Field(4000, ge=100)
+    pictures: PictureParams = PictureParams()
+    synthetic: SyntheticParams = SyntheticParams()
+    movielens: MovielensParams = MovielensParams()
+    amazon: AmazonParams = AmazonParams()
+    sequences: SequencesParams = SequencesParams()
+    files: FilesParams = FilesParams()

@@ -1,0 +1,92 @@
+"""Pictures: limits checked before decoding, downsized, RGB, re-encoded; a broken one is reported, never fatal."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import polars as pl
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from sidflow.catalog.params import PictureParams
+from sidflow.catalog.raw import Picture
+from sidflow.contracts.artifacts.images import IMAGES
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")  # no others are tried: each decoder is a door
+
+
+@dataclass
+class Packed:
+    """The rows of `images`, and what was wrong with the others."""
+
+    rows: list[dict[str, object]] = field(default_factory=list)
+    problems: Counter[str] = field(default_factory=Counter)
+    example: str = ""
+
+    def frame(self) -> pl.DataFrame:
+        """Return the table `images`."""
+        return pl.DataFrame(self.rows, schema=IMAGES.empty().schema) if self.rows else IMAGES.empty()
+
+
+class _Refused(Exception):
+    """A picture that does not come in: why."""
+
+
+def pack(item_keys: list[str], pictures: Mapping[str, Picture], params: PictureParams) -> Packed:
+    """Return the usable pictures of `item_keys`, whose index is the item id."""
+    packed = Packed()
+    for item_id, key in enumerate(item_keys):
+        source = pictures.get(key)
+        if source is None:
+            packed.problems["missing"] += 1
+            continue
+        try:
+            image = source() if callable(source) else _open(source, params)
+            data, (width, height) = encode(image, params)
+            packed.rows.append({"item_id": item_id, "picture": data, "width": width, "height": height})
+        except _Refused as problem:
+            kind, detail = problem.args
+            packed.problems[kind] += 1
+            packed.example = packed.example or f"{key}: {detail}"
+    return packed
+
+
+def _open(path, params: PictureParams) -> Image.Image:  # noqa: ANN001
+    """Read a picture file; its size in bytes and pixels is known before anything is decoded."""
+    try:
+        size = path.stat().st_size
+        if size > params.max_bytes:
+            raise _Refused("too_large", f"{size} bytes")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's own, laxer limit
+            image = Image.open(path, formats=FORMATS)
+        pixels = image.width * image.height
+        if pixels > params.max_pixels:
+            raise _Refused("too_large", f"{pixels} pixels")
+        image.draft("RGB", (params.max_side * 2, params.max_side * 2))  # a JPEG decodes smaller, faster
+        image.load()
+        return ImageOps.exif_transpose(image)
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError, EOFError) as error:
+        raise _Refused("broken", f"{type(error).__name__}: {error}".replace(str(path), path.name)) from error
+
+
+def encode(image: Image.Image, params: PictureParams) -> tuple[bytes, tuple[int, int]]:
+    """Return the picture as JPEG bytes, RGB on white, no side longer than the limit, without metadata."""
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        layered = image.convert("RGBA")
+        image = Image.new("RGB", layered.size, (255, 255, 255))
+        image.paste(layered, mask=layered.getchannel("A"))
+    elif image.mode.startswith("I;16"):
+        image = image.point(lambda value: value / 256).convert("L").convert("RGB")
+    else:
+        image = image.convert("RGB")
+    if max(image.size) > params.max_side:
+        image.thumbnail((params.max_side, params.max_side), Image.Resampling.LANCZOS)
+    clean = Image.new("RGB", image.size)
+    clean.paste(image)
+    buffer = io.BytesIO()
+    clean.save(buffer, "JPEG", quality=params.quality, optimize=True, subsampling=0)
+    return buffer.getvalue(), clean.size

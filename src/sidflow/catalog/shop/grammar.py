@@ -1,0 +1,91 @@
+"""The words of the synthetic shop, read strictly from a YAML grammar."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from pydantic import Field
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from sidflow.contracts import trace
+from sidflow.contracts.errors import InputError
+from sidflow.contracts.params import Params, check
+
+
+class Style(Params):
+    """How a product feels: its words, and what its pictures look like."""
+
+    words: list[str] = Field(min_length=1)
+    moods: list[str] = Field(min_length=1)
+    patterns: list[str] = Field(min_length=1)
+    hue: float = Field(ge=0, lt=360)
+    saturation: float = Field(ge=0, le=1)
+    brightness: float = Field(ge=0, le=1)
+
+
+class Category(Params):
+    """What a product is, and which categories are wanted after it."""
+
+    department: str
+    nouns: list[str] = Field(min_length=1)
+    materials: list[str] = Field(min_length=1)
+    uses: list[str] = Field(min_length=1)
+    then: dict[str, float] = {}
+
+
+class Grammar(Params):
+    """The whole grammar."""
+
+    titles: list[str] = Field(min_length=1)
+    descriptions: list[str] = Field(min_length=1)
+    care: list[str] = Field(min_length=1)
+    sizes: list[str] = Field(min_length=1)
+    styles: dict[str, Style] = Field(min_length=2)
+    colours: dict[str, float] = Field(min_length=1)
+    brands: dict[str, str] = Field(min_length=1)
+    categories: dict[str, Category] = Field(min_length=2)
+
+    def colour_of(self, hue: float) -> str:
+        """Return the name of the colour nearest to `hue` (degrees)."""
+        names = list(self.colours)
+        distance = np.abs((np.array([self.colours[name] for name in names]) - hue + 180) % 360 - 180)
+        return names[int(distance.argmin())]
+
+    def transitions(self) -> np.ndarray:
+        """Return P(next category | category), float64 [categories, categories]; never the same category again."""
+        names = list(self.categories)
+        weights = np.ones((len(names), len(names)))
+        for row, name in enumerate(names):
+            for other, weight in self.categories[name].then.items():
+                weights[row, names.index(other)] += 3 * weight
+        np.fill_diagonal(weights, 0.2)
+        return weights / weights.sum(axis=1, keepdims=True)
+
+
+def read(path: Path) -> Grammar:
+    """Read a grammar.
+
+    Raises:
+        InputError: the file is absent, no YAML, or names a style or category that it does not have.
+    """
+    trace.note_read(path)
+    remedy = "set ingest.path to the project's presets/grammar.yaml, or repair the grammar"
+    try:
+        content = YAML(typ="safe").load(path.read_text())
+    except (OSError, UnicodeDecodeError, YAMLError) as error:
+        raise InputError(str(path), expected="a grammar in YAML", found=str(error), remedy=remedy) from error
+    grammar = check(content, Grammar, str(path))
+    strangers = [style for style in grammar.brands.values() if style not in grammar.styles]
+    strangers += [n for c in grammar.categories.values() for n in c.then if n not in grammar.categories]
+    if strangers:
+        raise InputError(
+            str(path),
+            expected="brands and `then` to name styles and categories of the grammar",
+            found="unknown names",
+            count=len(strangers),
+            example=strangers[0],
+            remedy=remedy,
+        )
+    return grammar

@@ -1,0 +1,32 @@
+"""Raw interactions, texts and pictures become the catalogue. Run: dvc repro ingest."""
+
+import typer
+
+from sidflow.catalog.ingest import ingest
+from sidflow.catalog.params import IngestParams
+from sidflow.contracts import params
+from sidflow.contracts.artifacts.images import IMAGES
+from sidflow.contracts.artifacts.interactions import INTERACTIONS
+from sidflow.contracts.artifacts.items import ITEMS
+from sidflow.contracts.artifacts.reports import INGEST
+from sidflow.contracts.artifacts.truth import TRUTH
+from sidflow.contracts.artifacts.users import USERS
+from sidflow.contracts.running import say, stage
+
+
+def main() -> None:
+    """Run the stage."""
+    with stage("ingest"):
+        catalog = ingest(params.load("ingest", IngestParams))
+        INTERACTIONS.write(catalog.interactions)
+        ITEMS.write(catalog.items)
+        USERS.write(catalog.users)
+        IMAGES.write(catalog.images)
+        TRUTH.write(catalog.truth)
+        INGEST.write(catalog.report)
+        found = "{users} users, {items_core} items ({items} in the catalogue), {interactions} interactions"
+        say(found.format(**catalog.report))
+
+
+if __name__ == "__main__":
+    typer.run(main)
