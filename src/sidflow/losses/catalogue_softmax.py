@@ -1,0 +1,160 @@
+"""Softmax cross-entropy over a catalogue: exact, in chunks that never hold positions x items, or over a sample.
+
+The exact one computes its gradients in the forward pass, while a chunk's logits are at hand, so that nothing of
+size positions x items outlives the chunk (Source: the idea of fused linear cross-entropy kernels, e.g. Liger
+Kernel, arXiv 2410.10989).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
+
+CHUNK_LOGITS = 4_000_000  # how many logits are held at a time: 16 MB in float32
+
+
+class _CatalogueCrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, states: Tensor, item_matrix: Tensor, targets: Tensor, bias: Tensor | None, rows: int, train: bool
+    ) -> Tensor:
+        kind = torch.promote_types(torch.promote_types(states.dtype, item_matrix.dtype), torch.float32)
+        items = item_matrix.to(kind)
+        offset = None if bias is None else bias.to(kind)
+        wanted = [train and one for one in ctx.needs_input_grad]
+        grad_states = torch.empty_like(states) if wanted[0] else None
+        grad_items = torch.zeros_like(items) if wanted[1] else None
+        grad_bias = torch.zeros_like(offset) if offset is not None and wanted[3] else None
+        total = torch.zeros((), dtype=kind, device=states.device)
+        scale = 1.0 / len(states)
+        with torch.autocast(states.device.type, enabled=False):
+            for start in range(0, len(states), rows):
+                part = states[start : start + rows].to(kind)
+                target = targets[start : start + rows, None]
+                logits = part @ items.T
+                if offset is not None:
+                    logits += offset
+                own = logits.gather(1, target)
+                peak = logits.amax(1, keepdim=True)
+                logits.sub_(peak).exp_()
+                mass = logits.sum(1, keepdim=True)
+                total += (mass.log() + peak - own).sum()
+                if not any(wanted):
+                    continue
+                slope = logits.mul_(scale / mass)
+                slope.scatter_add_(1, target, torch.full_like(own, -scale))
+                if grad_states is not None:
+                    grad_states[start : start + rows] = slope @ items
+                if grad_items is not None:
+                    grad_items.addmm_(slope.T, part)
+                if grad_bias is not None:
+                    grad_bias += slope.sum(0)
+        ctx.dtypes = (item_matrix.dtype, None if bias is None else bias.dtype)
+        ctx.save_for_backward(grad_states, grad_items, grad_bias)
+        return total * scale
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (grad,) = grads
+        states, items, bias = ctx.saved_tensors
+        item_type, bias_type = ctx.dtypes
+        return (
+            None if states is None else states * grad.to(states.dtype),
+            None if items is None else (items * grad).to(item_type),
+            None,
+            None if bias is None else (bias * grad).to(bias_type),
+            None,
+            None,
+        )
+
+
+def catalogue_cross_entropy(
+    states: Float[Tensor, "p d"],
+    item_matrix: Float[Tensor, "n d"],
+    targets: Int[Tensor, " p"],
+    bias: Float[Tensor, " n"] | None = None,
+    *,
+    chunk: int | None = None,
+) -> Float[Tensor, ""]:
+    """Return the mean cross-entropy of `softmax(states @ item_matrix.T + bias)` against `targets`, exactly.
+
+    Gradients flow to `states`, `item_matrix` and `bias`; second derivatives do not exist. The arithmetic is in
+    float32 or wider, under autocast too. No positions at all give zero.
+
+    Args:
+        states: one row per position to be predicted.
+        item_matrix: one row per item of the catalogue.
+        targets: the item at each position, in [0, n).
+        bias: added to every position's logits, for example log-popularity.
+        chunk: positions computed at a time; by default as many as hold four million logits.
+    """
+    if not len(states):
+        return (states.sum() + item_matrix.sum() * 0).float()
+    rows = chunk or max(1, CHUNK_LOGITS // max(1, len(item_matrix)))
+    loss = _CatalogueCrossEntropy.apply(states, item_matrix, targets, bias, rows, torch.is_grad_enabled())
+    assert isinstance(loss, Tensor)
+    return loss
+
+
+def candidate_logits(
+    states: Float[Tensor, "p d"],
+    item_matrix: Float[Tensor, "n d"],
+    targets: Int[Tensor, " p"],
+    negatives: Int[Tensor, " m"],
+) -> tuple[Float[Tensor, "p 1"], Float[Tensor, "p m"]]:
+    """Return the logits of each position's target, and of negatives that all positions share.
+
+    A negative that is the position's own target gets minus infinity there.
+    """
+    positive = (states * functional.embedding(targets, item_matrix)).sum(1, keepdim=True)
+    negative = states @ functional.embedding(negatives, item_matrix).T
+    return positive, negative.masked_fill(negatives[None, :] == targets[:, None], -torch.inf)
+
+
+def sampled_cross_entropy(
+    states: Float[Tensor, "p d"],
+    item_matrix: Float[Tensor, "n d"],
+    targets: Int[Tensor, " p"],
+    negatives: Int[Tensor, " m"],
+    log_expected: Float[Tensor, " m"] | None = None,
+) -> Float[Tensor, ""]:
+    """Return the mean cross-entropy of each target against itself and the shared `negatives`.
+
+    Args:
+        states: one row per position to be predicted.
+        item_matrix: one row per item.
+        targets: the item at each position.
+        negatives: items drawn once for all positions, with replacement.
+        log_expected: log(m * q) of each negative, q being the probability of drawing it. It is subtracted from the
+            negatives' logits alone, so that the sum over them estimates the sum over all items but the target
+            without bias, and the loss tends to the full one as m grows (Source: Bengio and Senecal 2008;
+            the target is always there, so that its own logit stays as it is). None: no
+            correction, which weighs negatives as m draws, not as n items.
+    """
+    if not len(states):
+        return (states.sum() + item_matrix.sum() * 0).float()
+    positive, negative = candidate_logits(states, item_matrix, targets, negatives)
+    if log_expected is not None:
+        negative = negative - log_expected
+    logits = torch.cat([positive, negative], 1)
+    logits = logits if logits.dtype == torch.float64 else logits.float()
+    return (logits.logsumexp(1) - logits[:, 0]).mean()
+
+
+def binary_cross_entropy(
+    states: Float[Tensor, "p d"],
+    item_matrix: Float[Tensor, "n d"],
+    targets: Int[Tensor, " p"],
+    negatives: Int[Tensor, " m"],
+) -> Float[Tensor, ""]:
+    """Return the mean of -log sigmoid(target) plus the mean of -log sigmoid(-negative) over the shared negatives."""
+    if not len(states):
+        return (states.sum() + item_matrix.sum() * 0).float()
+    positive, negative = candidate_logits(states, item_matrix, targets, negatives)
+    return functional.softplus(-positive).mean() + functional.softplus(negative).mean()
