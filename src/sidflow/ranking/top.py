@@ -1,0 +1,93 @@
+"""The best items of every query: by faiss where the factors are dense, by blocks otherwise; the same answer.
+
+Order is by score, then by item_id, so that ties have one answer. faiss works in float32 and keeps any of several
+equal items, so what it finds counts only where its own rounding cannot have hidden a better item; other queries
+(mass ties, as under popularity) go through blocks.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import faiss
+import numpy as np
+from scipy.sparse import csr_matrix
+
+from sidflow.ranking.scores import Scores
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float32, Int32
+
+_MARGIN = 32  # further items asked of faiss, so that its rounding seldom matters
+_FAISS_ROWS = 2_048
+_MOST_ASKED = 1_024  # more than that per query, and a block is faster
+
+
+class Top(NamedTuple):
+    """The best items, best first; -1 and the lowest float where there were fewer candidates."""
+
+    items: Int32[np.ndarray, "q k"]
+    scores: Float32[np.ndarray, "q k"]
+
+
+NOTHING = np.finfo(np.float32).min
+
+
+def of_block(scores: Float32[np.ndarray, "b n"], k: int) -> Top:
+    """Return the best of each row of `scores`; excluded items hold -inf."""
+    rows, n = scores.shape
+    items = np.full((rows, k), -1, dtype=np.int32)
+    best = np.full((rows, k), NOTHING, dtype=np.float32)
+    width = min(k, n)
+    if rows == 0 or width == 0:
+        return Top(items, best)
+    threshold = np.partition(scores, n - width, axis=1)[:, n - width]
+    for row in range(rows):
+        chosen = np.flatnonzero((scores[row] >= threshold[row]) & (scores[row] > -np.inf))
+        chosen = chosen[np.argsort(-scores[row, chosen], kind="stable")][:width]
+        items[row, : len(chosen)] = chosen
+        best[row, : len(chosen)] = scores[row, chosen]
+    return Top(items, best)
+
+
+def by_faiss(scores: Scores, excluded: csr_matrix, k: int) -> tuple[Top, Bool[np.ndarray, " q"]]:
+    """Return the best items of every query, and which queries' answers are proven; the others need blocks.
+
+    Args:
+        scores: dense factors only.
+        excluded: bool CSR [q, items], what must not be recommended.
+        k: how many.
+    """
+    assert scores.dense is not None and scores.sparse is None
+    states, matrix = (np.ascontiguousarray(part, dtype=np.float32) for part in scores.dense)
+    top = Top(np.full((scores.queries, k), -1, dtype=np.int32), np.full((scores.queries, k), NOTHING, dtype=np.float32))
+    proven = np.zeros(scores.queries, dtype=bool)
+    index = faiss.IndexFlatIP(matrix.shape[1])
+    index.add(matrix)  # type: ignore[call-arg]  # faiss's own wrapper
+    longest = float(np.linalg.norm(matrix.astype(np.float64), axis=1).max(initial=0))
+    rounding = np.linalg.norm(states.astype(np.float64), axis=1) * longest * (matrix.shape[1] + 4) * 2.0**-23
+    asked = np.minimum(k + np.diff(excluded.indptr) + _MARGIN, scores.items)
+    asked = np.minimum(1 << np.ceil(np.log2(np.maximum(asked, 1))).astype(int), scores.items)
+    for width in np.unique(asked[asked <= _MOST_ASKED]):
+        queries = np.flatnonzero(asked == width)
+        for start in range(0, len(queries), _FAISS_ROWS):
+            rows = queries[start : start + _FAISS_ROWS]
+            coarse, found = index.search(states[rows], int(width))  # type: ignore[call-arg]
+            exact = np.einsum("bd,bkd->bk", states[rows].astype(np.float64), matrix[found].astype(np.float64))
+            exact = exact.astype(np.float32)
+            exact[_member(excluded, rows, found, scores.items)] = -np.inf
+            order = np.lexsort((found, -exact), axis=1)[:, :k]
+            best, items = np.take_along_axis(exact, order, axis=1), np.take_along_axis(found, order, axis=1)
+            missed = coarse[:, -1].astype(np.float64) + rounding[rows]  # no item that faiss left out is above that
+            proven[rows] = (width == scores.items) | ((best.shape[1] == k) & (best[:, -1] > missed))
+            some = best > -np.inf
+            top.items[rows, : best.shape[1]] = np.where(some, items, -1)
+            top.scores[rows, : best.shape[1]] = np.where(some, best, NOTHING)
+    return top, proven
+
+
+def _member(matrix: csr_matrix, rows: np.ndarray, columns: np.ndarray, width: int) -> np.ndarray:
+    """Return whether (rows[b], columns[b, j]) is an entry of `matrix`, which is `width` wide."""
+    part = csr_matrix(matrix[rows])
+    keys = np.repeat(np.arange(len(rows)), np.diff(part.indptr)) * width + part.indices
+    return np.isin(np.arange(len(rows))[:, None] * width + columns, keys)

@@ -1,0 +1,26 @@
+"""Rank every query's target by exact inner product, and keep the best items. Run: dvc repro rank@MODEL."""
+
+import typer
+
+from sidflow.contracts import histories, params
+from sidflow.contracts.artifacts.factors import FACTORS
+from sidflow.contracts.artifacts.items import core_count
+from sidflow.contracts.artifacts.rankings import TARGET_RANKS, TOP
+from sidflow.contracts.running import stage
+from sidflow.ranking.ranks import rank
+from sidflow.ranking.settings import RankParams
+
+
+def main(model: str) -> None:
+    """Read recommenders/MODEL, write rankings/MODEL."""
+    with stage(f"rank@{model}"):
+        settings = params.load("rank", RankParams)
+        factors = FACTORS.read(model=model).arrays
+        ranking = rank(factors, histories.load(), core_count(), settings, str(FACTORS.at(model=model)))
+        top, target_ranks = ranking.tables()
+        TOP.write(top, model=model)
+        TARGET_RANKS.write(target_ranks, model=model)
+
+
+if __name__ == "__main__":
+    typer.run(main)

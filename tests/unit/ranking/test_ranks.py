@@ -1,0 +1,235 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.sparse import csr_matrix
+from scipy.sparse import random as random_sparse
+
+from sidflow.contracts.errors import InputError
+from sidflow.contracts.histories import Histories
+from sidflow.ranking import negatives, ranks, scores, top
+from sidflow.ranking.settings import RankParams
+
+
+def world(users: int = 30, items: int = 60, longest: int = 12, seed: int = 0, repeats: bool = False) -> Histories:
+    generator = np.random.default_rng(seed)
+    lengths = generator.integers(3, longest + 1, size=users)
+    rows = [generator.choice(items, size=length, replace=repeats) for length in lengths]
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    ends = np.stack([lengths - 2, lengths - 1], axis=1).ravel()
+    user = np.repeat(np.arange(users), 2)
+    flat = np.concatenate(rows).astype(np.int32)
+    return Histories(
+        flat, offsets, lengths - 2, user, ends, np.tile([True, False], users), flat[offsets[user] + ends].astype(int)
+    )
+
+
+def dense(histories: Histories, items: int, d: int = 8, seed: int = 1, levels: int = 0) -> dict[str, np.ndarray]:
+    generator = np.random.default_rng(seed)
+    draw = (
+        (lambda size: generator.integers(levels, size=size)) if levels else (lambda size: generator.normal(size=size))
+    )
+    return {
+        "query_states": draw(size=(histories.queries, d)).astype(np.float32),
+        "item_matrix": draw(size=(items, d)).astype(np.float32),
+    }
+
+
+def sparse(histories: Histories, items: int, seed: int = 2) -> dict[str, np.ndarray]:
+    parts = {}
+    for side, shape in (("query", (histories.queries, 25)), ("item", (25, items))):
+        matrix = csr_matrix(random_sparse(*shape, density=0.2, random_state=seed, dtype=np.float32))
+        parts |= {
+            f"{side}_indptr": matrix.indptr.astype(np.int64),
+            f"{side}_indices": matrix.indices.astype(np.int32),
+            f"{side}_values": matrix.data,
+        }
+    return parts
+
+
+def brute_force(table: np.ndarray, histories: Histories, query: int, k: int, exclude: bool) -> tuple[int, list[int]]:
+    """Loops and sorted(), nothing shared with what is tested."""
+    seen = set(histories.history(query).tolist()) if exclude else set()
+    allowed = [item for item in range(table.shape[1]) if item not in seen]
+    target = int(histories.targets[query])
+    best = sorted(allowed, key=lambda item: (-table[query, item], item))[:k]
+    if target in seen:
+        return len(allowed) + 1, best
+    return 1 + sum(table[query, item] >= table[query, target] for item in allowed if item != target), best
+
+
+def full_table(arrays: dict[str, np.ndarray], histories: Histories, items: int) -> np.ndarray:
+    total = np.zeros((histories.queries, items))
+    if "item_matrix" in arrays:
+        total += arrays["query_states"].astype(float) @ arrays["item_matrix"].astype(float).T
+    if "item_indptr" in arrays:
+        left, right = (
+            csr_matrix((arrays[f"{s}_values"].astype(float), arrays[f"{s}_indices"], arrays[f"{s}_indptr"]), shape)
+            for s, shape in (("query", (histories.queries, 25)), ("item", (25, items)))
+        )
+        total += (left @ right).toarray()
+    return total.astype(np.float32)
+
+
+@pytest.mark.parametrize("kind", ["dense", "tied", "constant", "sparse", "both"])
+@pytest.mark.parametrize("exclude", [True, False])
+@pytest.mark.parametrize("repeats", [True, False])
+def test_equals_brute_force(kind, exclude, repeats):
+    items = 60
+    histories = world(items=items, repeats=repeats)
+    arrays = {
+        "dense": lambda: dense(histories, items),
+        "tied": lambda: dense(histories, items, d=2, levels=3),
+        "constant": lambda: {
+            "query_states": np.ones((histories.queries, 1), np.float32),
+            "item_matrix": np.ones((items, 1), np.float32),
+        },
+        "sparse": lambda: sparse(histories, items),
+        "both": lambda: dense(histories, items) | sparse(histories, items),
+    }[kind]()
+    found = ranks.rank(arrays, histories, items, RankParams(exclude_history=exclude))
+    table = full_table(arrays, histories, items)
+    for query in range(histories.queries):
+        rank, best = brute_force(table, histories, query, 20, exclude)
+        assert found.rank[query] == rank
+        assert found.top.items[query].tolist() == best
+        np.testing.assert_array_equal(found.top.scores[query], table[query, best])
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 4), st.sampled_from([1, 3, 7, 10_000]))
+def test_blocks_change_nothing_even_under_ties(seed, levels, rows):
+    histories = world(users=9, items=25, longest=25, seed=seed, repeats=True)
+    arrays = dense(histories, 25, d=3, seed=seed, levels=levels)
+    whole = ranks.rank(arrays, histories, 25, RankParams())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scores, "_BLOCK_BYTES", 8 * 25 * rows)
+        patch.setattr(top, "_FAISS_ROWS", rows)
+        parts = ranks.rank(arrays, histories, 25, RankParams())
+    for one, other in zip((*whole.top, *whole[1:]), (*parts.top, *parts[1:]), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_faiss_and_blocks_agree_on_items_that_only_rounding_tells_apart():
+    items = 500
+    histories = world(users=40, items=items)
+    arrays = dense(histories, items, d=16)
+    arrays["item_matrix"][1::2] = arrays["item_matrix"][::2] * np.float32(1 + 1e-7)
+    arrays["item_matrix"][2::4] = arrays["item_matrix"][::4]
+    found = ranks.rank(arrays, histories, items, RankParams())
+    table = full_table(arrays, histories, items)
+    for query in range(histories.queries):
+        assert found.top.items[query].tolist() == brute_force(table, histories, query, 20, True)[1]
+
+
+def test_faiss_leaves_to_blocks_what_it_cannot_prove():
+    items = 2_000
+    histories = world(users=5, items=items)
+    same = {
+        "query_states": np.ones((histories.queries, 4), np.float32),
+        "item_matrix": np.ones((items, 4), np.float32),
+    }
+    built = scores.Scores(same, histories.queries, items)
+    assert not top.by_faiss(built, histories.seen(items), 20)[1].any()
+    varied = scores.Scores(dense(histories, items), histories.queries, items)
+    assert top.by_faiss(varied, histories.seen(items), 20)[1].all()
+
+
+def test_fewer_candidates_than_asked_for_end_in_minus_one():
+    histories = world(users=6, items=15, longest=12)
+    found = ranks.rank(dense(histories, 15), histories, 15, RankParams())
+    for query in range(histories.queries):
+        left = 15 - len(set(histories.history(query).tolist()))
+        assert (found.top.items[query] >= 0).sum() == left == found.candidates[query]
+        assert (found.top.items[query, left:] == -1).all()
+        assert np.isfinite(found.top.scores[query]).all()
+
+
+def test_a_recommender_that_sees_the_target_puts_it_first():
+    histories = world(items=60)
+    arrays = {
+        "item_matrix": np.eye(60, dtype=np.float32),
+        "query_states": np.eye(60, dtype=np.float32)[histories.targets],
+    }
+    found = ranks.rank(arrays, histories, 60, RankParams())
+    assert (found.rank == 1).all()
+    assert (found.sampled_rank == 1).all()
+    np.testing.assert_array_equal(found.top.items[:, 0], histories.targets)
+
+
+def test_all_equal_scores_put_the_target_last():
+    histories = world(items=60)
+    arrays = {"item_matrix": np.ones((60, 2), np.float32), "query_states": np.zeros((histories.queries, 2), np.float32)}
+    found = ranks.rank(arrays, histories, 60, RankParams(negatives=10))
+    np.testing.assert_array_equal(found.rank, found.candidates)
+    assert (found.sampled_rank == 11).all()
+
+
+def test_a_target_that_was_seen_can_never_be_recommended():
+    histories = world(items=60)
+    seen = histories._replace(targets=np.array([histories.history(query)[0] for query in range(histories.queries)]))
+    found = ranks.rank(dense(histories, 60), seen, 60, RankParams(negatives=10))
+    np.testing.assert_array_equal(found.rank, found.candidates + 1)
+    assert (found.sampled_rank == 11).all()
+
+
+@pytest.mark.parametrize("broken", [np.nan, np.inf, 1e38])
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_scores_that_are_no_numbers_are_refused_with_an_example(broken):
+    histories = world(items=60)
+    arrays = dense(histories, 60)
+    arrays["query_states"][3] = broken
+    arrays["item_matrix"][7] = 1e3
+    with pytest.raises(InputError, match="'query_id': 3"):
+        ranks.rank(arrays, histories, 60, RankParams())
+
+
+@pytest.mark.parametrize("break_it", ["queries", "items", "half"])
+def test_factors_of_another_split_are_refused(break_it):
+    histories = world(items=60)
+    arrays = dense(histories, 60 if break_it != "items" else 59)
+    if break_it == "queries":
+        arrays["query_states"] = arrays["query_states"][1:]
+    if break_it == "half":
+        del arrays["item_matrix"]
+    with pytest.raises(InputError, match="dvc repro"):
+        ranks.rank(arrays, histories, 60, RankParams())
+
+
+def test_negatives_are_distinct_unseen_and_uniform():
+    histories = world(users=400, items=60, longest=20)
+    drawn = negatives.draw(histories, 60, 10, seed=5)
+    for query in range(histories.queries):
+        assert len(set(drawn[query])) == 10
+        assert not set(drawn[query]) & (set(histories.history(query)) | {histories.targets[query]})
+    counts = np.bincount(drawn.ravel(), minlength=60)
+    free = histories.seen(60).toarray()
+    free[np.arange(histories.queries), histories.targets] = True
+    expected = ((~free) * (10 / (~free).sum(axis=1, keepdims=True))).sum(axis=0)
+    assert (np.abs(counts - expected) < 5 * np.sqrt(expected)).all()
+
+
+def test_negatives_depend_on_the_seed_and_on_nothing_else():
+    histories = world(users=50, items=200)
+    np.testing.assert_array_equal(negatives.draw(histories, 200, 100, 5), negatives.draw(histories, 200, 100, 5))
+    assert (negatives.draw(histories, 200, 100, 5) != negatives.draw(histories, 200, 100, 6)).any()
+
+
+def test_where_few_items_are_left_all_are_negatives():
+    histories = world(users=10, items=15, longest=12)
+    drawn = negatives.draw(histories, 15, 100, seed=5)
+    for query in range(histories.queries):
+        free = set(range(15)) - set(histories.history(query).tolist()) - {int(histories.targets[query])}
+        assert set(drawn[query][drawn[query] >= 0].tolist()) == free
+        assert (drawn[query][len(free) :] == -1).all()
+
+
+def test_sampled_rank_counts_the_drawn_only():
+    histories = world(items=60)
+    arrays = dense(histories, 60, d=2, levels=3)
+    settings_ = RankParams(negatives=15, seed=9)
+    found, table = ranks.rank(arrays, histories, 60, settings_), full_table(arrays, histories, 60)
+    drawn = negatives.draw(histories, 60, 15, 9)
+    for query in range(histories.queries):
+        better = sum(table[query, item] >= table[query, histories.targets[query]] for item in drawn[query])
+        assert found.sampled_rank[query] == 1 + better
