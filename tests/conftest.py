@@ -1,0 +1,27 @@
+"""Fixtures that every test may use."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory, monkeypatch):
+    """No test meets another's checkpoints, or the user's runtime settings."""
+    if "SIDFLOW_CACHE" not in os.environ:
+        monkeypatch.setenv("SIDFLOW_CACHE", str(tmp_path_factory.mktemp("cache")))
+    monkeypatch.setattr("sidflow.contracts.trace._touched", {"reads": set(), "writes": set()})
+
+
+@pytest.fixture(scope="session")
+def data_folder():
+    """Return the folder of real data, or skip."""
+    folder = os.environ.get("SIDFLOW_DATA")
+    if not folder:
+        pytest.skip("SIDFLOW_DATA is not set")
+    return Path(folder)

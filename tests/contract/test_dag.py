@@ -1,0 +1,70 @@
+"""dvc.yaml, the artifacts, the stages' imports and params.yaml say the same."""
+
+import re
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+from tools.deps import with_code_deps
+
+ROOT = Path(__file__).parents[2]
+DAG = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
+PARAMS = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
+
+
+def body(name):
+    return DAG[name].get("do", DAG[name])
+
+
+def test_code_deps_are_the_import_closures():
+    text = (ROOT / "dvc.yaml").read_text()
+    assert with_code_deps(text) == text, "Remedy: make deps"
+
+
+def test_a_new_import_becomes_a_dep_and_a_dropped_one_goes(tmp_path):
+    for name, text in {
+        "stages/a.py": "from sidflow.x import f\n",
+        "src/sidflow/__init__.py": "",
+        "src/sidflow/x.py": "def f():\n    from sidflow.pack import y\n",
+        "src/sidflow/pack/__init__.py": "",
+        "src/sidflow/pack/y.py": "",
+        "src/sidflow/unused.py": "",
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    head = "stages:\n  a:\n    cmd: PYTHONPATH=src python stages/a.py\n    deps:\n      - data\n"
+    dag = head + "      - src/sidflow/old.py\n    outs:\n      - o\n"
+    deps = YAML(typ="safe").load(with_code_deps(dag, tmp_path))["stages"]["a"]["deps"]
+    assert deps == [
+        "data", "src/sidflow/__init__.py", "src/sidflow/pack/__init__.py", "src/sidflow/pack/y.py", "src/sidflow/x.py",
+        "stages/a.py",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(DAG))
+def test_the_command_never_changes_and_runs_its_own_code(name):
+    script = name
+    command = body(name)["cmd"]
+    assert re.fullmatch(rf"PYTHONPATH=src python stages/{script}\.py( \$\{{(key|item)\}})?", command)
+    assert (ROOT / f"stages/{script}.py").is_file()
+
+
+@pytest.mark.parametrize("name", sorted(DAG))
+def test_the_params_that_a_stage_loads_are_the_ones_it_declares(name):
+    text = (ROOT / f"stages/{name}.py").read_text()
+    loaded = set(re.findall(r'params\.load(?:_value)?\(\s*f?"([\w.{}]+)"', text))
+    declared = {re.sub(r"\$\{(key|item)\}", "{}", one) for one in body(name).get("params", [])}
+    assert {re.sub(r"\{\w+\}", "{}", one) for one in loaded} == declared
+
+
+def test_every_section_belongs_to_a_stage():
+    declared = {one.split(".")[0] for name in DAG for one in body(name).get("params", [])}
+    assert set(PARAMS) - {"preset"} == declared
+
+
+def test_metrics_and_plots_are_committed_rather_than_cached():
+    for name in DAG:
+        for kind in ("metrics", "plots"):
+            for entry in body(name).get(kind, []):
+                assert isinstance(entry, dict), entry
+                assert all(options["cache"] is False for options in entry.values()), entry

@@ -1,0 +1,83 @@
+import json
+
+import numpy as np
+import polars as pl
+import pytest
+
+from sidflow.contracts import histories, running
+from sidflow.contracts.artifacts.queries import QUERIES
+from sidflow.contracts.artifacts.sequences import SEQUENCES
+from sidflow.contracts.artifacts.targets import TARGETS
+from sidflow.contracts.errors import InputError
+from sidflow.contracts.files import atomic_path
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def loaded():
+    SEQUENCES.write(
+        pl.DataFrame(
+            {"user_id": [0, 1, 2], "items": [[1, 2, 1, 4], [4, 3, 1], []], "timestamps": [[1, 2, 3, 4], [1, 2, 3], []],
+             "train_end": [2, 1, 0]}
+        )
+    )  # fmt: skip
+    QUERIES.write(
+        pl.DataFrame(
+            {"query_id": [0, 1, 2], "user_id": [0, 0, 1], "part": ["valid", "test", "test"], "history_end": [2, 3, 2]}
+        )
+    )
+    TARGETS.write(pl.DataFrame({"query_id": [0, 1, 2], "item_id": [1, 4, 1], "tied": [False] * 3}))
+    return histories.load()
+
+
+def test_histories_and_training_parts(loaded):
+    assert (loaded.users, loaded.queries) == (3, 3)
+    assert loaded.training(0).tolist() == [1, 2]
+    assert loaded.history(1).tolist() == [1, 2, 1]
+    users, items = loaded.training_events()
+    assert list(zip(users.tolist(), items.tolist(), strict=True)) == [(0, 1), (0, 2), (1, 4)]
+    assert loaded.training_counts(5).tolist() == [0, 1, 1, 0, 1]
+    assert loaded.query_valid.tolist() == [True, False, False]
+
+
+def test_seen_is_the_history_as_a_set(loaded):
+    assert loaded.seen(5).toarray().astype(int).tolist() == [[0, 1, 1, 0, 0], [0, 1, 1, 0, 0], [0, 0, 0, 1, 1]]
+    assert loaded.seen(5, np.array([2])).toarray().astype(int).tolist() == [[0, 0, 0, 1, 1]]
+
+
+def test_bad_input_is_one_line_and_exit_code_2(capsys, tmp_path):
+    with pytest.raises(SystemExit) as ended, running.stage("train@x"):
+        raise InputError("a.csv", expected="b", found="c\nd", remedy="e", count=3, example="f")
+    assert ended.value.code == 2
+    line = "train@x: a.csv: expected b; found c d (3 affected), for example 'f'. Remedy: e\n"
+    assert capsys.readouterr().err == line
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_a_stage_cost_is_kept_per_preset(tmp_path):
+    (tmp_path / "params.yaml").write_text("preset: small\n")
+    with running.stage("train@x"):
+        pass
+    cost = json.loads((tmp_path / ".sidflow/measured/small/train@x.json").read_text())
+    assert cost["stage"] == "train@x"
+    assert cost["peak_memory_mb"] > 10
+
+
+def test_a_torn_write_leaves_the_old_file(tmp_path):
+    target = tmp_path / "deep" / "file"
+    with atomic_path(target) as temporary:
+        temporary.write_text("old")
+
+    def torn():
+        with atomic_path(target) as temporary:
+            temporary.write_text("ne")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        torn()
+    assert target.read_text() == "old"
+    assert [path.name for path in target.parent.iterdir()] == ["file"]
