@@ -1,0 +1,173 @@
+"""The whole DAG through DVC, as a person runs it."""
+
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from tests.pipeline.project import Project, ran
+
+pytestmark = pytest.mark.pipeline
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, cache):
+    """A project whose DAG has run once, traced, and been committed; tests leave it as they find it."""
+    project = Project.create(tmp_path_factory.mktemp("project"), cache)
+    stages = project.repro(SIDFLOW_TRACE=str(cache / "trace"))
+    assert stages == set(project.lock())
+    project.commit("results")
+    return project
+
+
+@pytest.fixture
+def borrowed(finished, tmp_path):
+    """A clone of the finished project with its data, to be changed at will."""
+    finished.run("git", "clone", "-q", str(finished.folder), str(tmp_path / "clone"))
+    clone = Project(tmp_path / "clone", Path(finished.environment["SIDFLOW_CACHE"]))
+    (clone.folder / ".dvc/config.local").write_text(f"[cache]\n    dir = {finished.folder}/.dvc/cache\n")
+    clone.run("dvc", "checkout", "-q")
+    return clone
+
+
+def test_a_second_run_does_nothing_and_says_so(finished):
+    output = finished.run("dvc", "repro")
+    assert not ran(output)
+    assert "Data and pipelines are up to date" in output
+
+
+def test_the_same_inputs_give_the_same_bytes(finished, tmp_path):
+    again = Project.create(tmp_path / "again", tmp_path / "cache")
+    again.repro()
+    assert again.hashes() == finished.hashes()
+
+
+def test_stages_read_and_write_what_they_declare(finished, cache):
+    for name, stage in finished.lock().items():
+        trace = YAML(typ="safe").load((cache / "trace" / f"{name}.json").read_text())
+        touched = {
+            kind: {Path(path).relative_to(finished.folder) if Path(path).is_absolute() else Path(path) for path in paths}
+            for kind, paths in trace.items()
+        }
+        deps = {Path(dep["path"]) for dep in stage["deps"] if not dep["path"].startswith(("src/", "stages/"))}
+        outs = {Path(out["path"]) for out in stage["outs"]}
+
+        def inside(path, places):
+            return any(path == place or place in path.parents for place in places)
+
+        own = touched["writes"]
+        assert all(inside(path, deps | own) for path in touched["reads"]), (name, touched["reads"], deps)
+        assert all(inside(path, outs) for path in own), (name, own, outs)
+        assert all(any(inside(path, [dep]) for path in touched["reads"]) for dep in deps), (name, touched["reads"], deps)
+        assert all(any(inside(path, [out]) for path in own) for out in outs), (name, own, outs)
+
+
+def test_a_changed_param_reruns_what_follows_from_it_alone(borrowed):
+    resamples = borrowed.params()["compare"]["resamples"]
+    borrowed.set_params({"compare": {"resamples": resamples + 10}})
+    assert borrowed.repro() == {"compare", "report"}
+    borrowed.set_params({"count": {"markov": {"refit": True}}})
+    assert borrowed.repro() == {"count@markov", "rank@markov", "evaluate@markov", "compare", "report"}
+
+
+def test_what_does_not_change_a_result_reruns_nothing(borrowed):
+    (borrowed.folder / "runtime.yaml").write_text("workers: 1\ncheckpoint_seconds: 5\n")
+    assert borrowed.repro() == set()
+
+
+def test_a_teammate_recomputes_nothing(finished, tmp_path):
+    finished.run("dvc", "remote", "add", "--local", "-f", "-d", "shared", str(tmp_path / "remote"))
+    finished.run("dvc", "push", "-q")
+    finished.run("git", "clone", "-q", str(finished.folder), str(tmp_path / "mate"))
+    mate = Project(tmp_path / "mate", tmp_path / "mates-cache")
+    mate.run("dvc", "remote", "add", "--local", "-d", "shared", str(tmp_path / "remote"))
+    mate.run("dvc", "pull", "-q")
+    output = mate.run("dvc", "repro")
+    assert not ran(output)
+    assert (mate.folder / "artifacts/report/report.html").is_file()
+    assert not mate.run("git", "status", "--porcelain")
+
+
+def test_an_experiment_in_a_temporary_copy_runs_its_own_code_on_the_same_data(borrowed):
+    page = borrowed.folder / "stages/report.py"
+    page.write_text(page.read_text() + "\nprint('the code of', __file__, sys.modules['sidflow'].__file__)\n")
+    page.write_text(page.read_text().replace("import typer", "import sys\n\nimport typer", 1))
+    page.write_text(re.sub(r'(if __name__ == "__main__":\n)', r'\1    import sidflow; print(sidflow.__file__)\n', page.read_text()))
+    before = borrowed.run("git", "status", "--porcelain")
+    output = borrowed.run("dvc", "exp", "run", "--temp", "-S", "report.users=2")
+    assert ran(output) == {"report"}
+    places = re.findall(r"^(/\S+/src/sidflow/__init__\.py)$", output, flags=re.MULTILINE)
+    assert places, output[-3000:]
+    assert all("/.dvc/tmp/exps/" in place for place in places)
+    assert borrowed.run("git", "status", "--porcelain") == before
+
+
+def _start(project, *command):
+    return subprocess.Popen(
+        [sys.executable, *command], cwd=project.folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        env=project.environment | {"PYTHONPATH": "src", "SIDFLOW_CHECKPOINT_SECONDS": "0.0001"},
+    )  # fmt: skip
+
+
+def _kill_once_saved(project, *command):
+    """Start a training, and kill it as soon as it has left a checkpoint."""
+    folder = Path(project.environment["SIDFLOW_CACHE"]) / "checkpoints"
+    process = _start(project, *command)
+    deadline = time.monotonic() + 120
+    while not list(folder.glob("*.safetensors")):
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
+TRAININGS = {
+    "train@gru4rec": ("stages/train.py", "gru4rec", "artifacts/recommenders/gru4rec"),
+    "quantize": ("stages/quantize.py", "artifacts/quantizer"),
+    "finetune": ("stages/finetune.py", "artifacts/recommenders/mme_sid"),
+}
+
+
+@pytest.mark.parametrize("name", TRAININGS)
+def test_a_killed_training_resumes_to_the_same_bytes(borrowed, tmp_path, name):
+    *command, out = TRAININGS[name]
+    borrowed.environment["SIDFLOW_CACHE"] = str(tmp_path / "own-cache")
+    _kill_once_saved(borrowed, *command)
+    shutil.rmtree(borrowed.folder / out)
+    output = borrowed.run(sys.executable, *command, PYTHONPATH="src")
+    assert "resumed at" in output
+    assert not borrowed.run("dvc", "status", name, "-q", check=False), "other bytes than the run that was not killed"
+    assert not list((tmp_path / "own-cache").rglob("*.safetensors")), "the checkpoint goes with success"
+
+
+def test_a_stage_whose_code_changed_does_not_resume(borrowed, tmp_path):
+    borrowed.environment["SIDFLOW_CACHE"] = str(tmp_path / "own-cache")
+    _kill_once_saved(borrowed, "stages/train.py", "sasrec")
+    script = borrowed.folder / "stages/train.py"
+    script.write_text(script.read_text() + "\n# changed\n")
+    assert "resumed at" not in borrowed.run(sys.executable, "stages/train.py", "sasrec", PYTHONPATH="src")
+
+
+def test_bad_input_is_one_line_exit_code_2_and_loses_nothing(borrowed):
+    before = (borrowed.folder / "artifacts/split/queries.parquet").read_bytes()
+    (borrowed.folder / "artifacts/catalog/interactions.parquet").write_bytes(b"torn")
+    done = subprocess.run(
+        [sys.executable, "stages/split.py"], cwd=borrowed.folder, capture_output=True, text=True, check=False,
+        env=borrowed.environment | {"PYTHONPATH": "src"},
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert "artifacts/catalog/interactions.parquet: expected a Parquet file" in done.stderr
+    assert (borrowed.folder / "artifacts/split/queries.parquet").read_bytes() == before
