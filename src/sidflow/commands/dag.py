@@ -1,0 +1,88 @@
+"""The DAG as dvc.yaml and params.yaml say it: its stages by name, what each reads and makes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ruamel.yaml import YAML
+
+from sidflow.contracts.errors import InputError
+
+PATH = Path("dvc.yaml")
+_HOLE = re.compile(r"\$\{([^}]+)\}")
+
+
+class Stage(NamedTuple):
+    """One stage with every `${...}` filled."""
+
+    name: str  # as DVC calls it, for example `train@sasrec`
+    deps: tuple[str, ...]
+    outs: tuple[str, ...]  # all of them, metrics and plots included
+    uncached: frozenset[str]  # the outs that DVC's cache does not keep
+
+
+def stages(params: Mapping[str, Any], path: Path = PATH) -> list[Stage]:
+    """Return the stages of dvc.yaml under `params`, in its order.
+
+    Raises:
+        InputError: dvc.yaml is absent or names a param that does not exist.
+    """
+    if not path.is_file():
+        raise InputError(
+            str(path), expected="a DVC pipeline", found="no such file", remedy="run in the project's folder"
+        )
+    content = YAML(typ="safe").load(path.read_text())
+    found: list[Stage] = []
+    for name, body in content["stages"].items():
+        if "foreach" not in body:
+            found.append(_stage(name, body, params))
+            continue
+        for key, item in _each(_value(body["foreach"], params)):
+            found.append(_stage(f"{name}@{key}", body["do"], {**params, "key": key, "item": item}))
+    return found
+
+
+def _each(over: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(over, Mapping):
+        yield from ((str(key), item) for key, item in over.items())
+    else:
+        plain = not any(isinstance(item, (Mapping, list)) for item in over)
+        yield from ((str(item) if plain else str(row), item) for row, item in enumerate(over))
+
+
+def _stage(name: str, body: Mapping[str, Any], names: Mapping[str, Any]) -> Stage:
+    outs: list[str] = []
+    uncached: set[str] = set()
+    for kind in ("outs", "metrics", "plots"):
+        for entry in body.get(kind, []):
+            path, options = next(iter(entry.items())) if isinstance(entry, Mapping) else (entry, {})
+            outs.append(_text(path, names))
+            if (options or {}).get("cache") is False:
+                uncached.add(outs[-1])
+    return Stage(name, tuple(_text(dep, names) for dep in body.get("deps", [])), tuple(outs), frozenset(uncached))
+
+
+def _text(template: str, names: Mapping[str, Any]) -> str:
+    return _HOLE.sub(lambda hole: str(_look(hole.group(1), names)), template)
+
+
+def _value(template: Any, names: Mapping[str, Any]) -> Any:
+    hole = _HOLE.fullmatch(template) if isinstance(template, str) else None
+    return _look(hole.group(1), names) if hole else template
+
+
+def _look(dotted: str, names: Any) -> Any:
+    value = names
+    for part in dotted.strip().split("."):
+        if not isinstance(value, Mapping) or part not in value:
+            raise InputError(
+                "dvc.yaml",
+                expected=f"params to have `{dotted}`",
+                found=f"no `{part}`",
+                remedy="add it to params.yaml, or `sidflow preset apply` a preset that has it",
+            )
+        value = value[part]
+    return value

@@ -1,0 +1,98 @@
+"""DVC's executable, its lock and its cache; the library itself is never imported."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from ruamel.yaml import YAML
+
+from sidflow.contracts.errors import InputError
+
+LOCK = Path("dvc.lock")
+
+
+class Out(NamedTuple):
+    """One out as dvc.lock knows it."""
+
+    stage: str
+    path: str
+    md5: str  # ends in `.dir` for a folder
+
+
+def executable() -> Path | None:
+    """Return DVC beside this Python, else on the PATH, else None."""
+    beside = Path(sys.executable).parent / "dvc"
+    found = str(beside) if beside.is_file() else shutil.which("dvc")
+    return Path(found) if found else None
+
+
+def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the environment for DVC: `python` in a stage's command is this Python."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    return {**os.environ, "PATH": path, "DVC_NO_ANALYTICS": "1", **(extra or {})}
+
+
+def run(*arguments: str, folder: Path = Path()) -> subprocess.CompletedProcess[str]:
+    """Run `dvc` with its output captured.
+
+    Raises:
+        InputError: there is no DVC.
+    """
+    program = executable()
+    if program is None:
+        raise InputError("dvc", expected="the dvc command", found="none", remedy="`make` installs it into .venv")
+    return subprocess.run(
+        [str(program), *arguments], cwd=folder, env=environment(), capture_output=True, text=True, check=False
+    )
+
+
+def lock(path: Path = LOCK) -> dict:
+    """Return dvc.lock's stages by name; empty where nothing has run."""
+    return (YAML(typ="safe", pure=True).load(path.read_text()) or {}).get("stages") or {} if path.is_file() else {}
+
+
+def locked_outs(path: Path = LOCK) -> list[Out]:
+    """Return every out that dvc.lock names, in its order."""
+    return [
+        Out(stage, out["path"], str(out.get("md5") or ""))
+        for stage, body in lock(path).items()
+        for out in body.get("outs", [])
+    ]
+
+
+def cache_folder(folder: Path = Path()) -> Path | None:
+    """Return the folder of DVC's local cache, or None outside of a DVC project."""
+    told = run("cache", "dir", folder=folder)
+    return (folder / told.stdout.strip()).resolve() if told.returncode == 0 and told.stdout.strip() else None
+
+
+def held(path: Path, md5: str, cache: Path) -> bool:
+    """Tell whether what lies at `path` is what the lock says, and the cache can bring it back."""
+    kept = _object(cache, md5)
+    if not md5 or not kept.is_file():
+        return False
+    if not md5.endswith(".dir"):
+        return path.is_file() and file_md5(path) == md5
+    listing = {entry["relpath"]: entry["md5"] for entry in json.loads(kept.read_text())}
+    present = {file.relative_to(path).as_posix(): file for file in path.rglob("*") if not file.is_dir()}
+    return set(listing) == set(present) and all(
+        _object(cache, listing[name]).is_file() and file_md5(file) == listing[name] for name, file in present.items()
+    )
+
+
+def file_md5(path: Path) -> str:
+    """Return the md5 of a file's bytes."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def _object(cache: Path, md5: str) -> Path:
+    return cache / "files" / "md5" / md5[:2] / md5[2:]

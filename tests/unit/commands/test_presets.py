@@ -1,0 +1,100 @@
+"""Overlays: merge patches, comments kept, data found."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap
+
+from sidflow.commands import presets
+from sidflow.contracts.errors import InputError
+
+ROOT = Path(__file__).parents[3]
+
+
+def test_the_base_is_taken_byte_for_byte(small_project: Path) -> None:
+    assert presets.compose("embedded") == (small_project / "presets/embedded.yaml").read_text()
+
+
+def test_the_committed_params_are_the_base() -> None:
+    assert (ROOT / "presets/embedded.yaml").read_bytes() == (ROOT / "params.yaml").read_bytes(), (
+        "`sidflow preset refresh` (after an edit of params.yaml) or `sidflow preset apply embedded`"
+    )
+
+
+def test_an_overlay_deletes_replaces_and_keeps_comments(small_project: Path) -> None:
+    text = presets.compose("other", small_project.parent / "data/other")
+    content = YAML(typ="safe").load(text)
+    assert content == {
+        "preset": "other",
+        "seed": 42,
+        "ingest": {"source": "files", "path": str(small_project.parent / "data/other")},
+        "train": {"quick": {"rate": 3e-4, "size": 8}, "third": {"rate": 1}},
+        "recommenders": ["quick", "third"],
+    }
+    assert "# of every model" in text
+    assert "# synthetic | files" in text
+    assert "3e-4" in text
+
+
+def test_data_comes_from_the_option_or_the_variable_or_not_at_all(
+    small_project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(InputError, match="--data DIR"):
+        presets.compose("other")
+    with pytest.raises(InputError, match="nothing at"):
+        presets.compose("other", Path("nowhere"))
+    with pytest.raises(InputError, match="no --data"):
+        presets.compose("embedded", Path())
+    monkeypatch.setenv("SIDFLOW_DATA", str(small_project.parent / "data"))
+    assert str(small_project.parent / "data/other") in presets.compose("other")
+
+
+def test_another_source_never_inherits_the_base_path(small_project: Path) -> None:
+    (small_project / "presets/other.yaml").write_text("ingest: {source: files}\n")
+    with pytest.raises(InputError, match="--data"):
+        presets.compose("other")
+
+
+def test_an_unknown_preset_is_told_with_its_neighbour(small_project: Path) -> None:
+    with pytest.raises(InputError, match="did you mean `other`"):
+        presets.compose("othr")
+
+
+def test_the_listing_stars_the_present_one(small_project: Path) -> None:
+    assert presets.listing() == ["* embedded  The small default.", "  other     Files of one's own."]
+
+
+values = st.recursive(
+    st.none() | st.integers() | st.text("ab", max_size=2),
+    lambda inner: st.dictionaries(st.text("abc", min_size=1, max_size=1), inner, max_size=3),
+    max_leaves=8,
+)
+documents = st.dictionaries(st.text("abc", min_size=1, max_size=1), values, max_size=3)
+
+
+def _rfc7396(target: object, patch: object) -> object:
+    """The RFC's own pseudocode, on plain values."""
+    if not isinstance(patch, dict):
+        return patch
+    result = dict(target) if isinstance(target, dict) else {}
+    for name, value in patch.items():
+        if value is None:
+            result.pop(name, None)
+        else:
+            result[name] = _rfc7396(result.get(name), value)
+    return result
+
+
+@given(documents, documents)
+def test_merging_is_the_one_of_the_standard(target: dict, patch: dict) -> None:
+    base = _commented(target)
+    presets.merge(base, patch)
+    assert json.loads(json.dumps(base)) == _rfc7396(target, patch)
+
+
+def _commented(value: dict) -> CommentedMap:
+    return CommentedMap({key: _commented(inner) if isinstance(inner, dict) else inner for key, inner in value.items()})
