@@ -1,0 +1,1 @@
+"""Recommenders: everything that turns histories into factors whose inner product is a score."""

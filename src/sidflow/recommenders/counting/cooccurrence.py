@@ -1,0 +1,89 @@
+"""Windowed co-occurrence: what stands near the last items in other people's histories.
+
+    score(i) = sum over the last items s steps back (1 = the last):  s**-recency * sum over training pairs
+               (that item, i) d apart, d <= window:  d**-decay, times `backward` where i came first,
+               divided by popularity(that item)**damping;   popularity decides between equals.
+
+All knobs are chosen on validation from the params' lists.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field
+from scipy.sparse import csr_matrix
+
+from sidflow.contracts.histories import Histories
+from sidflow.recommenders.counting import pairs, search, ties, validation
+from sidflow.recommenders.counting.events import Events, recent, training
+from sidflow.recommenders.counting.factored import Factored
+from sidflow.recommenders.counting.params import ChosenParams
+from sidflow.recommenders.counting.search import Choice
+
+Steps = Annotated[int, Field(ge=1, le=1000)]
+Exponent = Annotated[float, Field(ge=0, le=4)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class CooccurrenceParams(ChosenParams):
+    """Values to try of each knob; the search starts from the first of each list."""
+
+    windows: tuple[Steps, ...] = Field(default=(10, 3, 5, 20), min_length=1)
+    decays: tuple[Exponent, ...] = Field(default=(0.5, 0.0, 0.25, 1.0), min_length=1)
+    lasts: tuple[Steps, ...] = Field(default=(5, 3, 10, 20), min_length=1)
+    recencies: tuple[Exponent, ...] = Field(default=(1.0, 0.5, 1.5, 2.0), min_length=1)
+    backwards: tuple[Share, ...] = Field(default=(0.0, 0.25, 0.5, 1.0), min_length=1)
+    dampings: tuple[Share, ...] = Field(default=(0.0, 0.25, 0.5), min_length=1)
+
+    def grid(self) -> dict[str, tuple[float, ...]]:
+        """Return the lists under the names that a setting has."""
+        return {
+            "window": self.windows,
+            "decay": self.decays,
+            "last": self.lasts,
+            "recency": self.recencies,
+            "backward": self.backwards,
+            "damping": self.dampings,
+        }
+
+
+def relation(events: Events, setting: dict[str, float]) -> csr_matrix:
+    """Return the evidence that item i gives for item j, exact weights, float32 CSR [n, n]."""
+    weights = ties.decaying(int(setting["window"]), setting["decay"])
+    counted = pairs.cooccurrence(events, weights, setting["backward"])
+    rows = np.repeat(np.arange(events.items), np.diff(counted.indptr))
+    common = np.maximum(events.counts(), 1).astype(np.float64) ** -setting["damping"]
+    counted.data = ties.dyadic(counted.data * common[rows])
+    return counted
+
+
+def evidence(histories: Histories, items: int, setting: dict[str, float]) -> csr_matrix:
+    """Return the weights of every query's last items, float32 CSR [q, n]."""
+    last = int(setting["last"])
+    return recent(histories, items, last, ties.decaying(last, setting["recency"]))
+
+
+def factors(histories: Histories, events: Events, setting: dict[str, float]) -> Factored:
+    """Return the sparse pair of a setting and popularity as the tie break."""
+    return Factored(
+        states=np.ones((histories.queries, 1), dtype=np.float32),
+        matrix=ties.below(events.counts(), ties.STEP)[:, None],
+        evidence=evidence(histories, events.items, setting),
+        relation=relation(events, setting),
+    )
+
+
+def choose(histories: Histories, items: int, params: CooccurrenceParams) -> Choice:
+    """Return the setting with the highest NDCG@10 on validation queries, fitted on the training parts."""
+    events = training(histories, items)
+    queries = search.validation_sample(histories, params.choose_on)
+    seen, targets = histories.seen(items, queries), histories.targets[queries]
+    tie = ties.below(events.counts(), ties.STEP)
+
+    def score(setting: dict[str, float]) -> float:
+        scores = csr_matrix(evidence(histories, items, setting)[queries] @ relation(events, setting))
+        return validation.ndcg(validation.sparse_ranks(scores, tie, seen, targets))
+
+    return search.one_at_a_time(params.grid(), score)

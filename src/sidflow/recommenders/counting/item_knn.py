@@ -1,0 +1,86 @@
+"""Item nearest neighbours: items that the same people have had, order forgotten.
+
+    similarity(j, i) = users(j and i) / (sqrt(users(j) * users(i)) + shrink), the `neighbours` largest of every i kept
+    score(i)         = sum over the items j of the history
+
+All knobs are chosen on validation from the params' lists.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field
+from scipy.sparse import csr_matrix
+
+from sidflow.contracts.histories import Histories
+from sidflow.recommenders.counting import search, ties, validation
+from sidflow.recommenders.counting.events import Events, training
+from sidflow.recommenders.counting.factored import Factored
+from sidflow.recommenders.counting.params import ChosenParams
+from sidflow.recommenders.counting.search import Choice
+
+
+class ItemKnnParams(ChosenParams):
+    """Values to try of each knob; the search starts from the first of each list."""
+
+    neighbours: tuple[Annotated[int, Field(ge=1)], ...] = Field(default=(100, 20, 50, 200, 400), min_length=1)
+    shrinks: tuple[Annotated[float, Field(ge=0)], ...] = Field(default=(5.0, 0.0, 2.0, 10.0, 20.0, 40.0), min_length=1)
+
+    def grid(self) -> dict[str, tuple[float, ...]]:
+        """Return the lists under the names that a setting has."""
+        return {"neighbours": self.neighbours, "shrink": self.shrinks}
+
+
+def strongest(similar: csr_matrix, kept: int) -> csr_matrix:
+    """Return the `kept` largest entries by magnitude of every column, lower rows first among equals."""
+    items = len(similar.indptr) - 1
+    by_column = csr_matrix(similar.T)
+    by_column.sum_duplicates()
+    rows = np.repeat(np.arange(items), np.diff(by_column.indptr))
+    order = np.lexsort((by_column.indices, -np.abs(by_column.data), rows))
+    place = np.arange(len(rows)) - by_column.indptr[rows]
+    chosen = order[place < kept]
+    return csr_matrix((by_column.data[chosen], (by_column.indices[chosen], rows[chosen])), shape=(items, items))
+
+
+def relation(events: Events, setting: dict[str, float]) -> csr_matrix:
+    """Return the similarity of item j to item i, exact weights, float32 CSR [n, n], zero diagonal."""
+    had = events.incidence()
+    together = csr_matrix(had.T @ had).tocoo()
+    users = np.asarray(had.sum(axis=0)).ravel().astype(np.float64)
+    apart = together.row != together.col
+    row, column = together.row[apart], together.col[apart]
+    values = together.data[apart] / (np.sqrt(users[row] * users[column]) + setting["shrink"])
+    similar = csr_matrix((ties.dyadic(values, 2 * ties.BITS), (row, column)), shape=(events.items, events.items))
+    return strongest(similar, int(setting["neighbours"]))
+
+
+def evidence(histories: Histories, items: int) -> csr_matrix:
+    """Return ones for the items of every history, float32 CSR [q, n]."""
+    return csr_matrix(histories.seen(items), dtype=np.float32)
+
+
+def factors(histories: Histories, events: Events, setting: dict[str, float]) -> Factored:
+    """Return the sparse pair of a setting and popularity as the tie break."""
+    return Factored(
+        states=np.ones((histories.queries, 1), dtype=np.float32),
+        matrix=ties.below(events.counts(), ties.STEP)[:, None],
+        evidence=evidence(histories, events.items),
+        relation=relation(events, setting),
+    )
+
+
+def choose(histories: Histories, items: int, params: ItemKnnParams) -> Choice:
+    """Return the setting with the highest NDCG@10 on validation queries, fitted on the training parts."""
+    events = training(histories, items)
+    queries = search.validation_sample(histories, params.choose_on)
+    seen, targets = histories.seen(items, queries), histories.targets[queries]
+    had, tie = seen.astype(np.float32), ties.below(events.counts(), ties.STEP)
+
+    def score(setting: dict[str, float]) -> float:
+        scores = csr_matrix(had @ relation(events, setting))
+        return validation.ndcg(validation.sparse_ranks(scores, tie, seen, targets))
+
+    return search.one_at_a_time(params.grid(), score)

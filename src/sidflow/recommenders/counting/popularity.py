@@ -1,0 +1,20 @@
+"""Popularity: everybody gets what is bought most."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sidflow.contracts.histories import Histories
+from sidflow.recommenders.counting.events import Events
+from sidflow.recommenders.counting.factored import Factored
+from sidflow.recommenders.counting.params import CountingParams
+
+
+class PopularityParams(CountingParams):
+    """Popularity has no knobs of its own."""
+
+
+def factors(histories: Histories, events: Events) -> Factored:
+    """Return states of one and the items' counts."""
+    states = np.ones((histories.queries, 1), dtype=np.float32)
+    return Factored(states=states, matrix=events.counts()[:, None].astype(np.float32))
