@@ -1,0 +1,190 @@
+"""Causal language models by folder or by hub commit: recorded by their files' hashes, loaded without remote code."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from sidflow.contracts import trace
+from sidflow.contracts.artifacts.backbone import MODEL_FOLDER
+from sidflow.contracts.errors import InputError
+from sidflow.llm.params import BackboneParams
+
+PATTERNS = ("*.safetensors", "*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt")  # no pickles, no code
+COMMIT = re.compile(r"[0-9a-f]{40}")
+REPO = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+class Backbone(NamedTuple):
+    """A loaded causal language model."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+
+
+def file_hashes(folder: Path) -> dict[str, str]:
+    """Return the sha256 of every file in `folder` that loading reads, by name."""
+    found = sorted({path for pattern in PATTERNS for path in folder.glob(pattern) if path.is_file()})
+    hashes = {}
+    for path in found:
+        with path.open("rb") as handle:
+            hashes[path.name] = hashlib.file_digest(handle, "sha256").hexdigest()
+    return hashes
+
+
+def record(kind: str, folder: Path, **origin: str) -> dict[str, Any]:
+    """Return what backbone.json says of the model in `folder`.
+
+    Raises:
+        InputError: the folder has no config, no safetensors weights or no tokenizer.
+    """
+    files = file_hashes(folder)
+    for needed, found in {
+        "config.json": "config.json" in files,
+        "weights as *.safetensors": any(name.endswith(".safetensors") for name in files),
+        "a tokenizer": any(name.startswith("tokenizer") for name in files),
+    }.items():
+        if not found:
+            raise InputError(
+                str(folder),
+                expected=f"a model folder with {needed}",
+                found=f"files {sorted(files)}" if folder.is_dir() else "no such folder",
+                remedy="point params.yaml:backbone at a causal LM saved by transformers with safetensors weights",
+            )
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    return {
+        "kind": kind,
+        "repo": origin.get("repo", ""),
+        "commit": origin.get("commit", ""),
+        "path": origin.get("path", ""),
+        "files": files,
+        "hidden_size": int(config.get_text_config().hidden_size),
+        "layers": int(config.get_text_config().num_hidden_layers),
+        "family": config.model_type,
+    }
+
+
+def check_hub(params: BackboneParams) -> None:
+    """Refuse a hub model that is not pinned.
+
+    Raises:
+        InputError: the repository is no `owner/name`, or the commit no 40 hex digits.
+    """
+    if not REPO.fullmatch(params.repo):
+        raise InputError(
+            "params.yaml:backbone.repo",
+            expected="owner/name of a hub repository",
+            found=repr(params.repo),
+            remedy="set backbone.repo, or kind: path",
+        )
+    if not COMMIT.fullmatch(params.commit):
+        raise InputError(
+            "params.yaml:backbone.commit",
+            expected="the 40 hex digits of a commit (a branch moves, and its results with it)",
+            found=repr(params.commit),
+            remedy="copy the commit from the repository's history",
+        )
+
+
+def hub_folder(repo: str, commit: str) -> Path:
+    """Return the folder of a hub commit in the hub's own cache, downloading what is missing.
+
+    Raises:
+        InputError: it is not in the cache and can't be had.
+    """
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(repo, revision=commit, allow_patterns=list(PATTERNS)))
+    except Exception as error:
+        raise InputError(
+            f"hub model {repo}",
+            expected=f"commit {commit} in the local cache or on the hub",
+            found=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
+            remedy="check repo, commit and network (HF_HUB_OFFLINE, HF_ENDPOINT), or use kind: path",
+        ) from error
+
+
+def describe(params: BackboneParams) -> dict[str, Any]:
+    """Return the record of a backbone that is not trained here: kinds `path` and `hub`."""
+    if params.kind == "hub":
+        check_hub(params)
+        return record("hub", hub_folder(params.repo, params.commit), repo=params.repo, commit=params.commit)
+    if not params.path:
+        raise InputError(
+            "params.yaml:backbone.path", expected="a model folder", found="nothing", remedy="set backbone.path"
+        )
+    return record("path", Path(params.path).expanduser(), path=params.path)
+
+
+def folder_of(about: Mapping[str, Any]) -> Path:
+    """Return where the recorded model lies on this machine."""
+    if about["kind"] == "hub":
+        return hub_folder(about["repo"], about["commit"])
+    return MODEL_FOLDER if about["kind"] == "scratch" else Path(about["path"]).expanduser()
+
+
+def load(about: Mapping[str, Any], weights: str = "fp32") -> Backbone:
+    """Load the recorded model, frozen, and its tokenizer.
+
+    Args:
+        about: backbone.json.
+        weights: fp32, bf16, or nf4 (4 bits through bitsandbytes).
+
+    Raises:
+        InputError: a file differs from the record, or nf4 cannot be had.
+    """
+    folder = folder_of(about)
+    found = file_hashes(folder)
+    wrong = sorted(name for name in {*found, *about["files"]} if found.get(name) != about["files"].get(name))
+    if wrong:
+        raise InputError(
+            str(folder),
+            expected="the files that artifacts/backbone/backbone.json records",
+            found="others",
+            count=len(wrong),
+            example=wrong[0],
+            remedy="put the recorded model back, or `dvc repro -f backbone` to record this one",
+        )
+    if about["kind"] == "scratch":
+        for name in found:
+            trace.note_read(folder / name)
+    model = AutoModelForCausalLM.from_pretrained(
+        folder,
+        trust_remote_code=False,
+        use_safetensors=True,
+        local_files_only=True,
+        attn_implementation="sdpa",
+        dtype=torch.float32 if weights == "fp32" else torch.bfloat16,
+        **(_four_bits() if weights == "nf4" else {}),
+    )
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    return Backbone(model.requires_grad_(False).eval(), tokenizer)
+
+
+def _four_bits() -> dict[str, Any]:
+    if not torch.cuda.is_available() or importlib.util.find_spec("bitsandbytes") is None:
+        raise InputError(
+            "params.yaml:finetune.weights",
+            expected="nf4 where a CUDA device and bitsandbytes are",
+            found="no CUDA device" if not torch.cuda.is_available() else "no bitsandbytes",
+            remedy="set finetune.weights to bf16, or run where both are",
+        )
+    from transformers import BitsAndBytesConfig
+
+    return {
+        "quantization_config": BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=torch.bfloat16,
+        ),
+        "device_map": {"": 0},
+    }

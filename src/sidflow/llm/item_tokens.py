@@ -1,0 +1,96 @@
+"""One token per item: raw modality rows and code vectors, fused by an MLP into the language model's width."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sidflow.llm.inputs import Modality
+from sidflow.llm.params import FinetuneParams
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
+
+
+class CodeVectors(nn.Module):
+    """The sum of an item's code vectors in one modality, initialised from the quantizer's codebooks.
+
+    Where the codebooks are as wide as the language model they are used as they are (the paper); otherwise a linear
+    map follows (a deviation, so that a small quantizer fits any model).
+    """
+
+    codes: Tensor
+    absent: Tensor
+
+    def __init__(self, modality: Modality, hidden: int, init: str, trainable: bool) -> None:
+        super().__init__()
+        books = torch.from_numpy(modality.codebooks.copy()).float()
+        if init == "random":
+            books = torch.randn_like(books) * books.std()
+        self.vectors = nn.Parameter(books, requires_grad=trainable)
+        width = books.shape[2]
+        self.project = nn.Identity() if width == hidden else nn.Linear(width, hidden, bias=False)
+        self.missing = nn.Parameter(torch.randn(hidden) * 0.02)
+        levels = torch.arange(books.shape[0]) * books.shape[1]
+        codes = torch.from_numpy(modality.codes)
+        self.register_buffer("codes", codes.clamp(min=0) + levels, persistent=False)
+        self.register_buffer("absent", (codes < 0).any(1), persistent=False)
+
+    def sums(self, items: Int[Tensor, " n"]) -> Float[Tensor, "n c"]:
+        """Return the sums of code vectors, in the codebooks' own width."""
+        return functional.embedding(self.codes[items], self.vectors.flatten(0, 1)).sum(1)
+
+    def forward(self, items: Int[Tensor, " n"]) -> Float[Tensor, "n h"]:
+        """Return the sums in the language model's width; a learned vector for items without codes."""
+        return torch.where(self.absent[items, None], self.missing, self.project(self.sums(items)))
+
+
+class RawVectors(nn.Module):
+    """The frozen row of one modality in the language model's width; a learned vector where an item has none."""
+
+    raw: Tensor
+    present: Tensor
+
+    def __init__(self, modality: Modality, hidden: int) -> None:
+        super().__init__()
+        self.register_buffer("raw", torch.from_numpy(modality.raw.copy()).float(), persistent=False)
+        self.register_buffer("present", torch.from_numpy(modality.present.copy()), persistent=False)
+        self.project = nn.Linear(self.raw.shape[1], hidden)
+        self.missing = nn.Parameter(torch.randn(hidden) * 0.02)
+
+    def forward(self, items: Int[Tensor, " n"]) -> Float[Tensor, "n h"]:
+        """Return the projected rows."""
+        return torch.where(self.present[items, None], self.project(self.raw[items]), self.missing)
+
+
+class ItemTokens(nn.Module):
+    """GELU(MLP(parts)), the parts being the raw row and the code vectors of every modality.
+
+    Source: MME-SID (arXiv 2509.02017), stage 2; the MLP is [parts * h -> 3h -> ReLU -> h].
+    """
+
+    def __init__(self, modalities: dict[str, Modality], hidden: int, params: FinetuneParams) -> None:
+        super().__init__()
+        self.raw = nn.ModuleDict()
+        self.codes = nn.ModuleDict()
+        for name, modality in modalities.items():
+            if params.raw:
+                self.raw[name] = RawVectors(modality, hidden)
+            if params.codes:
+                self.codes[name] = CodeVectors(modality, hidden, params.codebook_init, params.train_codes)
+        parts = len(self.raw) + len(self.codes)
+        self.fuse = nn.Sequential(nn.Linear(parts * hidden, 3 * hidden), nn.ReLU(), nn.Linear(3 * hidden, hidden))
+        self.dropout = nn.Dropout(params.token_dropout)
+
+    def forward(self, items: Int[Tensor, " n"]) -> Float[Tensor, "n h"]:
+        """Return the tokens of `items`."""
+        parts = [part(items) for part in (*self.raw.values(), *self.codes.values())]
+        return functional.gelu(self.fuse(torch.cat(parts, 1)))
+
+    def of_sequences(self, items: Int[Tensor, "b t"]) -> Float[Tensor, "b t h"]:
+        """Return the tokens of whole sequences; each item's is computed once, dropout is drawn per position."""
+        unique, place = torch.unique(items, return_inverse=True)
+        return self.dropout(functional.embedding(place, self(unique)))

@@ -1,0 +1,138 @@
+"""A small Llama from its config, with its own tokenizer, trained on the catalogue: a backbone without a download."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from sidflow.llm.params import ScratchParams
+from sidflow.training.checkpoint import Checkpoint
+from sidflow.training.loop import Fit, fit
+
+BEGIN, END, PAD = "<|begin|>", "<|end|>", "<|pad|>"
+
+
+class Scratch(NamedTuple):
+    """A trained backbone."""
+
+    model: LlamaForCausalLM
+    tokenizer: PreTrainedTokenizerFast
+    fitted: Fit
+
+
+def train_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenizerFast:
+    """Return a byte-level BPE tokenizer of at most `vocabulary` tokens; no text is unknown to it."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        special_tokens=[PAD, BEGIN, END],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=BEGIN, eos_token=END, pad_token=PAD)
+
+
+def marks(tokenizer: PreTrainedTokenizerFast) -> tuple[int, int, int]:
+    """Return the ids of padding, begin and end."""
+    pad, begin, end = (int(tokenizer.backend_tokenizer.token_to_id(mark)) for mark in (PAD, BEGIN, END))
+    return pad, begin, end
+
+
+def pack(texts: Sequence[str], tokenizer: PreTrainedTokenizerFast, block: int) -> Tensor:
+    """Return all texts, each between its begin and end marks, as int64 [blocks, block]; the last rest is left out."""
+    pad, begin, end = marks(tokenizer)
+    stream: list[int] = []
+    for ids in tokenizer.backend_tokenizer.encode_batch(list(texts), add_special_tokens=False):
+        stream += [begin, *ids.ids, end]
+    stream += [pad] * max(0, block - len(stream))
+    whole = len(stream) // block
+    return torch.tensor(stream[: whole * block], dtype=torch.int64).view(whole, block)
+
+
+class _LanguageModel(nn.Module):
+    def __init__(self, model: LlamaForCausalLM, blocks: Tensor) -> None:
+        super().__init__()
+        self.model = model
+        self.blocks: Tensor
+        self.register_buffer("blocks", blocks, persistent=False)
+
+    def forward(self, rows: Tensor) -> dict[str, Tensor]:
+        tokens = self.blocks[rows]
+        logits = self.model(input_ids=tokens[:, :-1], use_cache=False).logits
+        return {"loss": F.cross_entropy(logits.float().flatten(0, 1), tokens[:, 1:].flatten())}
+
+
+class _Pretraining:
+    module: nn.Module
+
+    def __init__(self, module: _LanguageModel, held_out: Tensor, params: ScratchParams) -> None:
+        self.module, self.params = module, params
+        everything = torch.ones(len(module.blocks), dtype=torch.bool)
+        everything[held_out] = False
+        self.training, self.held_out = everything.nonzero().flatten(), held_out
+
+    def batches(self, epoch: int, generator: torch.Generator) -> Sequence[Tensor]:
+        order = torch.randperm(len(self.training), generator=generator)[: self.params.epoch_blocks]
+        return self.training[order].split(self.params.batch_blocks)
+
+    def validate(self) -> Mapping[str, float]:
+        if not len(self.held_out):
+            return {}
+        losses = [
+            float(self.module(rows)["loss"]) * len(rows) for rows in self.held_out.split(self.params.batch_blocks)
+        ]
+        return {"valid_loss": sum(losses) / len(self.held_out)}
+
+
+def train_scratch(
+    items: Sequence[str],
+    histories: Sequence[str],
+    params: ScratchParams,
+    *,
+    seed: int,
+    device: torch.device,
+    checkpoint: Checkpoint | None = None,
+) -> Scratch:
+    """Train tokenizer and model on items' texts and training histories, packed; the best epoch by held-out blocks.
+
+    Args:
+        items: one text per item.
+        histories: one text per user, training parts only.
+        params: shapes and how long.
+        seed: draws held-out blocks and batches; initial weights are the global generator's.
+        device: where.
+        checkpoint: where a killed training finds itself again.
+    """
+    texts = [*items, *histories]
+    tokenizer = train_tokenizer(texts, params.vocabulary)
+    order = torch.randperm(len(texts), generator=torch.Generator().manual_seed(seed)).tolist()
+    blocks = pack([texts[index] for index in order], tokenizer, params.block_tokens)
+    pad, begin, end = marks(tokenizer)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=params.hidden,
+        intermediate_size=params.feedforward,
+        num_hidden_layers=params.layers,
+        num_attention_heads=params.heads,
+        num_key_value_heads=params.heads,
+        max_position_embeddings=4096,
+        tie_word_embeddings=True,
+        bos_token_id=begin,
+        eos_token_id=end,
+        pad_token_id=pad,
+    )
+    model = LlamaForCausalLM(config)
+    count = min(int(len(blocks) * params.held_out), 8 * params.batch_blocks)
+    held_out = torch.randperm(len(blocks), generator=torch.Generator().manual_seed(seed))[:count].sort().values
+    task = _Pretraining(_LanguageModel(model, blocks), held_out, params)
+    fitted = fit("backbone", task, params.loop, seed=seed, device=device, checkpoint=checkpoint, higher_is_better=False)
+    return Scratch(model.cpu(), tokenizer, fitted)

@@ -1,0 +1,56 @@
+"""Training histories cut into windows, and batches of windows of like length."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sidflow.contracts.histories import Histories
+
+if TYPE_CHECKING:
+    from jaxtyping import Int
+
+BUCKET = 50  # batches that are shuffled together before they are sorted by length
+
+
+class Windows(NamedTuple):
+    """Pieces of training parts: piece w reads `items[start[w]:start[w] + length[w]]` and foretells each one's next."""
+
+    items: Int[np.ndarray, " events"]
+    start: Int[np.ndarray, " w"]
+    length: Int[np.ndarray, " w"]
+
+
+def cut(histories: Histories, longest: int) -> Windows:
+    """Cut every training part from its end into windows of at most `longest` inputs, so that each target is in one."""
+    starts: list[int] = []
+    lengths: list[int] = []
+    for offset, end in zip(histories.offsets[:-1].tolist(), histories.train_end.tolist(), strict=True):
+        inputs = end - 1
+        while inputs > 0:
+            length = min(longest, inputs)
+            starts.append(offset + inputs - length)
+            lengths.append(length)
+            inputs -= length
+    return Windows(histories.items, np.array(starts, dtype=np.int64), np.array(lengths, dtype=np.int64))
+
+
+def batches(lengths: Int[np.ndarray, " w"], size: int, generator: torch.Generator) -> list[Tensor]:
+    """Return rows in batches of `size`, shuffled, of like length within a batch, so that little is padding."""
+    order = torch.randperm(len(lengths), generator=generator)
+    long = torch.from_numpy(lengths)
+    found: list[Tensor] = []
+    for part in order.split(size * BUCKET):
+        found += part[torch.argsort(long[part], stable=True)].split(size)
+    return [found[index] for index in torch.randperm(len(found), generator=generator).tolist()]
+
+
+def padded(items: np.ndarray, start: np.ndarray, length: np.ndarray) -> tuple[Tensor, Tensor]:
+    """Return the pieces as int64 [b, t] padded on the right with item 0, and which places are real, bool [b, t]."""
+    place = np.arange(int(length.max(initial=1)))
+    real = place < length[:, None]
+    rows = items[np.where(real, start[:, None] + place, 0)]
+    return torch.from_numpy(np.where(real, rows, 0).astype(np.int64)), torch.from_numpy(real)
