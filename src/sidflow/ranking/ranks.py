@@ -11,8 +11,8 @@ from scipy.sparse import csr_matrix
 
 from sidflow.contracts.histories import Histories
 from sidflow.ranking import negatives, top
+from sidflow.ranking.params import RankParams
 from sidflow.ranking.scores import Scores
-from sidflow.ranking.settings import RankParams
 
 if TYPE_CHECKING:
     from jaxtyping import Int32

@@ -8,7 +8,7 @@ from scipy.sparse import random as random_sparse
 from sidflow.contracts.errors import InputError
 from sidflow.contracts.histories import Histories
 from sidflow.ranking import negatives, ranks, scores, top
-from sidflow.ranking.settings import RankParams
+from sidflow.ranking.params import RankParams
 
 
 def world(users: int = 30, items: int = 60, longest: int = 12, seed: int = 0, repeats: bool = False) -> Histories:

@@ -2,7 +2,7 @@
 
 import pyarrow as pa
 
-from sidflow.contracts.documents import Document
+from sidflow.contracts.documents import Curve, Document
 from sidflow.contracts.tables import Table, dense
 
 CUTOFFS = (5, 10, 20)
@@ -30,5 +30,9 @@ PER_QUERY = Table(
 )
 
 METRICS = Document("artifacts/reports/{model}.json", flat=True)  # test plain, validation with the prefix `valid_`
+
+SLICES = Curve("artifacts/evaluations/{model}/slices.csv")  # slice, users, queries, and metrics of the test part
+
+SPECTRUM = Curve("artifacts/evaluations/{model}/spectrum.csv")  # matrix, dimension from 1, singular_value
 
 LEADERBOARD = Document("artifacts/reports/leaderboard.json")

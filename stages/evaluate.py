@@ -1,0 +1,45 @@
+"""Measure one recommender: metrics, slices, diagnostics. Run: dvc repro evaluate@MODEL."""
+
+import typer
+
+from sidflow.contracts import histories, params
+from sidflow.contracts.artifacts.embeddings import ITEM_TABLE
+from sidflow.contracts.artifacts.evaluations import METRICS, PER_QUERY, SLICES, SPECTRUM
+from sidflow.contracts.artifacts.factors import FACTORS, SUMMARY
+from sidflow.contracts.artifacts.items import core_count
+from sidflow.contracts.artifacts.rankings import TARGET_RANKS, TOP
+from sidflow.contracts.artifacts.targets import TARGETS
+from sidflow.contracts.artifacts.truth import TRUTH
+from sidflow.contracts.running import stage
+from sidflow.evaluation.evaluate import Inputs, evaluate
+from sidflow.evaluation.params import EvaluateParams
+
+
+def main(model: str) -> None:
+    """Read rankings/MODEL and recommenders/MODEL, write evaluations/MODEL and reports/MODEL.json."""
+    with stage(f"evaluate@{model}"):
+        settings = params.load("evaluate", EvaluateParams)
+        table = ITEM_TABLE.read(model=model).arrays if ITEM_TABLE.at(model=model).is_file() else {}
+        found = evaluate(
+            Inputs(
+                histories=histories.load(),
+                tied=TARGETS.read()["tied"].to_numpy(),
+                ranks=TARGET_RANKS.read(model=model),
+                top=TOP.read(model=model),
+                truth=TRUTH.read(),
+                items=core_count(),
+                item_matrix=FACTORS.read(model=model).arrays.get("item_matrix"),
+                item_table=table.get("values"),
+                present=table.get("present"),
+                summary=SUMMARY.read(model=model) if SUMMARY.at(model=model).is_file() else {},
+            ),
+            settings,
+        )
+        PER_QUERY.write(found.per_query, model=model)
+        METRICS.write(found.metrics, model=model)
+        SLICES.write(found.slices, list(found.slices[0]), model=model)
+        SPECTRUM.write(found.spectrum, ["matrix", "dimension", "singular_value"], model=model)
+
+
+if __name__ == "__main__":
+    typer.run(main)
