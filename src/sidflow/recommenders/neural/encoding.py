@@ -1,0 +1,82 @@
+"""Histories to query states: while training, at its end, and for new histories from the written weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from sidflow.contracts.artifacts.factors import WEIGHTS
+from sidflow.recommenders.neural.batches import Windows, by_length, recent_windows
+from sidflow.recommenders.neural.model import Encoder, build_encoder
+from sidflow.recommenders.neural.params import from_content
+from sidflow.recommenders.neural.transformer import Transformer
+from sidflow.training import weights
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+BLOCK = 512  # histories encoded at a time
+
+
+def readable_length(encoder: Encoder) -> int:
+    """Return how many items of a history the encoder can read: one less where a masked place is appended."""
+    return encoder.longest if encoder.causal else encoder.longest - 1
+
+
+@torch.no_grad()
+def query_states(encoder: Encoder, item_matrix: Float[Tensor, "n d"], windows: Windows) -> Float[Tensor, "q d"]:
+    """Return the state after each window: the last place's, or that of a masked place appended.
+
+    An empty window gives zeros from a causal network: nothing is known, so all items tie. The encoder has to be in
+    eval mode, and no window longer than `readable_length`. A state does not depend on the windows beside it beyond
+    rounding.
+    """
+    device = item_matrix.device
+    states = torch.zeros(len(windows.lengths), item_matrix.shape[1], device=device)
+    for rows in by_length(windows.lengths, BLOCK):
+        if encoder.causal:
+            rows = rows[windows.lengths[rows] > 0]
+            if not len(rows):
+                continue
+        items, lengths = (part.to(device) for part in windows.padded(rows))
+        vectors = functional.embedding(items, item_matrix)
+        if isinstance(encoder, Transformer) and not encoder.causal:
+            vectors = functional.pad(vectors, (0, 0, 0, 1))
+            end = torch.arange(vectors.shape[1], device=device)[None, :] == lengths[:, None]
+            vectors = torch.where(end[..., None], encoder.mask_vector, vectors)
+            lengths = lengths + 1
+        last = encoder(vectors, lengths)[torch.arange(len(rows), device=device), lengths - 1]
+        states[rows.to(device)] = last.to(states.dtype)
+    return states
+
+
+@dataclass(frozen=True)
+class Recommender:
+    """A trained sequential recommender, ready for any history."""
+
+    encoder: Encoder
+    item_matrix: Tensor  # [n, d]
+
+    def encode(self, histories: Sequence[np.ndarray]) -> np.ndarray:
+        """Return the query state of each history, float32 [q, d]; a history is its item ids, oldest first."""
+        windows = recent_windows(histories, readable_length(self.encoder))
+        return query_states(self.encoder, self.item_matrix, windows).cpu().numpy()
+
+
+def load(model: str) -> Recommender:
+    """Read the weights of recommender `model`.
+
+    Raises:
+        InputError: they are absent or broken.
+    """
+    file = WEIGHTS.read(model=model)
+    settings = from_content(file.metadata["settings"], "", str(WEIGHTS.at(model=model)))
+    encoder = build_encoder(settings)
+    weights.from_arrays(encoder, file.arrays, "encoder.")
+    return Recommender(encoder.eval(), torch.from_numpy(file.arrays["item_matrix"].copy()))

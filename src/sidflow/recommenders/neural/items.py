@@ -1,0 +1,40 @@
+"""Item embedding modules: what a recommender knows of an item, exchangeable under one shape."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
+
+
+class Items(nn.Module):
+    """What a sequential recommender asks of its item embedding module."""
+
+    count: int  # n, the core items
+
+    def forward(self, ids: Int[Tensor, " k"] | None = None) -> Float[Tensor, "k d"]:
+        """Return the vectors of the items `ids`, or of all."""
+        raise NotImplementedError
+
+    def auxiliary(self, ids: Int[Tensor, " k"]) -> dict[str, tuple[float, Tensor]]:
+        """Return further losses over the batch's distinct items `ids`, by name, each with its weight."""
+        return {}
+
+
+class ItemTable(Items):
+    """One free vector per item."""
+
+    def __init__(self, count: int, dimensions: int, std: float = 0.02) -> None:
+        """Draw `count` vectors from a normal distribution with deviation `std`, by the global generator."""
+        super().__init__()
+        self.count = count
+        self.weight = nn.Parameter(torch.randn(count, dimensions) * std)
+
+    def forward(self, ids: Int[Tensor, " k"] | None = None) -> Float[Tensor, "k d"]:
+        """Return the vectors of the items `ids`, or of all."""
+        return self.weight if ids is None else functional.embedding(ids, self.weight)

@@ -1,0 +1,98 @@
+"""A sequential recommender: an item embedding module, an encoder over its vectors, and the loss of a batch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sidflow.recommenders.neural.batches import Windows
+from sidflow.recommenders.neural.items import Items
+from sidflow.recommenders.neural.objective import Examples, Objective, masked_items, next_items
+from sidflow.recommenders.neural.params import Bert4recParams, Gru4recParams, SasrecParams, SequenceParams
+from sidflow.recommenders.neural.recurrent import Recurrent
+from sidflow.recommenders.neural.transformer import Transformer
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
+
+Encoder = Transformer | Recurrent
+
+
+def build_encoder(settings: SequenceParams) -> Encoder:
+    """Return the network that `settings` describe, drawn by the global generator."""
+    if isinstance(settings, Gru4recParams):
+        return Recurrent(settings)
+    assert isinstance(settings, (SasrecParams, Bert4recParams))
+    return Transformer(settings)
+
+
+class SequenceModel(nn.Module):
+    """Any encoder with any item embedding module."""
+
+    def __init__(self, settings: SequenceParams, items: Items, counts: Int[Tensor, " n"]) -> None:
+        """Join `items` with the encoder of `settings`; `counts` are the items' training counts."""
+        super().__init__()
+        self.settings = settings
+        self.items = items
+        self.encoder = build_encoder(settings)
+        self.objective = Objective(settings, counts)
+        self.item_dropout = nn.Dropout(settings.item_dropout)
+
+    def examples(self, items: Int[Tensor, "b t"], lengths: Int[Tensor, " b"]) -> Examples:
+        """Return what a batch of padded training windows asks for."""
+        if isinstance(self.settings, Bert4recParams):
+            return masked_items(items, lengths, self.settings.mask_share, self.settings.last_share)
+        return next_items(items, lengths)
+
+    def states(
+        self, inputs: Int[Tensor, "b t"], table: Float[Tensor, "k d"], examples: Examples
+    ) -> Float[Tensor, "b t d"]:
+        """Return the encoder's states; `inputs` are rows of `table`."""
+        vectors = functional.embedding(inputs, table)
+        if examples.masked is not None:
+            assert isinstance(self.encoder, Transformer)
+            vectors = torch.where(examples.masked[..., None], self.encoder.mask_vector, vectors)
+        return self.encoder(vectors, examples.lengths)
+
+    def forward(self, items: Int[Tensor, "b t"], lengths: Int[Tensor, " b"]) -> dict[str, Tensor]:
+        """Return the losses of a batch of padded training windows; `loss` is their weighted sum."""
+        examples = self.examples(items, lengths)
+        inputs, targets = examples.inputs, examples.targets
+        drawn = self.objective.draw() if self.objective.sampled else None
+        near = torch.unique(torch.cat([inputs.flatten(), targets]))
+        negatives = None
+        if drawn is None:
+            table = self.items()
+        else:  # only the vectors at hand: an item embedding module may be dear
+            at_hand, where = torch.unique(torch.cat([inputs.flatten(), targets, drawn]), return_inverse=True)
+            table = self.items(at_hand)
+            flat, targets, negatives = where.split([inputs.numel(), len(targets), len(drawn)])
+            inputs = flat.view_as(inputs)
+        table = self.item_dropout(table)
+        states = self.states(inputs, table, examples)
+        chosen = states.flatten(0, 1).index_select(0, examples.places)
+        losses = {"rank": self.objective(chosen, table, targets, negatives, drawn)}
+        total = losses["rank"]
+        for name, (weight, loss) in self.items.auxiliary(near).items():
+            losses[name] = loss
+            total = total + weight * loss
+        return {"loss": total, **losses} if len(losses) > 1 else {"loss": total}
+
+
+class WindowLosses(nn.Module):
+    """A model as the training loop wants it: its batches are rows of training windows."""
+
+    def __init__(self, model: SequenceModel, windows: Windows) -> None:
+        """Join `model` with the `windows` that it learns from."""
+        super().__init__()
+        self.model = model
+        self.windows = windows
+
+    def forward(self, rows: Int[Tensor, " b"]) -> dict[str, Tensor]:
+        """Return the losses of the windows `rows`."""
+        items, lengths = self.windows.padded(rows)
+        device = next(self.model.parameters()).device
+        return self.model(items.to(device), lengths.to(device))

@@ -1,0 +1,107 @@
+"""The knobs of the sequential recommenders; a section's `architecture`, by default its name, says whose."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from sidflow.contracts import params
+from sidflow.contracts.errors import InputError
+from sidflow.contracts.params import Params
+from sidflow.training.loop import LoopParams
+
+
+class SequenceParams(Params):
+    """What all sequential recommenders share."""
+
+    architecture: Literal["sasrec", "gru4rec", "bert4rec"]
+    dimensions: int = Field(64, ge=2)  # of item vectors and states
+    max_length: int = Field(50, ge=2)  # most recent items that are read; longer training parts become several windows
+    dropout: float = Field(0.2, ge=0, lt=1)  # inside the network
+    item_dropout: float = Field(0.2, ge=0, lt=1)  # on item vectors, as inputs and as candidates alike
+    init_std: float = Field(0.02, gt=0)  # of item vectors
+    loss: Literal["full", "sampled", "bce"] = "full"
+    negatives: int = Field(1024, ge=1)  # items drawn per batch for `sampled` and `bce`, shared by all its positions
+    negatives_power: float = Field(0.0, ge=0, le=1)  # drawn by (training count + 1) ** this; 0 = uniformly
+    logq: bool = False  # correct `sampled` for how likely each negative was drawn
+    batch_size: int = Field(128, ge=1)  # sequences
+    loop: LoopParams = LoopParams.model_validate({})
+
+
+class TransformerParams(SequenceParams):
+    """What the transformers share."""
+
+    blocks: int = Field(2, ge=1)
+    heads: int = Field(2, ge=1)
+    feedforward: int = Field(4, ge=1)  # hidden width of a block's second half, in dimensions
+    pre_norm: bool = True  # normalise what enters a sublayer; false: what leaves it
+    attention_dropout: float = Field(0.0, ge=0, lt=1)
+    positions: Literal["start", "end", "none"] = "start"  # which end of the sequence learned positions count from
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> TransformerParams:
+        if self.dimensions % self.heads:
+            raise ValueError(f"dimensions ({self.dimensions}) to be a multiple of heads ({self.heads})")
+        return self
+
+
+class SasrecParams(TransformerParams):
+    """SASRec: causal attention, every position predicts its next item."""
+
+    architecture: Literal["sasrec"] = "sasrec"
+
+
+class Gru4recParams(SequenceParams):
+    """GRU4Rec: a recurrent network, every position predicts its next item."""
+
+    architecture: Literal["gru4rec"] = "gru4rec"
+    hidden: int = Field(128, ge=1)  # width of the recurrent state
+    layers: int = Field(1, ge=1)
+
+
+class Bert4recParams(TransformerParams):
+    """BERT4Rec: attention both ways, masked items are predicted."""
+
+    architecture: Literal["bert4rec"] = "bert4rec"
+    positions: Literal["start", "end", "none"] = "end"
+    mask_share: float = Field(0.2, gt=0, lt=1)  # probability of each item to be masked in training
+    last_share: float = Field(0.2, ge=0, le=1)  # share of sequences that have just their last item masked, as a query
+
+
+ARCHITECTURES: dict[str, type[SequenceParams]] = {
+    "sasrec": SasrecParams,
+    "gru4rec": Gru4recParams,
+    "bert4rec": Bert4recParams,
+}
+
+
+def from_content(content: Any, default: str, where: str) -> SequenceParams:
+    """Return a section's params by its `architecture`, or by `default` where it names none.
+
+    Raises:
+        InputError: the architecture or a name is unknown, or a value out of range.
+    """
+    content = content or {}
+    name = content.get("architecture", default)
+    if name not in ARCHITECTURES:
+        raise InputError(
+            f"{where}.architecture",
+            expected=f"one of {sorted(ARCHITECTURES)}",
+            found=repr(name),
+            remedy="name one of them as `architecture` in params.yaml",
+        )
+    return params.check(content, ARCHITECTURES[name], where)
+
+
+def load(name: str) -> SequenceParams:
+    """Return the params of `train.<name>`."""
+    section = params.load_all().get("train") or {}
+    if name not in section:
+        raise InputError(
+            f"params.yaml:train.{name}",
+            expected=f"a section `train.{name}`",
+            found=f"{sorted(section)}",
+            remedy="add it, or `sidflow preset apply` a preset that has it",
+        )
+    return from_content(section[name], name, f"params.yaml:train.{name}")

@@ -1,0 +1,130 @@
+"""Train a sequential recommender and write what every recommender leaves behind."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sidflow.contracts.artifacts.embeddings import ITEM_TABLE
+from sidflow.contracts.artifacts.factors import CURVES, FACTORS, SUMMARY, WEIGHTS
+from sidflow.contracts.errors import InputError
+from sidflow.contracts.histories import Histories
+from sidflow.recommenders.neural.batches import query_windows, shuffled, training_windows
+from sidflow.recommenders.neural.encoding import query_states, readable_length
+from sidflow.recommenders.neural.items import Items, ItemTable
+from sidflow.recommenders.neural.model import SequenceModel, WindowLosses
+from sidflow.recommenders.neural.params import Bert4recParams, SequenceParams
+from sidflow.training import weights
+from sidflow.training.checkpoint import Checkpoint
+from sidflow.training.loop import Fit, fit
+from sidflow.training.validation import Validation
+
+
+class NextItemTask:
+    """Training windows in, NDCG@10 on the validation queries out."""
+
+    def __init__(self, model: SequenceModel, histories: Histories, count: int) -> None:
+        """Cut `histories` into windows for `model` over `count` items.
+
+        Raises:
+            InputError: no user has two training items.
+        """
+        settings = model.settings
+        both_ways = isinstance(settings, Bert4recParams)
+        longest, overlap = (settings.max_length, 0) if both_ways else (settings.max_length + 1, 1)
+        self.model = model
+        self.windows = training_windows(histories, longest, overlap=overlap)
+        if not len(self.windows.lengths):
+            raise InputError(
+                "artifacts/split/sequences.parquet",
+                expected="users with two training items or more",
+                found="none",
+                remedy="lower the k-core threshold, or take more data",
+            )
+        self.module: nn.Module = WindowLosses(model, self.windows)
+        self.size = settings.batch_size
+        self.validation = Validation(histories, count)
+        self.queries = query_windows(histories, self.validation.queries, readable_length(model.encoder))
+
+    def batches(self, epoch: int, generator: torch.Generator) -> Sequence[Tensor]:
+        """Return the epoch's batches of window numbers, of similar length each."""
+        return shuffled(self.windows.lengths, self.size, generator)
+
+    def validate(self) -> dict[str, float]:
+        """Return NDCG@10 and recall@10 over all validation queries; nothing where there are none."""
+        if not len(self.validation.queries):
+            return {}
+        item_matrix = self.model.items()
+        return self.validation.figures(query_states(self.model.encoder, item_matrix, self.queries), item_matrix)
+
+
+class Trained(NamedTuple):
+    """A trained recommender and how it came about."""
+
+    model: SequenceModel
+    fitted: Fit
+    windows: int  # training windows
+
+
+def train(
+    name: str,
+    settings: SequenceParams,
+    items: Items,
+    histories: Histories,
+    count: int,
+    *,
+    seed: int,
+    device: torch.device,
+    checkpoint: Checkpoint | None = None,
+) -> Trained:
+    """Train the recommender of `settings` with item embedding module `items` over `count` core items.
+
+    The caller has seeded the global generators (`training.device.prepare`) before it made `items`.
+    """
+    model = SequenceModel(settings, items, torch.from_numpy(histories.training_counts(count)))
+    task = NextItemTask(model, histories, count)
+    fitted = fit(name, task, settings.loop, seed=seed, device=device, checkpoint=checkpoint)
+    return Trained(model, fitted, len(task.windows.lengths))
+
+
+def write(name: str, trained: Trained, histories: Histories, *, threads: int, facts: dict[str, object]) -> None:
+    """Write factors, item vectors, weights, summary and curves of recommender `name`.
+
+    Args:
+        name: the recommender.
+        trained: what was trained.
+        histories: with the queries to be answered.
+        threads: as used.
+        facts: what else the summary is to say, params among it.
+    """
+    model, fitted, settings = trained.model.eval(), trained.fitted, trained.model.settings
+    with torch.no_grad():
+        matrix = model.items().detach().float()
+    windows = query_windows(histories, np.arange(histories.queries), readable_length(model.encoder))
+    states = query_states(model.encoder, matrix, windows).cpu().numpy()
+    vectors = matrix.cpu().numpy()
+    FACTORS.write({"query_states": states, "item_matrix": vectors}, {}, model=name)
+    present = histories.training_counts(len(vectors)) > 0
+    ITEM_TABLE.write({"values": vectors * present[:, None], "present": present}, {"encoder": name}, model=name)
+    arrays = {"item_matrix": vectors, **weights.to_arrays(model.encoder, "encoder.")}
+    if not isinstance(model.items, ItemTable):
+        arrays |= weights.to_arrays(model.items, "items.")
+    WEIGHTS.write(arrays, {"settings": settings.model_dump(mode="json")}, model=name)
+    CURVES.write(fitted.curves, list(fitted.curves[0]) if fitted.curves else ["epoch"], model=name)
+    summary: dict[str, object] = {
+        "best_epoch": fitted.best_epoch + 1,
+        "best_valid_ndcg_at_10": fitted.best_value,
+        "device": str(matrix.device.type),
+        "epochs": len(fitted.curves),
+        "items": len(vectors),
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "steps": fitted.steps,
+        "threads": threads,
+        "users": histories.users,
+        "windows": trained.windows,
+    }
+    SUMMARY.write(summary | facts, model=name)
