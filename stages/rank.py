@@ -7,8 +7,8 @@ from sidflow.contracts.artifacts.factors import FACTORS
 from sidflow.contracts.artifacts.items import core_count
 from sidflow.contracts.artifacts.rankings import TARGET_RANKS, TOP
 from sidflow.contracts.running import stage
+from sidflow.ranking.params import RankParams
 from sidflow.ranking.ranks import rank
-from sidflow.ranking.settings import RankParams
 
 
 def main(model: str) -> None:
