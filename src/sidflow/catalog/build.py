@@ -49,13 +49,13 @@ def build(raw: RawCatalog, params: IngestParams) -> Catalog:
     items = _items(raw.items, events)
     packed = pictures.pack(events.item_keys, raw.pictures, params.pictures)
     truth = _truth(raw.truth, events) if raw.truth else TRUTH.empty(width=events.core_items)
-    report = dict(events.report) | {name: value for name, value in raw.notes.items()}
+    report = dict(events.report) | dict(raw.notes)
     report |= {
         "timestamps_known": int(raw.clock),
         "tie_rate": report["tie_rate"] if raw.clock else 0.0,
         "items_with_text": items.filter((pl.col("title") != "") | (pl.col("description") != "")).height,
         "items_with_picture": len(packed.rows),
-        "core_items_with_picture": sum(1 for row in packed.rows if row["item_id"] < events.core_items),
+        "core_items_with_picture": sum(item < events.core_items for item in packed.items()),
         "pictures_missing": packed.problems["missing"],
         "pictures_broken": packed.problems["broken"],
         "pictures_too_large": packed.problems["too_large"],
@@ -90,9 +90,10 @@ def order_and_filter(raw: pl.DataFrame, known_items: pl.Series, params: IngestPa
     item_order = keys.sort_keys(pl.concat([raw["item"].cast(pl.String).unique(), known_items]))
     items = keys.code(raw["item"], item_order)
     seconds = raw["timestamp"].to_numpy()
+    had_events = np.bincount(items.codes, minlength=len(items.keys))
     report: dict[str, int | float | str] = {
         "users_raw": len(users.keys),
-        "items_raw": int((np.bincount(items.codes, minlength=1) > 0).sum()) if len(items.codes) else 0,
+        "items_raw": int((had_events > 0).sum()),
         "interactions_raw": len(seconds),
     }
     rows = order.arrange(users.codes, items.codes, seconds, params.tie_seed)
@@ -120,13 +121,13 @@ def order_and_filter(raw: pl.DataFrame, known_items: pl.Series, params: IngestPa
         )
     user_id, user_keys = _dense(user, users.keys)
     item_id, core_keys = _dense(item, items.keys)
-    rest = np.ones(len(items.keys), dtype=bool)
+    rest = (had_events > 0) if params.outside_core == "seen" else np.full(len(items.keys), params.outside_core == "all")
     rest[np.unique(item)] = False
     report |= {
         "users": len(user_keys),
-        "items": len(items.keys),
+        "items": len(core_keys) + int(rest.sum()),
         "items_core": len(core_keys),
-        "items_outside_core": len(items.keys) - len(core_keys),
+        "items_outside_core": int(rest.sum()),
         "interactions": len(user),
         "repeats_dropped": dropped,
         "core_rounds": rounds,

@@ -7,10 +7,16 @@ from pathlib import Path
 from sidflow.catalog.build import Catalog, build
 from sidflow.catalog.params import IngestParams
 from sidflow.catalog.raw import RawCatalog
-from sidflow.catalog.sources import synthetic
+from sidflow.catalog.sources import amazon, movielens, sequences, synthetic, tabular
 from sidflow.contracts.errors import InputError
 
-SOURCES = {"synthetic": synthetic.read}
+SOURCES = {
+    "synthetic": synthetic.read,
+    "movielens": movielens.read,
+    "amazon": amazon.read,
+    "sequences": sequences.read,
+    "files": tabular.read,
+}
 
 
 def ingest(params: IngestParams) -> Catalog:

@@ -19,7 +19,9 @@ def sort_keys(keys: pl.Series) -> pl.Series:
     """Return the distinct keys as strings in key order: numerically if all are integers, else as strings."""
     text = keys.cast(pl.String).unique()
     whole = text.str.contains(r"^-?[0-9]{1,18}$").all()
-    return text.sort_by(text.cast(pl.Int64), text) if whole and len(text) else text.sort()
+    if not (whole and len(text)):
+        return text.sort()
+    return text.to_frame("key").sort(pl.col("key").cast(pl.Int64), pl.col("key"))["key"]
 
 
 def code(column: pl.Series, keys: pl.Series | None = None) -> Coded:

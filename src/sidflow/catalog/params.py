@@ -14,52 +14,52 @@ Repeats = Literal["keep", "drop_consecutive", "first"]
 class PictureParams(Params):
     """Limits on pictures, checked before a single pixel is decoded."""
 
-    max_bytes: int = Field(20_000_000, gt=0)
-    max_pixels: int = Field(40_000_000, gt=0)
-    max_side: int = Field(160, ge=16, le=2048)
-    quality: int = Field(85, ge=30, le=95)
+    max_bytes: int = Field(default=20_000_000, gt=0)
+    max_pixels: int = Field(default=40_000_000, gt=0)
+    max_side: int = Field(default=160, ge=16, le=2048)
+    quality: int = Field(default=85, ge=30, le=95)
 
 
 class SyntheticParams(Params):
     """Size and nature of the synthetic shop; see docs in `sidflow.catalog.shop`."""
 
-    users: int = Field(1500, ge=10, le=200_000)
-    items: int = Field(500, ge=24, le=50_000)
-    mean_length: float = Field(14.0, ge=7, le=200)
-    truth_positions: int = Field(2, ge=0, le=5)
-    late_share: float = Field(0.10, ge=0, le=0.5)
-    unwanted_share: float = Field(0.06, ge=0, le=0.5)
-    pictureless_share: float = Field(0.04, ge=0, le=1)
-    textless_share: float = Field(0.03, ge=0, le=1)
-    basket_share: float = Field(0.10, ge=0, le=0.9)
-    picture_side: int = Field(128, ge=32, le=512)
-    popularity: float = Field(1.0, ge=0, le=5)
-    taste: float = Field(3.0, ge=0, le=20)
-    colour: float = Field(1.2, ge=0, le=20)
-    transition: float = Field(1.2, ge=0, le=20)
-    companion: float = Field(2.5, ge=0, le=20)
+    users: int = Field(default=1500, ge=10, le=200_000)
+    items: int = Field(default=500, ge=24, le=50_000)
+    mean_length: float = Field(default=13.0, ge=7, le=200)
+    truth_positions: int = Field(default=2, ge=0, le=5)
+    late_share: float = Field(default=0.10, ge=0, le=0.5)
+    unwanted_share: float = Field(default=0.06, ge=0, le=0.5)
+    pictureless_share: float = Field(default=0.04, ge=0, le=1)
+    textless_share: float = Field(default=0.03, ge=0, le=1)
+    basket_share: float = Field(default=0.10, ge=0, le=0.9)
+    picture_side: int = Field(default=128, ge=32, le=512)
+    popularity: float = Field(default=0.8, ge=0, le=5)
+    taste: float = Field(default=4.5, ge=0, le=20)
+    colour: float = Field(default=1.6, ge=0, le=20)
+    transition: float = Field(default=1.2, ge=0, le=20)
+    companion: float = Field(default=2.2, ge=0, le=20)
 
 
 class MovielensParams(Params):
     """Reading of a GroupLens folder."""
 
-    min_rating: float = Field(0.0, ge=0, le=5)
+    min_rating: float = Field(default=0.0, ge=0, le=5)
     require_poster: bool = False
     details: str = "details.jsonl"
     posters: str = "posters"
 
 
 class AmazonParams(Params):
-    """Reading of Amazon Reviews files, found in the folder by pattern."""
+    """Reading of Amazon Reviews files; empty patterns: `meta*` is metadata, the other JSON file the reviews."""
 
-    reviews: str = "*eview*"
-    metadata: str = "*meta*"
+    reviews: str = ""
+    metadata: str = ""
     images: str = "images"
-    min_rating: float = Field(0.0, ge=0, le=5)
+    min_rating: float = Field(default=0.0, ge=0, le=5)
 
 
 class SequencesParams(Params):
-    """Reading of published sequences; an empty pattern looks for the known names."""
+    """Reading of published sequences; empty patterns look for the known names."""
 
     sequences: str = ""
     items: str = ""
@@ -67,19 +67,19 @@ class SequencesParams(Params):
 
 
 class FilesParams(Params):
-    """Reading of CSV or Parquet; the columns are those of the files, empty where they have none."""
+    """Reading of CSV or Parquet; an empty item column takes the one of our own name where there is one."""
 
     interactions: str = "interactions.*"
     items: str = "items.*"
     images: str = "images"
-    user: str = "user_id"
-    item: str = "item_id"
+    user: str = Field(default="user_id", min_length=1)
+    item: str = Field(default="item_id", min_length=1)
     timestamp: str = "timestamp"
     timestamp_unit: Literal["s", "ms", "us", "ns"] = "s"
-    title: str = "title"
-    description: str = "description"
-    brand: str = "brand"
-    categories: str = "categories"
+    title: str = ""
+    description: str = ""
+    brand: str = ""
+    categories: str = ""
     category_separator: str = "|"
     attributes: tuple[str, ...] = ()
 
@@ -89,12 +89,13 @@ class IngestParams(Params):
 
     source: Literal["synthetic", "movielens", "amazon", "sequences", "files"] = "synthetic"
     path: str = "presets/grammar.yaml"
-    seed: int = Field(7, ge=0)
-    tie_seed: int = Field(11, ge=0)
-    min_user_events: int = Field(5, ge=1)
-    min_item_events: int = Field(5, ge=1)
+    seed: int = Field(default=7, ge=0)
+    tie_seed: int = Field(default=11, ge=0)
+    min_user_events: int = Field(default=5, ge=1)
+    min_item_events: int = Field(default=5, ge=1)
     repeats: Repeats = "keep"
-    max_text: int = Field(4000, ge=100)
+    outside_core: Literal["all", "seen", "none"] = "all"
+    max_text: int = Field(default=4000, ge=100)
     pictures: PictureParams = PictureParams()
     synthetic: SyntheticParams = SyntheticParams()
     movielens: MovielensParams = MovielensParams()

@@ -7,6 +7,7 @@ import warnings
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import polars as pl
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -25,6 +26,10 @@ class Packed:
     rows: list[dict[str, object]] = field(default_factory=list)
     problems: Counter[str] = field(default_factory=Counter)
     example: str = ""
+
+    def items(self) -> list[int]:
+        """Return the ids of the items that have a picture."""
+        return [int(str(row["item_id"])) for row in self.rows]
 
     def frame(self) -> pl.DataFrame:
         """Return the table `images`."""
@@ -54,7 +59,7 @@ def pack(item_keys: list[str], pictures: Mapping[str, Picture], params: PictureP
     return packed
 
 
-def _open(path, params: PictureParams) -> Image.Image:  # noqa: ANN001
+def _open(path: Path, params: PictureParams) -> Image.Image:
     """Read a picture file; its size in bytes and pixels is known before anything is decoded."""
     try:
         size = path.stat().st_size

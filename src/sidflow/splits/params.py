@@ -17,8 +17,8 @@ class SplitParams(Params):
     """
 
     method: Literal["leave_one_out", "leave_last_n", "global_time"] = "leave_one_out"
-    n: int = Field(1, ge=1, le=100)
-    min_history: int = Field(1, ge=1)
-    valid_share: float = Field(0.1, gt=0, lt=0.5)
-    test_share: float = Field(0.1, gt=0, lt=0.5)
-    queries_per_user: int = Field(1, ge=1)
+    n: int = Field(default=1, ge=1, le=100)
+    min_history: int = Field(default=1, ge=1)
+    valid_share: float = Field(default=0.1, gt=0, lt=0.5)
+    test_share: float = Field(default=0.1, gt=0, lt=0.5)
+    queries_per_user: int = Field(default=1, ge=1)

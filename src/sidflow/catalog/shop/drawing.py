@@ -35,7 +35,9 @@ def draw(grammar: Grammar, products: Products, row: int, side: int, seed: list[i
     canvas.paste(_shaded(Image.new("RGB", (size, size), dark), size), mask=parts.trim)
     canvas.paste(_shaded(surface, size), mask=parts.body)
     edge = ImageChops.subtract(parts.body, parts.body.filter(ImageFilter.MinFilter(2 * OVERSAMPLE + 1)))
-    canvas.paste(Image.new("RGB", (size, size), dark), mask=edge.point(lambda value: value * 6 // 10))
+    canvas.paste(
+        Image.new("RGB", (size, size), dark), mask=ImageChops.multiply(edge, Image.new("L", (size, size), 150))
+    )
     return canvas.resize((side, side), Image.Resampling.LANCZOS)
 
 
@@ -69,6 +71,6 @@ def _shadow(canvas: Image.Image, body: Image.Image, size: int) -> Image.Image:
 def _shaded(surface: Image.Image, size: int) -> Image.Image:
     """Light from the upper left."""
     across = np.linspace(-1, 1, size)
-    light = 1.08 - 0.22 * np.clip(across[None, :] * 0.8 + across[:, None] * 0.35, -1, 1) ** 1
+    light = 1.08 - 0.22 * np.clip(across[None, :] * 0.8 + across[:, None] * 0.35, -1, 1)
     pixels = np.asarray(surface, dtype=float) * light[:, :, None]
     return Image.fromarray(pixels.clip(0, 255).round().astype(np.uint8), "RGB")

@@ -32,7 +32,7 @@ class Category(Params):
     nouns: list[str] = Field(min_length=1)
     materials: list[str] = Field(min_length=1)
     uses: list[str] = Field(min_length=1)
-    then: dict[str, float] = {}
+    then: dict[str, float] = Field(default_factory=dict)
 
 
 class Grammar(Params):

@@ -1,4 +1,4 @@
-"""Surfaces: every pattern is a function of pixel coordinates that says how much of the light and dark tone to mix in."""
+"""Surfaces: a pattern is a function of pixel coordinates that says how much light and dark tone to mix in."""
 
 from __future__ import annotations
 

@@ -11,6 +11,8 @@ from sidflow.catalog.params import SyntheticParams
 from sidflow.catalog.raw import words
 from sidflow.catalog.shop.grammar import Grammar
 
+LAUNCH = 2.0  # a late product is advertised: it is wanted so much more than a well-known one
+
 
 class Products(NamedTuple):
     """The latent side of every product; row i is the shop's i-th product."""
@@ -45,7 +47,8 @@ def make(grammar: Grammar, params: SyntheticParams, rng: np.random.Generator) ->
     unwanted = rng.random(n) < params.unwanted_share
     demand = np.where(unwanted, demand.min() * 1e-3, demand)
     late = (rng.random(n) < params.late_share) & ~unwanted
-    release = np.where(late, rng.uniform(0.75, 0.95, n), rng.uniform(-0.4, 0.3, n)).clip(0)
+    demand = np.where(late, np.maximum(demand, np.quantile(demand, 0.8)) * LAUNCH, demand)
+    release = np.where(late, rng.uniform(0.78, 0.985, n), rng.uniform(-0.4, 0.3, n)).clip(0)
     return Products(
         keys=[f"P{number:05d}" for number in rng.permutation(n) + 1],
         category=category,

@@ -1,0 +1,75 @@
+"""CSV and Parquet with columns that are said in advance: what is absent or unreadable is told by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import polars as pl
+
+from sidflow.contracts import trace
+from sidflow.contracts.errors import InputError
+
+SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".parquet")
+
+
+def scan(path: Path) -> pl.LazyFrame:
+    """Open a table by its suffix, every CSV column as text.
+
+    Raises:
+        InputError: another suffix, or a file that is none.
+    """
+    trace.note_read(path)
+    name = path.name.lower()
+    try:
+        if name.endswith(".parquet"):
+            lazy = pl.scan_parquet(path)
+        elif name.endswith((".csv", ".tsv", ".csv.gz", ".tsv.gz")):
+            separator = "\t" if ".tsv" in name else ","
+            lazy = pl.scan_csv(path, separator=separator, infer_schema=False, encoding="utf8-lossy")
+        else:
+            raise InputError(
+                str(path), expected=f"one of {SUFFIXES}", found=path.suffix or "no suffix", remedy="convert it"
+            )
+        lazy.collect_schema()
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise InputError(
+            str(path), expected="a readable table", found=str(error)[:200], remedy="check the file"
+        ) from error
+    return lazy
+
+
+def read_table(path: Path, columns: Mapping[str, type[pl.DataType]]) -> pl.DataFrame:
+    """Read a table that has at least `columns`, cast to their types; further columns come along.
+
+    Raises:
+        InputError: a column is absent, empty somewhere, or does not read as its type.
+    """
+    lazy = scan(path)
+    found = lazy.collect_schema().names()
+    absent = [name for name in columns if name not in found]
+    if absent:
+        raise InputError(
+            str(path), expected=f"columns {list(columns)}", found=f"{found[:20]}", remedy="check the header"
+        )
+    try:
+        frame = lazy.collect()
+    except pl.exceptions.PolarsError as error:
+        raise InputError(
+            str(path), expected="a readable table", found=str(error)[:200], remedy="check the file"
+        ) from error
+    for name, kind in columns.items():
+        cast = frame[name].cast(kind, strict=False)
+        bad = cast.is_null()
+        if bad.any():
+            row = int(bad.arg_max() or 0)
+            raise InputError(
+                str(path),
+                expected=f"{kind.__name__} in column {name}",
+                found="empty or other values",
+                count=int(bad.sum()),
+                example=f"row {row + 1}: {frame[name][row]!r}",
+                remedy="repair or remove these rows",
+            )
+        frame = frame.with_columns(cast)
+    return frame
