@@ -146,7 +146,7 @@ def verify(
     here: Annotated[bool, typer.Option(help="Verify the working tree as it is, not the last commit.")] = False,
     keep: Annotated[bool, typer.Option(help="Keep the temporary copy.")] = False,
 ) -> None:
-    """Rerun the whole DAG in a temporary copy and compare every artifact's hash with the lock; exit 1 if any differs."""
+    """Rerun the DAG in a temporary copy and compare every artifact's hash with the lock; exit 1 if any differs."""
     from sidflow.commands import verify as verifying
 
     with one_line():

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from sidflow.contracts.errors import InputError
 
@@ -34,7 +35,10 @@ def stages(params: Mapping[str, Any], path: Path = PATH) -> list[Stage]:
         raise InputError(
             str(path), expected="a DVC pipeline", found="no such file", remedy="run in the project's folder"
         )
-    content = YAML(typ="safe").load(path.read_text())
+    try:
+        content = YAML(typ="safe").load(path.read_text())
+    except YAMLError as error:
+        raise InputError(str(path), expected="YAML", found=str(error), remedy="repair the file") from error
     found: list[Stage] = []
     for name, body in content["stages"].items():
         if "foreach" not in body:

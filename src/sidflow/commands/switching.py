@@ -41,7 +41,7 @@ def apply(name: str, data: Path | None = None) -> Applied:
     before = _before()
     left = str(before.get("preset")) if before else None
     edits = _keep_params(left, text)
-    if left == name:
+    if left is not None and left == name:
         stay = {out for stage in dag.stages(_parsed(text)) for out in stage.outs}
         removed, aside = _put_away(left, before, stay)
         _write(params.PATH, text)
@@ -65,8 +65,8 @@ def told(name: str, applied: Applied) -> list[str]:
         lines.append(f"{applied.removed} artifacts that no stage makes any more are gone; DVC's cache holds them.")
     if applied.aside:
         lines.append(
-            f"{len(applied.aside)} artifacts that DVC's cache doesn't hold are in {KEPT / str(applied.left) / 'aside'}, "
-            f"for example {applied.aside[0]}."
+            f"{len(applied.aside)} artifacts that DVC's cache doesn't hold are in "
+            f"{KEPT / str(applied.left) / 'aside'}, for example {applied.aside[0]}."
         )
     lines.append("Its artifacts are back; `dvc repro` checks them." if applied.restored else "Next: `dvc repro`.")
     return lines
@@ -107,7 +107,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def _put_away(preset: str, settings: dict[str, Any], stay: set[str]) -> tuple[int, tuple[str, ...]]:
-    """Take the preset's outs out of the workspace but those that `stay`; return how many, and which DVC doesn't hold."""
+    """Take the preset's outs but those that `stay` away; return how many, and which DVC's cache doesn't hold."""
     known = {out.path: out for out in dvc.locked_outs()}
     uncached: set[str] = set()
     with suppress(InputError):  # params that no longer fit dvc.yaml: what the lock knows is enough

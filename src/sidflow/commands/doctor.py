@@ -1,0 +1,188 @@
+"""What is installed and usable here, a line each: for a bug report, and before a long run."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from sidflow.commands import dag, dvc
+from sidflow.contracts import params, runtime
+from sidflow.contracts.errors import InputError
+
+Mark = Literal["ok", "info", "missing", "BROKEN"]
+OLDEST_PYTHON = (3, 11)
+NEEDED_GB = 2.0
+
+
+class Finding(NamedTuple):
+    """One thing that was looked at."""
+
+    mark: Mark
+    name: str
+    text: str
+
+    @property
+    def broken(self) -> bool:
+        """Whether the pipeline cannot run without it."""
+        return self.mark == "BROKEN"
+
+
+def examine() -> list[Finding]:
+    """Look at everything; nothing that is wrong stops the rest."""
+    found: list[Finding] = []
+    for look in LOOKS:
+        try:
+            found.extend(look())
+        except InputError as error:
+            found.append(Finding("BROKEN", look.__name__.strip("_"), error.line()))
+    return found
+
+
+def told(findings: list[Finding]) -> list[str]:
+    """Return the lines to print, the judgement last."""
+    width = max(len(finding.name) for finding in findings)
+    lines = [f"{finding.mark:<8} {finding.name:<{width}}  {finding.text}".rstrip() for finding in findings]
+    broken = sum(finding.broken for finding in findings)
+    return [*lines, f"{broken} required things are broken." if broken else "Everything required is in place."]
+
+
+def _python() -> Iterator[Finding]:
+    fits = sys.version_info[:2] >= OLDEST_PYTHON
+    wanted = ".".join(map(str, OLDEST_PYTHON))
+    yield Finding("ok" if fits else "BROKEN", "python", f"{platform.python_version()} (needed: {wanted} or newer)")
+
+
+def _machine() -> Iterator[Finding]:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    yield Finding("info", "cores", str(cores))
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        yield Finding("info", "memory", f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 1e9:.1f} GB")
+    free = shutil.disk_usage(".").free / 1e9
+    yield Finding(
+        "ok" if free > NEEDED_GB else "missing", "disk", f"{free:.1f} GB free here (wanted: {NEEDED_GB:g} GB)"
+    )
+
+
+def _torch() -> Iterator[Finding]:
+    try:
+        import torch
+    except ImportError as error:
+        yield Finding("BROKEN", "torch", f"{error}; `make` installs the one that fits this machine")
+        return
+    yield Finding("ok", "torch", f"{torch.__version__}, {torch.get_num_threads()} threads")
+    if not torch.cuda.is_available():
+        yield Finding("missing", "cuda", "no usable GPU; everything runs on the CPU, training slower")
+        return
+    for index in range(torch.cuda.device_count()):
+        card = torch.cuda.get_device_properties(index)
+        yield Finding("ok", f"cuda:{index}", f"{card.name}, {card.total_memory / 1e9:.0f} GB")
+    bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+    yield Finding("ok" if bf16 else "missing", "bf16", "native" if bf16 else "not native on this GPU")
+
+
+def _faiss() -> Iterator[Finding]:
+    try:
+        import faiss
+    except ImportError as error:
+        yield Finding("BROKEN", "faiss", f"{error}; `make` installs faiss-cpu")
+        return
+    cards = faiss.get_num_gpus() if hasattr(faiss, "get_num_gpus") else 0
+    yield Finding("ok", "faiss", f"{faiss.__version__}, {f'{cards} GPUs' if cards else 'CPU'}")
+
+
+def _libraries() -> Iterator[Finding]:
+    for name, use in {
+        "polars": None,
+        "pyarrow": None,
+        "safetensors": None,
+        "scikit-learn": None,
+        "transformers": None,
+        "peft": None,
+        "accelerate": None,
+        "bitsandbytes": "only for 8-bit and 4-bit language models",
+    }.items():
+        try:
+            yield Finding("ok", name, importlib.metadata.version(name))
+        except importlib.metadata.PackageNotFoundError:
+            yield Finding("missing" if use else "BROKEN", name, use or "not installed; `make` installs it")
+
+
+def _dvc() -> Iterator[Finding]:
+    program = dvc.executable()
+    if program is None:
+        yield Finding("BROKEN", "dvc", "not installed; `make` installs it")
+        return
+    yield Finding("ok", "dvc", f"{importlib.metadata.version('dvc')} at {program}")
+    cache = dvc.cache_folder()
+    if cache is None:
+        yield Finding("BROKEN", "dvc project", "none here; go to the project's folder, or `dvc init`")
+        return
+    kind = dvc.run("config", "cache.type").stdout.strip() or "reflink,copy (DVC's default)"
+    safe = "hardlink" not in kind and "symlink" not in kind
+    danger = "" if safe else "; an append to an artifact corrupts the cache: `dvc config cache.type reflink,copy`"
+    yield Finding("ok" if safe else "missing", "dvc cache", f"{cache}, {kind}{danger}")
+    remotes = [line.split()[0] for line in dvc.run("remote", "list").stdout.splitlines() if line.strip()]
+    advice = "none; docs/sharing.md tells how a team shares one"
+    yield Finding("ok" if remotes else "missing", "dvc remote", ", ".join(remotes) or advice)
+
+
+def _runtime() -> Iterator[Finding]:
+    settings = runtime.load()
+    for name in runtime.Runtime.model_fields:
+        variable = runtime.PREFIX + name.upper()
+        in_file = runtime.PATH.is_file() and f"{name}:" in runtime.PATH.read_text()
+        source = variable if os.environ.get(variable) else str(runtime.PATH) if in_file else "default"
+        yield Finding("info", f"runtime {name}", f"{getattr(settings, name)} (from {source})")
+    folder = settings.cache_folder
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    usable = os.access(existing, os.W_OK)
+    yield Finding("ok" if usable else "BROKEN", "scratch", f"{folder} {'is' if usable else 'is not'} writable")
+
+
+def _data() -> Iterator[Finding]:
+    folder = os.environ.get("SIDFLOW_DATA")
+    if not folder:
+        yield Finding("info", "SIDFLOW_DATA", "not set; presets of real data then need --data")
+        return
+    names = sorted(path.name for path in Path(folder).iterdir() if path.is_dir()) if Path(folder).is_dir() else []
+    yield Finding("ok" if names else "missing", "SIDFLOW_DATA", f"{folder}: {', '.join(names) or 'nothing there'}")
+
+
+def _params() -> Iterator[Finding]:
+    from sidflow.commands.check import check
+
+    settings = params.load_all()
+    check(settings, str(params.PATH))
+    yield Finding("ok", "params", f"preset {settings.get('preset')}, {len(dag.stages(settings))} stages, all valid")
+    path = (settings.get("ingest") or {}).get("path")
+    if path:
+        there = Path(path).exists()
+        yield Finding("ok" if there else "BROKEN", "raw data", f"{path}{'' if there else ' is not there'}")
+
+
+def _artifacts() -> Iterator[Finding]:
+    outs = [out for stage in dag.stages(params.load_all()) for out in stage.outs]
+    present = sum(Path(out).exists() for out in outs)
+    state = "ok" if present == len(outs) else "info"
+    advice = "" if present == len(outs) else "; `dvc repro` makes the rest"
+    yield Finding(state, "artifacts", f"{present} of {len(outs)} are here{advice}")
+
+
+LOOKS: tuple[Callable[[], Iterator[Finding]], ...] = (
+    _python,
+    _machine,
+    _torch,
+    _faiss,
+    _libraries,
+    _dvc,
+    _runtime,
+    _data,
+    _params,
+    _artifacts,
+)

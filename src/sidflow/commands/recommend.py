@@ -1,0 +1,200 @@
+"""Recommendations for a known user, from what `rank` wrote, or for a new history, through a trained encoder."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+
+from sidflow.commands import lookup
+from sidflow.contracts import histories, params
+from sidflow.contracts.artifacts.factors import WEIGHTS
+from sidflow.contracts.artifacts.items import ITEMS
+from sidflow.contracts.artifacts.mme_sid import HEADS
+from sidflow.contracts.artifacts.rankings import TARGET_RANKS, TOP
+from sidflow.contracts.errors import InputError
+
+PREFERRED = "mme_sid"
+SHOWN_HISTORY = 10
+
+
+@dataclass(frozen=True)
+class Named:
+    """An item as a reader knows it."""
+
+    item_key: str
+    title: str
+
+
+@dataclass(frozen=True)
+class Recommended(Named):
+    """An item in a list."""
+
+    score: float
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """What was recommended to whom, by what, after what."""
+
+    model: str
+    user_key: str | None
+    history: list[Named]  # oldest first
+    items: list[Recommended]  # best first
+    followed: Named | None  # what the user in truth took next, held out from the model
+    followed_rank: int | None  # 1 = best; None where it stands in the history already
+
+
+class Best(NamedTuple):
+    """Items and their scores, best first."""
+
+    items: list[int]
+    scores: list[float]
+
+
+def recommend(user: str | None, history: list[str] | None, k: int, model: str | None) -> Recommendation:
+    """Recommend `k` items to a user of the core, or to whoever has `history` (item keys, oldest first).
+
+    Raises:
+        InputError: a key or the model is unknown, both or neither of user and history are given, or the model can
+            encode no new history.
+    """
+    if (user is None) == (history is None):
+        raise InputError(
+            "sidflow recommend",
+            expected="either --user or --history",
+            found="both" if user is not None else "neither",
+            remedy="`sidflow recommend --user USER_KEY`, or `--history ITEM_KEY,ITEM_KEY`",
+        )
+    items = ITEMS.read(columns=["item_id", "item_key", "title", "in_core"])
+    if user is not None:
+        return _for_user(user, k, _chosen(model), items)
+    return _for_history([key.strip() for key in history or []], k, _chosen(model), items)
+
+
+def as_json(found: Recommendation) -> str:
+    """Return it as JSON."""
+    return json.dumps(asdict(found), indent=2, ensure_ascii=False)
+
+
+def as_text(found: Recommendation) -> str:
+    """Return it as lines to read."""
+    lines = [f"{found.model} for {'user ' + found.user_key if found.user_key else 'this history'}", "", "History"]
+    left_out = len(found.history) - SHOWN_HISTORY
+    lines += [f"  ... {left_out} more before"] if left_out > 0 else []
+    lines += [f"  {one.title or '(no title)'}  [{one.item_key}]" for one in found.history[-SHOWN_HISTORY:]]
+    lines += ["", "Recommended"]
+    lines += [
+        f"  {place:>3}. {one.title or '(no title)'}  [{one.item_key}]  {one.score:.4g}"
+        for place, one in enumerate(found.items, 1)
+    ]
+    if found.followed is not None:
+        rank = f"rank {found.followed_rank}" if found.followed_rank else "not rankable: it is in the history"
+        lines += ["", f"Taken next in truth: {found.followed.title}  [{found.followed.item_key}]  ({rank})"]
+    return "\n".join(lines)
+
+
+def _chosen(model: str | None) -> str:
+    known = list(params.load_all().get("recommenders") or [])
+    if model is None and known:
+        return PREFERRED if PREFERRED in known else known[0]
+    if model not in known:
+        raise InputError(
+            "params.yaml:recommenders",
+            expected=f"one of {', '.join(known)}",
+            found=str(model),
+            remedy="--model with one of these names",
+        )
+    assert model is not None
+    return model
+
+
+def _for_user(key: str, k: int, model: str, items: pl.DataFrame) -> Recommendation:
+    user = lookup.user_row(key)
+    known = histories.load()
+    asked = np.flatnonzero(known.query_user == user)
+    if not len(asked):
+        raise InputError(
+            f"user {key}",
+            expected="a query of this user",
+            found="none: the history is too short for one",
+            remedy="--history with the keys of the user's items",
+        )
+    query = int(max(asked, key=lambda one: (not known.query_valid[one], known.query_end[one])))
+    top = TOP.read(model=model).row(query, named=True)
+    if k > len(top["items"]):
+        raise InputError(
+            str(TOP.at(model=model)),
+            expected=f"{k} items per query",
+            found=f"{len(top['items'])}",
+            remedy=f"-k {len(top['items'])}, or raise rank.top in params.yaml and `dvc repro`",
+        )
+    ranks = TARGET_RANKS.read(model=model).row(query, named=True)
+    best = [(item, score) for item, score in zip(top["items"], top["scores"], strict=True) if item >= 0][:k]
+    return Recommendation(
+        model=model,
+        user_key=key,
+        history=[_named(items, int(item)) for item in known.history(query)],
+        items=_scored(items, Best([item for item, _ in best], [score for _, score in best])),
+        followed=_named(items, int(known.targets[query])),
+        followed_rank=int(ranks["rank"]) if ranks["rank"] <= ranks["candidates"] else None,
+    )
+
+
+def _for_history(keys: list[str], k: int, model: str, items: pl.DataFrame) -> Recommendation:
+    rows = [lookup.item_row(items, key) for key in keys]
+    core = int(items["in_core"].sum())
+    outside = [key for key, row in zip(keys, rows, strict=True) if row >= core]
+    if outside:
+        raise InputError(
+            "--history",
+            expected="items of the core, which models know",
+            found="items outside of it",
+            count=len(outside),
+            example=outside[0],
+            remedy="leave them out",
+        )
+    encoder = _encoder(model)
+    state = encoder.encode([np.array(rows, dtype=np.int32)])[0]
+    scores = np.asarray(encoder.item_matrix, dtype=np.float64) @ state.astype(np.float64)
+    if params.load_all().get("rank", {}).get("exclude_history", True):
+        scores[rows] = -np.inf
+    order = np.argsort(-scores, kind="stable")[:k]
+    order = order[np.isfinite(scores[order])]
+    best = Best([int(row) for row in order], [float(scores[row]) for row in order])
+    return Recommendation(model, None, [_named(items, row) for row in rows], _scored(items, best), None, None)
+
+
+def _encoder(model: str) -> Any:
+    """Return what has `encode(histories)` and `item_matrix`; the packages that train are imported only now."""
+    able = [name for name in params.load_all().get("recommenders") or [] if _module(name)]
+    module = _module(model)
+    if module is None:
+        raise InputError(
+            f"recommender {model}",
+            expected="one that can encode a new history",
+            found="one that cannot, or whose weights are not here",
+            remedy=f"--model {' or '.join(able)}" if able else "`dvc repro` trains some that can",
+        )
+    return importlib.import_module(module).load(model)
+
+
+def _module(model: str) -> str | None:
+    if model == PREFERRED:
+        return "sidflow.llm.encoding" if HEADS.at().is_file() else None
+    return "sidflow.recommenders.neural.encoding" if WEIGHTS.at(model=model).is_file() else None
+
+
+def _named(items: pl.DataFrame, row: int) -> Named:
+    return Named(items["item_key"][row], items["title"][row])
+
+
+def _scored(items: pl.DataFrame, best: Best) -> list[Recommended]:
+    return [
+        Recommended(items["item_key"][row], items["title"][row], float(score))
+        for row, score in zip(best.items, best.scores, strict=True)
+    ]

@@ -1,0 +1,161 @@
+"""Markdown tables of docs/results and benchmarks/results, printed or written between a file's markers."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from sidflow.contracts.errors import InputError
+
+RESULTS = Path("docs/results")
+BENCHMARKS = Path("benchmarks/results")
+_METRICS = ("recall_at_10", "ndcg_at_10", "mrr_at_10", "recall_at_20", "ndcg_at_20")
+
+
+def everything() -> str:
+    """Return all tables, one after the other."""
+    return "\n\n".join(text for text in (make() for make in MARKERS.values()) if text)
+
+
+def overview() -> str:
+    """Return the runs, one row a preset, and nDCG@10 with intervals: recommenders down, presets across."""
+    found = _presets()
+    if not found:
+        return ""
+    costs = _table(
+        ["preset", "command", "users", "items", "seeds", "wall time", "peak memory", "CPUs", "code"],
+        [
+            [
+                preset["preset"],
+                f"`{command(preset['preset'])}`",
+                f"{preset['users']:,}",
+                f"{preset['items']:,}",
+                ", ".join(map(str, preset["seeds"])),
+                _duration(preset["wall_seconds"]),
+                f"{preset['peak_memory_mb'] / 1000:.2f} GB",
+                str(preset["cpus"]),
+                f"`{preset['commit'][:8]}`",
+            ]
+            for preset in found
+        ],
+    )
+    names = list(dict.fromkeys(name for preset in found for name in preset["recommenders"]))
+    scores = _table(
+        ["nDCG@10", *(preset["preset"] for preset in found)],
+        [[name, *(_cell(preset, name, "ndcg_at_10") for preset in found)] for name in names],
+    )
+    return f"{costs}\n\n{scores}\n\nIn brackets: {found[0]['interval']}."
+
+
+def full() -> str:
+    """Return a table per preset: recommenders down, metrics across, expected metrics where the truth is known."""
+    parts = []
+    for preset in _presets():
+        metrics = [
+            *_METRICS,
+            *(
+                name
+                for name in ("expected_recall_at_10", "expected_ndcg_at_10")
+                if any(name in body["metrics"] for body in preset["recommenders"].values())
+            ),
+        ]
+        rows = [[name, *(_cell(preset, name, metric) for metric in metrics)] for name in preset["recommenders"]]
+        parts.append(
+            f"### {preset['preset']}\n\n`{command(preset['preset'])}`: {preset['users']:,} users, "
+            f"{preset['items']:,} items, seeds {', '.join(map(str, preset['seeds']))}; "
+            f"{_duration(preset['wall_seconds'])} and {preset['peak_memory_mb'] / 1000:.2f} GB "
+            f"on {preset['cpus']} CPUs.\n\n" + _table(["recommender", *metrics], rows)
+        )
+    return "\n\n".join(parts)
+
+
+def benchmarks() -> str:
+    """Return the benchmarks, one row each; a ratio above 1 means that ours is better."""
+    found = [json.loads(path.read_text()) for path in sorted(BENCHMARKS.glob("*.json"))]
+    if not found:
+        return ""
+    return _table(
+        ["claim", "ours", "theirs", "ratio", "peak memory ours / theirs", "command"],
+        [
+            [
+                one["claim"],
+                f"{_number(one['ours'])} {one['unit']}",
+                "" if one.get("theirs") is None else f"{_number(one['theirs'])} {one['unit']}",
+                "" if one.get("ratio") is None else f"{one['ratio']:.2f}",
+                " / ".join(
+                    "-" if one.get(name) is None else f"{one[name]:,.0f} MB"
+                    for name in ("peak_memory_ours", "peak_memory_theirs")
+                ),
+                f"`{one['command']}`",
+            ]
+            for one in found
+        ],
+    )
+
+
+MARKERS: dict[str, Callable[[], str]] = {"results": overview, "results-full": full, "benchmarks": benchmarks}
+
+
+def write(path: Path) -> str:
+    """Write each table between its markers in `path`, such as `<!-- results:begin -->`, and return what was done.
+
+    Raises:
+        InputError: the file is absent or has none of the markers.
+    """
+    if not path.is_file():
+        raise InputError(str(path), expected="a Markdown file", found="no such file", remedy="create it with markers")
+    before = path.read_text()
+    after = filled(before)
+    if not any(_block(name).search(before) for name in MARKERS):
+        raise InputError(
+            str(path),
+            expected="a line `<!-- results:begin -->` and a line `<!-- results:end -->`",
+            found="no markers",
+            remedy=f"add them where the table shall stand; the names are {', '.join(MARKERS)}",
+        )
+    path.write_text(after)
+    return f"{path} is up to date." if after == before else f"{path} is written."
+
+
+def filled(text: str) -> str:
+    """Return Markdown `text` with every table between its markers renewed."""
+    for name, make in MARKERS.items():
+        if _block(name).search(text):
+            table = make()
+            text = _block(name).sub(lambda found, table=table: f"{found[1]}\n{table}\n{found[2]}", text)
+    return text
+
+
+def command(preset: str) -> str:
+    """Return what a reader types to repeat a preset's run."""
+    return "make repro" if preset == "embedded" else f"sidflow preset apply {preset} --data DIR && dvc repro"
+
+
+def _block(name: str) -> re.Pattern[str]:
+    return re.compile(rf"(<!-- {name}:begin -->)\n.*?(<!-- {name}:end -->)", re.DOTALL)
+
+
+def _presets() -> list[dict[str, Any]]:
+    found = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
+    return sorted(found, key=lambda preset: preset["preset"] != "embedded")
+
+
+def _cell(preset: dict[str, Any], name: str, metric: str) -> str:
+    value = preset["recommenders"].get(name, {"metrics": {}})["metrics"].get(metric)
+    return "" if value is None else f"{value['mean']:.4f} [{value['low']:.4f}, {value['high']:.4f}]"
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.1f} min"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
