@@ -115,3 +115,22 @@ class Curve:
             return []
         with path.open(newline="") as handle:
             return list(csv.DictReader(handle))
+
+
+@dataclass(frozen=True)
+class Text:
+    """One text artifact, such as a page."""
+
+    path: str
+
+    def at(self, **names: str) -> Path:
+        """Return the path with its placeholders filled."""
+        return Path(self.path.format(**names))
+
+    def write(self, content: str, **names: str) -> Path:
+        """Write atomically as UTF-8."""
+        path = self.at(**names)
+        with atomic_path(path) as temporary:
+            temporary.write_text(content, encoding="utf-8")
+        trace.note_write(path)
+        return path

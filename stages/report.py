@@ -1,0 +1,22 @@
+"""Draw the report: one self-contained page. Run: dvc repro report."""
+
+import typer
+
+from sidflow.contracts import params
+from sidflow.contracts.artifacts.reports import PAGE
+from sidflow.contracts.running import stage
+from sidflow.report.gather import gather
+from sidflow.report.page import page
+from sidflow.report.params import ReportParams
+
+
+def main() -> None:
+    """Read what was made of the recommenders in params, write report/report.html."""
+    with stage("report"):
+        settings = params.load("report", ReportParams)
+        given = gather(str(params.load_value("preset")), list(params.load_value("recommenders")))
+        PAGE.write(page(given, settings))
+
+
+if __name__ == "__main__":
+    typer.run(main)
