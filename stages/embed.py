@@ -1,0 +1,33 @@
+"""Turn item words, views and pictures into vectors, one file per encoder. Run: dvc repro embed."""
+
+import shutil
+
+import typer
+from threadpoolctl import threadpool_limits
+
+from sidflow.contracts import params
+from sidflow.contracts.artifacts.embeddings import EMBEDDING
+from sidflow.contracts.artifacts.images import IMAGES
+from sidflow.contracts.artifacts.items import ITEMS
+from sidflow.contracts.artifacts.semantics import SEMANTICS
+from sidflow.contracts.running import stage
+from sidflow.embedding.encode import encode_all
+from sidflow.embedding.params import EmbedParams
+
+
+def main() -> None:
+    """Read the catalogue and its views, run every encoder of params, keep no file of any other."""
+    with stage("embed"):
+        settings = params.load("embed", EmbedParams)
+        seed, threads = params.load_value("seed"), params.load_value("threads")
+        items, images, semantics = ITEMS.read(), IMAGES.read(), SEMANTICS.read()
+        folder = EMBEDDING.at(name="any").parent
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        with threadpool_limits(threads):
+            for made in encode_all(items, images, semantics, settings, seed):
+                made.contract.write(made.arrays, made.metadata, name=made.name)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,26 @@
+"""Bring one file of item vectors onto the common scale and row order of modalities. Run: dvc repro modality@text."""
+
+import typer
+from threadpoolctl import threadpool_limits
+
+from sidflow.contracts import params
+from sidflow.contracts.artifacts.embeddings import EMBEDDING, MODALITY
+from sidflow.contracts.artifacts.items import item_count
+from sidflow.contracts.running import say, stage
+from sidflow.embedding.modality import ModalityParams, make_modality
+
+
+def main(name: str) -> None:
+    """Read the source that params name for `name`, normalise its present rows, write the modality."""
+    with stage(f"modality@{name}"):
+        settings = params.load(f"modality.{name}", ModalityParams)
+        source = EMBEDDING.read_from(settings.source)
+        with threadpool_limits(1):  # bits that depend on no thread count
+            values, present = make_modality(source.arrays["values"], source.arrays["present"], item_count(), settings)
+        metadata = {"params": settings.model_dump(mode="json"), "source": source.metadata}
+        MODALITY.write({"values": values, "present": present}, metadata, name=name)
+        say(f"{name}: {int(present.sum())} of {len(present)} items present, width {values.shape[1]}")
+
+
+if __name__ == "__main__":
+    typer.run(main)
