@@ -35,7 +35,7 @@ class ContentParams(CooccurrenceParams):
 
     features: str  # an embedding or a modality: safetensors with `values` and `present`
     contents: tuple[Annotated[float, Field(ge=0)], ...] = Field(
-        default=(0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0), min_length=1
+        default=(0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0), min_length=1
     )  # weight of a cosine against one neighbouring pair; 0 is co-occurrence alone
 
 

@@ -30,12 +30,12 @@ Share = Annotated[float, Field(ge=0, le=1)]
 class CooccurrenceParams(ChosenParams):
     """Values to try of each knob; the search starts from the first of each list."""
 
-    windows: tuple[Steps, ...] = Field(default=(10, 3, 5, 20), min_length=1)
-    decays: tuple[Exponent, ...] = Field(default=(0.5, 0.0, 0.25, 1.0), min_length=1)
-    lasts: tuple[Steps, ...] = Field(default=(5, 3, 10, 20), min_length=1)
-    recencies: tuple[Exponent, ...] = Field(default=(1.0, 0.5, 1.5, 2.0), min_length=1)
-    backwards: tuple[Share, ...] = Field(default=(0.0, 0.25, 0.5, 1.0), min_length=1)
-    dampings: tuple[Share, ...] = Field(default=(0.0, 0.25, 0.5), min_length=1)
+    windows: tuple[Steps, ...] = Field(default=(10, 5, 20), min_length=1)
+    decays: tuple[Exponent, ...] = Field(default=(0.5, 0.25, 1.0), min_length=1)
+    lasts: tuple[Steps, ...] = Field(default=(5, 3, 10), min_length=1)
+    recencies: tuple[Exponent, ...] = Field(default=(1.0, 0.75, 0.5, 1.5), min_length=1)
+    backwards: tuple[Share, ...] = Field(default=(0.25, 0.0, 0.5, 1.0), min_length=1)
+    dampings: tuple[Share, ...] = Field(default=(0.25, 0.0, 0.5), min_length=1)
 
     def grid(self) -> dict[str, tuple[float, ...]]:
         """Return the lists under the names that a setting has."""
@@ -82,8 +82,14 @@ def choose(histories: Histories, items: int, params: CooccurrenceParams) -> Choi
     seen, targets = histories.seen(items, queries), histories.targets[queries]
     tie = ties.below(events.counts(), ties.STEP)
 
+    related: dict[tuple[float, ...], csr_matrix] = {}  # the latest only: knobs of the query side leave it as it is
+
     def score(setting: dict[str, float]) -> float:
-        scores = csr_matrix(evidence(histories, items, setting)[queries] @ relation(events, setting))
+        key = tuple(setting[knob] for knob in ("window", "decay", "backward", "damping"))
+        if key not in related:
+            related.clear()
+            related[key] = relation(events, setting)
+        scores = csr_matrix(evidence(histories, items, setting)[queries] @ related[key])
         return validation.ndcg(validation.sparse_ranks(scores, tie, seen, targets))
 
     return search.one_at_a_time(params.grid(), score)

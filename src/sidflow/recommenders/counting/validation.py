@@ -19,7 +19,7 @@ def sparse_ranks(scores: csr_matrix, ties: np.ndarray, seen: csr_matrix, targets
     """Return each target's rank where most scores are zero, without making the matrix dense.
 
     Args:
-        scores: non-negative, float32 [v, n].
+        scores: positive or absent, float32 [v, n].
         ties: what is added to every row, less than any difference between two scores, float32 [n].
         seen: what is no candidate, bool [v, n].
         targets: int [v].
@@ -29,18 +29,18 @@ def sparse_ranks(scores: csr_matrix, ties: np.ndarray, seen: csr_matrix, targets
     """
     queries, items = len(targets), len(ties)
     known = csr_matrix(scores + seen.astype(np.float32) * SEEN)
-    row = np.repeat(np.arange(queries), np.diff(known.indptr))
-    reached = np.asarray(known[np.arange(queries), targets]).ravel()
-    bar = np.maximum(reached, 0) + ties[targets]
-    other = known.indices != targets[row]
-    beats = other & (known.data > SEEN / 2) & (known.data + ties[known.indices] >= bar[row])
-    ranks = 1 + np.bincount(row[beats], minlength=queries)
-    ordered = np.sort(ties)
-    as_popular = items - np.searchsorted(ordered, ties[targets]) - 1  # other items, whatever their score
-    stored = other & (ties[known.indices] >= ties[targets][row])
-    unscored = as_popular - np.bincount(row[stored], minlength=queries)
-    ranks = ranks + np.where(reached == 0, unscored, 0)
+    known.eliminate_zeros()
+    lengths, stored_ties = np.diff(known.indptr), ties[known.indices]
+    reached, own = np.asarray(known[np.arange(queries), targets]).ravel(), ties[targets]
+    beaten = _per_row(known.data + stored_ties >= np.repeat(np.maximum(reached, 0) + own, lengths), known.indptr)
+    as_popular = items - np.searchsorted(np.sort(ties), own)  # items whatever their score, the target included
+    as_popular -= _per_row(stored_ties >= np.repeat(own, lengths), known.indptr)
+    ranks = beaten + np.where(reached == 0, as_popular, 0)  # either way the target itself makes the 1 of rank 1
     return np.where(reached < SEEN / 2, items + 1, ranks)
+
+
+def _per_row(flags: np.ndarray, indptr: np.ndarray) -> np.ndarray:
+    return np.diff(np.concatenate([[0], np.cumsum(flags, dtype=np.int32)])[indptr])
 
 
 def dense_ranks(scores: np.ndarray, seen: csr_matrix, targets: np.ndarray) -> np.ndarray:
