@@ -15,6 +15,7 @@ _COMMENTS = re.compile(r"<!--.*?(-->|$)", re.DOTALL)
 _TAGS = re.compile(r"</?[a-zA-Z][^<>]*>|<![a-zA-Z][^<>]*>")
 _CUT_TAG = re.compile(r"<[a-zA-Z/!][^<>]*$")  # a tag that the shop's own length limit cut in two
 _RULES = re.compile(r"(?:^|(?<=\s))[.#@]?[\w.#:>, -]{1,80}\{[^{}]{0,800}\}")  # style sheets left without their tag
+_BETWEEN = re.compile(r"""["'], *["']""")
 _SPACE = re.compile(r"\s+")
 
 
@@ -69,9 +70,10 @@ def _literal(value: str) -> list | tuple | None:
     if not (stripped.startswith("[") and stripped.endswith("]")) or len(stripped) > LONGEST_LITERAL:
         return None
     try:
-        found = ast.literal_eval(stripped)
+        found = ast.literal_eval(_SPACE.sub(" ", stripped))
     except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return None
+        quoted = stripped[1:2] in "'\"" and stripped[-2:-1] in "'\"" and len(stripped) > 3
+        return _BETWEEN.split(stripped[2:-2]) if quoted else None  # its own quotes were never escaped
     return found if isinstance(found, list) else None
 
 

@@ -24,7 +24,7 @@ class SyntheticParams(Params):
     """Size and nature of the synthetic shop; see docs in `sidflow.catalog.shop`."""
 
     users: int = Field(default=1500, ge=10, le=200_000)
-    items: int = Field(default=500, ge=24, le=50_000)
+    items: int = Field(default=500, ge=24, le=8000)
     mean_length: float = Field(default=13.0, ge=7, le=200)
     truth_positions: int = Field(default=2, ge=0, le=5)
     late_share: float = Field(default=0.10, ge=0, le=0.5)

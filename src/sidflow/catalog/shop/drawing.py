@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import colorsys
+from functools import lru_cache
 
 import numpy as np
-from PIL import Image, ImageChops, ImageDraw, ImageFilter
+from PIL import Image, ImageChops, ImageFilter
 
 from sidflow.catalog.shop import patterns, shapes
 from sidflow.catalog.shop.grammar import Grammar
@@ -30,15 +31,33 @@ def draw(grammar: Grammar, products: Products, row: int, side: int, seed: list[i
     pattern = look.patterns[int(rng.integers(len(look.patterns)))]
     surface = patterns.paint(pattern, size, main, light, dark, rng)
     parts = shapes.outline(categories[products.category[row]], size, rng)
-    canvas = _background(size, other.hue, rng)
-    canvas = _shadow(canvas, parts.body, size)
-    canvas.paste(_shaded(Image.new("RGB", (size, size), dark), size), mask=parts.trim)
-    canvas.paste(_shaded(surface, size), mask=parts.body)
-    edge = ImageChops.subtract(parts.body, parts.body.filter(ImageFilter.MinFilter(2 * OVERSAMPLE + 1)))
-    canvas.paste(
-        Image.new("RGB", (size, size), dark), mask=ImageChops.multiply(edge, Image.new("L", (size, size), 150))
-    )
-    return canvas.resize((side, side), Image.Resampling.LANCZOS)
+    lit, tone = _light(size), _colour(dark)
+    pixels = _studio(size, other.hue, rng)
+    _lay(pixels, _shadow(parts.body, size), _colour((40, 36, 40)))
+    _lay(pixels, _opacity(parts.trim), tone * lit)
+    _lay(pixels, _opacity(parts.body), surface * lit)
+    inner = parts.body.filter(ImageFilter.BoxBlur(OVERSAMPLE))
+    _lay(pixels, 0.6 * _opacity(ImageChops.subtract(parts.body, inner.point(_INSIDE))), tone)
+    whole = Image.fromarray(np.rint(pixels).clip(0, 255).astype(np.uint8).transpose(1, 2, 0).copy())
+    return whole.reduce(OVERSAMPLE)
+
+
+_INSIDE = [255 if value > 250 else 0 for value in range(256)]  # what a blur leaves untouched is not at the edge
+
+
+def _colour(tone: tuple[int, int, int]) -> np.ndarray:
+    """Return a colour as float32 [3, 1, 1]."""
+    return np.array(tone, dtype=np.float32)[:, None, None]
+
+
+def _opacity(mask: Image.Image) -> np.ndarray:
+    """Return a mask as float32 [size, size] in [0, 1]."""
+    return np.asarray(mask, dtype=np.float32) / 255
+
+
+def _lay(pixels: np.ndarray, opacity: np.ndarray, layer: np.ndarray) -> None:
+    """Lay `layer` over `pixels`, in place."""
+    pixels += opacity * (layer - pixels)
 
 
 def _rgb(hue: float, saturation: float, value: float) -> tuple[int, int, int]:
@@ -46,31 +65,28 @@ def _rgb(hue: float, saturation: float, value: float) -> tuple[int, int, int]:
     return round(red * 255), round(green * 255), round(blue * 255)
 
 
-def _background(size: int, hue: float, rng: np.random.Generator) -> Image.Image:
-    """A studio wall that fades to the floor, tinted by the second style."""
-    wall = np.array(_rgb(hue, 0.06, 0.97), dtype=float)
-    floor = np.array(_rgb(hue, 0.10, 0.86), dtype=float)
+def _studio(size: int, hue: float, rng: np.random.Generator) -> np.ndarray:
+    """A studio wall that fades to the floor, tinted by the second style: float32 [3, size, size]."""
+    wall = _colour(_rgb(hue, 0.06, 0.97))
+    floor = _colour(_rgb(hue, 0.10, 0.86))
     horizon = rng.uniform(0.68, 0.76)
-    height = np.linspace(0, 1, size)[:, None, None]
-    blend = 1 / (1 + np.exp(-(height - horizon) * 40))
-    pixels = wall * (1 - blend) + floor * blend
-    return Image.fromarray(np.broadcast_to(pixels, (size, size, 3)).round().astype(np.uint8), "RGB")
+    height = np.linspace(0, 1, size, dtype=np.float32)[None, :, None]
+    blend = 1 / (1 + np.exp(-(height - np.float32(horizon)) * 40))
+    return np.repeat(wall * (1 - blend) + floor * blend, size, axis=2)
 
 
-def _shadow(canvas: Image.Image, body: Image.Image, size: int) -> Image.Image:
-    """A soft shadow on the floor, as wide as the body."""
+def _shadow(body: Image.Image, size: int) -> np.ndarray:
+    """A soft shadow on the floor, as wide as the body: opacity, float32 [size, size]."""
     left, _, right, bottom = body.getbbox() or (0, 0, size, size)
-    mask = Image.new("L", (size, size), 0)
-    reach = (right - left) * 0.06
-    ImageDraw.Draw(mask).ellipse((left - reach, bottom - size * 0.05, right + reach, bottom + size * 0.045), fill=110)
-    mask = mask.filter(ImageFilter.GaussianBlur(size * 0.025))
-    canvas.paste(Image.new("RGB", (size, size), (40, 36, 40)), mask=mask)
-    return canvas
+    axis = np.arange(size, dtype=np.float32)
+    across = (axis - np.float32((left + right) / 2)) / np.float32(0.55 * (right - left) + 1)
+    down = (axis - np.float32(bottom)) / np.float32(0.05 * size)
+    reach = across[None, :] ** 2 + down[:, None] ** 2
+    return 0.45 * np.exp(-(reach**2))
 
 
-def _shaded(surface: Image.Image, size: int) -> Image.Image:
-    """Light from the upper left."""
-    across = np.linspace(-1, 1, size)
-    light = 1.08 - 0.22 * np.clip(across[None, :] * 0.8 + across[:, None] * 0.35, -1, 1)
-    pixels = np.asarray(surface, dtype=float) * light[:, :, None]
-    return Image.fromarray(pixels.clip(0, 255).round().astype(np.uint8), "RGB")
+@lru_cache(maxsize=4)
+def _light(size: int) -> np.ndarray:
+    """Light from the upper left: a factor per pixel, float32 [size, size]."""
+    across = np.linspace(-1, 1, size, dtype=np.float32)
+    return 1.08 - 0.22 * np.clip(across[None, :] * 0.8 + across[:, None] * 0.35, -1, 1)

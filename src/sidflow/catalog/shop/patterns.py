@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-from PIL import Image
 
 from sidflow.contracts.errors import InputError
 
 Tone = tuple[int, int, int]
 
 
-def paint(name: str, size: int, main: Tone, light: Tone, dark: Tone, rng: np.random.Generator) -> Image.Image:
-    """Return a `size` x `size` RGB surface of pattern `name`.
+def paint(name: str, size: int, main: Tone, light: Tone, dark: Tone, rng: np.random.Generator) -> np.ndarray:
+    """Return a surface of pattern `name`, float32 [3, size, size] in 0 to 255.
 
     Raises:
         InputError: there is no pattern of this name.
@@ -20,20 +19,21 @@ def paint(name: str, size: int, main: Tone, light: Tone, dark: Tone, rng: np.ran
         raise InputError(
             "presets/grammar.yaml", expected=f"a pattern of {sorted(PATTERNS)}", found=name, remedy="use one of these"
         )
-    axis = np.arange(size) / size
-    x, y = np.meshgrid(axis + rng.uniform(0, 0.2), axis + rng.uniform(0, 0.2))
+    axis = np.arange(size, dtype=np.float32) / np.float32(size)
+    x, y = np.meshgrid(axis + np.float32(rng.uniform(0, 0.2)), axis + np.float32(rng.uniform(0, 0.2)))
     high, low = PATTERNS[name](x, y, rng.uniform(0.85, 1.2), rng)
-    pixels = np.broadcast_to(np.array(main, dtype=float), (size, size, 3))
-    pixels = pixels + high[..., None] * (np.array(light, dtype=float) - pixels)
-    pixels = pixels + low[..., None] * (np.array(dark, dtype=float) - pixels)
-    return Image.fromarray(pixels.round().clip(0, 255).astype(np.uint8), "RGB")
+    layers = []
+    for middle, bright, deep in zip(main, light, dark, strict=True):
+        channel = middle + high * (bright - middle)
+        layers.append(channel + low * (deep - channel))
+    return np.stack(layers).astype(np.float32, copy=False)
 
 
 Layers = tuple[np.ndarray, np.ndarray]  # how much light and dark tone each pixel takes, in [0, 1]
 
 
 def _on(condition: np.ndarray) -> np.ndarray:
-    return condition.astype(float)
+    return condition.astype(np.float32)
 
 
 def _plain(x: np.ndarray, y: np.ndarray, scale: float, rng: np.random.Generator) -> Layers:

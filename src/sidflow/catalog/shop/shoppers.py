@@ -13,6 +13,7 @@ from sidflow.catalog.shop.products import Products
 OPENED = 1_600_000_000  # seconds UTC: the day the shop opened
 LIFE = 365 * 86_400  # seconds: how long it is observed
 CALM = 3  # so many events before the ones with a known truth share no second either: their order is the generator's
+CELLS = 2_000_000  # users times products whose scores are held at once
 RECENT = (1.0, 0.4)  # how much the last and the last but one event pull
 
 
@@ -70,43 +71,51 @@ class Behaviour:
             recent: int [q, 2], the last events, the latest in the last column, -1 where there is none.
             second: int [q], when the choice is made; what is not yet released has probability 0.
         """
-        score = self._scores(user, recent, second)
+        score = self._likings(user)
+        self._add_moment(score, recent, second)
         weight = np.exp(score - score.max(axis=1, keepdims=True))
         return weight / weight.sum(axis=1, keepdims=True)
 
-    def _scores(self, user: np.ndarray, recent: np.ndarray, second: np.ndarray) -> np.ndarray:
+    def _likings(self, user: np.ndarray) -> np.ndarray:
+        """Return what users think of products at any time, float64 [q, n]."""
         products, shoppers, params = self._products, self._shoppers, self._params
+        user_angle, angle = np.deg2rad(shoppers.hue[user]), np.deg2rad(products.hue)
         score = self._popular + params.taste * (shoppers.taste[user] @ products.style.T)
-        angle = np.deg2rad(shoppers.hue[user])[:, None] - np.deg2rad(products.hue)[None, :]
-        score += params.colour * np.cos(angle)
-        rows = np.arange(len(user))
-        for back, pull in enumerate(RECENT, start=1):
-            last = recent[:, -back]
-            known = last >= 0
-            score[known] += pull * params.transition * self._step[products.category[last[known]]]
-            for column in range(products.companion.shape[1]):
-                score[rows[known], products.companion[last[known], column]] += pull * params.companion
-        score[second[:, None] < self._release[None, :]] = -np.inf
-        return score
+        near = np.outer(np.cos(user_angle), np.cos(angle)) + np.outer(np.sin(user_angle), np.sin(angle))
+        return score + params.colour * near
 
-    def act(self, rng: np.random.Generator, block: int = 2048) -> np.ndarray:
+    def _add_moment(self, score: np.ndarray, recent: np.ndarray, second: np.ndarray) -> None:
+        """Add to `score` what the last events suggest, and take out what is not yet released."""
+        products, params = self._products, self._params
+        for back, pull in enumerate(RECENT, start=1):
+            rows = np.flatnonzero(recent[:, -back] >= 0)
+            last = recent[rows, -back]
+            score[rows] += pull * params.transition * self._step[products.category[last]]
+            for column in range(products.companion.shape[1]):
+                score[rows, products.companion[last, column]] += pull * params.companion
+        late = np.flatnonzero(self._release > OPENED)
+        row, column = np.nonzero(second[:, None] < self._release[None, late])
+        score[row, late[column]] = -np.inf
+
+    def act(self, rng: np.random.Generator) -> np.ndarray:
         """Let every user choose, one product after the other, none twice: int64 [users, longest], -1 after the last."""
         shoppers, n = self._shoppers, len(self._products.keys)
         users, longest = shoppers.seconds.shape
         taken = np.full((users, longest), -1, dtype=np.int64)
+        block = max(1, CELLS // n)
         for begin in range(0, users, block):
             rows = np.arange(begin, min(begin + block, users))
-            had = np.zeros((len(rows), n), dtype=bool)
+            liking = self._likings(rows)
             for t in range(longest):
                 active = np.flatnonzero(t < shoppers.length[rows])
                 if not len(active):
                     break
                 who = rows[active]
-                score = self._scores(who, recent_events(taken, who, t), shoppers.seconds[who, t])
-                score[had[active]] = -np.inf
+                score = liking[active]
+                self._add_moment(score, recent_events(taken, who, t), shoppers.seconds[who, t])
                 choice = (score + rng.gumbel(size=score.shape)).argmax(axis=1)
                 taken[who, t] = choice
-                had[active, choice] = True
+                liking[active, choice] = -np.inf
         return taken
 
     def truth(self, taken: np.ndarray, user: np.ndarray, position: np.ndarray) -> np.ndarray:
