@@ -69,6 +69,23 @@ class Bert4recParams(TransformerParams):
     last_share: float = Field(0.2, ge=0, le=1)  # share of sequences that have just their last item masked, as a query
 
 
+class DmesrParams(Params):
+    """DMESR: a base model whose item vectors also come from aligned and fused views of the item."""
+
+    base: Literal["sasrec", "gru4rec", "bert4rec"] = "sasrec"
+    model: dict[str, Any] = Field(default_factory=dict)  # the base model's own knobs, as in `train`
+    text_view: str = "view_text"  # names under artifacts/embeddings: the two views that are aligned
+    image_view: str = "view_image"
+    joint_view: str | None = "view_joint"  # a third coarse view, not aligned; null = none
+    fine: str = "fine_text"  # units of the original text
+    mode: Literal["add", "replace"] = "add"  # content on top of a free vector an item, or in place of it
+    heads: int = Field(2, ge=1)  # of both cross-attentions
+    dropout: float = Field(0.2, ge=0, lt=1)  # of what they bring in
+    alignment_weight: float = Field(0.1, ge=0)  # of the InfoNCE loss beside the recommender's
+    temperature: float = Field(0.1, gt=0)  # of InfoNCE
+    alignment_items: int = Field(512, ge=2)  # of a batch at most
+
+
 ARCHITECTURES: dict[str, type[SequenceParams]] = {
     "sasrec": SasrecParams,
     "gru4rec": Gru4recParams,
@@ -105,3 +122,19 @@ def load(name: str) -> SequenceParams:
             remedy="add it, or `sidflow preset apply` a preset that has it",
         )
     return from_content(section[name], name, f"params.yaml:train.{name}")
+
+
+def load_dmesr(name: str) -> tuple[DmesrParams, SequenceParams]:
+    """Return the params of `enhance.<name>`, and those of its base model."""
+    section = f"enhance.{name}"
+    settings = params.load(section, DmesrParams)
+    where = f"params.yaml:{section}.model"
+    base = from_content(settings.model | {"architecture": settings.base}, settings.base, where)
+    if base.dimensions % settings.heads:
+        raise InputError(
+            where,
+            expected=f"dimensions that are a multiple of heads ({settings.heads})",
+            found=str(base.dimensions),
+            remedy="change either in params.yaml",
+        )
+    return settings, base

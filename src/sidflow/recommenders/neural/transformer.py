@@ -55,6 +55,13 @@ class Block(nn.Module):
         return second(x + self.dropout(self.narrow(functional.gelu(self.widen(x)))))
 
 
+def _draw(module: nn.Module) -> None:
+    """Start sublayers small beside the item vectors that they are added to (as BERT does)."""
+    if isinstance(module, nn.Linear):
+        nn.init.normal_(module.weight, std=0.02)
+        nn.init.zeros_(module.bias)
+
+
 class Transformer(nn.Module):
     """Item vectors in, states out; a padded place is read by no other."""
 
@@ -72,6 +79,7 @@ class Transformer(nn.Module):
         self.dropout = nn.Dropout(settings.dropout)
         if not self.causal:
             self.mask_vector = nn.Parameter(torch.randn(d) * settings.init_std)
+        self.blocks.apply(_draw)
 
     def forward(self, vectors: Float[Tensor, "b t d"], lengths: Int[Tensor, " b"]) -> Float[Tensor, "b t d"]:
         """Return a state for each place; rows are filled from the left, `lengths` places each.

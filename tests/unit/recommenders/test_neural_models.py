@@ -1,0 +1,217 @@
+"""Encoders, batches and objectives: what may see what."""
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from sidflow.contracts.histories import Histories
+from sidflow.recommenders.neural.batches import (
+    Windows,
+    query_windows,
+    recent_windows,
+    shuffled,
+    training_windows,
+)
+from sidflow.recommenders.neural.encoding import Recommender, query_states
+from sidflow.recommenders.neural.items import ItemTable
+from sidflow.recommenders.neural.model import SequenceModel, build_encoder
+from sidflow.recommenders.neural.objective import masked_items, next_items
+from sidflow.recommenders.neural.params import Bert4recParams, from_content
+
+VARIANTS = [
+    ("sasrec", {}),
+    ("sasrec", {"pre_norm": False, "positions": "end"}),
+    ("sasrec", {"positions": "none", "heads": 1, "blocks": 1}),
+    ("gru4rec", {}),
+    ("gru4rec", {"layers": 2, "hidden": 8}),
+    ("bert4rec", {}),
+    ("bert4rec", {"positions": "start", "pre_norm": False}),
+]
+CAUSAL = [variant for variant in VARIANTS if variant[0] != "bert4rec"]
+ITEMS = 30
+
+
+def settings_of(name, extra, **more):
+    return from_content({"dimensions": 16, "max_length": 12, "init_std": 0.5, **extra, **more}, name, "test")
+
+
+def encoder_of(name, extra):
+    torch.manual_seed(5)
+    return build_encoder(settings_of(name, extra)).eval()
+
+
+def table():
+    return torch.randn(ITEMS, 16, generator=torch.Generator().manual_seed(2))
+
+
+def histories_of(sequences, train_end=None):
+    lengths = np.array([len(one) for one in sequences])
+    ends = lengths if train_end is None else np.array(train_end)
+    users = np.arange(len(sequences))
+    return Histories(
+        items=np.concatenate([np.asarray(one) for one in sequences]).astype(np.int32),
+        offsets=np.concatenate([[0], np.cumsum(lengths)]),
+        train_end=ends,
+        query_user=users,
+        query_end=ends,
+        query_valid=np.ones(len(users), dtype=bool),
+        targets=np.zeros(len(users), dtype=np.int64),
+    )
+
+
+@pytest.mark.parametrize(("name", "extra"), CAUSAL)
+def test_a_future_item_does_not_change_a_past_state(name, extra):
+    encoder = encoder_of(name, extra)
+    items = torch.arange(8)[None]
+    changed = items.clone()
+    changed[0, 5] = 20
+    lengths = torch.tensor([8])
+    before, after = (encoder(functional.embedding(one, table()), lengths) for one in (items, changed))
+    assert torch.equal(before[0, :5], after[0, :5])
+    assert (before[0, 5:] - after[0, 5:]).abs().amax(1).min() > 1e-4  # but every later one sees it
+
+
+def test_masked_items_are_read_both_ways():
+    encoder = encoder_of("bert4rec", {})
+    items = torch.arange(8)[None]
+    changed = items.clone()
+    changed[0, 5] = 20
+    before, after = (encoder(functional.embedding(one, table()), torch.tensor([8])) for one in (items, changed))
+    assert (before - after).abs().amax(2).min() > 1e-4
+
+
+@pytest.mark.parametrize(("name", "extra"), VARIANTS)
+def test_padding_is_never_read(name, extra):
+    encoder = encoder_of(name, extra)
+    vectors = functional.embedding(torch.tensor([[1, 2, 3, 0, 0, 0], [4, 5, 6, 7, 8, 9]]), table())
+    lengths = torch.tensor([3, 6])
+    rubbish = vectors.clone()
+    rubbish[0, 3:] = 1e4
+    expected, found = encoder(vectors, lengths), encoder(rubbish, lengths)
+    assert torch.equal(expected[0, :3], found[0, :3])
+    alone = encoder(vectors[:1, :3], lengths[:1])
+    torch.testing.assert_close(alone[0], expected[0, :3], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "extra"), VARIANTS)
+def test_a_query_state_does_not_depend_on_its_batch(name, extra):
+    recommender = Recommender(encoder_of(name, extra), table())
+    rng = np.random.default_rng(0)
+    histories = [rng.integers(ITEMS, size=size) for size in (3, 1, 40, 12, 0, 11, 7, 2)]
+    together = recommender.encode(histories)
+    alone = np.concatenate([recommender.encode([one]) for one in histories])
+    np.testing.assert_allclose(together, alone, rtol=1e-4, atol=1e-5)
+    recent = recommender.encode([histories[2][-12:] if name != "bert4rec" else histories[2][-11:]])
+    np.testing.assert_allclose(together[2], recent[0], rtol=1e-4, atol=1e-5)
+    if name != "bert4rec":
+        assert not together[4].any()
+
+
+@pytest.mark.parametrize(("name", "extra"), VARIANTS)
+def test_no_gradient_reaches_padding_and_all_positions_are_trained(name, extra):
+    torch.manual_seed(0)
+    settings = settings_of(name, extra, dropout=0, item_dropout=0, loss="sampled", negatives=4)
+    model = SequenceModel(settings, ItemTable(ITEMS, 16), torch.ones(ITEMS))
+    seen = []
+    model.objective.forward = lambda states, *rest: seen.append(states) or states.sum()  # type: ignore[method-assign]
+    items, lengths = torch.tensor([[9, 8, 7, 0, 0], [5, 4, 3, 2, 1]]), torch.tensor([3, 5])
+    model(items, lengths)
+    if name == "bert4rec":
+        assert 2 <= len(seen[0]) <= 8
+    else:
+        assert len(seen[0]) == 2 + 4
+
+
+def test_next_items_are_the_shifted_window():
+    found = next_items(torch.tensor([[9, 8, 7, 0], [5, 4, 3, 2]]), torch.tensor([3, 4]))
+    assert found.inputs.tolist() == [[9, 8, 7], [5, 4, 3]]
+    assert found.lengths.tolist() == [2, 3]
+    assert found.places.tolist() == [0, 1, 3, 4, 5]
+    assert found.targets.tolist() == [8, 7, 4, 3, 2]
+
+
+def test_a_hidden_item_is_nowhere_in_the_input():
+    torch.manual_seed(0)
+    items = torch.randint(1, ITEMS, (64, 9))
+    lengths = torch.randint(1, 10, (64,))
+    found = masked_items(items, lengths, 0.3, 0.2)
+    assert found.masked is not None
+    assert torch.equal(found.masked.flatten().nonzero()[:, 0], found.places)
+    assert torch.equal(items.flatten()[found.places], found.targets)
+    assert not found.inputs.flatten()[found.places].any()
+    assert not (found.masked & (torch.arange(9)[None] >= lengths[:, None])).any()
+    assert found.masked.any(1).all()
+    only_last = found.masked.sum(1) == 1
+    assert 0.2 < only_last.float().mean() < 0.8
+
+
+def test_bert4rec_loss_cannot_see_what_it_predicts():
+    """With the targets' own vectors changed, the states that predict them stay the same."""
+    settings = settings_of("bert4rec", {}, dropout=0, item_dropout=0)
+    assert isinstance(settings, Bert4recParams)
+    torch.manual_seed(3)
+    model = SequenceModel(settings, ItemTable(ITEMS, 16, 0.5), torch.ones(ITEMS)).eval()
+    items = torch.arange(1, 19).view(2, 9)
+    examples = masked_items(items, torch.tensor([9, 9]), 0.4, 0.0)
+    before = model.states(examples.inputs, model.items(), examples)
+    other = model.items().detach().clone()
+    other[examples.targets] += 100.0
+    assert torch.equal(before, model.states(examples.inputs, other, examples))
+
+
+def test_windows_cover_every_target_once():
+    sequences = [np.arange(100, 100 + n) for n in (1, 2, 5, 6, 7, 23)]
+    windows = training_windows(histories_of(sequences), 6, overlap=1)
+    targets = []
+    for start, length in zip(windows.starts.tolist(), windows.lengths.tolist(), strict=True):
+        assert 2 <= length <= 6
+        targets += range(start + 1, start + length)
+    starts = np.concatenate([[0], np.cumsum([len(one) for one in sequences])])[:-1].tolist()
+    assert sorted(targets) == [place for place in range(44) if place not in starts]
+
+
+def test_windows_hold_training_items_only():
+    windows = training_windows(histories_of([[1, 2, 3, 4], [5, 6, 7]], train_end=[2, 1]), 10, overlap=1)
+    assert [row.tolist() for row in windows.padded(torch.tensor([0]))] == [[[1, 2]], [2]]
+    assert len(windows.lengths) == 1
+
+
+def test_queries_keep_their_recent_items():
+    windows = query_windows(histories_of([[1, 2, 3, 4], [5, 6]], train_end=[3, 1]), np.array([1, 0]), 2)
+    items, lengths = windows.padded(torch.tensor([0, 1]))
+    assert items.tolist() == [[5, 0], [2, 3]] and lengths.tolist() == [1, 2]
+
+
+def test_batches_are_a_shuffle_with_little_padding():
+    lengths = torch.randint(2, 60, (5000,), generator=torch.Generator().manual_seed(0))
+    batches = shuffled(lengths, 32, torch.Generator().manual_seed(1))
+    assert torch.equal(torch.cat(batches).sort().values, torch.arange(5000))
+    padded = sum(int(lengths[rows].max()) * len(rows) for rows in batches)
+    assert padded < 1.08 * int(lengths.sum())
+    again = shuffled(lengths, 32, torch.Generator().manual_seed(2))
+    assert any(not torch.equal(a, b) for a, b in zip(batches, again, strict=True))
+    assert len(again) == len(batches)
+
+
+@pytest.mark.parametrize("loss", ["full", "sampled", "bce"])
+def test_item_vectors_at_hand_give_the_loss_of_all(loss):
+    """Sampled losses look up only the items of the batch; the outcome is that of the whole table."""
+    settings = settings_of("sasrec", {}, loss=loss, negatives=7, negatives_power=0.5, logq=True)
+    torch.manual_seed(0)
+    model = SequenceModel(settings, ItemTable(ITEMS, 16, 0.5), torch.arange(ITEMS)).eval()
+    items, lengths = torch.tensor([[9, 8, 7, 0, 0], [5, 4, 3, 2, 9]]), torch.tensor([3, 5])
+    torch.manual_seed(7)
+    found = model(items, lengths)["loss"]
+    torch.manual_seed(7)
+    drawn = None if loss == "full" else model.objective.draw()
+    examples = next_items(items, lengths)
+    states = model.states(examples.inputs, model.items(), examples).flatten(0, 1)[examples.places]
+    expected = model.objective(states, model.items(), examples.targets, drawn, drawn)
+    torch.testing.assert_close(found, expected)
+
+
+def test_no_history_at_all_is_encoded():
+    assert query_states(encoder_of("sasrec", {}), table(), recent_windows([], 5)).shape == (0, 16)
+    nothing = Windows(torch.zeros(1, dtype=torch.int64), torch.zeros(2, dtype=torch.int64), torch.zeros(2).long())
+    assert not query_states(encoder_of("gru4rec", {}), table(), nothing).any()
