@@ -1,0 +1,104 @@
+"""From artifacts to artifacts: factors, summaries, refits, the same bytes, and errors in one line."""
+
+import numpy as np
+import pytest
+from tests.unit.recommenders.counting_cases import leave_one_out, random_sequences, write_split
+
+from sidflow.contracts.artifacts.embeddings import EMBEDDING, MODALITY
+from sidflow.contracts.artifacts.factors import FACTORS, SUMMARY
+from sidflow.contracts.errors import InputError
+from sidflow.contracts.histories import load
+from sidflow.recommenders.counting import content, fitting, validation
+from sidflow.recommenders.counting.cooccurrence import CooccurrenceParams
+
+ITEMS = 15
+
+
+@pytest.fixture
+def split(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    sequences = random_sequences(users=40, items=ITEMS)
+    write_split(sequences, ITEMS)
+    return sequences
+
+
+def scores_of(model):
+    from scipy.sparse import csr_matrix
+
+    arrays = FACTORS.read(model=model).arrays
+    total = arrays["query_states"] @ arrays["item_matrix"].T
+    if "query_indptr" in arrays:
+        width = len(arrays["item_indptr"]) - 1
+        sides = []
+        for side, shape in (("query", (len(total), width)), ("item", (width, ITEMS))):
+            parts = (arrays[f"{side}_values"], arrays[f"{side}_indices"], arrays[f"{side}_indptr"])
+            sides.append(csr_matrix(parts, shape=shape))
+        total = total + (sides[0] @ sides[1]).toarray()
+    return total
+
+
+@pytest.mark.parametrize("model", sorted(fitting.COUNTED))
+def test_a_refit_answers_test_queries_from_more_and_leaves_validation_alone(split, model):
+    kind = fitting.COUNTED[model].params
+    fitting.count(model, kind())
+    plain, chosen = scores_of(model), SUMMARY.read(model=model)["chosen"]
+    fitting.count(model, kind(refit=True))
+    refitted, valid = scores_of(model), leave_one_out(split).query_valid
+    assert SUMMARY.read(model=model)["chosen"] == chosen
+    assert np.allclose(plain[valid], refitted[valid], atol=1e-6)
+    assert not np.allclose(plain[~valid], refitted[~valid], atol=1e-3)
+    longer = leave_one_out(split)._replace(train_end=load().train_end + 1)
+    method = fitting.COUNTED[model]
+    expected = method.factors(longer, fitting.training(longer, ITEMS), *([chosen] if method.choose else []))
+    assert np.allclose(refitted[~valid], expected.scores(np.flatnonzero(~valid)), atol=1e-6)
+
+
+@pytest.mark.parametrize("model", sorted(fitting.COUNTED))
+def test_the_same_input_gives_the_same_bytes(split, model):
+    runs = []
+    for _ in range(2):
+        fitting.count(model, fitting.COUNTED[model].params())
+        runs.append((FACTORS.at(model=model).read_bytes(), SUMMARY.at(model=model).read_bytes()))
+    assert runs[0] == runs[1]
+
+
+def test_the_summary_tells_what_was_chosen_and_tried(split):
+    fitting.count("cooccurrence", CooccurrenceParams(windows=(2, 4), lasts=(3,)))
+    summary = SUMMARY.read(model="cooccurrence")
+    assert (summary["name"], summary["family"]) == ("cooccurrence", "counting")
+    assert summary["chosen"]["window"] in (2, 4)
+    assert summary["valid_ndcg_at_10"] == max(trial["valid_ndcg_at_10"] for trial in summary["trials"])
+    valid = np.flatnonzero(leave_one_out(split).query_valid)
+    histories = load()
+    ranks = validation.dense_ranks(
+        scores_of("cooccurrence")[valid], histories.seen(ITEMS, valid), histories.targets[valid]
+    )
+    assert summary["valid_ndcg_at_10"] == pytest.approx(validation.ndcg(ranks), rel=1e-5)
+
+
+def test_content_is_read_from_embeddings_and_from_modalities(split):
+    values = np.random.default_rng(0).normal(size=(ITEMS + 3, 4)).astype(np.float32)
+    present = np.ones(ITEMS + 3, dtype=bool)
+    values[2], present[2] = 0, False
+    arrays = {"values": values, "present": present}
+    for kind in (EMBEDDING, MODALITY):
+        path = kind.write(arrays, {}, name="text")
+        rows = content.directions(path, ITEMS)
+        assert np.allclose(np.delete(np.linalg.norm(rows, axis=1), 2), 1)
+        assert (rows[2] == 0).all()
+        params = content.ContentParams(features=str(path), contents=(2.0,), refit=True)
+        fitting.informed("cooccurrence_content", params)
+        assert SUMMARY.read(model="cooccurrence_content")["chosen"]["content"] == 2
+    with pytest.raises(InputError, match="a row for each of 30 core items"):
+        content.directions(EMBEDDING.at(name="text"), 30)
+
+
+def test_an_unknown_model_is_told_in_one_line(split):
+    with pytest.raises(InputError, match="found sasrec"):
+        fitting.known("sasrec", fitting.COUNTED, "count")
+
+
+@pytest.mark.parametrize("wrong", [{"windows": []}, {"windows": [0]}, {"dampings": [2]}, {"window": 5}])
+def test_params_out_of_range_are_refused(wrong):
+    with pytest.raises(ValueError, match="validation error"):
+        CooccurrenceParams.model_validate(wrong)
