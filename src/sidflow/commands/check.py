@@ -2,13 +2,34 @@
 
 from __future__ import annotations
 
+import difflib
+import importlib
 from collections.abc import Mapping
+from pathlib import PurePosixPath
 from typing import Any
 
 from sidflow.commands import dag
+from sidflow.contracts import params
 from sidflow.contracts.errors import InputError
 
 _REMEDY = "edit params.yaml (or the preset), whose comments say what fits"
+
+MODELS = {  # section: module and model
+    "ingest": ("sidflow.catalog.params", "IngestParams"),
+    "split": ("sidflow.splits.params", "SplitParams"),
+    "describe": ("sidflow.semantics.params", "DescribeParams"),
+    "embed": ("sidflow.embedding.params", "EmbedParams"),
+    "quantize": ("sidflow.quantize.params", "QuantizeParams"),
+    "assign": ("sidflow.quantize.gate", "AssignParams"),
+    "backbone": ("sidflow.llm.params", "BackboneParams"),
+    "finetune": ("sidflow.llm.params", "FinetuneParams"),
+    "rank": ("sidflow.ranking.params", "RankParams"),
+    "evaluate": ("sidflow.evaluation.params", "EvaluateParams"),
+    "compare": ("sidflow.evaluation.params", "CompareParams"),
+    "report": ("sidflow.report.params", "ReportParams"),
+}
+NAMED = ("count", "informed", "train", "modality", "enhance")  # sections of sections, by names of the preset's choice
+PLAIN = {"preset": str, "seed": int, "threads": int, "recommenders": list}
 
 
 def check(settings: Mapping[str, Any], where: str) -> None:
@@ -17,17 +38,78 @@ def check(settings: Mapping[str, Any], where: str) -> None:
     Raises:
         InputError: a section's name or value is wrong, a stage reads what no stage makes, or an out is made twice.
     """
+    check_sections(settings, where)
+    check_graph(settings, where)
+
+
+def check_sections(settings: Mapping[str, Any], where: str) -> None:
+    """Check each section against the model of its stage.
+
+    Raises:
+        InputError: a section is absent or unknown, or one of its values is.
+    """
+    known = {*MODELS, *NAMED, *PLAIN}
+    for name in settings:
+        if name not in known:
+            close = difflib.get_close_matches(str(name), sorted(known), n=1)
+            raise InputError(
+                where,
+                expected="sections that a stage reads",
+                found=f"`{name}`",
+                remedy=f"did you mean `{close[0]}`?" if close else "remove it",
+            )
+    for name, kind in PLAIN.items():
+        if not isinstance(settings.get(name), kind) or settings[name] in (-1, "", []):
+            raise InputError(f"{where}:{name}", expected=kind.__name__, found=repr(settings.get(name)), remedy=_REMEDY)
+    for name, (module, model) in MODELS.items():
+        if name not in settings:
+            raise InputError(where, expected=f"a section `{name}`", found="none", remedy=f"add `{name}: {{}}`")
+        params.check(settings[name], getattr(importlib.import_module(module), model), f"{where}:{name}")
+    _check_encoders(settings, where)
+    for name in NAMED:
+        for key, content in (settings.get(name) or {}).items():
+            _check_named(name, str(key), content, f"{where}:{name}.{key}")
+
+
+def _check_encoders(settings: Mapping[str, Any], where: str) -> None:
+    made = importlib.import_module("sidflow.embedding.params").EmbedParams.model_validate(settings["embed"] or {})
+    for name, body in (settings.get("modality") or {}).items():
+        source = PurePosixPath(str((body or {}).get("source", "")))
+        if source.parent.as_posix() == "artifacts/embeddings" and source.stem not in made.encoders:
+            raise InputError(
+                f"{where}:modality.{name}.source",
+                expected=f"a file of embed.encoders: {', '.join(made.encoders)}",
+                found=source.name,
+                remedy=_REMEDY,
+            )
+
+
+def _check_named(section: str, key: str, content: Any, where: str) -> None:
+    if section == "train":
+        importlib.import_module("sidflow.recommenders.neural.params").from_content(content, key, where)
+    elif section == "modality":
+        params.check(content, importlib.import_module("sidflow.embedding.modality").ModalityParams, where)
+    elif section == "enhance":
+        params.check(content, importlib.import_module("sidflow.recommenders.dual.params").EnhanceParams, where)
+    else:
+        fitting = importlib.import_module("sidflow.recommenders.counting.fitting")
+        names = {**fitting.INFORMED} if section == "informed" else {k: m.params for k, m in fitting.COUNTED.items()}
+        params.check(content, fitting.known(key, names, section), where)
+
+
+def check_graph(settings: Mapping[str, Any], where: str) -> None:
+    """Check that what stages read is made, and made once.
+
+    Raises:
+        InputError: it is not.
+    """
     stages = dag.stages(settings)
     made: dict[str, str] = {}
     for stage in stages:
         for out in stage.outs:
             if out in made:
-                raise InputError(
-                    where,
-                    expected="every artifact made once",
-                    found=f"{out} by {made[out]} and {stage.name}",
-                    remedy=_REMEDY,
-                )
+                twice = f"{out} by {made[out]} and {stage.name}"
+                raise InputError(where, expected="every artifact made once", found=twice, remedy=_REMEDY)
             made[out] = stage.name
     for stage in stages:
         for dep in stage.deps:

@@ -28,13 +28,13 @@ def add() -> str:
     """
     new = runs.present()
     preset = str(new.record["preset"])
-    others = [run for run in _kept(preset) if run.record["seed"] != new.record["seed"]]
+    others = [run for run in kept(preset) if run.record["seed"] != new.record["seed"]]
     for other in others:
         _refuse_mixture(other, new)
     runs.write(new, FOLDER / preset)
     target = FOLDER / f"{preset}.json"
-    target.write_text(json.dumps(summary(_kept(preset)), indent=1) + "\n")
-    return f"{target} holds seed {', '.join(str(run.record['seed']) for run in _kept(preset))}."
+    target.write_text(json.dumps(summary(kept(preset)), indent=1) + "\n")
+    return f"{target} holds seed {', '.join(str(run.record['seed']) for run in kept(preset))}."
 
 
 def summary(found: list[Run]) -> dict[str, Any]:
@@ -93,7 +93,8 @@ def _metrics(found: list[Run]) -> dict[str, dict[str, Any]]:
     return content
 
 
-def _kept(preset: str) -> list[Run]:
+def kept(preset: str) -> list[Run]:
+    """Return the runs that docs/results keeps of a preset, by seed."""
     return sorted(map(runs.read, (FOLDER / preset).glob("seed-*.json")), key=lambda run: run.record["seed"])
 
 

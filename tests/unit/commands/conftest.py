@@ -6,9 +6,20 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
+import polars as pl
 import pytest
 
 from sidflow.commands import dvc
+from sidflow.contracts.artifacts.embeddings import MODALITY
+from sidflow.contracts.artifacts.evaluations import EXPECTED, PER_QUERY
+from sidflow.contracts.artifacts.items import ITEMS
+from sidflow.contracts.artifacts.queries import QUERIES
+from sidflow.contracts.artifacts.rankings import TARGET_RANKS, TOP
+from sidflow.contracts.artifacts.semantic_ids import SEMANTIC_IDS
+from sidflow.contracts.artifacts.sequences import SEQUENCES
+from sidflow.contracts.artifacts.targets import TARGETS
+from sidflow.contracts.artifacts.users import USERS
 
 PIPELINE = """
 stages:
@@ -169,5 +180,104 @@ def _enter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, value in _environment(tmp_path).items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("SIDFLOW_DATA", raising=False)
+    monkeypatch.setattr(
+        "sidflow.commands.check.check_sections", lambda settings, where: None
+    )  # the small DAG has its own
     monkeypatch.chdir(tmp_path / "project")
     return tmp_path / "project"
+
+
+CATALOGUE_PARAMS = """\
+preset: embedded
+seed: 42
+threads: 1
+ingest: {source: synthetic, path: words.txt, seed: 7}
+rank: {exclude_history: true}
+modality: {text: {source: x}, image: {source: y}}
+recommenders: [popularity, sasrec]
+"""
+
+
+@pytest.fixture
+def catalogue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the current folder, which holds artifacts of 6 items (one outside the core) and 3 users.
+
+    User u-1 had red, green, blue and then (held out) gold; item k-5 is outside the core; image of k-0 is absent.
+    """
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text(CATALOGUE_PARAMS)
+    titles = ["Red lamp", "Green lamp", "Blue lamp", "Gold lamp", "Grey chair", "Odd thing"]
+    ITEMS.write(
+        pl.DataFrame(
+            {
+                "item_id": range(6),
+                "item_key": [f"k-{row}" for row in range(6)],
+                "title": titles,
+                "description": ["It glows."] * 6,
+                "brand": ["Lux"] * 6,
+                "categories": [["Home", "Lamps"]] * 6,
+                "attributes": [[{"name": "colour", "value": title.split()[0]}] for title in titles],
+                "in_core": [True] * 5 + [False],
+            }
+        )
+    )
+    USERS.write(pl.DataFrame({"user_id": [0, 1, 2], "user_key": ["u-0", "u-1", "u-2"]}))
+    SEQUENCES.write(
+        pl.DataFrame(
+            {
+                "user_id": [0, 1, 2],
+                "items": [[0, 1, 4, 2], [0, 1, 2, 3], [4, 3, 1, 0]],
+                "timestamps": [[1, 2, 3, 4]] * 3,
+                "train_end": [2, 2, 2],
+            }
+        )
+    )
+    users, parts = [0, 1, 2] * 2, ["valid"] * 3 + ["test"] * 3
+    QUERIES.write(
+        pl.DataFrame({"query_id": range(6), "user_id": users, "part": parts, "history_end": [2] * 3 + [3] * 3})
+    )
+    TARGETS.write(pl.DataFrame({"query_id": range(6), "item_id": [4, 2, 1, 2, 3, 0], "tied": [False] * 6}))
+    for model, shift in (("popularity", 0), ("sasrec", 1)):
+        tops = np.array([[3, 4, 2, -1], [2, 3, 4, -1], [0, 1, 2, -1]] * 2, dtype=np.int32)
+        scores = np.tile(np.array([3, 2, 1, np.finfo(np.float32).min], dtype=np.float32), (6, 1))
+        TOP.write(
+            pl.DataFrame({"query_id": range(6)}).with_columns(
+                pl.Series("items", tops, dtype=pl.Array(pl.Int32, 4)),
+                pl.Series("scores", scores, dtype=pl.Array(pl.Float32, 4)),
+            ),
+            model=model,
+        )
+        ranks = [1, 1, 2, 3, 2 + shift, 1]
+        TARGET_RANKS.write(
+            pl.DataFrame({"query_id": range(6), "rank": ranks, "candidates": [2] * 6, "sampled_rank": ranks}),
+            model=model,
+        )
+        PER_QUERY.write(
+            pl.DataFrame(
+                {
+                    "query_id": range(6),
+                    "user_id": users,
+                    "part": parts,
+                    "rank": ranks,
+                    "candidates": [2] * 6,
+                    "sampled_rank": ranks,
+                    "tied": [False] * 6,
+                    "history_length": [2] * 3 + [3] * 3,
+                    "target_count": [1] * 6,
+                }
+            ).with_columns(
+                *(pl.lit(None if model == "popularity" else 0.25, dtype=pl.Float32).alias(name) for name in EXPECTED)
+            ),
+            model=model,
+        )
+    codes = [[1, 2], [1, 2], [1, 3], [2, 0], [3, 3], [3, 4]]
+    SEMANTIC_IDS.write(
+        pl.DataFrame({"item_id": range(6), "modality": ["text"] * 6, "suffix": [0, 1, 0, 0, 0, 0]}).with_columns(
+            pl.Series("codes", np.array(codes, dtype=np.int32), dtype=pl.Array(pl.Int32, 2))
+        )
+    )
+    values = np.array([[2, 0], [1, 0.1], [1, 1], [0, 1], [-1, 0], [3, 0.3]], dtype=np.float32)
+    for name, present in (("text", [True] * 6), ("image", [False] + [True] * 5)):
+        shown = np.array(present)
+        MODALITY.write({"values": values * shown[:, None], "present": shown}, {}, name=name)
+    return tmp_path

@@ -1,0 +1,198 @@
+"""Results: their arithmetic, what refuses to mix, and the tables made of them."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from sidflow.commands import results, runs, tables
+from sidflow.contracts.artifacts.evaluations import PER_QUERY
+from sidflow.contracts.errors import InputError
+
+ROOT = Path(__file__).parents[3]
+
+PIPELINE = """
+stages:
+  ingest:
+    cmd: none
+    deps: ["${ingest.path}"]
+    outs: [artifacts/catalog]
+  rank:
+    foreach: ${recommenders}
+    do:
+      cmd: none
+      outs: ["artifacts/rankings/${item}"]
+"""
+
+
+def _git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], check=True, capture_output=True, text=True).stdout.strip()
+
+
+@pytest.fixture
+def finished_run(catalogue, monkeypatch):
+    """A run that is committed, measured and (DVC being left out) up to date."""
+    for name, value in {"AUTHOR": "a", "COMMITTER": "a"}.items():
+        monkeypatch.setenv(f"GIT_{name}_NAME", value)
+        monkeypatch.setenv(f"GIT_{name}_EMAIL", "a@b")
+    Path("dvc.yaml").write_text(PIPELINE)
+    Path("dvc.lock").write_text("stages: {ingest: {deps: [{path: words.txt, md5: abc}]}}\n")
+    Path("src").mkdir()
+    Path("src/code.py").write_text("1\n")
+    for stage, seconds, megabytes in (("ingest", 1.5, 100), ("rank@popularity", 2, 300), ("rank@sasrec", 0.5, 200)):
+        path = Path(".sidflow/measured/embedded") / f"{stage}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"stage": stage, "wall_seconds": seconds, "peak_memory_mb": megabytes, "cpus": 2}))
+    _git("init", "-q")
+    _git("add", "src", "dvc.yaml")
+    _git("commit", "-qm", "code")
+    monkeypatch.setattr(runs, "require_up_to_date", lambda: None)
+    return catalogue
+
+
+def _another_seed(ranks: list[int]) -> None:
+    text = Path("params.yaml").read_text()
+    Path("params.yaml").write_text(text.replace("seed: 42", "seed: 43", 1))
+    table = PER_QUERY.read(model="sasrec")
+    PER_QUERY.write(table.with_columns(pl.Series("rank", [1, 1, 1, *ranks], dtype=pl.Int32)), model="sasrec")
+
+
+def _written() -> dict:
+    return json.loads(Path("docs/results/embedded.json").read_text())
+
+
+def test_one_run_is_exported_in_the_agreed_shape(finished_run) -> None:
+    results.add()
+    content = _written()
+    assert content["preset"] == "embedded"
+    assert content["commit"] == _git("rev-parse", "HEAD")
+    assert (content["seeds"], content["users"], content["items"]) == ([42], 3, 5)
+    assert (content["wall_seconds"], content["peak_memory_mb"], content["cpus"]) == (4.0, 300, 2)
+    metrics = content["recommenders"]["popularity"]["metrics"]  # test ranks 3, 2, 1
+    assert metrics["mrr_at_10"]["mean"] == pytest.approx((1 / 3 + 1 / 2 + 1) / 3, rel=1e-5)
+    assert metrics["ndcg_at_5"]["mean"] == pytest.approx((0.5 + 1 / np.log2(3) + 1) / 3, rel=1e-5)
+    assert metrics["recall_at_5"] == {"mean": 1.0, "low": 1.0, "high": 1.0, "per_seed": [1.0]}
+    assert metrics["mrr_at_10"]["low"] < metrics["mrr_at_10"]["mean"] < metrics["mrr_at_10"]["high"]
+    assert "expected_ndcg_at_10" not in metrics
+    assert content["recommenders"]["sasrec"]["metrics"]["expected_ndcg_at_10"]["mean"] == 0.25
+
+
+def test_seeds_are_averaged_per_user_before_the_bootstrap(finished_run) -> None:
+    results.add()
+    _another_seed([1, 1, 3])  # seed 42 had 3, 3, 1: users' mean reciprocal ranks are then all 2/3
+    results.add()
+    content = _written()
+    found = content["recommenders"]["sasrec"]["metrics"]["mrr_at_10"]
+    assert content["seeds"] == [42, 43]
+    assert found["mean"] == found["low"] == found["high"] == pytest.approx(2 / 3, rel=1e-5)
+    assert found["per_seed"] == pytest.approx([(1 / 3 + 1 / 3 + 1) / 3, (1 + 1 + 1 / 3) / 3], rel=1e-5)
+    kept = pl.read_parquet("docs/results/embedded/seed-42.parquet")
+    assert kept["sasrec.rank"].to_list() == [3, 3, 1]
+
+
+def test_adding_a_seed_again_replaces_it(finished_run) -> None:
+    results.add()
+    before = Path("docs/results/embedded.json").read_bytes()
+    results.add()
+    assert Path("docs/results/embedded.json").read_bytes() == before
+
+
+def test_runs_of_other_commits_params_or_data_refuse_to_mix(finished_run) -> None:
+    results.add()
+    before = Path("docs/results/embedded.json").read_bytes()
+    _another_seed([1, 1, 1])
+    text = Path("params.yaml").read_text()
+    Path("params.yaml").write_text(text.replace("exclude_history: true", "exclude_history: false"))
+    with pytest.raises(InputError, match=r"rank\.exclude_history"):
+        results.add()
+    Path("params.yaml").write_text(text)
+    lock = Path("dvc.lock").read_text()
+    Path("dvc.lock").write_text(lock.replace("abc", "abd"))
+    with pytest.raises(InputError, match="one data"):
+        results.add()
+    Path("dvc.lock").write_text(lock)
+    Path("src/code.py").write_text("2\n")
+    with pytest.raises(InputError, match="uncommitted"):
+        results.add()
+    _git("commit", "-qam", "other code")
+    with pytest.raises(InputError, match="one commit"):
+        results.add()
+    assert Path("docs/results/embedded.json").read_bytes() == before
+
+
+def test_a_commit_of_documents_is_no_other_code(finished_run) -> None:
+    results.add()
+    _git("add", "docs")
+    _git("commit", "-qm", "results")
+    _another_seed([1, 1, 1])
+    results.add()
+    assert _written()["seeds"] == [42, 43]
+
+
+def test_where_the_data_lie_is_no_param(finished_run) -> None:
+    results.add()
+    _another_seed([1, 1, 1])
+    for path in ("params.yaml", "dvc.lock"):
+        Path(path).write_text(Path(path).read_text().replace("words.txt", "elsewhere.txt"))
+    results.add()
+
+
+def test_a_stage_that_was_not_measured_is_named(finished_run) -> None:
+    Path(".sidflow/measured/embedded/rank@sasrec.json").unlink()
+    with pytest.raises(InputError, match=r"rank@sasrec.*dvc repro -f"):
+        results.add()
+
+
+def test_artifacts_must_be_up_to_date(dvc_project) -> None:
+    runs.require_up_to_date()
+    Path("words.txt").write_text("changed")
+    with pytest.raises(InputError, match="ingest"):
+        runs.require_up_to_date()
+
+
+def test_tables_stand_between_their_markers(finished_run) -> None:
+    results.add()
+    benchmark = {
+        "claim": "k-core",
+        "unit": "s",
+        "ours": 2.0,
+        "theirs": 4.0,
+        "ratio": 2.0,
+        "peak_memory_ours": 900,
+        "peak_memory_theirs": 1200,
+        "command": "python x",
+    }
+    Path("benchmarks/results").mkdir(parents=True)
+    Path("benchmarks/results/core.json").write_text(json.dumps(benchmark))
+    page = Path("page.md")
+    page.write_text(
+        "a\n<!-- results:begin -->\n<!-- results:end -->\nb\n<!-- benchmarks:begin -->\nold\n<!-- benchmarks:end -->\n"
+    )
+    assert "written" in tables.write(page)
+    text = page.read_text()
+    assert text.startswith("a\n<!-- results:begin -->\n| preset |")
+    assert "| embedded | `make repro` | 3 | 5 | 42 | 4 s | 0.30 GB | 2 |" in text
+    assert "| popularity | 0.7103 [" in text
+    assert "| k-core | 2 s | 4 s | 2.00 | 900 MB / 1,200 MB | `python x` |" in text
+    assert "old" not in text
+    assert "up to date" in tables.write(page)
+    page.write_text("nothing")
+    with pytest.raises(InputError, match="no markers"):
+        tables.write(page)
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/results.md"])
+def test_the_committed_tables_are_those_of_the_json(name, monkeypatch) -> None:
+    monkeypatch.chdir(ROOT)
+    if Path(name).is_file():
+        text = Path(name).read_text()
+        assert tables.filled(text) == text, f"Remedy: sidflow results table --write {name}"
+
+
+def test_the_committed_json_is_that_of_the_kept_ranks(monkeypatch) -> None:
+    monkeypatch.chdir(ROOT)
+    for path in sorted(results.FOLDER.glob("*.json")):
+        assert json.loads(path.read_text()) == json.loads(json.dumps(results.summary(results.kept(path.stem))))
