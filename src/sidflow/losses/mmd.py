@@ -35,30 +35,65 @@ def mmd(
 
     Source: MME-SID (arXiv 2509.02017), reconstruction loss; Gretton et al. 2012, Eqs. 3 and 4.
     """
-    b = len(x)
-    if b < 2:
+    if len(x) < 2:
         return (x.sum() + y.sum()) * 0.0
-    with torch.no_grad():
+    value = _Discrepancy.apply(x, y, tuple(bandwidths), estimator == "published")
+    assert value is not None
+    return value
+
+
+class _Discrepancy(torch.autograd.Function):
+    """The value with its gradient, computed together: the kernels are used up in place and none is kept."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, y: Tensor, bandwidths: tuple[float, ...], matching_too: bool) -> Tensor:
+        b = len(x)
         centre = (x.mean(0) + y.mean(0)) / 2
-    x, y = x - centre, y - centre
-    x_norms, y_norms = x.square().sum(1), y.square().sum(1)
-    with torch.no_grad():  # the pooled rows are centred: sum over pairs of ||u - v||^2 = 2 * 2b * sum of norms
-        mean_distance = 2 * (x_norms.sum() + y_norms.sum()) / (2 * b - 1)
-    if mean_distance < SMALLEST:
-        return (x.sum() + y.sum()) * 0.0
-    scale = [-1.0 / (w * mean_distance) for w in bandwidths]
+        x, y = x - centre, y - centre
+        norms = {"x": x.square().sum(1), "y": y.square().sum(1)}
+        # the pooled rows are centred: the sum over ordered pairs of ||u - v||^2 is 2 * 2b * the sum of norms
+        mean_distance = 2 * (norms["x"].sum() + norms["y"].sum()) / (2 * b - 1)
+        ctx.gradients = (torch.zeros_like(x), torch.zeros_like(y))
+        if mean_distance < SMALLEST:
+            return x.new_zeros(())
+        rows, gradients = {"x": x, "y": y}, dict(zip("xy", ctx.gradients, strict=True))
+        wanted = dict(zip("xy", ctx.needs_input_grad[:2], strict=True))
+        value = x.new_zeros(())
+        across = 1 / b**2 if matching_too else 1 / (b * (b - 1))
+        within = 1 / (b * (b - 1))
+        for left, right, weight in (("x", "x", within), ("y", "y", within), ("x", "y", -2 * across)):
+            kernel, slope, unit = _kernel(rows[left], rows[right], norms[left], norms[right], mean_distance, bandwidths)
+            if left == right or not matching_too:
+                kernel.fill_diagonal_(0)
+                slope.fill_diagonal_(0)
+            value = value + weight * kernel.sum()
+            del kernel
+            step = -2 * weight * unit
+            if wanted[left]:  # d k(u, v) / du = -2 slope (u - v); within a set each row stands on both sides
+                twice = 2.0 if left == right else 1.0
+                pulled = slope.sum(1)[:, None] * rows[left] - slope @ rows[right]
+                gradients[left].add_(pulled * (twice * step))
+            if wanted[right] and left != right:
+                pulled = slope.sum(0)[:, None] * rows[right] - slope.T @ rows[left]
+                gradients[right].add_(pulled * step)
+        return value
 
-    def kernel(u: Tensor, v: Tensor, u_norms: Tensor, v_norms: Tensor) -> Tensor:
-        distances = torch.addmm(u_norms[:, None] + v_norms[None, :], u, v.T, alpha=-2).clamp_min(0)
-        total = torch.exp(distances * scale[0])
-        for factor in scale[1:]:
-            total = total + torch.exp(distances * factor)
-        return total / len(scale)
+    @staticmethod
+    def backward(ctx, *grads: Tensor):
+        return grads[0] * ctx.gradients[0], grads[0] * ctx.gradients[1], None, None
 
-    within = x.new_zeros(())
-    for k in (kernel(x, x, x_norms, x_norms), kernel(y, y, y_norms, y_norms)):
-        within = within + (k.sum() - k.diagonal().sum()) / (b * (b - 1))
-    across = kernel(x, y, x_norms, y_norms)
-    if estimator == "u_statistic":
-        return within - 2 * (across.sum() - across.diagonal().sum()) / (b * (b - 1))
-    return within - 2 * across.mean()
+
+def _kernel(
+    u: Tensor, v: Tensor, u_norms: Tensor, v_norms: Tensor, mean_distance: Tensor, bandwidths: tuple[float, ...]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the kernel, a slope and its unit: minus the derivative by the squared distance is slope * unit."""
+    distances = torch.addmm(u_norms[:, None] + v_norms[None, :], u, v.T, alpha=-2).clamp_min_(0).div_(-mean_distance)
+    if len(bandwidths) == 1:
+        kernel = distances.div_(bandwidths[0]).exp_()
+        return kernel, kernel, 1 / (bandwidths[0] * mean_distance)
+    kernel, slope = torch.zeros_like(distances), torch.zeros_like(distances)
+    for factor in bandwidths:
+        one = torch.exp(distances / factor)
+        kernel += one / len(bandwidths)
+        slope += one.div_(factor * len(bandwidths))
+    return kernel, slope, 1 / mean_distance

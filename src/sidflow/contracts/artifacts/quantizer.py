@@ -30,14 +30,18 @@ SUMMARY = Document("artifacts/quantizer/summary.json")  # params as used, sizes,
 CURVES = Curve("artifacts/quantizer/curves.csv")  # one row an epoch: epoch, losses, figures on all items
 
 
+MODALITIES = "modalities"  # metadata: {name: {"codes": codes of each level, "items": how many have it}}
+ORDER = "order"  # metadata: the names in the order of params
+
+
 def modalities(quantizer: Tensors) -> list[str]:
     """Return the quantized modalities in the order of params."""
-    return list(cast("dict", quantizer.metadata["modalities"]))
+    return list(cast("list", quantizer.metadata[ORDER]))
 
 
 def code_counts(quantizer: Tensors, modality: str) -> list[int]:
     """Return how many codes each level of `modality` has."""
-    return list(cast("dict", quantizer.metadata["modalities"])[modality]["codes"])
+    return list(cast("dict", quantizer.metadata[MODALITIES])[modality]["codes"])
 
 
 def codebooks_of(quantizer: Tensors, modality: str) -> Float[np.ndarray, "l k d"]:

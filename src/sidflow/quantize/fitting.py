@@ -1,0 +1,230 @@
+"""From modalities to a trained quantizer: normalise, build, train, refit, hand over as arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+
+from sidflow.contracts.artifacts.quantizer import MODALITIES, ORDER
+from sidflow.contracts.errors import InputError
+from sidflow.contracts.running import say
+from sidflow.losses.mmd import mmd
+from sidflow.quantize.model import Content, MultiModalQuantizer
+from sidflow.quantize.params import QuantizeParams
+from sidflow.quantize.residual import ResidualQuantizer
+from sidflow.quantize.sizes import codes_per_level
+from sidflow.training.checkpoint import Checkpoint
+from sidflow.training.loop import Fit, fit
+
+
+class Modality(NamedTuple):
+    """A modality as the pipeline has it: absent rows are zero."""
+
+    values: np.ndarray  # float32 [n, d]
+    present: np.ndarray  # bool [n]
+
+
+class Trained(NamedTuple):
+    """What the stage writes."""
+
+    arrays: dict[str, np.ndarray]
+    metadata: dict[str, object]
+    curves: list[dict[str, float]]
+    best_epoch: int  # from 0; -1 for a method that does not train
+
+
+class Normalised(NamedTuple):
+    """A modality moved to mean zero and a mean variance of one per dimension; distances keep their proportions."""
+
+    values: np.ndarray  # float32 [n, d], absent rows zero
+    mean: np.ndarray  # float32 [d]
+    scale: np.ndarray  # float32 []
+
+
+def normalise(modality: Modality) -> Normalised:
+    """Return `modality` normalised over its present rows."""
+    rows = modality.values[modality.present].astype(np.float64)
+    mean = rows.mean(axis=0).astype(np.float32)
+    spread = float(np.sqrt(np.square(rows - mean).mean()))
+    scale = np.float32(spread if spread > 0 else 1.0)
+    values = (modality.values - mean) / scale * modality.present[:, None]
+    return Normalised(values.astype(np.float32), mean, np.asarray(scale))
+
+
+class Task:
+    """The training of a `MultiModalQuantizer`, for `fit`."""
+
+    def __init__(self, module: MultiModalQuantizer, params: QuantizeParams) -> None:
+        """Train `module` over all items that have a modality."""
+        self.module: nn.Module = module
+        self.quantizer, self.params = module, params
+        some = torch.stack([module.content(name)[1] for name in module.names]).any(0)
+        self.items = torch.nonzero(some)[:, 0].cpu()
+
+    def batches(self, epoch: int, generator: torch.Generator) -> Sequence[torch.Tensor]:
+        """Return item ids: `passes` shuffles of all, cut into batches of nearly equal size."""
+        count = -(-len(self.items) // self.params.batch_size)
+        batches: list[torch.Tensor] = []
+        for _ in range(self.params.passes):
+            order = self.items[torch.randperm(len(self.items), generator=generator)]
+            batches += order.tensor_split(count)
+        return batches
+
+    def validate(self) -> Mapping[str, float]:
+        """Return figures on all items with nearest codes; the first, lower is better, ends the training.
+
+        It is the reconstruction loss by nearest codes, plus the share of items whose codes another item has too,
+        mean over modalities. No item is held out: what is fitted are the very items that get IDs.
+        """
+        errors, collisions, usage = [], [], []
+        for name in self.quantizer.names:
+            values, present = self.quantizer.content(name)
+            own, x = self.quantizer.autoencoder(name), values[present]
+            found = own.quantizer(own.encoder(x))
+            errors.append(self._error(own.decoder(found.values), x))
+            collisions.append(_collision_rate(found.codes))
+            usage += [len(found.codes[:, level].unique()) / size for level, size in enumerate(_sizes(own.quantizer))]
+        error, rate = float(np.mean(errors)), float(np.mean(collisions))
+        return {"all_objective": error + rate, "all_collision_rate": rate, "all_code_usage_lowest": min(usage)}
+
+    def _error(self, decoded: torch.Tensor, x: torch.Tensor) -> float:
+        if self.params.reconstruction != "mmd":
+            return float((decoded - x).square().mean())
+        blocks = zip(decoded.split(2048), x.split(2048), strict=True)
+        return float(
+            np.mean([float(mmd(a, b, self.params.mmd_bandwidths, self.params.mmd_estimator)) for a, b in blocks])
+        )
+
+
+def train(
+    modalities: Mapping[str, Modality],
+    params: QuantizeParams,
+    seed: int,
+    device: torch.device,
+    checkpoint: Checkpoint | None = None,
+) -> Trained:
+    """Train the quantizer of every modality that some item has.
+
+    Args:
+        modalities: by name, in the order of params; rows are the same items in all.
+        params: how.
+        seed: draws starts, batches and revivals.
+        device: where.
+        checkpoint: see `sidflow.training.loop.fit`.
+
+    Raises:
+        InputError: no modality has an item, widths of masks differ, or there are fewer distinct items than codes.
+    """
+    usable = _usable(modalities)
+    normalised = {name: normalise(modality) for name, modality in usable.items()}
+    codes = {
+        name: codes_per_level(modality.values[modality.present], params.codes, params.levels, name)
+        for name, modality in usable.items()
+    }
+    contents = {
+        name: Content(torch.from_numpy(normalised[name].values), torch.from_numpy(modality.present), codes[name])
+        for name, modality in usable.items()
+    }
+    for name, content in contents.items():
+        items, width = int(content.present.sum()), content.values.shape[1]
+        say(f"quantize: {name}, {items} items, {width} dimensions, codes per level {content.codes}")
+    generator = torch.Generator().manual_seed(seed)
+    if params.method == "rq-kmeans":
+        arrays, curves, best = _residual_kmeans(contents, params, generator, device), [], -1
+    else:
+        arrays, fitted = _autoencoders(contents, params, seed, generator, device, checkpoint)
+        curves, best = fitted.curves, fitted.best_epoch
+    for name, found in normalised.items():
+        arrays |= {f"mean.{name}": found.mean, f"scale.{name}": found.scale}
+    metadata: dict[str, object] = {
+        "method": params.method,
+        MODALITIES: {name: {"codes": codes[name], "items": int(usable[name].present.sum())} for name in usable},
+        ORDER: list(usable),
+        "absent": sorted(set(modalities) - set(usable)),
+    }
+    return Trained(arrays, metadata, curves, best)
+
+
+def effective(params: QuantizeParams) -> QuantizeParams:
+    """Return the params that the method leaves in force: `rq-vae` has no alignment and reconstructs by MSE."""
+    if params.method != "rq-vae":
+        return params
+    return params.model_copy(update={"alignment": "none", "reconstruction": "mse"})
+
+
+def _usable(modalities: Mapping[str, Modality]) -> dict[str, Modality]:
+    sizes = {name: len(modality.present) for name, modality in modalities.items()}
+    if len(set(sizes.values())) > 1:
+        raise InputError(
+            "artifacts/modalities",
+            expected="the same items in every modality",
+            found=f"rows {sizes}",
+            remedy="run `dvc repro quantize`, which makes them from one catalogue",
+        )
+    usable = {name: modality for name, modality in modalities.items() if modality.present.any()}
+    if not usable:
+        raise InputError(
+            "artifacts/modalities",
+            expected="an item with a vector in at least one modality",
+            found=f"none in {list(modalities)}",
+            remedy="name other sources under `modality` in params.yaml",
+        )
+    return usable
+
+
+def _autoencoders(
+    contents: dict[str, Content],
+    params: QuantizeParams,
+    seed: int,
+    generator: torch.Generator,
+    device: torch.device,
+    checkpoint: Checkpoint | None,
+) -> tuple[dict[str, np.ndarray], Fit]:
+    params = effective(params)
+    module = MultiModalQuantizer(contents, params).to(device)
+    module.start(generator)
+    task = Task(module, params)
+    fitted = fit("quantize", task, params.loop, seed=seed, device=device, checkpoint=checkpoint, higher_is_better=False)
+    arrays: dict[str, np.ndarray] = {}
+    for name in module.names:
+        if params.refit:
+            module.refit(name, generator, balanced=params.initialisation == "balanced-kmeans")
+        own = module.autoencoder(name)
+        arrays[f"codebooks.{name}"] = _padded(own.quantizer)
+        for side, tower in (("encoder", own.encoder), ("decoder", own.decoder)):
+            for key, tensor in tower.state_dict().items():
+                arrays[f"{side}.{name}.{key.removeprefix('layers.')}"] = tensor.detach().cpu().numpy()
+    return arrays, fitted
+
+
+def _residual_kmeans(
+    contents: dict[str, Content], params: QuantizeParams, generator: torch.Generator, device: torch.device
+) -> dict[str, np.ndarray]:
+    arrays = {}
+    for name, content in contents.items():
+        quantizer = ResidualQuantizer(content.codes, content.values.shape[1]).to(device)
+        values = content.values[content.present].to(device)
+        quantizer.initialise(values, generator, params.initialisation == "balanced-kmeans")
+        arrays[f"codebooks.{name}"] = _padded(quantizer)
+    return arrays
+
+
+def _sizes(quantizer: ResidualQuantizer) -> list[int]:
+    return [len(codebook) for codebook in quantizer.codebooks]
+
+
+def _padded(quantizer: ResidualQuantizer) -> np.ndarray:
+    sizes = _sizes(quantizer)
+    padded = np.zeros((len(sizes), max(sizes), quantizer.codebooks[0].shape[1]), dtype=np.float32)
+    for level, codebook in enumerate(quantizer.codebooks):
+        padded[level, : len(codebook)] = codebook.detach().cpu().numpy()
+    return padded
+
+
+def _collision_rate(codes: torch.Tensor) -> float:
+    _, counts = codes.unique(dim=0, return_counts=True)
+    return float(counts[counts > 1].sum()) / max(1, len(codes))

@@ -1,0 +1,94 @@
+"""k-means with k-means++ starts, no empty cluster, and optionally clusters of bounded size; exact in its seed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
+    from torch import Tensor
+
+
+def squared_distances(x: Float[Tensor, "n d"], centres: Float[Tensor, "k d"]) -> Float[Tensor, "n k"]:
+    """Return squared distances, never below zero."""
+    norms = x.square().sum(1)[:, None] + centres.square().sum(1)[None, :]
+    return torch.addmm(norms, x, centres.T, alpha=-2).clamp_min_(0)
+
+
+@torch.no_grad()
+def kmeans(
+    x: Float[Tensor, "n d"], k: int, generator: torch.Generator, iterations: int = 25, balanced: bool = False
+) -> Float[Tensor, "k d"]:
+    """Return k centres of the rows of `x`.
+
+    Args:
+        x: the rows, more than k of them distinct for k different centres.
+        k: how many.
+        generator: a CPU generator, draws the starts.
+        iterations: of Lloyd's algorithm, at most.
+        balanced: bound cluster sizes: from min(n / 2k, 50) to 4 times that, and at least n / k.
+    """
+    centres = _starts(x, k, generator)
+    labels = None
+    for _ in range(iterations):
+        distances = squared_distances(x, centres)
+        found = _bounded(distances, *_bounds(len(x), k)) if balanced else distances.argmin(1)
+        if labels is not None and torch.equal(found, labels):
+            break
+        labels = found
+        centres = _means(x, labels, centres, distances)
+    return centres
+
+
+def _starts(x: Tensor, k: int, generator: torch.Generator) -> Tensor:
+    """k-means++: each next start is drawn by its squared distance to the nearest one so far."""
+    chosen = [int(torch.randint(len(x), (1,), generator=generator))]
+    nearest = (x - x[chosen[0]]).square().sum(1)
+    for _ in range(k - 1):
+        weights = nearest.double().cpu()
+        weights[chosen] = 0
+        if weights.sum() <= 0:
+            weights = torch.ones_like(weights)
+        chosen.append(int(torch.multinomial(weights, 1, generator=generator)))
+        nearest = torch.minimum(nearest, (x - x[chosen[-1]]).square().sum(1))
+    return x[chosen].clone()
+
+
+def _means(x: Tensor, labels: Tensor, centres: Tensor, distances: Tensor) -> Tensor:
+    members = torch.nn.functional.one_hot(labels, len(centres)).to(x)
+    counts = members.sum(0)
+    means = members.T @ x / counts.clamp_min(1)[:, None]
+    empty = torch.nonzero(counts == 0)[:, 0]
+    if len(empty):  # an empty cluster takes the row that is worst served
+        own = distances.gather(1, labels[:, None])[:, 0]
+        means[empty] = x[own.argsort(descending=True, stable=True)[: len(empty)]]
+    return means
+
+
+def _bounds(n: int, k: int) -> tuple[int, int]:
+    smallest = min(n // (2 * k), 50)
+    return smallest, max(4 * smallest, -(-n // k))
+
+
+def _bounded(distances: Tensor, smallest: int, largest: int) -> Int[Tensor, " n"]:
+    """Assign greedily, items with most to lose first; then fill clusters below `smallest` from those above it."""
+    table = distances.double().cpu()
+    n, k = table.shape
+    best = table.topk(min(2, k), largest=False).values
+    labels = torch.full((n,), -1, dtype=torch.int64)
+    counts = torch.zeros(k, dtype=torch.int64)
+    for item in (best[:, -1] - best[:, 0]).argsort(descending=True, stable=True).tolist():
+        row = torch.where(counts < largest, table[item], torch.inf)
+        labels[item] = int(row.argmin())
+        counts[labels[item]] += 1
+    for code in torch.nonzero(counts < smallest)[:, 0].tolist():
+        for item in table[:, code].argsort(stable=True).tolist():
+            if counts[code] >= smallest:
+                break
+            if counts[labels[item]] > smallest:
+                counts[labels[item]] -= 1
+                labels[item] = code
+                counts[code] += 1
+    return labels.to(distances.device)

@@ -1,0 +1,66 @@
+"""Knobs of the quantizer: method, sizes, losses, codebook keeping, training."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from sidflow.contracts.params import Params
+from sidflow.training.loop import LoopParams
+
+
+class QuantizeParams(Params):
+    """Section `quantize`. The paper's values are in the preset `mme-sid-paper`."""
+
+    method: Literal["mm-rq-vae", "rq-vae", "rq-kmeans"] = "mm-rq-vae"
+    levels: int = Field(4, ge=1, le=16)  # codes per item
+    codes: int | list[int] | Literal["auto"] = "auto"  # per level, >= 2; auto: by distinct items, see sizes.py
+    code_dim: int = Field(64, ge=1)  # width of code vectors; `rq-kmeans` keeps the modality's own
+    hidden: list[int] = Field([256, 128])  # encoder widths; the decoder is mirrored; [] = linear
+    skip: Literal["pca", "none"] = "pca"  # a linear map beside each tower, starting as the principal components
+    reconstruction: Literal["mse", "mmd", "both"] = "both"
+    mse_weight: float = Field(1.0, ge=0)
+    mmd_weight: float = Field(3.0, ge=0)
+    mmd_bandwidths: list[float] = Field([1.0])  # factors of the mean squared distance
+    mmd_estimator: Literal["published", "u_statistic"] = "published"
+    alignment: Literal["infonce", "mmd", "none"] = "infonce"  # of quantized vectors: anchor with each other modality
+    alignment_anchor: str = "collaborative"
+    alignment_weight: float = Field(0.01, ge=0)
+    temperature: float = Field(0.1, gt=0)  # of InfoNCE
+    codebook_weight: float = Field(1.0, ge=0)  # pulls code vectors to residuals
+    commitment_weight: float = Field(0.25, ge=0)  # pulls residuals to code vectors
+    gradient: Literal["straight_through_total", "rotation", "per_level"] = "straight_through_total"
+    sinkhorn: float | list[float] = 0.0  # epsilon (of distances scaled to [-1, 1]) per level while training; 0 = off
+    sinkhorn_iterations: int = Field(50, ge=1)
+    initialisation: Literal["kmeans", "balanced-kmeans", "random"] = "kmeans"
+    refit: bool = True  # after training: k-means again on the trained encoder's output, level by level
+    revive_below: float = Field(0.1, ge=0, lt=1)  # share of a code's fair use below which it is moved; 0 = never
+    revive_every: int = Field(20, ge=1)  # steps
+    batch_size: int = Field(1024, ge=2)  # items
+    passes: int = Field(10, ge=1)  # over all items per epoch of `loop`
+    loop: LoopParams = LoopParams.model_validate(
+        {"epochs": 30, "patience": 5, "learning_rate": 1e-3, "weight_decay": 1e-4}
+    )
+
+    @model_validator(mode="after")
+    def _per_level(self) -> QuantizeParams:
+        for name in ("codes", "sinkhorn"):
+            value = getattr(self, name)
+            if isinstance(value, list) and len(value) != self.levels:
+                raise ValueError(f"{name} has {len(value)} entries for {self.levels} levels")
+        counts = self.codes if isinstance(self.codes, list) else [self.codes]
+        if any(isinstance(count, int) and count < 2 for count in counts):
+            raise ValueError("codes must be at least 2 per level")
+        epsilons = self.sinkhorn if isinstance(self.sinkhorn, list) else [self.sinkhorn]
+        if any(epsilon < 0 for epsilon in epsilons):
+            raise ValueError("sinkhorn must not be below 0")
+        if any(width < 1 for width in self.hidden):
+            raise ValueError("hidden widths must be at least 1")
+        if not self.mmd_bandwidths or any(factor <= 0 for factor in self.mmd_bandwidths):
+            raise ValueError("mmd_bandwidths must be above 0")
+        return self
+
+    def epsilons(self) -> list[float]:
+        """Return Sinkhorn's epsilon of each level."""
+        return self.sinkhorn if isinstance(self.sinkhorn, list) else [self.sinkhorn] * self.levels
