@@ -12,8 +12,8 @@ from sidflow.contracts.params import Params
 class EvaluateParams(Params):
     """How slices are cut."""
 
-    head_share: float = Field(1 / 3, gt=0, lt=1)
-    tail_share: float = Field(1 / 3, gt=0, lt=1)
+    head_share: float = Field(0.3333, gt=0, lt=1)
+    tail_share: float = Field(0.3333, gt=0, lt=1)
     short_history: int = Field(5, ge=0)
     long_history: int = Field(20, ge=1)
 

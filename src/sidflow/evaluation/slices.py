@@ -24,7 +24,7 @@ def popularity(counts: Integer[np.ndarray, " n"], head: float, tail: float) -> n
     least popular ones that hold the share `tail`; cold items were never trained on.
     """
     order = np.argsort(-counts, kind="stable")
-    before = np.concatenate([[0], np.cumsum(counts[order])[:-1]]) / max(1, counts.sum())
+    before = np.concatenate([[0], np.cumsum(counts[order])[:-1]]) / max(1, counts.sum()) + 1e-9  # 2/3 is not below 2/3
     names = np.empty(len(counts), dtype="<U6")
     names[order] = np.select([counts[order] == 0, before < head, before < 1 - tail], ["cold", "head", "middle"], "tail")
     return names

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 Verdict = Literal["shown", "contradicted", "undecided"]
 _BLOCK_BYTES = 32_000_000
+_DECIMALS = 12  # equal columns stay equal: a BLAS kernel may give two of them another last bit
 
 
 class Interval(NamedTuple):
@@ -70,7 +71,7 @@ def resample(values: Float[np.ndarray, "q m"], users: Integer[np.ndarray, " q"],
         chosen = generator.integers(clusters, size=(size, clusters)) + np.arange(size)[:, None] * clusters
         times = np.bincount(chosen.ravel(), minlength=size * clusters).reshape(size, clusters).astype(np.float64)
         drawn[start : start + size] = (times @ sums) / (times @ sizes)[:, None]
-    return Resamples(sums.sum(axis=0) / sizes.sum(), drawn)
+    return Resamples(np.round(sums.sum(axis=0) / sizes.sum(), _DECIMALS), np.round(drawn, _DECIMALS))
 
 
 def interval(mean: float, drawn: Float[np.ndarray, " draws"], level: float = 0.95) -> Interval:

@@ -8,6 +8,8 @@ from sidflow.report import charts
 from sidflow.report.gather import Gathered, stars
 from sidflow.report.markup import Markup, join, number, percent, tag
 
+_FAR = -0.5  # a relative difference below that is drawn at the picture's edge, so that the others can be read
+
 VERDICTS = {
     "shown": "The interval of the difference lies above zero, and the corrected p below its level",
     "contradicted": "The interval excludes the claimed gain",
@@ -117,7 +119,8 @@ def leaderboard(given: Gathered) -> Markup:
     everyone, differences = board["recommenders"], board["differences"]
     oracle = next((one["metrics"][primary]["mean"] for one in everyone.values() if one["kind"] == "reference"), None)
     top = max(one["metrics"][primary]["high"] for one in everyone.values())
-    ends = [abs(found[primary][end]) for found in differences.values() for end in ("low", "high")]
+    near = [found[primary] for found in differences.values() if (found[primary]["relative"] or 0) > _FAR]
+    ends = [abs(found[end]) for found in near for end in ("low", "high")]
     reach = max(ends, default=0) or 1.0
     known = any(metrics.get("expected_ndcg_at_10_of_best") is not None for metrics in given.metrics.values())
     rows = []
@@ -182,7 +185,10 @@ def _difference(name: str, found: Mapping | None, reach: float, style: str) -> l
     span = f"{number(found['low'])} to {number(found['high'])}"
     said = f"{name} minus the best baseline: {number(found['difference'])}, from {span}"
     chip = tag("span", found["verdict"], class_=f"chip {found['verdict']}", title=VERDICTS[found["verdict"]])
-    detail = f"p {number(found['p_corrected'], 3)}, detectable {number(found['detectable'])}"
+    base = found["difference"] / found["relative"] if found["relative"] else 0
+    detail = (
+        f"detectable {percent(found['detectable'] / base)}" if base else f"detectable {number(found['detectable'])}"
+    )
     return [
         tag(
             "td",
@@ -190,7 +196,7 @@ def _difference(name: str, found: Mapping | None, reach: float, style: str) -> l
             class_="picture narrow",
         ),
         tag("td", tag("b", percent(found["relative"], signed=True)), tag("small", detail)),
-        tag("td", chip),
+        tag("td", chip, tag("small", f"p {number(found['p_corrected'], 3)}"), class_="verdict"),
     ]
 
 
@@ -211,6 +217,11 @@ def _notes(given: Gathered, has_oracle: bool) -> Markup:
     return tag("p", join(*parts), class_="note")
 
 
+def _heat(values: Mapping[str, float]) -> dict[str, float]:
+    low, high = min(values.values(), default=0.0), max(values.values(), default=0.0)
+    return {name: (value - low) / (high - low) if high > low else 0.0 for name, value in values.items()}
+
+
 def slices(given: Gathered) -> Markup | None:
     """Return a table of the primary metric by kinds of queries, darker where better."""
     names = ordered(given)
@@ -222,7 +233,11 @@ def slices(given: Gathered) -> Markup | None:
         name: {row["slice"]: float(row["ndcg_at_10"]) for row in given.slices[name] if row["ndcg_at_10"]}
         for name in names
     }
-    highest = {part: max(values[name].get(part, 0.0) for name in names) or 1.0 for part in kept}
+    kinds = given.leaderboard["recommenders"]
+    heat = {
+        part: _heat({name: values[name].get(part, 0.0) for name in names if kinds[name]["kind"] != "reference"})
+        for part in kept
+    }
     head = tag(
         "tr",
         tag("th", "", scope="col"),
@@ -239,7 +254,7 @@ def slices(given: Gathered) -> Markup | None:
                 tag(
                     "td",
                     number(values[name].get(part), 3),
-                    style=f"--heat:{values[name].get(part, 0.0) / highest[part]:.2f}",
+                    style=f"--heat:{heat[part].get(name, 0.0):.2f}",
                 )
                 for part in kept
             ],

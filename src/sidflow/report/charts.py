@@ -52,7 +52,7 @@ def lines(
     low = max(min(y for y in ys if y > 0), high * _FLOOR) if log_y and high > 0 else min(ys)
     pad = 0.0 if log_y else 0.06 * ((high - low) or abs(high) or 1)
     across = Scale(min(xs), max(xs), 46, width - 130)
-    up = Scale(low - pad, high + pad, height - 34, 14, log_y and high > 0)
+    up = Scale(low - pad, high + pad, height - 34, 28, log_y and high > 0)
     marks = decades(low, high) if up.log else ticks(low - pad, high + pad)
     parts: list[object] = [
         join(

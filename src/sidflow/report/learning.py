@@ -37,8 +37,9 @@ def _curve_row(name: str, rows: Rows, style: str) -> Markup:
             continue
         x, y = [point[0] for point in points], [point[1] for point in points]
         best = int(np.argmax(y)) if column.startswith("valid_ndcg") else None
-        title = column.replace("valid_", "validation ")
-        sparks.append(charts.spark(pretty(title) if "_at_" in title else title.replace("_", " "), x, y, best, style))
+        title = pretty(column.removeprefix("valid_")) if "_at_" in column else column.replace("_", " ")
+        title = f"validation {title}" if column.startswith("valid_") and "_at_" in column else title
+        sparks.append(charts.spark(title, x, y, best, style))
     return tag(
         "div", tag("h3", name, tag("small", f"{len(rows)} epochs")), tag("div", *sparks, class_="sparks"), class_="run"
     )
@@ -81,8 +82,9 @@ def codes(given: Gathered) -> Markup | None:
 def spectra(given: Gathered) -> Markup | None:
     """Return the singular values of learned item tables, and what is read off them."""
     series, rows = [], []
-    for name in ordered(given):
-        table = "item_table" if "item_table_effective_rank" in given.metrics[name] else "item_matrix"
+    learned = [name for name in ordered(given) if "item_table_effective_rank" in given.metrics[name]]
+    table = "item_table" if learned else "item_matrix"
+    for name in learned or ordered(given):
         values = [float(row["singular_value"]) for row in given.spectra[name] if row["matrix"] == table]
         if len(values) < 2 or values[0] <= 0:
             continue
@@ -133,8 +135,8 @@ def spectra(given: Gathered) -> Markup | None:
         tag("div", table, class_="wide"),
         tag(
             "p",
-            "Of the learned item table where a recommender keeps one, else of the matrix that scores items. A line "
-            "that falls early has collapsed: most of its dimensions carry nothing.",
+            f"Of {'what each recommender learned of the items' if learned else 'the matrix that scores items'}. "
+            "A line that falls early has collapsed: most of its dimensions carry nothing.",
             class_="note",
         ),
     )

@@ -53,7 +53,7 @@ def number(value: object, digits: int = 4) -> str:
         return ABSENT
     if isinstance(value, int):
         return f"{value:,}".replace(",", THIN)
-    return f"{float(str(value)):.{digits}f}".replace("-", MINUS)
+    return f"{round(float(str(value)), digits) + 0.0:.{digits}f}".replace("-", MINUS)
 
 
 def percent(value: float | None, signed: bool = False, digits: int = 0) -> str:

@@ -17,7 +17,7 @@ CSS = """
 html{-webkit-text-size-adjust:100%}
 body{margin:0;background:var(--paper);color:var(--ink);font:15px/1.55 var(--sans);
   font-variant-numeric:tabular-nums;text-rendering:optimizeLegibility}
-main{max-width:1080px;margin:0 auto;padding:56px 28px 96px}
+main{max-width:1140px;margin:0 auto;padding:56px 28px 96px}
 h1,h2,h3{font-family:var(--serif);font-weight:500;letter-spacing:-.012em;text-wrap:balance}
 h1{font-size:clamp(30px,4.6vw,50px);line-height:1.12;margin:10px 0 18px;max-width:21em}
 h1 em{color:var(--method);font-style:italic}
@@ -48,8 +48,13 @@ thead th{color:var(--soft);font-size:12.5px;vertical-align:bottom;white-space:no
 tbody tr:last-child>*{border-bottom:0}
 td small,th small{display:block;color:var(--soft);font-size:11.5px;font-weight:400;line-height:1.35}
 td b{font-weight:600}
-.board td.picture{width:260px;min-width:190px;padding-right:14px}
-.board td.narrow{width:150px;min-width:130px}
+.board td.picture{width:200px;padding-right:14px}
+.board td.narrow{width:124px}
+.board .picture svg{width:192px}
+.board .narrow svg{width:118px}
+.board .verdict{text-align:left;padding-left:10px;padding-right:0}
+.board .verdict small{margin:3px 0 0 10px}
+.board thead th:last-child{text-align:left;padding-left:10px}
 .board thead th:nth-child(2){text-align:left}
 .board tr.method{background:linear-gradient(90deg,transparent,var(--wash) 12%,var(--wash) 88%,transparent)}
 .who{font-weight:500}
@@ -94,9 +99,8 @@ svg .name.reference{fill:var(--reference)}
 .heat thead th{text-align:center;border-bottom:0}
 .heat tbody th{border-bottom:0}
 .card{background:var(--card);border:1px solid var(--hair);border-radius:14px;padding:22px 24px;margin-top:20px}
-.strip{display:grid;grid-auto-flow:column;grid-auto-columns:84px;gap:10px;overflow-x:auto;padding:4px 4px 8px;
-  align-items:start}
-.tile{margin:0;width:84px}
+.strip{display:flex;gap:10px;overflow-x:auto;padding:4px 4px 8px;align-items:flex-start}
+.tile{margin:0;flex:0 0 84px;width:84px}
 .face{display:block;width:84px;height:84px;border-radius:9px;background:var(--hair) center/cover no-repeat;
   box-shadow:inset 0 0 0 1px color-mix(in srgb,var(--ink) 9%,transparent)}
 .face.words{font:12px/1.3 var(--serif);padding:8px;overflow:hidden;color:var(--soft);background:var(--paper)}
@@ -106,8 +110,8 @@ svg .name.reference{fill:var(--reference)}
 .tile.hit figcaption{color:var(--good);font-weight:600}
 .tile.target .face{outline:2px dashed var(--soft);outline-offset:1px}
 .arrow,.earlier{align-self:start;height:84px;display:flex;align-items:center;justify-content:center;color:var(--faint)}
-.arrow{font-size:24px}
-.earlier{font-size:12px;text-align:center}
+.arrow{font-size:24px;flex:0 0 34px}
+.earlier{font-size:12px;line-height:1.3;text-align:center;flex:0 0 44px}
 .item{display:grid;grid-template-columns:132px 1fr;gap:26px}
 .tile.large,.tile.large .face{width:132px}
 .tile.large .face{height:132px}

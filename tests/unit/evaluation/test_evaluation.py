@@ -1,0 +1,232 @@
+import math
+
+import numpy as np
+import polars as pl
+import pytest
+
+from sidflow.contracts.artifacts.evaluations import METRICS, PER_QUERY
+from sidflow.contracts.errors import InputError
+from sidflow.contracts.histories import Histories
+from sidflow.evaluation import comparison, queries, slices
+from sidflow.evaluation.evaluate import Inputs, evaluate
+from sidflow.evaluation.params import CompareParams, EvaluateParams
+
+ITEMS, USERS = 30, 25
+
+
+def _world(seed: int = 0) -> Histories:
+    generator = np.random.default_rng(seed)
+    lengths = generator.integers(4, 12, size=USERS)
+    flat = np.concatenate([generator.permutation(ITEMS - 2)[:n] for n in lengths]).astype(np.int32)
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    user, end = np.repeat(np.arange(USERS), 2), np.stack([lengths - 2, lengths - 1], axis=1).ravel()
+    valid = np.tile([True, False], USERS)
+    return Histories(flat, offsets, lengths - 2, user, end, valid, flat[offsets[user] + end].astype(np.int64))
+
+
+def _given(histories: Histories, seed: int = 1, truth: bool = True, rank: np.ndarray | None = None) -> Inputs:
+    generator = np.random.default_rng(seed)
+    q = histories.queries
+    ranks = generator.integers(1, ITEMS - 10, size=q) if rank is None else rank
+    top = np.array([generator.permutation(ITEMS)[:20] for _ in range(q)], dtype=np.int32)
+    top[3, 15:] = -1
+    probabilities = generator.dirichlet(np.ones(ITEMS), size=q).astype(np.float32)
+    order = generator.permutation(q)  # the truth is not in the order of queries
+    table = pl.DataFrame(
+        {"user_id": histories.query_user[order], "position": histories.query_end[order]},
+        schema={"user_id": pl.Int32, "position": pl.Int32},
+    ).with_columns(pl.Series("probabilities", probabilities[order], dtype=pl.Array(pl.Float32, ITEMS)))
+    matrix = generator.normal(size=(ITEMS, 5)).astype(np.float32)
+    return Inputs(
+        histories=histories,
+        tied=generator.random(q) < 0.3,
+        ranks=pl.DataFrame(
+            {"query_id": np.arange(q), "rank": ranks, "candidates": np.full(q, ITEMS - 10), "sampled_rank": ranks},
+            schema=dict.fromkeys(("query_id", "rank", "candidates", "sampled_rank"), pl.Int32),
+        ),
+        top=pl.DataFrame({"query_id": np.arange(q)}).with_columns(
+            pl.Series("items", top, dtype=pl.Array(pl.Int32, 20))
+        ),
+        truth=table if truth else table.clear(),
+        items=ITEMS,
+        item_matrix=matrix,
+        item_table=np.vstack([matrix, np.zeros((2, 5), np.float32)]),
+        present=np.arange(ITEMS + 2) < ITEMS,
+        summary={"device": "cpu", "tau_after_finetuning": 0.5, "epochs": 3},
+    )
+
+
+def _earned(rank: int, metric: str, k: int) -> float:
+    return 0.0 if rank > k else {"recall": 1.0, "ndcg": 1 / math.log2(rank + 1), "mrr": 1 / rank}[metric]
+
+
+def test_every_ranking_metric_equals_a_loop():
+    given = _given(_world())
+    found = evaluate(given, EvaluateParams())
+    for prefix, valid in (("", False), ("valid_", True)):
+        rows = np.flatnonzero(given.histories.query_valid == valid)
+        for metric in ("recall", "ndcg", "mrr"):
+            for k in (5, 10, 20):
+                by_hand = np.mean([_earned(int(given.ranks["rank"][int(row)]), metric, k) for row in rows])
+                assert found.metrics[f"{prefix}{metric}_at_{k}"] == pytest.approx(by_hand)
+        assert found.metrics[f"{prefix}users_evaluated"] == USERS
+        assert found.metrics[f"{prefix}queries_evaluated"] == USERS
+    untied = [row for row in np.flatnonzero(~given.histories.query_valid) if not given.tied[row]]
+    by_hand = np.mean([_earned(int(given.ranks["rank"][int(row)]), "ndcg", 10) for row in untied])
+    assert found.metrics["untied_ndcg_at_10"] == pytest.approx(by_hand)
+    assert found.metrics["untied_queries"] == len(untied)
+
+
+def test_expected_metrics_find_their_query_and_equal_a_loop():
+    given = _given(_world())
+    found = evaluate(given, EvaluateParams())
+    histories, total, best = given.histories, 0.0, 0.0
+    for query in np.flatnonzero(~histories.query_valid):
+        row = given.truth.filter(
+            (pl.col("user_id") == histories.query_user[query]) & (pl.col("position") == histories.query_end[query])
+        )
+        truth = row["probabilities"][0].to_list()
+        one = sum(
+            truth[item] * _earned(r, "ndcg", 10)
+            for r, item in enumerate(given.top["items"][int(query)], start=1)
+            if item >= 0
+        )
+        assert found.per_query["expected_ndcg_at_10"][int(query)] == pytest.approx(one, rel=1e-5)
+        total += one
+        best += sum(p * _earned(r, "ndcg", 10) for r, p in enumerate(sorted(truth, reverse=True), start=1))
+    assert found.metrics["expected_ndcg_at_10"] == pytest.approx(total / USERS, rel=1e-5)
+    assert found.metrics["expected_ndcg_at_10_of_best"] == pytest.approx(total / best, rel=1e-5)
+
+
+def test_without_a_truth_nothing_is_expected():
+    found = evaluate(_given(_world(), truth=False), EvaluateParams())
+    assert not [name for name in found.metrics if name.startswith("expected")]
+    assert found.per_query["expected_ndcg_at_10"].null_count() == found.per_query.height
+
+
+def test_what_is_written_fits_its_contract(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = evaluate(_given(_world()), EvaluateParams())
+    PER_QUERY.write(found.per_query, model="sasrec")
+    METRICS.write(found.metrics, model="sasrec")
+    assert PER_QUERY.read(model="sasrec").equals(found.per_query)
+    assert found.metrics["device"] == "cpu"
+    assert found.metrics["tau_after_finetuning"] == 0.5
+    assert "epochs" not in found.metrics
+    assert "tau_item_table_to_item_matrix" not in found.metrics  # the tables are tied
+
+
+def test_a_perfect_recommender_gets_one():
+    histories = _world()
+    found = evaluate(_given(histories, rank=np.ones(histories.queries, dtype=int)), EvaluateParams())
+    assert all(found.metrics[name] == 1 for name in queries.NAMES)
+    assert all(row["ndcg_at_10"] in (1, None) for row in found.slices)
+
+
+def test_popularity_slices_cut_training_events_into_thirds_and_cold_items_out():
+    counts = np.array([0, 3, 1, 1, 1, 0, 3])
+    assert slices.popularity(counts, 1 / 3, 1 / 3).tolist() == [
+        "cold",
+        "head",
+        "tail",
+        "tail",
+        "tail",
+        "cold",
+        "middle",
+    ]
+    assert slices.popularity(np.zeros(3, dtype=int), 0.3, 0.3).tolist() == ["cold"] * 3
+
+
+def test_popularity_looks_at_training_parts_only():
+    histories = _world()
+    shuffled = histories.items.copy()
+    for user in range(USERS):
+        start = histories.offsets[user] + histories.train_end[user]
+        shuffled[start : histories.offsets[user + 1]] = 0
+    later = histories._replace(items=shuffled)
+    np.testing.assert_array_equal(histories.training_counts(ITEMS), later.training_counts(ITEMS))
+
+
+def test_slices_partition_the_test_users():
+    given = _given(_world())
+    rows = {row["slice"]: row for row in evaluate(given, EvaluateParams(short_history=5, long_history=8)).slices}
+    for parts in (
+        slices.POPULARITY,
+        ("short_history", "medium_history", "long_history"),
+        ("seen_transition", "new_transition"),
+    ):
+        assert sum(int(str(rows[part]["queries"])) for part in parts) == USERS == rows["all"]["queries"]
+
+
+def test_a_seen_transition_is_one_that_somebody_made_in_training():
+    histories = _world()
+    found = slices.transition_seen(histories, ITEMS)
+    steps = {
+        (int(a), int(b))
+        for user in range(USERS)
+        for a, b in zip(histories.training(user)[:-1], histories.training(user)[1:], strict=True)
+    }
+    for query in range(histories.queries):
+        assert found[query] == ((int(histories.history(query)[-1]), int(histories.targets[query])) in steps)
+
+
+def test_a_ranking_of_another_split_is_refused():
+    given = _given(_world())
+    with pytest.raises(InputError, match="older than the split"):
+        evaluate(given._replace(ranks=given.ranks[:-1]), EvaluateParams())
+
+
+def _tables(**ranks: np.ndarray) -> dict[str, pl.DataFrame]:
+    histories = _world()
+    return {
+        name: evaluate(_given(histories, rank=rank, truth=False), EvaluateParams()).per_query
+        for name, rank in ranks.items()
+    }
+
+
+def test_the_best_baseline_is_chosen_on_validation_never_on_test_nor_among_methods():
+    test_star = np.tile([20, 1], USERS)  # queries alternate: validation, test
+    valid_star = np.tile([1, 20], USERS)
+    found = comparison.compare(
+        _tables(markov=test_star, sasrec=valid_star, mme_sid=np.ones(2 * USERS, int), oracle=np.ones(2 * USERS, int)),
+        CompareParams(draws=200),
+    )
+    assert found["best_baseline"] == "sasrec"
+    assert set(found["differences"]) == {"markov", "mme_sid"}
+    assert found["differences"]["mme_sid"]["ndcg_at_10"]["verdict"] == "shown"
+
+
+def test_a_recommender_compared_with_its_twin_is_undecided_or_contradicted_never_shown():
+    same = np.random.default_rng(0).integers(1, 20, 2 * USERS)
+    found = comparison.compare(_tables(sasrec=same, mme_sid=same), CompareParams(draws=200))
+    for one in found["differences"]["mme_sid"].values():
+        assert (one["difference"], one["low"], one["high"]) == (0, 0, 0)
+        assert one["p"] == 1
+        assert one["verdict"] == "contradicted"
+
+
+def test_means_are_the_metrics_and_intervals_hold_them():
+    ranks = np.random.default_rng(0).integers(1, 20, 2 * USERS)
+    found = comparison.compare(_tables(sasrec=ranks), CompareParams(draws=300))
+    measured = found["recommenders"]["sasrec"]["metrics"]
+    by_hand = np.mean([_earned(int(rank), "ndcg", 10) for rank in ranks[1::2]])
+    assert measured["ndcg_at_10"]["mean"] == pytest.approx(by_hand)
+    assert all(one["low"] <= one["mean"] <= one["high"] for one in measured.values())
+    assert found["differences"] == {}
+
+
+def test_recommenders_of_two_splits_do_not_mix():
+    tables = _tables(sasrec=np.ones(2 * USERS, int))
+    other = evaluate(_given(_world(seed=9), truth=False), EvaluateParams()).per_query
+    with pytest.raises(InputError, match="older split"):
+        comparison.compare({**tables, "markov": other}, CompareParams(draws=200))
+
+
+def test_comparison_does_not_depend_on_the_order_of_recommenders():
+    generator = np.random.default_rng(0)
+    tables = _tables(**{name: generator.integers(1, 20, 2 * USERS) for name in ("sasrec", "markov", "mme_sid")})
+    forward = comparison.compare(tables, CompareParams(draws=200))
+    backward = comparison.compare(dict(reversed(tables.items())), CompareParams(draws=200))
+    assert str(sorted(forward["differences"])) == str(sorted(backward["differences"]))
+    for name, one in forward["recommenders"].items():
+        assert backward["recommenders"][name]["metrics"]["ndcg_at_10"] == pytest.approx(one["metrics"]["ndcg_at_10"])

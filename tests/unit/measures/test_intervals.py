@@ -1,0 +1,85 @@
+import numpy as np
+import pytest
+from scipy.stats import norm
+
+from sidflow.measures import intervals
+
+
+def test_the_error_is_that_of_users_not_of_queries():
+    users = np.repeat(np.arange(400), 5)
+    per_user = np.random.default_rng(0).normal(size=400)
+    found = intervals.resample(per_user[users][:, None], users, 2_000, 1)
+    assert found.drawn.std() == pytest.approx(per_user.std() / np.sqrt(400), rel=0.1)
+
+
+def test_unequal_users_are_a_ratio_of_sums():
+    values, users = np.array([[1.0], [0.0], [0.0], [1.0]]), np.array([7, 3, 3, 3])
+    found = intervals.resample(values, users, 500, 0)
+    assert found.mean[0] == 0.5
+    assert set(np.round(found.drawn[:, 0], 6)) <= {1.0, 0.5, round(1 / 3, 6)}
+
+
+def test_blocks_and_the_order_of_columns_change_nothing(monkeypatch):
+    values = np.random.default_rng(0).normal(size=(60, 3))
+    users = np.random.default_rng(1).integers(20, size=60)
+    whole = intervals.resample(values, users, 300, 5)
+    monkeypatch.setattr(intervals, "_BLOCK_BYTES", 16 * 20 * 7)
+    np.testing.assert_allclose(intervals.resample(values[:, ::-1], users, 300, 5).drawn[:, ::-1], whole.drawn)
+
+
+def test_intervals_cover_the_truth_as_often_as_they_say():
+    covered = 0
+    for trial in range(300):
+        values = (np.random.default_rng(trial).random((120, 1)) < 0.3).astype(float)
+        drawn = intervals.resample(values, np.arange(120), 400, trial)
+        found = intervals.interval(drawn.mean[0], drawn.drawn[:, 0])
+        covered += found.low <= 0.3 <= found.high
+    assert 0.90 <= covered / 300 <= 0.98
+
+
+def test_a_paired_difference_sees_what_unpaired_intervals_hide():
+    generator = np.random.default_rng(0)
+    hard = generator.normal(size=300)
+    values = np.stack([hard + 0.05 + 0.1 * generator.normal(size=300), hard], axis=1)
+    drawn = intervals.resample(values, np.arange(300), 2_000, 0)
+    one, other = (intervals.interval(drawn.mean[m], drawn.drawn[:, m]) for m in (0, 1))
+    assert one.low < other.high
+    found = intervals.difference(drawn.mean[0] - drawn.mean[1], drawn.drawn[:, 0] - drawn.drawn[:, 1])
+    assert found.low > 0
+    assert found.p < 0.01
+
+
+def test_no_difference_is_no_finding():
+    drawn = np.zeros(1_000)
+    found = intervals.difference(0.0, drawn)
+    assert found.p == 1
+    assert intervals.verdict(found, 1.0, 0.04) == "contradicted"
+    assert intervals.verdict(found, 1.0, 0.0) == "undecided"
+
+
+def test_what_is_detectable_is_detected_at_the_asked_power():
+    error = 0.02
+    detectable = intervals.difference(0.0, np.random.default_rng(0).normal(0, error, 20_000)).detectable
+    assert detectable == pytest.approx((norm.ppf(0.975) + norm.ppf(0.8)) * error, rel=0.02)
+    true = np.random.default_rng(1).normal(detectable, error, 20_000)
+    assert (true > norm.ppf(0.975) * error).mean() == pytest.approx(0.8, abs=0.02)
+
+
+def test_holm_by_hand():
+    assert intervals.holm({"a": 0.01, "b": 0.04, "c": 0.03}) == pytest.approx({"a": 0.03, "b": 0.06, "c": 0.06})
+    assert intervals.holm({"a": 0.9, "b": 0.8}) == {"a": 1.0, "b": 1.0}
+    assert intervals.holm({}) == {}
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "p", "expected"),
+    [
+        (0.01, 0.2, 0.01, "shown"),
+        (0.01, 0.2, 0.2, "undecided"),
+        (-0.1, 0.2, 0.5, "undecided"),
+        (-0.1, 0.03, 0.5, "contradicted"),
+        (-0.2, -0.1, 0.01, "contradicted"),
+    ],
+)
+def test_verdicts(low, high, p, expected):
+    assert intervals.verdict(intervals.Difference((low + high) / 2, low, high, 0.1, p, 0.1), p, 0.04) == expected
