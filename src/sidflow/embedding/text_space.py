@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -57,22 +58,21 @@ class TextSpace(NamedTuple):
         return Vectors(values, present)
 
 
-def terms(piece: str, ngram: int) -> list[str]:
+@lru_cache(maxsize=1 << 18)
+def terms(piece: str, ngram: int) -> tuple[str, ...]:
     """Return the words of a piece, in lower case and without accents, and the runs of up to `ngram` of them.
 
     Single letters are no words of their own, single digits are.
 
     >>> terms("Café au lait, 2 a", 2)
-    ['cafe', 'au', 'lait', '2', 'cafe au', 'au lait', 'lait 2']
+    ('cafe', 'au', 'lait', '2', 'cafe au', 'au lait', 'lait 2')
     """
     plain = unicodedata.normalize("NFKD", piece.lower())
     bare = "".join(letter for letter in plain if not unicodedata.combining(letter)) if not plain.isascii() else plain
     words = [word for word in _TOKEN.findall(bare.replace("_", " ")) if len(word) > 1 or word.isdigit()]
-    return [
-        " ".join(words[start : start + length])
-        for length in range(1, ngram + 1)
-        for start in range(len(words) - length + 1)
-    ]
+    longer = range(2, ngram + 1)
+    runs = (words[start : start + size] for size in longer for start in range(len(words) - size + 1))
+    return (*words, *map(" ".join, runs))
 
 
 def fit(documents: Sequence[Pieces], params: SpaceParams, seed: int) -> TextSpace:
@@ -80,12 +80,13 @@ def fit(documents: Sequence[Pieces], params: SpaceParams, seed: int) -> TextSpac
 
     The width is `params.dim`, or the number of singular values that are not noise where that is less (never below 1).
     """
-    vocabulary = _choose_terms(documents, params)
+    filled = [document for document in documents if document]
+    vocabulary = _choose_terms(filled, params)
     if not vocabulary:
         return TextSpace({}, np.zeros(0, np.float32), np.zeros((0, 1), np.float32), params)
-    counts = _counts(documents, vocabulary, params.ngram)
+    counts = _counts(filled, vocabulary, params.ngram)
     frequency = np.bincount(counts.indices, minlength=len(vocabulary))
-    weights = (np.log((1 + len(documents)) / (1 + frequency)) + 1).astype(np.float32)
+    weights = (np.log((1 + len(filled)) / (1 + frequency)) + 1).astype(np.float32)
     return TextSpace(
         vocabulary, weights, _directions(_weighted(counts, weights, params), len(weights), params, seed), params
     )
@@ -96,8 +97,7 @@ def _choose_terms(documents: Sequence[Pieces], params: SpaceParams) -> dict[str,
     for document in documents:
         for term in {term for piece in document for term in terms(piece, params.ngram)}:
             frequency[term] = frequency.get(term, 0) + 1
-    filled = sum(1 for document in documents if document)
-    most = max(params.max_df * filled, params.min_df)
+    most = max(params.max_df * len(documents), params.min_df)
     fitting = [term for term, count in frequency.items() if params.min_df <= count <= most]
     kept = sorted(fitting, key=lambda term: (-frequency[term], term))[: params.max_features]
     return {term: index for index, term in enumerate(sorted(kept))}
@@ -131,7 +131,7 @@ def _directions(weighted: csr_matrix, terms_known: int, params: SpaceParams, see
     """Return the leading right singular vectors [terms, d], each with its largest entry positive.
 
     Source: Halko, Martinsson, Tropp 2011, algorithms 4.4 and 5.1: power iterations from a random start, made
-    orthonormal after each, then the exact SVD of the small matrix that is left.
+    orthonormal after each, then the exact SVD of the small matrix that is left, through its Gram matrix.
     """
     most = min(len(weighted.indptr) - 1, terms_known)
     width = min(params.dim, most)
@@ -139,8 +139,11 @@ def _directions(weighted: csr_matrix, terms_known: int, params: SpaceParams, see
     start = np.random.default_rng(seed).standard_normal((terms_known, min(most, width + max(10, width // 8))))
     basis = np.linalg.qr(weighted @ start)[0]
     for _ in range(params.iterations):
-        basis = np.linalg.qr(weighted @ np.linalg.qr(transposed @ basis)[0])[0]
-    strengths, rows = np.linalg.svd((transposed @ basis).T, full_matrices=False)[1:]
+        basis = np.linalg.qr(weighted @ (transposed @ basis))[0]
+    small = transposed @ basis
+    squares, turns = np.linalg.eigh(small.T @ small)
+    strengths = np.sqrt(np.maximum(squares[::-1], 0))
+    rows = (small @ turns[:, ::-1][:, :width] / np.maximum(strengths[:width], 1e-12)).T
     kept = max(1, int((strengths[:width] > RELATIVE_RANK * strengths[0]).sum()))
     signs = np.sign(rows[np.arange(kept), np.abs(rows[:kept]).argmax(axis=1)])
     return np.ascontiguousarray((rows[:kept] * signs[:, None]).T, dtype=np.float32)
