@@ -1,0 +1,229 @@
+import io
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import polars as pl
+import pytest
+from PIL import Image
+
+from sidflow.contracts.artifacts.evaluations import LEADERBOARD
+from sidflow.contracts.artifacts.items import ITEMS
+from sidflow.contracts.artifacts.semantic_ids import SEMANTIC_IDS
+from sidflow.contracts.artifacts.semantics import SEMANTICS
+from sidflow.contracts.histories import Histories
+from sidflow.evaluation.comparison import compare
+from sidflow.evaluation.evaluate import Inputs, evaluate
+from sidflow.evaluation.params import CompareParams, EvaluateParams
+from sidflow.report.gather import Gathered, Lists, stars
+from sidflow.report.page import page
+from sidflow.report.params import ReportParams
+from sidflow.report.people import pick
+
+NASTY = '<img src=x onerror=alert(1)> & "co"'
+USERS, CORE = 12, 24
+
+
+def _jpeg(colour: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (200, 100), (colour, 90, 90)).save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+def _histories() -> Histories:
+    generator = np.random.default_rng(0)
+    flat = np.concatenate([generator.permutation(CORE)[:6] for _ in range(USERS)]).astype(np.int32)
+    offsets, user = np.arange(USERS + 1) * 6, np.repeat(np.arange(USERS), 2)
+    end = np.tile([4, 5], USERS)
+    return Histories(
+        flat,
+        offsets,
+        np.full(USERS, 4),
+        user,
+        end,
+        np.tile([True, False], USERS),
+        flat[offsets[user] + end].astype(int),
+    )
+
+
+def _gathered(rich: bool = True, names: tuple[str, ...] = ("popularity", "sasrec", "mme_sid", "oracle")) -> Gathered:
+    histories, generator = _histories(), np.random.default_rng(1)
+    found, lists = {}, {}
+    for name in names:
+        top = np.array([generator.permutation(CORE)[:20] for _ in range(histories.queries)], dtype=np.int32)
+        ranks = generator.integers(1, 19, histories.queries)
+        lists[name] = Lists(name, top, ranks.astype(np.int32))
+        frame = dict.fromkeys(("rank", "sampled_rank"), ranks) | {"candidates": np.full(len(ranks), CORE - 5)}
+        matrix = generator.normal(size=(CORE, 4)).astype(np.float32)
+        found[name] = evaluate(
+            Inputs(
+                histories=histories,
+                tied=np.zeros(histories.queries, dtype=bool),
+                ranks=pl.DataFrame({"query_id": np.arange(len(ranks)), **frame}).cast(pl.Int32),
+                top=pl.DataFrame({"items": pl.Series(top, dtype=pl.Array(pl.Int32, 20))}),
+                truth=pl.DataFrame(),
+                items=CORE,
+                item_matrix=matrix,
+                item_table=matrix if rich else None,
+                present=np.ones(CORE, dtype=bool) if rich else None,
+                summary={},
+            ),
+            EvaluateParams(),
+        )
+    board = compare({name: one.per_query for name, one in found.items()}, CompareParams(draws=200))
+    item = list(range(CORE))
+    items = pl.DataFrame(
+        {
+            "item_id": item,
+            "item_key": [f"k{i}" for i in item],
+            "title": [NASTY if rich and i % 2 else "" for i in item],
+            "description": [""] * CORE,
+            "brand": [""] * CORE,
+            "in_core": [True] * CORE,
+        },
+        schema_overrides={"item_id": pl.Int32},
+    )
+    ids = pl.DataFrame(
+        [(i, modality, [i % 3, i % 2], 0) for i in item for modality in ("text", "image")],
+        schema={"item_id": pl.Int32, "modality": pl.String, "codes": pl.Array(pl.Int32, 2), "suffix": pl.Int32},
+        orient="row",
+    )
+    said = pl.DataFrame(
+        [(i, "text", NASTY, NASTY, False) for i in item],
+        schema={"item_id": pl.Int32, "view": pl.String, "text": pl.String, "writer": pl.String, "by_mllm": pl.Boolean},
+        orient="row",
+    )
+    curve = [{"epoch": str(e), "loss": str(3 / e), "valid_ndcg_at_10": str(0.1 * e)} for e in (1, 2, 3)]
+    return Gathered(
+        preset=NASTY if rich else "bare",
+        ingest={"users": USERS, "items_core": CORE, "density": 0.5, "source": NASTY},
+        split={"users": USERS},
+        leaderboard=board,
+        metrics={name: one.metrics for name, one in found.items()},
+        slices={
+            n: [{k: "" if v is None else str(v) for k, v in row.items()} for row in one.slices]
+            for n, one in found.items()
+        },
+        spectra={n: [{k: str(v) for k, v in row.items()} for row in one.spectrum] for n, one in found.items()},
+        curves={name: curve if rich else [] for name in names},
+        quantizer_curves=curve if rich else [],
+        items=items,
+        pictures={i: _jpeg(i) for i in item[::2]} | {3: b"no picture"} if rich else {},
+        semantics=said if rich else SEMANTICS.empty(),
+        semantic_ids=ids if rich else SEMANTIC_IDS.empty(2),
+        audit={"collisions": 3} if rich else {},
+        user_keys=[NASTY if rich else f"u{u}" for u in range(USERS)],
+        histories=histories,
+        shown=[lists[name] for name in stars(board) if name is not None],
+    )
+
+
+class _Reader(HTMLParser):
+    VOID = ("img", "br", "meta")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open, self.tags, self.attributes = [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += attrs
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def _read(text: str) -> _Reader:
+    reader = _Reader()
+    reader.feed(text)
+    assert reader.open == []
+    return reader
+
+
+@pytest.mark.parametrize("rich", [True, False])
+def test_the_page_is_whole_self_contained_and_nothing_in_it_runs(rich):
+    text = page(_gathered(rich), ReportParams())
+    reader = _read(text)
+    assert not {"script", "img", "link", "iframe", "object"} & set(reader.tags)
+    assert not [name for name, _ in reader.attributes if name.startswith("on")]
+    assert not re.findall(r"(?:https?:|//)[a-z]", re.sub(r"base64,[A-Za-z0-9+/=]+", "", text))
+    assert "nan" not in re.sub(r"base64,[A-Za-z0-9+/=]+", "", text).lower().replace("finance", "")
+
+
+def test_the_same_artifacts_give_the_same_bytes():
+    assert page(_gathered(), ReportParams()) == page(_gathered(), ReportParams())
+
+
+def test_pictures_enter_once_downsized_and_only_those_used():
+    text = page(_gathered(), ReportParams(users=1, items=0, history=2, recommendations=3, thumbnail=40))
+    given = _gathered()
+    encoded = re.findall(r"\.p(\d+)\{background-image", text)
+    assert len(encoded) == len(set(encoded))
+    shown = {int(found) for found in re.findall(r'class="face p(\d+)"', text)}
+    assert shown == {int(found) for found in encoded} <= set(given.pictures)
+
+
+def test_what_is_missing_is_told_as_text():
+    text = page(_gathered(rich=False), ReportParams())
+    assert "item 0" in text
+    assert "Nothing was written about it." in text
+    assert "No semantic ID." in text
+    assert "Nothing was reported." in text
+    assert ">Training<" not in text
+
+
+def test_a_hit_is_marked_in_the_list_that_has_it():
+    given = _gathered()
+    one = given.shown[0]
+    query = int(np.flatnonzero(~given.histories.query_valid)[0])
+    one.rank[:] = 15
+    one.top[:] = (np.arange(20) + 1)[None, :]
+    targets = given.histories.targets.copy()
+    targets[:] = 0
+    missed = page(
+        given._replace(histories=given.histories._replace(targets=targets), shown=[one]), ReportParams(users=1)
+    )
+    assert "tile hit" not in missed
+    one.top[:, 4] = 0
+    one.rank[:] = 5
+    found = page(
+        given._replace(histories=given.histories._replace(targets=targets), shown=[one]), ReportParams(users=1)
+    )
+    assert found.count("tile hit") == 1
+    assert query >= 0
+
+
+def test_users_are_picked_from_every_outcome_and_from_the_test_part():
+    ranks = [np.array([1, 1, 99, 99, 1]), np.array([1, 99, 1, 99, 1])]
+    shown = [Lists(str(place), np.zeros((5, 20), dtype=np.int32), rank) for place, rank in enumerate(ranks)]
+    test = np.array([True, True, True, True, False])
+    assert pick(shown, test, 4, 10) == [0, 1, 2, 3]
+    assert pick(shown, test, 9, 10) == [0, 1, 2, 3]
+    assert pick(shown, test, 2, 10) == [0, 1]
+
+
+@pytest.mark.parametrize(
+    "names", [("popularity",), ("popularity", "oracle"), ("mme_sid",), ("mme_sid", "dmesr_sasrec", "sasrec")]
+)
+def test_any_set_of_recommenders_makes_a_page(names):
+    text = page(_gathered(names=names), ReportParams())
+    _read(text)
+    for name in names:
+        assert name in text
+
+
+def test_the_star_is_mme_sid_or_else_the_best_method_on_validation():
+    board = dict(_gathered(names=("mme_sid", "dmesr_a", "sasrec")).leaderboard)
+    assert stars(board) == ("mme_sid", "sasrec")
+    board["recommenders"] = {name: one for name, one in board["recommenders"].items() if name != "mme_sid"}
+    assert stars(board) == ("dmesr_a", "sasrec")
+
+
+def test_the_leaderboard_document_can_be_written_and_read(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    board = _gathered().leaderboard
+    LEADERBOARD.write(board)
+    assert LEADERBOARD.read()["best_baseline"] == board["best_baseline"]
+    assert ITEMS.path.startswith("artifacts/")
