@@ -10,7 +10,7 @@ import numpy as np
 from sidflow.semantics.measuring import ORIENTATIONS, Measurements
 from sidflow.semantics.palette import NAMES
 
-_SHARES = ((0.85, "almost only"), (0.6, "mostly"), (0.35, "much"), (0.15, "some"), (0.0, "a little"))
+_SHARES = ((0.85, "almost entirely"), (0.6, "mostly"), (0.35, "much"), (0.15, "some"), (0.0, "a little"))
 _LIGHT = ((80, "Very bright"), (60, "Bright"), (40, "Medium light"), (22, "Dark"), (-1, "Very dark"))
 _CONTRAST = ((28, "high contrast"), (15, "medium contrast"), (-1, "low contrast"))
 _CHROMA = ((40, "vivid colours"), (18, "moderate colours"), (6, "muted colours"), (-1, "hardly any colour"))
