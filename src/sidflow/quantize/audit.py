@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import polars as pl
 
+from sidflow.contracts.histories import Histories
 from sidflow.measures import neighbourhoods, tau
 from sidflow.quantize.assignment import Assigned, group_rows
 from sidflow.quantize.codec import Codec
@@ -20,6 +22,17 @@ class Anchors(NamedTuple):
 
     histories: list[np.ndarray]
     targets: np.ndarray
+
+
+def anchors_of(histories: Histories) -> Anchors:
+    """Return the validation queries as anchors: what is tested on has no say in which IDs pass the gate."""
+    chosen = np.flatnonzero(histories.query_valid)
+    return Anchors([histories.history(query) for query in chosen.tolist()], histories.targets[chosen])
+
+
+def first_categories(items: pl.DataFrame) -> list[str]:
+    """Return each item's most general category, empty where it has none, in the order of item ids."""
+    return items.sort("item_id")["categories"].list.first().fill_null("").to_list()
 
 
 def code_figures(codes: Int[np.ndarray, "n l"], counts: Sequence[int], name: str) -> dict[str, float]:

@@ -228,3 +228,21 @@ def _padded(quantizer: ResidualQuantizer) -> np.ndarray:
 def _collision_rate(codes: torch.Tensor) -> float:
     _, counts = codes.unique(dim=0, return_counts=True)
     return float(counts[counts > 1].sum()) / max(1, len(codes))
+
+
+def summary(
+    trained: Trained, params: QuantizeParams, seed: int, threads: int, device: torch.device
+) -> dict[str, object]:
+    """Return what a reader wants to know of a training: params as used, sizes, best epoch, device."""
+    best = trained.curves[trained.best_epoch] if trained.curves else {}
+    return {
+        **trained.metadata,
+        "params": effective(params).model_dump(mode="json"),
+        "shapes": {key: list(array.shape) for key, array in trained.arrays.items() if key.startswith("codebooks.")},
+        "epochs": len(trained.curves),
+        "best_epoch": trained.best_epoch + 1,
+        "best": dict(best),
+        "seed": seed,
+        "threads": threads,
+        "device": str(device),
+    }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 if TYPE_CHECKING:
@@ -73,22 +74,32 @@ def _bounds(n: int, k: int) -> tuple[int, int]:
 
 
 def _bounded(distances: Tensor, smallest: int, largest: int) -> Int[Tensor, " n"]:
-    """Assign greedily, items with most to lose first; then fill clusters below `smallest` from those above it."""
-    table = distances.double().cpu()
+    """Assign every row to a near cluster of at most `largest` rows, then fill those below `smallest`.
+
+    Deferred acceptance: a row asks the nearest cluster that may still take it, a full cluster keeps its nearest
+    rows and sends the others on (Gale and Shapley 1962), so that no row and cluster would rather have each other.
+    """
+    table = distances.double().cpu().numpy()
     n, k = table.shape
-    best = table.topk(min(2, k), largest=False).values
-    labels = torch.full((n,), -1, dtype=torch.int64)
-    counts = torch.zeros(k, dtype=torch.int64)
-    for item in (best[:, -1] - best[:, 0]).argsort(descending=True, stable=True).tolist():
-        row = torch.where(counts < largest, table[item], torch.inf)
-        labels[item] = int(row.argmin())
-        counts[labels[item]] += 1
-    for code in torch.nonzero(counts < smallest)[:, 0].tolist():
-        for item in table[:, code].argsort(stable=True).tolist():
+    labels, reach = np.full(n, -1), np.full(k, np.inf)  # a full cluster takes only what is nearer than its farthest
+    waiting = np.arange(n)
+    while len(waiting):
+        part = table[waiting]
+        labels[waiting] = np.where(part < reach, part, np.inf).argmin(1)
+        own = table[np.arange(n), labels]
+        order = np.lexsort((own, labels))
+        begin = np.searchsorted(labels[order], np.arange(k))
+        place = np.arange(n) - begin[labels[order]]  # of each row in its cluster, nearest first
+        waiting = np.sort(order[place >= largest])
+        last = order[place == largest - 1]
+        reach[labels[last]] = own[last]
+    counts = np.bincount(labels, minlength=k)
+    for code in np.flatnonzero(counts < smallest):
+        for row in table[:, code].argsort(kind="stable"):
             if counts[code] >= smallest:
                 break
-            if counts[labels[item]] > smallest:
-                counts[labels[item]] -= 1
-                labels[item] = code
+            if counts[labels[row]] > smallest:
+                counts[labels[row]] -= 1
+                labels[row] = code
                 counts[code] += 1
-    return labels.to(distances.device)
+    return torch.from_numpy(labels).to(distances.device)

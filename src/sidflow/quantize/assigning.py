@@ -1,0 +1,60 @@
+"""All modalities' IDs and their audit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+
+from sidflow.contracts.artifacts.quantizer import modalities
+from sidflow.contracts.tensors import Tensors
+from sidflow.quantize.assignment import assign, table
+from sidflow.quantize.audit import Anchors, joint_figures, modality_figures
+from sidflow.quantize.codec import Codec
+from sidflow.quantize.gate import AssignParams
+
+
+class Result(NamedTuple):
+    """What the stage writes."""
+
+    table: pl.DataFrame
+    figures: dict[str, float]
+
+
+def assign_all(
+    quantizer: Tensors,
+    contents: Mapping[str, Mapping[str, np.ndarray]],
+    params: AssignParams,
+    anchors: Anchors | None,
+    categories: Sequence[str] | None,
+) -> Result:
+    """Return the IDs of all items in all quantized modalities, with their audit.
+
+    Args:
+        quantizer: the artifact.
+        contents: `values` and `present` of each quantized modality; row i = item i.
+        params: how collisions are resolved, what the audit looks at.
+        anchors: histories and targets for tau.
+        categories: each item's first category.
+    """
+    assigned, figures = {}, {}
+    items = 0
+    for name in modalities(quantizer):
+        codec, values, present = Codec(quantizer, name), contents[name]["values"], contents[name]["present"]
+        items = len(values)
+        one = assign(
+            codec,
+            values,
+            present,
+            reassign=params.resolution == "sinkhorn_reassign",
+            epsilon=params.sinkhorn_epsilon,
+            iterations=params.sinkhorn_iterations,
+        )
+        figures |= modality_figures(
+            name, codec, one, values, anchors, categories, params.neighbours, params.triples, params.seed
+        )
+        assigned[name] = one
+    figures |= joint_figures(assigned, items)
+    return Result(table(assigned, Codec(quantizer, modalities(quantizer)[0]).levels), figures)

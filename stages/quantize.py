@@ -1,0 +1,34 @@
+"""Train the codebooks that turn item vectors into semantic IDs. Run: dvc repro quantize."""
+
+import typer
+
+from sidflow.contracts import params
+from sidflow.contracts.artifacts.embeddings import MODALITY
+from sidflow.contracts.artifacts.quantizer import CURVES, QUANTIZER, SUMMARY
+from sidflow.contracts.running import stage
+from sidflow.quantize.fitting import Modality, summary, train
+from sidflow.quantize.params import QuantizeParams
+from sidflow.training.checkpoint import Checkpoint
+from sidflow.training.device import prepare
+
+
+def main() -> None:
+    """Read the modalities that params name, write artifacts/quantizer."""
+    with stage("quantize"):
+        settings = params.load("quantize", QuantizeParams)
+        seed, threads = params.load_value("seed"), params.load_value("threads")
+        modalities = {}
+        for name in params.load_value("modality"):
+            arrays = MODALITY.read(name=name).arrays
+            modalities[name] = Modality(arrays["values"], arrays["present"])
+        device = prepare(seed, threads)
+        checkpoint = Checkpoint("quantize", {**settings.model_dump(), "seed": seed, "threads": threads})
+        trained = train(modalities, settings, seed, device, checkpoint)
+        QUANTIZER.write(trained.arrays, trained.metadata)
+        CURVES.write(trained.curves, list(trained.curves[0]) if trained.curves else ["epoch"])
+        SUMMARY.write(summary(trained, settings, seed, threads, device))
+        checkpoint.discard()
+
+
+if __name__ == "__main__":
+    typer.run(main)
