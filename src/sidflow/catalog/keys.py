@@ -17,7 +17,7 @@ class Coded(NamedTuple):
 
 def sort_keys(keys: pl.Series) -> pl.Series:
     """Return the distinct keys as strings in key order: numerically if all are integers, else as strings."""
-    text = keys.cast(pl.String).unique()
+    text = keys.unique().cast(pl.String).unique()
     whole = text.str.contains(r"^-?[0-9]{1,18}$").all()
     if not (whole and len(text)):
         return text.sort()
@@ -27,6 +27,11 @@ def sort_keys(keys: pl.Series) -> pl.Series:
 def code(column: pl.Series, keys: pl.Series | None = None) -> Coded:
     """Return `column` as int32 codes; `keys` are its keys in key order, found from the column if left out."""
     ordered = sort_keys(column) if keys is None else keys
-    enum = pl.Enum(ordered)
-    codes = column.cast(pl.String).cast(enum).to_physical().to_numpy().astype(np.int32)
-    return Coded(codes, ordered.to_list())
+    if isinstance(column.dtype, pl.Categorical):
+        distinct = column.unique()
+        physical = distinct.to_physical().to_numpy()
+        rank = np.zeros(int(physical.max(initial=0)) + 1, dtype=np.int32)
+        rank[physical] = code(distinct.cast(pl.String), ordered).codes
+        return Coded(rank[column.to_physical().to_numpy()], ordered.to_list())
+    codes = column.cast(pl.String).cast(pl.Enum(ordered)).to_physical().to_numpy()
+    return Coded(codes.astype(np.int32), ordered.to_list())

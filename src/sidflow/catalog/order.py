@@ -64,10 +64,10 @@ def repeats_last(user: np.ndarray, item: np.ndarray) -> np.ndarray:
 
 def repeats_any(user: np.ndarray, item: np.ndarray) -> np.ndarray:
     """Return which ordered events have an item that the user already had, bool [events]."""
-    pair = user.astype(np.int64) * (int(item.max(initial=0)) + 1) + item
-    order = np.argsort(pair, kind="stable")
     again = np.zeros(len(user), dtype=bool)
-    again[order[1:]] = pair[order[1:]] == pair[order[:-1]]
+    order = np.lexsort((item, user)).astype(np.int64, copy=False)
+    same = (item[order[1:]] == item[order[:-1]]) & (user[order[1:]] == user[order[:-1]])
+    again[order[1:][same]] = True
     return again
 
 

@@ -58,7 +58,9 @@ def _events(path: Path, own: FilesParams) -> pl.DataFrame:
     lazy = scan(path)
     wanted = {"user": own.user, "item": own.item} | ({"timestamp": own.timestamp} if own.timestamp else {})
     _need(path, lazy, wanted)
-    frame = lazy.select(pl.col(name).alias(role) for role, name in wanted.items()).collect()
+    parts = [pl.col(name).alias(role) for role, name in wanted.items()]
+    columns = [lazy.select(part) for part in parts] if path.suffix == ".parquet" else [lazy.select(parts)]
+    frame = pl.concat([_compact(column.collect()) for column in columns], how="horizontal")
     for role in wanted:
         bad = frame[role].is_null()
         if bad.any():
@@ -74,6 +76,15 @@ def _events(path: Path, own: FilesParams) -> pl.DataFrame:
         order = pl.int_range(pl.len(), dtype=pl.Int64).over("user").alias("timestamp")
         return frame.with_columns(order)
     return frame.with_columns(_seconds(frame["timestamp"], own, path))
+
+
+def _compact(frame: pl.DataFrame) -> pl.DataFrame:
+    """Return keys as categoricals: four bytes an event, whatever their length."""
+    return frame.with_columns(
+        pl.col(name).cast(pl.Categorical)
+        for name in ("user", "item")
+        if name in frame.columns and frame.schema[name] == pl.String
+    )
 
 
 def _seconds(column: pl.Series, own: FilesParams, path: Path) -> pl.Series:
