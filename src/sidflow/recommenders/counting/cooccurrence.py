@@ -30,10 +30,10 @@ Share = Annotated[float, Field(ge=0, le=1)]
 class CooccurrenceParams(ChosenParams):
     """Values to try of each knob; the search starts from the first of each list."""
 
-    windows: tuple[Steps, ...] = Field(default=(10, 5, 20), min_length=1)
-    decays: tuple[Exponent, ...] = Field(default=(0.5, 0.25, 1.0), min_length=1)
-    lasts: tuple[Steps, ...] = Field(default=(5, 3, 10), min_length=1)
-    recencies: tuple[Exponent, ...] = Field(default=(1.0, 0.75, 0.5, 1.5), min_length=1)
+    windows: tuple[Steps, ...] = Field(default=(10, 5, 20, 2, 1), min_length=1)
+    decays: tuple[Exponent, ...] = Field(default=(0.5, 0.25, 1.0, 2.0), min_length=1)
+    lasts: tuple[Steps, ...] = Field(default=(5, 3, 10, 1), min_length=1)
+    recencies: tuple[Exponent, ...] = Field(default=(1.0, 0.75, 0.5, 1.5, 2.5), min_length=1)
     backwards: tuple[Share, ...] = Field(default=(0.25, 0.0, 0.5, 1.0), min_length=1)
     dampings: tuple[Share, ...] = Field(default=(0.25, 0.0, 0.5), min_length=1)
 
