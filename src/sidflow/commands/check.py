@@ -90,7 +90,9 @@ def _check_named(section: str, key: str, content: Any, where: str) -> None:
     elif section == "modality":
         params.check(content, importlib.import_module("sidflow.embedding.modality").ModalityParams, where)
     elif section == "enhance":
-        params.check(content, importlib.import_module("sidflow.recommenders.dual.params").EnhanceParams, where)
+        neural = importlib.import_module("sidflow.recommenders.neural.params")
+        settings = params.check(content, neural.DmesrParams, where)
+        neural.from_content({**settings.model, "architecture": settings.base}, settings.base, f"{where}.model")
     else:
         fitting = importlib.import_module("sidflow.recommenders.counting.fitting")
         names = {**fitting.INFORMED} if section == "informed" else {k: m.params for k, m in fitting.COUNTED.items()}

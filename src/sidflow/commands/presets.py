@@ -48,6 +48,8 @@ def path_of(name: str, folder: Path = FOLDER) -> Path:
 
 def purpose(name: str, folder: Path = FOLDER) -> str:
     """Return the preset's first comment block in one line: what it is for."""
+    if name == BASE:
+        return "The project's own synthetic catalogue; needs no data and no network."
     block = re.match(r"(?:#[^\n]*\n)*", path_of(name, folder).read_text())
     text = " ".join(line.lstrip("# ").rstrip() for line in (block.group() if block else "").splitlines())
     return re.split(r"(?<=\.)\s", text.strip(), maxsplit=1)[0]
@@ -119,11 +121,20 @@ def merge(base: CommentedMap, patch: Mapping[str, Any]) -> None:
             base.pop(key, None)
         elif isinstance(value, Mapping) and isinstance(base.get(key), CommentedMap):
             merge(base[key], value)
+            if not base[key]:  # ruamel would write its `{}` below the comments of what is gone
+                base[key] = _empty()
+                base.ca.items.pop(key, None)
         elif isinstance(value, Mapping):
-            base[key] = CommentedMap()
+            base[key] = _empty()
             merge(base[key], value)
         else:
             base[key] = value
+
+
+def _empty() -> CommentedMap:
+    fresh = CommentedMap()
+    fresh.fa.set_flow_style()
+    return fresh
 
 
 def _refuse_data(name: str) -> None:

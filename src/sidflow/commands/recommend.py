@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
 
 from sidflow.commands import lookup
 from sidflow.contracts import histories, params
-from sidflow.contracts.artifacts.factors import WEIGHTS
+from sidflow.contracts.artifacts.factors import FACTORS, WEIGHTS
 from sidflow.contracts.artifacts.items import ITEMS
 from sidflow.contracts.artifacts.mme_sid import HEADS
 from sidflow.contracts.artifacts.rankings import TARGET_RANKS, TOP
 from sidflow.contracts.errors import InputError
 
-PREFERRED = "mme_sid"
+MME_SID = "mme_sid"
 SHOWN_HISTORY = 10
 
 
@@ -101,7 +100,7 @@ def as_text(found: Recommendation) -> str:
 def _chosen(model: str | None) -> str:
     known = list(params.load_all().get("recommenders") or [])
     if model is None and known:
-        return PREFERRED if PREFERRED in known else known[0]
+        return MME_SID if MME_SID in known else known[0]
     if model not in known:
         raise InputError(
             "params.yaml:recommenders",
@@ -147,46 +146,47 @@ def _for_user(key: str, k: int, model: str, items: pl.DataFrame) -> Recommendati
 
 def _for_history(keys: list[str], k: int, model: str, items: pl.DataFrame) -> Recommendation:
     rows = [lookup.item_row(items, key) for key in keys]
-    core = int(items["in_core"].sum())
-    outside = [key for key, row in zip(keys, rows, strict=True) if row >= core]
-    if outside:
+    outside = [key for key, row in zip(keys, rows, strict=True) if row >= int(items["in_core"].sum())]
+    if outside and model != MME_SID:
         raise InputError(
             "--history",
-            expected="items of the core, which models know",
+            expected=f"items of the core, which {model} knows",
             found="items outside of it",
             count=len(outside),
             example=outside[0],
-            remedy="leave them out",
+            remedy=f"leave them out, or --model {MME_SID}, which knows them by their semantic IDs",
         )
-    encoder = _encoder(model)
-    state = encoder.encode([np.array(rows, dtype=np.int32)])[0]
-    scores = np.asarray(encoder.item_matrix, dtype=np.float64) @ state.astype(np.float64)
+    scores = _scores(model, rows).astype(np.float64)
     if params.load_all().get("rank", {}).get("exclude_history", True):
-        scores[rows] = -np.inf
+        scores[[row for row in rows if row < len(scores)]] = -np.inf
     order = np.argsort(-scores, kind="stable")[:k]
     order = order[np.isfinite(scores[order])]
     best = Best([int(row) for row in order], [float(scores[row]) for row in order])
     return Recommendation(model, None, [_named(items, row) for row in rows], _scored(items, best), None, None)
 
 
-def _encoder(model: str) -> Any:
-    """Return what has `encode(histories)` and `item_matrix`; the packages that train are imported only now."""
-    able = [name for name in params.load_all().get("recommenders") or [] if _module(name)]
-    module = _module(model)
-    if module is None:
+def _scores(model: str, history: list[int]) -> np.ndarray:
+    """Return the score of every core item after a new history; what imports torch is imported only now."""
+    if not _can_encode(model):
+        able = [name for name in params.load_all().get("recommenders") or [] if _can_encode(name)]
         raise InputError(
             f"recommender {model}",
             expected="one that can encode a new history",
             found="one that cannot, or whose weights are not here",
             remedy=f"--model {' or '.join(able)}" if able else "`dvc repro` trains some that can",
         )
-    return importlib.import_module(module).load(model)
+    if model == MME_SID:
+        from sidflow.llm.serving import HistoryEncoder
+
+        return FACTORS.read(model=model).arrays["item_matrix"] @ HistoryEncoder().states([history])[0]
+    from sidflow.recommenders.neural import encoding
+
+    recommender = encoding.load(model)
+    return recommender.item_matrix.numpy() @ recommender.encode([np.array(history, dtype=np.int32)])[0]
 
 
-def _module(model: str) -> str | None:
-    if model == PREFERRED:
-        return "sidflow.llm.encoding" if HEADS.at().is_file() else None
-    return "sidflow.recommenders.neural.encoding" if WEIGHTS.at(model=model).is_file() else None
+def _can_encode(model: str) -> bool:
+    return HEADS.at().is_file() if model == MME_SID else WEIGHTS.at(model=model).is_file()
 
 
 def _named(items: pl.DataFrame, row: int) -> Named:

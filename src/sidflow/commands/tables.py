@@ -124,8 +124,8 @@ def filled(text: str) -> str:
     """Return Markdown `text` with every table between its markers renewed."""
     for name, make in MARKERS.items():
         if _block(name).search(text):
-            table = make()
-            text = _block(name).sub(lambda found, table=table: f"{found[1]}\n{table}\n{found[2]}", text)
+            table = f"\n{made}" if (made := make()) else ""
+            text = _block(name).sub(lambda found, table=table: f"{found[1]}{table}\n{found[2]}", text)
     return text
 
 

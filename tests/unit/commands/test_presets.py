@@ -10,6 +10,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 
 from sidflow.commands import presets
+from sidflow.commands.check import check
 from sidflow.contracts.errors import InputError
 
 ROOT = Path(__file__).parents[3]
@@ -65,7 +66,9 @@ def test_an_unknown_preset_is_told_with_its_neighbour(small_project: Path) -> No
 
 
 def test_the_listing_stars_the_present_one(small_project: Path) -> None:
-    assert presets.listing() == ["* embedded  The small default.", "  other     Files of one's own."]
+    base, other = presets.listing()
+    assert base.startswith("* embedded  The project's own")
+    assert other == "  other     Files of one's own."
 
 
 values = st.recursive(
@@ -98,3 +101,38 @@ def test_merging_is_the_one_of_the_standard(target: dict, patch: dict) -> None:
 
 def _commented(value: dict) -> CommentedMap:
     return CommentedMap({key: _commented(inner) if isinstance(inner, dict) else inner for key, inner in value.items()})
+
+
+@pytest.mark.parametrize("name", presets.names(ROOT / "presets"))
+def test_every_preset_fits_every_stage(name, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(ROOT)
+    data = None if name == "embedded" else tmp_path
+    settings = YAML(typ="safe").load(presets.compose(name, data))
+    check(settings, name)
+    assert settings["preset"] == name
+    assert presets.purpose(name)
+    if settings["ingest"]["source"] != "synthetic":
+        assert settings["ingest"]["path"] == str(tmp_path)
+        assert "oracle" not in settings["recommenders"], "real data have no known truth"
+
+
+@pytest.mark.parametrize(
+    ("patch", "said"),
+    [
+        ({"trian": {}}, "did you mean `train`"),
+        ({"seed": "x"}, "seed"),
+        ({"split": {"method": "none"}}, r"split\.method"),
+        ({"train": {"sasrec": {"dimension": 3}}}, r"train\.sasrec\.dimension"),
+        ({"train": {"new": {}}}, r"train\.new\.architecture"),
+        ({"count": {"none": {}}}, "none"),
+        ({"modality": {"text": {"source": "artifacts/embeddings/txt.safetensors"}}}, "txt"),
+        ({"recommenders": ["sasrec", "ease"]}, "artifacts/recommenders/ease"),
+        ({"train": {"mme_sid": {"architecture": "sasrec"}}}, "made once"),
+    ],
+)
+def test_what_does_not_fit_is_named_before_a_run(patch, said, monkeypatch) -> None:
+    monkeypatch.chdir(ROOT)
+    settings = YAML().load(Path("params.yaml").read_text())
+    presets.merge(settings, patch)
+    with pytest.raises(InputError, match=said):
+        check(settings, "params.yaml")

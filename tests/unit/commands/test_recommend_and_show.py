@@ -49,14 +49,11 @@ def test_bad_questions_end_in_one_line(catalogue, arguments, said) -> None:
 
 
 def test_a_new_history_goes_through_the_models_encoder(catalogue, monkeypatch) -> None:
-    class Double:
-        item_matrix = np.array([[0, 1], [1, 1], [2, 0], [1, 0], [0, 0]], dtype=np.float32)
+    def scores(model, history):
+        assert (model, history) == ("sasrec", [2, 0])
+        return np.array([0, 1, 2, 1, 0], dtype=np.float32)
 
-        def encode(self, histories):
-            assert [list(one) for one in histories] == [[2, 0]]
-            return np.array([[1, 0]], dtype=np.float32)
-
-    monkeypatch.setattr(recommend, "_encoder", lambda model: Double())
+    monkeypatch.setattr(recommend, "_scores", scores)
     found = recommend.recommend(None, ["k-2", " k-0"], 2, "sasrec")
     assert [(one.item_key, one.score) for one in found.items] == [("k-1", 1.0), ("k-3", 1.0)]
 

@@ -18,6 +18,7 @@ def _repro() -> str:
     return ran.stdout
 
 
+@pytest.mark.pipeline
 def test_another_preset_and_back_runs_no_stage(dvc_project: Path) -> None:
     data = dvc_project.parent / "data/other"
     files, locked = _files(Path("artifacts")), Path("dvc.lock").read_bytes()
@@ -63,6 +64,7 @@ def test_a_refused_preset_changes_nothing(dvc_project: Path) -> None:
     assert (_files(Path("artifacts")), Path("params.yaml").read_text()) == (files, text)
 
 
+@pytest.mark.pipeline
 def test_edits_by_hand_are_kept_and_leftovers_of_them_go(dvc_project: Path) -> None:
     edited = Path("params.yaml").read_text().replace("0.1", "0.2").replace("slow]", "slow, extra]")
     edited = edited.replace("  slow:", "  extra: {rate: 1}\n  slow:")
