@@ -93,6 +93,13 @@ def check_hub(params: BackboneParams) -> None:
         )
 
 
+def hub_cache() -> str:
+    """Return the hub's own cache folder on this machine (HF_HOME moves it)."""
+    from huggingface_hub import constants
+
+    return constants.HF_HUB_CACHE
+
+
 def hub_folder(repo: str, commit: str) -> Path:
     """Return the folder of a hub commit in the hub's own cache, downloading what is missing.
 
@@ -102,7 +109,7 @@ def hub_folder(repo: str, commit: str) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(repo, revision=commit, allow_patterns=list(PATTERNS)))
+        return Path(snapshot_download(repo, revision=commit, allow_patterns=list(PATTERNS), cache_dir=hub_cache()))
     except Exception as error:
         raise InputError(
             f"hub model {repo}",

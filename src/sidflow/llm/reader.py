@@ -73,11 +73,12 @@ class Reader(nn.Module):
         """Return the states that foretell what follows each read position.
 
         Args:
-            tokens: item tokens, padded on the right with anything.
+            tokens: item tokens, padded on the right with anything; cast to the language model's precision.
             reads: positions in [0, t); a read at j sees items 0 to j.
             prefix: what `prefix()` returned, where it can be kept (no gradient, no dropout).
         """
         rows, length = tokens.shape[:2]
+        tokens = tokens.to(self.decoder.get_input_embeddings().weight.dtype)
         keys = prefix or self.prefix()
         start = self.before.shape[1]
         cache = DynamicCache(config=self.config)
@@ -96,7 +97,7 @@ class Reader(nn.Module):
             attention_mask=torch.cat([instruction, sees], 2)[:, None],
             past_key_values=cache,
             use_cache=True,
-        ).last_hidden_state
+        ).last_hidden_state.float()
         if self.readout == "response":
             return states[:, length + len(self.after) - 1 :: len(self.after)]
         return states.gather(1, reads[..., None].expand(-1, -1, states.shape[2]))
@@ -106,7 +107,7 @@ class Reader(nn.Module):
     ) -> tuple[Float[Tensor, "b s h"], Int[Tensor, "b s"], Bool[Tensor, "b s s"]]:
         rows, length = tokens.shape[:2]
         count, marker = reads.shape[1], len(self.after)
-        words = self.words(self.after).to(tokens.dtype).repeat(count, 1).expand(rows, -1, -1)
+        words = self.words(self.after).repeat(count, 1).expand(rows, -1, -1)
         step = torch.arange(marker, device=tokens.device)
         after = (reads[:, :, None] + 1 + step).flatten(1)
         of_read = torch.arange(count, device=tokens.device).repeat_interleave(marker)

@@ -43,8 +43,8 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenize
 
 def marks(tokenizer: PreTrainedTokenizerFast) -> tuple[int, int, int]:
     """Return the ids of padding, begin and end."""
-    pad, begin, end = (int(tokenizer.backend_tokenizer.token_to_id(mark)) for mark in (PAD, BEGIN, END))
-    return pad, begin, end
+    vocabulary = tokenizer.get_vocab()
+    return vocabulary[PAD], vocabulary[BEGIN], vocabulary[END]
 
 
 def pack(texts: Sequence[str], tokenizer: PreTrainedTokenizerFast, block: int) -> Tensor:

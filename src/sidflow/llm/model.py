@@ -1,0 +1,105 @@
+"""MME-SID: item tokens through a language model, scored by frequency-aware fusion, trained at every position."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sidflow.contracts.histories import Histories
+from sidflow.llm import adapter, prompt, windows
+from sidflow.llm.backbones import Backbone
+from sidflow.llm.fusion import FrequencyAwareFusion
+from sidflow.llm.inputs import ItemInputs
+from sidflow.llm.item_tokens import ItemTokens
+from sidflow.llm.params import FinetuneParams
+from sidflow.llm.reader import Reader
+from sidflow.losses.catalogue_softmax import catalogue_cross_entropy
+from sidflow.training.validation import Validation
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+BLOCK_TOKENS = 16_384  # item tokens that are encoded at a time outside of training
+
+
+class MmeSid(nn.Module):
+    """The model; `forward` takes rows of `pieces` and returns the loss over all their positions and core items."""
+
+    def __init__(self, backbone: Backbone, inputs: ItemInputs, pieces: windows.Windows, params: FinetuneParams) -> None:
+        super().__init__()
+        hidden = backbone.model.config.get_text_config().hidden_size
+        words = prompt.render(backbone.tokenizer, params.prompt)
+        self.reader = Reader(adapter.put_on(backbone.model, params.lora), words, params.readout)
+        self.item_tokens = ItemTokens(inputs.modalities, hidden, params)
+        self.fusion = FrequencyAwareFusion(inputs, hidden, params)
+        self.pieces, self.items, self.max_length = pieces, inputs.items, params.max_length
+
+    def forward(self, rows: Tensor) -> dict[str, Tensor]:
+        """Return the mean cross-entropy of every next item in the pieces `rows`, softmax over all core items."""
+        device = self.fusion.table.device
+        start, length = self.pieces.start[rows.numpy()], self.pieces.length[rows.numpy()]
+        history, real = (part.to(device) for part in windows.padded(self.pieces.items, start, length))
+        target = windows.padded(self.pieces.items, start + 1, length)[0].to(device)
+        reads = torch.arange(history.shape[1], device=device).expand(len(history), -1)
+        states = self.reader(self.item_tokens.of_sequences(history), reads)
+        return {"loss": catalogue_cross_entropy(states[real], self.fusion.item_matrix(), target[real])}
+
+    def all_tokens(self) -> Float[Tensor, "n h"]:
+        """Return every catalogue item's token."""
+        return self.item_tokens(torch.arange(self.items, device=self.fusion.table.device))
+
+    def query_states(self, histories: Histories, queries: np.ndarray) -> Float[Tensor, "q h"]:
+        """Return the states that answer `queries`."""
+        lengths = np.minimum(histories.query_end[queries], self.max_length)
+        starts = histories.offsets[histories.query_user[queries]] + histories.query_end[queries] - lengths
+        return encode(self.reader, self.all_tokens(), histories.items, starts, lengths)
+
+
+@torch.no_grad()
+def encode(
+    reader: Reader, tokens: Float[Tensor, "n h"], items: np.ndarray, starts: np.ndarray, lengths: np.ndarray
+) -> Float[Tensor, "q h"]:
+    """Return the state at the end of each history `items[starts[q]:starts[q] + lengths[q]]`.
+
+    Histories of like length go together, so that little is padding; the instruction is computed once. An empty
+    history is answered as a history of item 0 would be read before it: by a zero state, which ties all items.
+    """
+    prefix = reader.prefix()
+    found = torch.zeros(len(starts), tokens.shape[1], device=tokens.device)
+    order = np.argsort(lengths, kind="stable")
+    order = order[lengths[order] > 0]
+    while len(order):
+        size = max(1, BLOCK_TOKENS // int(lengths[order[-1]]))
+        rows, order = order[-size:], order[:-size]
+        history, _ = windows.padded(items, starts[rows], lengths[rows])
+        reads = torch.from_numpy(lengths[rows] - 1).to(tokens.device)[:, None]
+        states = reader(functional.embedding(history.to(tokens.device), tokens), reads, prefix)
+        found[torch.from_numpy(rows).to(tokens.device)] = states[:, 0]
+    return found
+
+
+class MmeSidTask:
+    """MME-SID as the training loop sees it."""
+
+    module: nn.Module
+
+    def __init__(self, module: MmeSid, histories: Histories, params: FinetuneParams) -> None:
+        """Hold what batches and validation need."""
+        self.module, self.model, self.histories, self.params = module, module, histories, params
+        self.validation = Validation(histories, len(module.fusion.table))
+
+    def batches(self, epoch: int, generator: torch.Generator) -> Sequence[Tensor]:
+        """Return rows of pieces, shuffled, of like length within a batch."""
+        return windows.batches(self.model.pieces.length, self.params.batch_size, generator)
+
+    def validate(self) -> Mapping[str, float]:
+        """Return NDCG@10 and recall@10 of the validation queries."""
+        if not len(self.validation.queries):
+            return {}
+        states = self.model.query_states(self.histories, self.validation.queries)
+        return self.validation.figures(states, self.model.fusion.item_matrix())

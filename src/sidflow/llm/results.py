@@ -1,0 +1,97 @@
+"""A fine-tuned MME-SID as artifacts, and back: adapter, heads, factors, item tokens, summary."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from sidflow.contracts.artifacts.embeddings import ITEM_TABLE
+from sidflow.contracts.artifacts.factors import CURVES, FACTORS, SUMMARY
+from sidflow.contracts.artifacts.mme_sid import ADAPTER, HEADS
+from sidflow.contracts.histories import Histories
+from sidflow.llm import adapter
+from sidflow.llm.inputs import ItemInputs
+from sidflow.llm.model import MmeSid
+from sidflow.llm.params import FinetuneParams
+from sidflow.measures import tau
+from sidflow.training.loop import Fit
+from sidflow.training.weights import from_arrays, to_arrays
+
+NAME = "mme_sid"
+TAU_QUERIES = 1000  # the first validation queries, for tau in the summary
+
+
+@torch.no_grad()
+def save(
+    model: MmeSid,
+    fitted: Fit,
+    histories: Histories,
+    inputs: ItemInputs,
+    params: FinetuneParams,
+    about: Mapping[str, Any],
+) -> None:
+    """Write everything under recommenders/mme_sid."""
+    adapter.save(model.reader.model, ADAPTER, about)  # type: ignore[arg-type]
+    HEADS.write(to_arrays(model.item_tokens, "item_tokens.") | to_arrays(model.fusion, "fusion."), {})
+    states = model.query_states(histories, np.arange(histories.queries)).cpu().numpy()
+    matrix = model.fusion.item_matrix().float().cpu().numpy()
+    FACTORS.write({"query_states": states, "item_matrix": matrix}, {}, model=NAME)
+    tokens = model.all_tokens().float().cpu().numpy()
+    ITEM_TABLE.write({"values": tokens, "present": np.ones(len(tokens), dtype=bool)}, {}, model=NAME)
+    CURVES.write(fitted.curves, ["epoch", "loss", "valid_ndcg_at_10", "valid_recall_at_10"], model=NAME)
+    SUMMARY.write(
+        {
+            "params": params.model_dump(),
+            "backbone": {key: about[key] for key in ("kind", "repo", "commit", "family", "hidden_size", "layers")},
+            "modalities": list(inputs.modalities),
+            "best_epoch": fitted.best_epoch + 1,
+            "steps": fitted.steps,
+            "valid_ndcg_at_10": fitted.best_value,
+            "device": model.fusion.table.device.type,
+            "trained_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
+            "frozen_parameters": sum(p.numel() for p in model.parameters() if not p.requires_grad),
+            "part_weights": dict(zip(["table", *inputs.modalities], mean_weights(model), strict=True)),
+            "forgetting": forgetting(model, histories, inputs),
+        },
+        model=NAME,
+    )
+
+
+def restore(model: MmeSid) -> None:
+    """Fill the heads of `model` with the saved ones; its adapter is `adapter.load`'s business.
+
+    Raises:
+        InputError: they are of another model.
+    """
+    arrays = HEADS.read().arrays
+    from_arrays(model.item_tokens, arrays, "item_tokens.")
+    from_arrays(model.fusion, arrays, "fusion.")
+
+
+def mean_weights(model: MmeSid) -> list[float]:
+    """Return the mean over core items of each part's weight in the score."""
+    return [float(weight) for weight in model.fusion.part_weights().mean(0)]
+
+
+def forgetting(model: MmeSid, histories: Histories, inputs: ItemInputs) -> dict[str, dict[str, float | int]]:
+    """Return, per modality, Kendall's tau between raw rows and code vectors, as quantized and as fine-tuned.
+
+    Source: MME-SID (arXiv 2509.02017), the claim on forgetting.
+    """
+    queries = np.flatnonzero(histories.query_valid)[:TAU_QUERIES]
+    pasts, targets = [histories.history(query) for query in queries], histories.targets[queries]
+    found: dict[str, dict[str, float | int]] = {}
+    for name, part in model.item_tokens.codes.items():
+        modality = inputs.modalities[name]
+        codes = np.maximum(modality.codes, 0)
+        quantized = modality.codebooks[np.arange(codes.shape[1]), codes].sum(1)
+        everything = torch.arange(len(codes), device=model.fusion.table.device)
+        tuned = part.sums(everything).float().cpu().numpy()  # type: ignore[operator]
+        usable = modality.present & (modality.codes >= 0).all(1)
+        before = tau.over_histories(modality.raw, quantized, pasts, targets, usable)
+        after = tau.over_histories(modality.raw, tuned, pasts, targets, usable)
+        found[name] = {"tau_quantized": before.value, "tau_finetuned": after.value, "queries": after.anchors}
+    return found

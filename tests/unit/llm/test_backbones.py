@@ -1,0 +1,95 @@
+import json
+import shutil
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from sidflow.contracts.errors import InputError
+from sidflow.llm import backbones
+from sidflow.llm.params import BackboneParams
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture(params=["llama", "qwen2", "qwen3"])
+def folder(request, tiny, tokenizer, tmp_path):
+    path = tmp_path / "model"
+    tiny.model(request.param, len(tokenizer)).save_pretrained(path)
+    tokenizer.save_pretrained(path)
+    return path
+
+
+def test_a_folder_is_recorded_by_hash_and_loaded(folder, tiny):
+    about = backbones.describe(BackboneParams(kind="path", path=str(folder)))
+    assert about["hidden_size"] == tiny.hidden
+    assert about["family"] == AutoConfig.from_pretrained(folder).model_type
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= set(about["files"])
+    model, tokenizer = backbones.load(about)
+    assert not any(p.requires_grad for p in model.parameters())
+    expected = AutoModelForCausalLM.from_pretrained(folder)
+    ids = torch.tensor([[3, 4, 5]])
+    torch.testing.assert_close(model(ids).logits, expected(ids).logits)
+    assert tokenizer.decode(tokenizer.encode("a lamp")) == "a lamp"
+    assert next(backbones.load(about, "bf16").model.parameters()).dtype == torch.bfloat16
+
+
+def test_changed_files_are_refused(folder):
+    about = backbones.describe(BackboneParams(kind="path", path=str(folder)))
+    (folder / "config.json").write_text((folder / "config.json").read_text() + " ")
+    with pytest.raises(InputError, match=r"records.*config\.json"):
+        backbones.load(about)
+
+
+def test_pickled_weights_are_refused(folder):
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(InputError, match=r"safetensors"):
+        backbones.describe(BackboneParams(kind="path", path=str(folder)))
+
+
+def test_remote_code_never_runs(folder, tmp_path):
+    mark = tmp_path / "ran"
+    (folder / "evil.py").write_text(f"open({str(mark)!r}, 'w')\n")
+    content = json.loads((folder / "config.json").read_text())
+    content["auto_map"] = {"AutoConfig": "evil.Evil", "AutoModelForCausalLM": "evil.Evil"}
+    (folder / "config.json").write_text(json.dumps(content))
+    backbones.load(backbones.describe(BackboneParams(kind="path", path=str(folder))))
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"kind": "path"}, "model folder"),
+        ({"kind": "path", "path": "nowhere"}, "no such folder"),
+        ({"kind": "hub", "repo": "meta-llama", "commit": COMMIT}, "owner/name"),
+        ({"kind": "hub", "repo": "a/b"}, "40 hex digits"),
+        ({"kind": "hub", "repo": "a/b", "commit": "main"}, "40 hex digits"),
+        ({"kind": "hub", "repo": "a/b", "commit": COMMIT.upper()}, "40 hex digits"),
+    ],
+)
+def test_bad_choices_are_one_clear_line(params, message):
+    with pytest.raises(InputError, match=message):
+        backbones.describe(BackboneParams(**params))
+
+
+def test_a_hub_model_is_taken_at_its_commit(folder, tmp_path, monkeypatch):
+    cache = tmp_path / "hub"
+    snapshots = cache / "models--owner--name" / "snapshots"
+    shutil.copytree(folder, snapshots / COMMIT)
+    (snapshots / ("f" * 40)).mkdir()
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(backbones, "hub_cache", lambda: str(cache))
+    about = backbones.describe(BackboneParams(kind="hub", repo="owner/name", commit=COMMIT))
+    assert (about["repo"], about["commit"], about["path"]) == ("owner/name", COMMIT, "")
+    assert str(tmp_path) not in json.dumps(about)
+    backbones.load(about)
+    with pytest.raises(InputError, match=r"hub model owner/name.*HF_HUB_OFFLINE"):
+        backbones.describe(BackboneParams(kind="hub", repo="owner/name", commit="a" * 40))
+
+
+def test_four_bits_need_cuda(folder, monkeypatch):
+    about = backbones.describe(BackboneParams(kind="path", path=str(folder)))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(InputError, match=r"nf4.*no CUDA device"):
+        backbones.load(about, "nf4")

@@ -1,0 +1,133 @@
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from sidflow.llm import windows
+from sidflow.llm.backbones import Backbone
+from sidflow.llm.model import MmeSid, MmeSidTask
+from sidflow.llm.params import FinetuneLoop, FinetuneParams, LoraParams
+from sidflow.training.checkpoint import Checkpoint
+from sidflow.training.device import prepare
+from sidflow.training.loop import fit, trained_state
+
+LOOP = FinetuneLoop(epochs=2, patience=0, learning_rate=1e-2, warmup_steps=0, schedule="constant")
+BASE = {"batch_size": 16, "token_dropout": 0.0, "loop": LOOP}
+
+
+@pytest.fixture(autouse=True)
+def on_cpu(monkeypatch):
+    monkeypatch.setenv("SIDFLOW_DEVICE", "cpu")
+
+
+def build(tiny, backbone, **changes):
+    params = FinetuneParams(**{**BASE, **changes})
+    past = tiny.histories()
+    inputs = tiny.inputs()
+    kept = {name: one for name, one in inputs.modalities.items() if name not in params.without}
+    device = prepare(3, 1)
+    model = MmeSid(backbone, inputs._replace(modalities=kept), windows.cut(past, params.max_length), params)
+    return model, MmeSidTask(model, past, params), params, device
+
+
+def test_it_learns_what_is_obvious(tiny, backbone):
+    loop = LOOP.model_copy(update={"epochs": 12})
+    _, task, params, device = build(tiny, backbone, loop=loop, lora=LoraParams(rank=8, dropout=0.0))
+    before = task.validate()["valid_ndcg_at_10"]
+    fitted = fit("t", task, params.loop, seed=3, device=device)
+    assert before < 0.6
+    assert fitted.best_value is not None and fitted.best_value > 0.95
+
+
+@pytest.mark.parametrize("readout", ["last_item", "response"])
+def test_the_loss_is_the_mean_over_all_positions_of_a_full_softmax(tiny, backbone, readout):
+    model, _, _, _ = build(tiny, backbone, readout=readout)
+    model.eval()
+    rows = torch.tensor([0, 3, 5])
+    model.pieces.length[3] = 4
+    tokens, matrix = model.all_tokens(), model.fusion.item_matrix()
+    losses = []
+    for row in rows.tolist():
+        start, length = model.pieces.start[row], model.pieces.length[row]
+        for end in range(1, length + 1):
+            history = torch.from_numpy(model.pieces.items[start : start + end].astype(np.int64))
+            state = model.reader(tokens[history][None], torch.tensor([[end - 1]]))[0, 0]
+            target = torch.tensor(int(model.pieces.items[start + end]))
+            losses.append(functional.cross_entropy(state @ matrix.T, target))
+    torch.testing.assert_close(model(rows)["loss"], torch.stack(losses).mean(), atol=1e-5, rtol=1e-5)
+
+
+def test_only_adapter_and_heads_are_trained(tiny, backbone):
+    frozen = {name: p.clone() for name, p in backbone.model.named_parameters()}
+    model, task, params, device = build(tiny, backbone)
+    trained = {name for name, p in model.named_parameters() if p.requires_grad}
+    assert all("lora" in name or name.startswith(("item_tokens", "fusion")) for name in trained)
+    fit("t", task, params.loop, seed=3, device=device)
+    after = {name.replace(".base_layer", ""): p for name, p in model.reader.model.get_base_model().named_parameters()}
+    assert all(torch.equal(value, after[name]) for name, value in frozen.items())
+
+
+ABLATIONS = [
+    {"without": ("collaborative",)},
+    {"without": ("text",)},
+    {"without": ("image",)},
+    {"codes": False},
+    {"raw": False},
+    {"frequency_aware": False},
+    {"lora": LoraParams(enabled=False)},
+    {"codebook_init": "random"},
+    {"train_codes": False},
+    {"readout": "response"},
+    {"max_length": 3},
+    {"temperature": 1e-3},
+]
+
+
+@pytest.mark.parametrize("change", ABLATIONS, ids=lambda change: "-".join(map(str, change)))
+def test_every_ablation_runs_and_learns(tiny, backbone, change):
+    _, task, params, device = build(tiny, backbone, **change)
+    fitted = fit("t", task, params.loop, seed=3, device=device)
+    assert fitted.curves[1]["loss"] < fitted.curves[0]["loss"]
+
+
+def test_frozen_codes_stay(tiny, backbone):
+    model, task, params, device = build(tiny, backbone, train_codes=False)
+    fit("t", task, params.loop, seed=3, device=device)
+    found = model.item_tokens.codes["image"].vectors.detach().numpy()
+    np.testing.assert_array_equal(found, tiny.inputs().modalities["image"].codebooks)
+
+
+def test_queries_of_any_order_and_length_are_encoded_alike(tiny, backbone):
+    model, task, _, _ = build(tiny, backbone)
+    model.eval()
+    past = task.histories
+    cut_short = past._replace(query_end=np.arange(past.queries) % 8)
+    queries = np.array([5, 0, 7, 2, 9])
+    together = model.query_states(cut_short, queries)
+    alone = torch.cat([model.query_states(cut_short, queries[i : i + 1]) for i in range(5)])
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-5)
+    assert not together[1].any()  # an empty history
+
+
+def test_a_killed_training_resumes_to_the_same_bytes(tiny, tokenizer, monkeypatch):
+    monkeypatch.setenv("SIDFLOW_CHECKPOINT_SECONDS", "0.000001")
+    lora = LoraParams(rank=4, dropout=0.1)
+
+    def run(checkpoint=None, kill_at=None):
+        model, task, params, device = build(
+            tiny, Backbone(tiny.model("llama", len(tokenizer)), tokenizer), lora=lora, token_dropout=0.3
+        )
+
+        def on_step(steps):
+            if steps == kill_at:
+                raise KeyboardInterrupt
+
+        fit("t", task, params.loop, seed=3, device=device, checkpoint=checkpoint, on_step=on_step)
+        return {name: tensor.numpy().tobytes() for name, tensor in trained_state(model).items()}
+
+    expected = run()
+    checkpoint = Checkpoint("t", {}, code=[])
+    with pytest.raises(KeyboardInterrupt):
+        run(checkpoint, kill_at=6)
+    torch.manual_seed(99)
+    assert run(checkpoint) == expected
