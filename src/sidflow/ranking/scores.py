@@ -18,7 +18,7 @@ from sidflow.contracts.errors import InputError
 if TYPE_CHECKING:
     from jaxtyping import Float
 
-_BLOCK_BYTES = 64_000_000  # of one block of float64 scores
+_BLOCK_BYTES = 16_000_000  # of one block of float64 scores
 
 
 class Scores:
