@@ -67,7 +67,7 @@ def encode(
     """Return the state at the end of each history `items[starts[q]:starts[q] + lengths[q]]`.
 
     Histories of like length go together, so that little is padding; the instruction is computed once. An empty
-    history is answered as a history of item 0 would be read before it: by a zero state, which ties all items.
+    history gets a zero state, which ties all items.
     """
     prefix = reader.prefix()
     found = torch.zeros(len(starts), tokens.shape[1], device=tokens.device)
