@@ -109,6 +109,12 @@ def _lead(given: Gathered, method: str | None, best: str | None) -> Markup | Non
             f" The generator of this catalogue is known: {method} reaches {percent(share)} of the best possible "
             f"expected nDCG@10, {best} {percent(theirs_share)}."
         )
+        certain = board["differences"][method].get("expected_ndcg_at_10")
+        if certain is not None:
+            sentences.append(
+                " In that expectation, free of the luck of which target was drawn, the difference lies between "
+                f"{number(certain['low'])} and {number(certain['high'])}: {certain['verdict']}."
+            )
     return tag("p", *sentences, class_="lead")
 
 

@@ -46,6 +46,12 @@ def _histories() -> Histories:
     )
 
 
+def _truth(histories: Histories) -> pl.DataFrame:
+    chances = np.random.default_rng(2).dirichlet(np.ones(CORE), histories.queries).astype(np.float32)
+    keys = {"user_id": histories.query_user.astype(np.int32), "position": histories.query_end.astype(np.int32)}
+    return pl.DataFrame(keys).with_columns(pl.Series("probabilities", chances, dtype=pl.Array(pl.Float32, CORE)))
+
+
 def _gathered(rich: bool = True, names: tuple[str, ...] = ("popularity", "sasrec", "mme_sid", "oracle")) -> Gathered:
     histories, generator = _histories(), np.random.default_rng(1)
     found, lists = {}, {}
@@ -61,7 +67,7 @@ def _gathered(rich: bool = True, names: tuple[str, ...] = ("popularity", "sasrec
                 tied=np.zeros(histories.queries, dtype=bool),
                 ranks=pl.DataFrame({"query_id": np.arange(len(ranks)), **frame}).cast(pl.Int32),
                 top=pl.DataFrame({"items": pl.Series(top, dtype=pl.Array(pl.Int32, 20))}),
-                truth=pl.DataFrame(),
+                truth=_truth(histories) if rich else pl.DataFrame(),
                 items=CORE,
                 item_matrix=matrix,
                 item_table=matrix if rich else None,
@@ -163,6 +169,12 @@ def test_pictures_enter_once_downsized_and_only_those_used():
     assert len(encoded) == len(set(encoded))
     shown = {int(found) for found in re.findall(r'class="face p(\d+)"', text)}
     assert shown == {int(found) for found in encoded} <= set(given.pictures)
+
+
+def test_a_known_generator_is_told_and_an_unknown_one_is_not():
+    assert "of the best possible" in page(_gathered(), ReportParams())
+    assert "free of the luck" in page(_gathered(), ReportParams())
+    assert "best possible" not in page(_gathered(rich=False), ReportParams())
 
 
 def test_what_is_missing_is_told_as_text():
