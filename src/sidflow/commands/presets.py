@@ -167,7 +167,7 @@ def _data_folder(name: str, data: Path | None) -> Path:
             found=f"nothing at {place}",
             remedy=f"`sidflow preset apply {name} --data DIR` with the folder that holds it",
         )
-    return place.expanduser().resolve()
+    return Path(os.path.normpath(place.expanduser().absolute()))  # a link stays: teammates may share its name
 
 
 def _yaml() -> YAML:
