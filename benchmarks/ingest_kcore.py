@@ -1,4 +1,4 @@
-"""Ingest of 10 million interactions against a bare polars k-core on the same file. Run: python benchmarks/ingest_kcore.py.
+"""Ingest of 10 million interactions against a bare polars k-core. Run: python benchmarks/ingest_kcore.py.
 
 Ours is the whole stage: read, sort keys, order by time and hashed ties, measure repeats and ties, iterated 5-core,
 dense ids by sorted key, positions, checks, and the written artifacts. Theirs reads the same file, casts the keys to

@@ -48,8 +48,8 @@ def global_time(
     """
     ordered = np.sort(timestamps)
     total = len(ordered)
-    test_cut = int(ordered[min(total - 1, int(np.ceil(total * (1 - test_share))))])
-    valid_cut = int(ordered[min(total - 1, int(np.ceil(total * (1 - test_share - valid_share))))])
+    test_cut = int(ordered[total - max(1, round(total * test_share))])
+    valid_cut = int(ordered[max(0, total - max(2, round(total * (test_share + valid_share))))])
     if not ordered[0] < valid_cut < test_cut:
         raise InputError(
             "split",

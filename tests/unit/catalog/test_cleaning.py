@@ -1,0 +1,57 @@
+"""Words as shops deliver them."""
+
+import pytest
+
+from sidflow.catalog import cleaning
+
+
+@pytest.mark.parametrize(
+    ("raw", "clean"),
+    [
+        ("<b>Bold</b> &amp;amp; <br/>brave", "Bold & brave"),
+        ("['One.', 'Two.']", "One. Two."),
+        ("[\"It's\", '6\" wide']", "It's 6\" wide"),
+        ("['Line\none', '', '']", "Line one"),
+        ('["Our "Best" set"]', 'Our "Best" set'),
+        ("['', '']", ""),
+        ("before <!-- .x {color:red} --> after", "before after"),
+        ("a <style>.x {color:red}</style> b <script>alert(1)</script>c", "a b c"),
+        ("cut off <a href='x", "cut off"),
+        ("3 < 4 and 5 > 2", "3 < 4 and 5 > 2"),
+        ("tab\tand\x00null", "tab and null"),
+        ("[Description]: a pad", "[Description]: a pad"),
+        (None, ""),
+        (float("nan"), ""),
+        (["twice", "twice", "once"], "twice once"),
+        ([["Beauty", "Hair"]], "Beauty Hair"),
+    ],
+)
+def test_text(raw, clean):
+    assert cleaning.text(raw, 1000) == clean
+
+
+def test_nothing_is_evaluated():
+    code = "[__import__('os').getcwd()]"
+    assert cleaning.text(code, 1000) == code
+
+
+def test_a_deep_list_is_text_not_a_crash():
+    assert cleaning.text("[" * 5000 + "]" * 5000, 100)
+
+
+def test_long_text_is_cut_at_a_word():
+    assert cleaning.text("one two, three", 10) == "one two"
+    assert cleaning.text("x" * 20, 10) == "x" * 10
+
+
+def test_labels_are_flat_distinct_and_in_order():
+    assert cleaning.labels([["Beauty", "Hair"], ["Beauty", "Nails &amp; Co"]], 100) == ["Beauty", "Hair", "Nails & Co"]
+    assert cleaning.labels("a|b||a", 100, separator="|") == ["a", "b"]
+    assert cleaning.labels("['Office', 'Pens']", 100, separator=",") == ["Office", "Pens"]
+
+
+def test_attributes_are_sorted_and_say_something():
+    assert cleaning.attributes({"size": "L", "colour": None, "a": ["x", "y"]}, 100) == [
+        {"name": "a", "value": "x y"},
+        {"name": "size", "value": "L"},
+    ]

@@ -1,0 +1,97 @@
+"""k-core against a plain reference, ties that ids cannot explain, repeats as promised."""
+
+from collections import Counter
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sidflow.catalog import keys, order
+from sidflow.catalog.core import k_core
+
+EVENTS = st.lists(st.tuples(st.integers(0, 7), st.integers(0, 6)), min_size=1, max_size=60)
+
+
+def reference_core(events, min_user, min_item):
+    left = list(events)
+    while True:
+        users, items = Counter(u for u, _ in left), Counter(i for _, i in left)
+        stay = [(u, i) for u, i in left if users[u] >= min_user and items[i] >= min_item]
+        if len(stay) == len(left):
+            return left
+        left = stay
+
+
+@settings(max_examples=60, deadline=None)
+@given(EVENTS, st.integers(1, 4), st.integers(1, 4))
+def test_the_core_is_that_of_a_plain_loop(events, min_user, min_item):
+    user, item = (np.array(column, dtype=np.int32) for column in zip(*events, strict=True))
+    keep = k_core(user, item, min_user, min_item).keep
+    assert [event for event, stays in zip(events, keep, strict=True) if stays] == reference_core(
+        events, min_user, min_item
+    )
+
+
+def test_a_chain_falls_round_by_round():
+    user = np.array([0, 0, 1, 1, 2, 2], dtype=np.int32)
+    item = np.array([0, 1, 1, 2, 2, 3], dtype=np.int32)
+    core = k_core(user, item, 2, 2)
+    assert not core.keep.any()
+    assert core.rounds == 3
+
+
+@settings(max_examples=40, deadline=None)
+@given(EVENTS, st.integers(0, 5), st.randoms())
+def test_the_order_of_rows_in_the_file_does_not_matter(events, seed, random):
+    rows = [(u, i, (u * i) % 3) for u, i in events]
+    shuffled = random.sample(rows, len(rows))
+    results = []
+    for these in (rows, shuffled):
+        user, item, second = (np.array(column) for column in zip(*these, strict=True))
+        where = order.arrange(user, item, second, seed)
+        results.append(list(zip(user[where], item[where], second[where], strict=True)))
+    assert results[0] == results[1]
+    times = [(user, second) for user, _, second in results[0]]
+    assert times == sorted(times)
+
+
+def test_ties_follow_no_id_and_change_with_the_seed():
+    users, size = 400, 6
+    user = np.repeat(np.arange(users), size)
+    item = np.tile(np.arange(size), users)
+    second = np.zeros(users * size, dtype=np.int64)
+    arranged = {seed: item[order.arrange(user, item, second, seed)].reshape(users, size) for seed in (1, 2)}
+    assert (np.sort(arranged[1], axis=1) == np.arange(size)).all()
+    position = np.arange(size)
+    correlation = np.corrcoef(np.tile(position, users), arranged[1].ravel())[0, 1]
+    assert abs(correlation) < 0.08
+    assert 0.5 < (arranged[1] != arranged[2]).mean() < 1
+
+
+def test_only_events_of_the_same_user_and_second_are_tied():
+    user, second = np.array([0, 0, 0, 1]), np.array([5, 5, 6, 6])
+    assert order.same_second(user, second).tolist() == [False, True, False, False]
+
+
+@pytest.mark.parametrize(("repeats", "left"), [("keep", "aabca"), ("drop_consecutive", "abca"), ("first", "abc")])
+def test_repeats(repeats, left):
+    item = np.array(["abc".index(sign) for sign in "aabca"] + [0])
+    user = np.array([0] * 5 + [1])
+    drop = order.unwanted(user, item, repeats)
+    assert "".join("abc"[one] for one in item[:5][~drop[:5]]) == left
+    assert not drop[5]
+
+
+def test_keys_sort_as_numbers_only_where_all_are():
+    assert keys.sort_keys(pl.Series(["10", "9", "2"])).to_list() == ["2", "9", "10"]
+    assert keys.sort_keys(pl.Series(["10", "9", "b"])).to_list() == ["10", "9", "b"]
+    assert keys.sort_keys(pl.Series([10, 9, 10])).to_list() == ["9", "10"]
+
+
+@pytest.mark.parametrize("kind", [pl.String, pl.Categorical, pl.Int64])
+def test_codes_are_ranks_of_keys_whatever_the_column_type(kind):
+    coded = keys.code(pl.Series(["30", "4", "30", "100"]).cast(pl.Int64 if kind == pl.Int64 else pl.String).cast(kind))
+    assert coded.keys == ["4", "30", "100"]
+    assert coded.codes.tolist() == [1, 0, 1, 2]

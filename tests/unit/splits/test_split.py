@@ -1,0 +1,136 @@
+"""Known cuts by hand, properties for all, and a lint that stops what would lie."""
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sidflow.contracts.errors import InputError
+from sidflow.splits import lint
+from sidflow.splits.cuts import cut, global_time, leave_last
+from sidflow.splits.params import SplitParams
+from sidflow.splits.split import split
+
+
+def interactions(sequences, seconds=None):
+    rows = [
+        (user, position, item, seconds[user][position] if seconds else position)
+        for user, items in enumerate(sequences)
+        for position, item in enumerate(items)
+    ]
+    schema = {"user_id": pl.Int32, "position": pl.Int32, "item_id": pl.Int32, "timestamp": pl.Int64}
+    return pl.DataFrame(rows, schema=schema, orient="row")
+
+
+def test_leave_one_out_by_hand():
+    made = split(interactions([[3, 1, 2, 0], [0, 1, 2]]), 2, SplitParams(), no_repeats=True)
+    assert made.sequences["items"].to_list() == [[3, 1, 2, 0], [0, 1, 2]]
+    assert made.sequences["train_end"].to_list() == [2, 1]
+    assert made.queries["user_id"].to_list() == [0, 0, 1, 1]
+    assert made.queries["part"].to_list() == ["valid", "test", "valid", "test"]
+    assert made.queries["history_end"].to_list() == [2, 3, 1, 2]
+    assert made.targets["item_id"].to_list() == [2, 0, 1, 2]
+    assert made.report["timestamps_known"] == 0
+    assert made.report["targets_cold_test"] == made.report["targets_cold_valid"] == 1
+
+
+def test_short_users_keep_training_first_then_test_then_valid():
+    cuts = leave_last(np.array([1, 2, 3, 6]), n=2, min_history=1)
+    assert cuts.train_end.tolist() == [1, 1, 1, 2]
+    assert cuts.query_user.tolist() == [1, 2, 2, 3, 3, 3, 3]
+    assert cuts.query_end.tolist() == [1, 1, 2, 2, 3, 4, 5]
+    assert cuts.query_valid.tolist() == [False, False, False, True, True, False, False]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(1, 12), min_size=1, max_size=20), st.integers(1, 4), st.integers(1, 4))
+def test_parts_never_overlap_and_cover_what_is_left(lengths, n, min_history):
+    sizes = np.array(lengths)
+    cuts = leave_last(sizes, n, min_history)
+    for user, length in enumerate(lengths):
+        mine = cuts.query_user == user
+        ends = cuts.query_end[mine].tolist()
+        assert ends == list(range(cuts.train_end[user], length))
+        assert cuts.train_end[user] >= min(min_history, length)
+        valid = cuts.query_valid[mine].tolist()
+        assert valid == sorted(valid, reverse=True)
+        assert sum(valid) <= n
+        assert len(valid) - sum(valid) <= n
+
+
+def test_global_time_by_hand():
+    lengths = np.array([4, 3, 3])
+    seconds = np.array([0, 10, 80, 90, 20, 30, 40, 85, 95, 96])
+    cuts = global_time(lengths, seconds, valid_share=0.2, test_share=0.2, min_history=1, most=1)
+    assert cuts.cut_seconds == (85, 95)
+    assert cuts.train_end.tolist() == [3, 3, 0]
+    assert list(zip(cuts.query_user, cuts.query_end, cuts.query_valid, strict=True)) == [(0, 3, True), (2, 1, False)]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.lists(st.integers(0, 300), min_size=1, max_size=12), min_size=4, max_size=15), st.integers(1, 3))
+def test_global_time_never_trains_on_the_future(seconds, most):
+    ordered = [sorted(times) for times in seconds]
+    flat = np.array([second for times in ordered for second in times])
+    lengths = np.array([len(times) for times in ordered])
+    try:
+        cuts = global_time(lengths, flat, 0.2, 0.2, 1, most)
+    except InputError:
+        return
+    first_valid, first_test = cuts.cut_seconds or (0, 0)
+    for user, times in enumerate(ordered):
+        assert all(second < first_valid for second in times[: cuts.train_end[user]])
+        assert all(second >= first_valid for second in times[cuts.train_end[user] :])
+    for user, end, valid in zip(cuts.query_user, cuts.query_end, cuts.query_valid, strict=True):
+        assert (first_valid <= ordered[user][end] < first_test) if valid else (ordered[user][end] >= first_test)
+
+
+def test_time_needs_a_clock():
+    frame = interactions([[0, 1, 2, 3]] * 5)
+    with pytest.raises(InputError, match="real timestamps"):
+        split(frame, 5, SplitParams(method="global_time"), no_repeats=False)
+
+
+def test_ties_history_cold_and_duplicates_are_counted():
+    sequences = [[0, 1, 2, 0], [0, 1, 2, 0], [1, 0, 4, 5]]
+    seconds = [[10, 20, 30, 30], [10, 20, 30, 40], [1, 2, 3, 4]]
+    made = split(interactions(sequences, seconds), 3, SplitParams(), no_repeats=False)
+    assert made.report["duplicated_sequences"] == 1
+    assert made.report["targets_in_history_test"] == 2
+    assert made.report["targets_tied_test"] == 1
+    assert made.report["targets_cold_test"] == 1
+    assert made.targets["tied"].to_list() == [False, True, False, False, False, False]
+
+
+def test_a_repeat_that_ingest_ruled_out_is_fatal():
+    with pytest.raises(InputError, match="stand in their own history"):
+        split(interactions([[0, 1, 2, 0]]), 1, SplitParams(), no_repeats=True)
+
+
+def test_the_future_in_training_is_fatal():
+    with pytest.raises(InputError, match="future"):
+        lint.refuse(
+            {"targets_in_history_valid": 0, "targets_in_history_test": 0, "future_events_in_training": 3},
+            no_repeats=False,
+        )
+
+
+def test_future_in_training_is_found():
+    lengths, seconds = np.array([3, 3]), np.array([1, 2, 3, 1, 2, 9])
+    good = global_time(lengths, seconds, 0.3, 0.2, 1, 1)
+    bad = good._replace(train_end=np.array([3, 3]))
+    figures, _ = lint.measure(np.arange(6), seconds, np.array([0, 3]), bad, clock=True)
+    assert figures["future_events_in_training"] > 0
+
+
+def test_nobody_to_ask_is_refused():
+    with pytest.raises(InputError, match="queries in the part"):
+        cut(np.array([2, 2]), np.array([0, 1, 0, 1]), SplitParams(), clock=False)
+
+
+def test_queries_are_numbered_by_user_then_position():
+    made = split(interactions([[0, 1, 2, 3, 4]] * 3), 3, SplitParams(method="leave_last_n", n=2), no_repeats=False)
+    keys = list(zip(made.queries["user_id"], made.queries["history_end"], strict=True))
+    assert keys == sorted(keys)
+    assert made.queries["query_id"].to_list() == list(range(12))
