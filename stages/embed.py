@@ -19,12 +19,12 @@ def main() -> None:
     """Read the catalogue and its views, run every encoder of params, keep no file of any other."""
     with stage("embed"):
         settings = params.load("embed", EmbedParams)
-        seed, threads = params.load_value("seed"), params.load_value("threads")
+        seed = params.load_value("seed")
         items, images, semantics = ITEMS.read(), IMAGES.read(), SEMANTICS.read()
         folder = EMBEDDING.at(name="any").parent
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        with threadpool_limits(threads):
+        with threadpool_limits(1):  # small matrices: no slower, and bits that depend on no thread count
             for made in encode_all(items, images, semantics, settings, seed):
                 made.contract.write(made.arrays, made.metadata, name=made.name)
 

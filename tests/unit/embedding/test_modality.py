@@ -71,6 +71,16 @@ def test_dim_keeps_the_directions_of_most_variance(rows):
     np.testing.assert_allclose(np.abs(made), np.abs(reference[0][:, :2] * reference[1][:2]), rtol=1e-2, atol=1e-3)
 
 
+@pytest.mark.parametrize("shape", [(30, 7), (7, 30)])
+def test_components_agree_with_the_svd_whichever_side_is_longer(shape):
+    rows = np.random.default_rng(1).normal(size=shape)
+    found = principal_components(rows, 4)
+    reference = np.linalg.svd(rows - rows.mean(axis=0), full_matrices=False)
+    np.testing.assert_allclose(np.abs(found.directions.T), np.abs(reference[2][:4]), atol=1e-6)
+    np.testing.assert_allclose(found.variances, reference[1][:4] ** 2 / len(rows), rtol=1e-6)
+    assert (found.directions[np.abs(found.directions).argmax(axis=0), np.arange(4)] > 0).all()
+
+
 @settings(max_examples=50, deadline=None)
 @given(
     hnp.arrays(np.float32, st.tuples(st.integers(1, 8), st.integers(1, 5)), elements=st.floats(-1e3, 1e3, width=32)),
