@@ -17,10 +17,8 @@ from sidflow.splits.split import split
 def main() -> None:
     """Run the stage."""
     with stage("split"):
-        no_repeats = params.load_all().get("ingest", {}).get("repeats") == "first"
-        made = split(
-            INTERACTIONS.read(), USERS.read().height, params.load("split", SplitParams), no_repeats=no_repeats
-        )
+        no_repeats = params.load_value("ingest.repeats") == "first"
+        made = split(INTERACTIONS.read(), USERS.read().height, params.load("split", SplitParams), no_repeats=no_repeats)
         SEQUENCES.write(made.sequences)
         QUERIES.write(made.queries)
         TARGETS.write(made.targets)

@@ -85,8 +85,10 @@ def check(content: Any, model: type[P], where: str) -> P:
 
 
 def load_value(name: str, path: Path = PATH) -> Any:
-    """Return a top-level value, for example `seed`."""
-    content = load_all(path)
-    if name not in content:
-        raise InputError(str(path), expected=f"a value `{name}`", found="none", remedy=f"add `{name}:` to it")
-    return content[name]
+    """Return one value, for example `seed` or `ingest.repeats`."""
+    content: Any = load_all(path)
+    for part in name.split("."):
+        if not isinstance(content, dict) or part not in content:
+            raise InputError(str(path), expected=f"a value `{name}`", found="none", remedy=f"add `{name}:` to it")
+        content = content[part]
+    return content
