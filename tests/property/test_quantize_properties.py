@@ -20,7 +20,7 @@ def codec(seed, d=4, counts=(5, 4, 3), width=3):
     arrays = {
         "codebooks.m": padded,
         "mean.m": rng.normal(size=d).astype(np.float32),
-        "scale.m": np.asarray(np.float32(1.5)),
+        "scale.m": np.array([1.5], dtype=np.float32),
         "encoder.m.0.weight": rng.normal(size=(width, d)).astype(np.float32),
         "encoder.m.0.bias": rng.normal(size=width).astype(np.float32),
         "encoder.m.skip.weight": rng.normal(size=(width, d)).astype(np.float32),

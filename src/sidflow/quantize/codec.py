@@ -30,7 +30,7 @@ class Codec:
         padded = codebooks_of(quantizer, modality).astype(np.float64)
         self.codebooks = [padded[level, :count] for level, count in enumerate(counts)]
         self.mean = quantizer.arrays[f"mean.{modality}"].astype(np.float64)
-        self.scale = float(quantizer.arrays[f"scale.{modality}"])
+        self.scale = float(quantizer.arrays[f"scale.{modality}"][0])
         self.towers = {side: _tower(quantizer, f"{side}.{modality}.") for side in ("encoder", "decoder")}
 
     @property

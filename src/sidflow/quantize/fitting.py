@@ -42,7 +42,7 @@ class Normalised(NamedTuple):
 
     values: np.ndarray  # float32 [n, d], absent rows zero
     mean: np.ndarray  # float32 [d]
-    scale: np.ndarray  # float32 []
+    scale: np.ndarray  # float32 [1]
 
 
 def normalise(modality: Modality) -> Normalised:
@@ -52,7 +52,7 @@ def normalise(modality: Modality) -> Normalised:
     spread = float(np.sqrt(np.square(rows - mean).mean()))
     scale = np.float32(spread if spread > 0 else 1.0)
     values = (modality.values - mean) / scale * modality.present[:, None]
-    return Normalised(values.astype(np.float32), mean, np.asarray(scale))
+    return Normalised(values.astype(np.float32), mean, np.array([scale]))
 
 
 class Task:

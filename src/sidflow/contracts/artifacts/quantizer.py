@@ -3,7 +3,7 @@
 Arrays, for every quantized modality m (a modality that no item has is absent from all of them):
 
     codebooks.<m>              float32 [levels, codes, code_dim]; rows from `code_counts(m)[level]` on are padding (0)
-    mean.<m>, scale.<m>        float32 [d], []: the towers see (x - mean) / scale
+    mean.<m>, scale.<m>        float32 [d], [1]: the towers see (x - mean) / scale
     encoder.<m>.<i>.weight ... float32 [out, in], the layers in order, ReLU between them (none for a method without)
     encoder.<m>.skip.weight .. a linear map of the input that is added to the last layer's output (optional)
     decoder.<m>. ...           the same, mirrored
