@@ -135,15 +135,27 @@ def test_a_hidden_item_is_nowhere_in_the_input():
     torch.manual_seed(0)
     items = torch.randint(1, ITEMS, (64, 9))
     lengths = torch.randint(1, 10, (64,))
-    found = masked_items(items, lengths, 0.3, 0.2)
+    found = masked_items(items, lengths, 0.3, 0.4)
     assert found.masked is not None
     assert torch.equal(found.masked.flatten().nonzero()[:, 0], found.places)
     assert torch.equal(items.flatten()[found.places], found.targets)
     assert not found.inputs.flatten()[found.places].any()
-    assert not (found.masked & (torch.arange(9)[None] >= lengths[:, None])).any()
-    assert found.masked.any(1).all()
-    only_last = found.masked.sum(1) == 1
-    assert 0.2 < only_last.float().mean() < 0.8
+    inside = torch.arange(9)[None] < found.lengths[:, None]
+    assert not (found.masked & ~inside).any() and not found.inputs[~inside].any()
+    assert found.masked.any(1).all() and (found.lengths <= lengths).all()
+    shown = inside & ~found.masked
+    assert torch.equal(found.inputs[shown], items[shown])
+
+
+def test_rows_that_look_like_queries_end_anywhere():
+    torch.manual_seed(0)
+    items = torch.randint(1, ITEMS, (4000, 6))
+    found = masked_items(items, torch.full((4000,), 6), 0.3, 1.0)
+    assert found.masked is not None
+    assert torch.equal(found.masked.long().argmax(1), found.lengths - 1) and (found.masked.sum(1) == 1).all()
+    shares = torch.bincount(found.lengths, minlength=7)[2:] / 4000
+    assert (shares - 0.2).abs().max() < 0.03 and found.lengths.min() == 2
+    assert (masked_items(items, torch.full((4000,), 6), 0.3, 0.0).lengths == 6).all()
 
 
 def test_bert4rec_loss_cannot_see_what_it_predicts():

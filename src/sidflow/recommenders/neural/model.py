@@ -44,7 +44,7 @@ class SequenceModel(nn.Module):
     def examples(self, items: Int[Tensor, "b t"], lengths: Int[Tensor, " b"]) -> Examples:
         """Return what a batch of padded training windows asks for."""
         if isinstance(self.settings, Bert4recParams):
-            return masked_items(items, lengths, self.settings.mask_share, self.settings.last_share)
+            return masked_items(items, lengths, self.settings.mask_share, self.settings.query_share)
         return next_items(items, lengths)
 
     def states(

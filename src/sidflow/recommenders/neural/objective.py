@@ -34,26 +34,32 @@ def next_items(items: Int[Tensor, "b t_plus_1"], lengths: Int[Tensor, " b"]) -> 
 
 
 def masked_items(
-    items: Int[Tensor, "b t"], lengths: Int[Tensor, " b"], mask_share: float, last_share: float
+    items: Int[Tensor, "b t"], lengths: Int[Tensor, " b"], mask_share: float, query_share: float
 ) -> Examples:
     """Hide some items, at least one of each row, and ask for them (Source: arXiv 1904.06690, section 3.6).
 
+    Deviation: some rows end at a place drawn for this batch, with just the item there hidden. The paper hides the
+    last item of whole sequences for that purpose, which shows the model each user's same single query every time.
+
     Args:
         items: padded rows.
-        lengths: of the rows.
+        lengths: of the rows, at least 1.
         mask_share: probability of each item to be hidden.
-        last_share: probability of a row to have just its last item hidden, which is how queries look.
+        query_share: probability of a row to look like a query: its end cut off, its last item hidden.
 
     Draws from the global generator.
     """
     b, t = items.shape
-    steps = torch.arange(t, device=items.device)
-    last = steps[None, :] == lengths[:, None] - 1
-    masked = (torch.rand(b, t, device=items.device) < mask_share) & real(lengths, t)
-    only_last = (torch.rand(b, 1, device=items.device) < last_share) | ~masked.any(1, keepdim=True)
-    masked = torch.where(only_last, last, masked)
+    device = items.device
+    cut = (torch.rand(b, device=device) * (lengths - 1)).long() + 2  # 2 to the length: something precedes the target
+    as_query = torch.rand(b, device=device) < query_share
+    lengths = torch.where(as_query, cut.clamp(max=lengths), lengths)
+    last = torch.arange(t, device=device)[None, :] == lengths[:, None] - 1
+    masked = (torch.rand(b, t, device=device) < mask_share) & real(lengths, t)
+    masked = torch.where((as_query | ~masked.any(1))[:, None], last, masked)
     places = masked.flatten().nonzero()[:, 0]
-    return Examples(items.masked_fill(masked, 0), masked, lengths, places, items.flatten()[places])
+    kept = items.masked_fill(masked | ~real(lengths, t), 0)
+    return Examples(kept, masked, lengths, places, items.flatten()[places])
 
 
 class Objective(nn.Module):

@@ -66,7 +66,7 @@ class Bert4recParams(TransformerParams):
     architecture: Literal["bert4rec"] = "bert4rec"
     positions: Literal["start", "end", "none"] = "end"
     mask_share: float = Field(0.2, gt=0, lt=1)  # probability of each item to be masked in training
-    last_share: float = Field(0.2, ge=0, le=1)  # share of sequences that have just their last item masked, as a query
+    query_share: float = Field(0.5, ge=0, le=1)  # share of sequences cut at random, with just their last item masked
 
 
 class DmesrParams(Params):
