@@ -34,7 +34,8 @@ def peak_memory_mb() -> float:
 def stage(name: str) -> Iterator[None]:
     """Run a stage's body; `name` is DVC's, for example `train@sasrec`.
 
-    Wall time (of the whole process, imports included) and peak memory go to `.sidflow/measured/<preset>/<stage>.json`, outside of every hashed file.
+    Wall time (of the whole process, imports included) and peak memory go to `.sidflow/measured/<preset>/<stage>.json`,
+    outside of every hashed file.
     """
     try:
         yield
