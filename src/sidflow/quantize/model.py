@@ -92,6 +92,7 @@ class MultiModalQuantizer(nn.Module):
         device = self.content(self.names[0])[0].device
         rows = rows.to(device)
         zero = torch.zeros((), device=device)
+        epsilons = params.epsilons() if self.training else None  # IDs are assigned without balancing
         losses: dict[str, Tensor] = dict.fromkeys(
             ("reconstruction_mse", "reconstruction_mmd", "codebook", "commitment", "alignment"), zero
         )
@@ -101,7 +102,7 @@ class MultiModalQuantizer(nn.Module):
             if not len(here):
                 continue
             x = values[here]
-            found = own.quantizer(own.encoder(x), params.epsilons(), params.sinkhorn_iterations, self._revival(own))
+            found = own.quantizer(own.encoder(x), epsilons, params.sinkhorn_iterations, self._revival(own))
             decoded = own.decoder(found.values)
             if params.reconstruction != "mmd":
                 losses["reconstruction_mse"] = losses["reconstruction_mse"] + functional.mse_loss(decoded, x)
@@ -113,13 +114,19 @@ class MultiModalQuantizer(nn.Module):
             quantized[name] = (here, found.values)
         losses["alignment"] = self._alignment(rows, quantized, zero)
         losses["loss"] = (
-            params.mse_weight * losses["reconstruction_mse"]
-            + params.mmd_weight * losses["reconstruction_mmd"]
+            self.wanted(losses)
             + params.codebook_weight * losses["codebook"]
             + params.commitment_weight * losses["commitment"]
-            + params.alignment_weight * losses["alignment"]
         )
         return losses
+
+    def wanted(self, losses: dict[str, Tensor]) -> Tensor:
+        """Return the weighted losses but for those that only hold codebooks and encoders together."""
+        return (
+            self.params.mse_weight * losses["reconstruction_mse"]
+            + self.params.mmd_weight * losses["reconstruction_mmd"]
+            + self.params.alignment_weight * losses["alignment"]
+        )
 
     def _revival(self, own: Autoencoder) -> float:
         if not self.training or not self.params.revive_below:

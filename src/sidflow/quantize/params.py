@@ -21,7 +21,7 @@ class QuantizeParams(Params):
     skip: Literal["pca", "none"] = "pca"  # a linear map beside each tower, starting as the principal components
     reconstruction: Literal["mse", "mmd", "both"] = "both"
     mse_weight: float = Field(1.0, ge=0)
-    mmd_weight: float = Field(3.0, ge=0)
+    mmd_weight: float = Field(30.0, ge=0)
     mmd_bandwidths: list[float] = Field([1.0])  # factors of the mean squared distance
     mmd_estimator: Literal["published", "u_statistic"] = "published"
     alignment: Literal["infonce", "mmd", "none"] = "infonce"  # of quantized vectors: anchor with each other modality
@@ -29,18 +29,18 @@ class QuantizeParams(Params):
     alignment_weight: float = Field(0.01, ge=0)
     temperature: float = Field(0.1, gt=0)  # of InfoNCE
     codebook_weight: float = Field(1.0, ge=0)  # pulls code vectors to residuals
-    commitment_weight: float = Field(0.25, ge=0)  # pulls residuals to code vectors
+    commitment_weight: float = Field(1.0, ge=0)  # pulls residuals to code vectors
     gradient: Literal["straight_through_total", "rotation", "per_level"] = "straight_through_total"
     sinkhorn: float | list[float] = 0.0  # epsilon (of distances scaled to [-1, 1]) per level while training; 0 = off
     sinkhorn_iterations: int = Field(50, ge=1)
-    initialisation: Literal["kmeans", "balanced-kmeans", "random"] = "kmeans"
+    initialisation: Literal["kmeans", "balanced-kmeans", "random"] = "balanced-kmeans"
     refit: bool = True  # after training: k-means again on the trained encoder's output, level by level
     revive_below: float = Field(0.1, ge=0, lt=1)  # share of a code's fair use below which it is moved; 0 = never
     revive_every: int = Field(20, ge=1)  # steps
-    batch_size: int = Field(1024, ge=2)  # items
+    batch_size: int = Field(512, ge=2)  # items
     passes: int = Field(10, ge=1)  # over all items per epoch of `loop`
     loop: LoopParams = LoopParams.model_validate(
-        {"epochs": 30, "patience": 5, "learning_rate": 1e-3, "weight_decay": 1e-4}
+        {"epochs": 12, "patience": 4, "learning_rate": 3e-4, "weight_decay": 1e-4}
     )
 
     @model_validator(mode="after")

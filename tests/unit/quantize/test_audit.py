@@ -1,0 +1,91 @@
+import numpy as np
+import pytest
+
+from sidflow.contracts.errors import InputError
+from sidflow.contracts.tensors import Tensors
+from sidflow.quantize import audit
+from sidflow.quantize.assigning import assign_all
+from sidflow.quantize.gate import AssignParams, GateParams, check
+
+
+def test_known_figures_of_codes():
+    codes = np.array([[0, 0], [0, 1], [0, 1], [1, 0]])
+    found = audit.code_figures(codes, [4, 2], "text")
+    assert found["code_usage_text_level_0"] == 0.5 and found["code_usage_text_level_1"] == 1
+    assert found["perplexity_text_level_0"] == pytest.approx(np.exp(-(0.75 * np.log(0.75) + 0.25 * np.log(0.25))))
+    assert found["perplexity_text_level_1"] == pytest.approx(2)
+    assert (found["branching_text_level_0"], found["branching_text_level_1"]) == (2, 1.5)
+
+
+@pytest.mark.parametrize(("counts", "expected"), [([5, 5, 5, 5], 0), ([0, 0, 0, 8], 0.75), ([1, 3], 0.25), ([0, 0], 0)])
+def test_gini(counts, expected):
+    assert audit.gini(np.array(counts)) == pytest.approx(expected)
+
+
+def test_collisions_among_all_and_among_distinct_inputs():
+    codes = np.array([[1, 1], [1, 1], [2, 2], [3, 3], [3, 3], [3, 3]])
+    inputs = np.array([[0.0], [0.0], [1.0], [2.0], [3.0], [3.0]])  # the 1s are copies; of the 3s two differ
+    found = audit.collision_figures(codes, "text", inputs)
+    assert found["collision_rate_text"] == pytest.approx(5 / 6)
+    assert (found["collision_items_text"], found["collision_groups_text"], found["collision_largest_text"]) == (5, 2, 3)
+    assert found["items_distinct_text"] == 4 and found["collision_rate_distinct_text"] == 0.5
+
+
+def test_nmi_equals_scikit_learns():
+    from sklearn.metrics import normalized_mutual_info_score
+
+    rng = np.random.default_rng(0)
+    for _ in range(10):
+        a, b = rng.integers(5, size=50), rng.integers(3, size=50)
+        assert audit.nmi(a, b) == pytest.approx(normalized_mutual_info_score(a, b))
+    assert audit.nmi(a, a) == pytest.approx(1)
+
+
+def quantizer():
+    """Codes that are the corners of two squares, the small one around each corner of the large one; exact inputs."""
+    large = np.array([[10, 10], [10, -10], [-10, 10], [-10, -10]], dtype=np.float32)
+    arrays = {f"codebooks.{name}": np.stack([large, large / 10]) for name in ("text", "image")}
+    for name in ("text", "image"):
+        arrays |= {f"mean.{name}": np.zeros(2, dtype=np.float32), f"scale.{name}": np.ones(1, dtype=np.float32)}
+    described = {name: {"codes": [4, 4], "items": 16} for name in ("text", "image")}
+    values = (large[:, None, :] + large[None, :, :] / 10).reshape(16, 2)
+    return Tensors(arrays, {"modalities": described, "order": ["text", "image"]}), values
+
+
+def run(image_present, **params):
+    one, values = quantizer()
+    everyone = np.ones(16, dtype=bool)
+    contents = {
+        "text": {"values": values, "present": everyone},
+        "image": {"values": values[::-1] * image_present[:, None], "present": image_present},
+    }
+    anchors = audit.Anchors([np.arange(8), np.arange(8, 16)], np.array([15, 0]))
+    categories = [str(i // 4) for i in range(15)] + [""]
+    return assign_all(one, contents, AssignParams.model_validate(params), anchors, categories)
+
+
+def test_perfect_ids_have_perfect_figures():
+    figures = run(np.ones(16, dtype=bool)).figures
+    assert figures["collision_rate"] == figures["collision_rate_text"] == 0 and figures["items"] == 16
+    assert figures["tau_text"] == pytest.approx(figures["tau_triples_text"], abs=0.2) and figures["tau_text"] > 0.8
+    assert figures["neighbour_recall_at_10_text"] == 1 and figures["reconstruction_error_text"] < 1e-9
+    assert figures["nmi_category_text_level_0"] == pytest.approx(1)
+    assert figures["neighbours_in_prefix_text_level_0"] == pytest.approx(3 / 10)
+    check(figures, GateParams(least_code_usage=1, most_collision_rate_distinct=0, least_neighbour_recall=1))
+
+
+def test_absent_rows_get_no_id_and_the_joint_tuple_knows():
+    present = np.ones(16, dtype=bool)
+    present[[2, 5]] = False
+    result = run(present)
+    image = result.table.filter(result.table["modality"] == "image")
+    assert sorted(set(range(16)) - set(image["item_id"].to_list())) == [2, 5]
+    assert result.table.height == 30 and result.figures["items_image"] == 14
+    assert result.figures["collision_rate"] == 0
+
+
+def test_the_gate_names_what_is_missed_most():
+    figures = {"code_usage_text_level_0": 0.9, "code_usage_text_level_1": 0.2, "collision_rate_distinct_text": 0.06}
+    with pytest.raises(InputError, match=r"code_usage_text_level_1 at least 0.95; found 0.2 \(3 affected\)"):
+        check(figures, GateParams.model_validate({}))
+    check(figures, GateParams(least_code_usage=None, most_collision_rate_distinct=None))

@@ -1,0 +1,214 @@
+import numpy as np
+import pytest
+import torch
+
+from sidflow.contracts.errors import InputError
+from sidflow.contracts.tensors import Tensors
+from sidflow.quantize.assignment import assign
+from sidflow.quantize.codec import Codec
+from sidflow.quantize.fitting import Modality, normalise, summary, train
+from sidflow.quantize.model import Content, MultiModalQuantizer
+from sidflow.quantize.params import QuantizeParams
+from sidflow.quantize.sizes import codes_per_level, distinct_rows
+from sidflow.training import loop as training_loop
+from sidflow.training.checkpoint import Checkpoint
+from sidflow.training.device import prepare
+
+SMALL = {
+    "levels": 3,
+    "code_dim": 6,
+    "hidden": [12],
+    "batch_size": 32,
+    "passes": 2,
+    "loop": {"epochs": 3, "patience": 0, "learning_rate": 1e-3},
+}
+
+
+def modality(n=60, d=8, seed=0, missing=0):
+    rng = np.random.default_rng(seed)
+    values = rng.normal(size=(n, d)).astype(np.float32)
+    present = np.ones(n, dtype=bool)
+    present[:missing] = False
+    values[:missing] = 0
+    return Modality(values, present)
+
+
+def run(modalities, checkpoint=None, **overrides):
+    return train(modalities, QuantizeParams.model_validate({**SMALL, **overrides}), 5, prepare(5, 1), checkpoint)
+
+
+def three():
+    return {"collaborative": modality(seed=1, missing=5), "text": modality(seed=2, d=10), "image": modality(seed=3)}
+
+
+def as_bytes(trained):
+    return {name: array.tobytes() for name, array in trained.arrays.items()}
+
+
+@pytest.mark.parametrize("method", ["mm-rq-vae", "rq-vae", "rq-kmeans"])
+def test_same_seed_same_bytes_and_codes_of_numpy_are_those_of_torch(method):
+    first = run(three(), method=method)
+    assert as_bytes(first) == as_bytes(run(three(), method=method))
+    quantizer = Tensors(first.arrays, first.metadata)
+    for name, one in three().items():
+        codec = Codec(quantizer, name)
+        found = assign(codec, one.values, one.present)
+        assert len(found.items) == one.present.sum() and found.codes.max() < len(codec.codebooks[0])
+        z = torch.from_numpy(normalise(one).values[one.present])
+        assert np.allclose(codec.normalised(one.values[one.present]), z.numpy(), atol=1e-5)
+
+
+def test_numpy_towers_equal_torch_towers():
+    params = QuantizeParams.model_validate({**SMALL, "refit": False})
+    trained = train(three(), params, 5, prepare(5, 1))
+    contents = {}
+    for name, one in three().items():
+        values = torch.from_numpy(normalise(one).values)
+        contents[name] = Content(values, torch.from_numpy(one.present), [8, 8, 8])
+    module = MultiModalQuantizer(contents, params)
+    for name, one in three().items():
+        own = module.autoencoder(name)
+        for side, tower in (("encoder", own.encoder), ("decoder", own.decoder)):
+            start = f"{side}.{name}."
+            state = {
+                ("" if key.startswith(f"{start}skip") else "layers.") + key.removeprefix(start): torch.from_numpy(array)
+                for key, array in trained.arrays.items()
+                if key.startswith(start)
+            }
+            tower.load_state_dict(state)
+        codec = Codec(Tensors(trained.arrays, trained.metadata), name)
+        z = own.encoder(contents[name].values)
+        assert np.allclose(codec.encode(one.values)[one.present], z.detach().numpy()[one.present], atol=1e-4)
+        back = own.decoder(z).detach().numpy() * normalise(one).scale + normalise(one).mean
+        assert np.allclose(codec.decode(z.detach().numpy().astype(np.float64)), back, atol=1e-4)
+
+
+def test_killed_and_resumed_training_ends_in_the_same_bytes(tmp_path, monkeypatch):
+    monkeypatch.setenv("SIDFLOW_CACHE", str(tmp_path))
+    monkeypatch.setenv("SIDFLOW_CHECKPOINT_SECONDS", "0.000001")
+    monkeypatch.setenv("SIDFLOW_DEVICE", "cpu")
+    whole = run(three(), revive_every=3, revive_below=0.9)
+    checkpoint = Checkpoint("quantize", {}, code=[])
+    step, taken = training_loop._Trainer.step, []
+
+    def killed(self, batch, total):
+        taken.append(1)
+        if len(taken) == 6:
+            raise KeyboardInterrupt
+        return step(self, batch, total)
+
+    monkeypatch.setattr(training_loop._Trainer, "step", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run(three(), checkpoint, revive_every=3, revive_below=0.9)
+    monkeypatch.setattr(training_loop._Trainer, "step", step)
+    resumed = run(three(), checkpoint, revive_every=3, revive_below=0.9)
+    assert as_bytes(resumed) == as_bytes(whole) and resumed.curves == whole.curves
+
+
+def test_planted_clusters_get_their_obvious_ids():
+    rng = np.random.default_rng(0)
+    coarse, fine = rng.normal(size=(4, 8)) * 20, rng.normal(size=(4, 8))
+    values = (coarse[:, None, :] + fine[None, :, :]).reshape(16, 8).repeat(5, axis=0)
+    values = (values + rng.normal(size=values.shape) * 0.01).astype(np.float32)
+    content = {"text": Modality(values, np.ones(80, dtype=bool))}
+    for method in ("mm-rq-vae", "rq-kmeans"):
+        trained = run(content, method=method, levels=2, codes=[4, 4], code_dim=8)
+        codes = assign(Codec(Tensors(trained.arrays, trained.metadata), "text"), values, content["text"].present).codes
+        level_0 = codes[:, 0].reshape(4, 20)
+        assert (level_0 == level_0[:, :1]).all() and len(np.unique(level_0)) == 4
+        level_1 = codes[:, 1].reshape(4, 4, 5)
+        assert (level_1 == level_1[:1, :, :1]).all() and len(np.unique(level_1)) == 4
+
+
+def test_a_modality_that_no_item_has_is_left_out():
+    content = {**three(), "audio": Modality(np.zeros((60, 1), dtype=np.float32), np.zeros(60, dtype=bool))}
+    trained = run(content)
+    assert trained.metadata["absent"] == ["audio"] and trained.metadata["order"] == ["collaborative", "text", "image"]
+    assert as_bytes(trained) == as_bytes(run(three()))
+
+
+def test_absent_rows_have_no_say():
+    content = three()
+    changed = content["collaborative"].values.copy()
+    changed[:5] = 99
+    moved = {**content, "collaborative": Modality(changed, content["collaborative"].present)}
+    assert as_bytes(run(content)) == as_bytes(run(moved))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"text": modality(missing=60)}, "at least one modality"),
+        ({"text": modality(), "image": modality(n=59)}, "same items in every modality"),
+        ({"text": Modality(np.ones((20, 3), dtype=np.float32), np.ones(20, dtype=bool))}, "tells no two items apart"),
+        ({"text": modality(n=1)}, "tells no two items apart"),
+    ],
+)
+def test_bad_input_is_one_clear_line(content, message):
+    with pytest.raises(InputError, match=message):
+        run(content)
+
+
+def test_fewer_items_than_codes():
+    with pytest.raises(InputError, match=r"set quantize\.codes to 9 or less"):
+        run({"text": modality(n=9)}, codes=16)
+
+
+@pytest.mark.parametrize(("n", "expected"), [(2, 2), (15, 2), (16, 4), (500, 64), (1023, 128), (1024, 256)])
+def test_the_rule_for_codes(n, expected):
+    assert codes_per_level(np.arange(2 * n, dtype=np.float32).reshape(n, 2), "auto", 2, "m") == [expected] * 2
+
+
+def test_distinct_rows_know_that_zero_has_no_sign():
+    assert distinct_rows(np.array([[0.0, 1.0], [-0.0, 1.0], [1.0, 0.0]], dtype=np.float32)) == 2
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {"reconstruction": "mse", "alignment": "mmd"},
+        {"reconstruction": "mmd", "alignment": "none", "mmd_estimator": "u_statistic", "mmd_bandwidths": [0.5, 2.0]},
+        {"gradient": "rotation", "initialisation": "random", "refit": False},
+        {"gradient": "per_level", "initialisation": "kmeans", "skip": "none", "sinkhorn": [0.0, 0.0, 0.01]},
+        {"codes": [8, 4, 2], "hidden": [], "alignment_anchor": "text"},
+        {"loop": {"epochs": 0}},
+    ],
+)
+def test_every_choice_runs_and_says_what_it_was(overrides):
+    trained = run(three(), **overrides)
+    params = QuantizeParams.model_validate({**SMALL, **overrides})
+    told = summary(trained, params, 5, 1, torch.device("cpu"))
+    assert told["params"] == params.model_dump(mode="json") and told["epochs"] == len(trained.curves)
+    assert trained.arrays["codebooks.text"].shape == (3, 8, 6)
+    assert all(np.isfinite(array).all() for array in trained.arrays.values())
+
+
+def test_training_lowers_what_is_wanted():
+    curves = run(three(), loop={"epochs": 12, "patience": 0, "learning_rate": 3e-3}, skip="none").curves
+    assert curves[-1]["all_objective"] < 0.8 * curves[0]["all_objective"]
+
+
+def test_alignment_brings_matching_items_together():
+    def matching(weight):
+        params = QuantizeParams.model_validate(
+            {**SMALL, "alignment_weight": weight, "loop": {"epochs": 15, "learning_rate": 3e-3, "patience": 0}}
+        )
+        trained = train({"collaborative": modality(seed=1), "text": modality(seed=2)}, params, 5, prepare(5, 1))
+        return trained.curves[-1]["alignment"]
+
+    assert matching(1.0) < 0.85 * matching(0.0)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"codes": [8, 8]}, "codes has 2 entries for 3 levels"),
+        ({"codes": 1}, "at least 2"),
+        ({"sinkhorn": -1.0}, "below 0"),
+        ({"mmd_bandwidths": []}, "above 0"),
+        ({"hidden": [0]}, "at least 1"),
+    ],
+)
+def test_params_are_checked(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        QuantizeParams.model_validate({**SMALL, **wrong})
