@@ -87,7 +87,7 @@ def order_and_filter(raw: pl.DataFrame, known_items: pl.Series, params: IngestPa
         InputError: there are no events, or the core is empty.
     """
     users = keys.code(raw["user"])
-    item_order = keys.sort_keys(pl.concat([raw["item"].cast(pl.String).unique(), known_items]))
+    item_order = keys.sort_keys(pl.concat([raw["item"].unique().cast(pl.String), known_items]))
     items = keys.code(raw["item"], item_order)
     seconds = raw["timestamp"].to_numpy()
     had_events = np.bincount(items.codes, minlength=len(items.keys))
@@ -99,7 +99,7 @@ def order_and_filter(raw: pl.DataFrame, known_items: pl.Series, params: IngestPa
     rows = order.arrange(users.codes, items.codes, seconds, params.tie_seed)
     user, item, second = users.codes[rows], items.codes[rows], seconds[rows]
     del rows, seconds
-    report["repeat_rate_raw"] = _rate(order.repeats_any(user, item))
+    report["repeat_rate_raw"] = order.repeat_rate(user, item)
     report["consecutive_repeat_rate_raw"] = _rate(order.repeats_last(user, item))
     dropped, rounds = 0, 0
     while True:
@@ -122,7 +122,7 @@ def order_and_filter(raw: pl.DataFrame, known_items: pl.Series, params: IngestPa
     user_id, user_keys = _dense(user, users.keys)
     item_id, core_keys = _dense(item, items.keys)
     rest = (had_events > 0) if params.outside_core == "seen" else np.full(len(items.keys), params.outside_core == "all")
-    rest[np.unique(item)] = False
+    rest[np.bincount(item, minlength=len(rest)) > 0] = False
     report |= {
         "users": len(user_keys),
         "items": len(core_keys) + int(rest.sum()),

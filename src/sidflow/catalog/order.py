@@ -35,7 +35,7 @@ def arrange(user: np.ndarray, item: np.ndarray, timestamp: np.ndarray, seed: int
 
     Only events that share user and second are hashed, which spares most of the work.
     """
-    order = np.lexsort((timestamp, user))
+    order = _by_user_and_time(user, timestamp)
     tied = same_second(user[order], timestamp[order])
     member = tied.copy()
     member[:-1] |= tied[1:]
@@ -46,6 +46,16 @@ def arrange(user: np.ndarray, item: np.ndarray, timestamp: np.ndarray, seed: int
         hashed = tie_hash(user[chosen], item[chosen], seed)
         order[rows] = chosen[np.lexsort((item[chosen], hashed, group))]
     return order
+
+
+def _by_user_and_time(user: np.ndarray, timestamp: np.ndarray) -> np.ndarray:
+    """Return the order by user, then timestamp; as one number where both fit, which sorts much faster."""
+    if not len(user):
+        return np.zeros(0, dtype=np.int64)
+    first, span = int(timestamp.min()), int(timestamp.max()) - int(timestamp.min()) + 1
+    if (int(user.max()) + 1) * span >= 2**63:
+        return np.lexsort((timestamp, user))
+    return np.argsort(user.astype(np.int64) * span + (timestamp - first))
 
 
 def same_second(user: np.ndarray, timestamp: np.ndarray) -> np.ndarray:
@@ -69,6 +79,15 @@ def repeats_any(user: np.ndarray, item: np.ndarray) -> np.ndarray:
     same = (item[order[1:]] == item[order[:-1]]) & (user[order[1:]] == user[order[:-1]])
     again[order[1:][same]] = True
     return again
+
+
+def repeat_rate(user: np.ndarray, item: np.ndarray) -> float:
+    """Return the share of events whose item the user already had, whatever the order."""
+    if not len(user):
+        return 0.0
+    pair = user.astype(np.int64) * (int(item.max()) + 1) + item
+    pair.sort()
+    return float((pair[1:] == pair[:-1]).sum()) / len(pair)
 
 
 def unwanted(user: np.ndarray, item: np.ndarray, repeats: Repeats) -> np.ndarray:
