@@ -188,8 +188,9 @@ def _autoencoders(
     fitted = fit("quantize", task, params.loop, seed=seed, device=device, checkpoint=checkpoint, higher_is_better=False)
     arrays: dict[str, np.ndarray] = {}
     for name in module.names:
-        if params.refit:
-            module.refit(name, generator, balanced=params.initialisation == "balanced-kmeans")
+        if params.refit != "none":
+            first = params.levels - 1 if params.refit == "last" else 0
+            module.refit(name, generator, balanced=params.initialisation == "balanced-kmeans", first=first)
         own = module.autoencoder(name)
         arrays[f"codebooks.{name}"] = _padded(own.quantizer)
         for side, tower in (("encoder", own.encoder), ("decoder", own.decoder)):

@@ -59,5 +59,5 @@ def check(figures: Mapping[str, float], gate: GateParams) -> None:
             found=f"{value:.4g}",
             count=len(missed),
             example=", ".join(f"{one[1]} = {one[2]:.4g}" for one in sorted(missed)[:5]),
-            remedy="change `quantize` (fewer codes, more epochs, refit: true), or the threshold in `assign.gate`",
+            remedy="change `quantize` (fewer codes, other epochs, refit: all), or the threshold in `assign.gate`",
         )

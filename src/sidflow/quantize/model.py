@@ -79,12 +79,12 @@ class MultiModalQuantizer(nn.Module):
             else:
                 self.refit(name, generator, balanced=self.params.initialisation == "balanced-kmeans")
 
-    def refit(self, name: str, generator: torch.Generator, balanced: bool = False) -> None:
-        """Fill the codebooks of `name` by k-means on the encoder's present output."""
+    def refit(self, name: str, generator: torch.Generator, balanced: bool = False, first: int = 0) -> None:
+        """Fill the codebooks of `name` from level `first` on by k-means on the encoder's present output."""
         values, present = self.content(name)
         with torch.no_grad():
             z = self.autoencoder(name).encoder(values[present])
-        self.autoencoder(name).quantizer.initialise(z, generator, balanced)
+        self.autoencoder(name).quantizer.initialise(z, generator, balanced, first)
 
     def forward(self, rows: Tensor) -> dict[str, Tensor]:
         """Return the losses of a batch of item ids; `loss` is what is minimised."""

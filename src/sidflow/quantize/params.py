@@ -34,7 +34,7 @@ class QuantizeParams(Params):
     sinkhorn: float | list[float] = 0.0  # epsilon (of distances scaled to [-1, 1]) per level while training; 0 = off
     sinkhorn_iterations: int = Field(50, ge=1)
     initialisation: Literal["kmeans", "balanced-kmeans", "random"] = "balanced-kmeans"
-    refit: bool = True  # after training: k-means again on the trained encoder's output, level by level
+    refit: Literal["none", "last", "all"] = "none"  # levels that k-means fits again to the trained encoder's output
     revive_below: float = Field(0.1, ge=0, lt=1)  # share of a code's fair use below which it is moved; 0 = never
     revive_every: int = Field(20, ge=1)  # steps
     batch_size: int = Field(512, ge=2)  # items

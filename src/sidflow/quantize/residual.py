@@ -54,11 +54,14 @@ class ResidualQuantizer(nn.Module):
         return int(steps)
 
     @torch.no_grad()
-    def initialise(self, z: Float[Tensor, "n d"], generator: torch.Generator, balanced: bool = False) -> None:
-        """Fill each level with k-means centres of what the levels before leave of `z`."""
+    def initialise(
+        self, z: Float[Tensor, "n d"], generator: torch.Generator, balanced: bool = False, first: int = 0
+    ) -> None:
+        """Fill each level from `first` on with k-means centres of what the levels before leave of `z`."""
         residual = z.clone()
-        for codebook in self.codebooks:
-            codebook.copy_(kmeans(residual, len(codebook), generator, balanced=balanced))
+        for level, codebook in enumerate(self.codebooks):
+            if level >= first:
+                codebook.copy_(kmeans(residual, len(codebook), generator, balanced=balanced))
             residual = residual - codebook[squared_distances(residual, codebook).argmin(1)]
 
     @torch.no_grad()

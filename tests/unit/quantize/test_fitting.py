@@ -59,7 +59,7 @@ def test_same_seed_same_bytes_and_codes_of_numpy_are_those_of_torch(method):
 
 
 def test_numpy_towers_equal_torch_towers():
-    params = QuantizeParams.model_validate({**SMALL, "refit": False})
+    params = QuantizeParams.model_validate({**SMALL, "refit": "all"})
     trained = train(three(), params, 5, prepare(5, 1))
     contents = {}
     for name, one in three().items():
@@ -168,7 +168,7 @@ def test_distinct_rows_know_that_zero_has_no_sign():
     [
         {"reconstruction": "mse", "alignment": "mmd"},
         {"reconstruction": "mmd", "alignment": "none", "mmd_estimator": "u_statistic", "mmd_bandwidths": [0.5, 2.0]},
-        {"gradient": "rotation", "initialisation": "random", "refit": False},
+        {"gradient": "rotation", "initialisation": "random", "refit": "last"},
         {"gradient": "per_level", "initialisation": "kmeans", "skip": "none", "sinkhorn": [0.0, 0.0, 0.01]},
         {"codes": [8, 4, 2], "hidden": [], "alignment_anchor": "text"},
         {"loop": {"epochs": 0}},
