@@ -74,8 +74,8 @@ def test_stages_read_and_write_what_they_declare(finished, cache):
 
 
 def test_a_changed_param_reruns_what_follows_from_it_alone(borrowed):
-    resamples = borrowed.params()["compare"]["resamples"]
-    borrowed.set_params({"compare": {"resamples": resamples + 10}})
+    draws = borrowed.params()["compare"]["draws"]
+    borrowed.set_params({"compare": {"draws": draws + 10}})
     assert borrowed.repro() == {"compare", "report"}
     borrowed.set_params({"count": {"markov": {"refit": True}}})
     assert borrowed.repro() == {"count@markov", "rank@markov", "evaluate@markov", "compare", "report"}
