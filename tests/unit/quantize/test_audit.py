@@ -85,7 +85,7 @@ def test_absent_rows_get_no_id_and_the_joint_tuple_knows():
 
 
 def test_the_gate_names_what_is_missed_most():
-    figures = {"code_usage_text_level_0": 0.9, "code_usage_text_level_1": 0.2, "collision_rate_distinct_text": 0.06}
+    figures = {"code_usage_text_level_0": 0.9, "code_usage_text_level_1": 0.2, "collision_rate_distinct_text": 0.2}
     with pytest.raises(InputError, match=r"code_usage_text_level_1 at least 0.95; found 0.2 \(3 affected\)"):
         check(figures, GateParams.model_validate({}))
     check(figures, GateParams(least_code_usage=None, most_collision_rate_distinct=None))
