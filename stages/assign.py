@@ -18,7 +18,8 @@ def main() -> None:
     with stage("assign"):
         settings = params.load("assign", AssignParams)
         quantizer = QUANTIZER.read()
-        contents = {name: MODALITY.read(name=name).arrays for name in modalities(quantizer)}
+        names = [name for name in params.load_value("modality") if name in modalities(quantizer)]
+        contents = {name: MODALITY.read(name=name).arrays for name in names}
         categories = first_categories(ITEMS.read(columns=["item_id", "categories"]))
         result = assign_all(quantizer, contents, settings, anchors_of(histories.load()), categories)
         check(result.figures, settings.gate)

@@ -6,7 +6,7 @@ from sidflow.contracts import params
 from sidflow.contracts.artifacts.embeddings import MODALITY
 from sidflow.contracts.artifacts.quantizer import CURVES, QUANTIZER, SUMMARY
 from sidflow.contracts.running import stage
-from sidflow.quantize.fitting import Modality, summary, train
+from sidflow.quantize.fitting import Modality, frozen, summary, train
 from sidflow.quantize.params import QuantizeParams
 from sidflow.training.checkpoint import Checkpoint
 from sidflow.training.device import prepare
@@ -23,7 +23,10 @@ def main() -> None:
             modalities[name] = Modality(arrays["values"], arrays["present"])
         device = prepare(seed, threads)
         checkpoint = Checkpoint("quantize", {**settings.model_dump(), "seed": seed, "threads": threads})
-        trained = train(modalities, settings, seed, device, checkpoint)
+        if settings.frozen_from:
+            trained = frozen(settings.frozen_from, modalities)
+        else:
+            trained = train(modalities, settings, seed, device, checkpoint)
         QUANTIZER.write(trained.arrays, trained.metadata)
         CURVES.write(trained.curves, list(trained.curves[0]) if trained.curves else ["epoch"])
         SUMMARY.write(summary(trained, settings, seed, threads, device))

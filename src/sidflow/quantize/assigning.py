@@ -34,15 +34,15 @@ def assign_all(
 
     Args:
         quantizer: the artifact.
-        contents: `values` and `present` of each quantized modality; row i = item i.
+        contents: `values` and `present` of the modalities, all of them quantized; row i = item i.
         params: how collisions are resolved, what the audit looks at.
         anchors: histories and targets for tau.
         categories: each item's first category.
     """
     assigned, figures = {}, {}
     items = 0
-    for name in modalities(quantizer):
-        codec, values, present = Codec(quantizer, name), contents[name]["values"], contents[name]["present"]
+    for name, content in contents.items():
+        codec, values, present = Codec(quantizer, name), content["values"], content["present"]
         items = len(values)
         one = assign(
             codec,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import nn
 
-from sidflow.contracts.artifacts.quantizer import MODALITIES, ORDER
+from sidflow.contracts.artifacts.quantizer import MODALITIES, ORDER, QUANTIZER
 from sidflow.contracts.errors import InputError
 from sidflow.contracts.running import say
 from sidflow.quantize.model import Content, MultiModalQuantizer
@@ -144,6 +145,26 @@ def train(
         "absent": sorted(set(modalities) - set(usable)),
     }
     return Trained(arrays, metadata, curves, best)
+
+
+def frozen(path: str, modalities: Mapping[str, Modality]) -> Trained:
+    """Return an earlier quantizer as it is, for items that it was not trained on.
+
+    Raises:
+        InputError: no such file, or it lacks a modality that some item has, or knows it in another width.
+    """
+    quantizer = QUANTIZER.read_from(Path(path))
+    for name, modality in _usable(modalities).items():
+        known = quantizer.arrays.get(f"mean.{name}")
+        if known is None or len(known) != modality.values.shape[1]:
+            raise InputError(
+                path,
+                expected=f"the modality `{name}` in {modality.values.shape[1]} dimensions",
+                found="none such" if known is None else f"{len(known)} dimensions",
+                remedy="embed with the encoders of that quantizer, or set quantize.frozen_from to null and train",
+            )
+    kept = {key: value for key, value in quantizer.metadata.items() if key not in ("schema", "version")}
+    return Trained(quantizer.arrays, kept, [], -1)
 
 
 def effective(params: QuantizeParams) -> QuantizeParams:

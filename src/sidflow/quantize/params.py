@@ -14,6 +14,7 @@ class QuantizeParams(Params):
     """Section `quantize`. The paper's values are in the preset `mme-sid-paper`."""
 
     method: Literal["mm-rq-vae", "rq-vae", "rq-kmeans"] = "mm-rq-vae"
+    frozen_from: str | None = None  # an earlier quantizer.safetensors, taken as it is: old items keep their codes
     levels: int = Field(4, ge=1, le=16)  # codes per item
     codes: int | list[int] | Literal["auto"] = "auto"  # per level, >= 2; auto: by distinct items, see sizes.py
     code_dim: int = Field(64, ge=1)  # width of code vectors; `rq-kmeans` keeps the modality's own

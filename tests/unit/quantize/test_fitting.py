@@ -2,11 +2,12 @@ import numpy as np
 import pytest
 import torch
 
+from sidflow.contracts.artifacts.quantizer import QUANTIZER
 from sidflow.contracts.errors import InputError
 from sidflow.contracts.tensors import Tensors
 from sidflow.quantize.assignment import assign
 from sidflow.quantize.codec import Codec
-from sidflow.quantize.fitting import Modality, normalise, summary, train
+from sidflow.quantize.fitting import Modality, Trained, frozen, normalise, summary, train
 from sidflow.quantize.model import Content, MultiModalQuantizer
 from sidflow.quantize.params import QuantizeParams
 from sidflow.quantize.sizes import codes_per_level, distinct_rows
@@ -212,3 +213,18 @@ def test_alignment_brings_matching_items_together():
 def test_params_are_checked(wrong, message):
     with pytest.raises(ValueError, match=message):
         QuantizeParams.model_validate({**SMALL, **wrong})
+
+
+def test_a_frozen_quantizer_is_taken_as_it_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    trained = run(three())
+    path = QUANTIZER.write(trained.arrays, trained.metadata)
+    grown = {name: modality(n=70, d=one.values.shape[1], seed=9) for name, one in three().items()}
+    taken = frozen(str(path), grown)
+    assert as_bytes(taken) == as_bytes(trained) and taken.metadata == trained.metadata
+    again = QUANTIZER.write(taken.arrays, taken.metadata)
+    assert as_bytes(Trained(*QUANTIZER.read_from(again), [], -1)) == as_bytes(trained)
+    with pytest.raises(InputError, match=r"modality `audio` in 8 dimensions; found none such"):
+        frozen(str(path), {**grown, "audio": modality(n=70)})
+    with pytest.raises(InputError, match=r"in 9 dimensions; found 10 dimensions"):
+        frozen(str(path), {**grown, "text": modality(n=70, d=9)})
