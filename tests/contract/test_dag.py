@@ -49,17 +49,9 @@ def test_the_command_never_changes_and_runs_its_own_code(name):
     assert (ROOT / f"stages/{script}.py").is_file()
 
 
-@pytest.mark.parametrize("name", sorted(DAG))
-def test_the_params_that_a_stage_loads_are_the_ones_it_declares(name):
-    text = (ROOT / f"stages/{name}.py").read_text()
-    loaded = set(re.findall(r'params\.load(?:_value)?\(\s*f?"([\w.{}]+)"', text))
-    declared = {re.sub(r"\$\{(key|item)\}", "{}", one) for one in body(name).get("params", [])}
-    assert {re.sub(r"\{\w+\}", "{}", one) for one in loaded} == declared
-
-
 def test_every_section_belongs_to_a_stage():
     declared = {one.split(".")[0] for name in DAG for one in body(name).get("params", [])}
-    assert set(PARAMS) - {"preset"} == declared
+    assert set(PARAMS) == declared | {"preset"}
 
 
 def test_metrics_and_plots_are_committed_rather_than_cached():

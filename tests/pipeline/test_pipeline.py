@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
-
 from tests.pipeline.project import Project, ran
 
 pytestmark = pytest.mark.pipeline
@@ -53,15 +52,26 @@ def test_the_same_inputs_give_the_same_bytes(finished, tmp_path):
     assert again.hashes() == finished.hashes()
 
 
-def test_stages_read_and_write_what_they_declare(finished, cache):
+def _inside(project, path):
+    """Return `path` as seen from the project's folder."""
+    return Path(path).relative_to(project.folder) if Path(path).is_absolute() else Path(path)
+
+
+def test_stages_use_what_they_declare(finished, cache):
     for name, stage in finished.lock().items():
         trace = YAML(typ="safe").load((cache / "trace" / f"{name}.json").read_text())
         touched = {
-            kind: {Path(path).relative_to(finished.folder) if Path(path).is_absolute() else Path(path) for path in paths}
+            kind: {
+                Path(path).relative_to(finished.folder) if Path(path).is_absolute() else Path(path) for path in paths
+            }
             for kind, paths in trace.items()
+            if kind != "params"
         }
         deps = {Path(dep["path"]) for dep in stage["deps"] if not dep["path"].startswith(("src/", "stages/"))}
         outs = {Path(out["path"]) for out in stage["outs"]}
+
+        declared = set(stage.get("params", {}).get("params.yaml", {}))
+        assert set(trace["params"]) | {"preset"} == declared | {"preset"}, name  # every stage's cost is kept by preset
 
         def inside(path, places):
             return any(path == place or place in path.parents for place in places)
@@ -69,7 +79,11 @@ def test_stages_read_and_write_what_they_declare(finished, cache):
         own = touched["writes"]
         assert all(inside(path, deps | own) for path in touched["reads"]), (name, touched["reads"], deps)
         assert all(inside(path, outs) for path in own), (name, own, outs)
-        assert all(any(inside(path, [dep]) for path in touched["reads"]) for dep in deps), (name, touched["reads"], deps)
+        assert all(any(inside(path, [dep]) for path in touched["reads"]) for dep in deps), (
+            name,
+            touched["reads"],
+            deps,
+        )
         assert all(any(inside(path, [out]) for path in own) for out in outs), (name, own, outs)
 
 
@@ -101,9 +115,8 @@ def test_a_teammate_recomputes_nothing(finished, tmp_path):
 
 def test_an_experiment_in_a_temporary_copy_runs_its_own_code_on_the_same_data(borrowed):
     page = borrowed.folder / "stages/report.py"
-    page.write_text(page.read_text() + "\nprint('the code of', __file__, sys.modules['sidflow'].__file__)\n")
-    page.write_text(page.read_text().replace("import typer", "import sys\n\nimport typer", 1))
-    page.write_text(re.sub(r'(if __name__ == "__main__":\n)', r'\1    import sidflow; print(sidflow.__file__)\n', page.read_text()))
+    told = 'if __name__ == "__main__":\n    import sidflow\n\n    print(sidflow.__file__)\n'
+    page.write_text(page.read_text().replace('if __name__ == "__main__":\n', told))
     before = borrowed.run("git", "status", "--porcelain")
     output = borrowed.run("dvc", "exp", "run", "--temp", "-S", "report.users=2")
     assert ran(output) == {"report"}

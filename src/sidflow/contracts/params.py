@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from sidflow.contracts import trace
 from sidflow.contracts.errors import InputError
 
 PATH = Path("params.yaml")
@@ -55,17 +56,27 @@ def load(section: str, model: type[P], path: Path = PATH) -> P:
     Raises:
         InputError: the section is absent, a name unknown, or a value out of range.
     """
+    return check(load_value(section, path), model, f"{path}:{section}")
+
+
+def load_value(name: str, path: Path = PATH) -> Any:
+    """Return one value as it stands, for example `seed` or `ingest.repeats`.
+
+    Raises:
+        InputError: there is none of that name.
+    """
     content: Any = load_all(path)
-    for part in section.split("."):
+    for part in name.split("."):
         if not isinstance(content, dict) or part not in content:
             raise InputError(
-                f"{path}:{section}",
-                expected=f"a section `{section}`",
-                found=f"no `{part}`",
+                f"{path}:{name}",
+                expected=f"`{name}`",
+                found=f"no `{part}`" + (f" among {sorted(content)}" if isinstance(content, dict) else ""),
                 remedy="add it, or `sidflow preset apply` a preset that has it",
             )
         content = content[part]
-    return check(content, model, f"{path}:{section}")
+    trace.note_param(name)
+    return content
 
 
 def check(content: Any, model: type[P], where: str) -> P:
@@ -82,13 +93,3 @@ def check(content: Any, model: type[P], where: str) -> P:
             count=error.error_count(),
             remedy="edit params.yaml (its comments give units and ranges)",
         ) from error
-
-
-def load_value(name: str, path: Path = PATH) -> Any:
-    """Return one value, for example `seed` or `ingest.repeats`."""
-    content: Any = load_all(path)
-    for part in name.split("."):
-        if not isinstance(content, dict) or part not in content:
-            raise InputError(str(path), expected=f"a value `{name}`", found="none", remedy=f"add `{name}:` to it")
-        content = content[part]
-    return content

@@ -1,4 +1,4 @@
-"""Which artifacts this process has read and written, so that a test can hold dvc.yaml to it."""
+"""Which artifacts and params this process has used, so that a test can hold dvc.yaml to it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import os
 from pathlib import Path
 
-_touched: dict[str, set[str]] = {"reads": set(), "writes": set()}
+_touched: dict[str, set[str]] = {"reads": set(), "writes": set(), "params": set()}
 
 
 def note_read(path: Path) -> None:
@@ -17,6 +17,11 @@ def note_read(path: Path) -> None:
 def note_write(path: Path) -> None:
     """Remember that `path` was written."""
     _touched["writes"].add(Path(path).as_posix())
+
+
+def note_param(name: str) -> None:
+    """Remember that the param or section `name` was used."""
+    _touched["params"].add(name)
 
 
 def reads() -> list[Path]:

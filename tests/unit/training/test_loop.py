@@ -100,7 +100,7 @@ def test_settings_and_code_and_inputs_tell_checkpoints_apart(cache, tmp_path, mo
     assert changed != first
     data = tmp_path / "data"
     data.write_text("1")
-    monkeypatch.setattr("sidflow.contracts.trace._touched", {"reads": {str(data)}, "writes": set()})
+    monkeypatch.setattr("sidflow.contracts.trace._touched", {"reads": {str(data)}, "writes": set(), "params": set()})
     with_input = Checkpoint("t", {"a": 1}, code=[code]).path
     data.write_text("2")
     assert len({changed, with_input, Checkpoint("t", {"a": 1}, code=[code]).path}) == 3

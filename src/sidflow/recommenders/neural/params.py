@@ -113,15 +113,8 @@ def from_content(content: Any, default: str, where: str) -> SequenceParams:
 
 def load(name: str) -> SequenceParams:
     """Return the params of `train.<name>`."""
-    section = params.load_all().get("train") or {}
-    if name not in section:
-        raise InputError(
-            f"params.yaml:train.{name}",
-            expected=f"a section `train.{name}`",
-            found=f"{sorted(section)}",
-            remedy="add it, or `sidflow preset apply` a preset that has it",
-        )
-    return from_content(section[name], name, f"params.yaml:train.{name}")
+    section = f"train.{name}"
+    return from_content(params.load_value(section), name, f"params.yaml:{section}")
 
 
 def load_dmesr(name: str) -> tuple[DmesrParams, SequenceParams]:
