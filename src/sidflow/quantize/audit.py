@@ -117,6 +117,7 @@ def modality_figures(
     vectors = codec.vectors(codes)
     figures = code_figures(codes, [len(codebook) for codebook in codec.codebooks], name)
     figures |= collision_figures(codes, name, rows)
+    figures[f"collision_rate_resolved_{name}"] = _collisions(assigned.codes, "")["collision_rate"]  # suffixes remain
     figures[f"items_{name}"] = len(rows)
     figures[f"largest_suffix_{name}"] = int(assigned.suffix.max(initial=0))
     spread = np.square(rows - rows.mean(0, dtype=np.float64)).sum()

@@ -15,7 +15,7 @@ class GateParams(Params):
     """Thresholds over all modalities; null = not asked for."""
 
     least_code_usage: float | None = Field(0.95, ge=0, le=1)  # of any level
-    most_collision_rate_distinct: float | None = Field(0.1, ge=0, le=1)  # among items with distinct inputs
+    most_collision_rate_distinct: float | None = Field(0.3, ge=0, le=1)  # among items with distinct inputs
     least_neighbour_recall: float | None = Field(None, ge=0, le=1)
     least_tau_triples: float | None = Field(0.0, ge=-1, le=1)
 

@@ -85,7 +85,20 @@ def test_absent_rows_get_no_id_and_the_joint_tuple_knows():
 
 
 def test_the_gate_names_what_is_missed_most():
-    figures = {"code_usage_text_level_0": 0.9, "code_usage_text_level_1": 0.2, "collision_rate_distinct_text": 0.2}
+    figures = {"code_usage_text_level_0": 0.9, "code_usage_text_level_1": 0.2, "collision_rate_distinct_text": 0.4}
     with pytest.raises(InputError, match=r"code_usage_text_level_1 at least 0.95; found 0.2 \(3 affected\)"):
         check(figures, GateParams.model_validate({}))
     check(figures, GateParams(least_code_usage=None, most_collision_rate_distinct=None))
+
+
+def test_reassignment_shows_in_the_audit_beside_what_was_before():
+    one, values = quantizer()
+    values = np.concatenate([values, values[:2] + 0.01]).astype(np.float32)  # two that differ, but not to the codes
+    content = {"text": {"values": values, "present": np.ones(18, dtype=bool)}}
+    for resolution, expected in (("suffix", 4 / 18), ("sinkhorn_reassign", 4 / 18)):
+        figures = assign_all(one, content, AssignParams(resolution=resolution), None, None).figures
+        assert figures["collision_rate_text"] == figures["collision_rate_distinct_text"] == pytest.approx(4 / 18)
+        assert figures["collision_rate_resolved_text"] == pytest.approx(expected)  # every code there is taken
+    few = {"text": {"values": values[[0, 1, 16]], "present": np.ones(3, dtype=bool)}}
+    figures = assign_all(one, few, AssignParams(resolution="sinkhorn_reassign"), None, None).figures
+    assert figures["collision_rate_text"] > 0 and figures["collision_rate_resolved_text"] == 0
