@@ -6,7 +6,7 @@ from sidflow.contracts import histories, params
 from sidflow.contracts.artifacts.backbone import BACKBONE
 from sidflow.contracts.artifacts.items import core_count
 from sidflow.contracts.running import stage
-from sidflow.llm import backbones, inputs, results, windows
+from sidflow.llm import backbones, inputs, results, starting, windows
 from sidflow.llm.model import MmeSid, MmeSidTask
 from sidflow.llm.params import FinetuneParams
 from sidflow.training.checkpoint import Checkpoint
@@ -29,7 +29,9 @@ def main() -> None:
             "finetune", {"params": settings.model_dump(), "names": names, "seed": seed, "threads": threads}
         )
         prepare(seed, threads)
-        model = MmeSid(backbone, known, windows.cut(past, settings.max_length), settings)
+        model = MmeSid(backbone, known, windows.cut(past, settings.max_length), settings).to(device)
+        if settings.start == "settled":
+            starting.settle(model, settings.token_scale)
         task = MmeSidTask(model, past, settings)
         fitted = fit("finetune", task, settings.loop, seed=seed, device=device, checkpoint=checkpoint)
         results.save(model, fitted, past, known, settings, about)

@@ -24,7 +24,7 @@ from sidflow.training.validation import Validation
 if TYPE_CHECKING:
     from jaxtyping import Float
 
-BLOCK_TOKENS = 16_384  # item tokens that are encoded at a time outside of training
+BLOCK_TOKENS = 16_384  # tokens, the instruction's included, that are encoded at a time outside of training
 
 
 class MmeSid(nn.Module):
@@ -74,7 +74,7 @@ def encode(
     order = np.argsort(lengths, kind="stable")
     order = order[lengths[order] > 0]
     while len(order):
-        size = max(1, BLOCK_TOKENS // int(lengths[order[-1]]))
+        size = max(1, BLOCK_TOKENS // (int(lengths[order[-1]]) + reader.before.shape[1]))
         rows, order = order[-size:], order[:-size]
         history, _ = windows.padded(items, starts[rows], lengths[rows])
         reads = torch.from_numpy(lengths[rows] - 1).to(tokens.device)[:, None]

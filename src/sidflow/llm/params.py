@@ -92,6 +92,8 @@ class FinetuneParams(Params):
     frequency_aware: bool = True  # off = the parts of the score weigh the same
     temperature: float = Field(default=1.0, gt=0)  # of the softmax over the score's parts; the published code has 1e-3
     token_dropout: float = Field(default=0.2, ge=0, lt=1)  # on item tokens
+    start: Literal["settled", "plain"] = "settled"  # initial weights: from the items, or plain random
+    token_scale: float = Field(default=4.0, gt=0)  # of `settled`: item tokens' size, in that of word embeddings
     lora: LoraParams = LoraParams()
     weights: Literal["fp32", "bf16", "nf4"] = "fp32"  # of the frozen backbone; nf4 needs CUDA and bitsandbytes
     loop: FinetuneLoop = FinetuneLoop()
