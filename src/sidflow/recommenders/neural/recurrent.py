@@ -32,5 +32,5 @@ class Recurrent(nn.Module):
 
     def forward(self, vectors: Float[Tensor, "b t d"], lengths: Int[Tensor, " b"]) -> Float[Tensor, "b t d"]:
         """Return a state for each place; padding is on the right, so that it comes after all that counts."""
-        states, _ = self.gru(self.dropout(vectors))
+        states, _ = self.gru(self.dropout(vectors * vectors.shape[2] ** 0.5))  # large enough to move the gates
         return self.output(self.dropout(states))

@@ -87,7 +87,7 @@ class Transformer(nn.Module):
         A causal network needs no mask for padding on the right: no real place looks that way.
         """
         t = vectors.shape[1]
-        x = vectors
+        x = vectors * vectors.shape[2] ** 0.5  # else positions and sublayers drown what item it is, and learning stalls
         if self.positions_from == "start":
             x = x + self.positions[:t]
         elif self.positions_from == "end":
