@@ -68,11 +68,11 @@ class LoraParams(Params):
 class FinetuneLoop(LoopParams):
     """How long MME-SID is trained."""
 
-    epochs: int = Field(default=30, ge=0)
-    patience: int = Field(default=4, ge=0)
-    learning_rate: float = Field(default=2e-3, gt=0)
-    weight_decay: float = Field(default=0.01, ge=0)
-    warmup_steps: int = Field(default=50, ge=0)
+    epochs: int = Field(default=20, ge=0)
+    patience: int = Field(default=3, ge=0)
+    learning_rate: float = Field(default=3e-3, gt=0)
+    weight_decay: float = Field(default=0.1, ge=0)
+    warmup_steps: int = Field(default=30, ge=0)
     schedule: Literal["constant", "cosine"] = "cosine"
     clip_norm: float = Field(default=1.0, ge=0)
 
@@ -91,7 +91,7 @@ class FinetuneParams(Params):
     train_codes: bool = True
     frequency_aware: bool = True  # off = the parts of the score weigh the same
     temperature: float = Field(default=1.0, gt=0)  # of the softmax over the score's parts; the published code has 1e-3
-    token_dropout: float = Field(default=0.2, ge=0, lt=1)  # on item tokens
+    token_dropout: float = Field(default=0.4, ge=0, lt=1)  # on item tokens
     start: Literal["settled", "plain"] = "settled"  # initial weights: from the items, or plain random
     token_scale: float = Field(default=4.0, gt=0)  # of `settled`: item tokens' size, in that of word embeddings
     lora: LoraParams = LoraParams()
