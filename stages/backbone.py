@@ -4,12 +4,13 @@ import shutil
 
 import typer
 
-from sidflow.contracts import histories, params, trace
+from sidflow.contracts import histories, params
 from sidflow.contracts.artifacts.backbone import BACKBONE, MODEL_FOLDER, PRETRAINING
 from sidflow.contracts.artifacts.items import ITEMS
 from sidflow.contracts.running import stage
 from sidflow.llm import backbones, corpus
 from sidflow.llm.params import BackboneParams
+from sidflow.llm.saving import announce
 
 
 def main() -> None:
@@ -38,8 +39,7 @@ def train(settings: BackboneParams) -> None:
     model, tokenizer, fitted = train_scratch(texts, told, scratch, seed=seed, device=device, checkpoint=checkpoint)
     model.save_pretrained(MODEL_FOLDER)
     tokenizer.save_pretrained(MODEL_FOLDER)
-    for path in sorted(MODEL_FOLDER.iterdir()):
-        trace.note_write(path)
+    announce(MODEL_FOLDER)
     PRETRAINING.write(fitted.curves, ["epoch", "loss", "valid_loss"])
     BACKBONE.write({**backbones.record("scratch", MODEL_FOLDER), "device": device.type})
     checkpoint.discard()

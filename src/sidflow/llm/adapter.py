@@ -15,6 +15,7 @@ from sidflow.contracts import trace
 from sidflow.contracts.errors import InputError
 from sidflow.contracts.files import atomic_path
 from sidflow.llm.params import LoraParams
+from sidflow.llm.saving import announce
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
@@ -66,8 +67,7 @@ def save(model: PeftModel | PreTrainedModel, folder: Path, about: Mapping[str, A
     content["revision"] = about["commit"] or None
     with atomic_path(folder / CONFIG) as temporary:
         temporary.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
-    for path in sorted(folder.iterdir()):
-        trace.note_write(path)
+    announce(folder)
 
 
 def load(model: PreTrainedModel, folder: Path) -> PeftModel | PreTrainedModel:

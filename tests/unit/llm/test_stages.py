@@ -13,7 +13,7 @@ import torch
 from safetensors.numpy import load_file
 
 from sidflow.contracts import histories, params
-from sidflow.contracts.artifacts.backbone import BACKBONE
+from sidflow.contracts.artifacts.backbone import BACKBONE, MODEL_FOLDER
 from sidflow.contracts.artifacts.embeddings import ITEM_TABLE
 from sidflow.contracts.artifacts.factors import CURVES, FACTORS, SUMMARY
 from sidflow.contracts.artifacts.mme_sid import ADAPTER
@@ -104,6 +104,7 @@ def test_everything_is_there_and_readable(inside):
     about = BACKBONE.read()
     assert (about["kind"], about["family"], about["hidden_size"]) == ("scratch", "llama", 16)
     assert {path.name for path in ADAPTER.iterdir()} == {"adapter_config.json", "adapter_model.safetensors"}
+    assert (MODEL_FOLDER / "model.safetensors").stat().st_mode & 0o777 == BACKBONE.at().stat().st_mode & 0o777
     config = json.loads((ADAPTER / "adapter_config.json").read_text())
     assert config["target_modules"] == ["down_proj", "gate_proj", "up_proj"]
     assert all("lora" in name for name in load_file(ADAPTER / "adapter_model.safetensors"))
