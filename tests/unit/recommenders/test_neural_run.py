@@ -65,7 +65,7 @@ def shop(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SIDFLOW_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("SIDFLOW_DEVICE", "cpu")
-    monkeypatch.setattr("sidflow.contracts.trace._touched", {"reads": set(), "writes": set()})
+    monkeypatch.setattr("sidflow.contracts.trace._touched", {"reads": set(), "writes": set(), "params": set()})
     count = CYCLE + 1  # the last item is one that nobody has
     rng = np.random.default_rng(0)
     walks = [
