@@ -199,7 +199,7 @@ def test_the_seed_matters(shop):
 
 def test_params_are_strict(shop):
     assert isinstance(params.load("sampled"), params.SasrecParams)
-    with pytest.raises(InputError, match="train.nobody"):
+    with pytest.raises(InputError, match=r"train\.nobody"):
         params.load("nobody")
     with pytest.raises(InputError, match="architecture"):
         params.from_content({}, "nobody", "here")
