@@ -16,6 +16,7 @@ from sidflow.contracts.artifacts.evaluations import EXPECTED, PER_QUERY
 from sidflow.contracts.artifacts.items import core_count
 from sidflow.contracts.artifacts.queries import TEST
 from sidflow.contracts.artifacts.users import USERS
+from sidflow.contracts.documents import Document
 from sidflow.contracts.errors import InputError
 from sidflow.contracts.running import measured_path
 
@@ -98,7 +99,7 @@ def require_up_to_date() -> None:
 
 def read(path: Path) -> Run:
     """Read what `write` wrote; `path` is the JSON file."""
-    return Run(json.loads(path.read_text()), pl.read_parquet(path.with_suffix(".parquet")))
+    return Run(Document(str(path)).read(), pl.read_parquet(path.with_suffix(".parquet")))
 
 
 def write(run: Run, folder: Path) -> Path:
@@ -119,7 +120,7 @@ def _cost(preset: str, stage: str) -> dict[str, Any]:
             found="no such file: it was restored from a cache, not run here",
             remedy="`dvc repro -f` runs and measures every stage",
         )
-    cost = json.loads(path.read_text())
+    cost = Document(str(path)).read()
     return {name: cost[name] for name in ("wall_seconds", "peak_memory_mb", "cpus")}
 
 

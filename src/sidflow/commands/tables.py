@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from sidflow.contracts.documents import Document
 from sidflow.contracts.errors import InputError
 
 RESULTS = Path("docs/results")
@@ -74,7 +74,7 @@ def full() -> str:
 
 def benchmarks() -> str:
     """Return the benchmarks, one row each; a ratio above 1 means that ours is better."""
-    found = [json.loads(path.read_text()) for path in sorted(BENCHMARKS.glob("*.json"))]
+    found = [Document(str(path)).read() for path in sorted(BENCHMARKS.glob("*.json"))]
     if not found:
         return ""
     return _table(
@@ -139,7 +139,7 @@ def _block(name: str) -> re.Pattern[str]:
 
 
 def _presets() -> list[dict[str, Any]]:
-    found = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
+    found = [Document(str(path)).read() for path in sorted(RESULTS.glob("*.json"))]
     return sorted(found, key=lambda preset: preset["preset"] != "embedded")
 
 

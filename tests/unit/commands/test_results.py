@@ -196,3 +196,11 @@ def test_the_committed_json_is_that_of_the_kept_ranks(monkeypatch) -> None:
     monkeypatch.chdir(ROOT)
     for path in sorted(results.FOLDER.glob("*.json")):
         assert json.loads(path.read_text()) == json.loads(json.dumps(results.summary(results.kept(path.stem))))
+
+
+def test_a_broken_results_file_is_one_line(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "docs/results").mkdir(parents=True)
+    (tmp_path / "docs/results/x.json").write_text("{")
+    with pytest.raises(InputError, match=r"docs/results/x\.json: expected JSON"):
+        tables.filled("<!-- results:begin -->\n<!-- results:end -->\n")
