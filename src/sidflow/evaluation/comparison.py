@@ -40,7 +40,8 @@ def compare(tables: Mapping[str, pl.DataFrame], settings: CompareParams) -> dict
     """Return the leaderboard document.
 
     The best baseline is the one that is best on the validation part in the primary metric; differences are taken
-    on the test part, over the same resamples of users for all.
+    on the test part, over the same resamples of users for all. Every difference counts in the correction of p, but
+    only methods under test get a verdict: nobody claims a gain for a baseline.
 
     Args:
         tables: PER_QUERY of every recommender that params name.
@@ -83,6 +84,7 @@ def compare(tables: Mapping[str, pl.DataFrame], settings: CompareParams) -> dict
         "power": settings.power,
         "users": first["user_id"].n_unique(),
         "queries": first.height,
+        "equal": _equal(tables),
         "recommenders": recommenders,
         "differences": {} if best is None else _differences(best, kinds, place, drawn, settings),
     }
@@ -112,8 +114,9 @@ def _differences(
         }
         corrected = intervals.holm({name: one.p for name, one in found.items()})
         level_of_best = float(drawn.mean[base])
+        claimed = settings.claimed_gain * level_of_best
         for name, one in found.items():
-            result[name][metric] = {
+            row: dict[str, object] = {
                 "difference": one.difference,
                 "low": one.low,
                 "high": one.high,
@@ -121,11 +124,21 @@ def _differences(
                 "detectable": one.detectable,
                 "p": one.p,
                 "p_corrected": corrected[name],
-                "verdict": intervals.verdict(
-                    one, corrected[name], settings.claimed_gain * level_of_best, 1 - settings.level
-                ),
             }
+            if kinds[name] == "method":
+                row["verdict"] = intervals.verdict(one, corrected[name], claimed, 1 - settings.level)
+                row["claim"] = intervals.claim(one, claimed)
+            result[name][metric] = row
     return result
+
+
+def _equal(tables: Mapping[str, pl.DataFrame]) -> list[list[str]]:
+    """Return groups of recommenders that give every query the same ranks, in order of their names."""
+    groups: list[list[str]] = []
+    for name in sorted(tables):
+        group = next((group for group in groups if tables[group[0]].equals(tables[name])), None)
+        groups.append([name]) if group is None else group.append(name)
+    return [group for group in groups if len(group) > 1]
 
 
 def _mean(frame: pl.DataFrame, metric: str) -> float:

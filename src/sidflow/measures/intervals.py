@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float, Integer
 
 Verdict = Literal["shown", "contradicted", "undecided"]
+Claim = Literal["reached", "excluded", "open"]
 _BLOCK_BYTES = 32_000_000
 _DECIMALS = 12  # equal columns stay equal: a BLAS kernel may give two of them another last bit
 
@@ -106,12 +107,24 @@ def holm(p: Mapping[str, float]) -> dict[str, float]:
 
 
 def verdict(found: Difference, corrected_p: float, claimed: float, alpha: float = 0.05) -> Verdict:
-    """Judge the claim "better, by at least `claimed`".
+    """Judge whether one is better at all; by how much is what `claim` judges.
 
     Returns:
-        `shown` where the interval lies above 0 and the corrected p below alpha; `contradicted` where the interval
-        lies below the claimed gain; `undecided` otherwise.
+        `shown` where the interval lies above 0 and the corrected p below alpha; `contradicted` where it is not shown
+        and the interval lies below the claimed gain; `undecided` otherwise.
     """
     if found.low > 0 and corrected_p < alpha:
         return "shown"
     return "contradicted" if found.high < claimed else "undecided"
+
+
+def claim(found: Difference, claimed: float) -> Claim:
+    """Judge whether a difference is as large as `claimed`.
+
+    Returns:
+        `reached` where the whole interval lies at the claimed gain or above; `excluded` where it lies below; `open`
+        where it holds the claimed gain.
+    """
+    if found.low >= claimed:
+        return "reached"
+    return "excluded" if found.high < claimed else "open"

@@ -194,6 +194,27 @@ def test_the_best_baseline_is_chosen_on_validation_never_on_test_nor_among_metho
     assert found["best_baseline"] == "sasrec"
     assert set(found["differences"]) == {"markov", "mme_sid"}
     assert found["differences"]["mme_sid"]["ndcg_at_10"]["verdict"] == "shown"
+    assert found["differences"]["mme_sid"]["ndcg_at_10"]["claim"] == "reached"
+
+
+def test_only_methods_get_a_verdict_and_all_count_in_the_correction():
+    generator = np.random.default_rng(0)
+    names = ("markov", "sasrec", "gru4rec", "mme_sid")
+    found = comparison.compare(
+        _tables(**{name: generator.integers(1, 20, 2 * USERS) for name in names}), CompareParams(draws=200)
+    )
+    judged = {name for name, one in found["differences"].items() for row in one.values() if "verdict" in row}
+    assert judged == {"mme_sid"}
+    rows = [one["ndcg_at_10"] for one in found["differences"].values()]
+    assert len(rows) == 3
+    assert min(row["p_corrected"] for row in rows) == pytest.approx(min(1.0, 3 * min(row["p"] for row in rows)))
+
+
+def test_recommenders_with_the_same_ranks_are_named():
+    same, other = (np.random.default_rng(seed).integers(1, 20, 2 * USERS) for seed in (0, 1))
+    tables = _tables(b=same, c=other, a=same)
+    assert comparison.compare(tables, CompareParams(draws=200))["equal"] == [["a", "b"]]
+    assert comparison.compare(_tables(a=same, c=other), CompareParams(draws=200))["equal"] == []
 
 
 def test_a_recommender_compared_with_its_twin_is_undecided_or_contradicted_never_shown():

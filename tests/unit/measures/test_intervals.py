@@ -83,3 +83,19 @@ def test_holm_by_hand():
 )
 def test_verdicts(low, high, p, expected):
     assert intervals.verdict(intervals.Difference((low + high) / 2, low, high, 0.1, p, 0.1), p, 0.04) == expected
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (0.04, 0.2, "reached"),
+        (0.01, 0.2, "open"),
+        (-0.1, 0.04, "open"),
+        (0.01, 0.03, "excluded"),
+        (-0.2, -0.1, "excluded"),
+    ],
+)
+def test_better_at_all_is_not_as_much_better_as_claimed(low, high, expected):
+    found = intervals.Difference((low + high) / 2, low, high, 0.1, 0.001, 0.1)
+    assert intervals.claim(found, 0.04) == expected
+    assert (intervals.verdict(found, 0.001, 0.04) == "shown") == (low > 0)
