@@ -40,7 +40,9 @@ section{margin-top:64px;padding-top:28px;border-top:1px solid var(--hair)}
 .facts dt{color:var(--soft);font-size:13px;margin-top:4px}
 .facts div{display:flex;flex-direction:column}
 .wide{overflow-x:auto}
-table{border-collapse:collapse;width:100%;font-size:14px}
+.wide th:first-child{position:sticky;left:0;z-index:1;background:var(--paper)}
+.term{color:inherit;text-decoration:underline dotted var(--faint);text-underline-offset:3px}
+table{border-collapse:separate;border-spacing:0;width:100%;font-size:14px}
 th,td{padding:7px 12px 7px 0;text-align:right;vertical-align:middle;border-bottom:1px solid var(--hair);
   white-space:nowrap;font-weight:400}
 th:first-child{text-align:left}
@@ -48,14 +50,13 @@ thead th{color:var(--soft);font-size:12.5px;vertical-align:bottom;white-space:no
 tbody tr:last-child>*{border-bottom:0}
 td small,th small{display:block;color:var(--soft);font-size:11.5px;font-weight:400;line-height:1.35}
 td b{font-weight:600}
-.board td.picture{width:200px;padding-right:14px}
-.board td.narrow{width:124px}
-.board .picture svg{width:192px}
-.board .narrow svg{width:118px}
-.board .verdict{text-align:left;padding-left:10px;padding-right:0}
-.board .verdict small{margin:3px 0 0 10px}
-.board thead th:last-child{text-align:left;padding-left:10px}
-.board thead th:nth-child(2){text-align:left}
+.board td.picture{width:158px;padding-right:14px}
+.board td.narrow{width:114px}
+.board .picture svg{width:150px}
+.board .narrow svg{width:106px}
+.board .verdict{text-align:left;padding-left:10px}
+.board td.verdict small{margin:3px 0 0 10px}
+.board tr.method th:first-child{background:var(--paper)}
 .board tr.method{background:linear-gradient(90deg,transparent,var(--wash) 12%,var(--wash) 88%,transparent)}
 .who{font-weight:500}
 .who.method{color:var(--method);font-weight:600}
@@ -63,6 +64,7 @@ td b{font-weight:600}
 .who.reference{color:var(--reference)}
 .chip{font-size:12px;padding:2px 9px;border-radius:99px;border:1px solid var(--hair);color:var(--soft)}
 .chip.shown{color:var(--good);border-color:currentColor}
+.chip.warn{font-family:var(--sans);color:var(--method);border-color:currentColor;margin-left:10px}
 .chip.contradicted{color:var(--bad);border-color:currentColor}
 svg{display:block;width:100%;height:auto;overflow:visible;font-family:var(--sans)}
 svg text{fill:var(--soft);font-size:11px}
@@ -92,9 +94,10 @@ svg .name.reference{fill:var(--reference)}
 .sparks{display:grid;grid-template-columns:repeat(auto-fill,minmax(200px,1fr));gap:18px 30px}
 .sparks p{margin:6px 0 0;font-size:12.5px;color:var(--soft)}
 .run{margin-bottom:30px}
+.run .note{margin:0 0 12px}
 .heat td{text-align:center;padding:8px 6px;
   background:color-mix(in srgb,var(--method) calc(var(--heat,0)*var(--heat,0)*42%),transparent);
-  border:2px solid var(--paper)}
+  border:1px solid var(--paper)}
 .heat th{padding-left:4px}
 .heat thead th{text-align:center;border-bottom:0}
 .heat tbody th{border-bottom:0}
@@ -125,10 +128,30 @@ svg .name.reference{fill:var(--reference)}
   background:hsl(var(--hue) 55% 90%);color:hsl(var(--hue) 60% 24%)}
 .code.suffix{background:none;color:var(--soft);border:1px solid var(--hair);padding:4px 7px}
 @media (prefers-color-scheme:dark){.code{background:hsl(var(--hue) 32% 24%);color:hsl(var(--hue) 65% 84%)}}
+.findings{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,400px),1fr));gap:20px;margin-bottom:34px}
+.findings .card{margin:0}
+.finding h3{display:flex;flex-wrap:wrap;gap:6px 12px;align-items:center;margin:0}
+.finding .chip{font-family:var(--sans)}
+.finding .over{color:var(--soft);font-size:13.5px;margin:4px 0 14px}
+.finding dl{display:grid;grid-template-columns:minmax(0,auto) minmax(0,1fr);gap:5px 18px;margin:0;font-size:14px}
+.finding dt{color:var(--soft);max-width:11em}
+.finding dd{margin:0}
+.terms{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,330px),1fr));gap:16px 36px;margin:0;
+  font-size:13.5px}
+.terms dt{font-weight:600}
+.terms dd{margin:2px 0 0;color:var(--soft)}
+.terms div:target{outline:1px solid var(--method);outline-offset:8px;border-radius:2px}
 .thirds{display:grid;grid-template-columns:repeat(auto-fit,minmax(270px,1fr));gap:28px 44px}
 .figures{display:grid;grid-template-columns:1fr auto;gap:3px 14px;margin:0;font-size:13px}
 .figures dt{color:var(--soft)}
 .figures dd{margin:0;text-align:right}
-@media (max-width:640px){main{padding:32px 16px 64px}.item{grid-template-columns:1fr}section{margin-top:44px}}
+@media (max-width:640px){
+  main{padding:32px 16px 64px}.item{grid-template-columns:1fr}section{margin-top:44px}.card{padding:18px 16px}
+  .board .picture{display:none}
+  .board th:first-child{min-width:156px;max-width:156px;white-space:normal;overflow-wrap:anywhere;
+    box-shadow:8px 0 8px -8px var(--faint)}
+  .board .who{font-size:13px}.board td:nth-child(3){padding-left:10px}
+  .chart{min-width:600px}.sparks{grid-template-columns:repeat(auto-fill,minmax(150px,1fr));gap:16px 20px}
+}
 @media print{section{break-inside:avoid}body{background:none}}
 """
