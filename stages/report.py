@@ -5,6 +5,7 @@ import typer
 from sidflow.contracts import params
 from sidflow.contracts.artifacts.reports import PAGE
 from sidflow.contracts.running import stage
+from sidflow.evaluation.params import EvaluateParams
 from sidflow.report.gather import gather
 from sidflow.report.page import page
 from sidflow.report.params import ReportParams
@@ -14,7 +15,8 @@ def main() -> None:
     """Read what was made of the recommenders in params, write report/report.html."""
     with stage("report"):
         settings = params.load("report", ReportParams)
-        given = gather(str(params.load_value("preset")), list(params.load_value("recommenders")))
+        cuts = params.load("evaluate", EvaluateParams).model_dump()
+        given = gather(str(params.load_value("preset")), list(params.load_value("recommenders")), cuts)
         PAGE.write(page(given, settings))
 
 

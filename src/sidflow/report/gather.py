@@ -11,7 +11,7 @@ import polars as pl
 from sidflow.contracts import histories
 from sidflow.contracts.artifacts import quantizer
 from sidflow.contracts.artifacts.evaluations import LEADERBOARD, METRICS, SLICES, SPECTRUM
-from sidflow.contracts.artifacts.factors import CURVES
+from sidflow.contracts.artifacts.factors import CURVES, SUMMARY
 from sidflow.contracts.artifacts.images import IMAGES
 from sidflow.contracts.artifacts.items import ITEMS
 from sidflow.contracts.artifacts.rankings import TARGET_RANKS, TOP
@@ -36,6 +36,7 @@ class Gathered(NamedTuple):
     """All artifacts that the page shows."""
 
     preset: str
+    cuts: Mapping[str, float]  # where slices are cut, as `evaluate` was told
     ingest: Mapping[str, object]
     split: Mapping[str, object]
     leaderboard: Mapping
@@ -43,7 +44,9 @@ class Gathered(NamedTuple):
     slices: Mapping[str, Rows]
     spectra: Mapping[str, Rows]
     curves: Mapping[str, Rows]
+    summaries: Mapping[str, Mapping]  # of their trainings
     quantizer_curves: Rows
+    quantizer_summary: Mapping
     items: pl.DataFrame
     pictures: Mapping[int, bytes]
     semantics: pl.DataFrame
@@ -54,7 +57,7 @@ class Gathered(NamedTuple):
     shown: Sequence[Lists]  # the method and the best baseline, where there are such
 
 
-def gather(preset: str, recommenders: Sequence[str]) -> Gathered:
+def gather(preset: str, recommenders: Sequence[str], cuts: Mapping[str, float]) -> Gathered:
     """Read what the page shows; of recommenders, only those that params name.
 
     Raises:
@@ -64,6 +67,7 @@ def gather(preset: str, recommenders: Sequence[str]) -> Gathered:
     images = IMAGES.read(columns=["item_id", "picture"])
     return Gathered(
         preset=preset,
+        cuts=cuts,
         ingest=INGEST.read(),
         split=SPLIT.read(),
         leaderboard=leaderboard,
@@ -71,7 +75,9 @@ def gather(preset: str, recommenders: Sequence[str]) -> Gathered:
         slices={name: SLICES.read(model=name) for name in recommenders},
         spectra={name: SPECTRUM.read(model=name) for name in recommenders},
         curves={name: CURVES.read(model=name) for name in recommenders},
+        summaries={name: SUMMARY.read(model=name) for name in recommenders},
         quantizer_curves=quantizer.CURVES.read(),
+        quantizer_summary=quantizer.SUMMARY.read(),
         items=ITEMS.read(),
         pictures=dict(images.iter_rows()),
         semantics=SEMANTICS.read(),

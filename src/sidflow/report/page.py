@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sidflow.report import board, learning, people
+from sidflow.report import code_use, dimensions, headline, leaderboard, learning, people, slices
 from sidflow.report.gather import Gathered
+from sidflow.report.glossary import Glossary
 from sidflow.report.markup import Markup, join, number, tag
 from sidflow.report.params import ReportParams
 from sidflow.report.pictures import Gallery
@@ -14,18 +15,21 @@ from sidflow.report.style import CSS
 
 def page(given: Gathered, settings: ReportParams) -> str:
     """Return the report as one self-contained HTML page, the same bytes for the same artifacts."""
-    titles = dict(given.items.select("item_id", "title").iter_rows())
-    gallery = Gallery(given.pictures, titles, settings.thumbnail, settings.quality)
+    named = given.items.select("item_id", "title", "item_key").iter_rows()
+    names = {item: title or f"item {key}" for item, title, key in named}
+    words = Glossary(given)
+    gallery = Gallery(given.pictures, names, settings.thumbnail, settings.quality)
     body = [
-        board.headline(given),
-        board.leaderboard(given),
-        board.slices(given),
+        headline.headline(given, words),
+        leaderboard.leaderboard(given, words),
+        slices.slices(given, words),
         people.users(given, gallery, settings),
         people.items(given, gallery, settings),
         learning.curves(given),
-        learning.codes(given),
-        learning.spectra(given),
-        _data(given),
+        code_use.codes(given, words),
+        dimensions.spectra(given, words),
+        _data(given, words),
+        words.section(),
     ]
     style = CSS + gallery.style()
     head = tag(
@@ -38,14 +42,14 @@ def page(given: Gathered, settings: ReportParams) -> str:
     return "<!doctype html>\n" + tag("html", head, tag("body", tag("main", *body)), lang="en") + "\n"
 
 
-def _data(given: Gathered) -> Markup:
+def _data(given: Gathered, words: Glossary) -> Markup:
     return tag(
         "section",
         tag("h2", "What was run"),
         tag(
             "div",
             *[
-                tag("div", tag("h3", name), _figures(document))
+                tag("div", tag("h3", name), _figures(document, words))
                 for name, document in (("ingest", given.ingest), ("split", given.split), ("semantic IDs", given.audit))
             ],
             class_="thirds",
@@ -53,9 +57,9 @@ def _data(given: Gathered) -> Markup:
     )
 
 
-def _figures(document: Mapping[str, object]) -> Markup:
+def _figures(document: Mapping[str, object], words: Glossary) -> Markup:
     rows = [
-        join(tag("dt", name.replace("_", " ")), tag("dd", _value(value)))
+        join(tag("dt", words.begin(name.replace("_", " "))), tag("dd", _value(value)))
         for name, value in document.items()
         if value not in ("", None)
     ]

@@ -14,15 +14,15 @@ from sidflow.report.markup import Markup, tag
 class Gallery:
     """Draws items; every picture enters the page once, as a CSS background that all its uses share."""
 
-    def __init__(self, pictures: Mapping[int, bytes], titles: Mapping[int, str], side: int, quality: int) -> None:
-        """Take packed pictures and titles by item_id; thumbnails have at most `side` pixels a side."""
-        self._pictures, self._titles = pictures, titles
+    def __init__(self, pictures: Mapping[int, bytes], names: Mapping[int, str], side: int, quality: int) -> None:
+        """Take packed pictures and names by item_id; thumbnails have at most `side` pixels a side."""
+        self._pictures, self._names = pictures, names
         self._side, self._quality = side, quality
         self._used: dict[int, str | None] = {}
 
     def title(self, item: int) -> str:
-        """Return the item's title, or its number where it has none."""
-        return self._titles.get(item) or f"item {item}"
+        """Return what the item is called."""
+        return self._names[item]
 
     def tile(self, item: int, mark: str = "", note: str = "") -> Markup:
         """Return an item as a tile; `mark` is a class (`hit`, `target`), `note` what stands under it."""

@@ -16,12 +16,14 @@ from sidflow.evaluation.comparison import compare
 from sidflow.evaluation.evaluate import Inputs, evaluate
 from sidflow.evaluation.params import CompareParams, EvaluateParams
 from sidflow.report.gather import Gathered, Lists, stars
+from sidflow.report.learning import unfinished
 from sidflow.report.page import page
 from sidflow.report.params import ReportParams
 from sidflow.report.people import pick
 
 NASTY = '<img src=x onerror=alert(1)> & "co"'
 USERS, CORE = 12, 24
+CUTS = EvaluateParams(head_share=0.25, tail_share=0.4, short_history=3, long_history=4)
 
 
 def _jpeg(colour: int) -> bytes:
@@ -74,7 +76,7 @@ def _gathered(rich: bool = True, names: tuple[str, ...] = ("popularity", "sasrec
                 present=np.ones(CORE, dtype=bool) if rich else None,
                 summary={},
             ),
-            EvaluateParams(),
+            CUTS,
         )
     board = compare({name: one.per_query for name, one in found.items()}, CompareParams(draws=200))
     item = list(range(CORE))
@@ -102,6 +104,7 @@ def _gathered(rich: bool = True, names: tuple[str, ...] = ("popularity", "sasrec
     curve = [{"epoch": str(e), "loss": str(3 / e), "valid_ndcg_at_10": str(0.1 * e)} for e in (1, 2, 3)]
     return Gathered(
         preset=NASTY if rich else "bare",
+        cuts=CUTS.model_dump(),
         ingest={"users": USERS, "items_core": CORE, "density": 0.5, "source": NASTY},
         split={"users": USERS},
         leaderboard=board,
@@ -112,12 +115,24 @@ def _gathered(rich: bool = True, names: tuple[str, ...] = ("popularity", "sasrec
         },
         spectra={n: [{k: str(v) for k, v in row.items()} for row in one.spectrum] for n, one in found.items()},
         curves={name: curve if rich else [] for name in names},
+        summaries={name: {"best_epoch": 2} if rich else {} for name in names},
         quantizer_curves=curve if rich else [],
+        quantizer_summary={"best_epoch": 2},
         items=items,
         pictures={i: _jpeg(i) for i in item[::2]} | {3: b"no picture"} if rich else {},
         semantics=said if rich else SEMANTICS.empty(),
         semantic_ids=ids if rich else SEMANTIC_IDS.empty(2),
-        audit={"collisions": 3} if rich else {},
+        audit={
+            "items_text": CORE,
+            "items_distinct_text": 20,
+            "collision_rate_text": 0.125,
+            "collision_rate_distinct_text": 0.1,
+            "collision_rate_resolved_text": 0.125,
+            "collision_items_text": 3,
+            "collision_groups_text": 1,
+        }
+        if rich
+        else {},
         user_keys=[NASTY if rich else f"u{u}" for u in range(USERS)],
         histories=histories,
         shown=[lists[name] for name in stars(board) if name is not None],
@@ -172,14 +187,15 @@ def test_pictures_enter_once_downsized_and_only_those_used():
 
 
 def test_a_known_generator_is_told_and_an_unknown_one_is_not():
-    assert "of the best possible" in page(_gathered(), ReportParams())
-    assert "free of the luck" in page(_gathered(), ReportParams())
-    assert "best possible" not in page(_gathered(rich=False), ReportParams())
+    rich, bare = page(_gathered(), ReportParams()), page(_gathered(rich=False), ReportParams())
+    for said in ("of the best possible", "free of the luck", ">expected<"):
+        assert said in rich
+        assert said not in bare
 
 
 def test_what_is_missing_is_told_as_text():
     text = page(_gathered(rich=False), ReportParams())
-    assert "item 0" in text
+    assert "item k0" in text
     assert "Nothing was written about it." in text
     assert "No semantic ID." in text
     assert "Nothing was reported." in text
@@ -239,3 +255,57 @@ def test_the_leaderboard_document_can_be_written_and_read(tmp_path, monkeypatch)
     LEADERBOARD.write(board)
     assert LEADERBOARD.read()["best_baseline"] == board["best_baseline"]
     assert ITEMS.path.startswith("artifacts/")
+
+
+def _text(made: str) -> str:
+    return " ".join(re.sub(r"<[^>]*>", " ", re.sub(r"<style>.*?</style>", "", made, flags=re.DOTALL)).split())
+
+
+def test_every_item_of_a_group_of_collisions_counts():
+    text = _text(page(_gathered(), ReportParams()))
+    assert "12.5 % of 24 items share all their codes with another one before suffixes: 3 items in 1 group." in text
+    assert "Among the 20 items with distinct inputs: 10.0 %." in text
+    assert "After reassignment" not in text
+
+
+def test_training_that_ended_while_it_still_improved_is_marked():
+    given, warning = _gathered(), "still improving at the limit of epochs"
+    assert warning not in page(given, ReportParams())
+    late = given._replace(summaries={**given.summaries, "sasrec": {"best_epoch": 3}})
+    assert page(late, ReportParams()).count(warning) == 1
+    unjudged = [{"epoch": "1", "loss": "3"}, {"epoch": "2", "loss": "2"}]
+    assert not unfinished(unjudged, {"best_epoch": 2})
+
+
+def test_terms_lead_to_definitions_with_the_thresholds_of_the_run():
+    text = page(_gathered(), ReportParams())
+    for anchor in re.findall(r'href="#([^"]+)"', text):
+        assert f'id="{anchor}"' in text
+    for said in (
+        "hold 25\u2009% of",
+        "hold 40\u2009% of",
+        "more than 4 earlier",
+        "above 0.001 of",
+    ):
+        assert said in text
+    assert {"term-effective-rank", "term-perplexity", "term-head", "term-minimum-detectable-effect"} <= set(
+        re.findall(r'id="([^"]+)"', text)
+    )
+
+
+def test_only_methods_are_judged_on_the_page():
+    given = _gathered()
+    text = page(given, ReportParams())
+    assert text.count("not under test") == 1  # one baseline; the best one is what they are compared with
+    assert len(re.findall(r'class="chip (?:shown|contradicted|undecided)"', text)) == 3  # two cards, one row
+
+
+def test_equal_recommenders_are_said_to_be_and_which_setting_made_them_so():
+    given = _gathered()
+    assert "the same ranks" not in page(given, ReportParams())
+    board = {**given.leaderboard, "equal": [["popularity", "sasrec"]]}
+    chosen = {"popularity": {"chosen": {"window": 2}}, "sasrec": {"chosen": {"window": 2, "content": 0.0}}}
+    text = page(given._replace(leaderboard=board, summaries={**given.summaries, **chosen}), ReportParams())
+    assert "same ranks as sasrec" in text
+    assert "sasrec has the setting content, chosen on validation as 0." in text
+    assert "setting window" not in text

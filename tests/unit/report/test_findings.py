@@ -1,0 +1,45 @@
+import pytest
+
+from sidflow.report.findings import ahead, finding, reached
+
+
+def _board(low: float, high: float, verdict: str | None, claim: str | None, p: float = 0.01) -> dict:
+    judged = {} if verdict is None else {"verdict": verdict, "claim": claim}
+    middle = (low + high) / 2
+    found = {"difference": middle, "low": low, "high": high, "relative": middle / 0.2, "detectable": 0.01}
+    return {
+        "best_baseline": "sasrec",
+        "claimed_gain": 0.04,
+        "recommenders": {
+            "sasrec": {"metrics": {"ndcg_at_10": {"mean": 0.2}}},
+            "mme_sid": {"metrics": {"ndcg_at_10": {"mean": 0.2 + middle}}},
+        },
+        "differences": {"mme_sid": {"ndcg_at_10": {**found, "p_corrected": p, **judged}}},
+    }
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict", "claim", "p", "better", "by_as_much"),
+    [
+        (0.002, 0.006, "shown", "excluded", 0.01, "Shown: the interval lies above 0", "Excluded"),
+        (0.002, 0.020, "shown", "open", 0.01, "Shown: the interval lies above 0", "Open"),
+        (0.010, 0.020, "shown", "reached", 0.01, "Shown: the interval lies above 0", "Reached"),
+        (0.002, 0.020, "undecided", "open", 0.15, "Not shown: the interval lies above 0, but p is 0.150", "Open"),
+        (-0.010, 0.020, "undecided", "open", 0.5, "Undecided: the interval holds 0", "Open"),
+        (-0.010, 0.002, "contradicted", "excluded", 0.5, "Undecided: the interval holds 0", "Excluded"),
+        (-0.020, -0.010, "contradicted", "excluded", 0.01, "No, it is behind", "Excluded"),
+    ],
+)
+def test_better_at_all_and_as_much_better_as_claimed_are_two_answers(low, high, verdict, claim, p, better, by_as_much):
+    found = finding(_board(low, high, verdict, claim, p), "mme_sid", "ndcg_at_10")
+    assert found is not None
+    assert ahead(found).startswith(better)
+    assert reached(found).startswith(by_as_much)
+    assert "+4\u2009%" in reached(found)
+
+
+def test_figures_are_relative_to_the_best_baseline():
+    found = finding(_board(-0.01, 0.03, "undecided", "open"), "mme_sid", "ndcg_at_10")
+    assert found is not None
+    assert (found.relative_low, found.relative_high, found.detectable) == pytest.approx((-0.05, 0.15, 0.05))
+    assert finding(_board(0, 0, None, None), "sasrec", "ndcg_at_10") is None
