@@ -5,6 +5,18 @@ import subprocess
 import pytest
 from tools import repro
 
+from sidflow.commands import dvc
+
+LOCK = """schema: '2.0'
+stages:
+  a:
+    outs:
+    - path: artifacts/a
+      md5: 0123456789abcdef0123456789abcdef
+    - path: artifacts/reports/a.json
+      md5: ffffffffffffffffffffffffffffffff
+"""
+
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
@@ -15,6 +27,7 @@ def project(tmp_path, monkeypatch):
     monkeypatch.setattr(repro, "ROOT", tmp_path)
     monkeypatch.setattr(repro, "STAMP", tmp_path / ".sidflow/last_run.json")
     monkeypatch.setattr(repro.seen, "__defaults__", (tmp_path,))
+    monkeypatch.setattr(repro, "is_idle", lambda lock: False)
     calls = []
 
     def run(command, **_):
@@ -50,3 +63,39 @@ def test_a_lost_artifact_asks_and_so_does_a_run_that_failed(project):
     assert repro.main() == 3
     assert repro.main() == 0
     assert len(calls) == 3
+
+
+@pytest.fixture
+def clone(tmp_path, monkeypatch):
+    """A fresh clone: reports are committed, nothing else is there."""
+    (tmp_path / "artifacts/reports").mkdir(parents=True)
+    (tmp_path / "artifacts/reports/a.json").write_text("{}")
+    (tmp_path / "dvc.lock").write_text(LOCK)
+    for arguments in (["init", "--quiet"], ["add", "."]):
+        subprocess.run(["git", *arguments], cwd=tmp_path, check=True)
+    monkeypatch.setattr(repro, "ROOT", tmp_path)
+    remotes = []
+    told = {("remote", "list"): lambda: "\n".join(remotes), ("cache", "dir"): lambda: ".dvc/cache"}
+    monkeypatch.setattr(
+        dvc, "run", lambda *words, folder: subprocess.CompletedProcess(words, 0, stdout=told[words](), stderr="")
+    )
+    return tmp_path, remotes
+
+
+def test_the_lock_of_a_fresh_clone_is_idle(clone):
+    folder, _ = clone
+    assert repro.is_idle(folder / "dvc.lock")
+
+
+@pytest.mark.parametrize("kept", ["artifacts/a", ".dvc/cache/files/md5/01/23456789abcdef0123456789abcdef"])
+def test_a_lock_that_spares_a_stage_is_not(clone, kept):
+    folder, _ = clone
+    (folder / kept).parent.mkdir(parents=True, exist_ok=True)
+    (folder / kept).write_text("made before")
+    assert not repro.is_idle(folder / "dvc.lock")
+
+
+def test_nor_is_one_whose_artifacts_a_remote_may_hold(clone):
+    folder, remotes = clone
+    remotes.append("team  /somewhere")
+    assert not repro.is_idle(folder / "dvc.lock")

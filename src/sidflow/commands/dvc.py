@@ -56,7 +56,7 @@ def run(*arguments: str, folder: Path = Path()) -> subprocess.CompletedProcess[s
 
 def lock(path: Path = LOCK) -> dict:
     """Return dvc.lock's stages by name; empty where nothing has run."""
-    return (YAML(typ="safe", pure=True).load(path.read_text()) or {}).get("stages") or {} if path.is_file() else {}
+    return (YAML(typ="safe").load(path.read_text()) or {}).get("stages") or {} if path.is_file() else {}
 
 
 def locked_outs(path: Path = LOCK) -> list[Out]:
@@ -74,14 +74,18 @@ def cache_folder(folder: Path = Path()) -> Path | None:
     return (folder / told.stdout.strip()).resolve() if told.returncode == 0 and told.stdout.strip() else None
 
 
+def cached(cache: Path, md5: str) -> bool:
+    """Tell whether the cache holds the file or the folder's listing of that hash."""
+    return bool(md5) and _object(cache, md5).is_file()
+
+
 def held(path: Path, md5: str, cache: Path) -> bool:
     """Tell whether what lies at `path` is what the lock says, and the cache can bring it back."""
-    kept = _object(cache, md5)
-    if not md5 or not kept.is_file():
+    if not cached(cache, md5):
         return False
     if not md5.endswith(".dir"):
         return path.is_file() and file_md5(path) == md5
-    listing = {entry["relpath"]: entry["md5"] for entry in json.loads(kept.read_text())}
+    listing = {entry["relpath"]: entry["md5"] for entry in json.loads(_object(cache, md5).read_text())}
     present = {file.relative_to(path).as_posix(): file for file in path.rglob("*") if not file.is_dir()}
     return set(listing) == set(present) and all(
         _object(cache, listing[name]).is_file() and file_md5(file) == listing[name] for name, file in present.items()

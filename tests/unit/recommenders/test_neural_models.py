@@ -23,10 +23,12 @@ VARIANTS = [
     ("sasrec", {}),
     ("sasrec", {"pre_norm": False, "positions": "end"}),
     ("sasrec", {"positions": "none", "heads": 1, "blocks": 1}),
+    ("sasrec", {"positions": "relative"}),
     ("gru4rec", {}),
     ("gru4rec", {"layers": 2, "hidden": 8}),
     ("bert4rec", {}),
     ("bert4rec", {"positions": "start", "pre_norm": False}),
+    ("bert4rec", {"positions": "relative", "feedforward": 1}),
 ]
 CAUSAL = [variant for variant in VARIANTS if variant[0] != "bert4rec"]
 ITEMS = 30

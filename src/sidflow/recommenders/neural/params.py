@@ -11,6 +11,9 @@ from sidflow.contracts.errors import InputError
 from sidflow.contracts.params import Params
 from sidflow.training.loop import LoopParams
 
+# Learned positions count from the sequence's start or end, or are biases of attention by distance.
+Positions = Literal["start", "end", "relative", "none"]
+
 
 class SequenceParams(Params):
     """What all sequential recommenders share."""
@@ -37,7 +40,7 @@ class TransformerParams(SequenceParams):
     feedforward: int = Field(4, ge=1)  # hidden width of a block's second half, in dimensions
     pre_norm: bool = True  # normalise what enters a sublayer; false: what leaves it
     attention_dropout: float = Field(0.0, ge=0, lt=1)
-    positions: Literal["start", "end", "none"] = "start"  # which end of the sequence learned positions count from
+    positions: Positions = "start"
 
     @model_validator(mode="after")
     def _heads_divide(self) -> TransformerParams:
@@ -64,7 +67,7 @@ class Bert4recParams(TransformerParams):
     """BERT4Rec: attention both ways, masked items are predicted."""
 
     architecture: Literal["bert4rec"] = "bert4rec"
-    positions: Literal["start", "end", "none"] = "end"
+    positions: Positions = "end"
     mask_share: float = Field(0.2, gt=0, lt=1)  # probability of each item to be masked in training
     query_share: float = Field(0.5, ge=0, le=1)  # share of sequences cut at random, with just their last item masked
 
