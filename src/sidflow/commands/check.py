@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
+from pydantic import Field
+
 from sidflow.commands import dag
-from sidflow.contracts import params
+from sidflow.contracts import complaints, params
 from sidflow.contracts.errors import InputError
 
 _REMEDY = "edit params.yaml (or the preset), whose comments say what fits"
@@ -29,7 +30,15 @@ MODELS = {  # section: module and model
     "report": ("sidflow.report.params", "ReportParams"),
 }
 NAMED = ("count", "informed", "train", "modality", "enhance")  # sections of sections, by names of the preset's choice
-PLAIN = {"preset": str, "seed": int, "threads": int, "recommenders": list}
+
+
+class Plain(params.Params):
+    """The values that stand in no section."""
+
+    preset: str = Field(min_length=1)
+    seed: int = Field(ge=0, lt=2**32)
+    threads: int = Field(ge=1)
+    recommenders: list[str] = Field(min_length=1)
 
 
 def check(settings: Mapping[str, Any], where: str) -> None:
@@ -48,27 +57,27 @@ def check_sections(settings: Mapping[str, Any], where: str) -> None:
     Raises:
         InputError: a section is absent or unknown, or one of its values is.
     """
-    known = {*MODELS, *NAMED, *PLAIN}
+    known = [*Plain.model_fields, *MODELS, *NAMED]
     for name in settings:
         if name not in known:
-            close = difflib.get_close_matches(str(name), sorted(known), n=1)
-            raise InputError(
-                where,
-                expected="sections that a stage reads",
-                found=f"`{name}`",
-                remedy=f"did you mean `{close[0]}`?" if close else "remove it",
-            )
-    for name, kind in PLAIN.items():
-        if not isinstance(settings.get(name), kind) or settings[name] in (-1, "", []):
-            raise InputError(f"{where}:{name}", expected=kind.__name__, found=repr(settings.get(name)), remedy=_REMEDY)
+            expected = complaints.nearest(str(name), known)
+            raise InputError(where, expected=expected, found=f"`{name}`", remedy="rename or remove it")
+    params.check({name: settings[name] for name in Plain.model_fields if name in settings}, Plain, where)
     for name, (module, model) in MODELS.items():
         if name not in settings:
             raise InputError(where, expected=f"a section `{name}`", found="none", remedy=f"add `{name}: {{}}`")
         params.check(settings[name], getattr(importlib.import_module(module), model), f"{where}:{name}")
-    _check_encoders(settings, where)
     for name in NAMED:
+        _check_mapping(settings.get(name), f"{where}:{name}")
         for key, content in (settings.get(name) or {}).items():
+            _check_mapping(content, f"{where}:{name}.{key}")
             _check_named(name, str(key), content, f"{where}:{name}.{key}")
+    _check_encoders(settings, where)
+
+
+def _check_mapping(content: Any, where: str) -> None:
+    if content is not None and not isinstance(content, Mapping):
+        raise InputError(where, expected="a mapping of names to values", found=repr(content), remedy=_REMEDY)
 
 
 def _check_encoders(settings: Mapping[str, Any], where: str) -> None:

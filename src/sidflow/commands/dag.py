@@ -7,9 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
-
+from sidflow.contracts import yamls
 from sidflow.contracts.errors import InputError
 
 PATH = Path("dvc.yaml")
@@ -35,10 +33,7 @@ def stages(params: Mapping[str, Any], path: Path = PATH) -> list[Stage]:
         raise InputError(
             str(path), expected="a DVC pipeline", found="no such file", remedy="run in the project's folder"
         )
-    try:
-        content = YAML(typ="safe").load(path.read_text())
-    except YAMLError as error:
-        raise InputError(str(path), expected="YAML", found=str(error), remedy="repair the file") from error
+    content = yamls.read_mapping(path)
     found: list[Stage] = []
     for name, body in content["stages"].items():
         if "foreach" not in body:

@@ -135,10 +135,7 @@ def _dvc() -> Iterator[Finding]:
 def _runtime() -> Iterator[Finding]:
     settings = runtime.load()
     for name in runtime.Runtime.model_fields:
-        variable = runtime.PREFIX + name.upper()
-        in_file = runtime.PATH.is_file() and f"{name}:" in runtime.PATH.read_text()
-        source = variable if os.environ.get(variable) else str(runtime.PATH) if in_file else "default"
-        yield Finding("info", f"runtime {name}", f"{getattr(settings, name)} (from {source})")
+        yield Finding("info", f"runtime {name}", f"{getattr(settings, name)} (from {runtime.source(name)})")
     folder = settings.cache_folder
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     usable = os.access(existing, os.W_OK)

@@ -12,8 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from ruamel.yaml import YAML
-
+from sidflow.contracts import yamls
 from sidflow.contracts.errors import InputError
 
 LOCK = Path("dvc.lock")
@@ -56,7 +55,7 @@ def run(*arguments: str, folder: Path = Path()) -> subprocess.CompletedProcess[s
 
 def lock(path: Path = LOCK) -> dict:
     """Return dvc.lock's stages by name; empty where nothing has run."""
-    return (YAML(typ="safe").load(path.read_text()) or {}).get("stages") or {} if path.is_file() else {}
+    return (yamls.read_mapping(path).get("stages") or {}) if path.is_file() else {}
 
 
 def locked_outs(path: Path = LOCK) -> list[Out]:

@@ -12,9 +12,8 @@ from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
-from ruamel.yaml.error import YAMLError
 
-from sidflow.contracts import params
+from sidflow.contracts import params, yamls
 from sidflow.contracts.errors import InputError
 from sidflow.contracts.files import atomic_path
 
@@ -179,10 +178,5 @@ def _yaml() -> YAML:
 
 
 def _load(path: Path) -> CommentedMap:
-    try:
-        content = _yaml().load(path.read_text())
-    except YAMLError as error:
-        raise InputError(str(path), expected="YAML", found=str(error), remedy="repair the file") from error
-    if not isinstance(content, CommentedMap):
-        raise InputError(str(path), expected="a mapping", found=type(content).__name__, remedy="repair the file")
-    return content
+    content = yamls.read_mapping(path, _yaml())
+    return content if isinstance(content, CommentedMap) else CommentedMap()

@@ -18,6 +18,7 @@ from sidflow.contracts.errors import InputError
 from sidflow.contracts.files import atomic_path
 
 KEPT = Path(".sidflow/presets")
+UNREADABLE = "unreadable"  # where a params.yaml lies whose preset could not be told
 
 
 class Applied(NamedTuple):
@@ -86,8 +87,12 @@ def _parsed(text: str) -> dict[str, Any]:
 
 
 def _keep_params(left: str | None, text: str) -> Path | None:
-    if left is None or not params.PATH.is_file():
+    if not params.PATH.is_file():
         return None
+    if left is None:  # nothing of it can be read, but it may hold a day's edits
+        kept = KEPT / UNREADABLE / params.PATH
+        _write(kept, params.PATH.read_text(errors="replace"))
+        return kept
     now = params.PATH.read_text()
     try:
         data = params.load_all().get("ingest", {}).get("path")

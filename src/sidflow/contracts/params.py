@@ -6,10 +6,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
-from sidflow.contracts import trace
+from sidflow.contracts import complaints, trace, yamls
 from sidflow.contracts.errors import InputError
 
 PATH = Path("params.yaml")
@@ -25,29 +23,20 @@ P = TypeVar("P", bound=Params)
 
 
 def load_all(path: Path = PATH) -> dict[str, Any]:
-    """Return the whole of params.yaml as plain dicts (ruamel: `3e-4` is a float, as DVC reads it).
+    """Return the whole of params.yaml as plain dicts.
 
     Raises:
-        InputError: the file is absent or no YAML mapping.
+        InputError: the file is absent, no YAML, or no mapping.
     """
     try:
-        content = YAML(typ="safe").load(path.read_text())
+        return yamls.read_mapping(path)
     except FileNotFoundError as error:
         raise InputError(
             str(path),
             expected="a params file",
             found="no such file",
-            remedy="run from the project's folder, or `sidflow preset apply embedded`",
+            remedy="run in the project's folder, or `sidflow preset apply embedded` to write one",
         ) from error
-    except YAMLError as error:
-        raise InputError(
-            str(path), expected="YAML", found=str(error), remedy="repair it, or `sidflow preset apply embedded`"
-        ) from error
-    if not isinstance(content, dict):
-        raise InputError(
-            str(path), expected="a mapping", found=type(content).__name__, remedy="`sidflow preset apply embedded`"
-        )
-    return content
 
 
 def load(section: str, model: type[P], path: Path = PATH) -> P:
@@ -72,24 +61,35 @@ def load_value(name: str, path: Path = PATH) -> Any:
                 f"{path}:{name}",
                 expected=f"`{name}`",
                 found=f"no `{part}`" + (f" among {sorted(content)}" if isinstance(content, dict) else ""),
-                remedy="add it, or `sidflow preset apply` a preset that has it",
+                remedy=f"add it to {path}; `sidflow preset show embedded` prints every name with its meaning",
             )
         content = content[part]
     trace.note_param(name)
     return content
 
 
-def check(content: Any, model: type[P], where: str) -> P:
-    """Return `content` as `model`; a pydantic complaint becomes one line."""
+def check(content: Any, model: type[P], where: str, remedy: str | None = None) -> P:
+    """Return `content` as `model`.
+
+    Args:
+        content: plain values; None is an empty mapping.
+        model: what they have to fit.
+        where: the file they are from, a colon, the section.
+        remedy: what repairs them, where it is not an edit of that file.
+
+    Raises:
+        InputError: a name is unknown or absent, or a value is of the wrong type or out of range.
+    """
+    content = {} if content is None else content
     try:
-        return model.model_validate(content if content is not None else {})
+        return model.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
+        told = complaints.first(error, model, content)
+        joint = "." if ":" in where else ":"
         raise InputError(
-            f"{where}.{name}" if name else where,
-            expected=first["msg"],
-            found=repr(first["input"])[:120],
-            count=error.error_count(),
-            remedy="edit params.yaml (its comments give units and ranges)",
+            f"{where}{joint}{told.name}" if told.name else where,
+            expected=told.expected,
+            found=told.found,
+            count=told.count if told.count > 1 else None,
+            remedy=remedy or f"edit {where.partition(':')[0]}, whose comments give units and ranges",
         ) from error

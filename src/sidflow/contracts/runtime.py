@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from ruamel.yaml import YAML
+from pydantic import Field, ValidationError
 
+from sidflow.contracts import complaints, yamls
+from sidflow.contracts.errors import InputError
 from sidflow.contracts.params import Params, check
 
 PATH = Path("runtime.yaml")
@@ -19,13 +22,25 @@ class Runtime(Params):
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     cache: Path = Path("~/.cache/sidflow")
-    workers: int = 0
-    checkpoint_seconds: float = 60.0
+    workers: int = Field(0, ge=0)
+    checkpoint_seconds: float = Field(60.0, ge=0)
 
     @property
     def cache_folder(self) -> Path:
         """The folder outside the workspace that keeps checkpoints and answers."""
         return self.cache.expanduser().resolve()
+
+
+def variable(name: str) -> str:
+    """Return the environment variable of a setting."""
+    return PREFIX + name.upper()
+
+
+def source(name: str, path: Path = PATH) -> str:
+    """Return where a setting's value comes from: a variable, the file, or `default`."""
+    if os.environ.get(variable(name)):
+        return variable(name)
+    return str(path) if name in _in_file(path) else "default"
 
 
 def load(path: Path = PATH) -> Runtime:
@@ -34,9 +49,39 @@ def load(path: Path = PATH) -> Runtime:
     Raises:
         InputError: a name is unknown or a value out of range.
     """
-    content = dict(YAML(typ="safe").load(path.read_text()) or {}) if path.is_file() else {}
+    content = _in_file(path)
+    check(content, Runtime, str(path), f"edit {path}, or remove the line")
     for name in Runtime.model_fields:
-        value = os.environ.get(PREFIX + name.upper())
+        value = os.environ.get(variable(name))
         if value:
+            _check_variable(name, value)
             content[name] = value
-    return check(content, Runtime, str(path))
+    _refuse_typos()
+    return Runtime.model_validate(content)
+
+
+def _in_file(path: Path) -> dict[str, Any]:
+    return yamls.read_mapping(path) if path.is_file() else {}
+
+
+def _check_variable(name: str, value: str) -> None:
+    try:
+        Runtime.model_validate({name: value})
+    except ValidationError as error:
+        told = complaints.first(error, Runtime, {name: value})
+        remedy = f"set {variable(name)} to that, or unset it"
+        raise InputError(variable(name), expected=told.expected, found=told.found, remedy=remedy) from error
+
+
+def _refuse_typos() -> None:
+    """Refuse a variable whose name is nearly that of a setting; others may be somebody else's."""
+    known = list(Runtime.model_fields)
+    for name in sorted(os.environ):
+        setting = name.removeprefix(PREFIX).lower()
+        if name.startswith(PREFIX) and setting not in known and difflib.get_close_matches(setting, known, 1, 0.75):
+            raise InputError(
+                name,
+                expected=complaints.nearest(name, map(variable, known)),
+                found=f"`{name}`",
+                remedy=f"rename or unset {name}",
+            )

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from sidflow.contracts.complaints import Unfit
 from sidflow.contracts.params import Params
 from sidflow.training.loop import LoopParams
 
@@ -41,7 +42,7 @@ class ScratchParams(Params):
     @model_validator(mode="after")
     def _heads_divide(self) -> ScratchParams:
         if self.hidden % (2 * self.heads):
-            raise ValueError("hidden must be an even multiple of heads")
+            raise Unfit(f"`hidden` as an even multiple of `heads` ({self.heads})", str(self.hidden))
         return self
 
 
@@ -101,7 +102,7 @@ class FinetuneParams(Params):
     @model_validator(mode="after")
     def _usable(self) -> FinetuneParams:
         if self.prompt.count("{history}") != 1:
-            raise ValueError("prompt must hold {history} exactly once")
+            raise Unfit("`prompt` with {history} once", f"{self.prompt.count('{history}')} times")
         if not (self.raw or self.codes):
-            raise ValueError("raw and codes cannot both be off: nothing would tell items apart")
+            raise Unfit("`raw` or `codes`, since one has to tell items apart", "neither")
         return self

@@ -30,7 +30,9 @@ class HistoryEncoder:
     def __init__(self, device: torch.device | None = None) -> None:
         """Read backbone/ and recommenders/mme_sid."""
         where = device or torch.device("cpu")
-        self.params = check(SUMMARY.read(model=NAME)["params"], FinetuneParams, str(SUMMARY.at(model=NAME)))
+        self.params = check(
+            SUMMARY.read(model=NAME)["params"], FinetuneParams, str(SUMMARY.at(model=NAME)), "`dvc repro finetune`"
+        )
         model, tokenizer = backbones.load(BACKBONE.read(), self.params.weights)
         tuned = adapter.load(model, ADAPTER)
         words = prompt.render(tokenizer, self.params.prompt)

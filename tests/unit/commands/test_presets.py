@@ -119,15 +119,19 @@ def test_every_preset_fits_every_stage(name, tmp_path, monkeypatch) -> None:
 @pytest.mark.parametrize(
     ("patch", "said"),
     [
-        ({"trian": {}}, "did you mean `train`"),
+        ({"trian": {}}, "names train, rank.*found `trian`"),
         ({"seed": "x"}, "seed"),
         ({"split": {"method": "none"}}, r"split\.method"),
-        ({"train": {"sasrec": {"dimension": 3}}}, r"train\.sasrec\.dimension"),
+        ({"train": {"sasrec": {"dimension": 3}}}, r"train\.sasrec: expected one of the names dimensions, .*found `dimension`"),
         ({"train": {"new": {}}}, r"train\.new\.architecture"),
         ({"count": {"none": {}}}, "none"),
         ({"modality": {"text": {"source": "artifacts/embeddings/txt.safetensors"}}}, "txt"),
         ({"recommenders": ["sasrec", "ease"]}, "artifacts/recommenders/ease"),
         ({"train": {"mme_sid": {"architecture": "sasrec"}}}, "made once"),
+        ({"seed": -1}, r"params\.yaml:seed: expected an integer >= 0"),
+        ({"threads": 0}, r"params\.yaml:threads: expected an integer >= 1; found 0"),
+        ({"train": 3}, r"params\.yaml:train: expected a mapping of names to values; found 3"),
+        ({"enhance": {"dmesr_sasrec": 3}}, r"enhance\.dmesr_sasrec: expected a mapping of names to values; found 3"),
     ],
 )
 def test_what_does_not_fit_is_named_before_a_run(patch, said, monkeypatch) -> None:

@@ -85,3 +85,10 @@ def test_without_dvc_only_params_change(small_project: Path) -> None:
     assert "preset: other" in Path("params.yaml").read_text()
     again = switching.apply("other", small_project.parent / "data/other")
     assert again.edits_kept is None
+
+
+def test_params_that_cannot_be_read_are_kept_not_lost(small_project):
+    Path("params.yaml").write_text("preset: embedded\nseed: 7\nseed: 8\n")
+    applied = switching.apply("embedded")
+    assert applied.edits_kept is not None
+    assert applied.edits_kept.read_text() == "preset: embedded\nseed: 7\nseed: 8\n"

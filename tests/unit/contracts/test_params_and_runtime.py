@@ -33,11 +33,17 @@ def test_a_section_by_its_dotted_name():
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("train: {one: {speed: 1}}", "params.yaml:train.one.speed: expected Extra inputs are not permitted; found 1"),
-        ("train: {one: {rate: -1}}", "train.one.rate: expected Input should be greater than 0; found -1"),
+        ("train: {one: {raet: 1}}", "params.yaml:train.one: expected one of the names rate, name; found `raet`. "),
+        ("train: {one: {rate: -1}}", "params.yaml:train.one.rate: expected a number > 0; found -1. "),
+        (
+            "train: {one: {rate: fast, name: 3}}",
+            "expected a number > 0; found 'fast' (2 affected). Remedy: edit",
+        ),
+        ("train: {one: 3}", "params.yaml:train.one: expected a mapping of names to values; found 3. "),
         ("train: {}", "no `one`"),
-        ("[1]", "expected a mapping"),
-        ("a: [", "expected YAML"),
+        ("[1]", "params.yaml: expected lines of `name: value`; found a list. Remedy: correct params.yaml by hand"),
+        ("a: 1\n b: 2", "params.yaml, line 2, column 3: expected YAML; found mapping values are not allowed"),
+        ("a: 1\nb: 2\na: 3", 'params.yaml, line 3, column 1: expected every name once; found duplicate key "a"'),
     ],
 )
 def test_a_mistake_is_one_line(text, complaint):
@@ -46,6 +52,7 @@ def test_a_mistake_is_one_line(text, complaint):
         params.load("train.one", Knobs)
     assert complaint in str(caught.value)
     assert "\n" not in str(caught.value)
+    assert "preset apply" not in str(caught.value)  # which would write over what is there
 
 
 def test_params_are_frozen_and_their_absence_has_a_remedy():
@@ -61,8 +68,50 @@ def test_the_environment_wins_over_the_file(monkeypatch):
     monkeypatch.setenv("SIDFLOW_WORKERS", "5")
     assert (runtime.load().device, runtime.load().workers) == ("cpu", 5)
     runtime.PATH.write_text("devise: cpu\n")
-    with pytest.raises(InputError, match=r"runtime\.yaml\.devise"):
+    with pytest.raises(InputError, match=r"^runtime\.yaml: expected one of the names device, .*found `devise`"):
         runtime.load()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "complaint"),
+    [
+        ("WORKERS", "many", "SIDFLOW_WORKERS: expected an integer >= 0; found 'many'. Remedy: set SIDFLOW_WORKERS to"),
+        (
+            "DEVICE",
+            "gpu",
+            "SIDFLOW_DEVICE: expected one of auto, cpu, cuda; found 'gpu'. Remedy: set",
+        ),
+        ("DEVISE", "cpu", "SIDFLOW_DEVISE: expected one of the names SIDFLOW_DEVICE, "),
+    ],
+)
+def test_a_bad_variable_is_named_with_its_remedy(monkeypatch, name, value, complaint):
+    runtime.PATH.write_text("device: cpu\n")
+    monkeypatch.setenv(f"SIDFLOW_{name}", value)
+    with pytest.raises(InputError) as caught:
+        runtime.load()
+    assert str(caught.value).startswith(complaint)
+
+
+def test_a_bad_runtime_file_is_named_with_its_remedy():
+    runtime.PATH.write_text("device: gpu\n")
+    with pytest.raises(InputError, match=r"^runtime\.yaml:device: expected one of auto, cpu, cuda.*edit runtime\.yaml"):
+        runtime.load()
+    runtime.PATH.write_text("device: [\n")
+    with pytest.raises(InputError, match=r"^runtime\.yaml, line 2, column 1: expected YAML"):
+        runtime.load()
+
+
+def test_each_setting_tells_where_it_is_from(monkeypatch):
+    runtime.PATH.write_text("# device: cuda\nworkers: 2\n")
+    monkeypatch.setenv("SIDFLOW_CACHE", "/tmp")
+    found = [runtime.source(name) for name in ("device", "workers", "cache")]
+    assert found == ["default", "runtime.yaml", "SIDFLOW_CACHE"]
+
+
+def test_a_file_of_another_encoding_is_told():
+    params.PATH.write_bytes(b"name: caf\xe9\n")
+    with pytest.raises(InputError, match=r"text in UTF-8; found byte 0xe9 at offset 9"):
+        params.load_all()
 
 
 def test_flat_metrics_stay_flat_and_round():

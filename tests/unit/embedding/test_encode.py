@@ -103,7 +103,7 @@ def test_what_changes_in_one_item_does_not_leak_from_interactions():
 
 
 def test_unknown_spaces_and_kinds_are_refused():
-    with pytest.raises(InputError, match="names the space `nowhere`"):
+    with pytest.raises(InputError, match="found `nowhere`"):
         check({"encoders": {"text": {"kind": "tfidf_svd", "space": "nowhere"}}}, EmbedParams, "params.yaml:embed")
     with pytest.raises(InputError, match="kind"):
         check({"encoders": {"text": {"kind": "clip"}}}, EmbedParams, "params.yaml:embed")

@@ -82,7 +82,7 @@ def test_items_without_words_go_by_their_key():
 
 
 def test_params_refuse_heads_that_do_not_divide():
-    with pytest.raises(ValueError, match="multiple of heads"):
+    with pytest.raises(ValueError, match="multiple of `heads`"):
         ScratchParams(hidden=66, heads=4)
 
 

@@ -203,11 +203,11 @@ def test_alignment_brings_matching_items_together():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"codes": [8, 8]}, "codes has 2 entries for 3 levels"),
-        ({"codes": 1}, "at least 2"),
-        ({"sinkhorn": -1.0}, "below 0"),
-        ({"mmd_bandwidths": []}, "above 0"),
-        ({"hidden": [0]}, "at least 1"),
+        ({"codes": [8, 8]}, "for each of the 3 levels; found 2"),
+        ({"codes": 1}, ">= 2 per level; found 1"),
+        ({"sinkhorn": -1.0}, "`sinkhorn` >= 0; found -1.0"),
+        ({"mmd_bandwidths": []}, "at least one; found"),
+        ({"hidden": [0]}, "widths >= 1; found"),
     ],
 )
 def test_params_are_checked(wrong, message):

@@ -203,7 +203,7 @@ def test_params_are_strict(shop):
         params.load("nobody")
     with pytest.raises(InputError, match="architecture"):
         params.from_content({}, "nobody", "here")
-    with pytest.raises(InputError, match="multiple of heads"):
+    with pytest.raises(InputError, match="multiple of `heads`"):
         params.from_content({"dimensions": 6, "heads": 4}, "sasrec", "here")
     with pytest.raises(InputError, match="hidden"):
         params.from_content({"hidden": 4}, "sasrec", "here")

@@ -6,10 +6,8 @@ from pathlib import Path
 
 import numpy as np
 from pydantic import Field
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
-from sidflow.contracts import trace
+from sidflow.contracts import trace, yamls
 from sidflow.contracts.errors import InputError
 from sidflow.contracts.params import Params, check
 
@@ -73,10 +71,10 @@ def read(path: Path) -> Grammar:
     trace.note_read(path)
     remedy = "set ingest.path to the project's presets/grammar.yaml, or repair the grammar"
     try:
-        content = YAML(typ="safe").load(path.read_text())
-    except (OSError, UnicodeDecodeError, YAMLError) as error:
-        raise InputError(str(path), expected="a grammar in YAML", found=str(error), remedy=remedy) from error
-    grammar = check(content, Grammar, str(path))
+        content = yamls.read_mapping(path)
+    except OSError as error:
+        raise InputError(str(path), expected="a grammar in YAML", found=str(error.strerror), remedy=remedy) from error
+    grammar = check(content, Grammar, str(path), remedy)
     strangers = [style for style in grammar.brands.values() if style not in grammar.styles]
     strangers += [n for c in grammar.categories.values() for n in c.then if n not in grammar.categories]
     if strangers:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from sidflow.contracts import params
+from sidflow.contracts.complaints import Unfit
 from sidflow.contracts.errors import InputError
 from sidflow.contracts.params import Params
 from sidflow.training.loop import LoopParams
@@ -45,7 +46,7 @@ class TransformerParams(SequenceParams):
     @model_validator(mode="after")
     def _heads_divide(self) -> TransformerParams:
         if self.dimensions % self.heads:
-            raise ValueError(f"dimensions ({self.dimensions}) to be a multiple of heads ({self.heads})")
+            raise Unfit(f"`dimensions` as a multiple of `heads` ({self.heads})", str(self.dimensions))
         return self
 
 
