@@ -6,26 +6,61 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
+from sidflow.commands import project
 from sidflow.contracts.errors import InputError
 
-app = typer.Typer(
-    help="Raw interactions to multimodal semantic IDs and an LLM recommender. The pipeline itself: `dvc repro`.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
+
+class OneLine(TyperGroup):
+    """The program: what is typed wrongly ends, as other bad input does, in one line and exit code 2."""
+
+    def main(self, args: list[str] | None = None, *_: Any, **__: Any) -> NoReturn:
+        """Run the program on `args`, by default the process's own."""
+        typed = sys.argv[1:] if args is None else list(args)
+        try:
+            status = super().main(typed, prog_name="sidflow", standalone_mode=False)
+        except typer.Abort:
+            sys.exit(1)
+        except typer.TyperException as error:
+            from sidflow.commands import usage
+
+            bare = type(error).__name__ == "NoArgsIsHelpError"  # whose message is the help
+            typer.echo(error.message if bare else usage.told(error, self, typed).line(), err=True)
+            sys.exit(2)
+        sys.exit(status if isinstance(status, int) else 0)
+
+
+def _group(text: str, **options: Any) -> typer.Typer:
+    return typer.Typer(
+        help=text,
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        **options,
+    )
+
+
+app = _group(
+    """Recommendation with multimodal embeddings, semantic IDs and a language model, as a DVC pipeline.
+
+    The pipeline itself runs with `make repro` or `dvc repro`. These commands choose what it runs on and look at what
+    it made; all but `doctor` are typed in the project's folder.""",
+    cls=OneLine,
 )
-preset_app = typer.Typer(help="Params for one data set or experiment.", no_args_is_help=True)
-show_app = typer.Typer(help="What the pipeline knows of one thing.", no_args_is_help=True)
-results_app = typer.Typer(help="What runs found, kept in docs/results/ and shown in tables.", no_args_is_help=True)
+preset_app = _group("Choose data and settings: named versions of params.yaml.")
+show_app = _group("Show what the pipeline knows of one thing.")
+results_app = _group("Keep what runs measured, and show it in tables.")
 app.add_typer(preset_app, name="preset")
 app.add_typer(show_app, name="show")
 app.add_typer(results_app, name="results")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+PresetName = Annotated[str, typer.Argument(metavar="NAME", help="A preset that `sidflow preset list` names.")]
 
 
 @contextmanager
@@ -38,50 +73,70 @@ def one_line() -> Iterator[None]:
         raise typer.Exit(2) from None
 
 
+@contextmanager
+def in_project(*signs: str) -> Iterator[None]:
+    """Do as `one_line`, and refuse to run outside of a project."""
+    with one_line():
+        project.require(*signs)
+        yield
+
+
 @preset_app.command("list")
 def preset_list() -> None:
     """Name the presets; the star marks the one in params.yaml."""
     from sidflow.commands import presets
 
-    with one_line():
+    with in_project(*project.PRESETS):
         for line in presets.listing():
             typer.echo(line)
 
 
 @preset_app.command("show")
-def preset_show(name: str) -> None:
-    """Print a preset's file: the full params of `embedded`, of the others what they change."""
+def preset_show(name: PresetName) -> None:
+    """Print what a preset changes; of `embedded`, every setting."""
     from sidflow.commands import presets
 
-    with one_line():
+    with in_project(*project.PRESETS):
         typer.echo(presets.path_of(name).read_text(), nl=False)
 
 
 @preset_app.command("apply")
 def preset_apply(
-    name: str,
-    data: Annotated[Path | None, typer.Option(help="File or folder of the raw data.")] = None,
+    name: PresetName,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH", help="File or folder of the raw data; else $SIDFLOW_DATA/NAME. `embedded` has none."
+        ),
+    ] = None,
 ) -> None:
-    """Write params.yaml for a preset and swap the artifacts; coming back reruns nothing."""
+    """Write params.yaml for a preset; then run `dvc repro`.
+
+    The artifacts of the preset before are put away, none is lost; applying that one again brings them back and reruns
+    nothing.
+    """
     from sidflow.commands import switching
 
-    with one_line():
+    with in_project(*project.PRESETS):
         for line in switching.told(name, switching.apply(name, data)):
             typer.echo(line)
 
 
 @preset_app.command("refresh")
 def preset_refresh() -> None:
-    """Write presets/embedded.yaml from params.yaml, after editing that by hand."""
+    """Keep an edit of params.yaml in presets/embedded.yaml."""
     from sidflow.commands import presets
 
-    with one_line():
+    with in_project():
         typer.echo(presets.refresh())
 
 
 @app.command()
 def doctor() -> None:
-    """Say what is installed and usable; exit code 1 where something required is broken."""
+    """Say what is installed and usable here, a line each.
+
+    Marks: ok, info (a fact), optional (not here, and not needed), warning, BROKEN (required; exit code 1).
+    """
     from sidflow.commands import doctor as examination
 
     with one_line():
@@ -94,47 +149,68 @@ def doctor() -> None:
 
 @app.command()
 def recommend(
-    user: Annotated[str | None, typer.Option(help="A user's key.")] = None,
-    history: Annotated[str | None, typer.Option(help="Item keys, oldest first, with commas between.")] = None,
-    k: Annotated[int, typer.Option("-k", min=1, help="How many items.")] = 10,
-    model: Annotated[str | None, typer.Option(help="A recommender's name.")] = None,
+    user: Annotated[str | None, typer.Option(metavar="KEY", help="Key of a user, for example U000001.")] = None,
+    history: Annotated[
+        str | None,
+        typer.Option(metavar="KEYS", help="Instead of a user: keys of items, oldest first, with commas between."),
+    ] = None,
+    k: Annotated[int, typer.Option("-k", min=1, metavar="N", help="How many items to recommend.")] = 10,
+    model: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="One of `recommenders` in params.yaml; mme_sid where it is among them."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Recommend items to a known user, or to whoever has a given history."""
+    """Recommend items to a user, or after a given history.
+
+    For a user of the catalogue the list is the one that was evaluated, with the item that was truly taken next.
+    """
     from sidflow.commands import recommend as recommending
 
-    with one_line():
+    with in_project():
         found = recommending.recommend(user, history.split(",") if history else None, k, model)
         typer.echo(recommending.as_json(found) if as_json else recommending.as_text(found))
 
 
 @show_app.command("item")
-def show_item(item_key: str, as_json: AsJson = False) -> None:
-    """Show an item: its words, semantics, semantic IDs, who shares their prefixes, neighbours, training count."""
+def show_item(
+    item_key: Annotated[str, typer.Argument(metavar="KEY", help="Key of an item, for example P00001.")],
+    as_json: AsJson = False,
+) -> None:
+    """Show an item's words, semantic IDs and neighbours.
+
+    Its picture's size, how often it occurs in training, and the items that share its first codes are told too.
+    """
     from sidflow.commands import show
 
-    with one_line():
+    with in_project():
         found = show.item(item_key)
         typer.echo(show.as_json(found) if as_json else show.as_text(found))
 
 
 @results_app.command("add")
 def results_add() -> None:
-    """Add the present run (one seed of one preset) to docs/results/."""
+    """Add the finished run in artifacts/ to docs/results/.
+
+    That is one seed of one preset, of committed code, with every stage up to date and measured on this machine.
+    """
     from sidflow.commands import results
 
-    with one_line():
+    with in_project():
         typer.echo(results.add())
 
 
 @results_app.command("table")
 def results_table(
-    write: Annotated[list[Path] | None, typer.Option(help="Write between this file's markers; repeatable.")] = None,
+    write: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="A Markdown file with markers `<!-- results:begin -->`; repeatable."),
+    ] = None,
 ) -> None:
-    """Print the tables of docs/results/ and benchmarks/results/, or write them between a file's markers."""
+    """Print the results as Markdown tables, or write them into files."""
     from sidflow.commands import tables
 
-    with one_line():
+    with in_project():
         if not write:
             typer.echo(tables.everything())
         for path in write or []:
@@ -143,13 +219,17 @@ def results_table(
 
 @app.command()
 def verify(
-    here: Annotated[bool, typer.Option(help="Verify the working tree as it is, not the last commit.")] = False,
-    keep: Annotated[bool, typer.Option(help="Keep the temporary copy.")] = False,
+    here: Annotated[bool, typer.Option("--here", help="Verify the files as they are, not the last commit.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the temporary copy for a look.")] = False,
 ) -> None:
-    """Rerun the DAG in a temporary copy and compare every artifact's hash with the lock; exit 1 if any differs."""
+    """Rerun everything in a copy and compare hashes.
+
+    The copy is temporary and shares no cache, so this takes as long as a first run. Every artifact's hash is compared
+    with dvc.lock; exit code 1 if any differs.
+    """
     from sidflow.commands import verify as verifying
 
-    with one_line():
+    with in_project():
         found = verifying.verify(here=here, keep=keep)
         for line in verifying.told(found):
             typer.echo(line)

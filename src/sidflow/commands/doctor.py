@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from sidflow.commands import dag, dvc
+from sidflow.commands import dag, dvc, project
 from sidflow.contracts import params, runtime
 from sidflow.contracts.errors import InputError
 
-Mark = Literal["ok", "info", "missing", "BROKEN"]
+Mark = Literal["ok", "info", "optional", "warning", "BROKEN"]  # optional: not here, and not needed
 OLDEST_PYTHON = (3, 11)
 NEEDED_GB = 2.0
 
@@ -36,7 +36,7 @@ class Finding(NamedTuple):
 def examine() -> list[Finding]:
     """Look at everything; nothing that is wrong stops the rest."""
     found: list[Finding] = []
-    for look in LOOKS:
+    for look in (*LOOKS, *(PROJECT_LOOKS if project.present() else ())):
         try:
             found.extend(look())
         except InputError as error:
@@ -49,13 +49,16 @@ def told(findings: list[Finding]) -> list[str]:
     width = max(len(finding.name) for finding in findings)
     lines = [f"{finding.mark:<8} {finding.name:<{width}}  {finding.text}".rstrip() for finding in findings]
     broken = sum(finding.broken for finding in findings)
-    return [*lines, f"{broken} required things are broken." if broken else "Everything required is in place."]
+    warnings = sum(finding.mark == "warning" for finding in findings)
+    warned = f" {warnings} warning{'s' if warnings > 1 else ''}." if warnings else ""
+    what = "1 required thing is" if broken == 1 else f"{broken} required things are"
+    return [*lines, (f"{what} broken." if broken else "Everything required is in place.") + warned]
 
 
 def _python() -> Iterator[Finding]:
     fits = sys.version_info[:2] >= OLDEST_PYTHON
     wanted = ".".join(map(str, OLDEST_PYTHON))
-    yield Finding("ok" if fits else "BROKEN", "python", f"{platform.python_version()} (needed: {wanted} or newer)")
+    yield Finding("ok" if fits else "BROKEN", "python", f"{platform.python_version()} (required: {wanted} or newer)")
 
 
 def _machine() -> Iterator[Finding]:
@@ -64,9 +67,8 @@ def _machine() -> Iterator[Finding]:
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         yield Finding("info", "memory", f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 1e9:.1f} GB")
     free = shutil.disk_usage(".").free / 1e9
-    yield Finding(
-        "ok" if free > NEEDED_GB else "missing", "disk", f"{free:.1f} GB free here (wanted: {NEEDED_GB:g} GB)"
-    )
+    state: Mark = "ok" if free > NEEDED_GB else "warning"
+    yield Finding(state, "disk", f"{free:.1f} GB free here (a run wants {NEEDED_GB:g} GB)")
 
 
 def _torch() -> Iterator[Finding]:
@@ -75,15 +77,15 @@ def _torch() -> Iterator[Finding]:
     except ImportError as error:
         yield Finding("BROKEN", "torch", f"{error}; `make` installs the one that fits this machine")
         return
-    yield Finding("ok", "torch", f"{torch.__version__}, {torch.get_num_threads()} threads")
+    yield Finding("ok", "torch", str(torch.__version__))
     if not torch.cuda.is_available():
-        yield Finding("missing", "cuda", "no usable GPU; everything runs on the CPU, training slower")
+        yield Finding("optional", "cuda", "no GPU that torch can use: everything runs on the CPU, training slower")
         return
     for index in range(torch.cuda.device_count()):
         card = torch.cuda.get_device_properties(index)
         yield Finding("ok", f"cuda:{index}", f"{card.name}, {card.total_memory / 1e9:.0f} GB")
     bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
-    yield Finding("ok" if bf16 else "missing", "bf16", "native" if bf16 else "not native on this GPU")
+    yield Finding("ok" if bf16 else "optional", "bf16", "native" if bf16 else "not native to this GPU")
 
 
 def _faiss() -> Iterator[Finding]:
@@ -105,12 +107,12 @@ def _libraries() -> Iterator[Finding]:
         "transformers": None,
         "peft": None,
         "accelerate": None,
-        "bitsandbytes": "only for 8-bit and 4-bit language models",
+        "bitsandbytes": "not installed; only `finetune.weights: nf4` (a 4-bit language model on a GPU) needs it",
     }.items():
         try:
             yield Finding("ok", name, importlib.metadata.version(name))
         except importlib.metadata.PackageNotFoundError:
-            yield Finding("missing" if use else "BROKEN", name, use or "not installed; `make` installs it")
+            yield Finding("optional" if use else "BROKEN", name, use or "not installed; `make` installs it")
 
 
 def _dvc() -> Iterator[Finding]:
@@ -119,36 +121,58 @@ def _dvc() -> Iterator[Finding]:
         yield Finding("BROKEN", "dvc", "not installed; `make` installs it")
         return
     yield Finding("ok", "dvc", f"{importlib.metadata.version('dvc')} at {program}")
+
+
+def _project() -> Iterator[Finding]:
+    if project.present():
+        yield Finding("ok", "project", str(Path.cwd()))
+    elif not any(Path(sign).is_file() for sign in project.SIGNS):
+        yield Finding("info", "project", "none in this folder; `cd` to one to check its params, data and artifacts")
+    else:
+        project.require()
+
+
+def _dvc_project() -> Iterator[Finding]:
+    if dvc.executable() is None:
+        return
     cache = dvc.cache_folder()
     if cache is None:
-        yield Finding("BROKEN", "dvc project", "none here; go to the project's folder, or `dvc init`")
+        yield Finding("BROKEN", "dvc cache", "this is no DVC project yet; `git init` and `dvc init` make it one")
         return
     kind = dvc.run("config", "cache.type").stdout.strip() or "reflink,copy (DVC's default)"
     safe = "hardlink" not in kind and "symlink" not in kind
-    danger = "" if safe else "; an append to an artifact corrupts the cache: `dvc config cache.type reflink,copy`"
-    yield Finding("ok" if safe else "missing", "dvc cache", f"{cache}, {kind}{danger}")
+    danger = "" if safe else "; writing to an artifact would corrupt the cache: `dvc config cache.type reflink,copy`"
+    yield Finding("ok" if safe else "warning", "dvc cache", f"{cache}, {kind}{danger}")
     remotes = [line.split()[0] for line in dvc.run("remote", "list").stdout.splitlines() if line.strip()]
-    advice = "none; docs/sharing.md tells how a team shares one"
-    yield Finding("ok" if remotes else "missing", "dvc remote", ", ".join(remotes) or advice)
+    advice = "none; a team shares artifacts through one, see docs/sharing.md"
+    yield Finding("ok" if remotes else "optional", "dvc remote", ", ".join(remotes) or advice)
 
 
 def _runtime() -> Iterator[Finding]:
     settings = runtime.load()
     for name in runtime.Runtime.model_fields:
-        yield Finding("info", f"runtime {name}", f"{getattr(settings, name)} (from {runtime.source(name)})")
+        source = runtime.source(name)
+        other = (
+            f"default; {runtime.PATH} or {runtime.variable(name)} sets it" if source == "default" else f"from {source}"
+        )
+        yield Finding("info", f"runtime {name}", f"{getattr(settings, name)} ({other})")
     folder = settings.cache_folder
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     usable = os.access(existing, os.W_OK)
-    yield Finding("ok" if usable else "BROKEN", "scratch", f"{folder} {'is' if usable else 'is not'} writable")
+    yield Finding(
+        "ok" if usable else "BROKEN",
+        "cache folder",
+        f"{folder} is writable" if usable else f"{folder} is not writable; set SIDFLOW_CACHE to a folder that is",
+    )
 
 
 def _data() -> Iterator[Finding]:
     folder = os.environ.get("SIDFLOW_DATA")
     if not folder:
-        yield Finding("info", "SIDFLOW_DATA", "not set; presets of real data then need --data")
+        yield Finding("info", "SIDFLOW_DATA", "not set; presets of real data then need `--data` when applied")
         return
     names = sorted(path.name for path in Path(folder).iterdir() if path.is_dir()) if Path(folder).is_dir() else []
-    yield Finding("ok" if names else "missing", "SIDFLOW_DATA", f"{folder}: {', '.join(names) or 'nothing there'}")
+    yield Finding("ok" if names else "warning", "SIDFLOW_DATA", f"{folder}: {', '.join(names) or 'no folders there'}")
 
 
 def _params() -> Iterator[Finding]:
@@ -160,14 +184,18 @@ def _params() -> Iterator[Finding]:
     path = (settings.get("ingest") or {}).get("path")
     if path:
         there = Path(path).exists()
-        yield Finding("ok" if there else "BROKEN", "raw data", f"{path}{'' if there else ' is not there'}")
+        yield Finding(
+            "ok" if there else "BROKEN",
+            "raw data",
+            f"{path}{'' if there else ' is not there; ingest.path in params.yaml names it'}",
+        )
 
 
 def _artifacts() -> Iterator[Finding]:
     outs = [out for stage in dag.stages(params.load_all()) for out in stage.outs]
     present = sum(Path(out).exists() for out in outs)
     state = "ok" if present == len(outs) else "info"
-    advice = "" if present == len(outs) else "; `dvc repro` makes the rest"
+    advice = "" if present == len(outs) else "; `make repro` or `dvc repro` makes the rest"
     yield Finding(state, "artifacts", f"{present} of {len(outs)} are here{advice}")
 
 
@@ -180,6 +208,6 @@ LOOKS: tuple[Callable[[], Iterator[Finding]], ...] = (
     _dvc,
     _runtime,
     _data,
-    _params,
-    _artifacts,
+    _project,
 )
+PROJECT_LOOKS: tuple[Callable[[], Iterator[Finding]], ...] = (_dvc_project, _params, _artifacts)

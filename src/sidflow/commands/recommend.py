@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from sidflow.commands import lookup
-from sidflow.contracts import histories, params
+from sidflow.contracts import histories, params, runtime
 from sidflow.contracts.artifacts.factors import FACTORS, WEIGHTS
 from sidflow.contracts.artifacts.items import ITEMS
 from sidflow.contracts.artifacts.mme_sid import HEADS
@@ -59,8 +59,8 @@ def recommend(user: str | None, history: list[str] | None, k: int, model: str | 
     """Recommend `k` items to a user of the core, or to whoever has `history` (item keys, oldest first).
 
     Raises:
-        InputError: a key or the model is unknown, both or neither of user and history are given, or the model can
-            encode no new history.
+        InputError: a key, the model or a runtime setting is unknown, both or neither of user and history are given,
+            or the model can encode no new history.
     """
     if (user is None) == (history is None):
         raise InputError(
@@ -69,6 +69,7 @@ def recommend(user: str | None, history: list[str] | None, k: int, model: str | 
             found="both" if user is not None else "neither",
             remedy="`sidflow recommend --user USER_KEY`, or `--history ITEM_KEY,ITEM_KEY`",
         )
+    runtime.load()  # a typo there is refused, whether this needs a device or not
     items = ITEMS.read(columns=["item_id", "item_key", "title", "in_core"])
     if user is not None:
         return _for_user(user, k, _chosen(model), items)

@@ -206,6 +206,7 @@ def catalogue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """
     monkeypatch.chdir(tmp_path)
     Path("params.yaml").write_text(CATALOGUE_PARAMS)
+    Path("dvc.yaml").write_text("stages: {}\n")
     titles = ["Red lamp", "Green lamp", "Blue lamp", "Gold lamp", "Grey chair", "Odd thing"]
     ITEMS.write(
         pl.DataFrame(

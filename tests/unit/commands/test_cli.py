@@ -51,11 +51,83 @@ def test_the_doctor_finds_what_is_broken(dvc_project, monkeypatch) -> None:
     assert "Everything required is in place." in result.stdout
     Path("words.txt").unlink()
     monkeypatch.setenv("SIDFLOW_WORKERS", "many")
-    monkeypatch.setattr(doctor, "LOOKS", [look for look in doctor.LOOKS if look.__name__ in ("_runtime", "_params")])
+    monkeypatch.setattr(doctor, "LOOKS", [look for look in doctor.LOOKS if look.__name__ == "_runtime"])
+    monkeypatch.setattr(doctor, "PROJECT_LOOKS", [look for look in doctor.PROJECT_LOOKS if look.__name__ == "_params"])
     result = runner.invoke(app, ["doctor"])
     assert result.exit_code == 1
     assert "words.txt is not there" in result.stdout
     assert "2 required things are broken." in result.stdout
+
+
+def test_the_doctor_outside_of_a_project_looks_at_the_machine(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(doctor, "LOOKS", [look for look in doctor.LOOKS if look.__name__ in ("_python", "_project")])
+    result = runner.invoke(app, ["doctor"])
+    assert result.exit_code == 0
+    assert "info     project  none in this folder" in result.stdout
+    Path("dvc.yaml").write_text("stages: {}\n")  # half a project
+    result = runner.invoke(app, ["doctor"])
+    assert result.exit_code == 1
+    assert "found no params.yaml. Remedy: `sidflow preset apply embedded` writes it" in result.stdout
+    assert "1 required thing is broken." in result.stdout
+
+
+NEED_A_PROJECT = [
+    "preset list",
+    "preset show embedded",
+    "preset apply embedded",
+    "preset refresh",
+    "recommend --user u-1",
+    "show item k-1",
+    "results add",
+    "results table",
+    "verify",
+]
+
+
+@pytest.mark.parametrize("typed", NEED_A_PROJECT)
+def test_outside_of_a_project_every_command_says_the_same(typed, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = runner.invoke(app, typed.split())
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith("this folder: expected a sidflow project (")
+    assert len(result.stderr.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_below_a_project_its_root_is_named(small_project, monkeypatch) -> None:
+    monkeypatch.chdir("presets")
+    assert f"Remedy: cd {small_project}" in runner.invoke(app, ["preset", "list"]).stderr
+    assert runner.invoke(app, ["--help"]).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("fo", "sidflow: expected one of the commands doctor, recommend, verify, preset, show and 1 more; found `fo`."),
+        ("preset aply x", "sidflow preset: expected one of the commands apply, list, show, refresh; found `aply`."),
+        ("recommend --usr x", "sidflow recommend: expected one of the options --user, "),
+        ("recommend --user", "sidflow recommend: expected a value after --user; found none."),
+        ("recommend --json=3", "sidflow recommend: expected --json without a value; found one."),
+        ("recommend -k many", "sidflow recommend: expected an integer >= 1 after -k; found 'many'."),
+        ("recommend -k 0", "sidflow recommend: expected an integer >= 1 after -k; found '0'."),
+        ("show item", "sidflow show item: expected ITEM_KEY; found none. Remedy: `sidflow show item --help`"),
+        ("preset list x y", "sidflow preset list: expected nothing more; found x y."),
+    ],
+)
+def test_what_is_typed_wrongly_is_one_line(typed, said) -> None:
+    result = runner.invoke(app, typed.split())
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith(said)
+    assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("typed", [[], ["preset"], ["show"], ["results"]])
+def test_a_group_alone_prints_its_help(typed) -> None:
+    result = runner.invoke(app, typed)
+    assert result.exit_code == 2
+    assert "Commands:" in result.stderr
+    assert not [line for line in result.stderr.splitlines()[1:] if line.endswith("...")]  # each purpose fits its line
 
 
 @pytest.mark.pipeline

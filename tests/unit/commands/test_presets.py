@@ -122,7 +122,10 @@ def test_every_preset_fits_every_stage(name, tmp_path, monkeypatch) -> None:
         ({"trian": {}}, "names train, rank.*found `trian`"),
         ({"seed": "x"}, "seed"),
         ({"split": {"method": "none"}}, r"split\.method"),
-        ({"train": {"sasrec": {"dimension": 3}}}, r"train\.sasrec: expected one of the names dimensions, .*found `dimension`"),
+        (
+            {"train": {"sasrec": {"dimension": 3}}},
+            r"train\.sasrec: expected one of the names dimensions, .*found `dimension`",
+        ),
         ({"train": {"new": {}}}, r"train\.new\.architecture"),
         ({"count": {"none": {}}}, "none"),
         ({"modality": {"text": {"source": "artifacts/embeddings/txt.safetensors"}}}, "txt"),

@@ -48,6 +48,13 @@ def test_bad_questions_end_in_one_line(catalogue, arguments, said) -> None:
     assert said in result.stderr
 
 
+def test_a_runtime_setting_with_a_typo_is_refused(catalogue, monkeypatch) -> None:
+    monkeypatch.setenv("SIDFLOW_DEVICE", "gpu")
+    result = runner.invoke(app, ["recommend", "--user", "u-1"])
+    assert result.exit_code == 2
+    assert result.stderr.startswith("SIDFLOW_DEVICE: expected one of auto, cpu, cuda; found 'gpu'")
+
+
 def test_a_new_history_goes_through_the_models_encoder(catalogue, monkeypatch) -> None:
     def scores(model, history):
         assert (model, history) == ("sasrec", [2, 0])

@@ -1,0 +1,57 @@
+"""What was typed wrongly on the command line, told as any other bad input: Typer's own words fill a box."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sidflow.contracts.complaints import nearest
+from sidflow.contracts.errors import InputError
+
+PROGRAM = "sidflow"
+
+
+def told(error: Exception, program: Any, arguments: Sequence[str]) -> InputError:
+    """Return the error of parsing `arguments` in house wording.
+
+    Args:
+        error: one of Typer's, with a `message`, and by its kind an `option_name` or a `param`.
+        program: Typer's command of the whole program.
+        arguments: what was typed after the program's name.
+    """
+    command, path, rest = _called(program, arguments)
+    expected, found = _expected_and_found(error, command, rest)
+    name = " ".join([PROGRAM, *path])
+    return InputError(name, expected=expected, found=found, remedy=f"`{name} --help`")
+
+
+def _expected_and_found(error: Any, command: Any, rest: Sequence[str]) -> tuple[str, str]:
+    options = [name for param in command.params for name in param.opts if name.startswith("-")]
+    option, param = getattr(error, "option_name", None), getattr(error, "param", None)
+    if option is not None and hasattr(error, "possibilities"):
+        return nearest(option, [*options, "--help"]).replace("names", "options"), f"`{option}`"
+    if option is not None and "requires" in error.message:
+        return f"a value after {option}", "none"
+    if option is not None:
+        return f"{option} without a value", "one"
+    if param is not None and hasattr(error, "param_type"):
+        return f"{param.name.upper()}", "none"
+    if param is not None:
+        least = f" >= {param.min}" if getattr(param, "min", None) is not None else ""
+        typed = error.__cause__.errors()[0]["input"] if hasattr(error.__cause__, "errors") else "another value"
+        return f"{_KINDS.get(param.type_descriptor.annotation, 'a value')}{least} after {param.opts[0]}", repr(typed)
+    if rest and getattr(command, "commands", None):
+        return nearest(rest[0], command.commands).replace("names", "commands"), f"`{rest[0]}`"
+    return "nothing more", error.message.rpartition("(")[2].removesuffix(")")
+
+
+_KINDS = {int: "an integer", float: "a number"}
+
+
+def _called(program: Any, arguments: Sequence[str]) -> tuple[Any, list[str], list[str]]:
+    """Return the command that `arguments` name, its path, and what follows."""
+    command, path, rest = program, [], list(arguments)
+    while rest and rest[0] in getattr(command, "commands", {}):
+        command = command.commands[rest[0]]
+        path.append(rest.pop(0))
+    return command, path, rest
