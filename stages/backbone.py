@@ -26,6 +26,7 @@ def main() -> None:
 
 def train(settings: BackboneParams) -> None:
     """Train a small model on the catalogue's words and the training histories."""
+    from sidflow.llm.quiet import quiet
     from sidflow.llm.scratch import train_scratch
     from sidflow.training.checkpoint import Checkpoint
     from sidflow.training.device import prepare
@@ -37,8 +38,9 @@ def train(settings: BackboneParams) -> None:
     told = corpus.history_texts(histories.load(), corpus.item_titles(items, scratch.title_words))
     checkpoint = Checkpoint("backbone", {"params": scratch.model_dump(), "seed": seed, "threads": threads})
     model, tokenizer, fitted = train_scratch(texts, told, scratch, seed=seed, device=device, checkpoint=checkpoint)
-    model.save_pretrained(MODEL_FOLDER)
-    tokenizer.save_pretrained(MODEL_FOLDER)
+    with quiet():
+        model.save_pretrained(MODEL_FOLDER)
+        tokenizer.save_pretrained(MODEL_FOLDER)
     announce(MODEL_FOLDER)
     PRETRAINING.write(fitted.curves, ["epoch", "loss", "valid_loss"])
     BACKBONE.write({**backbones.record("scratch", MODEL_FOLDER), "device": device.type})

@@ -15,6 +15,7 @@ from sidflow.contracts import trace
 from sidflow.contracts.errors import InputError
 from sidflow.contracts.files import atomic_path
 from sidflow.llm.params import LoraParams
+from sidflow.llm.quiet import quiet
 from sidflow.llm.saving import announce
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -45,7 +46,8 @@ def put_on(model: PreTrainedModel, params: LoraParams) -> PeftModel | PreTrained
         target_modules=list(params.targets),
         task_type="CAUSAL_LM",
     )
-    return get_peft_model(model, config)  # type: ignore[return-value]
+    with quiet():
+        return get_peft_model(model, config)  # type: ignore[return-value]
 
 
 def save(model: PeftModel | PreTrainedModel, folder: Path, about: Mapping[str, Any]) -> None:
@@ -57,7 +59,8 @@ def save(model: PeftModel | PreTrainedModel, folder: Path, about: Mapping[str, A
     shutil.rmtree(folder, ignore_errors=True)
     if not isinstance(model, PeftModel):
         return
-    model.save_pretrained(str(folder), save_embedding_layers=False)
+    with quiet():
+        model.save_pretrained(str(folder), save_embedding_layers=False)
     (folder / "README.md").unlink(missing_ok=True)
     content = json.loads((folder / CONFIG).read_text())
     for key, value in content.items():
@@ -76,4 +79,5 @@ def load(model: PreTrainedModel, folder: Path) -> PeftModel | PreTrainedModel:
         return model
     for name in (CONFIG, WEIGHTS):
         trace.note_read(folder / name)
-    return PeftModel.from_pretrained(model, str(folder)).eval()
+    with quiet():
+        return PeftModel.from_pretrained(model, str(folder)).eval()

@@ -16,6 +16,7 @@ from sidflow.contracts import trace
 from sidflow.contracts.artifacts.backbone import MODEL_FOLDER
 from sidflow.contracts.errors import InputError
 from sidflow.llm.params import BackboneParams
+from sidflow.llm.quiet import quiet
 
 PATTERNS = ("*.safetensors", "*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt")  # no pickles, no code
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -163,15 +164,16 @@ def load(about: Mapping[str, Any], weights: str = "fp32") -> Backbone:
     if about["kind"] == "scratch":
         for name in found:
             trace.note_read(folder / name)
-    model = AutoModelForCausalLM.from_pretrained(
-        folder,
-        trust_remote_code=False,
-        use_safetensors=True,
-        local_files_only=True,
-        attn_implementation="sdpa",
-        dtype=torch.float32 if weights == "fp32" else torch.bfloat16,
-        **(_four_bits() if weights == "nf4" else {}),
-    )
+    with quiet():
+        model = AutoModelForCausalLM.from_pretrained(
+            folder,
+            trust_remote_code=False,
+            use_safetensors=True,
+            local_files_only=True,
+            attn_implementation="sdpa",
+            dtype=torch.float32 if weights == "fp32" else torch.bfloat16,
+            **(_four_bits() if weights == "nf4" else {}),
+        )
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     return Backbone(model.requires_grad_(False).eval(), tokenizer)
 

@@ -1,4 +1,4 @@
-"""A fine-tuned MME-SID as artifacts, and back: adapter, heads, factors, item tokens, summary."""
+"""A fine-tuned MME-SID as artifacts: adapter, heads, factors, item tokens, summary."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sidflow.llm.model import MmeSid
 from sidflow.llm.params import FinetuneParams
 from sidflow.measures import tau
 from sidflow.training.loop import Fit
-from sidflow.training.weights import from_arrays, to_arrays
+from sidflow.training.weights import to_arrays
 
 NAME = "mme_sid"
 TAU_QUERIES = 1000  # the first validation queries, for tau in the summary
@@ -58,17 +58,6 @@ def save(
         },
         model=NAME,
     )
-
-
-def restore(model: MmeSid) -> None:
-    """Fill the heads of `model` with the saved ones; its adapter is `adapter.load`'s business.
-
-    Raises:
-        InputError: they are of another model.
-    """
-    arrays = HEADS.read().arrays
-    from_arrays(model.item_tokens, arrays, "item_tokens.")
-    from_arrays(model.fusion, arrays, "fusion.")
 
 
 def mean_weights(model: MmeSid) -> list[float]:

@@ -62,8 +62,3 @@ class HistoryEncoder:
         items = np.concatenate(kept) if kept else np.zeros(0, dtype=np.int64)
         starts = np.cumsum(lengths) - lengths
         return encode(self.reader, self.tokens, items, starts, lengths).cpu().numpy()
-
-
-def encode_history(history: Sequence[int]) -> Float[np.ndarray, " h"]:
-    """Return the query state of one new history."""
-    return HistoryEncoder().states([history])[0]
