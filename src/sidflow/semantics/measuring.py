@@ -10,7 +10,7 @@ from sidflow.contracts.pictures import lab
 from sidflow.semantics.palette import NAMES, colour_index
 
 if TYPE_CHECKING:
-    from jaxtyping import Bool, Float32, Int, UInt8
+    from jaxtyping import Bool, Float32, UInt8
 
 PLAIN_DISTANCE = 10.0  # in L*a*b*: nearer to the border's colour than this looks the same
 PLAIN_SHARE = 0.85  # of the border that must look like a background
@@ -25,7 +25,7 @@ class Measurements(NamedTuple):
     """
 
     colours: Float32[np.ndarray, "b colours"]  # share of each of `palette.NAMES`
-    background: Int[np.ndarray, " b"]  # index in `palette.NAMES`; meaningful where `plain`
+    background: UInt8[np.ndarray, "b 3"]  # sRGB of the border; meaningful where `plain`
     plain: Bool[np.ndarray, " b"]  # the subject stands before an empty background
     subject: Float32[np.ndarray, " b"]  # share of all pixels that differs from a plain background; 1 without one
     centre: Float32[np.ndarray, "b 2"]  # (x, y): of the subject, or of the detail where no background is plain
@@ -86,9 +86,8 @@ def _background(pixels: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.
     top = np.mean(near[:, :width], axis=(1, 2))
     plain = np.asarray((agree >= PLAIN_SHARE) & (top >= PLAIN_SHARE) & (steps < PLAIN_DISTANCE / 3))
     border = np.concatenate([pixels[:, :, :width], pixels[:, :, -width:]], axis=2)
-    colours = colour_index(np.median(border, axis=(1, 2)).astype(np.uint8)).astype(np.int64)
     subject = ~(near & plain.reshape(-1, 1, 1))
-    return plain, colours, subject
+    return plain, np.median(border, axis=(1, 2)).astype(np.uint8), subject
 
 
 def _colour_shares(pixels: np.ndarray, counted: np.ndarray) -> np.ndarray:

@@ -1,7 +1,8 @@
-"""Names of colours, and which one a pixel has: the nearest of a small palette in CIE L*a*b*."""
+"""Names of colours, and which one a pixel or a background has: the nearest of a palette in CIE L*a*b*."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -41,6 +42,17 @@ _ANCHORS: dict[str, tuple[tuple[int, int, int], ...]] = {  # sRGB; a name may ha
     "magenta": ((200, 30, 130),),
 }
 NAMES: tuple[str, ...] = tuple(_ANCHORS)
+_GROUNDS = _ANCHORS | {  # backgrounds are mostly light, and a tint of white is seen there
+    "white": ((255, 255, 255), (250, 250, 250)),
+    "off-white": ((236, 236, 236),),
+    "cream": ((247, 242, 233), (250, 243, 224), (248, 239, 232)),
+    "pale pink": ((248, 233, 238), (252, 224, 232)),
+    "pale lavender": ((244, 233, 247), (232, 220, 244)),
+    "pale blue": ((233, 240, 247), (220, 234, 250)),
+    "pale turquoise": ((230, 246, 246), (214, 243, 241)),
+    "pale green": ((234, 247, 238), (220, 243, 222)),
+    "pale yellow": ((250, 248, 228), (250, 247, 205)),
+}
 _BITS = 5  # of each channel that the look-up keeps
 
 
@@ -49,13 +61,22 @@ def _lookup() -> np.ndarray:
     step = 1 << (8 - _BITS)
     axis = np.arange(0, 256, step) + step // 2
     cells = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1).reshape(-1, 3)
-    anchors = lab(np.array([rgb for several in _ANCHORS.values() for rgb in several], dtype=np.uint8))
-    owner = np.array([index for index, several in enumerate(_ANCHORS.values()) for _ in several], dtype=np.int8)
-    distance = np.square(lab(cells.astype(np.uint8))[:, None, :] - anchors).sum(axis=-1)
-    return owner[distance.argmin(axis=1)]
+    return _nearest(cells.astype(np.uint8), _ANCHORS)
+
+
+def _nearest(rgb: np.ndarray, anchors: Mapping[str, tuple[tuple[int, int, int], ...]]) -> np.ndarray:
+    """Return for each row of `rgb` the index of the name whose anchor is nearest."""
+    places = lab(np.array([one for several in anchors.values() for one in several], dtype=np.uint8))
+    owner = np.array([index for index, several in enumerate(anchors.values()) for _ in several], dtype=np.int8)
+    return owner[np.square(lab(rgb)[:, None, :] - places).sum(axis=-1).argmin(axis=1)]
 
 
 def colour_index(rgb: UInt8[np.ndarray, "*shape 3"]) -> Int8[np.ndarray, "*shape"]:
     """Return for each pixel the index in `NAMES` of its colour."""
     cell = (rgb >> (8 - _BITS)).astype(np.int32)
     return _lookup()[(cell[..., 0] << (2 * _BITS)) | (cell[..., 1] << _BITS) | cell[..., 2]]
+
+
+def ground_name(rgb: UInt8[np.ndarray, 3]) -> str:
+    """Return the name of a background's colour; tints of white have names of their own."""
+    return tuple(_GROUNDS)[int(_nearest(rgb[None], _GROUNDS)[0])]

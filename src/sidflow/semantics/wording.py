@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sidflow.semantics.measuring import ORIENTATIONS, Measurements
-from sidflow.semantics.palette import NAMES
+from sidflow.semantics.palette import NAMES, ground_name
 
 _SHARES = ((0.85, "almost entirely"), (0.6, "mostly"), (0.35, "much"), (0.15, "some"), (0.0, "a little"))
 _LIGHT = ((80, "Very bright"), (60, "Bright"), (40, "Medium light"), (22, "Dark"), (-1, "Very dark"))
@@ -39,7 +39,7 @@ def word(measured: Measurements, row: int, *, colours: int, min_share: float) ->
     order = np.argsort(-shares, kind="stable")[:colours]
     named = [int(index) for index in order if shares[index] >= min_share] or [int(order[0])]
     palette = ", ".join(f"{_step(float(shares[index]), _SHARES)} {NAMES[index]}" for index in named)
-    ground = f" on a plain {NAMES[measured.background[row]]} background" if measured.plain[row] else ""
+    ground = f" on a plain {ground_name(measured.background[row])} background" if measured.plain[row] else ""
     return PictureWords(
         sentences=(
             f"{palette[0].upper()}{palette[1:]}{ground}.",

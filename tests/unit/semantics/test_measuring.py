@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from sidflow.semantics.measuring import ORIENTATIONS, measure
-from sidflow.semantics.palette import NAMES, colour_index
+from sidflow.semantics.palette import NAMES, colour_index, ground_name
+from sidflow.semantics.wording import word
 
 SIDE = 64
 
@@ -43,11 +44,27 @@ def test_a_subject_on_white_is_found_and_its_colour_alone_is_counted():
     picture[8:24, 32:56] = (220, 20, 30)
     seen = one(picture)
     assert seen.plain[0]
-    assert NAMES[seen.background[0]] == "white"
+    assert ground_name(seen.background[0]) == "white"
     assert seen.subject[0] == pytest.approx(16 * 24 / SIDE**2)
     assert seen.colours[0][NAMES.index("red")] == pytest.approx(1)
     np.testing.assert_allclose(seen.centre[0], (44 / SIDE, 16 / SIDE), atol=1e-6)
     assert seen.contrast[0] == pytest.approx(0, abs=1e-3)  # of the subject, which is of one colour
+
+
+@pytest.mark.parametrize(
+    ("rgb", "name"),
+    [
+        ((255, 255, 255), "white"), ((251, 252, 250), "white"), ((238, 238, 238), "off-white"),
+        ((247, 240, 234), "cream"), ((246, 242, 233), "cream"), ((248, 233, 238), "pale pink"),
+        ((244, 233, 247), "pale lavender"), ((233, 240, 246), "pale blue"), ((234, 247, 238), "pale green"),
+        ((249, 247, 222), "pale yellow"), ((190, 192, 191), "light grey"), ((20, 20, 22), "black"),
+        ((150, 195, 235), "light blue"), ((200, 30, 40), "red"),
+    ],
+)  # fmt: skip
+def test_a_plain_background_is_said_in_its_own_colour(rgb, name):
+    picture = flat(rgb)
+    picture[20:44, 20:44] = (30, 110, 50)
+    assert f" on a plain {name} background." in word(one(picture), 0, colours=3, min_share=0.05).sentences[0]
 
 
 def test_a_floor_below_a_wall_is_one_background():
