@@ -19,8 +19,8 @@ from sidflow.contracts.files import atomic_path
 
 MEASURED = Path(".sidflow/measured")
 
-# Torch's threads spin while they wait for one another. On a machine that others use too, that makes small models
-# seven times slower (measured: 18.7 s an epoch against 2.7 s at a load of seven on two cores). Read when torch loads.
+# Torch's threads spin while they wait for one another. On a machine that others use too, that takes the core from the
+# very thread that is waited for, and small models suffer most: spin briefly. Read when torch loads.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 

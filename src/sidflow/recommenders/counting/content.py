@@ -5,8 +5,8 @@
 
 The knobs of co-occurrence are chosen first, as `cooccurrence` does; `content` is chosen given them. Cosines are of the
 rows as the file has them, L2-normalised; an item without content has cosine zero with all. The tie break is exact
-against co-occurrence (see `ties`); cosines are no multiples of a step, so that two scores nearer than
-`content` * 2**-14 may be ordered by popularity instead.
+against co-occurrence alone (see `ties`); cosines are no multiples of a step, so that with `content` > 0 two scores
+nearer than one step, 2**-14 whatever `content` is, may be ordered by popularity instead.
 """
 
 from __future__ import annotations
