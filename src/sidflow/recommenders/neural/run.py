@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sidflow.contracts import params
 from sidflow.contracts.artifacts.embeddings import ITEM_TABLE
 from sidflow.contracts.artifacts.factors import CURVES, FACTORS, SUMMARY, WEIGHTS
+from sidflow.contracts.artifacts.items import core_count
 from sidflow.contracts.errors import InputError
 from sidflow.contracts.histories import Histories
+from sidflow.contracts.histories import load as load_histories
 from sidflow.recommenders.neural.batches import query_windows, shuffled, training_windows
 from sidflow.recommenders.neural.encoding import query_states, readable_length
 from sidflow.recommenders.neural.items import Items, ItemTable
@@ -20,6 +23,7 @@ from sidflow.recommenders.neural.model import SequenceModel, WindowLosses
 from sidflow.recommenders.neural.params import Bert4recParams, SequenceParams
 from sidflow.training import weights
 from sidflow.training.checkpoint import Checkpoint
+from sidflow.training.device import prepare
 from sidflow.training.loop import Fit, fit
 from sidflow.training.validation import Validation
 
@@ -60,6 +64,48 @@ class NextItemTask:
             return {}
         item_matrix = self.model.items()
         return self.validation.figures(query_states(self.model.encoder, item_matrix, self.queries), item_matrix)
+
+
+class Begun(NamedTuple):
+    """A stage that trains one recommender, as far as all of them go the same way."""
+
+    stage: str
+    histories: Histories
+    count: int  # core items
+    seed: int
+    threads: int
+    device: torch.device
+
+
+def begin(stage: str) -> Begun:
+    """Read the split, seed the generators and choose the device: what comes before item vectors are made."""
+    seed, threads = params.load_value("seed"), params.load_value("threads")
+    return Begun(stage, load_histories(), core_count(), seed, threads, prepare(seed, threads))
+
+
+def finish(begun: Begun, settings: SequenceParams, items: Items, described: dict[str, Any]) -> None:
+    """Train the recommender of `settings` on `items`, write it, and drop its checkpoint.
+
+    Args:
+        begun: what `begin` returned; everything that training depends on has been read since.
+        settings: of the sequence model.
+        items: item vectors, made since `begin`.
+        described: the stage's params, for the summary and the checkpoint's fingerprint.
+    """
+    facts: dict[str, object] = {"params": described, "seed": begun.seed}
+    checkpoint = Checkpoint(begun.stage, facts | {"threads": begun.threads})
+    trained = train(
+        begun.stage,
+        settings,
+        items,
+        begun.histories,
+        begun.count,
+        seed=begun.seed,
+        device=begun.device,
+        checkpoint=checkpoint,
+    )
+    write(begun.stage.partition("@")[2], trained, begun.histories, threads=begun.threads, facts=facts)
+    checkpoint.discard()
 
 
 class Trained(NamedTuple):
