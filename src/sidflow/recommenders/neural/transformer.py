@@ -99,13 +99,14 @@ class Transformer(nn.Module):
             self.positions = nn.Parameter(torch.randn(settings.max_length, d) * settings.init_std)
         if settings.positions == "relative":
             self.distances = nn.Parameter(_slopes(settings.blocks, settings.heads, settings.max_length))
-        self.blocks = nn.ModuleList([Block(settings) for _ in range(settings.blocks)])
+        blocks = [Block(settings) for _ in range(settings.blocks)]
+        self.blocks = nn.ModuleList(blocks)
         self.norm = nn.LayerNorm(d)
         self.dropout = nn.Dropout(settings.dropout)
         self.blocks.apply(_draw)
         if not self.causal:
             self.mask_vector = nn.Parameter(torch.zeros(d))
-            for block in self.blocks:
+            for block in blocks:
                 _pass_on(block)
 
     def forward(self, vectors: Float[Tensor, "b t d"], lengths: Int[Tensor, " b"]) -> Float[Tensor, "b t d"]:
