@@ -94,7 +94,7 @@ def _place(error: ErrorDetails, content: Any) -> tuple[str | int, ...]:
     for part in error["loc"]:
         row = isinstance(content, (list, tuple)) and isinstance(part, int)
         if row or (isinstance(content, Mapping) and part in content):
-            content = content[part]
+            content = _value(content, (part,))
             place.append(part)
         elif error["type"] == "missing" and part == error["loc"][-1]:
             place.append(part)
@@ -103,7 +103,7 @@ def _place(error: ErrorDetails, content: Any) -> tuple[str | int, ...]:
 
 def _value(content: Any, place: tuple[str | int, ...]) -> Any:
     for part in place:
-        content = content.get(part) if isinstance(content, Mapping) else content[part]
+        content = content[part]
     return content
 
 
