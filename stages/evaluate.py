@@ -6,13 +6,15 @@ from sidflow.contracts import histories, params
 from sidflow.contracts.artifacts.embeddings import ITEM_TABLE
 from sidflow.contracts.artifacts.evaluations import METRICS, PER_QUERY, SLICES, SPECTRUM
 from sidflow.contracts.artifacts.factors import FACTORS, SUMMARY
-from sidflow.contracts.artifacts.items import core_count
+from sidflow.contracts.artifacts.images import IMAGES
+from sidflow.contracts.artifacts.items import ITEMS
 from sidflow.contracts.artifacts.rankings import TARGET_RANKS, TOP
 from sidflow.contracts.artifacts.targets import TARGETS
 from sidflow.contracts.artifacts.truth import TRUTH
 from sidflow.contracts.running import stage
 from sidflow.evaluation.evaluate import Inputs, evaluate
 from sidflow.evaluation.params import EvaluateParams
+from sidflow.evaluation.slices import content
 
 
 def main(model: str) -> None:
@@ -27,7 +29,7 @@ def main(model: str) -> None:
                 ranks=TARGET_RANKS.read(model=model),
                 top=TOP.read(model=model),
                 truth=TRUTH.read(),
-                items=core_count(),
+                content=content(ITEMS.read(), IMAGES.read(columns=["item_id"])["item_id"].to_numpy()),
                 item_matrix=FACTORS.read(model=model).arrays.get("item_matrix"),
                 item_table=table.get("values"),
                 present=table.get("present"),

@@ -24,7 +24,7 @@ class Inputs(NamedTuple):
     ranks: pl.DataFrame  # TARGET_RANKS
     top: pl.DataFrame  # TOP
     truth: pl.DataFrame  # TRUTH
-    items: int
+    content: slices.Content  # of every core item
     item_matrix: Float[np.ndarray, "n d"] | None
     item_table: Float[np.ndarray, "m e"] | None
     present: Bool[np.ndarray, " m"] | None
@@ -47,12 +47,12 @@ def evaluate(given: Inputs, settings: EvaluateParams) -> Evaluation:
         InputError: its ranking is of another split.
     """
     histories = given.histories
-    counts = histories.training_counts(given.items)
+    counts = histories.training_counts(len(given.content.text))
     truth = queries.match(given.truth, histories)
     top = given.top["items"].to_numpy()
     frame = queries.per_query(histories, given.ranks, top, given.tied, counts, truth)
     test = ~histories.query_valid
-    sliced = slices.rows(frame, slices.masks(histories, counts, settings), test)
+    sliced = slices.rows(frame, slices.masks(histories, counts, given.content, settings), test)
     diagnosis = diagnose(given.item_matrix, given.item_table, given.present, histories)
     found = metrics.of_ranks(frame.filter(pl.Series(test)))
     found |= metrics.of_ranks(frame.filter(pl.Series(~test)), "valid_")

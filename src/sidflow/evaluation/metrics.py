@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
+from sidflow.contracts.artifacts.evaluations import CUTOFFS
 from sidflow.evaluation.queries import NAMES, Truth, best_expected, split_name
-from sidflow.evaluation.slices import POPULARITY
+from sidflow.evaluation.slices import POPULARITY, TRANSITION
 from sidflow.measures import exposure, gains
 
 if TYPE_CHECKING:
     from jaxtyping import Int32
-
-_AT = 10  # lists are looked at this deep for coverage, concentration and novelty
 
 
 def of_ranks(frame: pl.DataFrame, prefix: str = "") -> dict[str, object]:
@@ -63,17 +62,18 @@ def expected(frame: pl.DataFrame, truth: Truth | None) -> dict[str, object]:
 
 def lists(top: Int32[np.ndarray, "q k"], counts: np.ndarray) -> dict[str, object]:
     """Return coverage, concentration and novelty of the lists."""
-    shown = exposure.shown(top[:, :_AT], len(counts))
-    return {
-        "coverage_at_10": exposure.coverage(shown),
-        "gini_at_10": exposure.gini(shown),
-        "novelty_at_10": exposure.novelty(top[:, :_AT], counts),
-    }
+    found: dict[str, object] = {}
+    for k in CUTOFFS:
+        shown = exposure.shown(top[:, :k], len(counts))
+        found[f"coverage_at_{k}"] = exposure.coverage(shown)
+        found[f"gini_at_{k}"] = exposure.gini(shown)
+        found[f"novelty_at_{k}"] = exposure.novelty(top[:, :k], counts)
+    return found
 
 
 def of_slices(rows: list[dict[str, object]]) -> dict[str, object]:
-    """Return what the metrics keep of the slices: popularity, each with its users; the rest is in the CSV."""
-    kept = {str(row["slice"]): row for row in rows if row["slice"] in POPULARITY}
+    """Return what the metrics keep of the slices, each with its users; the rest is in the CSV."""
+    kept = {str(row["slice"]): row for row in rows if row["slice"] in POPULARITY + TRANSITION}
     found: dict[str, object] = {}
     for name, row in kept.items():
         found[f"{name}_users"] = row["users"]

@@ -1,13 +1,14 @@
-"""Parts of the test queries, each with its users: by the target's popularity, the history, the last transition."""
+"""Parts of the test queries, each with its users: by the target's popularity and content, history and last step."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import polars as pl
 
 from sidflow.contracts.histories import Histories
+from sidflow.contracts.words import words_of
 from sidflow.evaluation.params import EvaluateParams
 from sidflow.measures import gains
 
@@ -15,6 +16,26 @@ if TYPE_CHECKING:
     from jaxtyping import Bool, Integer
 
 POPULARITY = ("head", "middle", "tail", "cold")
+TRANSITION = ("seen_transition", "new_transition")  # what memory suffices for, and what has to be generalised
+
+
+class Content(NamedTuple):
+    """What the catalogue knows of each item."""
+
+    text: Bool[np.ndarray, " n"]
+    picture: Bool[np.ndarray, " n"]
+
+
+def content(items: pl.DataFrame, pictured: Integer[np.ndarray, " p"]) -> Content:
+    """Return what is known of every core item.
+
+    Args:
+        items: the `items` table.
+        pictured: item ids that have a picture, core or not.
+    """
+    core = items.filter(pl.col("in_core"))
+    text = np.array([bool(words.pieces()) for words in words_of(core)], dtype=bool)
+    return Content(text, np.isin(core["item_id"].to_numpy(), pictured))
 
 
 def popularity(counts: Integer[np.ndarray, " n"], head: float, tail: float) -> np.ndarray:
@@ -40,19 +61,23 @@ def transition_seen(histories: Histories, items: int) -> Bool[np.ndarray, " q"]:
 
 
 def masks(
-    histories: Histories, counts: Integer[np.ndarray, " n"], settings: EvaluateParams
+    histories: Histories, counts: Integer[np.ndarray, " n"], content: Content, settings: EvaluateParams
 ) -> dict[str, Bool[np.ndarray, " q"]]:
     """Return which queries belong to each slice, in the order in which they are shown."""
     of_target = popularity(counts, settings.head_share, settings.tail_share)[histories.targets]
     seen, length = transition_seen(histories, len(counts)), histories.query_end
+    last = length + 1 == np.diff(histories.offsets)[histories.query_user]
     short, long = length <= settings.short_history, length > settings.long_history
     return {
         **{name: of_target == name for name in POPULARITY},
         "short_history": short,
         "medium_history": ~short & ~long,
         "long_history": long,
-        "seen_transition": seen,
-        "new_transition": ~seen,
+        "last_event": last,
+        "earlier_event": ~last,
+        **dict(zip(TRANSITION, (seen, ~seen), strict=True)),
+        "without_text": ~content.text[histories.targets],
+        "without_picture": ~content.picture[histories.targets],
     }
 
 

@@ -78,6 +78,10 @@ def _sliced(given: Gathered) -> dict[str, str]:
         "long history": f"Queries with more than {long} earlier events.",
         "seen transition": "Somebody made the step from the query's last item to its target in training.",
         "new transition": "Nobody made the step from the query's last item to its target in training.",
+        "last event": "The target is the last event of its user.",
+        "earlier event": "The target is not the last event of its user.",
+        "without text": "Targets of which the catalogue has no words.",
+        "without picture": "Targets of which the catalogue has no picture.",
     }
 
 

@@ -15,7 +15,8 @@ def slices(given: Gathered, words: Glossary) -> Markup | None:
     names = ordered(given)
     if not names or not given.slices[names[0]]:
         return None
-    kept = [row["slice"] for row in given.slices[names[0]] if int(row["queries"]) > 0]
+    queries = {row["slice"]: int(row["queries"]) for row in given.slices[names[0]]}
+    kept = [part for part, count in queries.items() if part == "all" or 0 < count < queries["all"]]
     users = {row["slice"]: int(row["users"]) for row in given.slices[names[0]]}
     values = {
         name: {row["slice"]: float(row["ndcg_at_10"]) for row in given.slices[name] if row["ndcg_at_10"]}
@@ -55,8 +56,9 @@ def slices(given: Gathered, words: Glossary) -> Markup | None:
         tag("div", tag("table", tag("thead", head), tag("tbody", *rows), class_="heat"), class_="wide"),
         tag(
             "p",
-            "Realised nDCG@10 by the target's popularity in training, by the length of the history, and by whether the "
-            "step from the last item to the target was seen in training. Darker is nearer to the best of the column.",
+            "Realised nDCG@10 by the target's popularity in training, by the length of the history, by whether the "
+            "step from the last item to the target was seen in training, and by what the catalogue lacks of the "
+            "target; only where some queries belong and others don't. Darker is nearer to the best of the column.",
             class_="note",
         ),
     )

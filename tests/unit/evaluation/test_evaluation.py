@@ -24,6 +24,12 @@ def _world(seed: int = 0) -> Histories:
     return Histories(flat, offsets, lengths - 2, user, end, valid, flat[offsets[user] + end].astype(np.int64))
 
 
+def _two_tests_each() -> Histories:
+    """Return the same users with their last two events as test queries."""
+    histories = _world()
+    return histories._replace(query_valid=np.zeros(histories.queries, dtype=bool))
+
+
 def _given(histories: Histories, seed: int = 1, truth: bool = True, rank: np.ndarray | None = None) -> Inputs:
     generator = np.random.default_rng(seed)
     q = histories.queries
@@ -48,7 +54,7 @@ def _given(histories: Histories, seed: int = 1, truth: bool = True, rank: np.nda
             pl.Series("items", top, dtype=pl.Array(pl.Int32, 20))
         ),
         truth=table if truth else table.clear(),
-        items=ITEMS,
+        content=slices.Content(text=np.arange(ITEMS) % 5 > 0, picture=np.arange(ITEMS) % 2 > 0),
         item_matrix=matrix,
         item_table=np.vstack([matrix, np.zeros((2, 5), np.float32)]),
         present=np.arange(ITEMS + 2) < ITEMS,
@@ -66,7 +72,7 @@ def test_every_ranking_metric_equals_a_loop():
     for prefix, valid in (("", False), ("valid_", True)):
         rows = np.flatnonzero(given.histories.query_valid == valid)
         for metric in ("recall", "ndcg", "mrr"):
-            for k in (5, 10, 20):
+            for k in (1, 5, 10, 20):
                 by_hand = np.mean([_earned(int(given.ranks["rank"][int(row)]), metric, k) for row in rows])
                 assert found.metrics[f"{prefix}{metric}_at_{k}"] == pytest.approx(by_hand)
         assert found.metrics[f"{prefix}users_evaluated"] == USERS
@@ -153,6 +159,7 @@ def test_slices_partition_the_test_users():
     for parts in (
         slices.POPULARITY,
         ("short_history", "medium_history", "long_history"),
+        ("last_event", "earlier_event"),
         ("seen_transition", "new_transition"),
     ):
         assert sum(int(str(rows[part]["queries"])) for part in parts) == USERS == rows["all"]["queries"]
@@ -168,6 +175,59 @@ def test_a_seen_transition_is_one_that_somebody_made_in_training():
     }
     for query in range(histories.queries):
         assert found[query] == ((int(histories.history(query)[-1]), int(histories.targets[query])) in steps)
+
+
+def test_slices_of_content_and_place_equal_a_loop():
+    given = _given(_two_tests_each())
+    histories, content = given.histories, given.content
+    tests = np.flatnonzero(~histories.query_valid)
+    lengths = np.diff(histories.offsets)
+    by_hand = {
+        "without_text": [query for query in tests if not content.text[histories.targets[query]]],
+        "without_picture": [query for query in tests if not content.picture[histories.targets[query]]],
+        "last_event": [q for q in tests if histories.query_end[q] == lengths[histories.query_user[q]] - 1],
+        "earlier_event": [q for q in tests if histories.query_end[q] < lengths[histories.query_user[q]] - 1],
+    }
+    rows = {row["slice"]: row for row in evaluate(given, EvaluateParams()).slices}
+    for name, chosen in by_hand.items():
+        ranks = given.ranks["rank"].to_numpy()[chosen]
+        assert rows[name]["queries"] == len(chosen) > 0
+        assert rows[name]["users"] == len({int(histories.query_user[query]) for query in chosen})
+        assert rows[name]["ndcg_at_10"] == pytest.approx(np.mean([_earned(rank, "ndcg", 10) for rank in ranks]))
+
+
+def test_memorising_and_generalising_are_in_the_metrics_with_their_users():
+    found = evaluate(_given(_world()), EvaluateParams())
+    rows = {row["slice"]: row for row in found.slices}
+    for name in (*slices.POPULARITY, *slices.TRANSITION):
+        assert found.metrics[f"{name}_users"] == rows[name]["users"]
+        assert found.metrics.get(f"{name}_ndcg_at_10") == rows[name]["ndcg_at_10"]
+
+
+def test_lists_are_looked_at_down_to_every_cutoff():
+    given = _given(_world())
+    found = evaluate(given, EvaluateParams()).metrics
+    tests = given.top["items"].to_numpy()[~given.histories.query_valid]
+    for k in (1, 5, 10, 20):
+        listed = tests[:, :k][tests[:, :k] >= 0]
+        assert found[f"coverage_at_{k}"] == pytest.approx(len(set(listed.tolist())) / ITEMS)
+        assert 0 <= found[f"gini_at_{k}"] < 1
+        assert found[f"novelty_at_{k}"] > 0
+
+
+def test_content_is_known_of_core_items_alone():
+    nothing = {"title": " ", "description": "", "brand": "", "categories": [], "attributes": [], "in_core": True}
+    items = pl.DataFrame(
+        [
+            nothing | {"item_id": 0, "title": "Lamp"},
+            nothing | {"item_id": 1},
+            nothing | {"item_id": 2, "attributes": [{"name": "colour", "value": "red"}]},
+            nothing | {"item_id": 3, "in_core": False},
+        ]
+    )
+    found = slices.content(items, np.array([1, 3]))
+    assert found.text.tolist() == [True, False, True]
+    assert found.picture.tolist() == [False, True, False]
 
 
 def test_a_ranking_of_another_split_is_refused():

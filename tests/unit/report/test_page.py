@@ -15,6 +15,7 @@ from sidflow.contracts.histories import Histories
 from sidflow.evaluation.comparison import compare
 from sidflow.evaluation.evaluate import Inputs, evaluate
 from sidflow.evaluation.params import CompareParams, EvaluateParams
+from sidflow.evaluation.slices import Content
 from sidflow.report.gather import Gathered, Lists, stars
 from sidflow.report.learning import unfinished
 from sidflow.report.page import page
@@ -36,11 +37,11 @@ def _histories() -> Histories:
     generator = np.random.default_rng(0)
     flat = np.concatenate([generator.permutation(CORE)[:6] for _ in range(USERS)]).astype(np.int32)
     offsets, user = np.arange(USERS + 1) * 6, np.repeat(np.arange(USERS), 2)
-    end = np.tile([4, 5], USERS)
+    end = np.tile([3, 4, 4, 5], USERS // 2)
     return Histories(
         flat,
         offsets,
-        np.full(USERS, 4),
+        np.tile([3, 4], USERS // 2),
         user,
         end,
         np.tile([True, False], USERS),
@@ -70,7 +71,7 @@ def _gathered(rich: bool = True, names: tuple[str, ...] = ("popularity", "sasrec
                 ranks=pl.DataFrame({"query_id": np.arange(len(ranks)), **frame}).cast(pl.Int32),
                 top=pl.DataFrame({"items": pl.Series(top, dtype=pl.Array(pl.Int32, 20))}),
                 truth=_truth(histories) if rich else pl.DataFrame(),
-                items=CORE,
+                content=Content(*(np.arange(CORE) % 3 > lacking for lacking in (-1, 0))),
                 item_matrix=matrix,
                 item_table=matrix if rich else None,
                 present=np.ones(CORE, dtype=bool) if rich else None,
@@ -291,6 +292,12 @@ def test_terms_lead_to_definitions_with_the_thresholds_of_the_run():
     assert {"term-effective-rank", "term-perplexity", "term-head", "term-minimum-detectable-effect"} <= set(
         re.findall(r'id="([^"]+)"', text)
     )
+
+
+def test_only_slices_that_divide_the_queries_are_shown():
+    anchors = set(re.findall(r'id="([^"]+)"', page(_gathered(), ReportParams())))
+    assert {"term-last-event", "term-earlier-event", "term-medium-history", "term-without-picture"} <= anchors
+    assert not {"term-short-history", "term-without-text"} & anchors  # of none, or of all
 
 
 def test_only_methods_are_judged_on_the_page():

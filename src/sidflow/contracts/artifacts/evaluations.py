@@ -5,8 +5,8 @@ import pyarrow as pa
 from sidflow.contracts.documents import Curve, Document
 from sidflow.contracts.tables import Table, dense
 
-CUTOFFS = (5, 10, 20)
-EXPECTED = tuple(f"expected_{metric}_at_{k}" for metric in ("recall", "ndcg", "mrr") for k in CUTOFFS)
+CUTOFFS = (1, 5, 10, 20)
+EXPECTED = tuple(f"expected_{metric}_at_{k}" for metric in ("recall", "ndcg", "mrr") for k in (5, 10, 20))
 
 PER_QUERY = Table(
     name="per_query",
