@@ -178,8 +178,9 @@ def _scores(model: str, history: list[int]) -> np.ndarray:
         )
     if model == MME_SID:
         from sidflow.llm.serving import HistoryEncoder
+        from sidflow.training.device import pick_device
 
-        return FACTORS.read(model=model).arrays["item_matrix"] @ HistoryEncoder().states([history])[0]
+        return FACTORS.read(model=model).arrays["item_matrix"] @ HistoryEncoder(pick_device()).states([history])[0]
     from sidflow.recommenders.neural import encoding
 
     recommender = encoding.load(model)
