@@ -218,6 +218,34 @@ def results_table(
 
 
 @app.command()
+def compare(
+    rev: Annotated[str, typer.Argument(metavar="REV", help="A commit, branch, tag or experiment of DVC.")],
+    other: Annotated[
+        str | None,
+        typer.Argument(metavar="OTHER", help="What to compare it with; the files in artifacts/ if absent."),
+    ] = None,
+    metric: Annotated[
+        str | None, typer.Option(metavar="NAME", help="For example recall_at_10; `compare.primary` if absent.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare two revisions' leaderboards, with significance.
+
+    Every recommender is compared with itself, query by query. What a revision measured is read from DVC's cache; the
+    files in artifacts/ stay as they are.
+    """
+    from sidflow.commands import compare as comparing
+    from sidflow.commands import revisions
+    from sidflow.contracts import params
+    from sidflow.evaluation.params import CompareParams
+
+    with in_project():
+        before, after = revisions.committed(rev), revisions.committed(other) if other else revisions.workspace()
+        found = comparing.compare(before, after, params.load("compare", CompareParams), metric)
+        typer.echo(comparing.as_json(found) if as_json else comparing.as_text(found))
+
+
+@app.command()
 def verify(
     here: Annotated[bool, typer.Option("--here", help="Verify the files as they are, not the last commit.")] = False,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the temporary copy for a look.")] = False,

@@ -75,7 +75,14 @@ def cache_folder(folder: Path = Path()) -> Path | None:
 
 def cached(cache: Path, md5: str) -> bool:
     """Tell whether the cache holds the file or the folder's listing of that hash."""
-    return bool(md5) and _object(cache, md5).is_file()
+    return bool(md5) and object_path(cache, md5).is_file()
+
+
+def listing(cache: Path, md5: str) -> dict[str, str] | None:
+    """Return the hash of every file of a cached folder by its path in there; None where the cache lacks the listing."""
+    if not md5.endswith(".dir") or not cached(cache, md5):
+        return None
+    return {entry["relpath"]: entry["md5"] for entry in json.loads(object_path(cache, md5).read_text())}
 
 
 def held(path: Path, md5: str, cache: Path) -> bool:
@@ -84,10 +91,10 @@ def held(path: Path, md5: str, cache: Path) -> bool:
         return False
     if not md5.endswith(".dir"):
         return path.is_file() and file_md5(path) == md5
-    listing = {entry["relpath"]: entry["md5"] for entry in json.loads(_object(cache, md5).read_text())}
+    locked = listing(cache, md5) or {}
     present = {file.relative_to(path).as_posix(): file for file in path.rglob("*") if not file.is_dir()}
-    return set(listing) == set(present) and all(
-        _object(cache, listing[name]).is_file() and file_md5(file) == listing[name] for name, file in present.items()
+    return set(locked) == set(present) and all(
+        object_path(cache, locked[name]).is_file() and file_md5(file) == locked[name] for name, file in present.items()
     )
 
 
@@ -97,5 +104,6 @@ def file_md5(path: Path) -> str:
         return hashlib.file_digest(handle, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
-def _object(cache: Path, md5: str) -> Path:
+def object_path(cache: Path, md5: str) -> Path:
+    """Return where the cache keeps, or would keep, what has that hash."""
     return cache / "files" / "md5" / md5[:2] / md5[2:]

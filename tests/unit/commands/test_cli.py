@@ -19,7 +19,7 @@ def test_the_start_imports_nothing_heavy() -> None:
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("command", ["preset", "doctor", "recommend", "show", "results", "verify"])
+@pytest.mark.parametrize("command", ["preset", "doctor", "recommend", "show", "results", "compare", "verify"])
 def test_help_says_what_each_command_does(command) -> None:
     result = runner.invoke(app, [command, "--help"])
     assert result.exit_code == 0
@@ -81,6 +81,7 @@ NEED_A_PROJECT = [
     "show item k-1",
     "results add",
     "results table",
+    "compare HEAD",
     "verify",
 ]
 
@@ -104,7 +105,7 @@ def test_below_a_project_its_root_is_named(small_project, monkeypatch) -> None:
 @pytest.mark.parametrize(
     ("typed", "said"),
     [
-        ("fo", "sidflow: expected one of the commands doctor, recommend, verify, preset, show and 1 more; found `fo`."),
+        ("fo", "sidflow: expected one of the commands doctor, recommend, compare, verify, preset and 2 more; found"),
         ("preset aply x", "sidflow preset: expected one of the commands apply, list, show, refresh; found `aply`."),
         ("recommend --usr x", "sidflow recommend: expected one of the options --user, "),
         ("recommend --user", "sidflow recommend: expected a value after --user; found none."),

@@ -1,0 +1,256 @@
+"""Two revisions side by side: where their results come from, what is judged, what is refused."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from typer.testing import CliRunner
+
+from sidflow.cli import app
+from sidflow.commands import compare, dvc, revisions
+from sidflow.contracts.artifacts.evaluations import EXPECTED, PER_QUERY
+from sidflow.contracts.errors import InputError
+from sidflow.evaluation.comparison import compare as leaderboard
+from sidflow.evaluation.params import CompareParams
+
+runner = CliRunner()
+USERS, EACH = 60, 2
+SETTINGS = CompareParams(draws=400)
+PARAMS = "preset: embedded\nrecommenders: [sasrec, markov]\ncompare: {draws: 400}\n"
+PIPELINE = """\
+stages:
+  evaluate:
+    foreach: ${recommenders}
+    do:
+      cmd: test -d artifacts/evaluations/${item}
+      outs:
+        - artifacts/evaluations/${item}: {persist: true}
+"""
+
+
+def _table(seed: int, most: int = 40, users: int = USERS) -> pl.DataFrame:
+    generator = np.random.default_rng(seed)
+    queries = users * EACH * 2
+    ranks = generator.integers(1, most, queries)
+    return pl.DataFrame(
+        {
+            "query_id": range(queries),
+            "user_id": np.arange(queries) // (EACH * 2),
+            "part": ["valid", "test"] * (users * EACH),
+            "rank": ranks,
+            "candidates": [100] * queries,
+            "sampled_rank": ranks,
+            "tied": [False] * queries,
+            "history_length": [3, 4] * (users * EACH),
+            "target_count": [5] * queries,
+        }
+    ).with_columns(pl.lit(None, dtype=pl.Float32).alias(name) for name in EXPECTED)
+
+
+def _better(table: pl.DataFrame) -> pl.DataFrame:
+    return table.with_columns((pl.col("rank") + 1) // 2)
+
+
+def _git(*arguments: str) -> None:
+    subprocess.run(["git", *arguments], check=True, capture_output=True)
+
+
+def _store(path: Path, cache: Path, name: str | None = None) -> str:
+    md5 = name or dvc.file_md5(path)
+    target = dvc.object_path(cache, md5)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(path.read_bytes())
+    return md5
+
+
+def _lock(cache: Path, names: tuple[str, ...] = ("sasrec", "markov")) -> None:
+    """Do what DVC does with the evaluations that lie in artifacts/."""
+    lines = ["schema: '2.0'", "stages:"]
+    for name in names:
+        path = PER_QUERY.at(model=name)
+        Path("listing").write_text(json.dumps([{"md5": _store(path, cache), "relpath": path.name}]))
+        md5 = _store(Path("listing"), cache, f"{dvc.file_md5(Path('listing'))}.dir")
+        lines += [f"  evaluate@{name}:", "    outs:", f"    - {{path: {path.parent}, md5: {md5}}}"]
+    Path("listing").unlink()
+    dvc.LOCK.write_text("\n".join(lines) + "\n")
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A commit, tagged `before`, of which sasrec is better in the workspace and markov the same."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("AUTHOR", "COMMITTER"):
+        monkeypatch.setenv(f"GIT_{name}_NAME", "a")
+        monkeypatch.setenv(f"GIT_{name}_EMAIL", "a@b")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
+    monkeypatch.setattr(dvc, "cache_folder", lambda: tmp_path / "cache")
+    Path("params.yaml").write_text(PARAMS)
+    Path("dvc.yaml").write_text(PIPELINE)
+    Path(".gitignore").write_text("/artifacts\n/cache\n")
+    for seed, name in enumerate(("sasrec", "markov")):
+        PER_QUERY.write(_table(seed), model=name)
+    _lock(tmp_path / "cache")
+    _git("init", "-q")
+    _git("add", ".")
+    _git("commit", "-qm", "before")
+    _git("tag", "before")
+    PER_QUERY.write(_better(_table(0)), model="sasrec")
+    return tmp_path
+
+
+def _rows(found: compare.Compared) -> dict[str, compare.Row]:
+    return {row.recommender: row for row in found.rows}
+
+
+def test_what_got_better_is_told_from_what_is_the_same(project):
+    found = compare.compare(revisions.committed("before"), revisions.workspace(), SETTINGS)
+    rows = _rows(found)
+    assert (found.queries, found.users) == (USERS * EACH, USERS)
+    assert rows["sasrec"].judged == "better"
+    assert rows["sasrec"].low > 0
+    assert rows["markov"] == compare.Row(
+        "markov", rows["markov"].after, rows["markov"].after, 0, 0, 0, 0, 0, None, "unchanged"
+    )
+    back = compare.compare(revisions.workspace(), revisions.committed("before"), SETTINGS)
+    assert _rows(back)["sasrec"].judged == "worse"
+    assert _rows(back)["sasrec"].difference == pytest.approx(-rows["sasrec"].difference)
+
+
+def test_the_numbers_are_those_of_a_leaderboard_with_both_in_it(project):
+    before, after = _table(0), _better(_table(0))
+    row = _rows(compare.compare(revisions.committed("before"), revisions.workspace(), SETTINGS))["sasrec"]
+    board = leaderboard({"before": before, "mme_sid": after}, SETTINGS)
+    known = board["differences"]["mme_sid"]["ndcg_at_10"]
+    for name in ("difference", "low", "high", "detectable", "p_corrected"):  # one test: nothing to correct
+        assert getattr(row, name) == pytest.approx(known[name]), name
+    assert row.before == pytest.approx(board["recommenders"]["before"]["metrics"]["ndcg_at_10"]["mean"])
+
+
+def test_users_are_resampled_never_queries(project):
+    """Every query four times over is no more evidence."""
+    once = {"sasrec": _table(0, users=30).filter(pl.col("part") == "test")}
+    more = {"sasrec": once["sasrec"].with_columns(rank=pl.Series(np.random.default_rng(9).integers(1, 40, 60)))}
+
+    def half_width(copies: int) -> float:
+        sides = [
+            revisions.Revision(name, "", "embedded", {k: pl.concat([v] * copies) for k, v in tests.items()})
+            for name, tests in (("a", once), ("b", more))
+        ]
+        row = compare.compare(*sides, SETTINGS).rows[0]
+        return row.high - row.low
+
+    assert half_width(4) == pytest.approx(half_width(1))
+
+
+def test_the_workspace_is_left_alone(project):
+    before = {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
+    result = runner.invoke(app, ["compare", "before"])
+    assert result.exit_code == 0, result.output
+    assert {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()} == before
+    assert "before (" in result.stdout
+    assert "workspace" in result.stdout
+    assert "sasrec" in next(line for line in result.stdout.splitlines() if line.endswith("better"))
+
+
+def test_the_better_stands_first_and_who_is_on_one_side_only_has_no_difference(project):
+    PER_QUERY.write(_table(3, most=4), model="gru4rec")
+    Path("params.yaml").write_text(PARAMS.replace("[sasrec, markov]", "[sasrec, gru4rec]"))
+    found = compare.compare(revisions.committed("before"), revisions.workspace(), SETTINGS)
+    assert [row.recommender for row in found.rows] == ["gru4rec", "sasrec", "markov"]
+    rows = _rows(found)
+    assert (rows["gru4rec"].before, rows["gru4rec"].difference, rows["gru4rec"].judged) == (None, None, "")
+    assert (rows["markov"].after, rows["markov"].difference) == (None, None)
+    assert "  -  " in compare.as_text(found)
+
+
+def test_json_and_another_metric(project):
+    result = runner.invoke(app, ["compare", "before", "--metric", "mrr_at_1", "--json"])
+    content = json.loads(result.stdout)
+    assert content["metric"] == "mrr_at_1"
+    ranks = _table(0).filter(pl.col("part") == "test")["rank"]
+    assert {row["recommender"]: row["before"] for row in content["rows"]}["sasrec"] == pytest.approx(
+        (ranks == 1).mean()
+    )
+
+
+def test_two_commits_need_no_workspace(project):
+    _lock(project / "cache")
+    _git("commit", "-qam", "after")
+    for name in ("sasrec", "markov"):
+        PER_QUERY.at(model=name).unlink()
+    result = runner.invoke(app, ["compare", "before", "HEAD", "--json"])
+    assert [row["judged"] for row in json.loads(result.stdout)["rows"]] == ["better", "unchanged"]
+    missing = runner.invoke(app, ["compare", "before"])
+    assert (missing.exit_code, len(missing.stderr.splitlines())) == (2, 1)
+    assert "dvc repro" in missing.stderr
+
+
+def test_what_the_cache_lacks_is_one_line(project):
+    for path in (project / "cache").rglob("*"):
+        if path.is_file() and not path.name.endswith(".dir"):
+            path.unlink()
+    result = runner.invoke(app, ["compare", "before"])
+    assert (result.exit_code, result.stdout, len(result.stderr.splitlines())) == (2, "", 1)
+    assert result.stderr.startswith("DVC's cache: expected the results per query of before; found")
+    assert "(2 affected), for example 'sasrec'" in result.stderr
+    assert "dvc fetch" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        (["nowhere"], "REV: expected a commit, branch, tag or experiment; found 'nowhere'."),
+        (["before", "--metric", "hits"], "--metric: expected one of recall_at_1, "),
+        (["bare"], "dvc.lock of bare: expected a committed file; found none."),
+        (["unrun"], "dvc.lock of unrun: expected evaluated recommenders; found none."),
+    ],
+)
+def test_what_cannot_be_compared_is_one_line(project, typed, said):
+    dvc.LOCK.write_text("stages: {}\n")
+    _git("commit", "-qam", "unrun")
+    _git("tag", "unrun")
+    _git("rm", "-q", "dvc.lock")
+    _git("commit", "-qm", "bare")
+    _git("tag", "bare")
+    result = runner.invoke(app, ["compare", *typed])
+    assert (result.exit_code, result.stdout, len(result.stderr.splitlines())) == (2, "", 1)
+    assert result.stderr.startswith(said)
+
+
+def test_other_queries_are_refused(project):
+    for name in ("sasrec", "markov"):
+        PER_QUERY.write(_table(0, users=USERS + 1), model=name)
+    with pytest.raises(InputError, match="of one preset"):
+        compare.compare(revisions.committed("before"), revisions.workspace(), SETTINGS)
+
+
+@pytest.mark.pipeline
+def test_dvcs_own_lock_cache_and_experiments(project, monkeypatch):
+    monkeypatch.undo()
+    monkeypatch.chdir(project)
+    program = str(dvc.executable())
+    environment = dvc.environment(
+        {f"GIT_{who}_{what}": "a@b" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+        | {"GIT_CONFIG_GLOBAL": "/dev/null", "DVC_SITE_CACHE_DIR": str(project.parent / "site")}
+    )
+
+    def do(*command: str) -> None:
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    dvc.LOCK.unlink()
+    do(program, "init", "-q")
+    do(program, "repro", "-q")
+    do("git", "add", ".")
+    do("git", "commit", "-qm", "run")
+    PER_QUERY.write(_table(1), model="sasrec")
+    do(program, "commit", "-q", "-f")
+    do(program, "exp", "save", "-n", "tried")
+    PER_QUERY.write(_better(_table(0)), model="sasrec")
+    found = compare.compare(revisions.committed("tried"), revisions.committed("HEAD"), SETTINGS)
+    means = {row.recommender: row.before for row in found.rows}
+    assert means["sasrec"] == means["markov"]  # seed 1 is markov's
+    assert _rows(found)["sasrec"].after != means["sasrec"]
