@@ -22,7 +22,7 @@ class Ranking(NamedTuple):
     """What a recommender put on top, and where it put the target."""
 
     top: top.Top
-    rank: Int32[np.ndarray, " q"]  # 1 = best; candidates + 1 where the target is excluded as seen
+    rank: Int32[np.ndarray, " q"]  # 1 = best; beyond all candidates and cutoffs where the target is excluded as seen
     candidates: Int32[np.ndarray, " q"]
     sampled_rank: Int32[np.ndarray, " q"]
 
@@ -107,8 +107,11 @@ def _fill(
     drawn = sampled[rows]
     against = np.where(drawn >= 0, block[local[:, None], np.maximum(drawn, 0)], -np.inf)
     # the target is at least as good as itself: it counts for the 1 that ranks begin with
-    found.rank[rows] = np.where(barred, found.candidates[rows] + 1, (block >= target).sum(axis=1))
-    found.sampled_rank[rows] = np.where(barred, (drawn >= 0).sum(axis=1), (against >= target).sum(axis=1)) + 1
+    # and where it may not be recommended it stands behind all candidates and beyond every cutoff
+    lowest = found.top.items.shape[1]
+    last, last_sampled = np.maximum(found.candidates[rows], lowest), np.maximum((drawn >= 0).sum(axis=1), lowest)
+    found.rank[rows] = np.where(barred, last + 1, (block >= target).sum(axis=1))
+    found.sampled_rank[rows] = np.where(barred, last_sampled, (against >= target).sum(axis=1)) + 1
     left = np.flatnonzero(~done[rows])
     best = top.of_block(block[left], found.top.items.shape[1])
     found.top.items[rows[left]], found.top.scores[rows[left]] = best.items, best.scores

@@ -112,7 +112,6 @@ def test_the_only_item_there_is_is_found(kind):
     assert (found["coverage_at_1"], found["gini_at_1"], found["novelty_at_1"]) == (1, 0, 0)
 
 
-@pytest.mark.xfail(strict=True, reason="rank candidates + 1 lies within a cutoff where fewer items than that are left")
 @pytest.mark.parametrize("items", [13, 1])
 def test_a_target_that_is_excluded_earns_nothing_even_where_few_items_are_left(items):
     histories = _world(items)
