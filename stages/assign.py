@@ -1,5 +1,7 @@
 """Give every item its semantic IDs, audit them, and hold them to the gate. Run: dvc repro assign."""
 
+from pathlib import Path
+
 import typer
 
 from sidflow.contracts import histories, params
@@ -8,9 +10,10 @@ from sidflow.contracts.artifacts.items import ITEMS
 from sidflow.contracts.artifacts.quantizer import QUANTIZER, modalities
 from sidflow.contracts.artifacts.semantic_ids import AUDIT, SEMANTIC_IDS
 from sidflow.contracts.running import stage
-from sidflow.quantize.assigning import assign_all
+from sidflow.quantize.assigning import Known, assign_all
 from sidflow.quantize.audit import anchors_of, first_categories
 from sidflow.quantize.gate import AssignParams, check
+from sidflow.quantize.known import earlier
 
 
 def main() -> None:
@@ -20,8 +23,11 @@ def main() -> None:
         quantizer = QUANTIZER.read()
         names = [name for name in params.load_value("modality") if name in modalities(quantizer)]
         contents = {name: MODALITY.read(name=name).arrays for name in names}
-        categories = first_categories(ITEMS.read(columns=["item_id", "categories"]))
-        result = assign_all(quantizer, contents, settings, anchors_of(histories.load()), categories)
+        items = ITEMS.read(columns=["item_id", "item_key", "categories"])
+        folder = settings.known_from
+        known = Known(items.sort("item_id")["item_key"].to_list(), earlier(Path(folder))) if folder else None
+        anchors = anchors_of(histories.load())
+        result = assign_all(quantizer, contents, settings, anchors, first_categories(items), known)
         check(result.figures, settings.gate)
         SEMANTIC_IDS.write(result.table)
         AUDIT.write(result.figures)

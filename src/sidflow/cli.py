@@ -172,6 +172,23 @@ def recommend(
         typer.echo(recommending.as_json(found) if as_json else recommending.as_text(found))
 
 
+@app.command("assign-new")
+def assign_new(
+    artifacts: Annotated[Path, typer.Argument(help="Artifacts folder of the run that trained the quantizer.")],
+    out: Annotated[Path, typer.Option(help="Parquet file of item_key, modality, codes, suffix, new.")],
+    vectors: Annotated[
+        list[str] | None,
+        typer.Option(help="MODALITY=FILE, Parquet of item_key and vector; repeatable. Default: the workspace."),
+    ] = None,
+) -> None:
+    """Give new items semantic IDs; known ones keep theirs."""
+    from sidflow.commands import newcomers
+
+    with one_line():
+        for line in newcomers.assign(artifacts, out, vectors):
+            typer.echo(line)
+
+
 @show_app.command("item")
 def show_item(
     item_key: Annotated[str, typer.Argument(metavar="KEY", help="Key of an item, for example P00001.")],

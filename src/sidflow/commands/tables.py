@@ -12,6 +12,7 @@ from sidflow.contracts.errors import InputError
 
 RESULTS = Path("docs/results")
 BENCHMARKS = Path("benchmarks/results")
+QUANTIZERS = Path("benchmarks/results/quantizer")
 _METRICS = ("recall_at_10", "ndcg_at_10", "mrr_at_10", "recall_at_20", "ndcg_at_20")
 
 
@@ -96,7 +97,37 @@ def benchmarks() -> str:
     )
 
 
-MARKERS: dict[str, Callable[[], str]] = {"results": overview, "results-full": full, "benchmarks": benchmarks}
+def quantizers() -> str:
+    """Return the audits of all methods of semantic IDs, one row per run, modality and method."""
+    found = [Document(str(path)).read() for path in sorted(QUANTIZERS.glob("*.json"))]
+    rows = []
+    for one in found:
+        for row in one["rows"]:
+            collisions, every = row.get("collisions"), row.get("collisions_all")
+            told = f"{100 * every:.2f}% of all" if collisions is None else f"{100 * collisions:.2f}%"
+            rows.append(
+                [
+                    "" if one["run"] == "published" else one["run"],
+                    row["modality"],
+                    row["method"],
+                    f"{row['items']:,.0f}",
+                    row["codes"],
+                    f"{100 * row['usage']:.1f}%",
+                    told,
+                    *(f"{row[name]:.4f}" if name in row else "" for name in ("recall", "tau", "tau_triples", "error")),
+                    str(row.get("seeds", "")),
+                ]
+            )
+    head = ["run", "modality", "method", "items", "codes", "lowest code usage", "collisions", "recall@10 of neighbours"]
+    return _table([*head, "tau", "tau over triples", "reconstruction error", "seeds"], rows) if rows else ""
+
+
+MARKERS: dict[str, Callable[[], str]] = {
+    "results": overview,
+    "results-full": full,
+    "benchmarks": benchmarks,
+    "quantizers": quantizers,
+}
 
 
 def write(path: Path) -> str:

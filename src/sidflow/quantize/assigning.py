@@ -14,6 +14,14 @@ from sidflow.quantize.assignment import assign, table
 from sidflow.quantize.audit import Anchors, joint_figures, modality_figures
 from sidflow.quantize.codec import Codec
 from sidflow.quantize.gate import AssignParams
+from sidflow.quantize.known import keep
+
+
+class Known(NamedTuple):
+    """IDs of an earlier run, and the catalogue's keys to join them by."""
+
+    item_keys: list[str]  # of all items, in the order of item ids
+    ids: pl.DataFrame  # item_key, modality, codes, suffix
 
 
 class Result(NamedTuple):
@@ -29,6 +37,7 @@ def assign_all(
     params: AssignParams,
     anchors: Anchors | None,
     categories: Sequence[str] | None,
+    known: Known | None = None,
 ) -> Result:
     """Return the IDs of all items in all quantized modalities, with their audit.
 
@@ -38,20 +47,24 @@ def assign_all(
         params: how collisions are resolved, what the audit looks at.
         anchors: histories and targets for tau.
         categories: each item's first category.
+        known: IDs given earlier, which stay; new items get the nearest codes.
     """
     assigned, figures = {}, {}
     items = 0
     for name, content in contents.items():
         codec, values, present = Codec(quantizer, name), content["values"], content["present"]
         items = len(values)
-        one = assign(
-            codec,
-            values,
-            present,
-            reassign=params.resolution == "sinkhorn_reassign",
-            epsilon=params.sinkhorn_epsilon,
-            iterations=params.sinkhorn_iterations,
-        )
+        if known:
+            one = keep(codec, values, present, known.item_keys, known.ids)
+        else:
+            one = assign(
+                codec,
+                values,
+                present,
+                reassign=params.resolution == "sinkhorn_reassign",
+                epsilon=params.sinkhorn_epsilon,
+                iterations=params.sinkhorn_iterations,
+            )
         figures |= modality_figures(
             name, codec, one, values, anchors, categories, params.neighbours, params.triples, params.seed
         )

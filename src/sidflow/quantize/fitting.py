@@ -15,7 +15,9 @@ from sidflow.contracts.errors import InputError
 from sidflow.contracts.running import say
 from sidflow.quantize.model import Content, MultiModalQuantizer
 from sidflow.quantize.params import QuantizeParams
+from sidflow.quantize.refinement import refine
 from sidflow.quantize.residual import ResidualQuantizer
+from sidflow.quantize.separation import first_of_each, separate
 from sidflow.quantize.sizes import codes_per_level
 from sidflow.training.checkpoint import Checkpoint
 from sidflow.training.loop import Fit, fit
@@ -168,10 +170,11 @@ def frozen(path: str, modalities: Mapping[str, Modality]) -> Trained:
 
 
 def effective(params: QuantizeParams) -> QuantizeParams:
-    """Return the params that the method leaves in force: `rq-vae` has no alignment and reconstructs by MSE."""
-    if params.method != "rq-vae":
+    """Return the params in force: published methods neither refine nor part, `rq-vae` has neither MMD nor alignment."""
+    if params.method == "mm-rq-vae":
         return params
-    return params.model_copy(update={"alignment": "none", "reconstruction": "mse"})
+    alone = {"alignment": "none", "reconstruction": "mse"} if params.method == "rq-vae" else {}
+    return params.model_copy(update={"refine_steps": 0, "separate_steps": 0, **alone})
 
 
 def _usable(modalities: Mapping[str, Modality]) -> dict[str, Modality]:
@@ -208,16 +211,29 @@ def _autoencoders(
     task = Task(module, params)
     fitted = fit("quantize", task, params.loop, seed=seed, device=device, checkpoint=checkpoint, higher_is_better=False)
     arrays: dict[str, np.ndarray] = {}
+    balanced = params.initialisation == "balanced-kmeans"
     for name in module.names:
         if params.refit != "none":
             first = params.levels - 1 if params.refit == "last" else 0
-            module.refit(name, generator, balanced=params.initialisation == "balanced-kmeans", first=first)
+            module.refit(name, generator, balanced=balanced, first=first)
         own = module.autoencoder(name)
+        _finish(module, name, params)
         arrays[f"codebooks.{name}"] = _padded(own.quantizer)
         for side, tower in (("encoder", own.encoder), ("decoder", own.decoder)):
             for key, tensor in tower.state_dict().items():
                 arrays[f"{side}.{name}.{key.removeprefix('layers.')}"] = tensor.detach().cpu().numpy()
     return arrays, fitted
+
+
+def _finish(module: MultiModalQuantizer, name: str, params: QuantizeParams) -> None:
+    """Refine the code vectors of a modality together, then part what still shares all codes."""
+    values, present = module.content(name)
+    own = module.autoencoder(name)
+    with torch.no_grad():
+        z = own.encoder(first_of_each(values[present]))
+    refine(own.quantizer, z, params.refine_steps)
+    left = separate(own.quantizer, z, params.separate_steps, params.separate_weight)
+    say(f"quantize: {name}, {left} of {len(z)} distinct items share all codes with another")
 
 
 def _residual_kmeans(

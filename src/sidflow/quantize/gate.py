@@ -23,6 +23,7 @@ class GateParams(Params):
 class AssignParams(Params):
     """Section `assign`."""
 
+    known_from: str | None = None  # artifacts folder of an earlier run, whose IDs stay as they are; with frozen_from
     resolution: Literal["suffix", "sinkhorn_reassign"] = "suffix"  # of collisions; a suffix ends either
     sinkhorn_epsilon: float = Field(0.05, gt=0)  # of distances scaled to [-1, 1]
     sinkhorn_iterations: int = Field(50, ge=1)

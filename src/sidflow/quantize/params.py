@@ -18,17 +18,17 @@ class QuantizeParams(Params):
     frozen_from: str | None = None  # an earlier quantizer.safetensors, taken as it is: old items keep their codes
     levels: int = Field(4, ge=1, le=16)  # codes per item
     codes: int | list[int] | Literal["auto"] = "auto"  # per level, >= 2; auto: by distinct items, see sizes.py
-    code_dim: int = Field(64, ge=1)  # width of code vectors; `rq-kmeans` keeps the modality's own
+    code_dim: int = Field(256, ge=1)  # width of code vectors; `rq-kmeans` keeps the modality's own
     hidden: list[int] = Field([256, 128])  # encoder widths; the decoder is mirrored; [] = linear
     skip: Literal["pca", "none"] = "pca"  # a linear map beside each tower, starting as the principal components
     reconstruction: Literal["mse", "mmd", "both"] = "both"
     mse_weight: float = Field(1.0, ge=0)
-    mmd_weight: float = Field(30.0, ge=0)
+    mmd_weight: float = Field(3.0, ge=0)
     mmd_bandwidths: list[float] = Field([1.0])  # factors of the mean squared distance
     mmd_estimator: Literal["published", "u_statistic"] = "published"
     alignment: Literal["infonce", "mmd", "none"] = "infonce"  # of quantized vectors: anchor with each other modality
     alignment_anchor: str = "collaborative"
-    alignment_weight: float = Field(0.01, ge=0)
+    alignment_weight: float = Field(0.001, ge=0)
     temperature: float = Field(0.1, gt=0)  # of InfoNCE
     codebook_weight: float = Field(1.0, ge=0)  # pulls code vectors to residuals
     commitment_weight: float = Field(1.0, ge=0)  # pulls residuals to code vectors
@@ -37,12 +37,15 @@ class QuantizeParams(Params):
     sinkhorn_iterations: int = Field(50, ge=1)
     initialisation: Literal["kmeans", "balanced-kmeans", "random"] = "balanced-kmeans"
     refit: Literal["none", "last", "all"] = "none"  # levels that k-means fits again to the trained encoder's output
+    refine_steps: int = Field(100, ge=0)  # after training, code vectors of all levels moved together; 0 = off
+    separate_steps: int = Field(100, ge=0)  # after that, last codes moved until distinct items part; 0 = off
+    separate_weight: float = Field(5.0, ge=0)  # of colliding pairs beside the distances to the codes
     revive_below: float = Field(0.1, ge=0, lt=1)  # share of a code's fair use below which it is moved; 0 = never
     revive_every: int = Field(20, ge=1)  # steps
     batch_size: int = Field(512, ge=2)  # items
     passes: int = Field(10, ge=1)  # over all items per epoch of `loop`
     loop: LoopParams = LoopParams.model_validate(
-        {"epochs": 12, "patience": 4, "learning_rate": 3e-4, "weight_decay": 1e-4}
+        {"epochs": 3, "patience": 0, "learning_rate": 3e-4, "weight_decay": 1e-4}
     )
 
     @model_validator(mode="after")

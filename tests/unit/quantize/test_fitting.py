@@ -228,3 +228,21 @@ def test_a_frozen_quantizer_is_taken_as_it_is(tmp_path, monkeypatch):
         frozen(str(path), {**grown, "audio": modality(n=70)})
     with pytest.raises(InputError, match=r"in 9 dimensions; found 10 dimensions"):
         frozen(str(path), {**grown, "text": modality(n=70, d=9)})
+
+
+def test_published_methods_are_neither_refined_nor_parted():
+    for method in ("rq-vae", "rq-kmeans"):
+        plain = run(three(), method=method, refine_steps=0, separate_steps=0)
+        assert as_bytes(run(three(), method=method, refine_steps=5, separate_steps=5)) == as_bytes(plain)
+    told = summary(run(three(), method="rq-vae"), QuantizeParams(method="rq-vae"), 5, 1, torch.device("cpu"))
+    assert told["params"]["refine_steps"] == told["params"]["separate_steps"] == 0
+
+
+def test_copies_are_no_reason_to_part_and_constant_dimensions_none_to_fail():
+    values = np.random.default_rng(0).normal(size=(40, 6)).astype(np.float32)
+    values[20:] = values[:20]
+    values[:, 3] = 7
+    trained = run({"text": Modality(values, np.ones(40, dtype=bool))}, codes=4)
+    codes = assign(Codec(Tensors(trained.arrays, trained.metadata), "text"), values, np.ones(40, dtype=bool)).codes
+    assert (codes[:20] == codes[20:]).all()
+    assert len(np.unique(codes, axis=0)) == 20

@@ -1,0 +1,78 @@
+"""What the quantizer's benchmarks share: a finished run's modalities, one training, its audit."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from sidflow.contracts import histories
+from sidflow.contracts.artifacts.embeddings import MODALITY
+from sidflow.contracts.tensors import Tensors
+from sidflow.quantize.assignment import assign
+from sidflow.quantize.audit import Anchors, anchors_of, modality_figures
+from sidflow.quantize.codec import Codec
+from sidflow.quantize.fitting import Modality, Trained, normalise, train
+from sidflow.quantize.params import QuantizeParams
+from sidflow.training.device import prepare
+
+ORDER = ("collaborative", "text", "image")
+
+
+class Run(NamedTuple):
+    """A finished run: what there is to quantize, and what tau is measured over."""
+
+    name: str
+    modalities: dict[str, Modality]
+    anchors: Anchors
+
+
+def load(argument: str, names: list[str] | None = None) -> Run:
+    """Read NAME=FOLDER, the folder of a project in which `dvc repro modality` has run."""
+    name, _, folder = argument.partition("=")
+    here = Path.cwd()
+    os.chdir(folder)
+    try:
+        found = {path.stem for path in Path(MODALITY.path).parent.glob("*.safetensors")}
+        modalities = {}
+        for one in [one for one in ORDER if one in found and (names is None or one in names)]:
+            arrays = MODALITY.read(name=one).arrays
+            if arrays["present"].any():
+                modalities[one] = Modality(arrays["values"], arrays["present"])
+        return Run(name, modalities, anchors_of(histories.load()))
+    finally:
+        os.chdir(here)
+
+
+def concatenated(modalities: dict[str, Modality]) -> dict[str, Modality]:
+    """Return one modality of all: rows normalised each, zero where an item lacks one, side by side."""
+    values = np.concatenate([normalise(one).values for one in modalities.values()], axis=1)
+    return {"concatenated": Modality(values, np.any([one.present for one in modalities.values()], axis=0))}
+
+
+def trained(modalities: dict[str, Modality], overrides: dict[str, Any], seed: int, threads: int = 1) -> Trained:
+    return train(modalities, QuantizeParams.model_validate(overrides), seed, prepare(seed, threads))
+
+
+def audited(result: Trained, modalities: dict[str, Modality], anchors: Anchors | None) -> dict[str, dict[str, float]]:
+    """Return the stage's own figures, by modality, with the modality's name taken out of theirs."""
+    figures = {}
+    for name, one in modalities.items():
+        codec = Codec(Tensors(result.arrays, result.metadata), name)
+        assigned = assign(codec, one.values, one.present)
+        found = modality_figures(name, codec, assigned, one.values, anchors)
+        figures[name] = {key.replace(f"_{name}", ""): value for key, value in found.items()}
+    return figures
+
+
+def machine() -> str:
+    return f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+
+
+def commit() -> str:
+    return subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()

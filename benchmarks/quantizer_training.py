@@ -1,0 +1,240 @@
+"""Training of one RQ-VAE, side by side with a public implementation at the same sizes on the same rows.
+
+Run: python benchmarks/quantizer_training.py --against letter --checkout DIR --run office-products=FOLDER
+     python benchmarks/quantizer_training.py --against botta --checkout DIR --run office-products=FOLDER
+
+DIR is a checkout outside of this repository, made by
+    git clone https://github.com/HonghuiBao2000/LETTER DIR               (needs k-means-constrained)
+    git clone https://github.com/EdoardoBotta/RQ-VAE-Recommender DIR     (needs einops, gin-config, huggingface_hub)
+FOLDER holds a project in which the preset has run (`dvc repro modality`). Each side runs in a process of its own with
+one thread; its start (k-means) is timed apart from its training. None of their code is part of this repository.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+import types
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from quantizer_common import commit, load, machine
+
+from sidflow.contracts.running import peak_memory_mb
+from sidflow.quantize.assignment import group_rows
+from sidflow.quantize.fitting import Task, normalise
+from sidflow.quantize.model import Content, MultiModalQuantizer
+from sidflow.quantize.params import QuantizeParams
+from sidflow.training.device import prepare
+from sidflow.training.loop import fit
+
+MODALITY = "text"
+SIZES: dict[str, dict[str, Any]] = {  # as their own configuration has them
+    "letter": {"hidden": [2048, 1024, 512, 256, 128, 64], "code_dim": 32, "levels": 4, "batch_size": 1024},
+    "botta": {"hidden": [512, 256, 128], "code_dim": 32, "levels": 3, "batch_size": 640},
+}
+RATE, DECAY, CODES, SEED = 1e-3, 1e-4, 256, 42
+
+
+class Side(NamedTuple):
+    """What one side did."""
+
+    start_seconds: float
+    seconds: float
+    codes: np.ndarray  # [n, l], by the nearest code
+    decoded: np.ndarray  # [n, d]
+
+
+def ours(x: torch.Tensor, against: str, epochs: int) -> Side:
+    sizes = SIZES[against]
+    params = QuantizeParams.model_validate(
+        {
+            **sizes,
+            "method": "rq-vae",
+            "codes": CODES,
+            "skip": "none",
+            "reconstruction": "mse",
+            "alignment": "none",
+            "commitment_weight": 0.25,
+            "sinkhorn": [0.0, 0.0, 0.0, 0.003] if against == "letter" else 0.0,
+            "passes": epochs,
+            "loop": {"epochs": 1, "patience": 0, "learning_rate": RATE, "weight_decay": DECAY},
+        }
+    )
+    began = time.perf_counter()
+    everyone = torch.ones(len(x), dtype=torch.bool)
+    module = MultiModalQuantizer({MODALITY: Content(x, everyone, [CODES] * params.levels)}, params)
+    module.start(torch.Generator().manual_seed(SEED))
+    task = Task(module, params)
+    started = time.perf_counter()
+    fit("ours", task, params.loop, seed=SEED, device=torch.device("cpu"), higher_is_better=False)
+    done = time.perf_counter()
+    own = module.autoencoder(MODALITY).eval()
+    with torch.no_grad():
+        found = own.quantizer(own.encoder(x))
+        return Side(started - began, done - started, found.codes.numpy(), own.decoder(found.values).numpy())
+
+
+def letter(x: torch.Tensor, checkout: Path, epochs: int, behaviour: np.ndarray) -> Side:
+    sys.modules["wandb"] = types.ModuleType("wandb")  # imported by it, used by none of what runs here
+    sys.path.insert(0, str(checkout / "RQ-VAE"))
+    from datasets import EmbDataset  # type: ignore[import-not-found]
+    from models.rqvae import RQVAE  # type: ignore[import-not-found]
+    from trainer import Trainer  # type: ignore[import-not-found]
+
+    sizes = SIZES["letter"]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "rows.npy"
+        np.save(path, x.numpy())
+        arguments = argparse.Namespace(
+            lr=RATE, learner="AdamW", weight_decay=DECAY, epochs=epochs, eval_step=epochs + 1, device="cpu",
+            ckpt_dir=folder, data_path=str(path), num_workers=0,
+        )  # fmt: skip
+        model = RQVAE(
+            in_dim=x.shape[1], num_emb_list=[CODES] * sizes["levels"], e_dim=sizes["code_dim"], layers=sizes["hidden"],
+            kmeans_init=True, sk_epsilons=[0.0, 0.0, 0.0, 0.003], sk_iters=50, alpha=0.01, beta=0.0001,
+            cf_embedding=behaviour,
+        )  # fmt: skip
+        trainer = Trainer(arguments, model)
+        loader = torch.utils.data.DataLoader(EmbDataset(str(path)), batch_size=sizes["batch_size"], shuffle=True)
+        began = time.perf_counter()
+        trainer.vq_init()
+        started = time.perf_counter()
+        for epoch in range(epochs):
+            trainer._train_epoch(loader, epoch)
+        done = time.perf_counter()
+        model.eval()
+        with torch.no_grad():
+            decoded, _, codes, _ = model(x, trainer.labels, use_sk=False)
+    return Side(started - began, done - started, codes.numpy(), decoded.numpy())
+
+
+def botta(x: torch.Tensor, checkout: Path, epochs: int) -> Side:
+    sys.path.insert(0, str(checkout))
+    from data.schemas import SeqBatch  # type: ignore[import-not-found]
+    from modules.quantize import QuantizeForwardMode  # type: ignore[import-not-found]
+    from modules.rqvae import RqVae  # type: ignore[import-not-found]
+
+    torch._dynamo.config.suppress_errors = True  # without a C++ compiler its torch.compile falls back to eager
+    sizes = SIZES["botta"]
+    model = RqVae(
+        input_dim=x.shape[1], embed_dim=sizes["code_dim"], hidden_dims=sizes["hidden"], codebook_size=CODES,
+        codebook_kmeans_init=True, codebook_mode=QuantizeForwardMode.STE, n_layers=sizes["levels"],
+        commitment_weight=0.25, n_cat_features=0,
+    )  # fmt: skip
+    optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=DECAY)
+
+    def batch(rows: torch.Tensor) -> Any:
+        return SeqBatch(*(x[:0] for _ in range(3)), x[rows], x[:0], x[:0])
+
+    began = time.perf_counter()
+    model.train()
+    with torch.no_grad():
+        model.get_semantic_ids(x, 0.2)  # fills the codebooks by k-means, as its training does first
+    for size in {len(part) for part in torch.arange(len(x)).split(sizes["batch_size"])}:
+        model(batch(torch.arange(size)), 0.2).loss.backward()  # compiles
+    started = time.perf_counter()
+    generator = torch.Generator().manual_seed(SEED)
+    for _ in range(epochs):
+        for rows in torch.randperm(len(x), generator=generator).split(sizes["batch_size"]):
+            optimizer.zero_grad()
+            loss = model(batch(rows), 0.2).loss
+            loss.backward()
+            optimizer.step()
+            loss.item()
+    done = time.perf_counter()
+    model.eval()
+    with torch.no_grad():
+        found = model.get_semantic_ids(x)
+        decoded = model.decode(found.embeddings.sum(-1))
+    return Side(started - began, done - started, found.sem_ids.numpy(), decoded.numpy())
+
+
+def measure(side: str, against: str, checkout: Path, argument: str, epochs: int) -> dict[str, float]:
+    """Run one side in this process."""
+    prepare(SEED, 1)
+    run = load(argument)
+    given = run.modalities[MODALITY]
+    x = torch.from_numpy(normalise(given).values[given.present])
+    if side == "ours":
+        found = ours(x, against, epochs)
+    elif against == "letter":
+        other = next(one for name, one in run.modalities.items() if name != MODALITY)
+        behaviour = normalise(other).values[given.present][:, : SIZES["letter"]["code_dim"]]
+        found = letter(x, checkout, epochs, behaviour)
+    else:
+        found = botta(x, checkout, epochs)
+    first = np.sort(np.unique(group_rows(x.numpy()).label, return_index=True)[1])
+    shared = group_rows(found.codes[first]).size
+    return {
+        "items_per_second": len(x) * epochs / found.seconds,
+        "start_seconds": found.start_seconds,
+        "peak_mb": peak_memory_mb(),
+        "reconstruction": float(np.square(found.decoded - x.numpy()).sum() / np.square(x.numpy()).sum()),
+        "collisions": float(shared[shared > 1].sum() / len(first)),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--against", choices=list(SIZES), required=True)
+    parser.add_argument("--checkout", type=Path, required=True)
+    parser.add_argument("--run", action="append", required=True, metavar="NAME=FOLDER")
+    parser.add_argument("--epochs", type=int, default=60)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--side", choices=["ours", "theirs"], help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.side:
+        found = measure(options.side, options.against, options.checkout, options.run[0], options.epochs)
+        print("\n" + json.dumps(found))
+        return
+    told, details = [], {}
+    for run in options.run:
+        sides: dict[str, list[dict[str, float]]] = {"ours": [], "theirs": []}
+        for _ in range(options.repeats):
+            for side, each in sides.items():  # in turns: what else runs on the machine meets both
+                fixed = ["--against", options.against, "--checkout", str(options.checkout), "--run", run]
+                arguments = [sys.executable, __file__, *fixed, "--epochs", str(options.epochs), "--side", side]
+                done = subprocess.run(arguments, capture_output=True, text=True)
+                if done.returncode:
+                    sys.exit(f"{side} failed:\n{done.stderr[-2000:]}")
+                each.append(json.loads(done.stdout.splitlines()[-1]))
+        best = {side: max(each, key=lambda one: one["items_per_second"]) for side, each in sides.items()}
+        details[run.partition("=")[0]] = best
+        a, b = best["ours"], best["theirs"]
+        told.append(
+            f"{run.partition('=')[0]}: {a['items_per_second'] / b['items_per_second']:.1f}x, reconstruction error "
+            f"{a['reconstruction']:.3f} against {b['reconstruction']:.3f}, collisions {100 * a['collisions']:.1f}% "
+            f"against {100 * b['collisions']:.1f}%"
+        )
+    first = next(iter(details.values()))
+    mine, other = first["ours"], first["theirs"]
+    name = {"letter": "LETTER", "botta": "RQ-VAE-Recommender"}[options.against]
+    result = {
+        "claim": f"Training an RQ-VAE, {options.epochs} epochs, at the sizes of {name} ({SIZES[options.against]}), "
+        f"one thread: {'; '.join(told)}",
+        "unit": f"items/s ({next(iter(details))})",
+        "ours": round(mine["items_per_second"], 1),
+        "theirs": round(other["items_per_second"], 1),
+        "ratio": round(mine["items_per_second"] / other["items_per_second"], 2),
+        "peak_memory_ours": round(mine["peak_mb"], 1),
+        "peak_memory_theirs": round(other["peak_mb"], 1),
+        "command": f"python benchmarks/quantizer_training.py --against {options.against} --checkout DIR "
+        + " ".join(f"--run {run.partition('=')[0]}=FOLDER" for run in options.run),
+        "machine": machine(),
+        "commit": commit(),
+        "details": details,
+    }
+    path = Path(f"benchmarks/results/quantizer_training_{options.against}.json")
+    path.write_text(json.dumps(result, indent=2) + "\n")
+    print(json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    main()
