@@ -36,6 +36,7 @@ class MmeSid(nn.Module):
         words = prompt.render(backbone.tokenizer, params.prompt)
         self.reader = Reader(adapter.put_on(backbone.model, params.lora), words, params.readout)
         self.item_tokens = ItemTokens(inputs.modalities, hidden, params)
+        self.item_dropout = nn.Dropout(params.item_dropout)
         self.fusion = FrequencyAwareFusion(inputs, hidden, params)
         self.pieces, self.items, self.max_length = pieces, inputs.items, params.max_length
 
@@ -47,7 +48,8 @@ class MmeSid(nn.Module):
         target = windows.padded(self.pieces.items, start + 1, length)[0].to(device)
         reads = torch.arange(history.shape[1], device=device).expand(len(history), -1)
         states = self.reader(self.item_tokens.of_sequences(history), reads)
-        return {"loss": catalogue_cross_entropy(states[real], self.fusion.item_matrix(), target[real])}
+        item_matrix = self.item_dropout(self.fusion.item_matrix())
+        return {"loss": catalogue_cross_entropy(states[real], item_matrix, target[real])}
 
     def all_tokens(self) -> Float[Tensor, "n h"]:
         """Return every catalogue item's token."""
