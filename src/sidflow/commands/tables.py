@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from sidflow.commands import paired
 from sidflow.contracts.documents import Document
 from sidflow.contracts.errors import InputError
 
@@ -73,6 +74,23 @@ def full() -> str:
     return "\n\n".join(parts)
 
 
+def differences() -> str:
+    """Return who is better than whom on which preset, by paired bootstrap."""
+    rows = [
+        [
+            answer.preset,
+            answer.metric,
+            f"{answer.one} - {answer.other}",
+            f"{answer.found.difference:+.4f} [{answer.found.low:+.4f}, {answer.found.high:+.4f}]",
+            "" if answer.relative is None else f"{100 * answer.relative:+.1f}%",
+            f"{answer.found.detectable:.4f}",
+        ]
+        for answer in paired.answers()
+    ]
+    head = ["preset", "metric", "difference of", "difference and 95% interval", "relative", "smallest detectable"]
+    return _table(head, rows) if rows else ""
+
+
 def benchmarks() -> str:
     """Return the benchmarks, one row each; a ratio above 1 means that ours is better."""
     found = [Document(str(path)).read() for path in sorted(BENCHMARKS.glob("*.json"))]
@@ -125,6 +143,7 @@ def quantizers() -> str:
 MARKERS: dict[str, Callable[[], str]] = {
     "results": overview,
     "results-full": full,
+    "differences": differences,
     "benchmarks": benchmarks,
     "quantizers": quantizers,
 }
