@@ -25,7 +25,7 @@ SHARED: dict[str, Any] = {
     "alignment": "none",
     "refine_steps": 0,
     "separate_steps": 0,
-    "loop": {"epochs": 8, "patience": 0, "learning_rate": 1e-3, "weight_decay": 1e-4},
+    "loop": {"epochs": 4, "patience": 0, "learning_rate": 1e-3, "weight_decay": 1e-4},
 }
 VARIANTS: dict[str, dict[str, Any]] = {
     "mse": {"reconstruction": "mse"},
