@@ -97,7 +97,7 @@ def main() -> None:
         "command": "python benchmarks/quantizer_tau.py --run movielens-posters=FOLDER --run office-products=FOLDER",
         "machine": machine(),
         "commit": commit(),
-        "params": {**SHARED, "variants": VARIANTS, "epochs": options.epochs},
+        "params": {**SHARED, "loop": {**SHARED["loop"], "epochs": options.epochs}, "variants": VARIANTS},
         "details": details,
     }
     RESULT.parent.mkdir(parents=True, exist_ok=True)
