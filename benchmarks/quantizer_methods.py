@@ -113,7 +113,11 @@ def main() -> None:
                 print(json.dumps({"run": run.name, **row}), flush=True)
         write(run.name, rows, f"python benchmarks/quantizer_methods.py --run {run.name}=FOLDER --seeds {options.seeds}")
     if options.index:
-        write("published", [published(one) for one in options.index], "... --index NAME=FILE")
+        write(
+            "published",
+            [published(one) for one in options.index],
+            "python benchmarks/quantizer_methods.py --index NAME=FILE",
+        )
 
 
 if __name__ == "__main__":

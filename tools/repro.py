@@ -18,7 +18,7 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
-from sidflow.commands import dvc
+from sidflow.commands import dvc, git
 
 ROOT = Path(__file__).resolve().parents[1]
 STAMP = ROOT / ".sidflow/last_run.json"
@@ -48,8 +48,7 @@ def is_idle(lock: Path) -> bool:
     """Tell whether nothing that `lock` names can be had without running its stage."""
     if dvc.run("remote", "list", folder=ROOT).stdout.strip():
         return False
-    listed = subprocess.run(["git", "ls-files", "artifacts"], cwd=ROOT, capture_output=True, text=True, check=False)
-    committed = set(listed.stdout.splitlines())
+    committed = set(git.run("ls-files", "artifacts", folder=ROOT).stdout.splitlines())
     cache = dvc.cache_folder(ROOT)
     made = [out for out in dvc.locked_outs(lock) if out.path not in committed]
     return not any((ROOT / out.path).exists() or (cache and dvc.cached(cache, out.md5)) for out in made)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import subprocess
 import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
 import polars as pl
 
-from sidflow.commands import dvc
+from sidflow.commands import dvc, git
 from sidflow.contracts import params
 from sidflow.contracts.artifacts.evaluations import PER_QUERY
 from sidflow.contracts.artifacts.queries import TEST
@@ -99,8 +98,8 @@ def _table(cache: Path, md5: str) -> Path | None:
 
 def _commit(name: str) -> str:
     """Return the commit that git, or DVC's list of experiments, knows by that name."""
-    found = _git("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}").strip()
-    found = found or _git("for-each-ref", "--format=%(objectname)", f"refs/exps/*/*/{name}").strip()
+    found = git.run("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}").stdout.strip()
+    found = found or git.run("for-each-ref", "--format=%(objectname)", f"refs/exps/*/*/{name}").stdout.strip()
     if not found:
         raise InputError(
             "REV",
@@ -112,13 +111,9 @@ def _commit(name: str) -> str:
 
 
 def _content(name: str, commit: str, path: Path) -> str:
-    text = _git("show", f"{commit}:./{path.as_posix()}")
+    text = git.run("show", f"{commit}:./{path.as_posix()}").stdout
     if not text:
         raise InputError(
             f"{path} of {name}", expected="a committed file", found="none", remedy="name a revision that has it"
         )
     return text
-
-
-def _git(*arguments: str) -> str:
-    return subprocess.run(["git", *arguments], capture_output=True, text=True, check=False).stdout

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import polars as pl
 
-from sidflow.commands import dag, dvc
+from sidflow.commands import dag, dvc, git
 from sidflow.contracts import params
 from sidflow.contracts.artifacts.evaluations import EXPECTED, PER_QUERY
 from sidflow.contracts.artifacts.items import core_count
@@ -156,7 +155,7 @@ def _ranks(recommenders: list[str]) -> pl.DataFrame:
 
 
 def _git(*arguments: str) -> str:
-    ran = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
+    ran = git.run(*arguments)
     if ran.returncode or not (ran.stdout or arguments[0] == "status"):
         raise InputError(
             "git",

@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
-from sidflow.commands import dvc
+from sidflow.commands import dvc, git
 from sidflow.contracts import params, runtime
 from sidflow.contracts.errors import InputError
 
@@ -83,16 +83,16 @@ def _line(one: Compared, width: int) -> str:
 
 
 def _clone(copy: Path) -> None:
-    _git("clone", "--quiet", "--no-tags", ".", str(copy))
+    git.output("clone", "--quiet", "--no-tags", ".", str(copy))
 
 
 def _copy_tree(copy: Path) -> None:
-    listed = _git("ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")
+    listed = git.output("ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")
     for name in filter(None, [*listed, dvc.LOCK.as_posix()]):
         if Path(name).is_file() and not (copy / name).exists():
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(name, copy / name)
-    _git("init", "--quiet", folder=copy)
+    git.output("init", "--quiet", folder=copy)
 
 
 def _lend_what_git_ignores(copy: Path) -> None:
@@ -122,15 +122,3 @@ def _rerun(copy: Path, folder: Path) -> str:
         if running.returncode:
             return f"`dvc {' '.join(arguments)}` ended with code {running.returncode}: {last}"
     return ""
-
-
-def _git(*arguments: str, folder: Path = Path()) -> str:
-    ran = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=False)
-    if ran.returncode:
-        raise InputError(
-            "git",
-            expected=f"`git {arguments[0]}` to work",
-            found=ran.stderr.strip(),
-            remedy="run in the project's folder",
-        )
-    return ran.stdout

@@ -83,6 +83,16 @@ def test_masked_items_are_read_both_ways():
     assert (before - after).abs().amax(2).min() > 1e-4
 
 
+def test_a_masked_place_starts_as_what_stands_near_it():
+    encoder = encoder_of("bert4rec", {"positions": "relative", "blocks": 1, "heads": 1})
+    vectors = functional.embedding(torch.arange(8)[None], table())
+    vectors[0, 4] = encoder.mask_vector
+    state = encoder(vectors, torch.tensor([8]))[0, 4]
+    near, far = (functional.cosine_similarity(state, vectors[0, [a, b]].sum(0), dim=0) for a, b in ((3, 5), (0, 7)))
+    assert near > 0.7
+    assert near > far + 0.3
+
+
 @pytest.mark.parametrize(("name", "extra"), VARIANTS)
 def test_padding_is_never_read(name, extra):
     encoder = encoder_of(name, extra)
