@@ -73,6 +73,7 @@ def test_a_stage_reads_top_to_bottom_in_a_minute(path):
 
 
 def test_packages_hold_no_code():
+    """Import closures, and so the code deps in dvc.yaml, leave them out."""
     for path in SRC.rglob("__init__.py"):
         body = ast.parse(path.read_text()).body
         assert len(body) == 1, f"{path} holds more than its docstring"

@@ -11,7 +11,7 @@ PACKAGE = "sidflow"
 
 @cache
 def _imported(path: Path, root: Path) -> frozenset[Path]:
-    """Return the files of the package that `path` imports, at the top or inside functions."""
+    """Return the modules of the package that `path` imports, at the top or inside functions."""
     found: set[Path] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -25,13 +25,17 @@ def _imported(path: Path, root: Path) -> frozenset[Path]:
             if parts[0] != PACKAGE:
                 continue
             for depth in range(1, len(parts) + 1):
-                base = root.joinpath(*parts[:depth])
-                found |= {file for file in (base.with_suffix(".py"), base / "__init__.py") if file.is_file()}
+                file = root.joinpath(*parts[:depth]).with_suffix(".py")
+                if file.is_file():
+                    found.add(file)
     return frozenset(found)
 
 
 def closure(script: Path, root: Path) -> list[Path]:
-    """Return `script` and every file below `root` (the `src` folder) that it imports, directly or not, sorted."""
+    """Return `script` and every module below `root` (the `src` folder) that it imports, directly or not, sorted.
+
+    Packages' `__init__.py` are left out: they hold a docstring and no code.
+    """
     reached: set[Path] = set()
     open_ends = [script]
     while open_ends:

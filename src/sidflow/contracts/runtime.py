@@ -22,7 +22,6 @@ class Runtime(Params):
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     cache: Path = Path("~/.cache/sidflow")
-    workers: int = Field(0, ge=0)
     checkpoint_seconds: float = Field(60.0, ge=0)
 
     @property

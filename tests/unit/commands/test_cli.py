@@ -43,14 +43,14 @@ def test_presets_through_the_command_line(small_project) -> None:
 
 
 def test_the_doctor_finds_what_is_broken(dvc_project, monkeypatch) -> None:
-    monkeypatch.setenv("SIDFLOW_WORKERS", "3")
+    monkeypatch.setenv("SIDFLOW_CHECKPOINT_SECONDS", "3")
     result = runner.invoke(app, ["doctor"])
     assert result.exit_code == 0, result.output
-    assert "3 (from SIDFLOW_WORKERS)" in result.stdout
+    assert "3.0 (from SIDFLOW_CHECKPOINT_SECONDS)" in result.stdout
     assert "9 of 9 are here" in result.stdout
     assert "Everything required is in place." in result.stdout
     Path("words.txt").unlink()
-    monkeypatch.setenv("SIDFLOW_WORKERS", "many")
+    monkeypatch.setenv("SIDFLOW_CHECKPOINT_SECONDS", "many")
     monkeypatch.setattr(doctor, "LOOKS", [look for look in doctor.LOOKS if look.__name__ == "_runtime"])
     monkeypatch.setattr(doctor, "PROJECT_LOOKS", [look for look in doctor.PROJECT_LOOKS if look.__name__ == "_params"])
     result = runner.invoke(app, ["doctor"])

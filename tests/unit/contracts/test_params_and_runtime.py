@@ -64,9 +64,9 @@ def test_params_are_frozen_and_their_absence_has_a_remedy():
 
 def test_the_environment_wins_over_the_file(monkeypatch):
     assert runtime.load().device == "auto"
-    runtime.PATH.write_text("device: cpu\nworkers: 3\n")
-    monkeypatch.setenv("SIDFLOW_WORKERS", "5")
-    assert (runtime.load().device, runtime.load().workers) == ("cpu", 5)
+    runtime.PATH.write_text("device: cpu\ncheckpoint_seconds: 3\n")
+    monkeypatch.setenv("SIDFLOW_CHECKPOINT_SECONDS", "5")
+    assert (runtime.load().device, runtime.load().checkpoint_seconds) == ("cpu", 5)
     runtime.PATH.write_text("devise: cpu\n")
     with pytest.raises(InputError, match=r"^runtime\.yaml: expected one of the names device, .*found `devise`"):
         runtime.load()
@@ -75,7 +75,11 @@ def test_the_environment_wins_over_the_file(monkeypatch):
 @pytest.mark.parametrize(
     ("name", "value", "complaint"),
     [
-        ("WORKERS", "many", "SIDFLOW_WORKERS: expected an integer >= 0; found 'many'. Remedy: set SIDFLOW_WORKERS to"),
+        (
+            "CHECKPOINT_SECONDS",
+            "many",
+            "SIDFLOW_CHECKPOINT_SECONDS: expected a number >= 0; found 'many'. Remedy: set SIDFLOW_CHECKPOINT",
+        ),
         (
             "DEVICE",
             "gpu",
@@ -102,9 +106,9 @@ def test_a_bad_runtime_file_is_named_with_its_remedy():
 
 
 def test_each_setting_tells_where_it_is_from(monkeypatch):
-    runtime.PATH.write_text("# device: cuda\nworkers: 2\n")
+    runtime.PATH.write_text("# device: cuda\ncheckpoint_seconds: 2\n")
     monkeypatch.setenv("SIDFLOW_CACHE", "/tmp")
-    found = [runtime.source(name) for name in ("device", "workers", "cache")]
+    found = [runtime.source(name) for name in ("device", "checkpoint_seconds", "cache")]
     assert found == ["default", "runtime.yaml", "SIDFLOW_CACHE"]
 
 
