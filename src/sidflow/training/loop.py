@@ -113,7 +113,7 @@ class _Trainer:
         )
         groups = getattr(task, "parameter_groups", None)
         parameters = groups() if groups else [p for p in task.module.parameters() if p.requires_grad]
-        optimizer = torch.optim.AdamW(parameters, lr=loop.learning_rate, weight_decay=loop.weight_decay)
+        optimizer = torch.optim.AdamW(parameters, lr=loop.learning_rate, weight_decay=loop.weight_decay, fused=True)
         self.module, self.optimizer = self.accelerator.prepare(task.module.to(device), optimizer)
         self.progress = _Progress()
         self.best: dict[str, Tensor] = {}
