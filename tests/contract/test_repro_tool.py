@@ -1,6 +1,7 @@
 """`make repro` asks DVC unless nothing at all has changed."""
 
 import subprocess
+import sys
 
 import pytest
 from tools import repro
@@ -42,7 +43,7 @@ def project(tmp_path, monkeypatch):
 def test_the_second_run_does_not_ask(project, capsys):
     _, calls, _ = project
     assert repro.main() == repro.main() == 0
-    assert calls == [["dvc", "repro"]]
+    assert calls == [[sys.executable, "tools/quick_dvc.py", "repro"]]
     assert "up to date" in capsys.readouterr().out
 
 
