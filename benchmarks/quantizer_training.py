@@ -217,7 +217,8 @@ def main() -> None:
     mine, other = first["ours"], first["theirs"]
     name = {"letter": "LETTER", "botta": "RQ-VAE-Recommender"}[options.against]
     result = {
-        "claim": f"Training an RQ-VAE, {options.epochs} epochs, at the sizes of {name} ({SIZES[options.against]}), "
+        "claim": f"Training an RQ-VAE at the sizes of {name}, one thread",
+        "finding": f"Training an RQ-VAE, {options.epochs} epochs, at the sizes of {name} ({SIZES[options.against]}), "
         f"one thread: {'; '.join(told)}",
         "unit": f"items/s ({next(iter(details))})",
         "ours": round(mine["items_per_second"], 1),

@@ -192,6 +192,12 @@ def test_the_committed_tables_are_those_of_the_json(name, monkeypatch) -> None:
         assert tables.filled(text) == text, f"Remedy: sidflow results table --write {name}"
 
 
+def test_a_claim_fits_a_tables_cell() -> None:
+    found = {path.name: json.loads(path.read_text()) for path in (ROOT / tables.BENCHMARKS).glob("*.json")}
+    assert found
+    assert {name: one["claim"] for name, one in found.items() if len(one["claim"]) > 120} == {}
+
+
 def test_the_committed_json_is_that_of_the_kept_ranks(monkeypatch) -> None:
     monkeypatch.chdir(ROOT)
     for path in sorted(results.FOLDER.glob("*.json")):
