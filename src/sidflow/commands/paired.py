@@ -9,8 +9,10 @@ import numpy as np
 
 from sidflow.commands import results
 from sidflow.commands.runs import Run
-from sidflow.measures import gains, intervals
-from sidflow.measures.intervals import Difference
+from sidflow.evaluation.params import CompareParams
+from sidflow.measures import gains, intervals, pooling
+from sidflow.measures.intervals import Difference, Verdict
+from sidflow.measures.pooling import Pooled
 
 METRIC, CUTOFF = "ndcg", 10
 QUESTIONS = (  # who is asked to be better than whom
@@ -21,6 +23,12 @@ QUESTIONS = (  # who is asked to be better than whom
     ("sasrec", "cooccurrence"),
     ("sasrec", "markov"),
 )
+METHODS = ("mme_sid", "mme_sid_anchored")
+OPPONENTS = ("sasrec", "cooccurrence", "cooccurrence_content", "sasrec_features")
+POOLED_QUESTIONS = tuple((method, opponent) for method in METHODS for opponent in OPPONENTS)
+CLAIMED = CompareParams.model_validate({}).claimed_gain  # relative
+# Published forms of a source that another preset holds too: such a preset counts only where the other has no answer.
+OTHER_FORMS = {"amazon-beauty-mmesid": "amazon-beauty"}
 
 
 class Answer(NamedTuple):
@@ -34,10 +42,68 @@ class Answer(NamedTuple):
     relative: float | None  # to the other; None where that has nothing
 
 
+class Share(NamedTuple):
+    """What one data set says of a pooled question: the logarithm of (nDCG@10 of one / that of the other)."""
+
+    preset: str
+    effect: float
+    error: float  # standard error, by bootstrap over users
+
+
+class PooledAnswer(NamedTuple):
+    """One question over all real data sets; figures are logarithms of ratios, as in `Share`."""
+
+    one: str
+    other: str
+    shares: list[Share]
+    pooled: Pooled
+    verdict: Verdict
+
+
 def answers() -> list[Answer]:
     """Return the paired difference of every question that a preset's runs can answer."""
     presets = sorted(path.stem for path in results.FOLDER.glob("*.json"))
     return [answer for preset in presets for answer in _of_preset(preset)]
+
+
+def pooled() -> list[PooledAnswer]:
+    """Return the random-effects estimate of every question that two real data sets or more can answer.
+
+    The synthetic catalogue is no data set that one could meet, and is left out. A source that stands in docs/results
+    in two published forms counts once (`OTHER_FORMS`). Verdicts are corrected for the number of questions (Holm).
+    """
+    runs = {path.stem: found for path in sorted(results.FOLDER.glob("*.json")) if (found := results.kept(path.stem))}
+    real = {preset: found for preset, found in runs.items() if not _synthetic(found[0])}
+    rows: dict[str, tuple[str, str, list[Share], Pooled]] = {}
+    for one, other in POOLED_QUESTIONS:
+        shares = {preset: share for preset, each in real.items() if (share := _share(preset, each, one, other))}
+        once = [share for preset, share in shares.items() if OTHER_FORMS.get(preset) not in shares]
+        if len(once) > 1:
+            effects, errors = (np.array([getattr(share, name) for share in once]) for name in ("effect", "error"))
+            rows[f"{one} {other}"] = (one, other, once, pooling.pool(effects, errors, results.LEVEL))
+    corrected = intervals.holm({name: row[-1].found.p for name, row in rows.items()})
+    claimed = float(np.log1p(CLAIMED))
+    return [
+        PooledAnswer(*row, intervals.verdict(row[-1].found, corrected[name], claimed, 1 - results.LEVEL))
+        for name, row in rows.items()
+    ]
+
+
+def _synthetic(run: Run) -> bool:
+    return run.record["params"]["ingest"]["source"] == "synthetic"
+
+
+def _share(preset: str, found: list[Run], one: str, other: str) -> Share | None:
+    """Return what a preset's runs say, or None where they lack one of the two or a resample of one has no hit."""
+    if not {f"{one}.rank", f"{other}.rank"} <= set(found[0].ranks.columns):
+        return None
+    values = np.stack([_per_query(found, name, "rank") for name in (one, other)], axis=1)
+    users = found[0].ranks["user_id"].to_numpy()
+    sampled = intervals.resample(values, users, results.DRAWS, results.BOOTSTRAP_SEED)
+    if not (sampled.mean > 0).all() or not (sampled.drawn > 0).all():
+        return None
+    error = float(np.log(sampled.drawn[:, 0] / sampled.drawn[:, 1]).std(ddof=1))
+    return Share(preset, float(np.log(sampled.mean[0] / sampled.mean[1])), error) if error > 0 else None
 
 
 def _of_preset(preset: str) -> Iterator[Answer]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from sidflow.commands import paired
+from sidflow.commands import published as publications
 from sidflow.contracts.documents import Document
 from sidflow.contracts.errors import InputError
 
@@ -91,6 +93,45 @@ def differences() -> str:
     return _table(head, rows) if rows else ""
 
 
+def pooled() -> str:
+    """Return who is better than whom over all real data sets, by a random-effects estimate of relative gains."""
+    rows = [
+        [
+            f"{answer.one} over {answer.other}",
+            "; ".join(f"{share.preset} {_gain(share.effect)}" for share in answer.shares),
+            f"{_gain(found.difference)} [{_gain(found.low)}, {_gain(found.high)}]",
+            f"{answer.pooled.tau_squared:.4f}",
+            f"{100 * answer.pooled.i_squared:.0f}%",
+            _gain(found.detectable),
+            answer.verdict,
+        ]
+        for answer in paired.pooled()
+        for found in [answer.pooled.found]
+    ]
+    head = ["nDCG@10 of", "gain on each data set", "pooled gain and 95% interval", "tau²", "I²"]
+    return _table([*head, "smallest detectable", f"verdict (claim: {paired.CLAIMED:+.0%})"], rows) if rows else ""
+
+
+def published() -> str:
+    """Return what others report on the same data sets beside ours, with how far ours is."""
+    measured = {preset["preset"]: preset["recommenders"] for preset in _presets()}
+    rows = [
+        [
+            row.figure.preset,
+            row.metric,
+            row.figure.model,
+            f"{row.published:.4f}",
+            f"{row.ours} {row.mean:.4f} [{row.low:.4f}, {row.high:.4f}]",
+            f"{100 * (row.mean / row.published - 1):+.1f}%" if row.published else "",
+            f"[{row.source.title}]({row.source.url})",
+            row.caveat,
+        ]
+        for row in publications.beside(measured)
+    ]
+    head = ["preset", "metric", "published model", "published", "ours", "ours is", "source", "caveat"]
+    return _table(head, rows) if rows else ""
+
+
 def benchmarks() -> str:
     """Return the benchmarks, one row each; a ratio above 1 means that ours is better."""
     found = [Document(str(path)).read() for path in sorted(BENCHMARKS.glob("*.json"))]
@@ -144,6 +185,8 @@ MARKERS: dict[str, Callable[[], str]] = {
     "results": overview,
     "results-full": full,
     "differences": differences,
+    "pooled": pooled,
+    "published": published,
     "benchmarks": benchmarks,
     "quantizers": quantizers,
 }
@@ -201,6 +244,11 @@ def _cell(preset: dict[str, Any], name: str, metric: str) -> str:
 def _table(head: list[str], rows: list[list[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def _gain(logarithm: float) -> str:
+    gain = 100 * math.expm1(min(logarithm, 700.0))
+    return f"{gain:+.1f}%" if gain < 1000 else "> +1000%"
 
 
 def _duration(seconds: float) -> str:

@@ -8,6 +8,7 @@ import pytest
 
 from sidflow.commands import paired, results
 from sidflow.commands.runs import Run
+from sidflow.measures import pooling
 
 
 def kept(monkeypatch, tmp_path, seeds):
@@ -47,3 +48,71 @@ def test_expected_figures_count_where_they_are_known(monkeypatch, tmp_path):
     realised, expected = paired.answers()
     assert realised.found.difference == 0
     assert (expected.metric, expected.found.difference) == ("expected_ndcg_at_10", pytest.approx(0.25))
+
+
+def real(monkeypatch, tmp_path, presets):
+    """Let docs/results hold presets, each of the runs whose ranks are given; `embedded` is the synthetic one."""
+    monkeypatch.setattr(results, "FOLDER", tmp_path)
+    runs = {}
+    for preset, seeds in presets.items():
+        (tmp_path / f"{preset}.json").write_text("{}")
+        source = "synthetic" if preset == "embedded" else "files"
+        record = {"preset": preset, "params": {"ingest": {"source": source}}}
+        users = np.arange(len(next(iter(seeds[0].values()))))
+        runs[preset] = [Run(record, pl.DataFrame({"user_id": users} | columns)) for columns in seeds]
+    monkeypatch.setattr(results, "kept", runs.get)
+
+
+def some(better: int, of: int = 200) -> dict[str, np.ndarray]:
+    """Return ranks of `of` users: sasrec hits half of them, mme_sid `better` more, all at rank 1."""
+    return {
+        "sasrec.rank": np.where(np.arange(of) < of // 2, 1, 99),
+        "mme_sid.rank": np.where(np.arange(of) < of // 2 + better, 1, 99),
+    }
+
+
+def test_the_pool_is_that_of_each_data_sets_ratio(monkeypatch, tmp_path):
+    real(monkeypatch, tmp_path, {"a": [some(10)], "b": [some(20)], "c": [some(40)]})
+    (answer,) = paired.pooled()
+    effects = np.array([share.effect for share in answer.shares])
+    assert (answer.one, answer.other) == ("mme_sid", "sasrec")
+    np.testing.assert_allclose(effects, np.log([110 / 100, 120 / 100, 140 / 100]))
+    assert answer.pooled == pooling.pool(effects, np.array([share.error for share in answer.shares]))
+    # log(1 + extra / hits) with 10 and 100 of the users: by the delta method
+    assert answer.shares[0].error == pytest.approx(10 / 110 * np.sqrt(1 / 10 + 1 / 100), rel=0.05)
+    assert answer.verdict == "undecided"
+
+
+def test_gains_that_agree_on_all_data_sets_are_shown(monkeypatch, tmp_path):
+    real(monkeypatch, tmp_path, {name: [some(500, 4_000)] for name in "abcd"})
+    (answer,) = paired.pooled()
+    assert answer.verdict == "shown"
+    assert answer.pooled.tau_squared == 0
+
+
+def test_losses_that_agree_contradict_a_claimed_gain(monkeypatch, tmp_path):
+    real(monkeypatch, tmp_path, {name: [some(-500, 4_000)] for name in "abcd"})
+    assert paired.pooled()[0].verdict == "contradicted"
+
+
+def test_seeds_are_averaged_before_the_ratio(monkeypatch, tmp_path):
+    real(monkeypatch, tmp_path, {"a": [some(10), some(30)], "b": [some(20)]})
+    (answer,) = paired.pooled()
+    assert answer.shares[0].effect == pytest.approx(answer.shares[1].effect)
+
+
+def test_two_forms_of_a_source_count_once_and_the_synthetic_one_never(monkeypatch, tmp_path):
+    forms = {"amazon-beauty": [some(10)], "amazon-beauty-mmesid": [some(20)]}
+    real(monkeypatch, tmp_path, forms | {"embedded": [some(30)]})
+    assert paired.pooled() == []
+    real(monkeypatch, tmp_path, forms | {"z": [some(30)]})
+    assert [share.preset for share in paired.pooled()[0].shares] == ["amazon-beauty", "z"]
+    lacks = {"amazon-beauty": [{"sasrec.rank": np.ones(9)}], "amazon-beauty-mmesid": [some(20)], "z": [some(30)]}
+    real(monkeypatch, tmp_path, lacks)
+    assert [share.preset for share in paired.pooled()[0].shares] == ["amazon-beauty-mmesid", "z"]
+
+
+def test_a_data_set_without_a_hit_has_no_ratio(monkeypatch, tmp_path):
+    nothing = {"sasrec.rank": np.full(50, 99), "mme_sid.rank": np.ones(50, dtype=int)}
+    real(monkeypatch, tmp_path, {"a": [some(10)], "b": [nothing], "c": [some(20)]})
+    assert [share.preset for share in paired.pooled()[0].shares] == ["a", "c"]
