@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -29,7 +29,14 @@ MODELS = {  # section: module and model
     "compare": ("sidflow.evaluation.params", "CompareParams"),
     "report": ("sidflow.report.params", "ReportParams"),
 }
-NAMED = ("count", "informed", "train", "modality", "enhance")  # sections of sections, by names of the preset's choice
+NAMED = (
+    "count",
+    "informed",
+    "train",
+    "modality",
+    "enhance",
+    "featured",
+)  # sections by names of the preset's choice
 
 
 class Plain(params.Params):
@@ -82,15 +89,25 @@ def _check_mapping(content: Any, where: str) -> None:
 
 def _check_encoders(settings: Mapping[str, Any], where: str) -> None:
     made = importlib.import_module("sidflow.embedding.params").EmbedParams.model_validate(settings["embed"] or {})
-    for name, body in (settings.get("modality") or {}).items():
-        source = PurePosixPath(str((body or {}).get("source", "")))
-        if source.parent.as_posix() == "artifacts/embeddings" and source.stem not in made.encoders:
+    for section, name, file in _embeddings_read(settings):
+        if file not in made.encoders:
             raise InputError(
-                f"{where}:modality.{name}.source",
+                f"{where}:{section}.{name}",
                 expected=f"a file of embed.encoders: {', '.join(made.encoders)}",
-                found=source.name,
+                found=file,
                 remedy=_REMEDY,
             )
+
+
+def _embeddings_read(settings: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Yield section, name in it with the knob, and the name of every embedding that a stage is told to read."""
+    for name, body in (settings.get("modality") or {}).items():
+        source = PurePosixPath(str((body or {}).get("source", "")))
+        if source.parent.as_posix() == "artifacts/embeddings":
+            yield "modality", f"{name}.source", source.stem
+    for name, body in (settings.get("featured") or {}).items():
+        for feature in (body or {}).get("features", ()):
+            yield "featured", f"{name}.features", feature
 
 
 def _check_named(section: str, key: str, content: Any, where: str) -> None:
@@ -102,6 +119,9 @@ def _check_named(section: str, key: str, content: Any, where: str) -> None:
         neural = importlib.import_module("sidflow.recommenders.neural.params")
         settings = params.check(content, neural.DmesrParams, where)
         neural.from_content({**settings.model, "architecture": settings.base}, settings.base, f"{where}.model")
+    elif section == "featured":
+        features = importlib.import_module("sidflow.recommenders.neural.features")
+        features.with_base(params.check(content, features.FeaturesParams, where), where)
     else:
         fitting = importlib.import_module("sidflow.recommenders.counting.fitting")
         names = {**fitting.INFORMED} if section == "informed" else {k: m.params for k, m in fitting.COUNTED.items()}

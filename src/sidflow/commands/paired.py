@@ -18,6 +18,9 @@ METRIC, CUTOFF = "ndcg", 10
 QUESTIONS = (  # who is asked to be better than whom
     ("mme_sid", "sasrec"),
     ("dmesr_sasrec", "sasrec"),
+    ("mme_sid", "sasrec_features"),
+    ("sasrec_features", "sasrec"),
+    ("esasrec", "sasrec"),
     ("mme_sid", "cooccurrence_content"),
     ("mme_sid", "cooccurrence"),
     ("sasrec", "cooccurrence"),

@@ -134,6 +134,8 @@ def test_every_preset_fits_every_stage(name, tmp_path, monkeypatch) -> None:
         ({"seed": -1}, r"params\.yaml:seed: expected an integer >= 0"),
         ({"threads": 0}, r"params\.yaml:threads: expected an integer >= 1; found 0"),
         ({"train": 3}, r"params\.yaml:train: expected a mapping of names to values; found 3"),
+        ({"featured": {"sasrec_features": {"features": ["smell"]}}}, r"featured\.sasrec_features\.features: .*smell"),
+        ({"featured": {"sasrec_features": {"model": {"hidden": 3}}}}, r"featured\.sasrec_features\.model.*`hidden`"),
         ({"enhance": {"dmesr_sasrec": 3}}, r"enhance\.dmesr_sasrec: expected a mapping of names to values; found 3"),
     ],
 )

@@ -24,11 +24,14 @@ VARIANTS = [
     ("sasrec", {"pre_norm": False, "positions": "end"}),
     ("sasrec", {"positions": "none", "heads": 1, "blocks": 1}),
     ("sasrec", {"positions": "relative"}),
+    ("sasrec", {"block": "ligr", "feedforward": 2}),
+    ("sasrec", {"block": "ligr", "positions": "end", "blocks": 1}),
     ("gru4rec", {}),
     ("gru4rec", {"layers": 2, "hidden": 8}),
     ("bert4rec", {}),
     ("bert4rec", {"positions": "start", "pre_norm": False}),
     ("bert4rec", {"positions": "relative", "feedforward": 1}),
+    ("bert4rec", {"block": "ligr"}),
 ]
 CAUSAL = [variant for variant in VARIANTS if variant[0] != "bert4rec"]
 ITEMS = 30
@@ -91,6 +94,27 @@ def test_a_masked_place_starts_as_what_stands_near_it():
     near, far = (functional.cosine_similarity(state, vectors[0, [a, b]].sum(0), dim=0) for a, b in ((3, 5), (0, 7)))
     assert near > 0.7
     assert near > far + 0.3
+
+
+def test_a_gated_block_written_out():
+    """Source: LiGR (arXiv 2502.03417) for the gates, arXiv 2002.05202 for SwiGLU."""
+    block = encoder_of("sasrec", {"block": "ligr", "heads": 1, "blocks": 1, "feedforward": 2}).blocks[0]
+    x = torch.randn(1, 3, 16, generator=torch.Generator().manual_seed(1))
+    first, second = block.norms
+    query, key, value = block.mix(first(x)).split(16, dim=2)
+    logits = (query @ key.transpose(1, 2) / 4).masked_fill(torch.ones(3, 3).triu(1) > 0, -torch.inf)
+    once = x + block.join(logits.softmax(2) @ value) * block.gates[0](x).sigmoid()
+    opened = block.open(second(once))
+    twice = once + block.narrow(opened * opened.sigmoid() * block.widen(second(once))) * block.gates[1](once).sigmoid()
+    torch.testing.assert_close(block(x, None), twice)
+
+
+def test_shut_gates_pass_the_input_on():
+    block = encoder_of("sasrec", {"block": "ligr"}).blocks[0]
+    x = torch.randn(2, 5, 16, generator=torch.Generator().manual_seed(1))
+    for gate in block.gates:
+        torch.nn.init.constant_(gate.bias, -200.0)
+    assert torch.equal(block(x, None), x)
 
 
 @pytest.mark.parametrize(("name", "extra"), VARIANTS)

@@ -18,7 +18,7 @@ from sidflow.contracts.artifacts.queries import QUERIES
 from sidflow.contracts.artifacts.sequences import SEQUENCES
 from sidflow.contracts.artifacts.targets import TARGETS
 from sidflow.contracts.errors import InputError
-from sidflow.recommenders.neural import encoding, params
+from sidflow.recommenders.neural import encoding, features, params
 from sidflow.training.checkpoint import Checkpoint
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -50,11 +50,15 @@ SECTIONS = {
     "train": {
         "sasrec": quick(),
         "sampled": quick(architecture="sasrec", loss="sampled", negatives=8, negatives_power=0.5, logq=True),
+        "esasrec": quick(architecture="sasrec", block="ligr", loss="sampled", negatives=8, logq=True),
         "gru4rec": quick(hidden=16),
         "bert4rec": quick(loop={"epochs": 30, "patience": 0, "learning_rate": 0.01}),
     },
     "enhance": {
         "dmesr_sasrec": {"model": quick(loss="sampled", negatives=8), "dropout": 0.0},
+    },
+    "featured": {
+        "sasrec_features": {"model": quick(), "features": ["view_text", "view_image"], "dropout": 0.0},
     },
 }
 
@@ -148,7 +152,8 @@ def test_the_obvious_is_learned_and_everything_written(shop, stage, model):
 def edit_params(epochs, **more):
     """Shorten every training to `epochs`, and set top-level values."""
     content = YAML(typ="safe").load(Path("params.yaml").read_text()) | more
-    for section in [*content["train"].values(), content["enhance"]["dmesr_sasrec"]["model"]]:
+    built = [content["enhance"]["dmesr_sasrec"], content["featured"]["sasrec_features"]]
+    for section in [*content["train"].values(), *(one["model"] for one in built)]:
         section["loop"]["epochs"] = epochs
     with Path("params.yaml").open("w") as handle:
         YAML().dump(content, handle)
@@ -162,7 +167,14 @@ def hashes(model):
 
 
 @pytest.mark.parametrize(
-    ("stage", "model"), [("train", "sampled"), ("train", "gru4rec"), ("train", "bert4rec"), ("enhance", "dmesr_sasrec")]
+    ("stage", "model"),
+    [
+        ("train", "sampled"),
+        ("train", "gru4rec"),
+        ("train", "bert4rec"),
+        ("enhance", "dmesr_sasrec"),
+        ("featured", "sasrec_features"),
+    ],
 )
 def test_killed_and_resumed_it_ends_in_the_same_bytes(shop, monkeypatch, stage, model):
     edit_params(epochs=3)
@@ -207,6 +219,12 @@ def test_params_are_strict(shop):
         params.from_content({"dimensions": 6, "heads": 4}, "sasrec", "here")
     with pytest.raises(InputError, match="hidden"):
         params.from_content({"hidden": 4}, "sasrec", "here")
+    with pytest.raises(InputError, match=r"`pre_norm: true` with `block: ligr`"):
+        params.from_content({"block": "ligr", "pre_norm": False}, "sasrec", "here")
+    chosen, base = features.load("sasrec_features")
+    assert chosen.features == ("view_text", "view_image") and base.architecture == chosen.base == "sasrec"
+    with pytest.raises(InputError, match=r"here\.model.*hidden"):
+        features.with_base(features.FeaturesParams(model={"hidden": 4}), "here")
     settings, base = params.load_dmesr("dmesr_sasrec")
     assert settings.base == base.architecture == "sasrec" and base.loss == "sampled"
 

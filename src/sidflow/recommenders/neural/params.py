@@ -39,14 +39,17 @@ class TransformerParams(SequenceParams):
     blocks: int = Field(2, ge=1)
     heads: int = Field(2, ge=1)
     feedforward: int = Field(4, ge=1)  # hidden width of a block's second half, in dimensions
+    block: Literal["plain", "ligr"] = "plain"  # ligr: gated residuals and SwiGLU; with it SASRec is eSASRec
     pre_norm: bool = True  # normalise what enters a sublayer; false: what leaves it
     attention_dropout: float = Field(0.0, ge=0, lt=1)
     positions: Positions = "start"
 
     @model_validator(mode="after")
-    def _heads_divide(self) -> TransformerParams:
+    def _fits(self) -> TransformerParams:
         if self.dimensions % self.heads:
             raise Unfit(f"`dimensions` as a multiple of `heads` ({self.heads})", str(self.dimensions))
+        if self.block == "ligr" and not self.pre_norm:
+            raise Unfit("`pre_norm: true` with `block: ligr`, whose sublayers read normalised input", "false")
         return self
 
 

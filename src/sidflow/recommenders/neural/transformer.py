@@ -1,4 +1,4 @@
-"""Transformer encoders over item vectors: SASRec (causal) and BERT4Rec (both ways)."""
+"""Transformer encoders over item vectors: SASRec and eSASRec (causal), BERT4Rec (both ways)."""
 
 from __future__ import annotations
 
@@ -55,6 +55,36 @@ class Block(nn.Module):
         return second(x + self.dropout(self.narrow(functional.gelu(self.widen(x)))))
 
 
+class GatedBlock(Block):
+    """A block that lets its input decide, width by width, how much of each sublayer is added to it.
+
+        x + sublayer(norm(x)) * sigmoid(gate(x))
+
+    Source: Borisyuk et al. 2025 (LiGR, arXiv 2502.03417); with SwiGLU (Shazeer 2020, arXiv 2002.05202)
+    for the feed-forward network, as eSASRec has it (Tikhonovich et al. 2025, arXiv 2508.06450). Deviation: linear
+    maps have biases.
+    """
+
+    def __init__(self, settings: TransformerParams) -> None:
+        """Make one block of `settings`' sizes."""
+        super().__init__(settings)
+        d = settings.dimensions
+        self.open = nn.Linear(d, settings.feedforward * d)
+        self.gates = nn.ModuleList([nn.Linear(d, d), nn.Linear(d, d)])
+
+    def forward(self, x: Float[Tensor, "b t d"], mask: Tensor | None) -> Float[Tensor, "b t d"]:
+        """Return the block's output; `mask` as for a plain block."""
+        first, second = self.norms
+        how_much_seen, how_much_thought = self.gates
+        x = x + self.dropout(self.attend(first(x), mask)) * torch.sigmoid(how_much_seen(x))
+        normed = second(x)
+        thought = self.narrow(functional.silu(self.open(normed)) * self.widen(normed))
+        return x + self.dropout(thought) * torch.sigmoid(how_much_thought(x))
+
+
+BLOCKS = {"plain": Block, "ligr": GatedBlock}
+
+
 def _draw(module: nn.Module) -> None:
     """Start sublayers small beside the item vectors that they are added to (as BERT does)."""
     if isinstance(module, nn.Linear):
@@ -99,7 +129,7 @@ class Transformer(nn.Module):
             self.positions = nn.Parameter(torch.randn(settings.max_length, d) * settings.init_std)
         if settings.positions == "relative":
             self.distances = nn.Parameter(_slopes(settings.blocks, settings.heads, settings.max_length))
-        blocks = [Block(settings) for _ in range(settings.blocks)]
+        blocks = [BLOCKS[settings.block](settings) for _ in range(settings.blocks)]
         self.blocks = nn.ModuleList(blocks)
         self.norm = nn.LayerNorm(d)
         self.dropout = nn.Dropout(settings.dropout)

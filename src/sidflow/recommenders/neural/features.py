@@ -1,0 +1,88 @@
+"""Item vectors that also know what the item is: a free vector plus its raw text and image vectors, projected."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sidflow.contracts import params
+from sidflow.contracts.params import Params
+from sidflow.recommenders.neural.content import View
+from sidflow.recommenders.neural.items import Items
+from sidflow.recommenders.neural.params import SequenceParams, from_content
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int
+
+
+class FeaturesParams(Params):
+    """Which features a base model's item vectors are given, and how."""
+
+    base: Literal["sasrec", "gru4rec", "bert4rec"] = "sasrec"
+    model: dict[str, Any] = Field(default_factory=dict)  # the base model's own knobs, as in `train`
+    features: tuple[str, ...] = Field(("text", "image"), min_length=1)  # names under artifacts/embeddings
+    dropout: float = Field(0.2, ge=0, lt=1)  # of the features, before they are projected
+    scale: float = Field(1.0, gt=0)  # of what each feature brings, in that of the free vectors, at the start
+
+
+def load(name: str) -> tuple[FeaturesParams, SequenceParams]:
+    """Return the params of `featured.<name>`, and those of its base model."""
+    section = f"featured.{name}"
+    return with_base(params.load(section, FeaturesParams), f"params.yaml:{section}")
+
+
+def with_base(settings: FeaturesParams, where: str) -> tuple[FeaturesParams, SequenceParams]:
+    """Return `settings`, found at `where`, and the params of the base model that they name."""
+    return settings, from_content(settings.model | {"architecture": settings.base}, settings.base, f"{where}.model")
+
+
+class FeaturedItems(Items):
+    """Item vector = free vector + the sum over features of W_f x_f.
+
+    Rows x_f are centred over the items that have them and share one scale, so that their differences count and not
+    what all have in common. An item that lacks a feature gets nothing from it: zero, the mean of those that have it.
+    """
+
+    def __init__(
+        self, views: dict[str, View], count: int, dimensions: int, std: float, settings: FeaturesParams
+    ) -> None:
+        """Make the module over `count` items, drawn by the global generator.
+
+        Args:
+            views: by name, each with a row an item; a feature that no item has is left out before.
+            count: n, the core items.
+            dimensions: of item vectors.
+            std: standard deviation of the free vectors.
+            settings: the rest.
+        """
+        super().__init__()
+        self.count = count
+        self.weight = nn.Parameter(torch.randn(count, dimensions) * std)
+        self.dropout = nn.Dropout(settings.dropout)
+        self.project = nn.ModuleDict()
+        for name, view in views.items():
+            values, present = torch.from_numpy(view.values), torch.from_numpy(view.present)
+            self.register_buffer(f"{name}_rows", centred(values, present), persistent=False)
+            project = nn.Linear(values.shape[1], dimensions, bias=False)
+            nn.init.normal_(project.weight, std=std * settings.scale)
+            self.project[name] = project
+
+    def forward(self, ids: Int[Tensor, " k"] | None = None) -> Float[Tensor, "k d"]:
+        """Return the vectors of the items `ids`, or of all."""
+        vectors = self.weight if ids is None else functional.embedding(ids, self.weight)
+        for name, project in self.project.items():
+            rows = self.get_buffer(f"{name}_rows")
+            vectors = vectors + project(self.dropout(rows if ids is None else rows[ids]))
+        return vectors
+
+
+def centred(values: Float[Tensor, "n d"], present: Bool[Tensor, " n"]) -> Float[Tensor, "n d"]:
+    """Return `values` less the mean of those present, of mean squared length 1; absent rows zero."""
+    there = present[:, None]
+    moved = (values - values[present].mean(0)) * there
+    length = (moved.square().sum() / present.sum()).sqrt()
+    return moved / length.clamp(min=1e-12)
