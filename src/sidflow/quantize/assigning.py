@@ -15,6 +15,7 @@ from sidflow.quantize.audit import Anchors, joint_figures, modality_figures
 from sidflow.quantize.codec import Codec
 from sidflow.quantize.gate import AssignParams
 from sidflow.quantize.known import keep
+from sidflow.quantize.reference import reference_figures
 
 
 class Known(NamedTuple):
@@ -68,6 +69,11 @@ def assign_all(
         figures |= modality_figures(
             name, codec, one, values, anchors, categories, params.neighbours, params.triples, params.seed
         )
+        if params.reference == "rq-kmeans":
+            counts = [len(codebook) for codebook in codec.codebooks]
+            figures |= reference_figures(
+                name, counts, values, present, anchors, params.neighbours, params.triples, params.seed
+            )
         assigned[name] = one
     figures |= joint_figures(assigned, items)
     return Result(table(assigned, Codec(quantizer, modalities(quantizer)[0]).levels), figures)

@@ -9,14 +9,16 @@ from pydantic import Field
 
 from sidflow.contracts.errors import InputError
 from sidflow.contracts.params import Params
+from sidflow.quantize.reference import recall_ratios
 
 
 class GateParams(Params):
     """Thresholds over all modalities; null = not asked for."""
 
-    least_code_usage: float | None = Field(0.95, ge=0, le=1)  # of any level
-    most_collision_rate_distinct: float | None = Field(0.3, ge=0, le=1)  # among items with distinct inputs
+    least_code_usage: float | None = Field(0.99, ge=0, le=1)  # of any level
+    most_collision_rate_distinct: float | None = Field(0.01, ge=0, le=1)  # among items with distinct inputs
     least_neighbour_recall: float | None = Field(None, ge=0, le=1)
+    least_recall_ratio: float | None = Field(None, ge=0)  # neighbour recall in that of the reference
     least_tau_triples: float | None = Field(0.0, ge=-1, le=1)
 
 
@@ -29,7 +31,8 @@ class AssignParams(Params):
     sinkhorn_iterations: int = Field(50, ge=1)
     neighbours: int = Field(10, ge=1)  # of the audit
     triples: int = Field(20_000, ge=1)  # of the audit's tau
-    seed: int = 0  # draws the triples
+    reference: Literal["rq-kmeans", "none"] = "rq-kmeans"  # audited beside the IDs: residual k-means on the rows
+    seed: int = 0  # draws the triples and the reference's centres
     gate: GateParams = GateParams.model_validate({})
 
 
@@ -43,13 +46,15 @@ def check(figures: Mapping[str, float], gate: GateParams) -> None:
         ("code_usage_", gate.least_code_usage, 1),
         ("collision_rate_distinct_", gate.most_collision_rate_distinct, -1),
         ("neighbour_recall_at_", gate.least_neighbour_recall, 1),
+        ("ratio_to_", gate.least_recall_ratio, 1),
         ("tau_triples_", gate.least_tau_triples, 1),
     )
+    ratios = {f"ratio_to_{name}": ratio for name, ratio in recall_ratios(figures).items()}
     missed = [
         (sign * (value - bound), name, value, bound, "at least" if sign > 0 else "at most")
         for start, bound, sign in rules
         if bound is not None
-        for name, value in figures.items()
+        for name, value in {**figures, **ratios}.items()
         if name.startswith(start) and sign * (value - bound) < 0
     ]
     if missed:

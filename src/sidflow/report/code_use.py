@@ -12,6 +12,8 @@ from sidflow.report.gather import Gathered
 from sidflow.report.glossary import Glossary
 from sidflow.report.markup import Markup, join, number, percent, tag
 
+REFERENCE = "reference_"  # before the figures of residual k-means in the audit
+
 
 def codes(given: Gathered, words: Glossary) -> Markup | None:
     """Return the use of codes per modality and level, most used first, and what the audit counted of collisions."""
@@ -38,7 +40,42 @@ def codes(given: Gathered, words: Glossary) -> Markup | None:
         " counts every item of a group that shares all codes, the first one too. Within a group a suffix tells items "
         "apart: 0 for the first, then 1, 2, ...",
     )
-    return tag("section", tag("h2", "Semantic IDs: how codes are used"), *grids, tag("p", note, class_="note"))
+    return tag(
+        "section",
+        tag("h2", "Semantic IDs: how codes are used"),
+        *grids,
+        tag("p", note, class_="note"),
+        _against_reference(given, words),
+    )
+
+
+def _against_reference(given: Gathered, words: Glossary) -> Markup | None:
+    """Return the audit of the IDs beside that of residual k-means; nothing where the run has no reference."""
+    audit = given.audit
+    recall = next((name for name in audit if name.startswith(f"{REFERENCE}neighbour_recall_at_")), None)
+    if recall is None:
+        return None
+    stem = recall.removeprefix(REFERENCE).rpartition("_")[0]
+    columns = {
+        f"{stem}_": words.link("neighbour recall"),
+        "tau_": words.link("tau"),
+        "tau_triples_": words.link("tau triples", "tau over triples"),
+        "collision_rate_distinct_": words.link("collision rate", "collisions among distinct inputs"),
+        "reconstruction_error_": words.link("reconstruction error"),
+    }
+    method = str(given.quantizer_summary.get("method", "these IDs"))
+    rows = []
+    for modality in sorted(given.semantic_ids["modality"].unique().to_list()):
+        for who, start in ((method, ""), ("rq-kmeans", REFERENCE)):
+            values = (audit.get(f"{start}{column}{modality}") for column in columns)
+            cells = [tag("td", number(value)) for value in values]
+            rows.append(tag("tr", tag("th", modality, tag("small", who), scope="row"), *cells))
+    head = tag("tr", tag("th", ""), *(tag("th", title, scope="col") for title in columns.values()))
+    return join(
+        tag("h3", "Beside residual k-means"),
+        tag("div", tag("table", tag("thead", head), tag("tbody", *rows)), class_="wide"),
+        tag("p", "Both under one audit, on the same rows with as many codes, before suffixes.", class_="note"),
+    )
 
 
 def _level(modality: str, level: int, column: np.ndarray, words: Glossary) -> Markup:

@@ -6,6 +6,7 @@ from sidflow.contracts.tensors import Tensors
 from sidflow.quantize import audit
 from sidflow.quantize.assigning import assign_all
 from sidflow.quantize.gate import AssignParams, GateParams, check
+from sidflow.quantize.reference import recall_ratios, residual_kmeans
 
 
 def test_known_figures_of_codes():
@@ -86,7 +87,7 @@ def test_absent_rows_get_no_id_and_the_joint_tuple_knows():
 
 def test_the_gate_names_what_is_missed_most():
     figures = {"code_usage_text_level_0": 0.9, "code_usage_text_level_1": 0.2, "collision_rate_distinct_text": 0.4}
-    with pytest.raises(InputError, match=r"code_usage_text_level_1 at least 0.95; found 0.2 \(3 affected\)"):
+    with pytest.raises(InputError, match=r"code_usage_text_level_1 at least 0.99; found 0.2 \(3 affected\)"):
         check(figures, GateParams.model_validate({}))
     check(figures, GateParams(least_code_usage=None, most_collision_rate_distinct=None))
 
@@ -102,3 +103,38 @@ def test_reassignment_shows_in_the_audit_beside_what_was_before():
     few = {"text": {"values": values[[0, 1, 16]], "present": np.ones(3, dtype=bool)}}
     figures = assign_all(one, few, AssignParams(resolution="sinkhorn_reassign"), None, None).figures
     assert figures["collision_rate_text"] > 0 and figures["collision_rate_resolved_text"] == 0
+
+
+def test_the_reference_stands_beside_the_ids_under_the_same_audit():
+    figures = run(np.ones(16, dtype=bool)).figures
+    assert 0.8 < figures["reference_neighbour_recall_at_10_text"] <= 1 == figures["neighbour_recall_at_10_text"]
+    assert figures["reconstruction_error_text"] < figures["reference_reconstruction_error_text"] < 0.01
+    ratios = recall_ratios(figures)
+    assert set(ratios) == {f"reference_neighbour_recall_at_10_{name}" for name in ("text", "image")}
+    assert min(ratios.values()) >= 1
+    without = run(np.ones(16, dtype=bool), reference="none").figures
+    assert not [name for name in without if name.startswith("reference_")] and recall_ratios(without) == {}
+    assert without == {name: value for name, value in figures.items() if not name.startswith("reference_")}
+
+
+def test_the_gate_asks_for_the_neighbours_that_residual_k_means_keeps():
+    figures = {"neighbour_recall_at_10_text": 0.3, "reference_neighbour_recall_at_10_text": 0.4}
+    with pytest.raises(InputError, match=r"ratio_to_reference_neighbour_recall_at_10_text at least 0\.9; found 0\.75"):
+        check(figures, GateParams(least_recall_ratio=0.9))
+    check(figures, GateParams(least_recall_ratio=0.7))
+    check(
+        {"neighbour_recall_at_10_text": 0.0, "reference_neighbour_recall_at_10_text": 0.0},
+        GateParams(least_recall_ratio=1),
+    )
+
+
+def test_residual_k_means_takes_at_most_one_centre_a_row_and_each_level_the_rest():
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(6, 3)).astype(np.float32)
+    present = np.array([True, True, True, False, True, True])
+    codec = residual_kmeans(rows, present, [8, 8], 0)
+    assert [len(codebook) for codebook in codec.codebooks] == [5, 5]
+    codes = codec.codes(codec.encode(rows[present]))
+    assert np.allclose(codec.decode(codec.vectors(codes)), rows[present], atol=1e-5)
+    first = codec.decode(codec.codebooks[0][codes[:, 0]])
+    assert np.square(first - rows[present]).sum() >= np.square(codec.decode(codec.vectors(codes)) - rows[present]).sum()

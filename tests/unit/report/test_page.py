@@ -131,6 +131,8 @@ def _gathered(rich: bool = True, names: tuple[str, ...] = ("popularity", "sasrec
             "collision_rate_resolved_text": 0.125,
             "collision_items_text": 3,
             "collision_groups_text": 1,
+            "neighbour_recall_at_10_text": 0.7125,
+            "reference_neighbour_recall_at_10_text": 0.6375,
         }
         if rich
         else {},
@@ -264,6 +266,7 @@ def _text(made: str) -> str:
 
 def test_every_item_of_a_group_of_collisions_counts():
     text = _text(page(_gathered(), ReportParams()))
+    assert "Beside residual k-means" in text and "0.7125" in text and "0.6375" in text
     assert "12.5 % of 24 items share all their codes with another one before suffixes: 3 items in 1 group." in text
     assert "Among the 20 items with distinct inputs: 10.0 %." in text
     assert "After reassignment" not in text
