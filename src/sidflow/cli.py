@@ -109,6 +109,9 @@ def preset_apply(
             metavar="PATH", help="File or folder of the raw data; else $SIDFLOW_DATA/NAME. `embedded` has none."
         ),
     ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, metavar="N", help="Seed of every model; the preset's if absent.")
+    ] = None,
 ) -> None:
     """Write params.yaml for a preset; then run `dvc repro`.
 
@@ -118,7 +121,7 @@ def preset_apply(
     from sidflow.commands import switching
 
     with in_project(*project.PRESETS):
-        for line in switching.told(name, switching.apply(name, data)):
+        for line in switching.told(name, switching.apply(name, data, seed)):
             typer.echo(line)
 
 

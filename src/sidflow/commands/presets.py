@@ -54,14 +54,15 @@ def purpose(name: str, folder: Path = FOLDER) -> str:
     return re.split(r"(?<=\.)\s", text.strip(), maxsplit=1)[0]
 
 
-def compose(name: str, data: Path | None = None, folder: Path = FOLDER) -> str:
-    """Return the text of params.yaml under preset `name`; the base's text stays byte for byte.
+def compose(name: str, data: Path | None = None, folder: Path = FOLDER, seed: int | None = None) -> str:
+    """Return the text of params.yaml under preset `name`; the base's text stays byte for byte but for another `seed`.
 
     Args:
         name: the preset.
         data: file or folder of the raw data, for a preset that doesn't bring its own; without it
             `$SIDFLOW_DATA/<name>` where that exists.
         folder: where presets lie.
+        seed: of every model; None takes the preset's.
 
     Raises:
         InputError: no such preset, no data where it needs some, or data that is not there.
@@ -70,12 +71,14 @@ def compose(name: str, data: Path | None = None, folder: Path = FOLDER) -> str:
     if name == BASE:
         if data is not None:
             _refuse_data(name)
-        return text
+        return text if seed is None else re.sub(r"(?m)^seed: *\d+", f"seed: {seed}", text)
     base, overlay = _load(path_of(BASE, folder)), _load(path_of(name, folder))
     inherited = (base.get("ingest") or {}).get("path")
     source = (base.get("ingest") or {}).get("source")
     merge(base, overlay)
     base["preset"] = name
+    if seed is not None:
+        base["seed"] = seed
     ingest = base.setdefault("ingest", CommentedMap())
     if ingest.get("source") == "synthetic":
         if data is not None:

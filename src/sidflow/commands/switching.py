@@ -31,13 +31,16 @@ class Applied(NamedTuple):
     edits_kept: Path | None  # where the params that were edited by hand lie now
 
 
-def apply(name: str, data: Path | None = None) -> Applied:
+def apply(name: str, data: Path | None = None, seed: int | None = None) -> Applied:
     """Write params.yaml for preset `name` and bring its artifacts, if it ran before, in place of the others.
+
+    With another `seed` of the preset that is there already, its artifacts stay where they are: `dvc repro` remakes
+    what depends on the seed, and finds in DVC's cache what it made of a seed before.
 
     Raises:
         InputError: no such preset, no data, or params that a stage would refuse; nothing is changed then.
     """
-    text = presets.compose(name, data)
+    text = presets.compose(name, data, seed=seed)
     check(_parsed(text), "preset " + name)
     before = _before()
     left = str(before.get("preset")) if before else None
@@ -95,8 +98,10 @@ def _keep_params(left: str | None, text: str) -> Path | None:
         return kept
     now = params.PATH.read_text()
     try:
-        data = params.load_all().get("ingest", {}).get("path")
-        own = presets.compose(left, Path(data) if left != presets.BASE and data and Path(data).is_absolute() else None)
+        content = params.load_all()
+        data, seed = content.get("ingest", {}).get("path"), content.get("seed")
+        folder = Path(data) if left != presets.BASE and data and Path(data).is_absolute() else None
+        own = presets.compose(left, folder, seed=seed if isinstance(seed, int) else None)
     except (InputError, AttributeError):
         own = None
     if now in (own, text):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sidflow.commands import dvc, switching
+from sidflow.commands import dvc, presets, switching
 from sidflow.contracts.errors import InputError
 
 
@@ -40,6 +40,55 @@ def test_another_preset_and_back_runs_no_stage(dvc_project: Path) -> None:
     assert switching.apply("other", data).restored
     assert "Running stage" not in _repro()
     assert _files(Path("artifacts")) == other_files
+
+
+@pytest.mark.pipeline
+def test_three_seeds_share_what_does_not_depend_on_them_and_none_is_lost(dvc_project: Path) -> None:
+    data, text, first = dvc_project.parent / "data/other", Path("params.yaml").read_text(), _files(Path("artifacts"))
+    train = Path("train.py").read_text()
+    seeded = "open('params.yaml').read().split('seed: ')[1][:2] + sys.argv[1] + pathlib.Path"
+    Path("train.py").write_text(train.replace("sys.argv[1] + pathlib.Path", seeded))
+    assert dvc.run("repro", "-f", "train@quick", "train@slow").returncode == 0  # their script is no dep of theirs
+    made = {}
+    for seed in (42, 43, 44):
+        applied = switching.apply("embedded", seed=seed)
+        assert (applied.left, applied.removed, applied.aside, applied.edits_kept) == ("embedded", 0, (), None)
+        assert Path("params.yaml").read_text() == text.replace("seed: 42", f"seed: {seed}")
+        told = _repro()
+        assert "Running stage 'ingest'" not in told
+        assert seed == 42 or "Running stage 'train@quick'" in told
+        made[seed] = _files(Path("artifacts"))
+        Path("docs").mkdir(exist_ok=True)
+        Path(f"docs/seed-{seed}.json").write_text("added")
+    model = "artifacts/recommenders/quick/model.txt"
+    assert {seed: files[model][:2] for seed, files in made.items()} == {42: b"42", 43: b"43", 44: b"44"}
+    assert made[42].keys() == first.keys()
+
+    switching.apply("other", data, seed=44)
+    _repro()
+    switching.apply("embedded", seed=43)
+    assert "Running stage" not in _repro()
+    assert _files(Path("artifacts")) == made[43]
+    switching.apply("embedded")
+    assert "Running stage" not in _repro()
+    assert _files(Path("artifacts")) == made[42]
+    assert Path("params.yaml").read_text() == text
+    assert len(list(Path("docs").iterdir())) == 3
+
+
+def test_another_seed_beside_an_edit_by_hand_keeps_the_edit(dvc_project: Path) -> None:
+    edited = Path("params.yaml").read_text().replace("size: 8", "size: 9")
+    Path("params.yaml").write_text(edited)
+    applied = switching.apply("embedded", seed=43)
+    assert applied.edits_kept is not None
+    assert applied.edits_kept.read_text() == edited
+
+
+def test_a_seed_of_an_overlay_is_that_line_alone(dvc_project: Path) -> None:
+    data = dvc_project.parent / "data/other"
+    plain, seeded = presets.compose("other", data), presets.compose("other", data, seed=17)
+    assert seeded == plain.replace("seed: 42", "seed: 17")
+    assert seeded != plain
 
 
 def test_what_dvc_does_not_hold_is_moved_not_deleted(dvc_project: Path) -> None:
