@@ -18,7 +18,7 @@ from sidflow.ranking.scores import Scores
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float32, Int32
 
-_MARGIN = 32  # further items asked of faiss, so that its rounding seldom matters
+_MARGIN = 8  # further items asked of faiss, so that its rounding seldom matters
 _FAISS_ROWS = 2_048
 _MOST_ASKED = 1_024  # more than that per query, and a block is faster
 
@@ -64,8 +64,9 @@ def by_faiss(scores: Scores, excluded: csr_matrix, k: int) -> tuple[Top, Bool[np
     proven = np.zeros(scores.queries, dtype=bool)
     index = faiss.IndexFlatIP(matrix.shape[1])
     index.add(matrix)  # type: ignore[call-arg]  # faiss's own wrapper
-    longest = float(np.linalg.norm(matrix.astype(np.float64), axis=1).max(initial=0))
-    rounding = np.linalg.norm(states.astype(np.float64), axis=1) * longest * (matrix.shape[1] + 4) * 2.0**-23
+    wide_states, wide_matrix = states.astype(np.float64), matrix.astype(np.float64)
+    longest = float(np.linalg.norm(wide_matrix, axis=1).max(initial=0))
+    rounding = np.linalg.norm(wide_states, axis=1) * longest * (matrix.shape[1] + 4) * 2.0**-23
     asked = np.minimum(k + np.diff(excluded.indptr) + _MARGIN, scores.items)
     asked = np.minimum(1 << np.ceil(np.log2(np.maximum(asked, 1))).astype(int), scores.items)
     for width in np.unique(asked[asked <= _MOST_ASKED]):
@@ -73,8 +74,7 @@ def by_faiss(scores: Scores, excluded: csr_matrix, k: int) -> tuple[Top, Bool[np
         for start in range(0, len(queries), _FAISS_ROWS):
             rows = queries[start : start + _FAISS_ROWS]
             coarse, found = index.search(states[rows], int(width))  # type: ignore[call-arg]
-            exact = np.einsum("bd,bkd->bk", states[rows].astype(np.float64), matrix[found].astype(np.float64))
-            exact = exact.astype(np.float32)
+            exact = np.einsum("bd,bkd->bk", wide_states[rows], wide_matrix[found]).astype(np.float32)
             exact[_member(excluded, rows, found, scores.items)] = -np.inf
             order = np.lexsort((found, -exact), axis=1)[:, :k]
             best, items = np.take_along_axis(exact, order, axis=1), np.take_along_axis(found, order, axis=1)
