@@ -1,0 +1,127 @@
+"""The best 20 items for every user of amazon-beauty, their histories excluded, side by side with RecTools.
+
+Run: python benchmarks/full_ranking.py --data FOLDER --rectools-python PATH
+
+FOLDER holds Beauty.inter.json (preset amazon-beauty); PATH is the interpreter of an environment of its own with
+    pip install "rectools[torch]==0.19.0"
+Every side runs in a process of its own on two threads, in turn, medians of the rounds. Both begin with a SASRec of the
+same sizes and all users' whole histories, encode these and rank all items: theirs is `recommend`. Then ours ranks from
+the factors that RecTools made, and has to give RecTools' own lists. None of its code is part of this repository.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from rectools_common import SETTINGS, arguments, facts, in_turn, run, write, write_data
+from rectools_side import load, peak_mb
+from sasrec_training import params
+from scipy.sparse import csr_matrix
+
+from sidflow.ranking import top
+from sidflow.ranking.scores import Scores
+from sidflow.recommenders.neural.batches import recent_windows
+from sidflow.recommenders.neural.encoding import query_states
+from sidflow.recommenders.neural.items import ItemTable
+from sidflow.recommenders.neural.model import build_encoder
+from sidflow.training.device import prepare
+
+STEPS = 10  # of training before theirs recommends; time does not depend on what is learned
+
+
+def histories(sequences: list[np.ndarray], count: int) -> csr_matrix:
+    """Return which items stand in whose sequence, bool CSR [users, count]."""
+    offsets = np.concatenate([[0], np.cumsum([len(one) for one in sequences])])
+    items = np.concatenate(sequences)
+    matrix = csr_matrix((np.ones(len(items), dtype=bool), items, offsets), shape=(len(sequences), count))
+    matrix.sum_duplicates()
+    return matrix
+
+
+def ranked(states: np.ndarray, matrix: np.ndarray, excluded: csr_matrix, k: int) -> np.ndarray:
+    """Return the best `k` items of every query, as stage `rank` finds them, int32 [q, k]."""
+    scores = Scores({"query_states": states, "item_matrix": matrix}, len(states), len(matrix))
+    best, proven = top.by_faiss(scores, excluded, k)
+    left = np.flatnonzero(~proven)
+    for rows in np.array_split(left, range(scores.block_rows, len(left), scores.block_rows)):
+        block, part = scores.of(rows), excluded[rows]
+        block[np.repeat(np.arange(len(rows)), np.diff(part.indptr)), part.indices] = -np.inf
+        best.items[rows] = top.of_block(block, k).items
+    return best.items
+
+
+def ours(path: Path) -> dict[str, float]:
+    """Encode and rank everybody."""
+    sequences, settings = load(path)
+    prepare(settings["seed"], settings["threads"])
+    count = int(max(one.max() for one in sequences)) + 1
+    chosen = params(0)
+    encoder, table = build_encoder(chosen).eval(), ItemTable(count, chosen.dimensions)
+    began = time.perf_counter()
+    windows = recent_windows(sequences, chosen.max_length)
+    states = query_states(encoder, table.weight.detach(), windows).numpy()
+    encoded = time.perf_counter()
+    lists = ranked(states, table.weight.detach().numpy(), histories(sequences, count), settings["top"])
+    seconds = time.perf_counter() - began
+    assert lists.min() >= 0
+    return {"seconds": seconds, "encoding_seconds": encoded - began, "peak_mb": peak_mb()}
+
+
+def from_theirs(path: Path, factors: Path) -> dict[str, float]:
+    """Rank from the factors that RecTools wrote; return the time, and the share of its lists' items that ours has."""
+    sequences, settings = load(path)
+    prepare(settings["seed"], settings["threads"])
+    with np.load(factors) as arrays:
+        states, matrix, known, theirs = (arrays[name] for name in ("states", "matrix", "known", "lists"))
+    excluded = csr_matrix(histories(sequences, int(max(one.max() for one in sequences)) + 1)[:, known])
+    began = time.perf_counter()
+    lists = known[ranked(states, matrix, excluded, settings["top"])]
+    seconds = time.perf_counter() - began
+    same = np.mean([len(np.intersect1d(a, b)) / len(b) for a, b in zip(lists, theirs, strict=True)])
+    return {"seconds": seconds, "same": float(same), "peak_mb": peak_mb()}
+
+
+def main() -> None:
+    parser = arguments(__doc__)
+    parser.add_argument("--factors", type=Path, help="with --side")
+    given = parser.parse_args()
+    if given.side:
+        found = from_theirs(given.data, given.factors) if given.factors else ours(given.data)
+        print("\n" + json.dumps(found))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path, factors = Path(folder) / "sequences.npz", Path(folder) / "factors.npz"
+        write_data(given.data, path, held_out=0)
+        side = [str(given.rectools_python), str(Path(__file__).with_name("rectools_side.py")), "recommend"]
+        mine = [sys.executable, __file__, "--side", "--data", str(path)]
+        theirs = [*side, "--data", str(path), "--steps", str(STEPS), "--factors", str(factors)]
+        found = in_turn({"theirs": theirs, "ours": mine}, given.rounds)
+        with np.load(factors) as arrays:
+            users = len(arrays["lists"])
+        checked = run([*mine, "--factors", str(factors)])
+    assert checked["same"] > 0.999, f"from RecTools' factors only {checked['same']:.4f} of its items are found"
+    a, b = found["ours"], found["theirs"]
+    result = {
+        "claim": f"Top {SETTINGS['top']} for all {users:,} users of amazon-beauty, from histories, against RecTools",
+        "finding": f"{a['seconds']:.2f} s ({a['encoding_seconds']:.2f} s of it to encode histories) against "
+        f"{b['seconds']:.2f} s of `recommend`, two threads; from RecTools' own factors ours takes "
+        f"{checked['seconds']:.2f} s and finds {100 * checked['same']:.2f}% of the items that RecTools lists",
+        "unit": "seconds",
+        "ours": round(a["seconds"], 3),
+        "theirs": round(b["seconds"], 3),
+        "ratio": round(b["seconds"] / a["seconds"], 2),
+        "peak_memory_ours": round(a["peak_mb"]),
+        "peak_memory_theirs": round(b["peak_mb"]),
+        **facts("full_ranking.py", given),
+        "from_their_factors": checked,
+    }
+    write("full_ranking", result, given.dry)
+
+
+if __name__ == "__main__":
+    main()
