@@ -1,4 +1,4 @@
-"""Fine-tune the language model as MME-SID: item tokens, LoRA, frequency-aware fusion. Run: dvc repro finetune."""
+"""Fine-tune the language model as MME-SID: item tokens, LoRA, frequency-aware fusion. Run: dvc repro finetune@MODEL."""
 
 import typer
 
@@ -6,7 +6,8 @@ from sidflow.contracts import histories, params
 from sidflow.contracts.artifacts.backbone import BACKBONE
 from sidflow.contracts.artifacts.items import core_count
 from sidflow.contracts.running import stage
-from sidflow.llm import backbones, inputs, results, starting, windows
+from sidflow.llm import anchor, backbones, inputs, results, starting
+from sidflow.llm.anchored_task import AnchoredTask
 from sidflow.llm.model import MmeSid, MmeSidTask
 from sidflow.llm.params import FinetuneParams
 from sidflow.training.checkpoint import Checkpoint
@@ -14,10 +15,11 @@ from sidflow.training.device import prepare
 from sidflow.training.loop import fit
 
 
-def main() -> None:
-    """Read split, modalities, quantizer, semantic IDs and backbone, write recommenders/mme_sid."""
-    with stage("finetune"):
-        settings = params.load("finetune", FinetuneParams)
+def main(model: str) -> None:
+    """Read split, modalities, quantizer, semantic IDs and backbone, write recommenders/MODEL."""
+    name = f"finetune@{model}"
+    with stage(name):
+        settings = params.load(f"finetune.{model}", FinetuneParams)
         seed, threads = params.load_value("seed"), params.load_value("threads")
         names = list(params.load_value("modality"))
         device = prepare(seed, threads)
@@ -26,15 +28,17 @@ def main() -> None:
         about = BACKBONE.read()
         backbone = backbones.load(about, settings.weights)
         checkpoint = Checkpoint(
-            "finetune", {"params": settings.model_dump(), "names": names, "seed": seed, "threads": threads}
+            name, {"params": settings.model_dump(), "names": names, "seed": seed, "threads": threads}
         )
         prepare(seed, threads)
-        model = MmeSid(backbone, known, windows.cut(past, settings.max_length), settings).to(device)
+        sources = anchor.gather(past, known, settings)
+        anchored = anchor.Anchor(sources, core_count(), settings) if sources else None
+        mme_sid = MmeSid(backbone, known, past, settings, anchored).to(device)
         if settings.start == "settled":
-            starting.settle(model, settings.token_scale)
-        task = MmeSidTask(model, past, settings)
-        fitted = fit("finetune", task, settings.loop, seed=seed, device=device, checkpoint=checkpoint)
-        results.save(model, fitted, past, known, settings, about)
+            starting.settle(mme_sid, settings.token_scale)
+        task = (AnchoredTask if anchored else MmeSidTask)(mme_sid, past, settings)
+        fitted = fit(name, task, settings.loop, seed=seed, device=device, checkpoint=checkpoint)
+        results.save(model, mme_sid, fitted, past, known, settings, about)
         checkpoint.discard()
 
 

@@ -151,7 +151,8 @@ def _kill_once_saved(project, *command):
 TRAININGS = {
     "train@gru4rec": ("stages/train.py", "gru4rec", "artifacts/recommenders/gru4rec"),
     "quantize": ("stages/quantize.py", "artifacts/quantizer"),
-    "finetune": ("stages/finetune.py", "artifacts/recommenders/mme_sid"),
+    "finetune@mme_sid": ("stages/finetune.py", "mme_sid", "artifacts/recommenders/mme_sid"),
+    "finetune@mme_sid_anchored": ("stages/finetune.py", "mme_sid_anchored", "artifacts/recommenders/mme_sid_anchored"),
 }
 
 

@@ -23,7 +23,6 @@ MODELS = {  # section: module and model
     "quantize": ("sidflow.quantize.params", "QuantizeParams"),
     "assign": ("sidflow.quantize.gate", "AssignParams"),
     "backbone": ("sidflow.llm.params", "BackboneParams"),
-    "finetune": ("sidflow.llm.params", "FinetuneParams"),
     "rank": ("sidflow.ranking.params", "RankParams"),
     "evaluate": ("sidflow.evaluation.params", "EvaluateParams"),
     "compare": ("sidflow.evaluation.params", "CompareParams"),
@@ -34,6 +33,7 @@ NAMED = (
     "informed",
     "train",
     "modality",
+    "finetune",
     "enhance",
     "featured",
 )  # sections by names of the preset's choice
@@ -115,6 +115,8 @@ def _check_named(section: str, key: str, content: Any, where: str) -> None:
         importlib.import_module("sidflow.recommenders.neural.params").from_content(content, key, where)
     elif section == "modality":
         params.check(content, importlib.import_module("sidflow.embedding.modality").ModalityParams, where)
+    elif section == "finetune":
+        params.check(content, importlib.import_module("sidflow.llm.params").FinetuneParams, where)
     elif section == "enhance":
         neural = importlib.import_module("sidflow.recommenders.neural.params")
         settings = params.check(content, neural.DmesrParams, where)

@@ -23,6 +23,9 @@ QUESTIONS = (  # who is asked to be better than whom
     ("esasrec", "sasrec"),
     ("mme_sid", "cooccurrence_content"),
     ("mme_sid", "cooccurrence"),
+    ("mme_sid_anchored", "mme_sid"),
+    ("mme_sid_anchored", "cooccurrence_content"),
+    ("mme_sid_anchored", "cooccurrence"),
     ("sasrec", "cooccurrence"),
     ("sasrec", "markov"),
 )

@@ -11,7 +11,7 @@ import polars as pl
 
 from sidflow.commands import lookup
 from sidflow.contracts import histories, params, runtime
-from sidflow.contracts.artifacts.factors import FACTORS, WEIGHTS
+from sidflow.contracts.artifacts.factors import WEIGHTS
 from sidflow.contracts.artifacts.items import ITEMS
 from sidflow.contracts.artifacts.mme_sid import HEADS
 from sidflow.contracts.artifacts.rankings import TARGET_RANKS, TOP
@@ -148,7 +148,7 @@ def _for_user(key: str, k: int, model: str, items: pl.DataFrame) -> Recommendati
 def _for_history(keys: list[str], k: int, model: str, items: pl.DataFrame) -> Recommendation:
     rows = [lookup.item_row(items, key) for key in keys]
     outside = [key for key, row in zip(keys, rows, strict=True) if row >= int(items["in_core"].sum())]
-    if outside and model != MME_SID:
+    if outside and not _finetuned(model):
         raise InputError(
             "--history",
             expected=f"items of the core, which {model} knows",
@@ -176,11 +176,11 @@ def _scores(model: str, history: list[int]) -> np.ndarray:
             found="one that cannot, or whose weights are not here",
             remedy=f"--model {' or '.join(able)}" if able else "`dvc repro` trains some that can",
         )
-    if model == MME_SID:
+    if _finetuned(model):
         from sidflow.llm.serving import HistoryEncoder
         from sidflow.training.device import pick_device
 
-        return FACTORS.read(model=model).arrays["item_matrix"] @ HistoryEncoder(pick_device()).states([history])[0]
+        return HistoryEncoder(model, pick_device()).scores([history])[0]
     from sidflow.recommenders.neural import encoding
 
     recommender = encoding.load(model)
@@ -188,7 +188,11 @@ def _scores(model: str, history: list[int]) -> np.ndarray:
 
 
 def _can_encode(model: str) -> bool:
-    return HEADS.at().is_file() if model == MME_SID else WEIGHTS.at(model=model).is_file()
+    return _finetuned(model) or WEIGHTS.at(model=model).is_file()
+
+
+def _finetuned(model: str) -> bool:
+    return HEADS.at(model=model).is_file()
 
 
 def _named(items: pl.DataFrame, row: int) -> Named:

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sidflow.contracts.histories import Histories
-from sidflow.llm import adapter, prompt, windows
+from sidflow.llm import adapter, evidence, prompt, windows
+from sidflow.llm.anchor import Anchor
 from sidflow.llm.backbones import Backbone
 from sidflow.llm.fusion import FrequencyAwareFusion
 from sidflow.llm.inputs import ItemInputs
@@ -30,7 +31,15 @@ BLOCK_TOKENS = 16_384  # tokens, the instruction's included, that are encoded at
 class MmeSid(nn.Module):
     """The model; `forward` takes rows of `pieces` and returns the loss over all their positions and core items."""
 
-    def __init__(self, backbone: Backbone, inputs: ItemInputs, pieces: windows.Windows, params: FinetuneParams) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        inputs: ItemInputs,
+        histories: Histories,
+        params: FinetuneParams,
+        anchor: Anchor | None = None,
+    ) -> None:
+        """Put fresh heads and a fresh adapter around `backbone`; `anchor` adds its terms to the score."""
         super().__init__()
         hidden = backbone.model.config.get_text_config().hidden_size
         words = prompt.render(backbone.tokenizer, params.prompt)
@@ -38,7 +47,9 @@ class MmeSid(nn.Module):
         self.item_tokens = ItemTokens(inputs.modalities, hidden, params)
         self.item_dropout = nn.Dropout(params.item_dropout)
         self.fusion = FrequencyAwareFusion(inputs, hidden, params)
-        self.pieces, self.items, self.max_length = pieces, inputs.items, params.max_length
+        self.anchor = anchor
+        self.histories, self.pieces = histories, windows.cut(histories, params.max_length)
+        self.items, self.max_length = inputs.items, params.max_length
 
     def forward(self, rows: Tensor) -> dict[str, Tensor]:
         """Return the mean cross-entropy of every next item in the pieces `rows`, softmax over all core items."""
@@ -49,17 +60,35 @@ class MmeSid(nn.Module):
         reads = torch.arange(history.shape[1], device=device).expand(len(history), -1)
         states = self.reader(self.item_tokens.of_sequences(history), reads)
         item_matrix = self.item_dropout(self.fusion.item_matrix())
+        if self.anchor is not None:
+            positions = evidence.of_pieces(self.histories, start, length)
+            return {"loss": self.anchor.loss(states[real], item_matrix, positions)}
         return {"loss": catalogue_cross_entropy(states[real], item_matrix, target[real])}
 
     def all_tokens(self) -> Float[Tensor, "n h"]:
         """Return every catalogue item's token."""
         return self.item_tokens(torch.arange(self.items, device=self.fusion.table.device))
 
-    def query_states(self, histories: Histories, queries: np.ndarray) -> Float[Tensor, "q h"]:
-        """Return the states that answer `queries`."""
+    def item_matrix(self) -> Float[Tensor, "n d"]:
+        """Return the core items' rows: W_eff, and what the anchor has beside it."""
+        matrix = self.fusion.item_matrix()
+        return matrix if self.anchor is None else self.anchor.item_matrix(matrix)
+
+    @torch.no_grad()
+    def own_states(self, histories: Histories, queries: np.ndarray) -> Float[Tensor, "q h"]:
+        """Return the language model's states that answer `queries`, without an anchor."""
         lengths = np.minimum(histories.query_end[queries], self.max_length)
         starts = histories.offsets[histories.query_user[queries]] + histories.query_end[queries] - lengths
         return encode(self.reader, self.all_tokens(), histories.items, starts, lengths)
+
+    @torch.no_grad()
+    def query_states(self, histories: Histories, queries: np.ndarray) -> Float[Tensor, "q d"]:
+        """Return the states that answer `queries`; their inner products with `item_matrix` are the scores.
+
+        With co-occurrence in the anchor, `anchor.added` of the queries comes on top.
+        """
+        states = self.own_states(histories, queries)
+        return states if self.anchor is None else self.anchor.states(states, evidence.of_queries(histories, queries))
 
 
 @torch.no_grad()
@@ -104,4 +133,4 @@ class MmeSidTask:
         if not len(self.validation.queries):
             return {}
         states = self.model.query_states(self.histories, self.validation.queries)
-        return self.validation.figures(states, self.model.fusion.item_matrix())
+        return self.validation.figures(states, self.model.item_matrix())

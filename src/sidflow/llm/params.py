@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -60,16 +60,41 @@ class LoraParams(Params):
     """Low-rank adaptation of the frozen backbone."""
 
     enabled: bool = True
-    rank: int = Field(default=8, ge=1)
-    alpha: float = Field(default=16, gt=0)
-    dropout: float = Field(default=0.05, ge=0, lt=1)
-    targets: tuple[str, ...] = ("gate_proj", "up_proj", "down_proj")
+    rank: int = Field(default=32, ge=1)  # width of the update, the product of two thin matrices
+    alpha: float = Field(default=32, gt=0)  # the update is scaled by alpha / rank
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
+class AnchoringParams(Params):
+    """The simple recommender that an anchored score starts from, and how it is learned; `anchor: none` asks nothing."""
+
+    modalities: tuple[str, ...] = Field(default=("text",), min_length=1)  # whose rows' cosines are the content term
+    folds: int = Field(default=8, ge=2)  # groups of users; a training position sees counts of all groups but its own
+    window: int = Field(default=10, ge=1, le=1000)  # steps; furthest apart that two items count as a pair
+    decay: float = Field(default=0.5, ge=0, le=4)  # exponent of 1 / distance
+    last: int = Field(default=10, ge=1, le=1000)  # items of the history that are looked at, the most recent
+    recency: float = Field(default=1.0, ge=0, le=4)  # exponent of 1 / steps back; of cosines at the start
+    backward: float = Field(default=0.25, ge=0, le=1)  # weight of a pair in the other order
+    damping: float = Field(default=0.25, ge=0, le=1)  # exponent of 1 / popularity of the history's item
+    neighbours: int = Field(default=200, ge=1)  # items kept per item, those with the most evidence
+    cooccurrence_weight: float = Field(default=2.0, gt=0)  # lambda_k at the start
+    epsilon: float = Field(default=0.4, gt=0)  # evidence that counts as little, at the start
+    content_weight: float = Field(default=2.0, gt=0)  # lambda_c of the last item at the start
+    own_weight: float = Field(default=0.3, gt=0)  # of MME-SID's own four parts in training, where the anchor is there
+    own_weights: tuple[Annotated[float, Field(ge=0)], ...] = Field(
+        default=(0.3, 0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 0.8, 1.2), min_length=1
+    )  # of them in the score: chosen on validation, after each epoch
+    discount_popularity: bool = True  # log-popularity is a learned term in training, and none of the score
+    rate_factor: float = Field(default=5.0, gt=0)  # learning rate of these weights, in learning rates
+    dropout: float = Field(default=0.5, ge=0, le=1)  # share of training histories that see no anchor
+    mask_history: bool = True  # in training what a history holds is no candidate, as when ranking
 
 
 class FinetuneLoop(LoopParams):
     """How long MME-SID is trained."""
 
-    epochs: int = Field(default=20, ge=0)
+    epochs: int = Field(default=10, ge=0)
     patience: int = Field(default=3, ge=0)
     learning_rate: float = Field(default=3e-3, gt=0)
     weight_decay: float = Field(default=0.1, ge=0)
@@ -98,6 +123,8 @@ class FinetuneParams(Params):
     token_scale: float = Field(default=4.0, gt=0)  # of `settled`: item tokens' size, in that of word embeddings
     lora: LoraParams = LoraParams()
     weights: Literal["fp32", "bf16", "nf4"] = "fp32"  # of the frozen backbone; nf4 needs CUDA and bitsandbytes
+    anchor: Literal["none", "content", "cooccurrence", "both"] = "none"  # simple terms beside the paper's four parts
+    anchoring: AnchoringParams = AnchoringParams()
     loop: FinetuneLoop = FinetuneLoop()
 
     @model_validator(mode="after")

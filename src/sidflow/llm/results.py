@@ -10,9 +10,9 @@ import torch
 
 from sidflow.contracts.artifacts.embeddings import ITEM_TABLE
 from sidflow.contracts.artifacts.factors import CURVES, FACTORS, SUMMARY
-from sidflow.contracts.artifacts.mme_sid import ADAPTER, HEADS
+from sidflow.contracts.artifacts.mme_sid import ANCHOR, HEADS, adapter_folder
 from sidflow.contracts.histories import Histories
-from sidflow.llm import adapter
+from sidflow.llm import adapter, anchor, evidence
 from sidflow.llm.inputs import ItemInputs
 from sidflow.llm.model import MmeSid
 from sidflow.llm.params import FinetuneParams
@@ -20,12 +20,12 @@ from sidflow.measures import tau
 from sidflow.training.loop import Fit
 from sidflow.training.weights import to_arrays
 
-NAME = "mme_sid"
 TAU_QUERIES = 1000  # the first validation queries, for tau in the summary
 
 
 @torch.no_grad()
 def save(
+    name: str,
     model: MmeSid,
     fitted: Fit,
     histories: Histories,
@@ -33,15 +33,27 @@ def save(
     params: FinetuneParams,
     about: Mapping[str, Any],
 ) -> None:
-    """Write everything under recommenders/mme_sid."""
-    adapter.save(model.reader.model, ADAPTER, about)  # type: ignore[arg-type]
-    HEADS.write(to_arrays(model.item_tokens, "item_tokens.") | to_arrays(model.fusion, "fusion."), {})
-    states = model.query_states(histories, np.arange(histories.queries)).cpu().numpy()
-    matrix = model.fusion.item_matrix().float().cpu().numpy()
-    FACTORS.write({"query_states": states, "item_matrix": matrix}, {}, model=NAME)
+    """Write everything under recommenders/<name>."""
+    adapter.save(model.reader.model, adapter_folder(name), about)  # type: ignore[arg-type]
+    heads = to_arrays(model.item_tokens, "item_tokens.") | to_arrays(model.fusion, "fusion.")
+    factors = {
+        "query_states": model.query_states(histories, np.arange(histories.queries)).cpu().numpy(),
+        "item_matrix": model.item_matrix().float().cpu().numpy(),
+    }
+    told: dict[str, Any] = {}
+    if model.anchor is not None:
+        heads |= to_arrays(model.anchor, "anchor.")
+        if model.anchor.counts is not None:
+            queries = evidence.of_queries(histories, np.arange(histories.queries))
+            factors |= anchor.sparse_pair(model.anchor.added(queries), model.anchor.core)
+        ANCHOR.write(model.anchor.kept(), {}, model=name)
+        megabytes = sum(array.nbytes for array in factors.values()) / 1e6
+        told = {"anchor": model.anchor.learned(), "megabytes": megabytes}
+    HEADS.write(heads, {}, model=name)
+    FACTORS.write(factors, {}, model=name)
     tokens = model.all_tokens().float().cpu().numpy()
-    ITEM_TABLE.write({"values": tokens, "present": np.ones(len(tokens), dtype=bool)}, {}, model=NAME)
-    CURVES.write(fitted.curves, ["epoch", "loss", "valid_ndcg_at_10", "valid_recall_at_10"], model=NAME)
+    ITEM_TABLE.write({"values": tokens, "present": np.ones(len(tokens), dtype=bool)}, {}, model=name)
+    CURVES.write(fitted.curves, ["epoch", "loss", "valid_ndcg_at_10", "valid_recall_at_10"], model=name)
     SUMMARY.write(
         {
             "params": params.model_dump(),
@@ -55,8 +67,9 @@ def save(
             "frozen_parameters": sum(p.numel() for p in model.parameters() if not p.requires_grad),
             "part_weights": dict(zip(["table", *inputs.modalities], mean_weights(model), strict=True)),
             "forgetting": forgetting(model, histories, inputs),
+            **told,
         },
-        model=NAME,
+        model=name,
     )
 
 

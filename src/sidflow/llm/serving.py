@@ -10,15 +10,16 @@ import torch
 
 from sidflow.contracts.artifacts.backbone import BACKBONE
 from sidflow.contracts.artifacts.embeddings import ITEM_TABLE
-from sidflow.contracts.artifacts.factors import SUMMARY
-from sidflow.contracts.artifacts.mme_sid import ADAPTER
+from sidflow.contracts.artifacts.factors import FACTORS, SUMMARY
+from sidflow.contracts.artifacts.mme_sid import ANCHOR, HEADS, adapter_folder
 from sidflow.contracts.errors import InputError
 from sidflow.contracts.params import check
-from sidflow.llm import adapter, backbones, prompt
+from sidflow.llm import adapter, anchor, backbones, prompt
+from sidflow.llm.evidence import Ends
 from sidflow.llm.model import encode
 from sidflow.llm.params import FinetuneParams
 from sidflow.llm.reader import Reader
-from sidflow.llm.results import NAME
+from sidflow.training.weights import from_arrays
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -27,20 +28,36 @@ if TYPE_CHECKING:
 class HistoryEncoder:
     """The saved language model with its adapter, and every item's token."""
 
-    def __init__(self, device: torch.device | None = None) -> None:
-        """Read backbone/ and recommenders/mme_sid."""
+    def __init__(self, name: str, device: torch.device | None = None) -> None:
+        """Read backbone/ and recommenders/<name>."""
         where = device or torch.device("cpu")
         self.params = check(
-            SUMMARY.read(model=NAME)["params"], FinetuneParams, str(SUMMARY.at(model=NAME)), "`dvc repro finetune`"
+            SUMMARY.read(model=name)["params"], FinetuneParams, str(SUMMARY.at(model=name)), "`dvc repro finetune`"
         )
         model, tokenizer = backbones.load(BACKBONE.read(), self.params.weights)
-        tuned = adapter.load(model, ADAPTER)
+        tuned = adapter.load(model, adapter_folder(name))
         words = prompt.render(tokenizer, self.params.prompt)
         self.reader = Reader(tuned, words, self.params.readout).to(where).eval()
-        self.tokens = torch.from_numpy(ITEM_TABLE.read(model=NAME).arrays["values"]).to(where)
+        self.tokens = torch.from_numpy(ITEM_TABLE.read(model=name).arrays["values"]).to(where)
+        self.item_matrix = FACTORS.read(model=name).arrays["item_matrix"]
+        self.anchor: anchor.Anchor | None = None
+        if self.params.anchor != "none":
+            self.anchor = anchor.load(ANCHOR.read(model=name).arrays, len(self.item_matrix), self.params)
+            from_arrays(self.anchor, HEADS.read(model=name).arrays, "anchor.")
+            self.anchor.to(where).eval()
 
+    def scores(self, histories: Sequence[Sequence[int]]) -> Float[np.ndarray, "q n"]:
+        """Return each history's score of every core item; `histories` as in `states`."""
+        scores = self.states(histories) @ self.item_matrix.T
+        if self.anchor is not None:
+            scores += self.anchor.added(_flat(histories)).toarray()
+        return scores
+
+    @torch.no_grad()
     def states(self, histories: Sequence[Sequence[int]]) -> Float[np.ndarray, "q h"]:
-        """Return the query state of each history: its inner product with factors' `item_matrix` is the score.
+        """Return the query state of each history: its inner products with `item_matrix` are the scores.
+
+        With co-occurrence in the anchor, its evidence comes on top, as in `scores`.
 
         Args:
             histories: item ids, oldest first, at least one each; core or not.
@@ -57,8 +74,14 @@ class HistoryEncoder:
                     found=f"{wrong or 'none'}",
                     remedy="see `sidflow show item` for what the catalogue holds",
                 )
-        kept = [np.asarray(history, dtype=np.int64)[-self.params.max_length :] for history in histories]
-        lengths = np.array([len(history) for history in kept], dtype=np.int64)
-        items = np.concatenate(kept) if kept else np.zeros(0, dtype=np.int64)
-        starts = np.cumsum(lengths) - lengths
-        return encode(self.reader, self.tokens, items, starts, lengths).cpu().numpy()
+        ends = _flat(histories)
+        lengths = np.minimum(ends.end - ends.begin, self.params.max_length)
+        states = encode(self.reader, self.tokens, ends.items, ends.end - lengths, lengths)
+        return (states if self.anchor is None else self.anchor.states(states, ends)).cpu().numpy()
+
+
+def _flat(histories: Sequence[Sequence[int]]) -> Ends:
+    lengths = np.array([len(history) for history in histories], dtype=np.int64)
+    items = [np.asarray(history, dtype=np.int64) for history in histories]
+    end = np.cumsum(lengths)
+    return Ends(np.concatenate(items) if items else np.zeros(0, dtype=np.int64), end - lengths, end)

@@ -3,7 +3,6 @@ import pytest
 import torch
 from torch.nn import functional
 
-from sidflow.llm import windows
 from sidflow.llm.backbones import Backbone
 from sidflow.llm.model import MmeSid, MmeSidTask
 from sidflow.llm.params import FinetuneLoop, FinetuneParams, LoraParams
@@ -26,7 +25,7 @@ def build(tiny, backbone, **changes):
     inputs = tiny.inputs()
     kept = {name: one for name, one in inputs.modalities.items() if name not in params.without}
     device = prepare(3, 1)
-    model = MmeSid(backbone, inputs._replace(modalities=kept), windows.cut(past, params.max_length), params)
+    model = MmeSid(backbone, inputs._replace(modalities=kept), past, params)
     return model, MmeSidTask(model, past, params), params, device
 
 

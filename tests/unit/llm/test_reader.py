@@ -12,7 +12,9 @@ PROMPT = Prompt(before=[5, 9, 11, 30], after=[7, 8, 40])
 
 def reader_of(tiny, family="llama", readout="last_item", lora=True):
     model = tiny.model(family, 300)
-    wrapped = adapter.put_on(model, LoraParams(rank=4, enabled=lora, dropout=0.0))
+    wrapped = adapter.put_on(
+        model, LoraParams(rank=4, alpha=16, targets=("gate_proj", "up_proj", "down_proj"), enabled=lora)
+    )
     for name, parameter in wrapped.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.3)  # a fresh adapter changes nothing

@@ -18,14 +18,16 @@ from sidflow.contracts import histories, params
 from sidflow.contracts.artifacts.backbone import BACKBONE, MODEL_FOLDER
 from sidflow.contracts.artifacts.embeddings import ITEM_TABLE
 from sidflow.contracts.artifacts.factors import CURVES, FACTORS, SUMMARY
-from sidflow.contracts.artifacts.mme_sid import ADAPTER, HEADS
+from sidflow.contracts.artifacts.mme_sid import ANCHOR, HEADS, adapter_folder
 from sidflow.contracts.errors import InputError
-from sidflow.llm import adapter, backbones, inputs, windows
+from sidflow.llm import adapter, anchor, backbones, inputs
 from sidflow.llm.model import MmeSid
 from sidflow.llm.params import FinetuneParams
 from sidflow.llm.serving import HistoryEncoder
+from sidflow.ranking.scores import Scores
 from sidflow.training.weights import from_arrays
 
+MODELS = ["mme_sid", "anchored"]
 ROOT = Path(__file__).parents[3]
 PARAMS = {
     "preset": "test",
@@ -44,11 +46,20 @@ PARAMS = {
             "loop": {"epochs": 1},
         },
     },
-    "finetune": {"lora": {"rank": 2}, "batch_size": 16, "loop": {"epochs": 2, "patience": 0}},
+    "finetune": {
+        "mme_sid": {"lora": {"rank": 2}, "batch_size": 16, "loop": {"epochs": 2, "patience": 0}},
+        "anchored": {
+            "anchor": "both",
+            "anchoring": {"folds": 2},
+            "lora": {"rank": 2},
+            "batch_size": 16,
+            "loop": {"epochs": 2, "patience": 0},
+        },
+    },
 }
 
 
-BOTH = "from stages import backbone, finetune; backbone.main(); finetune.main()"
+BOTH = "from stages import backbone, finetune; backbone.main(); finetune.main('mme_sid'); finetune.main('anchored')"
 
 
 def run_apart(folder, hash_seed):
@@ -79,7 +90,8 @@ def ran(tmp_path_factory, tiny):
         patch.setenv("SIDFLOW_DEVICE", "cpu")
         tiny.write(folder, PARAMS)
         backbone.main()
-        finetune.main()
+        finetune.main("mme_sid")
+        finetune.main("anchored")
     return folder
 
 
@@ -103,53 +115,65 @@ def test_no_file_names_this_machine(inside):
         assert str(ROOT) not in path.read_text()
 
 
-def test_everything_is_there_and_readable(inside):
+@pytest.mark.parametrize("model", MODELS)
+def test_everything_is_there_and_readable(inside, model):
     about = BACKBONE.read()
     assert (about["kind"], about["family"], about["hidden_size"]) == ("scratch", "llama", 16)
-    assert {path.name for path in ADAPTER.iterdir()} == {"adapter_config.json", "adapter_model.safetensors"}
+    folder = adapter_folder(model)
+    assert {path.name for path in folder.iterdir()} == {"adapter_config.json", "adapter_model.safetensors"}
     assert (MODEL_FOLDER / "model.safetensors").stat().st_mode & 0o777 == BACKBONE.at().stat().st_mode & 0o777
-    config = json.loads((ADAPTER / "adapter_config.json").read_text())
-    assert config["target_modules"] == ["down_proj", "gate_proj", "up_proj"]
-    assert all("lora" in name for name in load_file(ADAPTER / "adapter_model.safetensors"))
-    factors = FACTORS.read(model="mme_sid").arrays
-    assert factors["query_states"].shape == (120, 16)
-    assert factors["item_matrix"].shape == (12, 16)
-    assert ITEM_TABLE.read(model="mme_sid").arrays["values"].shape == (14, 16)
-    assert len(CURVES.read(model="mme_sid")) == 2
-    summary = SUMMARY.read(model="mme_sid")
+    config = json.loads((folder / "adapter_config.json").read_text())
+    assert config["target_modules"] == ["down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj"]
+    assert all("lora" in name for name in load_file(folder / "adapter_model.safetensors"))
+    width = 16 if model == "mme_sid" else 16 + 10  # the text rows' width
+    factors = FACTORS.read(model=model).arrays
+    assert factors["query_states"].shape == (120, width)
+    assert factors["item_matrix"].shape == (12, width)
+    assert ("query_indptr" in factors) == (model == "anchored") == ANCHOR.at(model=model).is_file()
+    assert ITEM_TABLE.read(model=model).arrays["values"].shape == (14, 16)
+    assert len(CURVES.read(model=model)) == 2
+    summary = SUMMARY.read(model=model)
     assert summary["modalities"] == ["collaborative", "text", "image"]  # nothing has sound
     assert sum(summary["part_weights"].values()) == pytest.approx(1, abs=1e-4)
     assert set(summary["forgetting"]["text"]) == {"tau_quantized", "tau_finetuned", "queries"}
 
 
-def test_the_saved_model_loads_back_to_identical_scores(inside):
-    settings = params.load("finetune", FinetuneParams)
+@pytest.mark.parametrize("model", MODELS)
+def test_the_saved_model_loads_back_to_identical_scores(inside, model):
+    settings = params.load(f"finetune.{model}", FinetuneParams)
     past = histories.load()
     known = inputs.load(list(PARAMS["modality"]), (), past.training_counts(12))
-    model, tokenizer = backbones.load(BACKBONE.read())
+    language_model, tokenizer = backbones.load(BACKBONE.read())
     torch.manual_seed(123)
     bare = settings.model_copy(update={"lora": settings.lora.model_copy(update={"enabled": False})})
-    again = MmeSid(backbones.Backbone(model, tokenizer), known, windows.cut(past, settings.max_length), bare)
-    again.reader.model = adapter.load(model, ADAPTER)
-    heads = HEADS.read().arrays
+    sources = anchor.gather(past, known, bare)
+    anchored = anchor.Anchor(sources, 12, bare) if sources else None
+    again = MmeSid(backbones.Backbone(language_model, tokenizer), known, past, bare, anchored)
+    again.reader.model = adapter.load(language_model, adapter_folder(model))
+    heads = HEADS.read(model=model).arrays
     from_arrays(again.item_tokens, heads, "item_tokens.")
     from_arrays(again.fusion, heads, "fusion.")
+    if again.anchor is not None:
+        from_arrays(again.anchor, heads, "anchor.")
     again.eval()
-    factors = FACTORS.read(model="mme_sid").arrays
+    factors = FACTORS.read(model=model).arrays
     with torch.no_grad():
         states = again.query_states(past, np.arange(past.queries)).numpy()
-        matrix = again.fusion.item_matrix().numpy()
+        matrix = again.item_matrix().numpy()
     np.testing.assert_array_equal(matrix, factors["item_matrix"])
     np.testing.assert_allclose(states @ matrix.T, factors["query_states"] @ factors["item_matrix"].T, atol=1e-6)
 
 
-def test_new_histories_are_encoded_as_queries_were(inside):
+@pytest.mark.parametrize("model", MODELS)
+def test_new_histories_are_encoded_as_queries_were(inside, model):
     past = histories.load()
-    expected = FACTORS.read(model="mme_sid").arrays["query_states"]
-    encoder = HistoryEncoder()
-    found = encoder.states([past.history(query).tolist() for query in (0, 70)])
-    np.testing.assert_allclose(found, expected[[0, 70]], atol=1e-5)
-    assert encoder.states([[13]]).shape == (1, 16)  # an item outside the core is understood too
+    factors = FACTORS.read(model=model).arrays
+    encoder = HistoryEncoder(model)
+    asked = [past.history(query).tolist() for query in (0, 70)]
+    np.testing.assert_allclose(encoder.states(asked), factors["query_states"][[0, 70]], atol=1e-5)
+    expected = Scores(factors, past.queries, 12).of(np.array([0, 70]))
+    np.testing.assert_allclose(encoder.scores(asked), expected, atol=1e-5)
+    assert encoder.scores([[13]]).shape == (1, 12)  # an item outside the core is understood too
     for wrong in ([], [14], [-1]):
         with pytest.raises(InputError, match=r"item ids in \[0, 14\)"):
             encoder.states([wrong])
@@ -158,7 +182,7 @@ def test_new_histories_are_encoded_as_queries_were(inside):
 def test_loading_prints_nothing(inside, capfd):
     with warnings.catch_warnings():
         warnings.simplefilter("error", FutureWarning)
-        HistoryEncoder()
+        HistoryEncoder("anchored")
     assert capfd.readouterr() == ("", "")
     assert logging.is_progress_bar_enabled()  # as before
 

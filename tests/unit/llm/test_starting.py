@@ -1,6 +1,5 @@
 import torch
 
-from sidflow.llm import windows
 from sidflow.llm.model import MmeSid, encode
 from sidflow.llm.params import FinetuneParams
 from sidflow.llm.starting import settle
@@ -10,7 +9,7 @@ from sidflow.training.device import prepare
 def fresh(tiny, backbone, **changes):
     prepare(2, 1)
     params = FinetuneParams(**changes)
-    return MmeSid(backbone, tiny.inputs(), windows.cut(tiny.histories(), params.max_length), params)
+    return MmeSid(backbone, tiny.inputs(), tiny.histories(), params)
 
 
 def own_scores(model):

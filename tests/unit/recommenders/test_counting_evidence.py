@@ -8,7 +8,8 @@ from scipy.sparse import csr_matrix, random_array
 from tests.unit.recommenders.counting_cases import leave_one_out, random_sequences
 
 from sidflow.contracts.histories import Histories
-from sidflow.recommenders.counting import events, pairs, search, ties, validation
+from sidflow.counting import events, pairs, ties
+from sidflow.recommenders.counting import search, validation
 from sidflow.recommenders.counting.factored import Factored, by_part
 
 

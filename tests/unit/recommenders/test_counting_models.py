@@ -6,8 +6,8 @@ import pytest
 from tests.unit.recommenders.counting_cases import checkerboard, leave_one_out, random_sequences
 
 from sidflow.contracts.errors import InputError
+from sidflow.counting.events import training
 from sidflow.recommenders.counting import content, cooccurrence, ease, item_knn, markov, oracle, popularity, validation
-from sidflow.recommenders.counting.events import training
 from sidflow.recommenders.counting.search import METRIC
 
 WINDOWED = {"window": 3, "decay": 1.0, "last": 2, "recency": 1.0, "backward": 0.0, "damping": 0.0}

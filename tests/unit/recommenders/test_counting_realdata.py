@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from tests.unit.recommenders.counting_cases import leave_one_out
 
+from sidflow.counting.events import before_test, training
 from sidflow.recommenders.counting import cooccurrence, markov, validation
-from sidflow.recommenders.counting.events import before_test, training
 
 PLAIN = {"window": 5, "decay": 1.0, "last": 5, "recency": 1.0, "backward": 0.0, "damping": 0.0}
 

@@ -1,13 +1,28 @@
-"""What MME-SID has beside the factors: the adapter as PEFT writes it, and the heads around the language model."""
+"""What a fine-tuned MME-SID has beside the factors: the adapter as PEFT writes it, the heads, the anchor."""
 
 from pathlib import Path
 
 from sidflow.contracts.tensors import TensorFile
 
-ADAPTER = Path(
-    "artifacts/recommenders/mme_sid/adapter"
-)  # adapter_config.json, adapter_model.safetensors; absent without LoRA
 
-HEADS = TensorFile(  # `item_tokens.*` and `fusion.*`: every trained weight outside the language model, and the masks
-    name="heads", version=1, path="artifacts/recommenders/mme_sid/heads.safetensors", arrays={}, free=True
+def adapter_folder(model: str) -> Path:
+    """Return where the adapter lies: adapter_config.json, adapter_model.safetensors; absent without LoRA."""
+    return Path(f"artifacts/recommenders/{model}/adapter")
+
+
+HEADS = TensorFile(  # `item_tokens.*`, `fusion.*`, `anchor.*`: every trained weight outside the language model
+    name="heads", version=1, path="artifacts/recommenders/{model}/heads.safetensors", arrays={}, free=True
+)
+
+ANCHOR = TensorFile(  # of anchored ones: counts of training parts, CSR [n, n], and `content.<modality>`, float32 [n, d]
+    name="anchor",
+    version=1,
+    path="artifacts/recommenders/{model}/anchor.safetensors",
+    arrays={
+        "relation_indptr": "int64 n_plus_1",
+        "relation_indices": "int32 nonzero",
+        "relation_values": "float32 nonzero",
+    },
+    optional=frozenset({"relation_indptr", "relation_indices", "relation_values"}),
+    free=True,
 )

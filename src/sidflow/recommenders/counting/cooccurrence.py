@@ -16,8 +16,9 @@ from pydantic import Field
 from scipy.sparse import csr_matrix
 
 from sidflow.contracts.histories import Histories
-from sidflow.recommenders.counting import pairs, search, ties, validation
-from sidflow.recommenders.counting.events import Events, recent, training
+from sidflow.counting import pairs, ties
+from sidflow.counting.events import Events, recent, training
+from sidflow.recommenders.counting import search, validation
 from sidflow.recommenders.counting.factored import Factored
 from sidflow.recommenders.counting.params import ChosenParams
 from sidflow.recommenders.counting.search import Choice
@@ -52,11 +53,7 @@ class CooccurrenceParams(ChosenParams):
 def relation(events: Events, setting: dict[str, float]) -> csr_matrix:
     """Return the evidence that item i gives for item j, exact weights, float32 CSR [n, n]."""
     weights = ties.decaying(int(setting["window"]), setting["decay"])
-    counted = pairs.cooccurrence(events, weights, setting["backward"])
-    rows = np.repeat(np.arange(events.items), np.diff(counted.indptr))
-    common = np.maximum(events.counts(), 1).astype(np.float64) ** -setting["damping"]
-    counted.data = ties.dyadic(counted.data * common[rows])
-    return counted
+    return pairs.relation(events, weights, setting["backward"], setting["damping"])
 
 
 def evidence(histories: Histories, items: int, setting: dict[str, float]) -> csr_matrix:

@@ -19,8 +19,9 @@ from scipy.linalg import get_lapack_funcs
 from scipy.sparse import csr_matrix
 
 from sidflow.contracts.histories import Histories
-from sidflow.recommenders.counting import search, ties, validation
-from sidflow.recommenders.counting.events import Events, training
+from sidflow.counting import ties
+from sidflow.counting.events import Events, training
+from sidflow.recommenders.counting import search, validation
 from sidflow.recommenders.counting.factored import Factored
 from sidflow.recommenders.counting.params import ChosenParams
 from sidflow.recommenders.counting.search import METRIC, Choice

@@ -13,8 +13,8 @@ from sidflow.contracts.artifacts.truth import TRUTH
 from sidflow.contracts.errors import InputError
 from sidflow.contracts.histories import Histories
 from sidflow.contracts.params import Params
+from sidflow.counting.events import Events, before_test, training
 from sidflow.recommenders.counting import content, cooccurrence, ease, item_knn, markov, oracle, popularity
-from sidflow.recommenders.counting.events import Events, before_test, training
 from sidflow.recommenders.counting.factored import Factored, by_part
 from sidflow.recommenders.counting.params import CountingParams
 from sidflow.recommenders.counting.search import METRIC, Choice

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from sidflow.contracts.histories import Histories
-from sidflow.recommenders.counting import pairs, ties
-from sidflow.recommenders.counting.events import Events, recent
+from sidflow.counting import pairs, ties
+from sidflow.counting.events import Events, recent
 from sidflow.recommenders.counting.factored import Factored
 from sidflow.recommenders.counting.params import CountingParams
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from sidflow.contracts.histories import Histories
-from sidflow.recommenders.counting.events import Events
+from sidflow.counting.events import Events
 from sidflow.recommenders.counting.factored import Factored
 from sidflow.recommenders.counting.params import CountingParams
 

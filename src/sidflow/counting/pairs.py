@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from sidflow.recommenders.counting.events import Events
+from sidflow.counting import ties
+from sidflow.counting.events import Events
 
 
 def at_distance(events: Events, distance: int) -> tuple[np.ndarray, np.ndarray]:
@@ -40,3 +41,41 @@ def cooccurrence(events: Events, weights: np.ndarray, backward: float) -> csr_ma
         values += [np.full(len(first), share) for share in ([weight, weight * backward] if backward else [weight])]
     entries = np.concatenate(values).astype(np.float32), (np.concatenate(before), np.concatenate(after))
     return csr_matrix(entries, shape=(events.items, events.items))
+
+
+def relation(events: Events, weights: np.ndarray, backward: float, damping: float) -> csr_matrix:
+    """Return the evidence that item i gives for item j: co-occurrence over popularity(i)**damping, exact weights.
+
+    Args:
+        events: what to count in.
+        weights: [window], of a pair at distance 1, 2, ...
+        backward: weight of "j before i" against "i before j".
+        damping: 0 to 1; how much a frequent item's evidence is taken back.
+
+    Returns:
+        float32 CSR [n, n].
+    """
+    counted = cooccurrence(events, weights, backward)
+    rows = np.repeat(np.arange(events.items), np.diff(counted.indptr))
+    common = np.maximum(events.counts(), 1).astype(np.float64) ** -damping
+    counted.data = ties.dyadic(counted.data * common[rows])
+    return counted
+
+
+def strongest(relation: csr_matrix, kept: int) -> csr_matrix:
+    """Return the `kept` largest entries of every row, lower columns first among equals.
+
+    Args:
+        relation: [n, n], nothing below zero.
+        kept: entries a row.
+    """
+    matrix = csr_matrix(relation)
+    matrix.sum_duplicates()
+    if not len(matrix.data) or np.diff(matrix.indptr).max() <= kept:
+        return matrix
+    count = len(matrix.indptr) - 1
+    rows = np.repeat(np.arange(count), np.diff(matrix.indptr))
+    order = np.lexsort((matrix.indices, -matrix.data, rows))
+    place = np.arange(len(rows)) - np.asarray(matrix.indptr)[rows]
+    chosen = np.sort(order[place < kept])
+    return csr_matrix((matrix.data[chosen], (rows[chosen], matrix.indices[chosen])), shape=(count, count))

@@ -1,0 +1,104 @@
+import numpy as np
+from tests.unit.recommenders.counting_cases import leave_one_out, random_sequences
+
+from sidflow.counting import events
+from sidflow.llm import evidence, windows
+from sidflow.llm.params import AnchoringParams
+from sidflow.recommenders.counting import cooccurrence
+
+SETTINGS = AnchoringParams(folds=3, window=4, decay=1.0, last=3, recency=1.0, backward=0.5, damping=0.25)
+
+
+def training_positions(past, longest=50):
+    pieces = windows.cut(past, longest)
+    return evidence.of_pieces(past, pieces.start, pieces.length)
+
+
+def test_a_transition_that_one_user_alone_made_says_nothing_at_their_own_position():
+    lines = [
+        [0, 1, 9, 9],
+        [2, 3, 4, 9, 9],
+        [2, 3, 5, 9, 9],
+        [6, 7, 9, 9],
+        [8, 2, 9, 9],
+    ]
+    past = leave_one_out(lines)
+    counts = evidence.count(past, 10, SETTINGS)
+    positions = training_positions(past)
+    found = counts.evidence(positions.ends.last(SETTINGS.last), counts.fold[positions.user]).toarray()
+    reached = {
+        (int(user), int(target)): row[target]
+        for user, target, row in zip(positions.user, positions.target, found, strict=True)
+    }
+    assert reached[0, 1] == 0
+    assert reached[3, 7] == 0
+    everybody = counts.evidence(np.array([[0, -1, -1], [6, -1, -1]]), counts.everybody).toarray()
+    assert everybody[0, 1] > 0  # queries do see it
+    assert everybody[1, 7] > 0
+
+
+def test_no_users_own_training_part_reaches_their_own_positions(seed=3):
+    past = leave_one_out(random_sequences(users=24, items=30, seed=seed))
+    counts = evidence.count(past, 30, SETTINGS)
+    positions = training_positions(past)
+    last = positions.ends.last(SETTINGS.last)
+    found = counts.evidence(last, counts.fold[positions.user])
+    everything = events.training(past, 30)
+    for fold in range(SETTINGS.folds):
+        others = counts.fold[everything.user] != fold
+        kept = events.Events(everything.user[others], everything.item[others], 30)
+        setting = {"window": 4, "decay": 1.0, "backward": 0.5, "damping": 0.25}
+        related = cooccurrence.relation(kept, setting)
+        for row in np.flatnonzero(counts.fold[positions.user] == fold):
+            seen = [item for item in last[row] if item >= 0]
+            expected = sum(weight * related[item].toarray() for weight, item in zip(counts.recency, seen, strict=False))
+            np.testing.assert_array_equal(found[row].toarray(), expected)
+
+
+def test_queries_see_what_the_cooccurrence_recommender_sees():
+    past = leave_one_out(random_sequences(users=24, items=30, seed=5))
+    counts = evidence.count(past, 30, SETTINGS)
+    ends = evidence.of_queries(past, np.arange(past.queries))
+    setting = {"window": 4, "decay": 1.0, "backward": 0.5, "damping": 0.25, "last": 3, "recency": 1.0}
+    factored = cooccurrence.factors(past, events.training(past, 30), setting)
+    expected = (factored.evidence @ factored.relation).toarray()
+    np.testing.assert_array_equal(counts.evidence(ends.last(3), counts.everybody).toarray(), expected)
+
+
+def test_positions_of_short_windows_see_the_whole_part_before_them():
+    past = leave_one_out([[3, 1, 4, 1, 5, 9, 2], [6, 5, 3]])
+    positions = training_positions(past, longest=2)
+    told = sorted(zip(positions.user, positions.target, positions.ends.last(3).tolist(), strict=True))
+    assert told == [(0, 1, [3, -1, -1]), (0, 1, [4, 1, 3]), (0, 4, [1, 3, -1]), (0, 5, [1, 4, 1])]
+
+
+def test_what_the_history_holds_is_barred_but_for_the_target():
+    past = leave_one_out([[3, 1, 4, 1, 5, 9, 2], [6, 5, 3]])
+    positions = training_positions(past)
+    indptr, columns = positions.barred()
+    rows = [set(columns[indptr[row] : indptr[row + 1]].tolist()) for row in range(len(positions.target))]
+    assert positions.target.tolist() == [1, 4, 1, 5]
+    assert rows == [{3}, {3, 1}, {3, 4}, {3, 1, 4}]
+
+
+def test_folds_are_even_and_tell_neighbours_apart():
+    fold = evidence.fold_of(np.arange(8000), 8)
+    assert set(fold) == set(range(8))
+    assert np.bincount(fold).min() > 900
+    assert (fold[1:] == fold[:-1]).mean() < 0.2
+    np.testing.assert_array_equal(fold[:100], evidence.fold_of(np.arange(100), 8))
+
+
+def test_only_the_strongest_neighbours_are_kept():
+    past = leave_one_out(random_sequences(users=40, items=20, seed=7))
+    all_of_them = evidence.count(past, 20, SETTINGS).relation()
+    few = evidence.count(past, 20, SETTINGS.model_copy(update={"neighbours": 3})).relation()
+    assert np.diff(few.indptr).max() == 3
+    for row in range(20):
+        best = np.sort(all_of_them[row].data)[::-1][:3]
+        np.testing.assert_array_equal(np.sort(few[row].data)[::-1], best)
+
+
+def test_directions_are_of_length_one_or_absent():
+    rows = evidence.directions(np.array([[3.0, 4.0], [1.0, 0.0], [0.0, 0.0]]), np.array([True, False, True]))
+    np.testing.assert_allclose(rows, [[0.6, 0.8], [0, 0], [0, 0]])

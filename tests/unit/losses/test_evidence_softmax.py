@@ -1,0 +1,73 @@
+import pytest
+import torch
+from torch.nn import functional
+
+from sidflow.losses.catalogue_softmax import catalogue_cross_entropy
+from sidflow.losses.evidence_softmax import Places, evidence_cross_entropy
+
+
+def places(mask):
+    return Places(torch.cat([torch.zeros(1, dtype=torch.int64), mask.sum(1).cumsum(0)]), mask.nonzero()[:, 1])
+
+
+def case(p=37, n=53, d=7, dtype=torch.float64):
+    draw = torch.Generator().manual_seed(1)
+    states = torch.randn(p, d, generator=draw, dtype=dtype).requires_grad_()
+    items = torch.randn(n, d, generator=draw, dtype=dtype).requires_grad_()
+    targets = torch.randint(n, (p,), generator=draw)
+    there = torch.rand(p, n, generator=draw) < 0.2
+    there[3] = False  # a position without evidence
+    values = torch.randn(int(there.sum()), generator=draw, dtype=dtype).requires_grad_()
+    barred = torch.rand(p, n, generator=draw) < 0.1
+    barred[torch.arange(p), targets] = False
+    return states, items, values, targets, there, barred
+
+
+def plainly(states, items, values, targets, there, barred):
+    logits = (states @ items.T).index_put(tuple(there.nonzero().T), values, accumulate=True)
+    return functional.cross_entropy(logits.masked_fill(barred, -torch.inf), targets)
+
+
+@pytest.mark.parametrize("chunk", [None, 1, 10, 37, 1000])
+def test_loss_and_gradients_equal_autograd(chunk):
+    states, items, values, targets, there, barred = case()
+    inputs = [states, items, values]
+    reference = plainly(states, items, values, targets, there, barred) * 3
+    ours = evidence_cross_entropy(states, items, targets, places(there), values, places(barred), chunk=chunk) * 3
+    torch.testing.assert_close(ours, reference, rtol=1e-12, atol=1e-12)
+    for one, other in zip(torch.autograd.grad(ours, inputs), torch.autograd.grad(reference, inputs), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
+
+
+def test_without_evidence_it_is_the_catalogue_softmax():
+    states, items, _, targets, there, _ = case()
+    nothing = places(torch.zeros_like(there))
+    ours = evidence_cross_entropy(states, items, targets, nothing, torch.zeros(0, dtype=states.dtype), nothing)
+    torch.testing.assert_close(ours, catalogue_cross_entropy(states, items, targets), rtol=1e-12, atol=1e-12)
+
+
+def test_evidence_at_a_barred_item_learns_nothing():
+    states, items, values, targets, there, barred = case()
+    evidence_cross_entropy(states, items, targets, places(there), values, places(barred)).backward()
+    assert not values.grad[barred[there]].any()
+    assert values.grad[~barred[there]].any()
+
+
+def test_no_positions_and_no_gradients():
+    states, items, values, targets, there, barred = case()
+    with torch.no_grad():
+        quiet = evidence_cross_entropy(states, items, targets, places(there), values, places(barred))
+    assert not quiet.requires_grad
+    none = places(there[:0])
+    assert evidence_cross_entropy(states[:0], items, targets[:0], none, values[:0], none) == 0
+
+
+def test_half_precision_values_come_back_as_they_went_in():
+    states, items, values, targets, there, barred = case(dtype=torch.float32)
+    low = values.detach().bfloat16().requires_grad_()
+    loss = evidence_cross_entropy(states, items, targets, places(there), low, places(barred))
+    loss.backward()
+    assert loss.dtype == torch.float32
+    assert low.grad.dtype == torch.bfloat16
+    wide = plainly(states, items, low.detach().float(), targets, there, barred)
+    torch.testing.assert_close(loss, wide, rtol=1e-5, atol=1e-5)
