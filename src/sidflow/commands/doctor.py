@@ -107,7 +107,7 @@ def _libraries() -> Iterator[Finding]:
         "transformers": None,
         "peft": None,
         "accelerate": None,
-        "bitsandbytes": "not installed; only `finetune.weights: nf4` (a 4-bit language model on a GPU) needs it",
+        "bitsandbytes": "not installed; only `weights: nf4` of finetune (a 4-bit language model on a GPU) needs it",
     }.items():
         try:
             yield Finding("ok", name, importlib.metadata.version(name))

@@ -71,11 +71,12 @@ def strongest(relation: csr_matrix, kept: int) -> csr_matrix:
     """
     matrix = csr_matrix(relation)
     matrix.sum_duplicates()
-    if not len(matrix.data) or np.diff(matrix.indptr).max() <= kept:
-        return matrix
     count = len(matrix.indptr) - 1
-    rows = np.repeat(np.arange(count), np.diff(matrix.indptr))
+    lengths = np.diff(matrix.indptr)
+    if lengths.max(initial=0) <= kept:
+        return matrix
+    rows = np.repeat(np.arange(count), lengths)
     order = np.lexsort((matrix.indices, -matrix.data, rows))
-    place = np.arange(len(rows)) - np.asarray(matrix.indptr)[rows]
+    place = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     chosen = np.sort(order[place < kept])
     return csr_matrix((matrix.data[chosen], (rows[chosen], matrix.indices[chosen])), shape=(count, count))

@@ -34,10 +34,10 @@ def put_on(model: PreTrainedModel, params: LoraParams) -> PeftModel | PreTrained
     if unknown or not params.targets:
         linear = sorted(end for end in ends if end.endswith(("_proj", "proj", "fc", "dense")))
         raise InputError(
-            "params.yaml:finetune.lora.targets",
+            "params.yaml:finetune.*.lora.targets",
             expected=f"names of the backbone's modules, such as {linear}",
             found=f"{unknown or 'none'}",
-            remedy="name modules that this backbone has, or set finetune.lora.enabled to false",
+            remedy="name modules that this backbone has, or set lora.enabled to false",
         )
     config = LoraConfig(
         r=params.rank,

@@ -47,7 +47,7 @@ def load(names: Sequence[str], without: Sequence[str], counts: np.ndarray) -> It
     unknown = sorted(set(without) - set(names))
     if unknown:
         raise InputError(
-            "params.yaml:finetune.without",
+            "params.yaml:finetune.*.without",
             expected=f"names out of {list(names)}",
             found=f"{unknown}",
             remedy="correct the name, or add the modality to params.yaml:modality",
@@ -66,7 +66,7 @@ def load(names: Sequence[str], without: Sequence[str], counts: np.ndarray) -> It
             "artifacts/modalities",
             expected="at least one modality that some item has",
             found=f"none out of {list(names)} without {list(without)}",
-            remedy="name another source in params.yaml:modality, or shorten finetune.without",
+            remedy="name another source in params.yaml:modality, or shorten finetune.*.without",
         )
     return ItemInputs(modalities, counts)
 

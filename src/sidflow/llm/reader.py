@@ -33,10 +33,10 @@ class Reader(nn.Module):
         super().__init__()
         if readout == "response" and not prompt.after:
             raise InputError(
-                "params.yaml:finetune.prompt",
+                "params.yaml:finetune.*.prompt",
                 expected="words after {history}: they are the response marker",
                 found="none",
-                remedy="add some, or set finetune.readout to last_item",
+                remedy="add some, or set its readout to last_item",
             )
         self.model = model
         self.readout = readout
