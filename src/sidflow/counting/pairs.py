@@ -76,7 +76,7 @@ def strongest(relation: csr_matrix, kept: int) -> csr_matrix:
     if lengths.max(initial=0) <= kept:
         return matrix
     rows = np.repeat(np.arange(count), lengths)
-    order = np.lexsort((matrix.indices, -matrix.data, rows))
+    order = np.lexsort((matrix.indices, np.negative(matrix.data), rows))
     place = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     chosen = np.sort(order[place < kept])
     return csr_matrix((matrix.data[chosen], (rows[chosen], matrix.indices[chosen])), shape=(count, count))
