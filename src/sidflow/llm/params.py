@@ -87,7 +87,7 @@ class AnchoringParams(Params):
     )  # of them in the score: chosen on validation, after each epoch
     discount_popularity: bool = True  # log-popularity is a learned term in training, and none of the score
     rate_factor: float = Field(default=5.0, gt=0)  # learning rate of these weights, in learning rates
-    dropout: float = Field(default=0.5, ge=0, le=1)  # share of training histories that see no anchor
+    dropout: float = Field(default=0.8, ge=0, le=1)  # share of training histories that see no anchor
     mask_history: bool = True  # in training what a history holds is no candidate, as when ranking
 
 
