@@ -16,6 +16,7 @@ from sidflow.contracts.errors import InputError
 RESULTS = Path("docs/results")
 BENCHMARKS = Path("benchmarks/results")
 QUANTIZERS = Path("benchmarks/results/quantizer")
+ABLATIONS = Path("benchmarks/results/ablations")
 _METRICS = ("recall_at_10", "ndcg_at_10", "mrr_at_10", "recall_at_20", "ndcg_at_20")
 
 
@@ -181,6 +182,29 @@ def quantizers() -> str:
     return _table([*head, "tau", "tau over triples", "reconstruction error", "seeds"], rows) if rows else ""
 
 
+def ablations() -> str:
+    """Return what each part of MME-SID is worth, one row per preset and part that is taken away."""
+    rows = [
+        [
+            one["run"],
+            row["row"],
+            f"{row['mean']:.4f}",
+            f"{row['difference']:+.4f} [{row['low']:+.4f}, {row['high']:+.4f}]" if "difference" in row else "",
+            *(_optional(row[name], digits) for name, digits in (("effective_rank", 1), ("alive_share", 2))),
+            _optional(row["tau_of_codes"], 4),
+            str(row["seeds"]),
+        ]
+        for one in (Document(str(path)).read() for path in sorted(ABLATIONS.glob("*.json")))
+        for row in one["rows"]
+    ]
+    head = ["run", "MME-SID", "nDCG@10", "less the whole, 95% interval", "effective rank of item tokens"]
+    return _table([*head, "live dimensions", "tau of code vectors", "seeds"], rows) if rows else ""
+
+
+def _optional(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
+
+
 MARKERS: dict[str, Callable[[], str]] = {
     "results": overview,
     "results-full": full,
@@ -189,6 +213,7 @@ MARKERS: dict[str, Callable[[], str]] = {
     "published": published,
     "benchmarks": benchmarks,
     "quantizers": quantizers,
+    "ablations": ablations,
 }
 
 
