@@ -192,6 +192,18 @@ def assign_new(
             typer.echo(line)
 
 
+@app.command()
+def merge(
+    out: Annotated[Path, typer.Option(help="Folder to write, new or empty.")],
+    model: Annotated[str, typer.Option(metavar="NAME", help="One of `finetune` in params.yaml.")] = "mme_sid",
+) -> None:
+    """Write a fine-tuned MME-SID as one checkpoint, its adapter folded into the language model."""
+    from sidflow.commands import merge as merging
+
+    with in_project():
+        typer.echo(merging.write(model, out))
+
+
 @show_app.command("item")
 def show_item(
     item_key: Annotated[str, typer.Argument(metavar="KEY", help="Key of an item, for example P00001.")],

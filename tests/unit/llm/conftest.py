@@ -12,6 +12,34 @@ from sidflow.llm.inputs import ItemInputs, Modality
 from sidflow.llm.scratch import train_tokenizer
 
 HIDDEN, ITEMS, CORE, CODE_DIM = 32, 14, 12, 8
+STAGE_PARAMS = {  # of a run of both stages on a tiny catalogue
+    "preset": "test",
+    "seed": 4,
+    "threads": 1,
+    "modality": {name: {"source": "x"} for name in ("collaborative", "text", "image", "sound")},
+    "backbone": {
+        "kind": "scratch",
+        "scratch": {
+            "hidden": 16,
+            "heads": 2,
+            "layers": 1,
+            "feedforward": 32,
+            "vocabulary": 300,
+            "block_tokens": 32,
+            "loop": {"epochs": 1},
+        },
+    },
+    "finetune": {
+        "mme_sid": {"lora": {"rank": 2}, "batch_size": 16, "loop": {"epochs": 2, "patience": 0}},
+        "anchored": {
+            "anchor": "both",
+            "anchoring": {"folds": 2},
+            "lora": {"rank": 2},
+            "batch_size": 16,
+            "loop": {"epochs": 2, "patience": 0},
+        },
+    },
+}
 
 
 @pytest.fixture(scope="session")
@@ -152,5 +180,34 @@ def write_workspace(folder, params):
 @pytest.fixture(scope="session")
 def tiny():
     return SimpleNamespace(
-        inputs=make_inputs, histories=cyclic_histories, model=tiny_model, write=write_workspace, hidden=HIDDEN
+        inputs=make_inputs,
+        histories=cyclic_histories,
+        model=tiny_model,
+        write=write_workspace,
+        hidden=HIDDEN,
+        params=STAGE_PARAMS,
     )
+
+
+@pytest.fixture(scope="session")
+def ran(tmp_path_factory, tiny):
+    """The folder of a run of both stages, with a plain and an anchored model."""
+    from stages import backbone, finetune
+
+    folder = tmp_path_factory.mktemp("ran")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("SIDFLOW_CACHE", str(folder / "cache"))
+        patch.setenv("SIDFLOW_DEVICE", "cpu")
+        tiny.write(folder, STAGE_PARAMS)
+        backbone.main()
+        finetune.main("mme_sid")
+        finetune.main("anchored")
+    return folder
+
+
+@pytest.fixture
+def inside(ran, monkeypatch):
+    """The same folder, as the current one."""
+    monkeypatch.chdir(ran)
+    return ran

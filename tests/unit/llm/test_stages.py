@@ -29,36 +29,6 @@ from sidflow.training.weights import from_arrays
 
 MODELS = ["mme_sid", "anchored"]
 ROOT = Path(__file__).parents[3]
-PARAMS = {
-    "preset": "test",
-    "seed": 4,
-    "threads": 1,
-    "modality": {name: {"source": "x"} for name in ("collaborative", "text", "image", "sound")},
-    "backbone": {
-        "kind": "scratch",
-        "scratch": {
-            "hidden": 16,
-            "heads": 2,
-            "layers": 1,
-            "feedforward": 32,
-            "vocabulary": 300,
-            "block_tokens": 32,
-            "loop": {"epochs": 1},
-        },
-    },
-    "finetune": {
-        "mme_sid": {"lora": {"rank": 2}, "batch_size": 16, "loop": {"epochs": 2, "patience": 0}},
-        "anchored": {
-            "anchor": "both",
-            "anchoring": {"folds": 2},
-            "lora": {"rank": 2},
-            "batch_size": 16,
-            "loop": {"epochs": 2, "patience": 0},
-        },
-    },
-}
-
-
 BOTH = "from stages import backbone, finetune; backbone.main(); finetune.main('mme_sid'); finetune.main('anchored')"
 
 
@@ -79,31 +49,9 @@ def hashes(folder):
     }
 
 
-@pytest.fixture(scope="module")
-def ran(tmp_path_factory, tiny):
-    from stages import backbone, finetune
-
-    folder = tmp_path_factory.mktemp("ran")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("SIDFLOW_CACHE", str(folder / "cache"))
-        patch.setenv("SIDFLOW_DEVICE", "cpu")
-        tiny.write(folder, PARAMS)
-        backbone.main()
-        finetune.main("mme_sid")
-        finetune.main("anchored")
-    return folder
-
-
-@pytest.fixture
-def inside(ran, monkeypatch):
-    monkeypatch.chdir(ran)
-    return ran
-
-
 def test_another_process_and_hash_seed_give_the_same_bytes(ran, tiny, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    tiny.write(tmp_path, PARAMS)
+    tiny.write(tmp_path, tiny.params)
     run_apart(tmp_path, 2)
     assert hashes(tmp_path) == hashes(ran)
     assert not list((ran / "cache").rglob("*.safetensors"))  # the checkpoints are gone
@@ -142,7 +90,7 @@ def test_everything_is_there_and_readable(inside, model):
 def test_the_saved_model_loads_back_to_identical_scores(inside, model):
     settings = params.load(f"finetune.{model}", FinetuneParams)
     past = histories.load()
-    known = inputs.load(list(PARAMS["modality"]), (), past.training_counts(12))
+    known = inputs.load(list(params.load_value("modality")), (), past.training_counts(12))
     language_model, tokenizer = backbones.load(BACKBONE.read())
     torch.manual_seed(123)
     bare = settings.model_copy(update={"lora": settings.lora.model_copy(update={"enabled": False})})
