@@ -197,7 +197,7 @@ def merge(
     out: Annotated[Path, typer.Option(help="Folder to write, new or empty.")],
     model: Annotated[str, typer.Option(metavar="NAME", help="One of `finetune` in params.yaml.")] = "mme_sid",
 ) -> None:
-    """Write a fine-tuned MME-SID as one checkpoint, its adapter folded into the language model."""
+    """Write a fine-tuned MME-SID as one checkpoint."""
     from sidflow.commands import merge as merging
 
     with in_project():
