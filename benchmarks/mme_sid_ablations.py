@@ -124,7 +124,8 @@ class Kept:
     def add(self, row: str, seed: int, found: dict[str, Any], gains: np.ndarray) -> None:
         """Keep a run."""
         self.runs.setdefault(row, {})[str(seed)] = found
-        self.gains = self.gains.with_columns(pl.Series(f"{row}, {seed}", gains.astype(np.float32)))
+        column = pl.DataFrame({f"{row}, {seed}": gains.astype(np.float32)})
+        self.gains = pl.concat([self.gains, column], how="horizontal")
 
     def write(self, name: str) -> None:
         """Write both files."""
