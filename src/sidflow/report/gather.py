@@ -90,11 +90,11 @@ def gather(preset: str, recommenders: Sequence[str], cuts: Mapping[str, float]) 
 
 
 def stars(leaderboard: Mapping) -> tuple[str | None, str | None]:
-    """Return the method whose lists are shown (mme_sid, else the best on validation) and the best baseline."""
+    """Return the method and the baseline that are best on validation; their lists are shown."""
     primary = f"valid_{leaderboard['primary']}"
     methods = {name: one for name, one in leaderboard["recommenders"].items() if one["kind"] == "method"}
     best = max(methods, key=lambda name: (methods[name][primary], name)) if methods else None
-    return "mme_sid" if "mme_sid" in methods else best, leaderboard["best_baseline"]
+    return best, leaderboard["best_baseline"]
 
 
 def _lists(name: str) -> Lists:
