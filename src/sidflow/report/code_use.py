@@ -44,8 +44,8 @@ def codes(given: Gathered, words: Glossary) -> Markup | None:
         "section",
         tag("h2", "Semantic IDs: how codes are used"),
         *grids,
-        tag("p", note, class_="note"),
         _against_reference(given, words),
+        tag("p", note, class_="note"),
     )
 
 
@@ -71,10 +71,12 @@ def _against_reference(given: Gathered, words: Glossary) -> Markup | None:
             cells = [tag("td", number(value)) for value in values]
             rows.append(tag("tr", tag("th", modality, tag("small", who), scope="row"), *cells))
     head = tag("tr", tag("th", ""), *(tag("th", title, scope="col") for title in columns.values()))
-    return join(
+    return tag(
+        "div",
         tag("h3", "Beside residual k-means"),
-        tag("div", tag("table", tag("thead", head), tag("tbody", *rows)), class_="wide"),
         tag("p", "Both under one audit, on the same rows with as many codes, before suffixes.", class_="note"),
+        tag("div", tag("table", tag("thead", head), tag("tbody", *rows)), class_="wide"),
+        class_="run",
     )
 
 
