@@ -194,7 +194,8 @@ def main() -> None:
         found = measure(options.side, options.against, options.checkout, options.run[0], options.epochs)
         print("\n" + json.dumps(found))
         return
-    told, details = [], {}
+    path = Path(f"benchmarks/results/quantizer_training_{options.against}.json")
+    details = earlier(path, options.epochs)
     for run in options.run:
         sides: dict[str, list[dict[str, float]]] = {"ours": [], "theirs": []}
         for _ in range(options.repeats):
@@ -207,34 +208,46 @@ def main() -> None:
                 each.append(json.loads(done.stdout.splitlines()[-1]))
         best = {side: max(each, key=lambda one: one["items_per_second"]) for side, each in sides.items()}
         details[run.partition("=")[0]] = best
+        path.write_text(json.dumps(summed_up(options.against, options.epochs, details), indent=2) + "\n")
+    print(path.read_text())
+
+
+def earlier(path: Path, epochs: int) -> dict[str, dict[str, dict[str, float]]]:
+    """Return what was measured before on this commit, with as many epochs: data sets may come one at a time."""
+    known = json.loads(path.read_text()) if path.is_file() else {}
+    return known["details"] if known.get("commit") == commit() and known.get("epochs") == epochs else {}
+
+
+def summed_up(against: str, epochs: int, details: dict[str, dict[str, dict[str, float]]]) -> dict[str, Any]:
+    """Return the result of all data sets; its numbers are the first one's."""
+    told = []
+    for run, best in details.items():
         a, b = best["ours"], best["theirs"]
         told.append(
-            f"{run.partition('=')[0]}: {a['items_per_second'] / b['items_per_second']:.1f}x, reconstruction error "
-            f"{a['reconstruction']:.3f} against {b['reconstruction']:.3f}, collisions {100 * a['collisions']:.1f}% "
-            f"against {100 * b['collisions']:.1f}%"
+            f"{run}: {a['items_per_second'] / b['items_per_second']:.2f}x, start {a['start_seconds']:.1f} s against "
+            f"{b['start_seconds']:.1f} s, reconstruction error {a['reconstruction']:.3f} against "
+            f"{b['reconstruction']:.3f}, collisions {100 * a['collisions']:.1f}% against {100 * b['collisions']:.1f}%"
         )
-    first = next(iter(details.values()))
-    mine, other = first["ours"], first["theirs"]
-    name = {"letter": "LETTER", "botta": "RQ-VAE-Recommender"}[options.against]
-    result = {
+    first = next(iter(details))
+    mine, other = details[first]["ours"], details[first]["theirs"]
+    name = {"letter": "LETTER", "botta": "RQ-VAE-Recommender"}[against]
+    return {
         "claim": f"Training an RQ-VAE at the sizes of {name}, one thread",
-        "finding": f"Training an RQ-VAE, {options.epochs} epochs, at the sizes of {name} ({SIZES[options.against]}), "
-        f"one thread: {'; '.join(told)}",
-        "unit": f"items/s ({next(iter(details))})",
+        "finding": f"Training an RQ-VAE, {epochs} epochs, at the sizes of {name} ({SIZES[against]}), one thread: "
+        + "; ".join(told),
+        "unit": f"items/s ({first})",
         "ours": round(mine["items_per_second"], 1),
         "theirs": round(other["items_per_second"], 1),
         "ratio": round(mine["items_per_second"] / other["items_per_second"], 2),
         "peak_memory_ours": round(mine["peak_mb"], 1),
         "peak_memory_theirs": round(other["peak_mb"], 1),
-        "command": f"python benchmarks/quantizer_training.py --against {options.against} --checkout DIR "
-        + " ".join(f"--run {run.partition('=')[0]}=FOLDER" for run in options.run),
+        "command": f"python benchmarks/quantizer_training.py --against {against} --checkout DIR --epochs {epochs} "
+        + " ".join(f"--run {run}=FOLDER" for run in details),
         "machine": machine(),
         "commit": commit(),
+        "epochs": epochs,
         "details": details,
     }
-    path = Path(f"benchmarks/results/quantizer_training_{options.against}.json")
-    path.write_text(json.dumps(result, indent=2) + "\n")
-    print(json.dumps(result, indent=2))
 
 
 if __name__ == "__main__":
