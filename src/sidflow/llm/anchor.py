@@ -36,7 +36,7 @@ from sidflow.llm import evidence
 from sidflow.llm.evidence import Counts, Ends, Positions
 from sidflow.llm.inputs import ItemInputs
 from sidflow.llm.params import FinetuneParams
-from sidflow.losses.evidence_softmax import Places, evidence_cross_entropy
+from sidflow.losses.catalogue_softmax import Evidence, Places, catalogue_cross_entropy
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -167,24 +167,19 @@ class Anchor(nn.Module):
         if self.popularity_raw is not None:
             both = torch.cat([both, functional.softplus(self.popularity_raw).expand(len(both), 1)], 1)
             matrix = torch.cat([matrix, self.popularity[:, None]], 1)
-        return evidence_cross_entropy(
+        added = None if self.counts is None else Evidence(_places(found.indptr, found.indices, device), values)
+        return catalogue_cross_entropy(
             both,
             matrix,
             torch.from_numpy(positions.target).to(device),
-            _places(found.indptr, found.indices, device),
-            values,
-            _places(*self._barred(positions), device),
+            evidence=added,
+            barred=_places(*positions.barred(), device) if self.mask_history else None,
         )
 
     def _kept(self, positions: Positions, device: torch.device) -> Float[Tensor, " p"]:
         users, place = np.unique(positions.user, return_inverse=True)
         keep = (torch.rand(len(users)) >= self.dropout).float()
         return keep[torch.from_numpy(place)].to(device)
-
-    def _barred(self, positions: Positions) -> tuple[np.ndarray, np.ndarray]:
-        if self.mask_history:
-            return positions.barred()
-        return np.zeros(len(positions.target) + 1, dtype=np.int64), np.zeros(0, dtype=np.int64)
 
     def kept(self) -> dict[str, np.ndarray]:
         """Return the arrays of an ANCHOR artifact: what new histories are scored with, beside the learned weights."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from scipy.sparse import csr_matrix
 from torch import Tensor
@@ -15,7 +14,7 @@ from sidflow.llm import evidence
 from sidflow.llm.anchor import Anchor
 from sidflow.llm.model import MmeSid, MmeSidTask
 from sidflow.llm.params import FinetuneParams
-from sidflow.training.validation import Validation
+from sidflow.training.validation import Validation, entries, figures_of
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -49,7 +48,7 @@ class AnchoredTask(MmeSidTask):
             return {}
         states = self.model.own_states(self.histories, self.validation.queries)
         ranks = self.validation.ranks_by_weight(states, self.model.fusion.item_matrix(), weights)
-        reached = [_figures(one) for one in ranks]
+        reached = [figures_of(one) for one in ranks]
         best = max(range(len(weights)), key=lambda place: (reached[place]["valid_ndcg_at_10"], -place))
         self.anchor.own.fill_(weights[best])
         return reached[best]
@@ -79,35 +78,12 @@ class AnchoredValidation(Validation):
         ranks = torch.zeros(len(weights), len(self.queries), dtype=torch.int64)
         content = self.anchor.content(query_states, self.ends).float()
         rows_of = self.anchor.item_matrix(item_matrix)[:, item_matrix.shape[1] :].float()
-        for start in range(0, len(self.queries), self.block):
-            rows = slice(start, min(start + self.block, len(self.queries)))
-            own = query_states[rows].float() @ item_matrix.float().T
-            anchor = content[rows] @ rows_of.T
-            part = csr_matrix(self.found[rows])
+        for block in self.blocks(device):
+            own = query_states[block.rows].float() @ item_matrix.float().T
+            anchor = content[block.rows] @ rows_of.T
+            part = csr_matrix(self.found[block.rows])
             if part.nnz:
-                anchor[_entries(part, device)] += self.anchor.weigh(torch.from_numpy(part.data).to(device)).float()
-            seen = None if self.seen is None else _entries(csr_matrix(self.seen[rows]), device)
-            target = self.targets[rows, None].to(device)
+                anchor[entries(part, device)] += self.anchor.weigh(torch.from_numpy(part.data).to(device)).float()
             for place, weight in enumerate(weights):
-                ranks[place, rows] = _rank(weight * own + anchor, target, seen).cpu()
+                ranks[place, block.rows] = block.ranks(weight * own + anchor).cpu()
         return ranks
-
-
-def _rank(scores: Tensor, target: Tensor, seen: tuple[Tensor, Tensor] | None) -> Tensor:
-    bar = scores.gather(1, target)
-    if seen is not None:
-        scores[seen] = -torch.inf
-    barred = scores.gather(1, target)[:, 0].isneginf()
-    rank = (scores >= bar).sum(1)
-    return torch.where(barred, torch.full_like(rank, scores.shape[1]), rank)
-
-
-def _entries(matrix: csr_matrix, device: torch.device) -> tuple[Tensor, Tensor]:
-    rows = np.repeat(np.arange(len(matrix.indptr) - 1), np.diff(matrix.indptr))
-    return torch.from_numpy(rows).to(device), torch.from_numpy(matrix.indices.astype(np.int64)).to(device)
-
-
-def _figures(ranks: Tensor) -> dict[str, float]:
-    hit = ranks <= 10
-    gain = torch.where(hit, 1 / torch.log2(ranks.double() + 1), 0.0)
-    return {"valid_ndcg_at_10": float(gain.mean()), "valid_recall_at_10": float(hit.double().mean())}

@@ -2,12 +2,12 @@
 
 The exact one computes its gradients in the forward pass, while a chunk's logits are at hand, so that nothing of
 size positions x items outlives the chunk (Source: the idea of fused linear cross-entropy kernels, e.g. Liger
-Kernel, arXiv 2410.10989).
+Kernel, arXiv 2410.10989). What is added to single logits (evidence) stays sparse and meets a chunk's logits only.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,27 +19,65 @@ if TYPE_CHECKING:
 CHUNK_LOGITS = 4_000_000  # how many logits are held at a time: 16 MB in float32
 
 
+class Places(NamedTuple):
+    """Entries of a sparse positions x items matrix, row by row (CSR without values); none stands twice."""
+
+    indptr: Int[Tensor, " p_plus_1"]
+    columns: Int[Tensor, " nonzero"]
+
+    def flat(self, start: int, stop: int, items: int) -> tuple[slice, Tensor]:
+        """Return which entries lie in rows `start` to `stop`, and where in that chunk's flattened logits."""
+        ends = self.indptr[start : stop + 1]
+        entries = slice(int(ends[0]), int(ends[-1]))
+        rows = torch.repeat_interleave(torch.arange(stop - start, device=ends.device), ends.diff())
+        return entries, rows * items + self.columns[entries]
+
+
+class Evidence(NamedTuple):
+    """What is added to single logits: where, and how much."""
+
+    places: Places
+    values: Float[Tensor, " nonzero"]
+
+
 class _CatalogueCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, states: Tensor, item_matrix: Tensor, targets: Tensor, bias: Tensor | None, rows: int, train: bool
+        ctx: Any,
+        states: Tensor,
+        item_matrix: Tensor,
+        bias: Tensor | None,
+        values: Tensor | None,
+        targets: Tensor,
+        places: Places | None,
+        barred: Places | None,
+        rows: int,
+        train: bool,
     ) -> Tensor:
         kind = torch.promote_types(torch.promote_types(states.dtype, item_matrix.dtype), torch.float32)
         items = item_matrix.to(kind)
         offset = None if bias is None else bias.to(kind)
-        wanted = [train and one for one in ctx.needs_input_grad]
+        wanted = [train and one for one in ctx.needs_input_grad[:4]]
         grad_states = torch.empty_like(states) if wanted[0] else None
         grad_items = torch.zeros_like(items) if wanted[1] else None
-        grad_bias = torch.zeros_like(offset) if offset is not None and wanted[3] else None
+        grad_bias = torch.zeros_like(offset) if offset is not None and wanted[2] else None
+        grad_values = torch.empty_like(values) if values is not None and wanted[3] else None
         total = torch.zeros((), dtype=kind, device=states.device)
         scale = 1.0 / len(states)
         with torch.autocast(states.device.type, enabled=False):
             for start in range(0, len(states), rows):
                 part = states[start : start + rows].to(kind)
-                target = targets[start : start + rows, None]
+                stop = start + len(part)
+                target = targets[start:stop, None]
                 logits = part @ items.T
                 if offset is not None:
                     logits += offset
+                entries, where = slice(0), None
+                if places is not None and values is not None:
+                    entries, where = places.flat(start, stop, len(items))
+                    logits.view(-1)[where] += values[entries].to(kind)
+                if barred is not None:
+                    logits.view(-1)[barred.flat(start, stop, len(items))[1]] = -torch.inf
                 own = logits.gather(1, target)
                 peak = logits.amax(1, keepdim=True)
                 logits.sub_(peak).exp_()
@@ -50,27 +88,28 @@ class _CatalogueCrossEntropy(torch.autograd.Function):
                 slope = logits.mul_(scale / mass)
                 slope.scatter_add_(1, target, torch.full_like(own, -scale))
                 if grad_states is not None:
-                    grad_states[start : start + rows] = slope @ items
+                    grad_states[start:stop] = slope @ items
                 if grad_items is not None:
                     grad_items.addmm_(slope.T, part)
                 if grad_bias is not None:
                     grad_bias += slope.sum(0)
+                if grad_values is not None and where is not None:
+                    grad_values[entries] = slope.view(-1)[where].to(grad_values.dtype)
         ctx.dtypes = (item_matrix.dtype, None if bias is None else bias.dtype)
-        ctx.save_for_backward(grad_states, grad_items, grad_bias)
+        ctx.save_for_backward(grad_states, grad_items, grad_bias, grad_values)
         return total * scale
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (grad,) = grads
-        states, items, bias = ctx.saved_tensors
+        states, items, bias, values = ctx.saved_tensors
         item_type, bias_type = ctx.dtypes
         return (
             None if states is None else states * grad.to(states.dtype),
             None if items is None else (items * grad).to(item_type),
-            None,
             None if bias is None else (bias * grad).to(bias_type),
-            None,
-            None,
+            None if values is None else values * grad.to(values.dtype),
+            *[None] * 5,
         )
 
 
@@ -80,24 +119,30 @@ def catalogue_cross_entropy(
     targets: Int[Tensor, " p"],
     bias: Float[Tensor, " n"] | None = None,
     *,
+    evidence: Evidence | None = None,
+    barred: Places | None = None,
     chunk: int | None = None,
 ) -> Float[Tensor, ""]:
-    """Return the mean cross-entropy of `softmax(states @ item_matrix.T + bias)` against `targets`, exactly.
+    """Return the mean cross-entropy of `softmax(states @ item_matrix.T + bias + evidence)` against `targets`, exactly.
 
-    Gradients flow to `states`, `item_matrix` and `bias`; second derivatives do not exist. The arithmetic is in
-    float32 or wider, under autocast too. No positions at all give zero.
+    Gradients flow to `states`, `item_matrix`, `bias` and the evidence's values; second derivatives do not exist. The
+    arithmetic is in float32 or wider, under autocast too. No positions at all give zero.
 
     Args:
         states: one row per position to be predicted.
         item_matrix: one row per item of the catalogue.
         targets: the item at each position, in [0, n).
         bias: added to every position's logits, for example log-popularity.
+        evidence: what is added to single logits.
+        barred: what is no candidate at a position; never its target.
         chunk: positions computed at a time; by default as many as hold four million logits.
     """
     if not len(states):
         return (states.sum() + item_matrix.sum() * 0).float()
     rows = chunk or max(1, CHUNK_LOGITS // max(1, len(item_matrix)))
-    loss = _CatalogueCrossEntropy.apply(states, item_matrix, targets, bias, rows, torch.is_grad_enabled())
+    places, values = evidence or (None, None)
+    train = torch.is_grad_enabled()
+    loss = _CatalogueCrossEntropy.apply(states, item_matrix, bias, values, targets, places, barred, rows, train)
     assert isinstance(loss, Tensor)
     return loss
 

@@ -2,11 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
 import numpy as np
 import torch
+from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from sidflow.contracts.histories import Histories
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
+
+
+class Block(NamedTuple):
+    """Some validation queries: what is needed to rank their scores."""
+
+    rows: slice  # of the validation queries
+    targets: Int[Tensor, " b"]
+    seen: tuple[Tensor, Tensor] | None  # (row in the block, item) of what is no candidate
+
+    def ranks(self, scores: Float[Tensor, "b n"]) -> Int[Tensor, " b"]:
+        """Return each target's rank by `scores`, which are overwritten; 1 = best, ties against the target.
+
+        A target that is no candidate comes last.
+        """
+        own = scores.gather(1, self.targets[:, None])
+        if self.seen is not None:
+            scores[self.seen] = -torch.inf
+        barred = scores.gather(1, self.targets[:, None])[:, 0].isneginf()
+        rank = (scores >= own).sum(1)
+        return torch.where(barred, torch.full_like(rank, scores.shape[1]), rank)
 
 
 class Validation:
@@ -19,34 +46,41 @@ class Validation:
         self.seen = histories.seen(items, self.queries) if exclude_history else None
         self.block = block
 
-    def ranks(self, query_states: Tensor, item_matrix: Tensor) -> Tensor:
-        """Return each target's rank among the candidates, 1 = best, ties against the target, int64 [q].
+    def blocks(self, device: torch.device) -> Iterator[Block]:
+        """Return all queries, so many at a time that their scores fit in memory."""
+        for start in range(0, len(self.queries), self.block):
+            rows = slice(start, min(start + self.block, len(self.queries)))
+            seen = None if self.seen is None else entries(csr_matrix(self.seen[rows]), device)
+            yield Block(rows, self.targets[rows].to(device), seen)
+
+    def ranks(self, query_states: Float[Tensor, "q d"], item_matrix: Float[Tensor, "n d"]) -> Int[Tensor, " q"]:
+        """Return each target's rank among the candidates, 1 = best, ties against the target.
 
         Args:
-            query_states: [q, d], rows as in `self.queries`.
-            item_matrix: [n, d].
+            query_states: rows as in `self.queries`.
+            item_matrix: of the candidates.
         """
-        ranks = []
-        for start in range(0, len(self.queries), self.block):
-            stop = min(start + self.block, len(self.queries))
-            scores = query_states[start:stop].float() @ item_matrix.float().T
-            target = self.targets[start:stop].to(scores.device)
-            own = scores.gather(1, target[:, None])
-            excluded = torch.zeros(len(scores), dtype=torch.bool, device=scores.device)
-            if self.seen is not None:
-                part = self.seen[start:stop].tocoo()
-                rows = torch.from_numpy(part.row.astype(np.int64)).to(scores.device)
-                columns = torch.from_numpy(part.col.astype(np.int64)).to(scores.device)
-                scores[rows, columns] = -torch.inf
-                excluded[rows[columns == target[rows]]] = True
-            rank = (scores >= own).sum(1) + excluded.long()
-            ranks.append(torch.where(excluded, torch.full_like(rank, scores.shape[1]), rank).cpu())
-        return torch.cat(ranks) if ranks else torch.zeros(0, dtype=torch.int64)
+        ranks = torch.zeros(len(self.queries), dtype=torch.int64)
+        for block in self.blocks(query_states.device):
+            scores = query_states[block.rows].float() @ item_matrix.float().T
+            ranks[block.rows] = block.ranks(scores).cpu()
+        return ranks
 
-    def figures(self, query_states: Tensor, item_matrix: Tensor) -> dict[str, float]:
+    def figures(self, query_states: Float[Tensor, "q d"], item_matrix: Float[Tensor, "n d"]) -> dict[str, float]:
         """Return NDCG@10 and recall@10 over all validation queries."""
-        ranks = self.ranks(query_states, item_matrix).double()
-        hit = ranks <= 10
-        gain = torch.where(hit, 1 / torch.log2(ranks + 1), torch.zeros_like(ranks))
-        count = max(1, len(ranks))
-        return {"valid_ndcg_at_10": float(gain.sum()) / count, "valid_recall_at_10": float(hit.sum()) / count}
+        return figures_of(self.ranks(query_states, item_matrix))
+
+
+def entries(matrix: csr_matrix, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return row and column of every entry of `matrix`, row by row."""
+    rows = np.repeat(np.arange(len(matrix.indptr) - 1), np.diff(matrix.indptr))
+    return torch.from_numpy(rows).to(device), torch.from_numpy(matrix.indices.astype(np.int64)).to(device)
+
+
+def figures_of(ranks: Int[Tensor, " q"]) -> dict[str, float]:
+    """Return NDCG@10 and recall@10 of queries with one target each, whose ranks are given."""
+    ranks = ranks.double()
+    hit = ranks <= 10
+    gain = torch.where(hit, 1 / torch.log2(ranks + 1), torch.zeros_like(ranks))
+    count = max(1, len(ranks))
+    return {"valid_ndcg_at_10": float(gain.sum()) / count, "valid_recall_at_10": float(hit.sum()) / count}
