@@ -1,4 +1,4 @@
-"""What the benchmarks against RecTools share: the data, the settings, sides in processes of their own, the result."""
+"""What the benchmarks against RecTools share (MME-SID's use its sides in processes of their own): data, result."""
 
 from __future__ import annotations
 
@@ -46,22 +46,23 @@ def write_data(folder: Path, path: Path, held_out: int) -> None:
     np.savez(path, items=items, offsets=offsets, settings=json.dumps(SETTINGS))
 
 
-def run(command: list[str]) -> dict[str, float]:
-    """Run one side and return what it prints last."""
-    threads = str(SETTINGS["threads"])
-    environment = os.environ | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+def run(command: list[str], threads: int = SETTINGS["threads"]) -> dict[str, Any]:
+    """Run one side on `threads` threads and return what it prints last."""
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if done.returncode:
         sys.exit(f"{' '.join(command)} failed:\n{done.stderr[-3000:]}")
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def in_turn(sides: dict[str, list[str]], rounds: int) -> dict[str, dict[str, float]]:
+def in_turn(
+    sides: dict[str, list[str]], rounds: int, threads: int = SETTINGS["threads"]
+) -> dict[str, dict[str, float]]:
     """Run every side `rounds` times, one after the other in turn, and return the median of each of its figures."""
     found: dict[str, list[dict[str, float]]] = {side: [] for side in sides}
     for _ in range(rounds):
         for side, command in sides.items():
-            found[side].append(run(command))
+            found[side].append(run(command, threads))
             print(f"{side}: {found[side][-1]}", file=sys.stderr)
     return {
         side: {name: statistics.median(one[name] for one in each) for name in each[0]} for side, each in found.items()

@@ -157,6 +157,17 @@ def benchmarks() -> str:
     )
 
 
+def findings() -> str:
+    """Return what each benchmark found, in a sentence, and under which conditions."""
+    parts = []
+    for path in sorted(BENCHMARKS.glob("*.json")):
+        one = Document(str(path)).read()
+        busy = f", load average {one['load_average']}" if "load_average" in one else ""
+        told = f" {one['finding']}." if "finding" in one else ""
+        parts.append(f"- **{one['claim']}.**{told} {one['machine']}{busy}, code `{one['commit']}` (`{path}`)")
+    return "\n".join(parts)
+
+
 def quantizers() -> str:
     """Return the audits of all methods of semantic IDs, one row per run, modality and method."""
     found = [Document(str(path)).read() for path in sorted(QUANTIZERS.glob("*.json"))]
@@ -212,6 +223,7 @@ MARKERS: dict[str, Callable[[], str]] = {
     "pooled": pooled,
     "published": published,
     "benchmarks": benchmarks,
+    "findings": findings,
     "quantizers": quantizers,
     "ablations": ablations,
 }

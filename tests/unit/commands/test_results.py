@@ -184,7 +184,9 @@ def test_tables_stand_between_their_markers(finished_run) -> None:
         tables.write(page)
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/results.md", "docs/semantic_ids.md", "docs/ablations.md"])
+@pytest.mark.parametrize(
+    "name", ["README.md", "docs/results.md", "docs/semantic_ids.md", "docs/ablations.md", "docs/benchmarks.md"]
+)
 def test_the_committed_tables_are_those_of_the_json(name, monkeypatch) -> None:
     monkeypatch.chdir(ROOT)
     if Path(name).is_file():

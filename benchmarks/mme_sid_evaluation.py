@@ -1,0 +1,152 @@
+"""MME-SID's evaluation of all users, side by side with one user per forward pass.
+
+Run: python benchmarks/mme_sid_evaluation.py --run amazon-beauty=FOLDER
+
+FOLDER holds a project in which the preset has run; the model is the one that it fine-tuned. Both sides answer the test
+queries with the best 20 items, the history excluded, and measure recall and NDCG at 5, 10 and 20. Ours encodes all
+queries in batches of like length, the instruction once, and ranks by exact inner product. Theirs gives `--users` of
+them to the model one by one, instruction and response marker in every row, and scores all items from the four parts'
+equations each time; a second figure keeps the folded item matrix for it. Each side is a process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from typing import Any
+
+import mme_sid_common as common
+import numpy as np
+import torch
+from full_ranking import ranked
+from mme_sid_published import Published, scores_from_parts
+from rectools_common import SETTINGS, write
+from rectools_side import peak_mb
+
+from sidflow.contracts.histories import Histories
+from sidflow.llm.reader import Reader
+from sidflow.measures.gains import gain
+
+CUTOFFS = (5, 10, 20)
+TOP = SETTINGS["top"]
+WARM_UP = 16  # queries
+CHECKED = 64  # queries whose states have to be those of our own code with the same readout
+
+
+def metrics(lists: np.ndarray, targets: np.ndarray) -> dict[str, float]:
+    """Return recall and NDCG of lists [q, TOP]."""
+    hit = lists == targets[:, None]
+    ranks = np.where(hit.any(1), hit.argmax(1) + 1, TOP + 1)
+    return {f"{name}_at_{k}": float(gain(ranks, name, k).mean()) for name in ("recall", "ndcg") for k in CUTOFFS}
+
+
+def asked(histories: Histories) -> np.ndarray:
+    """Return the test queries with a history."""
+    return np.flatnonzero(~histories.query_valid & (histories.query_end > 0))
+
+
+def ours(given: argparse.Namespace) -> dict[str, Any]:
+    """Encode and rank everybody."""
+    project = common.load(given.run, given.threads)
+    model, past = common.tuned(given.run, project), project.histories
+    queries = asked(past)
+    model.query_states(past, queries[:WARM_UP])
+    began = time.perf_counter()
+    with torch.no_grad():
+        states, matrix = model.query_states(past, queries).numpy(), model.item_matrix().numpy()
+    encoded = time.perf_counter()
+    lists = ranked(states, matrix, past.seen(len(matrix), queries), TOP)
+    ready = time.perf_counter()
+    found = metrics(lists, past.targets[queries])
+    seconds = time.perf_counter() - began
+    return {
+        "users": len(queries),
+        "items": len(matrix),
+        "per_second": len(queries) / seconds,
+        "seconds": seconds,
+        "encoding_seconds": encoded - began,
+        "ranking_seconds": ready - encoded,
+        "peak_mb": peak_mb(),
+        **found,
+    }
+
+
+@torch.no_grad()
+def theirs(given: argparse.Namespace) -> dict[str, Any]:
+    """Answer some users one by one."""
+    project = common.load(given.run, given.threads)
+    model, past = common.tuned(given.run, project), project.histories
+    published = Published(model).eval()
+    queries = asked(past)
+    queries = np.random.default_rng(project.seed).permutation(queries)[: WARM_UP + given.users]
+    length = np.minimum(past.query_end[queries], model.max_length)
+    start = past.offsets[past.query_user[queries]] + past.query_end[queries] - length
+    kept = model.item_matrix()
+
+    def states(one: int) -> torch.Tensor:
+        return published.states(past.items, start[one : one + 1], length[one : one + 1])
+
+    def best(one: int, scores: torch.Tensor) -> np.ndarray:
+        scores[0, torch.from_numpy(past.history(queries[one]).astype(np.int64))] = -torch.inf
+        return scores[0].topk(TOP).indices.numpy()
+
+    ways = {
+        "per_second": lambda one: best(one, scores_from_parts(model.fusion, states(one))),
+        "per_second_kept": lambda one: best(one, states(one) @ kept.T),
+    }
+    rates: dict[str, float] = {}
+    lists: dict[str, np.ndarray] = {}
+    for name, way in ways.items():
+        for one in range(WARM_UP):
+            way(one)
+        began = time.perf_counter()
+        lists[name] = np.stack([way(one) for one in range(WARM_UP, len(queries))])
+        metrics(lists[name], past.targets[queries[WARM_UP:]])
+        rates[name] = (len(queries) - WARM_UP) / (time.perf_counter() - began)
+    same = float((lists["per_second"] == lists["per_second_kept"]).mean())
+    assert same > 0.99, f"the folded matrix gives other lists than the equations: only {same:.3f} of places are alike"
+    model.reader = Reader(model.reader.model, common.words(project), "response").eval()
+    some = queries[:CHECKED]
+    difference = float((model.own_states(past, some) - published.query_states(some)).abs().max())
+    assert difference < 1e-3, f"not the states that our own code has with the same readout: {difference:.1e}"
+    return {**rates, "difference": difference, "peak_mb": peak_mb()}
+
+
+def main() -> None:
+    parser = common.arguments(__doc__, rounds=3)
+    parser.add_argument("--users", type=int, default=300, help="of theirs, after the warm-up")
+    given = parser.parse_args()
+    if given.side:
+        print("\n" + json.dumps({"ours": ours, "theirs": theirs}[given.side](given)))
+        return
+    sides = {
+        "theirs": common.own("mme_sid_evaluation.py", "theirs", given, "--users", str(given.users)),
+        "ours": common.own("mme_sid_evaluation.py", "ours", given),
+    }
+    found = common.apart(sides, given)
+    a, b = found["ours"], found["theirs"]
+    name = common.name_of(given.run)
+    result = {
+        "claim": f"MME-SID on {name}, evaluation of {a['users']:,.0f} users, against one user per forward pass",
+        "finding": f"{a['per_second']:,.0f} users a second against {b['per_second']:,.1f} ({b['per_second_kept']:,.1f} "
+        f"with the folded item matrix kept; over {given.users:,} users); ours takes {a['seconds']:.1f} s for "
+        f"all {a['users']:,.0f} users, {a['encoding_seconds']:.1f} s of it to encode histories and "
+        f"{a['ranking_seconds']:.2f} s to rank {a['items']:,.0f} items; test NDCG@10 {a['ndcg_at_10']:.4f}",
+        "unit": "users/s",
+        "ours": round(a["per_second"], 1),
+        "theirs": round(b["per_second"], 2),
+        "ratio": round(a["per_second"] / b["per_second"], 1),
+        "peak_memory_ours": round(a["peak_mb"]),
+        "peak_memory_theirs": round(b["peak_mb"]),
+        "command": f"python benchmarks/mme_sid_evaluation.py --run {name}=FOLDER",
+        **common.facts(given.threads, given.rounds),
+        "ratio_item_matrix_kept": round(a["per_second"] / b["per_second_kept"], 1),
+        "users_theirs": given.users,
+        "whole_evaluation": a,
+    }
+    write("mme_sid_evaluation", result, given.dry)
+
+
+if __name__ == "__main__":
+    main()
