@@ -61,7 +61,7 @@ class LoraParams(Params):
 
     enabled: bool = True
     rank: int = Field(default=32, ge=1)  # width of the update, the product of two thin matrices
-    alpha: float = Field(default=32, gt=0)  # the update is scaled by alpha / rank
+    alpha: float = Field(default=128, gt=0)  # the update is scaled by alpha / rank
     dropout: float = Field(default=0.0, ge=0, lt=1)
     targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
@@ -120,7 +120,7 @@ class FinetuneParams(Params):
     token_dropout: float = Field(default=0.4, ge=0, lt=1)  # on item tokens
     item_dropout: float = Field(default=0.0, ge=0, lt=1)  # on the rows that items are scored by
     start: Literal["settled", "plain"] = "settled"  # initial weights: from the items, or plain random
-    token_scale: float = Field(default=4.0, gt=0)  # of `settled`: item tokens' size, in that of word embeddings
+    token_scale: float = Field(default=1.0, gt=0)  # of `settled`: item tokens' size, in that of word embeddings
     lora: LoraParams = LoraParams()
     weights: Literal["fp32", "bf16", "nf4"] = "fp32"  # of the frozen backbone; nf4 needs CUDA and bitsandbytes
     anchor: Literal["none", "content", "cooccurrence", "both"] = "none"  # simple terms beside the paper's four parts
