@@ -162,6 +162,9 @@ def recommend(
         str | None,
         typer.Option(metavar="NAME", help="One of `recommenders` in params.yaml; mme_sid where it is among them."),
     ] = None,
+    include_cold: Annotated[
+        bool, typer.Option("--include-cold", help="With --history: items outside the core too, by their modalities.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Recommend items to a user, or after a given history.
@@ -171,7 +174,7 @@ def recommend(
     from sidflow.commands import recommend as recommending
 
     with in_project():
-        found = recommending.recommend(user, history.split(",") if history else None, k, model)
+        found = recommending.recommend(user, history.split(",") if history else None, k, model, include_cold)
         typer.echo(recommending.as_json(found) if as_json else recommending.as_text(found))
 
 

@@ -8,17 +8,20 @@ from typing import NamedTuple
 
 import numpy as np
 import polars as pl
+from scipy.sparse import csr_matrix
 
 from sidflow.commands import lookup
 from sidflow.contracts import histories, params, runtime
 from sidflow.contracts.artifacts.factors import WEIGHTS
 from sidflow.contracts.artifacts.items import ITEMS
-from sidflow.contracts.artifacts.mme_sid import HEADS
+from sidflow.contracts.artifacts.mme_sid import COLD_ROWS, HEADS
 from sidflow.contracts.artifacts.rankings import TARGET_RANKS, TOP
 from sidflow.contracts.errors import InputError
+from sidflow.ranking import answer
 
 MME_SID = "mme_sid"
 SHOWN_HISTORY = 10
+COLD = "  (cold: outside the core)"
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,7 @@ class Recommended(Named):
     """An item in a list."""
 
     score: float
+    cold: bool  # outside the core: training never saw it, and it is scored by its modalities alone
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,7 @@ class Recommendation:
     items: list[Recommended]  # best first
     followed: Named | None  # what the user in truth took next, held out from the model
     followed_rank: int | None  # 1 = best; None where it stands in the history already
+    never: int | None = None  # items that could not be recommended, having no modality; None where none cold was asked
 
 
 class Best(NamedTuple):
@@ -55,12 +60,23 @@ class Best(NamedTuple):
     scores: list[float]
 
 
-def recommend(user: str | None, history: list[str] | None, k: int, model: str | None) -> Recommendation:
+class Asked(NamedTuple):
+    """New histories' factors, and who is a candidate in them."""
+
+    arrays: dict[str, np.ndarray]  # of a FACTORS artifact
+    candidate: np.ndarray  # bool [n]
+
+
+def recommend(
+    user: str | None, history: list[str] | None, k: int, model: str | None, cold: bool = False
+) -> Recommendation:
     """Recommend `k` items to a user of the core, or to whoever has `history` (item keys, oldest first).
+
+    With `cold`, items outside the core are ranked beside those of the core.
 
     Raises:
         InputError: a key, the model or a runtime setting is unknown, both or neither of user and history are given,
-            or the model can encode no new history.
+            the model can encode no new history, or it has no rows of cold items and they are asked for.
     """
     if (user is None) == (history is None):
         raise InputError(
@@ -69,11 +85,18 @@ def recommend(user: str | None, history: list[str] | None, k: int, model: str | 
             found="both" if user is not None else "neither",
             remedy="`sidflow recommend --user USER_KEY`, or `--history ITEM_KEY,ITEM_KEY`",
         )
+    if cold and user is not None:
+        raise InputError(
+            "--include-cold",
+            expected="a history: a user's list is the one that was evaluated, over the core",
+            found="--user",
+            remedy="--history with the keys of the user's items",
+        )
     runtime.load()  # a typo there is refused, whether this needs a device or not
     items = ITEMS.read(columns=["item_id", "item_key", "title", "in_core"])
     if user is not None:
         return _for_user(user, k, _chosen(model), items)
-    return _for_history([key.strip() for key in history or []], k, _chosen(model), items)
+    return _for_history([key.strip() for key in history or []], k, _chosen(model), items, cold)
 
 
 def as_json(found: Recommendation) -> str:
@@ -89,9 +112,11 @@ def as_text(found: Recommendation) -> str:
     lines += [f"  {one.title or '(no title)'}  [{one.item_key}]" for one in found.history[-SHOWN_HISTORY:]]
     lines += ["", "Recommended"]
     lines += [
-        f"  {place:>3}. {one.title or '(no title)'}  [{one.item_key}]  {one.score:.4g}"
+        f"  {place:>3}. {one.title or '(no title)'}  [{one.item_key}]  {one.score:.4g}{COLD if one.cold else ''}"
         for place, one in enumerate(found.items, 1)
     ]
+    if found.never is not None:
+        lines += ["", f"Never recommended: {found.never} items outside the core that have no modality, and so no row"]
     if found.followed is not None:
         rank = f"rank {found.followed_rank}" if found.followed_rank else "not rankable: it is in the history"
         lines += ["", f"Taken next in truth: {found.followed.title}  [{found.followed.item_key}]  ({rank})"]
@@ -145,7 +170,7 @@ def _for_user(key: str, k: int, model: str, items: pl.DataFrame) -> Recommendati
     )
 
 
-def _for_history(keys: list[str], k: int, model: str, items: pl.DataFrame) -> Recommendation:
+def _for_history(keys: list[str], k: int, model: str, items: pl.DataFrame, cold: bool) -> Recommendation:
     rows = [lookup.item_row(items, key) for key in keys]
     outside = [key for key, row in zip(keys, rows, strict=True) if row >= int(items["in_core"].sum())]
     if outside and not _finetuned(model):
@@ -157,17 +182,20 @@ def _for_history(keys: list[str], k: int, model: str, items: pl.DataFrame) -> Re
             example=outside[0],
             remedy=f"leave them out, or --model {MME_SID}, which knows them by their semantic IDs",
         )
-    scores = _scores(model, rows).astype(np.float64)
+    asked = _asked(model, rows, cold)
+    excluded = ~asked.candidate
     if params.load_all().get("rank", {}).get("exclude_history", True):
-        scores[[row for row in rows if row < len(scores)]] = -np.inf
-    order = np.argsort(-scores, kind="stable")[:k]
-    order = order[np.isfinite(scores[order])]
-    best = Best([int(row) for row in order], [float(scores[row]) for row in order])
-    return Recommendation(model, None, [_named(items, row) for row in rows], _scored(items, best), None, None)
+        excluded[[row for row in rows if row < len(excluded)]] = True
+    top = answer.best(asked.arrays, csr_matrix(excluded[None]), k, f"recommender {model}")
+    found = top.items[0] >= 0
+    best = Best(top.items[0][found].tolist(), top.scores[0][found].tolist())
+    named = [_named(items, row) for row in rows]
+    never = int((~asked.candidate).sum()) if cold else None
+    return Recommendation(model, None, named, _scored(items, best), None, None, never)
 
 
-def _scores(model: str, history: list[int]) -> np.ndarray:
-    """Return the score of every core item after a new history; what imports torch is imported only now."""
+def _asked(model: str, history: list[int], cold: bool) -> Asked:
+    """Return the factors that answer a new history; what imports torch is imported only now."""
     if not _can_encode(model):
         able = [name for name in params.load_all().get("recommenders") or [] if _can_encode(name)]
         raise InputError(
@@ -176,15 +204,27 @@ def _scores(model: str, history: list[int]) -> np.ndarray:
             found="one that cannot, or whose weights are not here",
             remedy=f"--model {' or '.join(able)}" if able else "`dvc repro` trains some that can",
         )
+    if cold and not COLD_ROWS.at(model=model).is_file():
+        able = [name for name in params.load_all()["recommenders"] if COLD_ROWS.at(model=name).is_file()]
+        raise InputError(
+            "--include-cold",
+            expected=f"rows of cold items from {model}",
+            found="none",
+            remedy=f"--model {' or '.join(able)}" if able else "`dvc repro finetune` makes some",
+        )
     if _finetuned(model):
         from sidflow.llm.serving import HistoryEncoder
         from sidflow.training.device import pick_device
 
-        return HistoryEncoder(model, pick_device()).scores([history])[0]
+        encoder = HistoryEncoder(model, pick_device())
+        known = np.ones(len(encoder.item_matrix), dtype=bool)
+        candidate = np.concatenate([known, encoder.cold.present]) if cold else known
+        return Asked(encoder.factors([history], cold), candidate)
     from sidflow.recommenders.neural import encoding
 
     recommender = encoding.load(model)
-    return recommender.item_matrix.numpy() @ recommender.encode([np.array(history, dtype=np.int32)])[0]
+    states, matrix = recommender.encode([np.array(history, dtype=np.int32)]), recommender.item_matrix.numpy()
+    return Asked({"query_states": states, "item_matrix": matrix}, np.ones(len(matrix), dtype=bool))
 
 
 def _can_encode(model: str) -> bool:
@@ -201,6 +241,6 @@ def _named(items: pl.DataFrame, row: int) -> Named:
 
 def _scored(items: pl.DataFrame, best: Best) -> list[Recommended]:
     return [
-        Recommended(items["item_key"][row], items["title"][row], float(score))
+        Recommended(items["item_key"][row], items["title"][row], float(score), not items["in_core"][row])
         for row, score in zip(best.items, best.scores, strict=True)
     ]

@@ -107,7 +107,11 @@ class Anchor(nn.Module):
 
     def item_matrix(self, matrix: Float[Tensor, "n h"]) -> Float[Tensor, "n d"]:
         """Return W_eff with the core items' content rows beside it."""
-        return torch.cat([matrix, *(getattr(self, f"rows_{name}")[: self.core] for name in self.content_raw)], 1)
+        return torch.cat([matrix, *(rows[: self.core] for rows in self.content_rows())], 1)
+
+    def content_rows(self) -> list[Float[Tensor, "n d"]]:
+        """Return the content rows of all catalogue items, modality by modality, in the order of the columns."""
+        return [getattr(self, f"rows_{name}") for name in self.content_raw]
 
     def states(self, states: Float[Tensor, "p h"], ends: Ends) -> Float[Tensor, "p d"]:
         """Return MME-SID's states, weighed, with the weighed content of each history's last items beside them."""

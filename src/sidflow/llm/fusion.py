@@ -12,7 +12,7 @@ from sidflow.llm.inputs import ItemInputs
 from sidflow.llm.params import FinetuneParams
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, Int
+    from jaxtyping import Bool, Float, Int
 
 WIDTH = 16  # of the MLP from frequency to weights
 
@@ -33,15 +33,19 @@ class FrequencyAwareFusion(nn.Module):
     Since the weights depend on the item alone, the score is o . W_eff[i] with
     W_eff[i] = w_x E_x[i] + sum w_m (W_m E_m[i] + b_m).
 
+    With `cold_dropout` a random share of the items is scored, anew in each training step, as items outside the core
+    are (see `sidflow.llm.cold`): at frequency 0, by those parts alone that such items have (ours).
+
     Source: MME-SID (arXiv 2509.02017), Eqs. 17-18; folding is ours.
     """
 
     frequency: Tensor
     usable: Tensor
+    of_cold: Tensor
 
     def __init__(self, inputs: ItemInputs, hidden: int, params: FinetuneParams) -> None:
         super().__init__()
-        core, self.temperature = len(inputs.counts), params.temperature
+        core, self.temperature, self.cold_dropout = len(inputs.counts), params.temperature, params.cold_dropout
         self.table = nn.Parameter(torch.randn(core, hidden) * 0.02)
         self.project = nn.ModuleDict()
         for name, modality in inputs.modalities.items():
@@ -49,6 +53,8 @@ class FrequencyAwareFusion(nn.Module):
             self.register_buffer(f"raw_{name}", torch.from_numpy(modality.raw[:core].copy()).float(), persistent=False)
         present = [np.ones(core, dtype=bool), *(modality.present[:core] for modality in inputs.modalities.values())]
         self.register_buffer("usable", torch.from_numpy(np.stack(present, 1)), persistent=False)
+        of_cold = [False, *(modality.present[core:].any() for modality in inputs.modalities.values())]
+        self.register_buffer("of_cold", torch.tensor(of_cold), persistent=False)
         frequency = torch.from_numpy(relative_frequency(inputs.counts))[:, None]
         self.register_buffer("frequency", frequency, persistent=False)
         self.weigh: nn.Sequential | None = None
@@ -60,8 +66,17 @@ class FrequencyAwareFusion(nn.Module):
 
     def part_weights(self) -> Float[Tensor, "n parts"]:
         """Return each item's weights: of the learned table, then of the modalities in order; rows sum to 1."""
-        logits = self.weigh(self.frequency) if self.weigh else torch.zeros_like(self.usable, dtype=torch.float32)
-        return (logits.float() / self.temperature).masked_fill(~self.usable, -torch.inf).softmax(1)
+        frequency, usable = self.frequency, self.usable
+        if self.training and self.cold_dropout:
+            left = usable & self.of_cold
+            cold = (torch.rand(len(usable), 1).to(usable.device) < self.cold_dropout) & left.any(1, keepdim=True)
+            frequency, usable = torch.where(cold, 0, frequency), torch.where(cold, left, usable)
+        return self.weights_at(frequency, usable)
+
+    def weights_at(self, frequency: Float[Tensor, "n 1"], usable: Bool[Tensor, "n parts"]) -> Float[Tensor, "n parts"]:
+        """Return the weights of items of relative `frequency` that have the parts `usable`, one at least."""
+        logits = self.weigh(frequency) if self.weigh else torch.zeros_like(usable, dtype=torch.float32)
+        return (logits.float() / self.temperature).masked_fill(~usable, -torch.inf).softmax(1)
 
     def item_matrix(self) -> Float[Tensor, "n h"]:
         """Return W_eff of the core items."""

@@ -119,6 +119,7 @@ class FinetuneParams(Params):
     temperature: float = Field(default=1.0, gt=0)  # of the softmax over the score's parts; the published code has 1e-3
     token_dropout: float = Field(default=0.4, ge=0, lt=1)  # on item tokens
     item_dropout: float = Field(default=0.0, ge=0, lt=1)  # on the rows that items are scored by
+    cold_dropout: float = Field(default=0.0, ge=0, lt=1)  # share of items that a step scores as if nobody had had them
     start: Literal["settled", "plain"] = "settled"  # initial weights: from the items, or plain random
     token_scale: float = Field(default=1.0, gt=0)  # of `settled`: item tokens' size, in that of word embeddings
     lora: LoraParams = LoraParams()

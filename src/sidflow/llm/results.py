@@ -10,9 +10,9 @@ import torch
 
 from sidflow.contracts.artifacts.embeddings import ITEM_TABLE
 from sidflow.contracts.artifacts.factors import CURVES, FACTORS, SUMMARY
-from sidflow.contracts.artifacts.mme_sid import ANCHOR, HEADS, adapter_folder
+from sidflow.contracts.artifacts.mme_sid import ANCHOR, COLD_ROWS, HEADS, adapter_folder
 from sidflow.contracts.histories import Histories
-from sidflow.llm import adapter, anchor, evidence
+from sidflow.llm import adapter, anchor, cold, evidence
 from sidflow.llm.inputs import ItemInputs
 from sidflow.llm.model import MmeSid
 from sidflow.llm.params import FinetuneParams
@@ -51,6 +51,7 @@ def save(
         told = {"anchor": model.anchor.learned(), "megabytes": megabytes}
     HEADS.write(heads, {}, model=name)
     FACTORS.write(factors, {}, model=name)
+    COLD_ROWS.write(cold.rows(model, inputs)._asdict(), {}, model=name)
     tokens = model.all_tokens().float().cpu().numpy()
     ITEM_TABLE.write({"values": tokens, "present": np.ones(len(tokens), dtype=bool)}, {}, model=name)
     CURVES.write(fitted.curves, ["epoch", "loss", "valid_ndcg_at_10", "valid_recall_at_10"], model=name)

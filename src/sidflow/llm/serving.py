@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,10 +12,11 @@ import torch
 from sidflow.contracts.artifacts.backbone import BACKBONE
 from sidflow.contracts.artifacts.embeddings import ITEM_TABLE
 from sidflow.contracts.artifacts.factors import FACTORS, SUMMARY
-from sidflow.contracts.artifacts.mme_sid import ANCHOR, HEADS, adapter_folder
+from sidflow.contracts.artifacts.mme_sid import ANCHOR, COLD_ROWS, HEADS, adapter_folder
 from sidflow.contracts.errors import InputError
 from sidflow.contracts.params import check
 from sidflow.llm import adapter, anchor, backbones, prompt
+from sidflow.llm.cold import ColdRows
 from sidflow.llm.evidence import Ends
 from sidflow.llm.model import encode
 from sidflow.llm.params import FinetuneParams
@@ -30,7 +32,7 @@ class HistoryEncoder:
 
     def __init__(self, name: str, device: torch.device | None = None) -> None:
         """Read backbone/ and recommenders/<name>."""
-        where = device or torch.device("cpu")
+        self.name, where = name, device or torch.device("cpu")
         self.params = check(
             SUMMARY.read(model=name)["params"], FinetuneParams, str(SUMMARY.at(model=name)), "`dvc repro finetune`"
         )
@@ -40,11 +42,15 @@ class HistoryEncoder:
         self.reader = Reader(tuned, words, self.params.readout).to(where).eval()
         self.tokens = torch.from_numpy(ITEM_TABLE.read(model=name).arrays["values"]).to(where)
         self.item_matrix = FACTORS.read(model=name).arrays["item_matrix"]
-        self.anchor: anchor.Anchor | None = None
-        if self.params.anchor != "none":
-            self.anchor = anchor.load(ANCHOR.read(model=name).arrays, len(self.item_matrix), self.params)
-            from_arrays(self.anchor, HEADS.read(model=name).arrays, "anchor.")
+        self.anchor = saved_anchor(name, self.params, len(self.item_matrix))
+        if self.anchor is not None:
             self.anchor.to(where).eval()
+
+    @cached_property
+    def cold(self) -> ColdRows:
+        """The rows of the items outside the core."""
+        arrays = COLD_ROWS.read(model=self.name).arrays
+        return ColdRows(arrays["values"], arrays["present"])
 
     def scores(self, histories: Sequence[Sequence[int]]) -> Float[np.ndarray, "q n"]:
         """Return each history's score of every core item; `histories` as in `states`."""
@@ -52,6 +58,18 @@ class HistoryEncoder:
         if self.anchor is not None:
             scores += self.anchor.added(_flat(histories)).toarray()
         return scores
+
+    def factors(self, histories: Sequence[Sequence[int]], cold: bool = False) -> dict[str, np.ndarray]:
+        """Return the arrays of a FACTORS artifact whose queries are `histories` (as in `states`).
+
+        Its items are those of the core or, with `cold`, of the whole catalogue. An item outside the core that has no
+        row (see `cold.present`) stands there with zeros, and is not to be ranked.
+        """
+        matrix = np.concatenate([self.item_matrix, self.cold.values]) if cold else self.item_matrix
+        arrays = {"query_states": self.states(histories), "item_matrix": matrix}
+        if self.anchor is not None and self.anchor.counts is not None:
+            arrays |= anchor.sparse_pair(self.anchor.added(_flat(histories)), len(matrix))
+        return arrays
 
     @torch.no_grad()
     def states(self, histories: Sequence[Sequence[int]]) -> Float[np.ndarray, "q h"]:
@@ -78,6 +96,15 @@ class HistoryEncoder:
         lengths = np.minimum(ends.end - ends.begin, self.params.max_length)
         states = encode(self.reader, self.tokens, ends.items, ends.end - lengths, lengths)
         return (states if self.anchor is None else self.anchor.states(states, ends)).cpu().numpy()
+
+
+def saved_anchor(name: str, params: FinetuneParams, core: int) -> anchor.Anchor | None:
+    """Return the anchor of recommenders/<name> with its learned weights; None where it has none."""
+    if params.anchor == "none":
+        return None
+    found = anchor.load(ANCHOR.read(model=name).arrays, core, params)
+    from_arrays(found, HEADS.read(model=name).arrays, "anchor.")
+    return found
 
 
 def _flat(histories: Sequence[Sequence[int]]) -> Ends:

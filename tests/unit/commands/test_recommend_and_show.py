@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 from sidflow.cli import app
 from sidflow.commands import recommend, show
+from sidflow.contracts.artifacts.mme_sid import COLD_ROWS
 from sidflow.contracts.errors import InputError
 
 runner = CliRunner()
@@ -39,6 +40,7 @@ def test_empty_places_are_not_shown_and_too_many_are_refused(catalogue) -> None:
         (["--history", "k-5", "--model", "sasrec"], "items of the core"),
         (["--history", "k-0", "--model", "popularity"], "cannot"),
         (["--history", "gold"], "k-3 (Gold lamp)"),
+        (["--user", "u-1", "--include-cold"], "over the core"),
     ],
 )
 def test_bad_questions_end_in_one_line(catalogue, arguments, said) -> None:
@@ -55,14 +57,51 @@ def test_a_runtime_setting_with_a_typo_is_refused(catalogue, monkeypatch) -> Non
     assert result.stderr.startswith("SIDFLOW_DEVICE: expected one of auto, cpu, cuda; found 'gpu'")
 
 
-def test_a_new_history_goes_through_the_models_encoder(catalogue, monkeypatch) -> None:
-    def scores(model, history):
-        assert (model, history) == ("sasrec", [2, 0])
-        return np.array([0, 1, 2, 1, 0], dtype=np.float32)
+def answered(scores, candidate):
+    """What stands in for a trained model: these scores of every item."""
+    arrays = {
+        "query_states": np.ones((1, 1), dtype=np.float32),
+        "item_matrix": np.array(scores, dtype=np.float32)[:, None],
+    }
+    return recommend.Asked(arrays, np.array(candidate, dtype=bool))
 
-    monkeypatch.setattr(recommend, "_scores", scores)
+
+def test_a_new_history_goes_through_the_models_encoder(catalogue, monkeypatch) -> None:
+    def asked(model, history, cold):
+        assert (model, history, cold) == ("sasrec", [2, 0], False)
+        return answered([0, 1, 2, 1, 0], [1] * 5)
+
+    monkeypatch.setattr(recommend, "_asked", asked)
     found = recommend.recommend(None, ["k-2", " k-0"], 2, "sasrec")
     assert [(one.item_key, one.score) for one in found.items] == [("k-1", 1.0), ("k-3", 1.0)]
+    assert len(recommend.recommend(None, ["k-2", "k-0"], 9, "sasrec").items) == 3  # all there is
+
+
+@pytest.mark.parametrize("has_row", [True, False])
+def test_cold_items_are_marked_and_those_without_a_row_are_told(catalogue, monkeypatch, has_row) -> None:
+    monkeypatch.setattr(recommend, "_asked", lambda *_: answered([0, 1, 2, 1, 0, 5], [1] * 5 + [has_row]))
+    arguments = ["recommend", "--history", "k-2", "--model", "sasrec", "-k", "2", "--include-cold"]
+    text = runner.invoke(app, arguments).stdout
+    content = json.loads(runner.invoke(app, [*arguments, "--json"]).stdout)
+    marks = [(one["item_key"], one["cold"]) for one in content["items"]]
+    if has_row:
+        assert marks == [("k-5", True), ("k-1", False)]
+        assert "1. Odd thing  [k-5]  5  (cold: outside the core)\n" in text
+        assert "Green lamp  [k-1]  1\n" in text
+        assert content["never"] == 0
+    else:
+        assert marks == [("k-1", False), ("k-3", False)]
+        assert "cold:" not in text
+        assert content["never"] == 1
+        assert "Never recommended: 1 items outside the core" in text
+
+
+def test_a_model_without_cold_rows_says_which_has_some(catalogue, monkeypatch) -> None:
+    monkeypatch.setattr(recommend, "_can_encode", lambda model: True)
+    arguments = ["recommend", "--history", "k-2", "--model", "sasrec", "--include-cold"]
+    assert "rows of cold items from sasrec; found none. Remedy: `dvc repro fine" in runner.invoke(app, arguments).stderr
+    COLD_ROWS.write({"values": np.ones((1, 2), np.float32), "present": np.ones(1, bool)}, {}, model="popularity")
+    assert "--model popularity" in runner.invoke(app, arguments).stderr
 
 
 def test_text_and_json_say_the_same(catalogue) -> None:
@@ -70,7 +109,7 @@ def test_text_and_json_say_the_same(catalogue) -> None:
     assert "Red lamp  [k-0]" in text
     assert "1. Gold lamp  [k-3]  3" in text
     content = json.loads(runner.invoke(app, ["recommend", "--user", "u-0", "-k", "1", "--json"]).stdout)
-    assert content["items"] == [{"item_key": "k-3", "title": "Gold lamp", "score": 3.0}]
+    assert content["items"] == [{"item_key": "k-3", "title": "Gold lamp", "score": 3.0, "cold": False}]
 
 
 def test_an_item_is_shown_with_all_there_is(catalogue) -> None:

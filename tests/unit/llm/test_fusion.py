@@ -107,3 +107,22 @@ def test_a_token_is_computed_once_per_item_and_equals_itself_alone(tiny):
     found = tokens.of_sequences(items)
     torch.testing.assert_close(found[1, 1], tokens(torch.tensor([13]))[0], atol=1e-6, rtol=1e-5)
     torch.testing.assert_close(found[0, 0], found[1, 2])
+
+
+def test_cold_dropout_scores_items_as_if_nobody_had_had_them(tiny):
+    inputs = tiny.inputs()
+    raw, present = inputs.modalities["collaborative"].raw.copy(), np.ones(14, dtype=bool)
+    raw[12:], present[12:] = 0, False  # as it is: nobody has had what is outside the core
+    inputs.modalities["collaborative"] = inputs.modalities["collaborative"]._replace(raw=raw, present=present)
+    fusion = shaken(FrequencyAwareFusion(inputs, tiny.hidden, FinetuneParams(cold_dropout=0.5)))
+    torch.manual_seed(0)
+    weights, usual = fusion.part_weights(), fusion.eval().part_weights()
+    torch.testing.assert_close(
+        usual, shaken(FrequencyAwareFusion(inputs, tiny.hidden, FinetuneParams())).part_weights()
+    )
+    torch.testing.assert_close(weights.sum(1), torch.ones(12))
+    dropped = (weights[:, :2] == 0).all(1)
+    assert 2 <= int(dropped.sum()) <= 10
+    torch.testing.assert_close(weights[~dropped], usual[~dropped])
+    alone = fusion.weights_at(torch.zeros(12, 1), fusion.usable & torch.tensor([False, False, True, True]))
+    torch.testing.assert_close(weights[dropped], alone[dropped])

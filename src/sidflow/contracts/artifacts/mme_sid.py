@@ -1,4 +1,4 @@
-"""What a fine-tuned MME-SID has beside the factors: the adapter as PEFT writes it, the heads, the anchor."""
+"""What a fine-tuned MME-SID has beside the factors: the adapter as PEFT writes it, the heads, the anchor, cold rows."""
 
 from pathlib import Path
 
@@ -25,4 +25,11 @@ ANCHOR = TensorFile(  # of anchored ones: counts of training parts, CSR [n, n], 
     },
     optional=frozenset({"relation_indptr", "relation_indices", "relation_values"}),
     free=True,
+)
+
+COLD_ROWS = TensorFile(  # of the items outside the core, in order, as in the factors' item_matrix; `present`: has one
+    name="cold_rows",
+    version=1,
+    path="artifacts/recommenders/{model}/cold_rows.safetensors",
+    arrays={"values": "float32 c d", "present": "bool c"},  # absent rows are zero
 )

@@ -1,0 +1,41 @@
+"""The best items of few queries that came in: through a faiss index where scores are inner products alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from scipy.sparse import csr_matrix
+
+from sidflow.ranking import top
+from sidflow.ranking.scores import Scores
+
+
+def best(arrays: Mapping[str, np.ndarray], excluded: csr_matrix, k: int, name: str = "factors") -> top.Top:
+    """Return the `k` best items of every query, exact, ties by item id.
+
+    Dense factors are searched in a flat faiss index; a query that its float32 leaves in doubt, and factors with a
+    sparse pair, are scored in full. The answer is the same.
+
+    Args:
+        arrays: of a FACTORS artifact.
+        excluded: bool CSR [q, n], what must not be recommended.
+        k: how many; fewer candidates leave -1 at the end.
+        name: what errors call the factors.
+
+    Raises:
+        InputError: the factors do not fit, or a score is not finite.
+    """
+    queries, items = map(int, excluded.shape)  # type: ignore[misc]
+    scores = Scores(arrays, queries, items, name)
+    left = np.arange(queries)
+    found = top.Top(np.full((queries, k), -1, dtype=np.int32), np.full((queries, k), top.NOTHING, dtype=np.float32))
+    if scores.dense is not None and scores.sparse is None:
+        found, proven = top.by_faiss(scores, excluded, k)
+        left = left[~proven]
+    for rows in np.array_split(left, max(1, -(-len(left) // scores.block_rows))):
+        block, part = scores.of(rows), csr_matrix(excluded[rows])
+        block[np.repeat(np.arange(len(rows)), np.diff(part.indptr)), part.indices] = -np.inf
+        exact = top.of_block(block, k)
+        found.items[rows], found.scores[rows] = exact.items, exact.scores
+    return found
