@@ -5,58 +5,79 @@ from __future__ import annotations
 import json
 import tempfile
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from peft import PeftModel
 from safetensors.numpy import save_file
+from torch.nn import functional
 
 from sidflow.contracts.artifacts.backbone import BACKBONE
 from sidflow.contracts.artifacts.embeddings import ITEM_TABLE
 from sidflow.contracts.artifacts.factors import FACTORS, SUMMARY
 from sidflow.contracts.artifacts.items import ITEMS
-from sidflow.contracts.artifacts.mme_sid import adapter_folder
+from sidflow.contracts.artifacts.mme_sid import COLD_ROWS, adapter_folder
 from sidflow.contracts.errors import InputError
 from sidflow.contracts.params import check
 from sidflow.llm import adapter, backbones, prompt
+from sidflow.llm.anchor import Anchor
 from sidflow.llm.params import FinetuneParams
 from sidflow.llm.quiet import quiet
 from sidflow.llm.saving import announce
+from sidflow.llm.serving import saved_anchor
 
-TABLES = "sidflow.safetensors"  # item_tokens [n, h], item_matrix [core, h]
+TABLES = "sidflow.safetensors"
 SETTINGS = "sidflow.json"
+READING = {
+    "last_item": "State: the last hidden state of [before; item_tokens of the history's last max_length items], at "
+    "the end.",
+    "response": "State: the last hidden state of [before; item_tokens of the history's last max_length items; after], "
+    "at the end.",
+}
+PLAIN = (
+    "Score of item i: state . item_matrix[i].",
+    "Rows are items in the order of item_keys: item_tokens has all of them, item_matrix the first ones, which are the "
+    "candidates that training knew, cold_rows the others; where cold_present is false such an item has no row.",
+)
+ANCHORED = (
+    "Query: [own * state; for each modality of content, in order: sum over s = 1 ... last of content[modality][s - 1] "
+    "* the tensor content.MODALITY at the item s steps back], as far as the history goes.",
+    "Score of item i: query . item_matrix[i] + cooccurrence.weight * ln(1 + K[i] / cooccurrence.epsilon).",
+    "K[i]: sum over s = 1 ... last of cooccurrence.recency[s - 1] * relation[item s steps back, i]; relation is CSR "
+    "(relation_indptr, relation_indices, relation_values) over the rows of item_matrix; other items say nothing, and "
+    "nothing is said of them.",
+    PLAIN[1],
+)
 
 
 def merge(name: str, folder: Path) -> None:
     """Write recommenders/<name> to `folder`, which any transformers program loads without peft or sidflow.
 
     The folder has the language model with its adapter folded in (safetensors), its tokenizer, `sidflow.safetensors`
-    with every item's token and every candidate's row, and `sidflow.json`: the token ids around the item tokens, the
-    readout, the longest history, the items' keys in the order of the rows. The state at the read position times
-    `item_matrix` is the score. A 4-bit backbone is merged in bf16.
+    with every item's token and row, and `sidflow.json`: the token ids around the item tokens, the readout, the longest
+    history, the items' keys in the order of the rows, and in words how scores are made of all that. Of an anchored
+    model they hold the counts and the weights of the anchor too. A 4-bit backbone is merged in bf16.
 
     Raises:
-        InputError: the folder exists and is not empty, artifacts are absent, or the model is anchored: its scores need
-            counts that are no inner product.
+        InputError: the folder exists and is not empty, or artifacts are absent.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(str(folder), expected="a new or an empty folder", found="files", remedy="name another folder")
     summary = SUMMARY.read(model=name)
     params = check(summary["params"], FinetuneParams, str(SUMMARY.at(model=name)), "`dvc repro finetune`")
-    if params.anchor != "none":
-        raise InputError(
-            f"recommender {name}",
-            expected="scores that are inner products of states and item rows",
-            found=f"anchor: {params.anchor}",
-            remedy="merge one with `anchor: none`; `sidflow recommend` serves anchored ones",
-        )
     about = BACKBONE.read()
     model, tokenizer = backbones.load(about, "bf16" if params.weights == "nf4" else params.weights)
     tuned = adapter.load(model, adapter_folder(name))
     words = prompt.render(tokenizer, params.prompt)
+    cold = COLD_ROWS.read(model=name).arrays
     tables = {
         "item_tokens": ITEM_TABLE.read(model=name).arrays["values"],
         "item_matrix": FACTORS.read(model=name).arrays["item_matrix"],
+        "cold_rows": cold["values"],
+        "cold_present": cold["present"],
     }
     keys = ITEMS.read(columns=["item_id", "item_key"]).sort("item_id")["item_key"].to_list()
+    anchor = saved_anchor(name, params, len(tables["item_matrix"]))
     settings = {
         "recommender": name,
         "backbone": summary["backbone"],
@@ -64,6 +85,8 @@ def merge(name: str, folder: Path) -> None:
         "after": words.after,
         "readout": params.readout,
         "max_length": params.max_length,
+        "scores": [READING[params.readout], *(ANCHORED if anchor else PLAIN)],
+        "anchor": _weights(anchor) if anchor else None,
         "item_keys": keys,
     }
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -73,7 +96,24 @@ def merge(name: str, folder: Path) -> None:
             merged = tuned.merge_and_unload() if isinstance(tuned, PeftModel) else tuned  # type: ignore[operator]
             merged.save_pretrained(made, safe_serialization=True)
             tokenizer.save_pretrained(made)
-        save_file(tables, made / TABLES)
+        save_file(tables | (anchor.kept() if anchor else {}), made / TABLES)
         (made / SETTINGS).write_text(json.dumps(settings, indent=1) + "\n")
         announce(made)
         made.replace(folder)
+
+
+def _weights(anchor: Anchor) -> dict[str, Any]:
+    """Return the weights by the names that `ANCHORED` calls them."""
+    found: dict[str, Any] = {
+        "last": anchor.last,
+        "own": anchor.own.item(),
+        "content": {name: functional.softplus(raw).tolist() for name, raw in anchor.content_raw.items()},
+        "cooccurrence": None,
+    }
+    if anchor.counts is not None:
+        found["cooccurrence"] = {
+            "weight": functional.softplus(anchor.cooccurrence_raw).item(),
+            "epsilon": functional.softplus(anchor.epsilon_raw).item(),
+            "recency": np.asarray(anchor.counts.recency, dtype=np.float64).tolist(),
+        }
+    return found

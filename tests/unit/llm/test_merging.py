@@ -12,6 +12,7 @@ from sidflow.contracts import histories
 from sidflow.contracts.artifacts.factors import FACTORS
 from sidflow.contracts.errors import InputError
 from sidflow.llm.merging import SETTINGS, TABLES, merge
+from sidflow.llm.serving import HistoryEncoder
 
 
 def test_transformers_alone_gives_the_same_scores(inside, tmp_path):
@@ -41,7 +42,41 @@ def test_nothing_is_overwritten(inside, tmp_path):
     assert (tmp_path / "kept").read_text() == "x"
 
 
-def test_an_anchored_one_says_why_not(inside, tmp_path):
-    with pytest.raises(InputError, match=r"inner products.*found anchor: both"):
-        merge("anchored", tmp_path / "out")
-    assert not (tmp_path / "out").exists()
+def by_numpy(state, history, settings, tables):
+    """Every core item's score as sidflow.json tells it in words."""
+    anchor, back = settings["anchor"], list(reversed(history))[: settings["anchor"]["last"]]
+    query = [anchor["own"] * state]
+    for name, weights in anchor["content"].items():
+        rows = tables[f"content.{name}"]
+        query.append(sum(weight * rows[item] for weight, item in zip(weights, back, strict=False)))
+    score = tables["item_matrix"] @ np.concatenate(query)
+    told = anchor["cooccurrence"]
+    if told is None:
+        return score
+    found = np.zeros(len(score))
+    for weight, item in zip(told["recency"], back, strict=False):
+        if item < len(score):
+            entries = slice(*tables["relation_indptr"][item : item + 2])
+            found[tables["relation_indices"][entries]] += weight * tables["relation_values"][entries]
+    return score + told["weight"] * np.log1p(found / told["epsilon"])
+
+
+def test_an_anchored_one_too(inside, tmp_path):
+    merge("anchored", tmp_path / "out")
+    settings, tables = json.loads((tmp_path / "out" / SETTINGS).read_text()), load_file(tmp_path / "out" / TABLES)
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "out").eval()
+    past, encoder = histories.load(), HistoryEncoder("anchored")
+    asked = [past.history(query).tolist() for query in (0, 70)] + [[3, 13, 5], [12]]  # 12 and 13 are outside the core
+    expected = encoder.scores(asked)
+    dense = encoder.states(asked) @ encoder.item_matrix.T
+    assert np.abs(expected - dense)[:3].max() > 0.1  # co-occurrence has something to say
+    for row, history in enumerate(asked):
+        words = model.get_input_embeddings()(torch.tensor(settings["before"]))
+        read = torch.cat([words, torch.from_numpy(tables["item_tokens"])[history[-settings["max_length"] :]]])[None]
+        with torch.no_grad():
+            state = model.model(inputs_embeds=read).last_hidden_state[0, -1].numpy()
+        np.testing.assert_allclose(by_numpy(state, history, settings, tables), expected[row], atol=1e-5)
+    for name in ("own *", "content[modality]", "cooccurrence.epsilon", "relation_indptr", "cold_rows"):
+        assert any(name in line for line in settings["scores"])
+    np.testing.assert_array_equal(tables["cold_rows"], encoder.cold.values)
+    assert tables["cold_present"].tolist() == [True, True]
