@@ -159,9 +159,10 @@ def test_no_gradient_reaches_padding_and_all_positions_are_trained(name, extra):
         assert len(seen[0]) == 2 + 4
 
 
-def test_item_dropout_is_drawn_for_each_place_and_apart_for_candidates():
+@pytest.mark.parametrize("by", ["place", "item"])
+def test_item_dropout_is_drawn_for_each_place_or_for_each_item(by):
     torch.manual_seed(0)
-    settings = settings_of("sasrec", {}, dropout=0, item_dropout=0.5, loss="full")
+    settings = settings_of("sasrec", {}, dropout=0, item_dropout=0.5, item_dropout_by=by, loss="full")
     model = SequenceModel(settings, ItemTable(ITEMS, 16), torch.ones(ITEMS))
     read, scored = [], []
     encode, score = model.encoder.forward, model.objective.forward
@@ -170,7 +171,8 @@ def test_item_dropout_is_drawn_for_each_place_and_apart_for_candidates():
     model(torch.tensor([[9, 9, 9]]), torch.tensor([3]))
     masks = [read[0][0, 0] == 0, read[0][0, 1] == 0, scored[0][9] == 0]
     assert all(0 < int(mask.sum()) < 16 for mask in masks)
-    assert not any(torch.equal(masks[a], masks[b]) for a, b in ((0, 1), (0, 2), (1, 2)))
+    alike = [torch.equal(masks[a], masks[b]) for a, b in ((0, 1), (0, 2), (1, 2))]
+    assert alike == [by == "item"] * 3
 
 
 def test_next_items_are_the_shifted_window():

@@ -50,12 +50,10 @@ class SequenceModel(nn.Module):
     def states(
         self, inputs: Int[Tensor, "b t"], table: Float[Tensor, "k d"], examples: Examples
     ) -> Float[Tensor, "b t d"]:
-        """Return the encoder's states; `inputs` are rows of `table`.
-
-        Dropout is drawn for each place by itself: were it drawn per item, an item's vector as an input and as a
-        candidate would miss the same entries, and inner products of the two would tell what they had in common.
-        """
-        vectors = self.item_dropout(functional.embedding(inputs, table))
+        """Return the encoder's states; `inputs` are rows of `table`."""
+        vectors = functional.embedding(inputs, table)
+        if self.settings.item_dropout_by == "place":
+            vectors = self.item_dropout(vectors)
         if examples.masked is not None:
             assert isinstance(self.encoder, Transformer)
             vectors = torch.where(examples.masked[..., None], self.encoder.mask_vector, vectors)
@@ -75,9 +73,10 @@ class SequenceModel(nn.Module):
             table = self.items(at_hand)
             flat, targets, negatives = where.split([inputs.numel(), len(targets), len(drawn)])
             inputs = flat.view_as(inputs)
-        states = self.states(inputs, table, examples)
-        chosen = states.flatten(0, 1).index_select(0, examples.places)
-        losses = {"rank": self.objective(chosen, self.item_dropout(table), targets, negatives, drawn)}
+        candidates = self.item_dropout(table)
+        read = table if self.settings.item_dropout_by == "place" else candidates
+        chosen = self.states(inputs, read, examples).flatten(0, 1).index_select(0, examples.places)
+        losses = {"rank": self.objective(chosen, candidates, targets, negatives, drawn)}
         total = losses["rank"]
         for name, (weight, loss) in self.items.auxiliary(near).items():
             losses[name] = loss

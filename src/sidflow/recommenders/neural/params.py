@@ -23,7 +23,9 @@ class SequenceParams(Params):
     dimensions: int = Field(64, ge=2)  # of item vectors and states
     max_length: int = Field(50, ge=2)  # most recent items that are read; longer training parts become several windows
     dropout: float = Field(0.2, ge=0, lt=1)  # inside the network
-    item_dropout: float = Field(0.2, ge=0, lt=1)  # on item vectors, drawn for each place and once for the candidates
+    item_dropout: float = Field(0.2, ge=0, lt=1)  # on item vectors, as inputs and as candidates
+    # Drawn for each place of the input and apart for the candidates, or once for an item wherever it stands.
+    item_dropout_by: Literal["place", "item"] = "place"
     init_std: float = Field(0.02, gt=0)  # of item vectors
     loss: Literal["full", "sampled", "bce"] = "full"
     negatives: int = Field(1024, ge=1)  # items drawn per batch for `sampled` and `bce`, shared by all its positions
