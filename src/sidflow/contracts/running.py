@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from sidflow.contracts import params, trace
+from sidflow.contracts import params, trace, workers
 from sidflow.contracts.errors import InputError
 from sidflow.contracts.files import atomic_path
 
@@ -31,19 +31,30 @@ def peak_memory_mb() -> float:
 
 
 @contextmanager
+def in_one_line(name: str) -> Iterator[None]:
+    """End with one line and exit code 2 where the input is bad."""
+    try:
+        yield
+    except InputError as error:
+        workers.complain(f"{name}: {error.line()}")
+        raise SystemExit(2) from None
+
+
+@contextmanager
 def stage(name: str) -> Iterator[None]:
     """Run a stage's body; `name` is DVC's, for example `train@sasrec`.
 
     Wall time (of the whole process, imports included) and peak memory go to `.sidflow/measured/<preset>/<stage>.json`,
-    outside of every hashed file.
+    outside of every hashed file; of the main process, where several run the stage.
     """
     try:
-        yield
-    except InputError as error:
-        print(f"{name}: {error.line()}", file=sys.stderr)
-        raise SystemExit(2) from None
+        with in_one_line(name):
+            yield
     finally:
-        trace.dump(name)
+        if workers.is_main():
+            trace.dump(name)
+    if not workers.is_main():
+        return
     cost = {
         "stage": name,
         "wall_seconds": round(time.time() - psutil.Process().create_time(), 3),
@@ -60,5 +71,6 @@ def measured_path(preset: str, name: str) -> Path:
 
 
 def say(message: str) -> None:
-    """Print one line of progress at once."""
-    print(message, flush=True)
+    """Print one line of progress at once, from the main process."""
+    if workers.is_main():
+        print(message, flush=True)

@@ -23,6 +23,8 @@ class Runtime(Params):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     cache: Path = Path("~/.cache/sidflow")
     checkpoint_seconds: float = Field(60.0, ge=0)
+    processes: int = Field(1, ge=1)  # that fine-tune one language model together, on this machine
+    sharding: Literal["ddp", "fsdp"] = "ddp"  # each has the whole model, or its part of the frozen weights
 
     @property
     def cache_folder(self) -> Path:

@@ -195,5 +195,5 @@ def _four_bits() -> dict[str, Any]:
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=torch.bfloat16,
         ),
-        "device_map": {"": 0},
+        "device_map": {"": torch.cuda.current_device()},
     }

@@ -128,6 +128,12 @@ class MmeSidTask:
         """Return rows of pieces, shuffled, of like length within a batch."""
         return windows.batches(self.model.pieces.length, self.params.batch_size, generator)
 
+    def share(self, batch: Tensor, rank: int, count: int) -> tuple[Tensor, float]:
+        """Return every `count`th row from `rank` on, and its share of the positions that the batch foretells."""
+        rows, length = batch[rank::count], self.model.pieces.length
+        share = float(length[rows.numpy()].sum() / length[batch.numpy()].sum())
+        return (rows, share) if len(rows) else (batch[:1], 0.0)
+
     def validate(self) -> Mapping[str, float]:
         """Return NDCG@10 and recall@10 of the validation queries."""
         if not len(self.validation.queries):

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from sidflow.contracts import workers
 from sidflow.contracts.artifacts.embeddings import ITEM_TABLE
 from sidflow.contracts.artifacts.factors import CURVES, FACTORS, SUMMARY
 from sidflow.contracts.artifacts.mme_sid import ANCHOR, COLD_ROWS, HEADS, adapter_folder
@@ -33,11 +34,14 @@ def save(
     params: FinetuneParams,
     about: Mapping[str, Any],
 ) -> None:
-    """Write everything under recommenders/<name>."""
+    """Write everything under recommenders/<name>, from the main process; all encode, for a model that is sharded."""
+    states = model.query_states(histories, np.arange(histories.queries))
+    if not workers.is_main():
+        return
     adapter.save(model.reader.model, adapter_folder(name), about)  # type: ignore[arg-type]
     heads = to_arrays(model.item_tokens, "item_tokens.") | to_arrays(model.fusion, "fusion.")
     factors = {
-        "query_states": model.query_states(histories, np.arange(histories.queries)).cpu().numpy(),
+        "query_states": states.cpu().numpy(),
         "item_matrix": model.item_matrix().float().cpu().numpy(),
     }
     told: dict[str, Any] = {}

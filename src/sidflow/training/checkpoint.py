@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from sidflow.contracts import imports, runtime, trace
+from sidflow.contracts import imports, runtime, trace, workers
 from sidflow.contracts.files import atomic_path
 
 STATE_KEY = "state"
@@ -47,7 +47,7 @@ class Checkpoint:
     """One training's place in the cache.
 
     The file's name holds a hash of the settings, of every artifact that the process has read, and of the stage's
-    code: a change of any of them starts afresh.
+    code: a change of any of them starts afresh. Of several processes the main one writes and removes it, all read it.
     """
 
     def __init__(self, name: str, settings: Mapping[str, object], code: Iterable[Path] | None = None) -> None:
@@ -62,6 +62,8 @@ class Checkpoint:
 
     def save(self, snapshot: Snapshot) -> None:
         """Write `snapshot` atomically."""
+        if not workers.is_main():
+            return
         tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in snapshot.tensors.items()}
         with atomic_path(self.path) as temporary:
             save_file(tensors, temporary, metadata={STATE_KEY: json.dumps(snapshot.values)})
@@ -80,4 +82,5 @@ class Checkpoint:
 
     def discard(self) -> None:
         """Remove the checkpoint: the artifacts are written."""
-        self.path.unlink(missing_ok=True)
+        if workers.is_main():
+            self.path.unlink(missing_ok=True)

@@ -18,6 +18,8 @@ from sidflow.contracts.params import Params
 from sidflow.contracts.running import say
 from sidflow.training.checkpoint import Checkpoint, Snapshot
 from sidflow.training.device import generator_for
+from sidflow.training.processes import Crew
+from sidflow.training.state import chosen_state, restore, trained_state
 
 
 class LoopParams(Params):
@@ -36,7 +38,8 @@ class LoopParams(Params):
 class Task(Protocol):
     """What is trained.
 
-    `module(batch)` returns named losses as scalars; the one named `loss` is minimised, the others are logged.
+    `module(batch)` returns named losses as scalars; the one named `loss` is minimised, the others are logged. A task
+    that is also `processes.Shareable` can be trained on several processes.
     """
 
     module: nn.Module
@@ -71,27 +74,6 @@ class _Progress:
         self.finished = False
 
 
-def trained_state(module: nn.Module) -> dict[str, Tensor]:
-    """Return what training changes: parameters that take a gradient, and buffers."""
-    frozen = {name for name, parameter in module.named_parameters() if not parameter.requires_grad}
-    return {name: tensor for name, tensor in module.state_dict().items() if name not in frozen}
-
-
-def _restore(module: nn.Module, state: Mapping[str, Tensor]) -> None:
-    own = trained_state(module)
-    if set(own) != set(state):
-        raise InputError(
-            "checkpoint",
-            expected="the tensors of this model",
-            found="others",
-            example=sorted(set(own) ^ set(state))[0],
-            remedy="delete the checkpoints in the cache folder",
-        )
-    with torch.no_grad():
-        for name, tensor in own.items():
-            tensor.copy_(state[name])
-
-
 def learning_rate_at(step: int, total: int, loop: LoopParams) -> float:
     """Return the learning rate of `step` of `total`: linear warm-up, then constant or a cosine to zero."""
     if step < loop.warmup_steps:
@@ -108,15 +90,19 @@ class _Trainer:
     ) -> None:
         self.name, self.task, self.loop, self.seed = name, task, loop, seed
         self.sign = 1.0 if higher_is_better else -1.0
+        self.crew = Crew(name, task)
         self.accelerator = Accelerator(
             cpu=device.type == "cpu", mixed_precision="bf16" if loop.precision == "bf16" else "no"
         )
         groups = getattr(task, "parameter_groups", None)
         parameters = groups() if groups else [p for p in task.module.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(parameters, lr=loop.learning_rate, weight_decay=loop.weight_decay, fused=True)
+        self.crew.leave_out_frozen(task.module)
         self.module, self.optimizer = self.accelerator.prepare(task.module.to(device), optimizer)
         self.progress = _Progress()
         self.best: dict[str, Tensor] = {}
+        self.crew.reseed(seed, 0, {})
+        self.pause, self.saved = runtime.load().checkpoint_seconds, time.monotonic()
 
     def snapshot(self) -> Snapshot:
         inner = self.optimizer.state_dict()
@@ -124,9 +110,7 @@ class _Trainer:
         tensors |= {f"best/{key}": value for key, value in self.best.items()}
         for index, state in inner["state"].items():
             tensors |= {f"optimizer/{index}/{key}": torch.as_tensor(value) for key, value in state.items()}
-        tensors["random/cpu"] = torch.get_rng_state()
-        if torch.cuda.is_available():
-            tensors["random/cuda"] = torch.cuda.get_rng_state()
+        tensors |= {f"random/{key}": value for key, value in self.crew.streams().items()}
         return Snapshot(tensors, dict(vars(self.progress)))
 
     def resume(self, snapshot: Snapshot) -> None:
@@ -134,45 +118,54 @@ class _Trainer:
         for key, tensor in snapshot.tensors.items():
             kind, _, rest = key.partition("/")
             groups[kind][rest] = tensor
-        _restore(self.task.module, groups["module"])
+        restore(self.task.module, groups["module"])
         self.best = groups["best"]
         inner = self.optimizer.state_dict()
         for key, tensor in groups["optimizer"].items():
             index, _, field = key.partition("/")
             inner["state"].setdefault(int(index), {})[field] = tensor
         self.optimizer.load_state_dict(inner)
-        torch.set_rng_state(groups["random"]["cpu"])
-        if "cuda" in groups["random"] and torch.cuda.is_available():
-            torch.cuda.set_rng_state(groups["random"]["cuda"])
         vars(self.progress).update(snapshot.values)
+        self.crew.reseed(self.seed, self.progress.steps, groups["random"])
         say(f"{self.name}: resumed at epoch {self.progress.epoch + 1}, step {self.progress.step}")
+
+    def save(self, checkpoint: Checkpoint | None, at_once: bool = False) -> None:
+        """Write a checkpoint where one is wanted and it is time for it."""
+        if checkpoint is None:
+            return
+        due = float(at_once or time.monotonic() - self.saved >= self.pause)
+        if self.crew.agreed({"due": due}, {})["due"]:
+            checkpoint.save(self.snapshot())
+            self.saved = time.monotonic()
 
     def step(self, batch: Any, total: int) -> dict[str, float]:
         for group in self.optimizer.param_groups:
             rate = learning_rate_at(self.progress.steps, total, self.loop)
             group["lr"] = rate * group.get("rate_factor", 1.0)
+        part, share = self.crew.part(batch)
         with self.accelerator.autocast():
-            losses = self.module(batch)
-        if not torch.isfinite(losses["loss"]):
+            losses = self.module(part)
+        told = self.crew.whole(losses, share)
+        if not torch.isfinite(told["loss"]):
             raise InputError(
                 f"{self.name} training",
                 expected="a finite loss",
-                found=f"{losses['loss'].item()} at epoch {self.progress.epoch + 1}, step {self.progress.step}",
+                found=f"{told['loss'].item()} at epoch {self.progress.epoch + 1}, step {self.progress.step}",
                 remedy="lower the learning rate, or set clip_norm, in params.yaml",
             )
         self.optimizer.zero_grad()
-        self.accelerator.backward(losses["loss"])
+        self.accelerator.backward(losses["loss"] * (share * self.crew.count))
         if self.loop.clip_norm:
             self.accelerator.clip_grad_norm_(self.module.parameters(), self.loop.clip_norm)
         self.optimizer.step()
-        return {name: float(loss.detach()) for name, loss in losses.items()}
+        return {name: float(loss) for name, loss in told.items()}
 
     def end_epoch(self, count: int, seconds: float) -> None:
         now = self.progress
         row = {"epoch": now.epoch + 1, **{name: value / max(1, count) for name, value in now.sums.items()}}
         self.task.module.eval()
         with torch.no_grad(), self.accelerator.autocast():
-            figures = dict(self.task.validate())
+            figures = self.crew.agreed(self.task.validate(), chosen_state(self.task.module))
         self.task.module.train()
         row |= figures
         now.curves.append(row)
@@ -222,8 +215,6 @@ def fit(
     if snapshot:
         trainer.resume(snapshot)
     now.finished = now.finished or loop.epochs == 0
-    pause = runtime.load().checkpoint_seconds
-    saved = time.monotonic()
     per_epoch = len(task.batches(0, generator_for(seed, 0)))
     task.module.train()
     while not now.finished:
@@ -235,14 +226,10 @@ def fit(
             now.step, now.steps = now.step + 1, now.steps + 1
             if on_step:
                 on_step(now.steps)
-            if checkpoint and time.monotonic() - saved >= pause:
-                checkpoint.save(trainer.snapshot())
-                saved = time.monotonic()
+            trainer.save(checkpoint)
         trainer.end_epoch(len(batches), time.monotonic() - began)
-        if checkpoint and (now.finished or time.monotonic() - saved >= pause):
-            checkpoint.save(trainer.snapshot())
-            saved = time.monotonic()
+        trainer.save(checkpoint, at_once=now.finished)
     if trainer.best:
-        _restore(task.module, trainer.best)
+        restore(task.module, trainer.best)
     task.module.eval()
     return Fit(now.curves, now.best_epoch, now.best_value, now.steps)

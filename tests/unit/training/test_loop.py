@@ -149,3 +149,10 @@ def test_warm_up_then_cosine():
     assert rates[:3] == pytest.approx([0.05 / 3, 0.1 / 3, 0.05])
     assert rates[8] == pytest.approx(0.025)
     assert rates[4:] == sorted(rates[4:], reverse=True)
+
+
+def test_a_task_whose_batches_cannot_be_split_runs_in_one_process(monkeypatch):
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(InputError, match="t training: expected one process; found 2"):
+        run()
