@@ -62,6 +62,12 @@ class Project:
         project.commit("a tiny catalogue")
         return project
 
+    def copy(self, folder: Path) -> Project:
+        """Copy everything but DVC's cache, which both share from then on."""
+        shutil.copytree(self.folder, folder, symlinks=True, ignore=_cache_and_scratch)
+        (folder / ".dvc/config.local").write_text(f"[cache]\n    dir = {self.folder}/.dvc/cache\n")
+        return Project(folder, Path(self.environment["SIDFLOW_CACHE"]))
+
     def run(self, *command: str, check: bool = True, **environment: str) -> str:
         """Run `command` in the project and return what it printed."""
         done = subprocess.run(
@@ -72,8 +78,8 @@ class Project:
         return done.stdout
 
     def repro(self, *arguments: str, **environment: str) -> set[str]:
-        """Run `dvc repro` and return the stages that ran, restored ones not counted."""
-        return ran(self.run("dvc", "repro", *arguments, **environment))
+        """Run `dvc repro` as `make repro` does and return the stages that ran, restored ones not counted."""
+        return ran(self.run(sys.executable, "tools/quick_dvc.py", "repro", *arguments, **environment))
 
     def commit(self, message: str) -> None:
         """Commit everything."""
@@ -99,6 +105,10 @@ class Project:
     def hashes(self) -> dict[str, str]:
         """Return the hash of every artifact in dvc.lock."""
         return {out["path"]: out["md5"] for stage in self.lock().values() for out in stage.get("outs", [])}
+
+
+def _cache_and_scratch(folder: str, names: list[str]) -> set[str]:
+    return {"cache", "tmp"} & set(names) if Path(folder).name == ".dvc" else set()
 
 
 def ran(output: str) -> set[str]:

@@ -32,12 +32,8 @@ def finished(tmp_path_factory, cache):
 
 @pytest.fixture
 def borrowed(finished, tmp_path):
-    """A clone of the finished project with its data, to be changed at will."""
-    finished.run("git", "clone", "-q", str(finished.folder), str(tmp_path / "clone"))
-    clone = Project(tmp_path / "clone", Path(finished.environment["SIDFLOW_CACHE"]))
-    (clone.folder / ".dvc/config.local").write_text(f"[cache]\n    dir = {finished.folder}/.dvc/cache\n")
-    clone.run("dvc", "checkout", "-q")
-    return clone
+    """A copy of the finished project, to be changed at will."""
+    return finished.copy(tmp_path / "copy")
 
 
 def test_a_second_run_does_nothing_and_says_so(finished):
