@@ -47,6 +47,7 @@ ROWS: dict[str, dict[str, Any]] = {  # what each row changes in params.yaml, dot
     "without MMD": {"quantize.reconstruction": "mse"},
     "without frequency-aware fusion": {"finetune.mme_sid.frequency_aware": False},
     "without LoRA": {"finetune.mme_sid.lora.enabled": False},
+    "item tokens four times as large": {"finetune.mme_sid.token_scale": 4.0, "finetune.mme_sid.lora.alpha": 32},
     "collaborative rows alone": {
         "finetune.mme_sid.without": ["text", "image"],
         "finetune.mme_sid.codes": False,
