@@ -11,17 +11,19 @@ the factors that RecTools made, and has to give RecTools' own lists. None of its
 
 from __future__ import annotations
 
-import json
-import sys
+import argparse
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from rectools_common import SETTINGS, arguments, facts, in_turn, run, write, write_data
-from rectools_side import load, peak_mb
+from rectools_common import SETTINGS, arguments, facts, theirs, write_data
+from rectools_side import load
 from sasrec_training import params
 from scipy.sparse import csr_matrix
+from side_by_side import Side, in_turn, medians, one_side_or_all, own, peak_mb, result_of, run
 
 from sidflow.ranking import top
 from sidflow.ranking.scores import Scores
@@ -55,9 +57,9 @@ def ranked(states: np.ndarray, matrix: np.ndarray, excluded: csr_matrix, k: int)
     return best.items
 
 
-def ours(path: Path) -> dict[str, float]:
+def ours(given: argparse.Namespace) -> dict[str, float]:
     """Encode and rank everybody."""
-    sequences, settings = load(path)
+    sequences, settings = load(given.data)
     prepare(settings["seed"], settings["threads"])
     count = int(max(one.max() for one in sequences)) + 1
     chosen = params(0)
@@ -72,55 +74,55 @@ def ours(path: Path) -> dict[str, float]:
     return {"seconds": seconds, "encoding_seconds": encoded - began, "peak_mb": peak_mb()}
 
 
-def from_theirs(path: Path, factors: Path) -> dict[str, float]:
+def from_theirs(given: argparse.Namespace) -> dict[str, float]:
     """Rank from the factors that RecTools wrote; return the time, and the share of its lists' items that ours has."""
-    sequences, settings = load(path)
+    sequences, settings = load(given.data)
     prepare(settings["seed"], settings["threads"])
-    with np.load(factors) as arrays:
-        states, matrix, known, theirs = (arrays[name] for name in ("states", "matrix", "known", "lists"))
+    with np.load(given.factors) as arrays:
+        states, matrix, known, expected = (arrays[name] for name in ("states", "matrix", "known", "lists"))
     excluded = csr_matrix(histories(sequences, int(max(one.max() for one in sequences)) + 1)[:, known])
     began = time.perf_counter()
     lists = known[ranked(states, matrix, excluded, settings["top"])]
     seconds = time.perf_counter() - began
-    same = np.mean([len(np.intersect1d(a, b)) / len(b) for a, b in zip(lists, theirs, strict=True)])
+    same = np.mean([len(np.intersect1d(a, b)) / len(b) for a, b in zip(lists, expected, strict=True)])
     return {"seconds": seconds, "same": float(same), "peak_mb": peak_mb()}
+
+
+def results(given: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
+    with tempfile.TemporaryDirectory() as folder:
+        path, factors = Path(folder) / "sequences.npz", Path(folder) / "factors.npz"
+        write_data(given.data, path, held_out=0)
+        sides = {
+            "theirs": theirs(given, "recommend", path, "--steps", STEPS, "--factors", factors),
+            "ours": own(__file__, "ours", "--data", path),
+        }
+        found = medians(in_turn(sides, given.rounds, SETTINGS["threads"]))
+        with np.load(factors) as arrays:
+            users = len(arrays["lists"])
+        checked = run(own(__file__, "from_theirs", "--data", path, "--factors", factors), SETTINGS["threads"])
+    assert checked["same"] > 0.999, f"from RecTools' factors only {checked['same']:.4f} of its items are found"
+    a, b = found["ours"], found["theirs"]
+    yield (
+        "full_ranking",
+        result_of(
+            f"Top {SETTINGS['top']} for all {users:,} users of amazon-beauty, from histories, against RecTools",
+            "seconds",
+            Side(a["seconds"], a["peak_mb"]),
+            Side(b["seconds"], b["peak_mb"]),
+            higher_is_better=False,
+            finding=f"{a['seconds']:.2f} s ({a['encoding_seconds']:.2f} s of it to encode histories) against "
+            f"{b['seconds']:.2f} s of `recommend`, two threads; from RecTools' own factors ours takes "
+            f"{checked['seconds']:.2f} s and finds {100 * checked['same']:.2f}% of the items that RecTools lists",
+            **facts("full_ranking.py", given),
+            from_their_factors=checked,
+        ),
+    )
 
 
 def main() -> None:
     parser = arguments(__doc__)
-    parser.add_argument("--factors", type=Path, help="with --side")
-    given = parser.parse_args()
-    if given.side:
-        found = from_theirs(given.data, given.factors) if given.factors else ours(given.data)
-        print("\n" + json.dumps(found))
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        path, factors = Path(folder) / "sequences.npz", Path(folder) / "factors.npz"
-        write_data(given.data, path, held_out=0)
-        side = [str(given.rectools_python), str(Path(__file__).with_name("rectools_side.py")), "recommend"]
-        mine = [sys.executable, __file__, "--side", "--data", str(path)]
-        theirs = [*side, "--data", str(path), "--steps", str(STEPS), "--factors", str(factors)]
-        found = in_turn({"theirs": theirs, "ours": mine}, given.rounds)
-        with np.load(factors) as arrays:
-            users = len(arrays["lists"])
-        checked = run([*mine, "--factors", str(factors)])
-    assert checked["same"] > 0.999, f"from RecTools' factors only {checked['same']:.4f} of its items are found"
-    a, b = found["ours"], found["theirs"]
-    result = {
-        "claim": f"Top {SETTINGS['top']} for all {users:,} users of amazon-beauty, from histories, against RecTools",
-        "finding": f"{a['seconds']:.2f} s ({a['encoding_seconds']:.2f} s of it to encode histories) against "
-        f"{b['seconds']:.2f} s of `recommend`, two threads; from RecTools' own factors ours takes "
-        f"{checked['seconds']:.2f} s and finds {100 * checked['same']:.2f}% of the items that RecTools lists",
-        "unit": "seconds",
-        "ours": round(a["seconds"], 3),
-        "theirs": round(b["seconds"], 3),
-        "ratio": round(b["seconds"] / a["seconds"], 2),
-        "peak_memory_ours": round(a["peak_mb"]),
-        "peak_memory_theirs": round(b["peak_mb"]),
-        **facts("full_ranking.py", given),
-        "from_their_factors": checked,
-    }
-    write("full_ranking", result, given.dry)
+    parser.add_argument("--factors", type=Path, help=argparse.SUPPRESS)
+    one_side_or_all(parser, {"ours": ours, "from_theirs": from_theirs}, results)
 
 
 if __name__ == "__main__":

@@ -7,22 +7,19 @@ Each side runs in a process of its own, in turn; the figures are medians.
 """
 
 import argparse
-import json
-import os
-import platform
 import resource
-import statistics
-import subprocess
-import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import chdir
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
+from side_by_side import Side, arguments, facts, in_turn, medians, one_side_or_all, own, peak_mb, result_of
 
-ROOT = Path(__file__).parents[1]
-RESULT = ROOT / "benchmarks/results/ingest_kcore.json"
+EVENTS = 10_000_000  # of the claim; what other numbers give is not written
 USERS, ITEMS = 900_000, 250_000
 
 
@@ -67,78 +64,51 @@ def theirs(path: Path) -> int:
             return before
 
 
-def peak_mb() -> float:
-    """Return this process's own peak; `ru_maxrss` would also hold that of the process that started it."""
-    status = Path("/proc/self/status")
-    if status.is_file():
-        return (
-            int(next(line for line in status.read_text().splitlines() if line.startswith("VmHWM")).split()[1]) / 976.56
-        )
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+SIDES = {"ours": ours, "theirs": theirs}
 
 
-def measure(side: str, path: Path) -> dict[str, float]:
-    """Run one side in a process of its own: events left, seconds of work, peak MB."""
-    with tempfile.TemporaryDirectory() as folder:
-        done = subprocess.run(
-            [sys.executable, str(Path(__file__).resolve()), "--side", side, "--data", str(path)],
-            cwd=folder,
-            env=os.environ | {"PYTHONPATH": str(ROOT / "src")},
-            check=True,
-            capture_output=True,
-            text=True,
-        )
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--events", type=int, default=10_000_000)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--side", choices=["ours", "theirs"])
-    parser.add_argument("--data", type=Path)
-    given = parser.parse_args()
-    if given.side:
+def measure(given: argparse.Namespace) -> dict[str, float]:
+    """Run one side in this process: events left, seconds of work, peak MB."""
+    with tempfile.TemporaryDirectory() as folder, chdir(folder):
         began = time.perf_counter()
-        left = {"ours": ours, "theirs": theirs}[given.side](given.data)
+        left = SIDES[given.side](given.data)
         seconds = time.perf_counter() - began
         used = resource.getrusage(resource.RUSAGE_SELF)
-        print(json.dumps({"left": left, "seconds": seconds, "cpu": used.ru_utime + used.ru_stime, "peak": peak_mb()}))
-        return
+        return {"left": left, "seconds": seconds, "cpu": used.ru_utime + used.ru_stime, "peak": peak_mb()}
+
+
+def results(given: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
+    given.dry = given.dry or given.events != EVENTS
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "interactions.parquet"
         make(path, given.events)
-        runs = {side: [] for side in ("theirs", "ours")}
-        for _ in range(given.rounds):
-            for side, results in runs.items():
-                results.append(measure(side, path))
-    assert len({run["left"] for results in runs.values() for run in results}) == 1, "the two cores differ"
-    seconds = {side: statistics.median(run["seconds"] for run in results) for side, results in runs.items()}
-    cpu = {side: statistics.median(run["cpu"] for run in results) for side, results in runs.items()}
-    peak = {side: max(run["peak"] for run in results) for side, results in runs.items()}
-    result = {
-        "claim": f"ingest of {given.events:,} interactions, whole stage, against a bare polars 5-core of the same file",
-        "unit": "seconds",
-        "ours": round(seconds["ours"], 2),
-        "theirs": round(seconds["theirs"], 2),
-        "ratio": round(seconds["theirs"] / seconds["ours"], 3),
-        "peak_memory_ours": round(peak["ours"]),
-        "peak_memory_theirs": round(peak["theirs"]),
-        "cpu_seconds_ours": round(cpu["ours"], 2),
-        "cpu_seconds_theirs": round(cpu["theirs"], 2),
-        "interactions_left": runs["ours"][0]["left"],
-        "rounds": given.rounds,
-        "load_average": round(os.getloadavg()[0], 1),
-        "command": "python benchmarks/ingest_kcore.py",
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}",
-        "commit": subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
-        ).stdout.strip(),
-    }
-    print(json.dumps(result, indent=2))
-    if given.events == 10_000_000:
-        RESULT.parent.mkdir(parents=True, exist_ok=True)
-        RESULT.write_text(json.dumps(result, indent=2) + "\n")
+        rounds = in_turn({side: own(__file__, side, "--data", path) for side in ("theirs", "ours")}, given.rounds)
+    left = {one["left"] for each in rounds.values() for one in each}
+    assert len(left) == 1, "the two cores differ"
+    found = medians(rounds)
+    peak = {side: max(one["peak"] for one in each) for side, each in rounds.items()}
+    yield (
+        "ingest_kcore",
+        result_of(
+            f"ingest of {given.events:,} interactions, whole stage, against a bare polars 5-core of the same file",
+            "seconds",
+            Side(found["ours"]["seconds"], peak["ours"]),
+            Side(found["theirs"]["seconds"], peak["theirs"]),
+            higher_is_better=False,
+            command="python benchmarks/ingest_kcore.py",
+            **facts(given.rounds),
+            cpu_seconds_ours=round(found["ours"]["cpu"], 2),
+            cpu_seconds_theirs=round(found["theirs"]["cpu"], 2),
+            interactions_left=left.pop(),
+        ),
+    )
+
+
+def main() -> None:
+    parser = arguments(__doc__, rounds=3)
+    parser.add_argument("--events", type=int, default=EVENTS)
+    parser.add_argument("--data", type=Path, help=argparse.SUPPRESS)
+    one_side_or_all(parser, dict.fromkeys(SIDES, measure), results)
 
 
 if __name__ == "__main__":

@@ -24,13 +24,12 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from quantizer_common import commit, machine
 from ruamel.yaml import YAML
+from side_by_side import RESULTS, ROOT, commit, machine
 
 from sidflow.measures.intervals import Difference, difference, resample
 
-HERE = Path(__file__).resolve().parents[1]
-FOLDER = Path("benchmarks/results/ablations")
+FOLDER = RESULTS / "ablations"
 MODEL = "mme_sid"
 WHOLE = "whole"
 DRAWS, SEED = 2000, 42  # of the bootstrap
@@ -78,9 +77,9 @@ def measured(project: Path, changes: dict[str, Any], seed: int) -> tuple[dict[st
         began = time.perf_counter()
         for stage in [*stages, "finetune", "rank", "evaluate"]:
             arguments = [] if stage in QUANTIZER else [MODEL]
-            environment = {**os.environ, "PYTHONPATH": str(HERE / "src"), "SIDFLOW_CACHE": str(copy / "cache")}
+            environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "SIDFLOW_CACHE": str(copy / "cache")}
             done = subprocess.run(
-                [sys.executable, str(HERE / f"stages/{stage}.py"), *arguments],
+                [sys.executable, str(ROOT / f"stages/{stage}.py"), *arguments],
                 cwd=copy,
                 env=environment,
                 capture_output=True,
@@ -128,7 +127,7 @@ class Kept:
         column = pl.DataFrame({f"{row}, {seed}": gains.astype(np.float32)})
         self.gains = pl.concat([self.gains, column], how="horizontal")
 
-    def write(self, name: str) -> None:
+    def write(self, name: str, threads: int) -> None:
         """Write both files."""
         seeds = sorted({int(seed) for one in self.runs.values() for seed in one})
         result = {
@@ -137,7 +136,7 @@ class Kept:
             "rows": [self._row(row) for row in self.runs],
             "command": f"python {Path(__file__).parent.name}/{Path(__file__).name} --run {name}=FOLDER --seeds "
             + " ".join(map(str, seeds)),
-            "machine": machine(),
+            "machine": machine(threads),
             "commit": commit(),
             "runs": self.runs,
         }
@@ -203,12 +202,13 @@ def main() -> None:
     name, _, folder = options.run.partition("=")
     project = Path(folder).resolve()
     kept = Kept(FOLDER / name)
+    threads: int = YAML().load((project / "params.yaml").read_text())["threads"]
     wanted = options.only.split(",") if options.only else [row for row in ROWS if usable(ROWS[row], present(project))]
     for row in wanted:
         for seed in [seed for seed in options.seeds if str(seed) not in kept.runs.get(row, {})]:
             found, gains = measured(project, ROWS[row], seed)
             kept.add(row, seed, found, gains)
-            kept.write(name)
+            kept.write(name, threads)
             print(f"{row}, seed {seed}: {np.mean(gains):.4f}, {found['seconds']} s", flush=True)
 
 

@@ -1,19 +1,17 @@
-"""What MME-SID's benchmarks share: a finished run, the model around it, sides in processes of their own, the facts."""
+"""What MME-SID's benchmarks share: a finished run, the model around it, a share of its training."""
 
 from __future__ import annotations
 
 import argparse
 import os
-import platform
-import subprocess
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+import side_by_side
 import torch
-from rectools_common import ROOT, in_turn
+from torch import Tensor
 
 from sidflow.contracts import histories as past
 from sidflow.contracts import params
@@ -28,6 +26,7 @@ from sidflow.llm.model import MmeSid
 from sidflow.llm.params import FinetuneParams
 from sidflow.llm.prompt import Prompt
 from sidflow.training.device import prepare
+from sidflow.training.loop import Task
 from sidflow.training.weights import from_arrays
 
 MODEL = "mme_sid"
@@ -102,36 +101,32 @@ def words(project: Project) -> Prompt:
     return prompt.render(project.backbone.tokenizer, project.settings.prompt)
 
 
+class Share:
+    """An epoch's first batches of a task (0: all), without validation."""
+
+    def __init__(self, task: Task, limit: int) -> None:
+        self.module: torch.nn.Module = task.module
+        self.task, self.limit = task, limit
+        self.chosen: Sequence[Tensor] = []
+
+    def batches(self, epoch: int, generator: torch.Generator) -> Sequence[Tensor]:
+        """Return them, and keep them for a count of what was learned from."""
+        every = self.task.batches(epoch, generator)
+        self.chosen = every[: self.limit or len(every)]
+        return self.chosen
+
+    def validate(self) -> dict[str, float]:
+        """Return nothing."""
+        return {}
+
+
 def arguments(text: str | None, rounds: int) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = side_by_side.arguments(text, rounds)
     parser.add_argument("--run", required=True, metavar="NAME=FOLDER", help="a project in which the preset has run")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=rounds, help="each side is run as often, in turn")
-    parser.add_argument("--dry", action="store_true", help="print the result, and write no file")
-    parser.add_argument("--side", help=argparse.SUPPRESS)
     return parser
 
 
-def own(script: str, side: str, given: argparse.Namespace, *more: str) -> list[str]:
-    """Return the command that runs one side."""
-    return [
-        sys.executable, str(Path(__file__).with_name(script)), "--side", side, "--run", given.run,
-        "--threads", str(given.threads), *more,
-    ]  # fmt: skip
-
-
-def apart(sides: dict[str, list[str]], given: argparse.Namespace) -> dict[str, dict[str, float]]:
-    """Run every side in processes of its own, in turn, and return the medians of its figures."""
-    return in_turn(sides, given.rounds, given.threads)
-
-
-def facts(threads: int, rounds: int) -> dict[str, Any]:
-    """Return what every result says of how it came about."""
-    head = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
-    return {
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}, {threads} thread{'s' * (threads > 1)}, "
-        f"torch {torch.__version__}",
-        "commit": head.stdout.strip(),
-        "rounds": rounds,
-        "load_average": round(os.getloadavg()[0], 1),
-    }
+def own(script: str, side: str, given: argparse.Namespace, *more: object) -> list[str]:
+    """Return the command that runs one side on the same run, with as many threads."""
+    return side_by_side.own(script, side, "--run", given.run, "--threads", given.threads, *more)

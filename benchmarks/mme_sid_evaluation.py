@@ -12,8 +12,8 @@ equations each time; a second figure keeps the folded item matrix for it. Each s
 from __future__ import annotations
 
 import argparse
-import json
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import mme_sid_common as common
@@ -21,8 +21,8 @@ import numpy as np
 import torch
 from full_ranking import ranked
 from mme_sid_published import Published, scores_from_parts
-from rectools_common import SETTINGS, write
-from rectools_side import peak_mb
+from rectools_common import SETTINGS
+from side_by_side import Side, facts, in_turn, medians, one_side_or_all, peak_mb, result_of
 
 from sidflow.contracts.histories import Histories
 from sidflow.llm.reader import Reader
@@ -113,39 +113,40 @@ def theirs(given: argparse.Namespace) -> dict[str, Any]:
     return {**rates, "difference": difference, "peak_mb": peak_mb()}
 
 
+def results(given: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
+    sides = {
+        "theirs": common.own(__file__, "theirs", given, "--users", given.users),
+        "ours": common.own(__file__, "ours", given),
+    }
+    found = medians(in_turn(sides, given.rounds, given.threads))
+    a, b = found["ours"], found["theirs"]
+    name = common.name_of(given.run)
+    yield (
+        "mme_sid_evaluation",
+        result_of(
+            f"MME-SID on {name}, evaluation of {a['users']:,.0f} users, against one user per forward pass",
+            "users/s",
+            Side(a["per_second"], a["peak_mb"]),
+            Side(b["per_second"], b["peak_mb"]),
+            higher_is_better=True,
+            finding=f"{a['per_second']:,.0f} users a second against {b['per_second']:,.1f} "
+            f"({b['per_second_kept']:,.1f} with the folded item matrix kept; over {given.users:,} users); ours takes "
+            f"{a['seconds']:.1f} s for all {a['users']:,.0f} users, {a['encoding_seconds']:.1f} s of it to encode "
+            f"histories and {a['ranking_seconds']:.2f} s to rank {a['items']:,.0f} items; test NDCG@10 "
+            f"{a['ndcg_at_10']:.4f}",
+            command=f"python benchmarks/mme_sid_evaluation.py --run {name}=FOLDER",
+            **facts(given.rounds, given.threads),
+            ratio_item_matrix_kept=round(a["per_second"] / b["per_second_kept"], 1),
+            users_theirs=given.users,
+            whole_evaluation=a,
+        ),
+    )
+
+
 def main() -> None:
     parser = common.arguments(__doc__, rounds=3)
     parser.add_argument("--users", type=int, default=300, help="of theirs, after the warm-up")
-    given = parser.parse_args()
-    if given.side:
-        print("\n" + json.dumps({"ours": ours, "theirs": theirs}[given.side](given)))
-        return
-    sides = {
-        "theirs": common.own("mme_sid_evaluation.py", "theirs", given, "--users", str(given.users)),
-        "ours": common.own("mme_sid_evaluation.py", "ours", given),
-    }
-    found = common.apart(sides, given)
-    a, b = found["ours"], found["theirs"]
-    name = common.name_of(given.run)
-    result = {
-        "claim": f"MME-SID on {name}, evaluation of {a['users']:,.0f} users, against one user per forward pass",
-        "finding": f"{a['per_second']:,.0f} users a second against {b['per_second']:,.1f} ({b['per_second_kept']:,.1f} "
-        f"with the folded item matrix kept; over {given.users:,} users); ours takes {a['seconds']:.1f} s for "
-        f"all {a['users']:,.0f} users, {a['encoding_seconds']:.1f} s of it to encode histories and "
-        f"{a['ranking_seconds']:.2f} s to rank {a['items']:,.0f} items; test NDCG@10 {a['ndcg_at_10']:.4f}",
-        "unit": "users/s",
-        "ours": round(a["per_second"], 1),
-        "theirs": round(b["per_second"], 2),
-        "ratio": round(a["per_second"] / b["per_second"], 1),
-        "peak_memory_ours": round(a["peak_mb"]),
-        "peak_memory_theirs": round(b["peak_mb"]),
-        "command": f"python benchmarks/mme_sid_evaluation.py --run {name}=FOLDER",
-        **common.facts(given.threads, given.rounds),
-        "ratio_item_matrix_kept": round(a["per_second"] / b["per_second_kept"], 1),
-        "users_theirs": given.users,
-        "whole_evaluation": a,
-    }
-    write("mme_sid_evaluation", result, given.dry)
+    one_side_or_all(parser, {"ours": ours, "theirs": theirs}, results)
 
 
 if __name__ == "__main__":

@@ -20,17 +20,18 @@ import platform
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import mme_sid_common as common
 import numpy as np
 import torch
-from rectools_common import write
-from rectools_side import peak_mb
+from side_by_side import Side, arguments, facts, peak_mb, result_of, write
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from sidflow.contracts import histories as past
+from sidflow.contracts.artifacts.items import core_count
 from sidflow.contracts.histories import Histories
 from sidflow.llm import backbones
 from sidflow.llm.backbones import Backbone
@@ -128,25 +129,6 @@ def built(size: Size, weights: str, device: torch.device) -> Backbone:
         return backbones.load(backbones.record("path", Path(folder), path=folder), weights)
 
 
-class Share:
-    """An epoch's first batches (0: all), without validation."""
-
-    def __init__(self, task: MmeSidTask, limit: int) -> None:
-        self.module: torch.nn.Module = task.module
-        self.task, self.limit = task, limit
-        self.chosen: Sequence[Tensor] = []
-
-    def batches(self, epoch: int, generator: torch.Generator) -> Sequence[Tensor]:
-        """Return them, and keep them for a count of their tokens."""
-        every = self.task.batches(epoch, generator)
-        self.chosen = every[: self.limit or len(every)]
-        return self.chosen
-
-    def validate(self) -> dict[str, float]:
-        """Return nothing."""
-        return {}
-
-
 def rate_of_products(size: int, device: torch.device) -> float:
     """Return the operations a second of a large matrix product, the best of ten."""
     kind = torch.bfloat16 if device.type == "cuda" else torch.float32
@@ -170,12 +152,7 @@ def measured(given: argparse.Namespace, size: Size, device: torch.device) -> dic
     """Train for some steps, or an epoch, and return what they cost."""
     histories, items = drawn_histories(size), size.items
     if given.run:
-        from mme_sid_common import inside
-
-        from sidflow.contracts import histories as past
-        from sidflow.contracts.artifacts.items import core_count
-
-        with inside(given.run):
+        with common.inside(given.run):
             histories, items = past.load(), core_count()
     histories = histories._replace(query_user=histories.query_user[:0], query_end=histories.query_end[:0],
                                    query_valid=histories.query_valid[:0], targets=histories.targets[:0])  # fmt: skip
@@ -189,7 +166,7 @@ def measured(given: argparse.Namespace, size: Size, device: torch.device) -> dic
         loop=FinetuneLoop(epochs=1, patience=0, learning_rate=3e-4, warmup_steps=100, precision="bf16"),
     )
     model = MmeSid(backbone, drawn_inputs(size, histories, items), histories, settings).to(device)
-    share = Share(MmeSidTask(model, histories, settings), given.steps and WARM_UP + given.steps)
+    share = common.Share(MmeSidTask(model, histories, settings), given.steps and WARM_UP + given.steps)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
     ticks: list[float] = []
@@ -227,35 +204,32 @@ def size_of(parameter: Tensor) -> int:
     return parameter.numel() * (2 if type(parameter).__name__ == "Params4bit" else 1)
 
 
-def result_of(found: dict[str, Any], given: argparse.Namespace) -> dict[str, Any]:
-    from mme_sid_common import name_of
-
+def against_published(found: dict[str, Any], given: argparse.Namespace) -> dict[str, Any]:
     floor = found["operations"] / found["measured_operations_per_second"]
     seconds = found["epoch_seconds"]
-    run = f" --run {name_of(given.run)}=FOLDER" if given.run else ""
+    run = f" --run {common.name_of(given.run)}=FOLDER" if given.run else ""
     shape = "a tiny shape" if given.tiny else "the shape of Llama-3-8B"
-    return {
-        "claim": f"MME-SID in {shape} ({given.weights}), an epoch, one {found['device']} against 8 A100",
-        "finding": f"{seconds:.1f} s an epoch of {found['item_tokens_an_epoch']:,} item tokens (published: "
+    return result_of(
+        f"MME-SID in {shape} ({given.weights}), an epoch, one {found['device']} against 8 A100",
+        "seconds",
+        Side(seconds, found["peak_mb"]),
+        Side(PUBLISHED_SECONDS),
+        higher_is_better=False,
+        finding=f"{seconds:.1f} s an epoch of {found['item_tokens_an_epoch']:,} item tokens (published: "
         f"{PUBLISHED_SECONDS:,} s on eight A100; goal: {GOAL_SECONDS} s), {found['tokens_per_second']:,.0f} a second; "
         f"peak memory {found['peak_mb']:,.0f} MB. Arithmetic: {found['item_tokens_an_epoch']:,} x 4 x "
         f"{found['parameters'] / 1e9:.2f}e9 parameters = {found['operations']:.2e} operations; at the "
         f"{found['measured_operations_per_second'] / 1e12:,.0f} TFLOP/s of a large product {floor:.1f} s, so that "
         f"{100 * floor / seconds:.0f}% of that rate is reached, heads and softmax not counted",
-        "unit": "seconds",
-        "ours": round(seconds, 2),
-        "theirs": PUBLISHED_SECONDS,
-        "ratio": round(PUBLISHED_SECONDS / seconds, 1),
-        "peak_memory_ours": round(found["peak_mb"]),
-        "peak_memory_theirs": None,
-        "command": f"python benchmarks/mme_sid_gpu.py --weights {given.weights} --batch {given.batch}{run}",
-        "floor_seconds": round(floor, 3),
-        "share_of_measured_rate": round(floor / seconds, 4),
-        "goal_seconds": GOAL_SECONDS,
-        "steps": given.steps,
-        "weights": given.weights,
+        command=f"python benchmarks/mme_sid_gpu.py --weights {given.weights} --batch {given.batch}{run}",
+        floor_seconds=round(floor, 3),
+        share_of_measured_rate=round(floor / seconds, 4),
+        goal_seconds=GOAL_SECONDS,
+        steps=given.steps,
+        weights=given.weights,
         **found,
-    }
+        **facts(1, torch.get_num_threads()),
+    )
 
 
 def refusal(given: argparse.Namespace) -> str | None:
@@ -272,7 +246,7 @@ def refusal(given: argparse.Namespace) -> str | None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__)
     parser.add_argument("--weights", choices=["bf16", "nf4"], default="bf16", help="of the frozen backbone")
     parser.add_argument(
         "--run", metavar="NAME=FOLDER", help="take the histories of a finished run; else they are drawn"
@@ -280,7 +254,6 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=256, help="histories a step")
     parser.add_argument("--steps", type=int, default=0, help="timed, after a warm-up; 0: all of an epoch")
     parser.add_argument("--tiny", action="store_true", help="a small shape on the CPU; no result is written")
-    parser.add_argument("--dry", action="store_true", help="print the result, and write no file")
     given = parser.parse_args()
     why = refusal(given)
     if why:
@@ -289,12 +262,9 @@ def main() -> None:
     if given.tiny:
         os.environ["SIDFLOW_DEVICE"] = "cpu"
         given.batch = min(given.batch, 8)
-    from mme_sid_common import facts
-
     device = prepare(SEED, torch.get_num_threads())
     found = measured(given, TINY if given.tiny else LLAMA, device)
-    about = facts(torch.get_num_threads(), 1)
-    write("mme_sid_gpu", result_of(found, given) | about, given.dry or given.tiny)
+    write("mme_sid_gpu", against_published(found, given), given.dry or given.tiny)
 
 
 if __name__ == "__main__":

@@ -12,15 +12,13 @@ softmax, beside the same step with the exact one.
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from rectools_common import in_turn, write
-from rectools_side import peak_mb
+from side_by_side import Side, arguments, facts, in_turn, medians, one_side_or_all, own, peak_mb, result_of
 from torch import Tensor
 from torch.nn import functional
 
@@ -32,7 +30,6 @@ GROWN = 4  # times as many positions
 MANY = 1_000_000
 STEP_POSITIONS = 1_024
 NEGATIVES = 1_024
-SCRIPT = Path(__file__)
 
 
 def inputs(positions: int, items: int, dimensions: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -58,15 +55,16 @@ def forget_peak() -> None:
     Path("/proc/self/clear_refs").write_text("5")
 
 
-def measure(form: str, positions: int, items: int, dimensions: int, repeats: int, step: bool) -> dict[str, Any]:
-    """Run one form in this process: a loss and its gradients, with `step` an optimizer's step as well."""
-    function = FORMS[form]
-    function(*inputs(8, 64, dimensions)).backward()
-    states, matrix, targets = inputs(positions, items, dimensions)
+def measure(given: argparse.Namespace) -> dict[str, Any]:
+    """Run one form in this process: a loss and its gradients, with `--step` an optimizer's step as well."""
+    torch.set_num_threads(given.threads)
+    function = FORMS[given.side]
+    function(*inputs(8, 64, given.dimensions)).backward()
+    states, matrix, targets = inputs(given.positions, given.items, given.dimensions)
     forget_peak()
     before, seconds, loss = peak_mb(), [], torch.zeros(())
-    optimizer = torch.optim.AdamW([matrix], fused=True) if step else None
-    for _ in range(repeats):
+    optimizer = torch.optim.AdamW([matrix], fused=True) if given.step else None
+    for _ in range(given.repeats):
         states.grad = matrix.grad = None
         began = time.perf_counter()
         loss = function(states, matrix, targets)
@@ -85,11 +83,14 @@ def measure(form: str, positions: int, items: int, dimensions: int, repeats: int
 
 
 def one(form: str, positions: int, items: int, given: argparse.Namespace, repeats: int, step: bool) -> list[str]:
-    return [
-        sys.executable, str(SCRIPT), "--form", form, "--positions", str(positions), "--items", str(items),
-        "--dimensions", str(given.dimensions), "--repeats", str(repeats), "--threads", str(given.threads),
-        *(["--step"] if step else []),
-    ]  # fmt: skip
+    sizes = ("--positions", positions, "--items", items, "--dimensions", given.dimensions)
+    return own(__file__, form, *sizes, "--repeats", repeats, "--threads", given.threads, *(["--step"] if step else []))
+
+
+def results(given: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
+    about = {"command": "python benchmarks/mme_sid_softmax.py", **facts(1, given.threads), "repeats": given.repeats}
+    yield "mme_sid_softmax", exact(given, about)
+    yield "mme_sid_softmax_million", million(given, about)
 
 
 def exact(given: argparse.Namespace, about: dict[str, Any]) -> dict[str, Any]:
@@ -99,28 +100,25 @@ def exact(given: argparse.Namespace, about: dict[str, Any]) -> dict[str, Any]:
         "ours": one("ours", positions, items, given, given.repeats, False),
         "grown": one("ours", positions * GROWN, items, given, 1, False),
     }
-    found = in_turn(sides, 1, given.threads)
+    found = medians(in_turn(sides, 1, given.threads))
     a, b, grown = found["ours"], found["plain"], found["grown"]
     difference, gradient = abs(a["loss"] - b["loss"]), abs(a["gradient"] / b["gradient"] - 1)
     assert difference < 1e-4 and gradient < 1e-4, (a, b)
     logits = positions * items * 4 / 1e6
-    return {
-        "claim": f"Softmax over {items:,} items at {positions:,} positions, forward and backward: chunks against plain",
-        "finding": f"{a['seconds']:.2f} s and {a['added_mb']:,.0f} MB beside its inputs against "
+    return result_of(
+        f"Softmax over {items:,} items at {positions:,} positions, forward and backward: chunks against plain",
+        "seconds",
+        Side(a["seconds"], a["added_mb"]),
+        Side(b["seconds"], b["added_mb"]),
+        higher_is_better=False,
+        finding=f"{a['seconds']:.2f} s and {a['added_mb']:,.0f} MB beside its inputs against "
         f"{b['seconds']:.2f} s and {b['added_mb']:,.0f} MB, {given.dimensions} dimensions; losses equal to "
         f"{difference:.0e}. With {GROWN} times the positions ours adds {grown['added_mb']:,.0f} MB, where all "
         f"logits would be {GROWN * logits:,.0f} MB each time that they are held",
-        "unit": "seconds",
-        "ours": round(a["seconds"], 3),
-        "theirs": round(b["seconds"], 3),
-        "ratio": round(b["seconds"] / a["seconds"], 2),
-        "peak_memory_ours": round(a["added_mb"], 1),
-        "peak_memory_theirs": round(b["added_mb"], 1),
-        "command": "python benchmarks/mme_sid_softmax.py",
         **about,
-        "added_mb_at_positions": {positions: round(a["added_mb"], 1), positions * GROWN: round(grown["added_mb"], 1)},
-        "logits_mb_at_positions": {positions: round(logits, 1), positions * GROWN: round(GROWN * logits, 1)},
-    }
+        added_mb_at_positions={positions: round(a["added_mb"], 1), positions * GROWN: round(grown["added_mb"], 1)},
+        logits_mb_at_positions={positions: round(logits, 1), positions * GROWN: round(GROWN * logits, 1)},
+    )
 
 
 def million(given: argparse.Namespace, about: dict[str, Any]) -> dict[str, Any]:
@@ -128,47 +126,32 @@ def million(given: argparse.Namespace, about: dict[str, Any]) -> dict[str, Any]:
         "sampled": one("sampled", STEP_POSITIONS, given.many, given, given.repeats, True),
         "exact": one("ours", STEP_POSITIONS, given.many, given, 1, True),
     }
-    found = in_turn(sides, 1, given.threads)
+    found = medians(in_turn(sides, 1, given.threads))
     a, b = found["sampled"], found["exact"]
-    return {
-        "claim": f"A step over {given.many:,} items, {STEP_POSITIONS:,} positions: softmax sampled against exact",
-        "finding": f"{a['seconds']:.2f} s with {NEGATIVES:,} shared negatives against {b['seconds']:.1f} s, forward, "
+    return result_of(
+        f"A step over {given.many:,} items, {STEP_POSITIONS:,} positions: softmax sampled against exact",
+        "seconds",
+        Side(a["seconds"], a["peak_mb"]),
+        Side(b["seconds"], b["peak_mb"]),
+        higher_is_better=False,
+        finding=f"{a['seconds']:.2f} s with {NEGATIVES:,} shared negatives against {b['seconds']:.1f} s, forward, "
         f"backward and AdamW on all {given.many:,} x {given.dimensions} weights; the whole process needs "
         f"{a['peak_mb']:,.0f} MB against {b['peak_mb']:,.0f} MB (the table with its gradient and AdamW's two moments "
         f"is {4 * given.many * given.dimensions * 4 / 1e6:,.0f} MB of that)",
-        "unit": "seconds",
-        "ours": round(a["seconds"], 3),
-        "theirs": round(b["seconds"], 2),
-        "ratio": round(b["seconds"] / a["seconds"], 2),
-        "peak_memory_ours": round(a["peak_mb"], 1),
-        "peak_memory_theirs": round(b["peak_mb"], 1),
-        "command": "python benchmarks/mme_sid_softmax.py",
         **about,
-    }
+    )
 
 
 def main() -> None:
-    from mme_sid_common import facts
-
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__)
     parser.add_argument("--positions", type=int, default=POSITIONS)
     parser.add_argument("--items", type=int, default=ITEMS)
     parser.add_argument("--many", type=int, default=MANY, help="items of the second comparison")
     parser.add_argument("--dimensions", type=int, default=64)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--dry", action="store_true", help="print the results, and write no files")
-    parser.add_argument("--form", choices=FORMS, help=argparse.SUPPRESS)
     parser.add_argument("--step", action="store_true", help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    torch.set_num_threads(given.threads)
-    if given.form:
-        sizes = (given.positions, given.items, given.dimensions)
-        print("\n" + json.dumps(measure(given.form, *sizes, given.repeats, given.step)))
-        return
-    about = facts(given.threads, 1) | {"repeats": given.repeats}
-    write("mme_sid_softmax", exact(given, about), given.dry)
-    write("mme_sid_softmax_million", million(given, about), given.dry)
+    one_side_or_all(parser, dict.fromkeys(FORMS, measure), results)
 
 
 if __name__ == "__main__":

@@ -14,44 +14,23 @@ published one and ours), the best epoch's NDCG@10 over all validation queries.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import mme_sid_common as common
 import numpy as np
 import torch
 from mme_sid_published import BATCH, RATE, WARMUP_STEPS, Published, PublishedTask
-from rectools_common import run, write
-from rectools_side import peak_mb
-from torch import Tensor
+from side_by_side import Side, facts, in_turn, medians, one_side_or_all, peak_mb, result_of, run
 
 from sidflow.llm.model import MmeSidTask
 from sidflow.training.device import pick_device
 from sidflow.training.loop import LoopParams, fit
 
 WARM_UP = 5  # steps
-
-
-class Share:
-    """An epoch's first batches of a task (0: all), without validation."""
-
-    def __init__(self, task: MmeSidTask | PublishedTask, limit: int) -> None:
-        self.module: torch.nn.Module = task.module
-        self.task, self.limit = task, limit
-        self.chosen: Sequence[Tensor] = []
-
-    def batches(self, epoch: int, generator: torch.Generator) -> Sequence[Tensor]:
-        """Return them, and keep them for a count of their targets."""
-        every = self.task.batches(epoch, generator)
-        self.chosen = every[: self.limit or len(every)]
-        return self.chosen
-
-    def validate(self) -> dict[str, float]:
-        """Return nothing."""
-        return {}
 
 
 def prepared(side: str, given: argparse.Namespace) -> tuple[MmeSidTask | PublishedTask, LoopParams, np.ndarray, int]:
@@ -72,7 +51,7 @@ def timed(side: str, given: argparse.Namespace) -> dict[str, Any]:
     """Return targets a second after the warm-up, and what that makes of an epoch."""
     given.epochs = 1
     task, loop, targets, seed = prepared(side, given)
-    share = Share(task, given.batches and WARM_UP + given.batches)
+    share = common.Share(task, given.batches and WARM_UP + given.batches)
     ticks: list[tuple[float, float]] = []
     fit(
         side, share, loop, seed=seed, device=pick_device(),
@@ -101,65 +80,73 @@ def learned(side: str, given: argparse.Namespace) -> dict[str, Any]:
     return {"best": fitted.best_value, "curve": curve, "seconds": round(seconds, 1), "peak_mb": peak_mb()}
 
 
-def compare_time(given: argparse.Namespace) -> tuple[str, dict[str, Any]]:
+def compare_time(given: argparse.Namespace) -> dict[str, Any]:
     sides = {
-        "theirs": common.own("mme_sid_training.py", "theirs", given, "--batches", str(given.batches)),
-        "ours": common.own("mme_sid_training.py", "ours", given, "--batches", "0"),
+        "theirs": common.own(__file__, "theirs", given, "--batches", given.batches),
+        "ours": common.own(__file__, "ours", given, "--batches", 0),
     }
-    found = common.apart(sides, given)
+    found = medians(in_turn(sides, given.rounds, given.threads))
     a, b = found["ours"], found["theirs"]
     name = common.name_of(given.run)
-    return "mme_sid_training", {
-        "claim": f"MME-SID on {name}, an epoch of {a['targets']:,.0f} targets: one pass a history against one a prefix",
-        "finding": f"{a['epoch_seconds']:.1f} s an epoch ({a['per_second']:,.0f} targets/s, {a['steps_an_epoch']:.0f} "
+    return result_of(
+        f"MME-SID on {name}, an epoch of {a['targets']:,.0f} targets: one pass a history against one a prefix",
+        "seconds",
+        Side(a["epoch_seconds"], a["peak_mb"]),
+        Side(b["epoch_seconds"], b["peak_mb"]),
+        higher_is_better=False,
+        finding=f"{a['epoch_seconds']:.1f} s an epoch ({a['per_second']:,.0f} targets/s, {a['steps_an_epoch']:.0f} "
         f"steps) against {b['epoch_seconds']:,.0f} s ({b['per_second']:,.0f} targets/s, {b['steps_an_epoch']:,.0f} "
         f"steps of {BATCH} samples; taken up from {b['targets_timed']:,.0f} targets after a warm-up of {WARM_UP} "
         f"steps); peak memory {a['peak_mb']:,.0f} MB against {b['peak_mb']:,.0f} MB",
-        "unit": "seconds",
-        "ours": round(a["epoch_seconds"], 2),
-        "theirs": round(b["epoch_seconds"], 1),
-        "ratio": round(b["epoch_seconds"] / a["epoch_seconds"], 2),
-        "peak_memory_ours": round(a["peak_mb"]),
-        "peak_memory_theirs": round(b["peak_mb"]),
-        "command": f"python benchmarks/mme_sid_training.py --run {name}=FOLDER",
-        **common.facts(given.threads, given.rounds),
-        "targets_per_second_ours": round(a["per_second"], 1),
-        "targets_per_second_theirs": round(b["per_second"], 1),
-        "batches_timed_theirs": given.batches,
-        "epoch_cpu_seconds_ours": round(a["epoch_cpu_seconds"], 2),  # what else runs on the machine moves it less
-        "epoch_cpu_seconds_theirs": round(b["epoch_cpu_seconds"], 1),
-    }
+        command=f"python benchmarks/mme_sid_training.py --run {name}=FOLDER",
+        **facts(given.rounds, given.threads),
+        targets_per_second_ours=round(a["per_second"], 1),
+        targets_per_second_theirs=round(b["per_second"], 1),
+        batches_timed_theirs=given.batches,
+        epoch_cpu_seconds_ours=round(a["epoch_cpu_seconds"], 2),  # what else runs on the machine moves it less
+        epoch_cpu_seconds_theirs=round(b["epoch_cpu_seconds"], 1),
+    )
 
 
-def compare_quality(given: argparse.Namespace) -> tuple[str, dict[str, Any]]:
+def compare_quality(given: argparse.Namespace) -> dict[str, Any]:
     name = common.name_of(given.run)
-    sides = {"ours": ("ours", "0"), "theirs at ours": ("theirs", "0"), "theirs as published": ("theirs", str(RATE))}
+    sides = {"ours": ("ours", 0), "theirs at ours": ("theirs", 0), "theirs as published": ("theirs", RATE)}
     found: dict[str, list[dict[str, Any]]] = {one: [] for one in sides}
     for seed in given.seeds:
         for label, (side, rate) in sides.items():
-            more = ["--quality", "--rate", rate, "--epochs", str(given.epochs), "--seed", str(seed)]
-            found[label].append(run(common.own("mme_sid_training.py", side, given, *more), given.threads))
-            print(f"seed {seed}, {label}: {found[label][-1]}")
+            more = ["--quality", "--rate", rate, "--epochs", given.epochs, "--seed", seed]
+            found[label].append(run(common.own(__file__, side, given, *more), given.threads))
+            print(f"seed {seed}, {label}: {found[label][-1]}", file=sys.stderr)
     means = {label: statistics.mean(one["best"] for one in each) for label, each in found.items()}
     better = max(("theirs at ours", "theirs as published"), key=means.__getitem__)
     seconds = {label: statistics.mean(one["seconds"] for one in each) for label, each in found.items()}
-    return "mme_sid_training_quality", {
-        "claim": f"MME-SID on {name}, {given.epochs} epochs each: validation NDCG@10 against the published training",
-        "finding": f"NDCG@10 of the best of {given.epochs} epochs over all validation queries, mean of "
+    peak = {label: max(one["peak_mb"] for one in each) for label, each in found.items()}
+    return result_of(
+        f"MME-SID on {name}, {given.epochs} epochs each: validation NDCG@10 against the published training",
+        "NDCG@10",
+        Side(means["ours"], peak["ours"]),
+        Side(means[better], peak[better]),
+        higher_is_better=True,
+        finding=f"NDCG@10 of the best of {given.epochs} epochs over all validation queries, mean of "
         f"{len(given.seeds)} seed{'s' * (len(given.seeds) > 1)}: {means['ours']:.4f} after {seconds['ours']:,.0f} s "
         f"against {means['theirs at ours']:.4f} (our learning rate) and {means['theirs as published']:.4f} "
         f"(the published {RATE:g}) after {seconds[better]:,.0f} s; the better one counts",
-        "unit": "NDCG@10",
-        "ours": round(means["ours"], 5),
-        "theirs": round(means[better], 5),
-        "ratio": round(means["ours"] / means[better], 3),
-        "peak_memory_ours": round(max(one["peak_mb"] for one in found["ours"])),
-        "peak_memory_theirs": round(max(one["peak_mb"] for one in found[better])),
-        "command": f"python benchmarks/mme_sid_training.py --run {name}=FOLDER --quality --epochs {given.epochs} "
+        command=f"python benchmarks/mme_sid_training.py --run {name}=FOLDER --quality --epochs {given.epochs} "
         f"--seeds {' '.join(map(str, given.seeds))}",
-        **common.facts(given.threads, 1),
-        "runs": found,
-    }
+        **facts(1, given.threads),
+        runs=found,
+    )
+
+
+def measured(given: argparse.Namespace) -> dict[str, Any]:
+    return (learned if given.quality else timed)(given.side, given)
+
+
+def results(given: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
+    if given.quality:
+        yield "mme_sid_training_quality", compare_quality(given)
+    else:
+        yield "mme_sid_training", compare_time(given)
 
 
 def main() -> None:
@@ -170,11 +157,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[42], help="with --quality")
     parser.add_argument("--rate", type=float, default=0.0, help=argparse.SUPPRESS)
     parser.add_argument("--seed", type=int, help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.side:
-        print("\n" + json.dumps((learned if given.quality else timed)(given.side, given)))
-        return
-    write(*(compare_quality if given.quality else compare_time)(given), given.dry)
+    one_side_or_all(parser, {"ours": measured, "theirs": measured}, results)
 
 
 if __name__ == "__main__":

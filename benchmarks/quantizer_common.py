@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import os
-import platform
-import subprocess
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 
 from sidflow.contracts import histories
 from sidflow.contracts.artifacts.embeddings import MODALITY
@@ -68,11 +65,3 @@ def audited(result: Trained, modalities: dict[str, Modality], anchors: Anchors |
         found = modality_figures(name, codec, assigned, one.values, anchors)
         figures[name] = {key.replace(f"_{name}", ""): value for key, value in found.items()}
     return figures
-
-
-def machine() -> str:
-    return f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
-
-
-def commit() -> str:
-    return subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()

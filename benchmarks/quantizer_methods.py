@@ -10,19 +10,18 @@ the figures do not depend on load, the seconds do.
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from quantizer_common import Run, audited, commit, concatenated, load, machine, trained
+from quantizer_common import Run, audited, concatenated, load, trained
+from side_by_side import arguments, commit, machine, write
 
 from sidflow.quantize.audit import code_figures, collision_figures
 from sidflow.quantize.index_file import read
 
-FOLDER = Path("benchmarks/results/quantizer")
 CONCATENATED = "rq-vae, concatenated"
 METHODS: dict[str, dict[str, Any]] = {  # what differs from params' defaults
     "mm-rq-vae": {},
@@ -91,14 +90,13 @@ def published(argument: str) -> dict[str, Any]:
     }
 
 
-def write(name: str, rows: list[dict[str, Any]], command: str) -> None:
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    content = {"run": name, "rows": rows, "command": command, "machine": machine(), "commit": commit()}
-    (FOLDER / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")
+def keep(name: str, rows: list[dict[str, Any]], command: str, dry: bool) -> None:
+    about = {"command": command, "machine": machine(threads=1), "commit": commit()}
+    write(f"quantizer/{name}", {"run": name, "rows": rows, **about}, dry)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__)
     parser.add_argument("--run", action="append", default=[], metavar="NAME=FOLDER")
     parser.add_argument("--index", action="append", default=[], metavar="NAME=FILE")
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
@@ -111,13 +109,11 @@ def main() -> None:
             rows += rows_of(run, method, list(range(42, 42 + options.seeds)), options.epochs)
             for row in rows[-len(run.modalities) :]:
                 print(json.dumps({"run": run.name, **row}), flush=True)
-        write(run.name, rows, f"python benchmarks/quantizer_methods.py --run {run.name}=FOLDER --seeds {options.seeds}")
+        command = f"python benchmarks/quantizer_methods.py --run {run.name}=FOLDER --seeds {options.seeds}"
+        keep(run.name, rows, command, options.dry)
     if options.index:
-        write(
-            "published",
-            [published(one) for one in options.index],
-            "python benchmarks/quantizer_methods.py --index NAME=FILE",
-        )
+        rows = [published(one) for one in options.index]
+        keep("published", rows, "python benchmarks/quantizer_methods.py --index NAME=FILE", options.dry)
 
 
 if __name__ == "__main__":

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import json
-import platform
 import resource
-import subprocess
 import sys
 import time
-from pathlib import Path
+from collections.abc import Iterator
+from typing import Any
 
 import torch
+from side_by_side import Side, arguments, commit, machine, one_side_or_all, own, result_of, run
 from torch import Tensor
 
 from sidflow.losses.mmd import mmd
 
-RESULT = Path("benchmarks/results/quantizer_mmd.json")
 COMPARED = (256, 512)  # batch, dimensions: the published form makes tensors of (2 * 256)^2 * 512 = 0.54 GB here
 GOAL = (1024, 4096)  # where it would make 68.7 GB each
 
@@ -32,6 +30,9 @@ def published(x: Tensor, y: Tensor) -> Tensor:
     return within - 2 * k[:b, b:].mean()
 
 
+FORMS = {"ours": mmd, "published": published}
+
+
 def inputs(b: int, d: int) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(b, d, generator=generator)
@@ -42,13 +43,13 @@ def peak_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
 
 
-def measure(form: str, b: int, d: int, repeats: int) -> dict[str, float]:
+def measure(given: argparse.Namespace) -> dict[str, float]:
     """Run one form in this process; memory is what forward and backward add to the inputs, their gradients included."""
-    function = {"ours": mmd, "published": published}[form]
+    function = FORMS[given.side]
     function(*inputs(4, 8)).backward()
-    x, y = inputs(b, d)
+    x, y = inputs(*given.size)
     before, seconds, value = peak_mb(), [], 0.0
-    for _ in range(repeats):
+    for _ in range(given.repeats):
         y.grad = None
         began = time.perf_counter()
         loss = function(x, y)
@@ -65,51 +66,38 @@ def measure(form: str, b: int, d: int, repeats: int) -> dict[str, float]:
 
 
 def apart(form: str, size: tuple[int, int], repeats: int) -> dict[str, float]:
-    """Measure in a process of its own, so that peaks do not mix."""
-    arguments = [sys.executable, __file__, "--form", form, "--size", *map(str, size), "--repeats", str(repeats)]
-    return json.loads(subprocess.run(arguments, check=True, capture_output=True, text=True).stdout)
+    return run(own(__file__, form, "--size", *size, "--repeats", repeats))
 
 
-def machine() -> str:
-    return f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
-
-
-def commit() -> str:
-    return subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--form")
-    parser.add_argument("--size", nargs=2, type=int)
-    parser.add_argument("--repeats", type=int, default=5)
-    options = parser.parse_args()
-    if options.form:
-        print(json.dumps(measure(options.form, options.size[0], options.size[1], options.repeats)))
-        return
+def results(_: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
     theirs, ours, goal = apart("published", COMPARED, 5), apart("ours", COMPARED, 20), apart("ours", GOAL, 3)
     difference = abs(theirs["value"] - ours["value"])
     gradient = abs(theirs["gradient"] / ours["gradient"] - 1)
     assert difference < 1e-5 and gradient < 1e-4, (theirs, ours)
-    result = {
-        "claim": f"MMD forward and backward, batch {COMPARED[0]} x {COMPARED[1]} dimensions: Gram form against the "
-        "published form",
-        "finding": f"MMD forward and backward at batch {COMPARED[0]} x {COMPARED[1]} dimensions: Gram form against "
-        f"the published form; values equal to {difference:.0e}. At batch {GOAL[0]} x {GOAL[1]} ours adds "
-        f"{goal['peak_mb']:.0f} MB and takes {goal['seconds']:.3f} s",
-        "unit": "seconds",
-        "ours": round(ours["seconds"], 5),
-        "theirs": round(theirs["seconds"], 5),
-        "ratio": round(theirs["seconds"] / ours["seconds"], 1),
-        "peak_memory_ours": round(ours["peak_mb"], 1),
-        "peak_memory_theirs": round(theirs["peak_mb"], 1),
-        "command": "python benchmarks/quantizer_mmd.py",
-        "machine": machine(),
-        "commit": commit(),
-    }
-    RESULT.parent.mkdir(parents=True, exist_ok=True)
-    RESULT.write_text(json.dumps(result, indent=2) + "\n")
-    print(json.dumps(result, indent=2))
+    yield (
+        "quantizer_mmd",
+        result_of(
+            f"MMD forward and backward, batch {COMPARED[0]} x {COMPARED[1]} dimensions: Gram form against the "
+            "published form",
+            "seconds",
+            Side(ours["seconds"], ours["peak_mb"]),
+            Side(theirs["seconds"], theirs["peak_mb"]),
+            higher_is_better=False,
+            finding=f"MMD forward and backward at batch {COMPARED[0]} x {COMPARED[1]} dimensions: Gram form against "
+            f"the published form; values equal to {difference:.0e}. At batch {GOAL[0]} x {GOAL[1]} ours adds "
+            f"{goal['peak_mb']:.0f} MB and takes {goal['seconds']:.3f} s",
+            command="python benchmarks/quantizer_mmd.py",
+            machine=machine(torch.get_num_threads()),
+            commit=commit(),
+        ),
+    )
+
+
+def main() -> None:
+    parser = arguments(__doc__)
+    parser.add_argument("--size", nargs=2, type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--repeats", type=int, default=5, help=argparse.SUPPRESS)
+    one_side_or_all(parser, dict.fromkeys(FORMS, measure), results)
 
 
 if __name__ == "__main__":

@@ -6,16 +6,13 @@ where FOLDER holds a project in which the preset has run (`dvc repro assign`). O
 
 from __future__ import annotations
 
-import argparse
-import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from quantizer_common import Run, audited, commit, load, machine, trained
+from quantizer_common import Run, audited, load, trained
 from scipy.stats import t as student
+from side_by_side import Side, arguments, commit, machine, result_of, write
 
-RESULT = Path("benchmarks/results/quantizer_tau.json")
 MODALITY = "text"
 # The paper's shape at a size for a CPU: plain towers, no linear skip, codebooks as training left them.
 SHARED: dict[str, Any] = {
@@ -62,7 +59,7 @@ def verdict(found: dict[str, float]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = arguments(__doc__)
     parser.add_argument("--run", action="append", required=True, metavar="NAME=FOLDER")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=SHARED["loop"]["epochs"])
@@ -84,26 +81,21 @@ def main() -> None:
                 )
         details[run.name] = rows
     first = next(iter(details.values()))
-    ours, theirs = first["3 mmd"]["mean"]["tau"], first["mse"]["mean"]["tau"]
-    result = {
-        "claim": f"Kendall's tau of text IDs on {next(iter(details))}: reconstruction with MMD alone against MSE alone",
-        "finding": f"Kendall's tau of text IDs, reconstruction with MMD against MSE alone, {len(seeds)} seeds, paired "
+    result = result_of(
+        f"Kendall's tau of text IDs on {next(iter(details))}: reconstruction with MMD alone against MSE alone",
+        "tau",
+        Side(first["3 mmd"]["mean"]["tau"]),
+        Side(first["mse"]["mean"]["tau"]),
+        higher_is_better=True,
+        finding=f"Kendall's tau of text IDs, reconstruction with MMD against MSE alone, {len(seeds)} seeds, paired "
         f"differences with Student's 95% intervals: {'; '.join(told)}",
-        "unit": "tau",
-        "ours": ours,
-        "theirs": theirs,
-        "ratio": round(ours / theirs, 3),
-        "peak_memory_ours": None,
-        "peak_memory_theirs": None,
-        "command": "python benchmarks/quantizer_tau.py --run movielens-posters=FOLDER --run office-products=FOLDER",
-        "machine": machine(),
-        "commit": commit(),
-        "params": {**SHARED, "loop": {**SHARED["loop"], "epochs": options.epochs}, "variants": VARIANTS},
-        "details": details,
-    }
-    RESULT.parent.mkdir(parents=True, exist_ok=True)
-    RESULT.write_text(json.dumps(result, indent=1) + "\n")
-    print(json.dumps({key: value for key, value in result.items() if key != "details"}, indent=1))
+        command="python benchmarks/quantizer_tau.py --run movielens-posters=FOLDER --run office-products=FOLDER",
+        machine=machine(threads=1),
+        commit=commit(),
+        params={**SHARED, "loop": {**SHARED["loop"], "epochs": options.epochs}, "variants": VARIANTS},
+        details=details,
+    )
+    write("quantizer_tau", result, options.dry)
 
 
 if __name__ == "__main__":

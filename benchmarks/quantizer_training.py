@@ -14,17 +14,18 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
 import time
 import types
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from quantizer_common import commit, load, machine
+from quantizer_common import load
+from side_by_side import RESULTS, Side, arguments, commit, in_turn, machine, one_side_or_all, own, result_of
 
 from sidflow.contracts.running import peak_memory_mb
 from sidflow.quantize.assignment import group_rows
@@ -42,7 +43,7 @@ SIZES: dict[str, dict[str, Any]] = {  # as their own configuration has them
 RATE, DECAY, CODES, SEED = 1e-3, 1e-4, 256, 42
 
 
-class Side(NamedTuple):
+class Trained(NamedTuple):
     """What one side did."""
 
     start_seconds: float
@@ -51,7 +52,7 @@ class Side(NamedTuple):
     decoded: np.ndarray  # [n, d]
 
 
-def ours(x: torch.Tensor, against: str, epochs: int) -> Side:
+def ours(x: torch.Tensor, against: str, epochs: int) -> Trained:
     sizes = SIZES[against]
     params = QuantizeParams.model_validate(
         {
@@ -78,10 +79,10 @@ def ours(x: torch.Tensor, against: str, epochs: int) -> Side:
     own = module.autoencoder(MODALITY).eval()
     with torch.no_grad():
         found = own.quantizer(own.encoder(x))
-        return Side(started - began, done - started, found.codes.numpy(), own.decoder(found.values).numpy())
+        return Trained(started - began, done - started, found.codes.numpy(), own.decoder(found.values).numpy())
 
 
-def letter(x: torch.Tensor, checkout: Path, epochs: int, behaviour: np.ndarray) -> Side:
+def letter(x: torch.Tensor, checkout: Path, epochs: int, behaviour: np.ndarray) -> Trained:
     sys.modules["wandb"] = types.ModuleType("wandb")  # imported by it, used by none of what runs here
     sys.path.insert(0, str(checkout / "RQ-VAE"))
     from datasets import EmbDataset  # type: ignore[import-not-found]
@@ -112,10 +113,10 @@ def letter(x: torch.Tensor, checkout: Path, epochs: int, behaviour: np.ndarray) 
         model.eval()
         with torch.no_grad():
             decoded, _, codes, _ = model(x, trainer.labels, use_sk=False)
-    return Side(started - began, done - started, codes.numpy(), decoded.numpy())
+    return Trained(started - began, done - started, codes.numpy(), decoded.numpy())
 
 
-def botta(x: torch.Tensor, checkout: Path, epochs: int) -> Side:
+def botta(x: torch.Tensor, checkout: Path, epochs: int) -> Trained:
     sys.path.insert(0, str(checkout))
     from data.schemas import SeqBatch  # type: ignore[import-not-found]
     from modules.quantize import QuantizeForwardMode  # type: ignore[import-not-found]
@@ -153,23 +154,23 @@ def botta(x: torch.Tensor, checkout: Path, epochs: int) -> Side:
     with torch.no_grad():
         found = model.get_semantic_ids(x)
         decoded = model.decode(found.embeddings.sum(-1))
-    return Side(started - began, done - started, found.sem_ids.numpy(), decoded.numpy())
+    return Trained(started - began, done - started, found.sem_ids.numpy(), decoded.numpy())
 
 
-def measure(side: str, against: str, checkout: Path, argument: str, epochs: int) -> dict[str, float]:
+def measure(given: argparse.Namespace) -> dict[str, float]:
     """Run one side in this process."""
     prepare(SEED, 1)
-    run = load(argument)
-    given = run.modalities[MODALITY]
-    x = torch.from_numpy(normalise(given).values[given.present])
-    if side == "ours":
-        found = ours(x, against, epochs)
-    elif against == "letter":
+    run, epochs = load(given.run[0]), given.epochs
+    text = run.modalities[MODALITY]
+    x = torch.from_numpy(normalise(text).values[text.present])
+    if given.side == "ours":
+        found = ours(x, given.against, epochs)
+    elif given.against == "letter":
         other = next(one for name, one in run.modalities.items() if name != MODALITY)
-        behaviour = normalise(other).values[given.present][:, : SIZES["letter"]["code_dim"]]
-        found = letter(x, checkout, epochs, behaviour)
+        behaviour = normalise(other).values[text.present][:, : SIZES["letter"]["code_dim"]]
+        found = letter(x, given.checkout, epochs, behaviour)
     else:
-        found = botta(x, checkout, epochs)
+        found = botta(x, given.checkout, epochs)
     first = np.sort(np.unique(group_rows(x.numpy()).label, return_index=True)[1])
     shared = group_rows(found.codes[first]).size
     return {
@@ -181,35 +182,16 @@ def measure(side: str, against: str, checkout: Path, argument: str, epochs: int)
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--against", choices=list(SIZES), required=True)
-    parser.add_argument("--checkout", type=Path, required=True)
-    parser.add_argument("--run", action="append", required=True, metavar="NAME=FOLDER")
-    parser.add_argument("--epochs", type=int, default=60)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--side", choices=["ours", "theirs"], help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.side:
-        found = measure(options.side, options.against, options.checkout, options.run[0], options.epochs)
-        print("\n" + json.dumps(found))
-        return
-    path = Path(f"benchmarks/results/quantizer_training_{options.against}.json")
-    details = earlier(path, options.epochs)
-    for run in options.run:
-        sides: dict[str, list[dict[str, float]]] = {"ours": [], "theirs": []}
-        for _ in range(options.repeats):
-            for side, each in sides.items():  # in turns: what else runs on the machine meets both
-                fixed = ["--against", options.against, "--checkout", str(options.checkout), "--run", run]
-                arguments = [sys.executable, __file__, *fixed, "--epochs", str(options.epochs), "--side", side]
-                done = subprocess.run(arguments, capture_output=True, text=True)
-                if done.returncode:
-                    sys.exit(f"{side} failed:\n{done.stderr[-2000:]}")
-                each.append(json.loads(done.stdout.splitlines()[-1]))
-        best = {side: max(each, key=lambda one: one["items_per_second"]) for side, each in sides.items()}
+def results(given: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the result after each data set; a side's best round counts."""
+    name = f"quantizer_training_{given.against}"
+    details = earlier(RESULTS / f"{name}.json", given.epochs)
+    for run in given.run:
+        same = ("--against", given.against, "--checkout", given.checkout, "--run", run, "--epochs", given.epochs)
+        found = in_turn({side: own(__file__, side, *same) for side in ("ours", "theirs")}, given.rounds)
+        best = {side: max(each, key=lambda one: one["items_per_second"]) for side, each in found.items()}
         details[run.partition("=")[0]] = best
-        path.write_text(json.dumps(summed_up(options.against, options.epochs, details), indent=2) + "\n")
-    print(path.read_text())
+        yield name, summed_up(given.against, given.epochs, details)
 
 
 def earlier(path: Path, epochs: int) -> dict[str, dict[str, dict[str, float]]]:
@@ -231,23 +213,30 @@ def summed_up(against: str, epochs: int, details: dict[str, dict[str, dict[str, 
     first = next(iter(details))
     mine, other = details[first]["ours"], details[first]["theirs"]
     name = {"letter": "LETTER", "botta": "RQ-VAE-Recommender"}[against]
-    return {
-        "claim": f"Training an RQ-VAE at the sizes of {name}, one thread",
-        "finding": f"Training an RQ-VAE, {epochs} epochs, at the sizes of {name} ({SIZES[against]}), one thread: "
+    return result_of(
+        f"Training an RQ-VAE at the sizes of {name}, one thread",
+        f"items/s ({first})",
+        Side(mine["items_per_second"], mine["peak_mb"]),
+        Side(other["items_per_second"], other["peak_mb"]),
+        higher_is_better=True,
+        finding=f"Training an RQ-VAE, {epochs} epochs, at the sizes of {name} ({SIZES[against]}), one thread: "
         + "; ".join(told),
-        "unit": f"items/s ({first})",
-        "ours": round(mine["items_per_second"], 1),
-        "theirs": round(other["items_per_second"], 1),
-        "ratio": round(mine["items_per_second"] / other["items_per_second"], 2),
-        "peak_memory_ours": round(mine["peak_mb"], 1),
-        "peak_memory_theirs": round(other["peak_mb"], 1),
-        "command": f"python benchmarks/quantizer_training.py --against {against} --checkout DIR --epochs {epochs} "
+        command=f"python benchmarks/quantizer_training.py --against {against} --checkout DIR --epochs {epochs} "
         + " ".join(f"--run {run}=FOLDER" for run in details),
-        "machine": machine(),
-        "commit": commit(),
-        "epochs": epochs,
-        "details": details,
-    }
+        machine=machine(threads=1),
+        commit=commit(),
+        epochs=epochs,
+        details=details,
+    )
+
+
+def main() -> None:
+    parser = arguments(__doc__, rounds=3)
+    parser.add_argument("--against", choices=list(SIZES), required=True)
+    parser.add_argument("--checkout", type=Path, required=True)
+    parser.add_argument("--run", action="append", required=True, metavar="NAME=FOLDER")
+    parser.add_argument("--epochs", type=int, default=60)
+    one_side_or_all(parser, {"ours": measure, "theirs": measure}, results)
 
 
 if __name__ == "__main__":

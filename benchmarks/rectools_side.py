@@ -13,12 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-
-def peak_mb() -> float:
-    """Return the largest resident memory of this process, and of no process that started it, in MB of 10^6 bytes."""
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
-    return int(line.split()[1]) * 1024 / 1e6
+from side_by_side import peak_mb
 
 
 def load(path: Path) -> tuple[list[np.ndarray], dict[str, Any]]:

@@ -13,18 +13,19 @@ ours 256 for a batch. None of its code is part of this repository.
 
 from __future__ import annotations
 
-import json
+import argparse
 import math
-import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from rectools_common import SETTINGS, arguments, facts, in_turn, write, write_data
-from rectools_side import load, peak_mb
+from rectools_common import SETTINGS, arguments, facts, theirs, write_data
+from rectools_side import load
+from side_by_side import Side, in_turn, medians, one_side_or_all, own, peak_mb, result_of
 
 from sidflow.recommenders.neural.batches import Windows, recent_windows, shuffled
 from sidflow.recommenders.neural.items import ItemTable
@@ -59,13 +60,13 @@ def params(epochs: int) -> SasrecParams:
     )
 
 
-def ours(path: Path, epochs: int) -> dict[str, float]:
-    """Train `epochs` epochs after one of warm-up and return sequences a second."""
-    sequences, settings = load(path)
+def ours(given: argparse.Namespace) -> dict[str, float]:
+    """Train `--epochs` epochs after one of warm-up and return sequences a second."""
+    sequences, settings = load(given.data)
     prepare(settings["seed"], settings["threads"])
     count = int(max(one.max() for one in sequences)) + 1
     windows = recent_windows(sequences, settings["max_length"] + 1)
-    chosen = params(1 + epochs)
+    chosen = params(1 + given.epochs)
     counts = torch.from_numpy(np.bincount(np.concatenate(sequences), minlength=count))
     task = Task(SequenceModel(chosen, ItemTable(count, chosen.dimensions), counts), windows)
     ticks: list[float] = []
@@ -74,28 +75,18 @@ def ours(path: Path, epochs: int) -> dict[str, float]:
         on_step=lambda _: ticks.append(time.perf_counter()),
     )  # fmt: skip
     steps = math.ceil(len(windows.lengths) / chosen.batch_size)
-    assert len(ticks) == steps * (1 + epochs)
-    return {"per_second": len(windows.lengths) * epochs / (ticks[-1] - ticks[steps - 1]), "peak_mb": peak_mb()}
+    assert len(ticks) == steps * (1 + given.epochs)
+    return {"per_second": len(windows.lengths) * given.epochs / (ticks[-1] - ticks[steps - 1]), "peak_mb": peak_mb()}
 
 
-def main() -> None:
-    parser = arguments(__doc__)
-    parser.add_argument("--steps", type=int, default=60, help="of theirs, after the warm-up")
-    parser.add_argument("--warm-up", type=int, default=10, help="steps of theirs")
-    parser.add_argument("--epochs", type=int, default=3, help="of ours, after one of warm-up")
-    given = parser.parse_args()
-    if given.side:
-        print("\n" + json.dumps(ours(given.data, given.epochs)))
-        return
+def results(given: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "sequences.npz"
         write_data(given.data, path, held_out=2)
-        side = Path(__file__).with_name("rectools_side.py")
-        theirs = [str(given.rectools_python), str(side), "train", "--data", str(path), "--steps", str(given.steps)]
-        theirs += ["--warm-up", str(given.warm_up), "--kind"]
-        mine = [sys.executable, __file__, "--side", "--data", str(path), "--epochs", str(given.epochs)]
-        sides = {"stock": [*theirs, "stock"], "unpadded": [*theirs, "unpadded"], "ours": mine}
-        found = in_turn(sides, given.rounds)
+        steps = ("--steps", given.steps, "--warm-up", given.warm_up)
+        sides = {kind: theirs(given, "train", path, *steps, "--kind", kind) for kind in ("stock", "unpadded")}
+        sides["ours"] = own(__file__, "ours", "--data", path, "--epochs", given.epochs)
+        found = medians(in_turn(sides, given.rounds, SETTINGS["threads"]))
     assert found["unpadded"]["loss_difference"] < 1e-5, "the loss of real targets is not RecTools' own"
     a = found["ours"]
     for kind, name, against in (
@@ -103,22 +94,31 @@ def main() -> None:
         ("unpadded", "sasrec_training_unpadded", "RecTools with logits of real targets alone"),
     ):
         b = found[kind]
-        result = {
-            "claim": f"Training SASRec on amazon-beauty, sampled softmax, against {against}",
-            "finding": f"{a['per_second']:,.0f} training sequences a second against {b['per_second']:,.0f} on two "
-            "threads, 64 dimensions, one block, at most 50 items, 256 negatives (ours shares a batch's, RecTools draws "
-            f"them for each position), batch 128; peak memory {a['peak_mb']:,.0f} MB against {b['peak_mb']:,.0f} MB",
-            "unit": "sequences/s",
-            "ours": round(a["per_second"], 1),
-            "theirs": round(b["per_second"], 1),
-            "ratio": round(a["per_second"] / b["per_second"], 2),
-            "peak_memory_ours": round(a["peak_mb"]),
-            "peak_memory_theirs": round(b["peak_mb"]),
-            **facts("sasrec_training.py", given),
-            "steps": given.steps,
-            "epochs": given.epochs,
-        }
-        write(name, result, given.dry)
+        yield (
+            name,
+            result_of(
+                f"Training SASRec on amazon-beauty, sampled softmax, against {against}",
+                "sequences/s",
+                Side(a["per_second"], a["peak_mb"]),
+                Side(b["per_second"], b["peak_mb"]),
+                higher_is_better=True,
+                finding=f"{a['per_second']:,.0f} training sequences a second against {b['per_second']:,.0f} on two "
+                "threads, 64 dimensions, one block, at most 50 items, 256 negatives (ours shares a batch's, RecTools "
+                f"draws them for each position), batch 128; peak memory {a['peak_mb']:,.0f} MB against "
+                f"{b['peak_mb']:,.0f} MB",
+                **facts("sasrec_training.py", given),
+                steps=given.steps,
+                epochs=given.epochs,
+            ),
+        )
+
+
+def main() -> None:
+    parser = arguments(__doc__)
+    parser.add_argument("--steps", type=int, default=60, help="of theirs, after the warm-up")
+    parser.add_argument("--warm-up", type=int, default=10, help="steps of theirs")
+    parser.add_argument("--epochs", type=int, default=3, help="of ours, after one of warm-up")
+    one_side_or_all(parser, {"ours": ours}, results)
 
 
 if __name__ == "__main__":
