@@ -23,7 +23,7 @@ def item_row(items: pl.DataFrame, key: str) -> int:
     if found is not None:
         return int(found)
     titled = items.filter(pl.col("title").str.to_lowercase().str.contains(key.lower(), literal=True))
-    close = titled["item_key"].head(_SHOWN).to_list() or _close(key, items["item_key"])
+    close = (titled["item_key"].head(_SHOWN).to_list() if key else []) or _close(key, items["item_key"])
     raise InputError(
         str(ITEMS.at()),
         expected="an item key of the catalogue",

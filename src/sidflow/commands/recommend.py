@@ -109,18 +109,23 @@ def as_text(found: Recommendation) -> str:
     lines = [f"{found.model} for {'user ' + found.user_key if found.user_key else 'this history'}", "", "History"]
     left_out = len(found.history) - SHOWN_HISTORY
     lines += [f"  ... {left_out} more before"] if left_out > 0 else []
-    lines += [f"  {one.title or '(no title)'}  [{one.item_key}]" for one in found.history[-SHOWN_HISTORY:]]
+    lines += [f"  {_line(one)}" for one in found.history[-SHOWN_HISTORY:]]
     lines += ["", "Recommended"]
     lines += [
-        f"  {place:>3}. {one.title or '(no title)'}  [{one.item_key}]  {one.score:.4g}{COLD if one.cold else ''}"
+        f"  {place:>3}. {_line(one)}  {one.score:.4g}{COLD if one.cold else ''}"
         for place, one in enumerate(found.items, 1)
     ]
-    if found.never is not None:
-        lines += ["", f"Never recommended: {found.never} items outside the core that have no modality, and so no row"]
+    if found.never:
+        items = f"{found.never} item{'s' if found.never > 1 else ''}"
+        lines += ["", f"Never recommended, having no modality: {items} outside the core"]
     if found.followed is not None:
         rank = f"rank {found.followed_rank}" if found.followed_rank else "not rankable: it is in the history"
-        lines += ["", f"Taken next in truth: {found.followed.title}  [{found.followed.item_key}]  ({rank})"]
+        lines += ["", f"Taken next in truth: {_line(found.followed)}  ({rank})"]
     return "\n".join(lines)
+
+
+def _line(one: Named) -> str:
+    return f"{one.title or '(no title)'}  [{one.item_key}]"
 
 
 def _chosen(model: str | None) -> str:

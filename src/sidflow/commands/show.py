@@ -116,14 +116,19 @@ def as_text(found: Item) -> str:
     for modality, identity in found.semantic_ids.items():
         suffix = f", suffix {identity.suffix}" if identity.suffix else ""
         lines += ["", f"Semantic ID, {modality}: {'-'.join(map(str, identity.codes))}{suffix}"]
-        for one in identity.sharing:
-            depth = "all" if one.depth == len(identity.codes) else f"the first {one.depth}"
-            lines.append(f"  {depth} shared by {one.count}: {'; '.join(one.examples)}")
+        lines += [_shared(one, len(identity.codes)) for one in identity.sharing]
         lines += [] if identity.sharing else ["  shares its first code with no item"]
     for modality, near in found.neighbours.items():
         lines += ["", f"Nearest, {modality}"]
         lines += [f"  {one.cosine:.3f}  {one.title or '(no title)'}  [{one.item_key}]" for one in near] or ["  absent"]
     return "\n".join(lines)
+
+
+def _shared(one: Sharing, levels: int) -> str:
+    codes = "all codes" if one.depth == levels else "first code" if one.depth == 1 else f"first {one.depth} codes"
+    others = "1 other" if one.count == 1 else f"{one.count} others"
+    example = "" if one.count <= len(one.examples) else "for example "
+    return f"  {codes} shared with {others}: {example}{'; '.join(one.examples)}"
 
 
 def _wrapped(name: str, value: str) -> list[str]:

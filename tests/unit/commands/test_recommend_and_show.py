@@ -89,11 +89,12 @@ def test_cold_items_are_marked_and_those_without_a_row_are_told(catalogue, monke
         assert "1. Odd thing  [k-5]  5  (cold: outside the core)\n" in text
         assert "Green lamp  [k-1]  1\n" in text
         assert content["never"] == 0
+        assert "Never" not in text
     else:
         assert marks == [("k-1", False), ("k-3", False)]
         assert "cold:" not in text
         assert content["never"] == 1
-        assert "Never recommended: 1 items outside the core" in text
+        assert "Never recommended, having no modality: 1 item outside the core\n" in text
 
 
 def test_a_model_without_cold_rows_says_which_has_some(catalogue, monkeypatch) -> None:
@@ -128,11 +129,25 @@ def test_an_item_is_shown_with_all_there_is(catalogue) -> None:
     text = show.as_text(found)
     assert "Semantic ID, text: 1-2" in text
     assert "in training: 2 times" in text
+    assert "  all codes shared with 1 other: Green lamp\n  first code shared with 1 other: Blue lamp\n" in text
     assert json.loads(show.as_json(found))["attributes"] == {"colour": "Red"}
 
 
 def test_an_absent_picture_is_nobodys_neighbour(catalogue) -> None:
     assert "k-0" not in [one.item_key for one in show.item("k-1").neighbours["image"]]
+
+
+def test_shared_codes_are_counted_and_some_items_named() -> None:
+    identity = show.SemanticId([4, 5, 6], 0, [show.Sharing(2, 7, ["A", "B", "C"]), show.Sharing(1, 1, ["D"])])
+    item = show.Item("k", "", "", "", [], {}, True, "", 1, {}, {"text": identity}, {})
+    text = show.as_text(item)
+    assert "  first 2 codes shared with 7 others: for example A; B; C\n  first code shared with 1 other: D" in text
+
+
+def test_an_empty_key_is_nobodys_misspelling(catalogue) -> None:
+    result = runner.invoke(app, ["recommend", "--history", "k-0,", "--model", "sasrec"])
+    assert result.exit_code == 2
+    assert "found ''. Remedy: keys look like 'k-0'" in result.stderr
 
 
 def test_an_unknown_item_is_told_with_its_neighbours(catalogue) -> None:
