@@ -31,11 +31,11 @@ STAGE_PARAMS = {  # of a run of both stages on a tiny catalogue
         },
     },
     "finetune": {
-        "mme_sid": {"lora": {"rank": 2}, "batch_size": 16, "loop": {"epochs": 2, "patience": 0}},
+        "mme_sid": {"lora": {"rank": 2, "alpha": 32}, "batch_size": 16, "loop": {"epochs": 2, "patience": 0}},
         "anchored": {
             "anchor": "both",
             "anchoring": {"folds": 2},
-            "lora": {"rank": 2},
+            "lora": {"rank": 2, "alpha": 32},
             "batch_size": 16,
             "loop": {"epochs": 2, "patience": 0},
         },
