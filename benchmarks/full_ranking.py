@@ -25,8 +25,7 @@ from sasrec_training import params
 from scipy.sparse import csr_matrix
 from side_by_side import Side, in_turn, medians, one_side_or_all, own, peak_mb, result_of, run
 
-from sidflow.ranking import top
-from sidflow.ranking.scores import Scores
+from sidflow.ranking.answer import best
 from sidflow.recommenders.neural.batches import recent_windows
 from sidflow.recommenders.neural.encoding import query_states
 from sidflow.recommenders.neural.items import ItemTable
@@ -45,18 +44,6 @@ def histories(sequences: list[np.ndarray], count: int) -> csr_matrix:
     return matrix
 
 
-def ranked(states: np.ndarray, matrix: np.ndarray, excluded: csr_matrix, k: int) -> np.ndarray:
-    """Return the best `k` items of every query, as stage `rank` finds them, int32 [q, k]."""
-    scores = Scores({"query_states": states, "item_matrix": matrix}, len(states), len(matrix))
-    best, proven = top.by_faiss(scores, excluded, k)
-    left = np.flatnonzero(~proven)
-    for rows in np.array_split(left, range(scores.block_rows, len(left), scores.block_rows)):
-        block, part = scores.of(rows), excluded[rows]
-        block[np.repeat(np.arange(len(rows)), np.diff(part.indptr)), part.indices] = -np.inf
-        best.items[rows] = top.of_block(block, k).items
-    return best.items
-
-
 def ours(given: argparse.Namespace) -> dict[str, float]:
     """Encode and rank everybody."""
     sequences, settings = load(given.data)
@@ -68,7 +55,8 @@ def ours(given: argparse.Namespace) -> dict[str, float]:
     windows = recent_windows(sequences, chosen.max_length)
     states = query_states(encoder, table.weight.detach(), windows).numpy()
     encoded = time.perf_counter()
-    lists = ranked(states, table.weight.detach().numpy(), histories(sequences, count), settings["top"])
+    factors = {"query_states": states, "item_matrix": table.weight.detach().numpy()}
+    lists = best(factors, histories(sequences, count), settings["top"]).items
     seconds = time.perf_counter() - began
     assert lists.min() >= 0
     return {"seconds": seconds, "encoding_seconds": encoded - began, "peak_mb": peak_mb()}
@@ -82,7 +70,7 @@ def from_theirs(given: argparse.Namespace) -> dict[str, float]:
         states, matrix, known, expected = (arrays[name] for name in ("states", "matrix", "known", "lists"))
     excluded = csr_matrix(histories(sequences, int(max(one.max() for one in sequences)) + 1)[:, known])
     began = time.perf_counter()
-    lists = known[ranked(states, matrix, excluded, settings["top"])]
+    lists = known[best({"query_states": states, "item_matrix": matrix}, excluded, settings["top"]).items]
     seconds = time.perf_counter() - began
     same = np.mean([len(np.intersect1d(a, b)) / len(b) for a, b in zip(lists, expected, strict=True)])
     return {"seconds": seconds, "same": float(same), "peak_mb": peak_mb()}

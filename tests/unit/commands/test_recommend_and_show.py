@@ -50,6 +50,14 @@ def test_bad_questions_end_in_one_line(catalogue, arguments, said) -> None:
     assert said in result.stderr
 
 
+def test_only_what_is_fine_tuned_can_be_merged(catalogue, tmp_path) -> None:
+    result = runner.invoke(app, ["merge", "--model", "popularity", "--out", str(tmp_path / "merged")])
+    assert result.exit_code == 2
+    assert result.stderr.startswith("--model: expected one of `finetune` in params.yaml: ")
+    assert "found popularity" in result.stderr and len(result.stderr.splitlines()) == 1
+    assert not (tmp_path / "merged").exists()
+
+
 def test_a_runtime_setting_with_a_typo_is_refused(catalogue, monkeypatch) -> None:
     monkeypatch.setenv("SIDFLOW_DEVICE", "gpu")
     result = runner.invoke(app, ["recommend", "--user", "u-1"])
