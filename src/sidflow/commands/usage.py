@@ -35,7 +35,7 @@ def _expected_and_found(error: Any, command: Any, rest: Sequence[str]) -> tuple[
     if option is not None:
         return f"{option} without a value", "one"
     if param is not None and hasattr(error, "param_type"):
-        return f"{param.name.upper()}", "none"
+        return next((name for name in param.opts if name.startswith("-")), param.name.upper()), "none"
     if param is not None:
         least = f" >= {param.min}" if getattr(param, "min", None) is not None else ""
         typed = error.__cause__.errors()[0]["input"] if hasattr(error.__cause__, "errors") else "another value"

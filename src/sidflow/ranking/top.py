@@ -72,7 +72,8 @@ def by_faiss(scores: Scores, excluded: csr_matrix, k: int) -> tuple[Top, Bool[np
     queries = np.argsort(asked, kind="stable")  # those that need about as many together: faiss's time grows with them
     queries = queries[asked[queries] <= _MOST_ASKED]
     while len(queries):
-        few = max(1, min(_FAISS_ROWS, _GATHERED // int(asked[queries[0]])))
+        widest = asked[queries[:_FAISS_ROWS]]  # of the first, the first two, ... queries: they are sorted by it
+        few = max(1, int(np.searchsorted(widest * np.arange(1, len(widest) + 1), _GATHERED, side="right")))
         rows, queries = queries[:few], queries[few:]
         width = int(asked[rows[-1]])
         coarse, found = index.search(states[rows], width)  # type: ignore[call-arg]

@@ -84,11 +84,11 @@ def _level(modality: str, level: int, column: np.ndarray, words: Glossary) -> Ma
     counts = np.sort(np.bincount(column))[::-1]
     share = counts[counts > 0] / counts.sum()
     used, perplexity = len(share), float(np.exp(-(share * np.log(share)).sum()))
-    said = f"{modality}, level {level + 1}: {used} codes used, as if {perplexity:.0f} were used alike"
+    said = f"{modality}, level {level}: {used} codes used, as if {perplexity:.0f} were used alike"
     return tag(
         "div",
         charts.columns(said, counts.tolist(), "method", counts.sum() / used),
-        tag("p", f"level {level + 1}: {used} codes, ", words.link("perplexity"), f" {perplexity:.0f}"),
+        tag("p", f"level {level}: {used} codes, ", words.link("perplexity"), f" {perplexity:.0f}"),
     )
 
 

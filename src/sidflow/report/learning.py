@@ -25,7 +25,8 @@ def curves(given: Gathered) -> Markup | None:
     note = (
         "Each curve from the first epoch to the last; a dot marks the epoch that was kept: a recommender's is chosen "
         "on validation, the quantizer's by its objective on all items. Still improving: the best epoch is the last "
-        "one, so that training ended at the limit of epochs and not by early stop; more epochs may give more."
+        "one, so that training ended at the limit of epochs and not by early stop; more epochs may give more. Not said "
+        "where the learning rate falls to zero along a cosine: there the last epochs are meant to be the best."
     )
     return tag("section", tag("h2", "Training"), *rows, tag("p", note, class_="note"))
 
@@ -33,7 +34,17 @@ def curves(given: Gathered) -> Markup | None:
 def unfinished(rows: Rows, summary: Mapping) -> bool:
     """Return whether training ended at its limit of epochs while the figure that chooses the epoch still improved."""
     decided = any(column.startswith(_DECIDES) for column in rows[0])
-    return decided and summary.get("best_epoch") == int(float(rows[-1]["epoch"]))
+    return (
+        decided
+        and not _falls_to_zero(summary.get("params", {}))
+        and summary.get("best_epoch") == int(float(rows[-1]["epoch"]))
+    )
+
+
+def _falls_to_zero(settings: Mapping) -> bool:
+    """Return whether the training's learning rate ends at zero; methods around a recommender keep it in `model`."""
+    loop = settings.get("loop") or settings.get("model", {}).get("loop", {})
+    return loop.get("schedule") == "cosine"
 
 
 def _row(name: str, rows: Rows, summary: Mapping, style: str) -> Markup:
@@ -63,6 +74,8 @@ def _row(name: str, rows: Rows, summary: Mapping, style: str) -> Markup:
 
 
 def _title(column: str) -> str:
+    if column.startswith("all_"):
+        return f"{column.removeprefix('all_').replace('_', ' ')}, all items"
     if "_at_" not in column:
         return column.replace("_", " ")
     return f"{'validation ' if column.startswith('valid_') else ''}{pretty(column.removeprefix('valid_'))}"

@@ -149,12 +149,39 @@ def test_files_with_a_column_mapping(tmp_path, suffix):
         ("who,what,at\na,x,1\n", "column `user_id`"),
         ("user_id,item_id,timestamp\na,x,1\n,y,2\n", "row 2"),
         ("user_id,item_id,timestamp\na,x,soon\n", "soon"),
+        ("user_id,item_id,timestamp\na,x,1\na,y,soon\na,z,3\n", "1 affected.*row 2: soon"),
+        ("user_id,item_id,timestamp\na,x,1\na,y,1600000000000\n", "row 2: 1600000000000.*timestamp_unit"),
+        ("user_id,item_id,timestamp\na,x,1\na,y,99999999999999999999\n", "years 1 to 9999"),
+        ("user_id,item_id,timestamp\na,x,1\na,y,2,3\n", "more fields"),
+        ('user_id,item_id,timestamp\na,"x,1\na,y,2\n', "a readable table"),
     ],
 )
 def test_bad_tables_are_told_by_name(tmp_path, text, says):
     (tmp_path / "interactions.csv").write_text(text)
     with pytest.raises(InputError, match=says):
         read(params(tmp_path, "files"))
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "says"),
+    [
+        ("user_id", [1.0, float("nan")], "whole number.*row 2"),
+        ("item_id", [[1], [2]], "text or whole numbers"),
+        ("timestamp", [True, False], "a number, date or ISO time"),
+        ("timestamp", pl.Series([1, 2**63], dtype=pl.UInt64), "years 1 to 9999"),
+    ],
+)
+def test_columns_of_other_kinds_are_told_by_name(tmp_path, column, values, says):
+    frame = pl.DataFrame({"user_id": [1, 2], "item_id": ["x", "y"], "timestamp": [1, 2]})
+    frame.with_columns(pl.Series(column, values)).write_parquet(tmp_path / "interactions.parquet")
+    with pytest.raises(InputError, match=says):
+        read(params(tmp_path, "files"))
+
+
+def test_keys_that_were_saved_as_whole_floats_are_integers(tmp_path):
+    frame = pl.DataFrame({"user_id": [1.0, 2.0], "item_id": [7.0, 8.0], "timestamp": [1.5, 2.0]})
+    frame.write_parquet(tmp_path / "interactions.parquet")
+    assert histories(ingest(params(tmp_path, "files"))) == {"1": ["7"], "2": ["8"]}
 
 
 def test_iso_times_are_seconds_utc(tmp_path):

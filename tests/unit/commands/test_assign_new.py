@@ -95,7 +95,7 @@ def test_vectors_may_come_from_a_file(old):
 @pytest.mark.parametrize(
     ("vectors", "message"),
     [
-        ([[1.0, 2.0, 3.0]], "rows of 2 dimensions"),
+        ([[1.0, 2.0, 3.0]], "new.parquet: expected vectors of 2 dimensions"),
         ([[float("nan"), 1.0]], "finite vectors"),
         (["words"], "item_key and vector"),
     ],
@@ -110,6 +110,12 @@ def test_bad_vectors_are_one_line(old, vectors, message):
 def test_a_missing_file_is_one_line(old, argument):
     done = run(old, "--out", "ids.parquet", "--vectors", argument)
     assert done.exit_code == 2 and "MODALITY=FILE" in done.output
+
+
+def test_a_modality_that_the_quantizer_does_not_know_is_one_line(old):
+    pl.DataFrame({"item_key": ["b"], "vector": [[9.0, 9.2]]}).write_parquet("new.parquet")
+    done = run(old, "--out", "ids.parquet", "--vectors", "image=new.parquet")
+    assert done.exit_code == 2 and "expected a modality of the quantizer: text; found image" in done.output
 
 
 def test_an_earlier_run_that_is_not_there(tmp_path):

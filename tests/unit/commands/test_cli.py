@@ -113,6 +113,7 @@ def test_below_a_project_its_root_is_named(small_project, monkeypatch) -> None:
         ("recommend -k many", "sidflow recommend: expected an integer >= 1 after -k; found 'many'."),
         ("recommend -k 0", "sidflow recommend: expected an integer >= 1 after -k; found '0'."),
         ("show item", "sidflow show item: expected ITEM_KEY; found none. Remedy: `sidflow show item --help`"),
+        ("merge", "sidflow merge: expected --out; found none. Remedy: `sidflow merge --help`"),
         ("preset list x y", "sidflow preset list: expected nothing more; found x y."),
     ],
 )

@@ -279,6 +279,11 @@ def test_training_that_ended_while_it_still_improved_is_marked():
     assert page(late, ReportParams()).count(warning) == 1
     unjudged = [{"epoch": "1", "loss": "3"}, {"epoch": "2", "loss": "2"}]
     assert not unfinished(unjudged, {"best_epoch": 2})
+    judged = [{"epoch": "1", "valid_ndcg_at_10": "0.1"}, {"epoch": "2", "valid_ndcg_at_10": "0.2"}]
+    meant_to = {"loop": {"schedule": "cosine"}}
+    assert unfinished(judged, {"best_epoch": 2})
+    assert not unfinished(judged, {"best_epoch": 2, "params": meant_to})
+    assert not unfinished(judged, {"best_epoch": 2, "params": {"model": meant_to}})
 
 
 def test_terms_lead_to_definitions_with_the_thresholds_of_the_run():

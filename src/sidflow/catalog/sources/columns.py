@@ -33,10 +33,30 @@ def scan(path: Path) -> pl.LazyFrame:
             )
         lazy.collect_schema()
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise InputError(
-            str(path), expected="a readable table", found=str(error)[:200], remedy="check the file"
-        ) from error
+        raise _unreadable(path, error) from error
     return lazy
+
+
+def collect(lazy: pl.LazyFrame, path: Path) -> pl.DataFrame:
+    """Read what `scan` opened.
+
+    Raises:
+        InputError: a row has more fields than the header, a quote is not closed, and the like.
+    """
+    try:
+        return lazy.collect()
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> InputError:
+    said = " ".join(str(error).split("\n\n")[0].split())
+    return InputError(
+        str(path),
+        expected="a readable table, each row with the header's fields",
+        found=said[:200],
+        remedy="repair or convert the file",
+    )
 
 
 def read_table(path: Path, columns: Mapping[str, type[pl.DataType]]) -> pl.DataFrame:
@@ -52,12 +72,7 @@ def read_table(path: Path, columns: Mapping[str, type[pl.DataType]]) -> pl.DataF
         raise InputError(
             str(path), expected=f"columns {list(columns)}", found=f"{found[:20]}", remedy="check the header"
         )
-    try:
-        frame = lazy.collect()
-    except pl.exceptions.PolarsError as error:
-        raise InputError(
-            str(path), expected="a readable table", found=str(error)[:200], remedy="check the file"
-        ) from error
+    frame = collect(lazy, path)
     for name, kind in columns.items():
         cast = frame[name].cast(kind, strict=False)
         bad = cast.is_null()

@@ -10,10 +10,13 @@ from sidflow.catalog import cleaning
 from sidflow.catalog.folder import Folder
 from sidflow.catalog.params import FilesParams, IngestParams
 from sidflow.catalog.raw import RawCatalog, words
-from sidflow.catalog.sources.columns import scan
+from sidflow.catalog.sources.columns import collect, scan
 from sidflow.contracts.errors import InputError
 
 PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
+_YEARS = (-62_135_596_800, 253_402_300_799)  # seconds of the years 1 to 9999: what lies outside is in another unit
+_EXACT = 2**53  # whole floats below are the numbers that were meant
+_MEND = "repair or remove these rows"
 
 
 def read(path: Path, params: IngestParams) -> RawCatalog:
@@ -60,18 +63,10 @@ def _events(path: Path, own: FilesParams) -> pl.DataFrame:
     _need(path, lazy, wanted)
     parts = [pl.col(name).alias(role) for role, name in wanted.items()]
     columns = [lazy.select(part) for part in parts] if path.suffix == ".parquet" else [lazy.select(parts)]
-    frame = pl.concat([_compact(column.collect()) for column in columns], how="horizontal")
-    for role in wanted:
-        bad = frame[role].is_null()
-        if bad.any():
-            raise InputError(
-                str(path),
-                expected=f"a value in every row of `{wanted[role]}`",
-                found="empty ones",
-                count=int(bad.sum()),
-                example=f"row {int(bad.arg_max() or 0) + 1}",
-                remedy="repair or remove these rows",
-            )
+    frame = pl.concat([_compact(collect(column, path)) for column in columns], how="horizontal")
+    for role, name in wanted.items():
+        _all_good(path, name, frame[role], frame[role].is_not_null(), "a value in every row", _MEND)
+    frame = frame.with_columns(_keys(frame[role], path, wanted[role]) for role in ("user", "item"))
     if not own.timestamp:
         order = pl.int_range(pl.len(), dtype=pl.Int64).over("user").alias("timestamp")
         return frame.with_columns(order)
@@ -87,38 +82,65 @@ def _compact(frame: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _seconds(column: pl.Series, own: FilesParams, path: Path) -> pl.Series:
-    """Return times as whole seconds UTC: numbers in the unit that params name, dates, or ISO text."""
-    kind = column.dtype
-    if kind.is_temporal():
-        return column.cast(pl.Datetime("us")).dt.epoch("s").cast(pl.Int64)
-    if kind == pl.String:
-        number = column.cast(pl.Int64, strict=False)
-        number = column.cast(pl.Float64, strict=False) if number.null_count() else number
-        if number.null_count():
-            parsed = column.str.to_datetime(time_unit="us", strict=False, time_zone="UTC")
-            _complete(parsed, column, own, path)
-            return parsed.dt.epoch("s").cast(pl.Int64)
-        column = number
-    elif not kind.is_numeric():
-        _complete(pl.Series([None] * len(column)), column, own, path)
-    if column.dtype.is_float():
-        _complete(column.is_finite().replace(False, None), column, own, path)
-        return (column / PER_SECOND[own.timestamp_unit]).floor().cast(pl.Int64)
-    return column.cast(pl.Int64) // PER_SECOND[own.timestamp_unit]
-
-
-def _complete(parsed: pl.Series, column: pl.Series, own: FilesParams, path: Path) -> None:
-    bad = parsed.is_null()
+def _all_good(path: Path, name: str, column: pl.Series, good: pl.Series, expected: str, remedy: str) -> None:
+    """Raise where a row of `column` is not `good`; null counts as bad."""
+    bad = ~good.fill_null(False)
     if bad.any():
+        row = int(bad.arg_max() or 0)
         raise InputError(
             str(path),
-            expected=f"numbers, dates or ISO times in `{own.timestamp}`",
-            found="other values",
+            expected=f"{expected} of `{name}`",
+            found="others",
             count=int(bad.sum()),
-            example=str(column[int(bad.arg_max() or 0)]),
-            remedy="convert the column, or set ingest.files.timestamp to another (empty: the file's order)",
+            example=" ".join(f"row {row + 1}: {column[row]}".split()),
+            remedy=remedy,
         )
+
+
+def _keys(column: pl.Series, path: Path, name: str) -> pl.Series:
+    """Return keys as text or integers; whole floats, which tables with gaps are often saved as, become integers."""
+    kind = column.dtype
+    if kind.is_float():
+        whole = column.is_finite() & (column == column.floor()) & (column.abs() < _EXACT)
+        _all_good(path, name, column, whole, "a whole number in every row", _MEND)
+        return column.cast(pl.Int64)
+    if not (kind.is_integer() or kind in (pl.String, pl.Categorical, pl.Enum)):
+        none = pl.repeat(False, len(column), eager=True)
+        _all_good(path, name, column, none, "text or whole numbers in the rows", "convert the column")
+    return column
+
+
+def _seconds(column: pl.Series, own: FilesParams, path: Path) -> pl.Series:
+    """Return times as whole seconds UTC: numbers in the unit that params name, dates, or ISO text."""
+    remedy = "convert the column, or set ingest.files.timestamp to another (empty: the file's order)"
+    seconds = _read_times(column, PER_SECOND[own.timestamp_unit])
+    _all_good(path, own.timestamp, column, seconds.is_not_null(), "a number, date or ISO time in every row", remedy)
+    inside = seconds.cast(pl.Float64).is_between(*_YEARS)
+    _all_good(path, own.timestamp, column, inside, "years 1 to 9999", "set ingest.files.timestamp_unit, or mend them")
+    return seconds.cast(pl.Int64)
+
+
+def _read_times(column: pl.Series, per_second: int) -> pl.Series:
+    """Return whole seconds as Int64 or Float64, null where a value is no time."""
+    kind = column.dtype
+    if kind.is_temporal():
+        return column.cast(pl.Datetime("us")).dt.epoch("s")
+    if kind == pl.String:
+        return _read_text(column, per_second)
+    if kind.is_integer():
+        return column // per_second
+    if kind.is_float():
+        return (pl.select(pl.when(column.is_finite()).then(column)).to_series() / per_second).floor()
+    return pl.Series([None] * len(column), dtype=pl.Int64)
+
+
+def _read_text(column: pl.Series, per_second: int) -> pl.Series:
+    """Read a column of numbers as such where its first value is one, else as ISO times."""
+    for kind in (pl.Int64, pl.Float64):
+        numbers = column.cast(kind, strict=False)
+        if not numbers.null_count() or (kind == pl.Float64 and numbers[0] is not None):
+            return _read_times(numbers, per_second)
+    return column.str.to_datetime(time_unit="us", strict=False, time_zone="UTC").dt.epoch("s")
 
 
 def _items(path: Path, own: FilesParams, most: int) -> pl.DataFrame:
@@ -127,7 +149,7 @@ def _items(path: Path, own: FilesParams, most: int) -> pl.DataFrame:
     _need(path, lazy, {"item": own.item} | said)
     for name in own.attributes:
         _need(path, lazy, {"attributes": name})
-    frame = lazy.collect()
+    frame = collect(lazy, path)
     column = {name: said.get(name, name) for name in ("title", "description", "brand", "categories")}
     rows = frame.iter_rows(named=True)
     made = [
