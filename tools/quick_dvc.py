@@ -1,8 +1,11 @@
-"""DVC's command line with dvc.lock read and written by libyaml. Run: python tools/quick_dvc.py repro.
+"""DVC's command line, sooner done with its own files. Run: python tools/quick_dvc.py repro.
+
+For each stage DVC reads params.yaml several times over, although no stage changes it: here a file that is still the
+same is parsed once.
 
 After each stage that ran DVC reads and writes the whole of dvc.lock, in pure Python so that comments and order survive
 any edit. The lock has no comments, and its order is that of its mappings: libyaml writes the same bytes, several times
-sooner. What is a number, a null or a plain string is decided by ruamel.yaml's own rules, as in DVC itself; a lock with
+sooner, and what was written need not be read again. What is a number, a null or a plain string is decided by ruamel.yaml's own rules, as in DVC itself; a lock with
 strings that the two would quote differently is left to DVC.
 """
 
@@ -12,12 +15,15 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, TextIO
 
+import dvc.dependency.param
 import dvc.dvcfile
 import yaml
 from dvc.cli import main
+from dvc_objects.fs.local import LocalFileSystem
 from dvc.utils.serialize import _common, dumps_yaml
 from ruamel.yaml.resolver import implicit_resolvers
 
@@ -78,20 +84,57 @@ def write(data: dict[str, Any], stream: TextIO) -> None:
     stream.write(text)
 
 
-_slowly = dvc.dvcfile.modify_yaml
+class Parsed:
+    """Content of files by path, as long as they are what was parsed."""
+
+    def __init__(self) -> None:
+        """Know none."""
+        self.known: dict[str, tuple[tuple[int, ...], Any]] = {}
+
+    def keep(self, path: str | os.PathLike, content: Any) -> None:
+        """Remember that `path` holds `content`."""
+        self.known[os.path.abspath(path)] = (_stamp(path), content)
+
+    def take(self, path: str | os.PathLike) -> Any:
+        """Return the content of `path` and forget it; None where it is not known."""
+        stamp, content = self.known.pop(os.path.abspath(path), ((), None))
+        return content if os.path.exists(path) and stamp == _stamp(path) else None
+
+
+def _stamp(path: str | os.PathLike) -> tuple[int, ...]:
+    found = os.stat(path)
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+_parsed = Parsed()
+_load_slowly, _modify_slowly = dvc.dependency.param.load_path, dvc.dvcfile.modify_yaml
+
+
+def load_path(path: str, fs: Any, **options: Any) -> Any:
+    """Return the content of a params file, the caller's own."""
+    if not isinstance(fs, LocalFileSystem) or options or not os.path.exists(path):
+        return _load_slowly(path, fs, **options)
+    content = _parsed.take(path)
+    if content is None:
+        content = _load_slowly(path, fs)
+    _parsed.keep(path, content)
+    return deepcopy(content)
 
 
 @contextmanager
 def modify(path: str | os.PathLike, fs: Any = None) -> Iterator[Any]:
     """Give the content of the file `path` to be changed; other files than dvc.lock go DVC's own way."""
-    if Path(path).name == dvc.dvcfile.LOCK_FILE:
-        with _common._modify_data(path, read, write, fs=fs) as data:
+    if Path(path).name != dvc.dvcfile.LOCK_FILE:
+        with _modify_slowly(path, fs=fs) as data:
             yield data
-    else:
-        with _slowly(path, fs=fs) as data:
-            yield data
+        return
+    known = _parsed.take(path)
+    with _common._modify_data(path, read if known is None else lambda *_: known, write, fs=fs) as data:
+        yield data
+    _parsed.keep(path, data)
 
 
 if __name__ == "__main__":
     dvc.dvcfile.modify_yaml = modify
+    dvc.dependency.param.load_path = load_path
     sys.exit(main(sys.argv[1:]))

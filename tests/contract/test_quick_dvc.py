@@ -5,7 +5,8 @@ from collections import OrderedDict
 from pathlib import Path
 
 import pytest
-from dvc.utils.serialize._yaml import dumps_yaml, parse_yaml_for_update
+from dvc_objects.fs.local import LocalFileSystem
+from dvc.utils.serialize._yaml import dumps_yaml, modify_yaml, parse_yaml_for_update
 from tools import quick_dvc
 
 LOCK = Path(__file__).resolve().parents[2] / "dvc.lock"
@@ -68,3 +69,32 @@ def test_only_the_lock_is_read_quickly(tmp_path):
     with quick_dvc.modify(definition) as data:
         data["vars"] = [1]
     assert "# kept" in definition.read_text()
+
+
+def test_the_lock_after_several_stages_is_the_one_that_dvc_writes(tmp_path):
+    ours, theirs = tmp_path / "ours" / "dvc.lock", tmp_path / "theirs" / "dvc.lock"
+    for path, modify in ((ours, quick_dvc.modify), (theirs, modify_yaml)):
+        path.parent.mkdir()
+        for stage, figure in (("b", 3e-05), ("a", 2.0), ("b", "1e5")):
+            with modify(path) as data:
+                data.setdefault("stages", {})[stage] = OrderedDict(params={"figure": figure}, deps=[{"path": stage}])
+    assert ours.read_text() == theirs.read_text()
+
+
+def test_what_another_wrote_into_the_lock_meanwhile_counts(tmp_path):
+    lock = tmp_path / "dvc.lock"
+    with quick_dvc.modify(lock) as data:
+        data["stages"] = {"a": 1}
+    lock.write_text("stages: {c: 3}\n")
+    with quick_dvc.modify(lock) as data:
+        assert data == {"stages": {"c": 3}}
+
+
+def test_params_are_parsed_anew_once_they_change_and_belong_to_who_asked(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_text("seed: 1\nloop: {rate: 3e-05}\n")
+    first = quick_dvc.load_path(str(path), LocalFileSystem())
+    first["loop"]["rate"] = 7
+    assert quick_dvc.load_path(str(path), LocalFileSystem()) == {"seed": 1, "loop": {"rate": 3e-05}}
+    path.write_text("seed: 22\n")
+    assert quick_dvc.load_path(str(path), LocalFileSystem()) == {"seed": 22}

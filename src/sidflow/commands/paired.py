@@ -30,7 +30,8 @@ QUESTIONS = (  # who is asked to be better than whom
     ("sasrec", "markov"),
 )
 METHODS = ("mme_sid", "mme_sid_anchored")
-OPPONENTS = ("sasrec", "cooccurrence", "cooccurrence_content", "sasrec_features")
+BEST = "the best baseline"  # of each data set, as its validation chose it
+OPPONENTS = (BEST, "sasrec", "cooccurrence", "cooccurrence_content", "sasrec_features")
 POOLED_QUESTIONS = tuple((method, opponent) for method in METHODS for opponent in OPPONENTS)
 CLAIMED = CompareParams.model_validate({}).claimed_gain  # relative
 # Published forms of a source that another preset holds too: such a preset counts only where the other has no answer.
@@ -52,6 +53,7 @@ class Share(NamedTuple):
     """What one data set says of a pooled question: the logarithm of (nDCG@10 of one / that of the other)."""
 
     preset: str
+    opponent: str
     effect: float
     error: float  # standard error, by bootstrap over users
 
@@ -101,6 +103,7 @@ def _synthetic(run: Run) -> bool:
 
 def _share(preset: str, found: list[Run], one: str, other: str) -> Share | None:
     """Return what a preset's runs say, or None where they lack one of the two or a resample of one has no hit."""
+    other = _best_baseline(found) if other == BEST else other
     if not {f"{one}.rank", f"{other}.rank"} <= set(found[0].ranks.columns):
         return None
     values = np.stack([_per_query(found, name, "rank") for name in (one, other)], axis=1)
@@ -109,7 +112,13 @@ def _share(preset: str, found: list[Run], one: str, other: str) -> Share | None:
     if not (sampled.mean > 0).all() or not (sampled.drawn > 0).all():
         return None
     error = float(np.log(sampled.drawn[:, 0] / sampled.drawn[:, 1]).std(ddof=1))
-    return Share(preset, float(np.log(sampled.mean[0] / sampled.mean[1])), error) if error > 0 else None
+    return Share(preset, other, float(np.log(sampled.mean[0] / sampled.mean[1])), error) if error > 0 else None
+
+
+def _best_baseline(found: list[Run]) -> str:
+    """Return the baseline that validation chose in most of the runs; "" where none says."""
+    named = [run.record["best_baseline"] for run in found if run.record.get("best_baseline")]
+    return max(sorted(set(named)), key=named.count, default="")
 
 
 def _of_preset(preset: str) -> Iterator[Answer]:

@@ -11,7 +11,7 @@ import polars as pl
 
 from sidflow.commands import dag, dvc, git
 from sidflow.contracts import params
-from sidflow.contracts.artifacts.evaluations import EXPECTED, PER_QUERY
+from sidflow.contracts.artifacts.evaluations import EXPECTED, LEADERBOARD, PER_QUERY
 from sidflow.contracts.artifacts.items import core_count
 from sidflow.contracts.artifacts.queries import TEST
 from sidflow.contracts.artifacts.users import USERS
@@ -48,6 +48,7 @@ def present() -> Run:
         "commit": commit,
         "users": USERS.read().height,
         "items": core_count(),
+        "best_baseline": LEADERBOARD.read()["best_baseline"],
         "wall_seconds": round(sum(cost["wall_seconds"] for cost in costs.values()), 1),
         "peak_memory_mb": max(cost["peak_memory_mb"] for cost in costs.values()),
         "cpus": max(cost["cpus"] for cost in costs.values()),

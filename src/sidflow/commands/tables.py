@@ -99,8 +99,9 @@ def pooled() -> str:
     rows = [
         [
             f"{answer.one} over {answer.other}",
-            "; ".join(f"{share.preset} {_gain(share.effect)}" for share in answer.shares),
+            "; ".join(_share(share, named=answer.other == paired.BEST) for share in answer.shares),
             f"{_gain(found.difference)} [{_gain(found.low)}, {_gain(found.high)}]",
+            "[{}, {}]".format(*map(_gain, answer.pooled.normal)),
             f"{answer.pooled.tau_squared:.4f}",
             f"{100 * answer.pooled.i_squared:.0f}%",
             _gain(found.detectable),
@@ -109,8 +110,12 @@ def pooled() -> str:
         for answer in paired.pooled()
         for found in [answer.pooled.found]
     ]
-    head = ["nDCG@10 of", "gain on each data set", "pooled gain and 95% interval", "tau²", "I²"]
+    head = ["nDCG@10 of", "gain on each data set", "pooled gain and 95% interval", "normal interval", "tau²", "I²"]
     return _table([*head, "smallest detectable", f"verdict (claim: {paired.CLAIMED:+.0%})"], rows) if rows else ""
+
+
+def _share(share: paired.Share, *, named: bool) -> str:
+    return f"{share.preset} {_gain(share.effect)}" + (f" ({share.opponent})" if named else "")
 
 
 def published() -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from scipy.stats import norm
 from scipy.stats import t as student
 
 from sidflow.measures.intervals import Difference
@@ -26,6 +27,7 @@ class Pooled(NamedTuple):
     tau_squared: float  # variance of true effects between data sets; NaN for one data set
     i_squared: float  # share of the effects' variance that is between data sets, 0 to 1; NaN for one data set
     data_sets: int
+    normal: tuple[float, float]  # DerSimonian and Laird's own interval: too narrow where data sets are few
 
 
 def pool(
@@ -50,7 +52,7 @@ def pool(
         raise ValueError(f"effects with finite errors above 0, one each, not {list(effects)} with {list(errors)}")
     if len(effects) == 1:
         only = Difference(float(effects[0]), -np.inf, np.inf, float(errors[0]), 1.0, np.inf)
-        return Pooled(only, float("nan"), float("nan"), 1)
+        return Pooled(only, float("nan"), float("nan"), 1, (-np.inf, np.inf))
     free = len(effects) - 1
     known = 1 / np.square(errors)
     spread = float((known * np.square(effects - np.average(effects, weights=known))).sum())  # Cochran's Q
@@ -64,4 +66,6 @@ def pool(
     detectable = (reach + float(student.ppf(power, free))) * error
     p = float(2 * student.sf(abs(mean) / error, free))
     found = Difference(mean, mean - reach * error, mean + reach * error, error, p, detectable)
-    return Pooled(found, tau_squared, max(0.0, 1 - free / spread) if spread > 0 else 0.0, len(effects))
+    half = float(norm.ppf((1 + level) / 2) / np.sqrt(weights.sum()))
+    share = max(0.0, 1 - free / spread) if spread > 0 else 0.0
+    return Pooled(found, tau_squared, share, len(effects), (mean - half, mean + half))

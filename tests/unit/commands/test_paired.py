@@ -59,7 +59,7 @@ def real(monkeypatch, tmp_path, presets):
         source = "synthetic" if preset == "embedded" else "files"
         record = {"preset": preset, "params": {"ingest": {"source": source}}}
         users = np.arange(len(next(iter(seeds[0].values()))))
-        runs[preset] = [Run(record, pl.DataFrame({"user_id": users} | columns)) for columns in seeds]
+        runs[preset] = [Run(dict(record), pl.DataFrame({"user_id": users} | columns)) for columns in seeds]
     monkeypatch.setattr(results, "kept", runs.get)
 
 
@@ -116,3 +116,16 @@ def test_a_data_set_without_a_hit_has_no_ratio(monkeypatch, tmp_path):
     nothing = {"sasrec.rank": np.full(50, 99), "mme_sid.rank": np.ones(50, dtype=int)}
     real(monkeypatch, tmp_path, {"a": [some(10)], "b": [nothing], "c": [some(20)]})
     assert [share.preset for share in paired.pooled()[0].shares] == ["a", "c"]
+
+
+def test_the_best_baseline_is_the_one_that_validation_chose_most_often(monkeypatch, tmp_path):
+    markov = {"markov.rank": np.where(np.arange(200) < 80, 1, 99)}
+    presets = {name: [some(10) | markov, some(10) | markov, some(10) | markov] for name in "ab"}
+    real(monkeypatch, tmp_path, presets)
+    assert paired.BEST not in {answer.other for answer in paired.pooled()}  # older records name none
+    for seed, name in enumerate(("sasrec", "markov", "markov")):
+        for preset in presets:
+            results.kept(preset)[seed].record["best_baseline"] = name
+    (found,) = (answer for answer in paired.pooled() if answer.other == paired.BEST)
+    assert {share.opponent for share in found.shares} == {"markov"}
+    assert found.shares[0].effect == pytest.approx(np.log(110 / 80))

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from sidflow.commands import results, runs, tables
-from sidflow.contracts.artifacts.evaluations import PER_QUERY
+from sidflow.contracts.artifacts.evaluations import LEADERBOARD, PER_QUERY
 from sidflow.contracts.errors import InputError
 
 ROOT = Path(__file__).parents[3]
@@ -46,6 +46,7 @@ def finished_run(catalogue, monkeypatch):
         path = Path(".sidflow/measured/embedded") / f"{stage}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps({"stage": stage, "wall_seconds": seconds, "peak_memory_mb": megabytes, "cpus": 2}))
+    LEADERBOARD.write({"best_baseline": "popularity"})
     _git("init", "-q")
     _git("add", "src", "dvc.yaml")
     _git("commit", "-qm", "code")
@@ -78,6 +79,7 @@ def test_one_run_is_exported_in_the_agreed_shape(finished_run) -> None:
     assert metrics["mrr_at_10"]["low"] < metrics["mrr_at_10"]["mean"] < metrics["mrr_at_10"]["high"]
     assert "expected_ndcg_at_10" not in metrics
     assert content["recommenders"]["sasrec"]["metrics"]["expected_ndcg_at_10"]["mean"] == 0.25
+    assert results.kept("embedded")[0].record["best_baseline"] == "popularity"
 
 
 def test_seeds_are_averaged_per_user_before_the_bootstrap(finished_run) -> None:

@@ -20,6 +20,7 @@ def test_three_data_sets_by_hand():
     assert found.found.low == pytest.approx(1 - 4.30265 / np.sqrt(3), abs=1e-4)
     assert found.found.high == pytest.approx(1 + 4.30265 / np.sqrt(3), abs=1e-4)
     assert found.found.p == pytest.approx(2 * student.sf(np.sqrt(3), 2))
+    assert found.normal == pytest.approx((1 - 1.95996 / np.sqrt(3), 1 + 1.95996 / np.sqrt(3)), abs=1e-4)
     assert found.found.detectable == pytest.approx((4.30265 + 1.06066) / np.sqrt(3), abs=1e-4)
 
 
