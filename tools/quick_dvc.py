@@ -5,8 +5,8 @@ same is parsed once.
 
 After each stage that ran DVC reads and writes the whole of dvc.lock, in pure Python so that comments and order survive
 any edit. The lock has no comments, and its order is that of its mappings: libyaml writes the same bytes, several times
-sooner, and what was written need not be read again. What is a number, a null or a plain string is decided by ruamel.yaml's own rules, as in DVC itself; a lock with
-strings that the two would quote differently is left to DVC.
+sooner, and what was written need not be read again. What is a number, a null or a plain string is decided by
+ruamel.yaml's own rules, as in DVC itself; a lock with strings that the two would quote differently is left to DVC.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ import dvc.dependency.param
 import dvc.dvcfile
 import yaml
 from dvc.cli import main
-from dvc_objects.fs.local import LocalFileSystem
 from dvc.utils.serialize import _common, dumps_yaml
+from dvc_objects.fs.local import LocalFileSystem
 from ruamel.yaml.resolver import implicit_resolvers
 
 VERSION = (1, 2)  # of YAML, which DVC's files are in; PyYAML by itself follows 1.1
@@ -89,20 +89,20 @@ class Parsed:
 
     def __init__(self) -> None:
         """Know none."""
-        self.known: dict[str, tuple[tuple[int, ...], Any]] = {}
+        self.known: dict[Path, tuple[tuple[int, ...], Any]] = {}
 
     def keep(self, path: str | os.PathLike, content: Any) -> None:
         """Remember that `path` holds `content`."""
-        self.known[os.path.abspath(path)] = (_stamp(path), content)
+        self.known[Path(path).resolve()] = (_stamp(path), content)
 
     def take(self, path: str | os.PathLike) -> Any:
         """Return the content of `path` and forget it; None where it is not known."""
-        stamp, content = self.known.pop(os.path.abspath(path), ((), None))
-        return content if os.path.exists(path) and stamp == _stamp(path) else None
+        stamp, content = self.known.pop(Path(path).resolve(), ((), None))
+        return content if Path(path).exists() and stamp == _stamp(path) else None
 
 
 def _stamp(path: str | os.PathLike) -> tuple[int, ...]:
-    found = os.stat(path)
+    found = Path(path).stat()
     return found.st_mtime_ns, found.st_size, found.st_ino
 
 
@@ -112,7 +112,7 @@ _load_slowly, _modify_slowly = dvc.dependency.param.load_path, dvc.dvcfile.modif
 
 def load_path(path: str, fs: Any, **options: Any) -> Any:
     """Return the content of a params file, the caller's own."""
-    if not isinstance(fs, LocalFileSystem) or options or not os.path.exists(path):
+    if not isinstance(fs, LocalFileSystem) or options or not Path(path).exists():
         return _load_slowly(path, fs, **options)
     content = _parsed.take(path)
     if content is None:

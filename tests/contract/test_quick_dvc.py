@@ -5,8 +5,8 @@ from collections import OrderedDict
 from pathlib import Path
 
 import pytest
-from dvc_objects.fs.local import LocalFileSystem
 from dvc.utils.serialize._yaml import dumps_yaml, modify_yaml, parse_yaml_for_update
+from dvc_objects.fs.local import LocalFileSystem
 from tools import quick_dvc
 
 LOCK = Path(__file__).resolve().parents[2] / "dvc.lock"
