@@ -85,10 +85,12 @@ def test_one_run_is_exported_in_the_agreed_shape(finished_run) -> None:
 def test_seeds_are_averaged_per_user_before_the_bootstrap(finished_run) -> None:
     results.add()
     _another_seed([1, 1, 3])  # seed 42 had 3, 3, 1: users' mean reciprocal ranks are then all 2/3
+    slow = Path(".sidflow/measured/embedded/rank@sasrec.json")
+    slow.write_text(json.dumps({**json.loads(slow.read_text()), "wall_seconds": 99}))
     results.add()
     content = _written()
     found = content["recommenders"]["sasrec"]["metrics"]["mrr_at_10"]
-    assert content["seeds"] == [42, 43]
+    assert (content["seeds"], content["wall_seconds"]) == ([42, 43], 4.0)
     assert found["mean"] == found["low"] == found["high"] == pytest.approx(2 / 3, rel=1e-5)
     assert found["per_seed"] == pytest.approx([(1 / 3 + 1 / 3 + 1) / 3, (1 + 1 + 1 / 3) / 3], rel=1e-5)
     kept = pl.read_parquet("docs/results/embedded/seed-42.parquet")
