@@ -138,8 +138,7 @@ def main() -> None:
     write(
         "mme_sid_collapse",
         result_of(
-            f"Item tokens on {name} in a language model {given.width} wide: dimensions alive, MME-SID against "
-            "collaborative rows through a linear map",
+            f"Live dimensions of item tokens {given.width} wide, {name}: MME-SID against collaborative rows, mapped",
             "share",
             Side(ours["alive_share"], peak_mb()),
             Side(theirs["alive_share"], None),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +25,7 @@ QUESTIONS = (  # who is asked to be better than whom
     ("mme_sid", "cooccurrence_content"),
     ("mme_sid", "cooccurrence"),
     ("mme_sid_anchored", "mme_sid"),
+    ("mme_sid_anchored", "sasrec_features"),
     ("mme_sid_anchored", "cooccurrence_content"),
     ("mme_sid_anchored", "cooccurrence"),
     ("sasrec", "cooccurrence"),
@@ -47,6 +49,8 @@ class Answer(NamedTuple):
     other: str
     found: Difference
     relative: float | None  # to the other; None where that has nothing
+    best: bool  # whether the other is the preset's best baseline
+    verdict: Verdict
 
 
 class Share(NamedTuple):
@@ -122,20 +126,42 @@ def _best_baseline(found: list[Run]) -> str:
 
 
 def _of_preset(preset: str) -> Iterator[Answer]:
+    """Yield what a preset's runs can answer; verdicts are corrected for the number of its questions (Holm)."""
     found = results.kept(preset)
-    columns = set(found[0].ranks.columns) if found else set()
-    for one, other in QUESTIONS:
-        for metric in (f"{METRIC}_at_{CUTOFF}", f"expected_{METRIC}_at_{CUTOFF}"):
-            kind = metric if metric.startswith("expected") else "rank"
-            if {f"{one}.{kind}", f"{other}.{kind}"} <= columns:
-                values = np.stack([_per_query(found, name, kind) for name in (one, other)], axis=1)
-                known = ~np.isnan(values).any(axis=1)
-                users = found[0].ranks["user_id"].to_numpy()[known]
-                sampled = intervals.resample(values[known], users, results.DRAWS, results.BOOTSTRAP_SEED)
-                mean = float(sampled.mean[0] - sampled.mean[1])
-                difference = intervals.difference(mean, sampled.drawn[:, 0] - sampled.drawn[:, 1], results.LEVEL)
-                base = float(sampled.mean[1])
-                yield Answer(preset, metric, one, other, difference, mean / base if base else None)
+    if not found:
+        return
+    best = _best_baseline(found)
+    questions = dict.fromkeys([*QUESTIONS, *((method, best) for method in METHODS)])
+    metrics = (f"{METRIC}_at_{CUTOFF}", f"expected_{METRIC}_at_{CUTOFF}")
+    answered = {metric: dict(_answered(found, metric, questions)) for metric in metrics}
+    corrected = {
+        metric: intervals.holm({" ".join(names): each.p for names, (each, _) in of.items()})
+        for metric, of in answered.items()
+    }
+    for names, metric in itertools.product(questions, metrics):
+        if names in answered[metric]:
+            difference, base = answered[metric][names]
+            p = corrected[metric][" ".join(names)]
+            verdict = intervals.verdict(difference, p, CLAIMED * base, 1 - results.LEVEL)
+            relative = difference.difference / base if base else None
+            yield Answer(preset, metric, *names, difference, relative, names[1] == best, verdict)
+
+
+def _answered(
+    found: list[Run], metric: str, questions: Iterable[tuple[str, str]]
+) -> Iterator[tuple[tuple[str, str], tuple[Difference, float]]]:
+    """Yield the paired difference of each question that the runs can answer, and what the other one has."""
+    columns = set(found[0].ranks.columns)
+    kind = metric if metric.startswith("expected") else "rank"
+    for one, other in questions:
+        if {f"{one}.{kind}", f"{other}.{kind}"} <= columns:
+            values = np.stack([_per_query(found, name, kind) for name in (one, other)], axis=1)
+            known = ~np.isnan(values).any(axis=1)
+            users = found[0].ranks["user_id"].to_numpy()[known]
+            sampled = intervals.resample(values[known], users, results.DRAWS, results.BOOTSTRAP_SEED)
+            mean = float(sampled.mean[0] - sampled.mean[1])
+            drawn = sampled.drawn[:, 0] - sampled.drawn[:, 1]
+            yield (one, other), (intervals.difference(mean, drawn, results.LEVEL), float(sampled.mean[1]))
 
 
 def _per_query(found: list[Run], name: str, kind: str) -> np.ndarray:

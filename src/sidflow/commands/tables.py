@@ -83,14 +83,23 @@ def differences() -> str:
         [
             answer.preset,
             answer.metric,
-            f"{answer.one} - {answer.other}",
+            f"{answer.one} - {answer.other}" + (", the best baseline" if answer.best else ""),
             f"{answer.found.difference:+.4f} [{answer.found.low:+.4f}, {answer.found.high:+.4f}]",
             "" if answer.relative is None else f"{100 * answer.relative:+.1f}%",
             f"{answer.found.detectable:.4f}",
+            answer.verdict,
         ]
         for answer in paired.answers()
     ]
-    head = ["preset", "metric", "difference of", "difference and 95% interval", "relative", "smallest detectable"]
+    head = [
+        "preset",
+        "metric",
+        "difference of",
+        "difference and 95% interval",
+        "relative",
+        "smallest detectable",
+        "verdict",
+    ]
     return _table(head, rows) if rows else ""
 
 

@@ -129,3 +129,12 @@ def test_the_best_baseline_is_the_one_that_validation_chose_most_often(monkeypat
     (found,) = (answer for answer in paired.pooled() if answer.other == paired.BEST)
     assert {share.opponent for share in found.shares} == {"markov"}
     assert found.shares[0].effect == pytest.approx(np.log(110 / 80))
+
+
+def test_each_answer_has_its_verdict_and_names_the_best_baseline(monkeypatch, tmp_path):
+    ranks = {"mme_sid.rank": np.full(400, 1), "sasrec.rank": np.full(400, 3), "ease.rank": np.full(400, 1)}
+    real(monkeypatch, tmp_path, {"a": [ranks]})
+    results.kept("a")[0].record["best_baseline"] = "ease"
+    shown, behind = paired.answers()
+    assert (shown.other, shown.best, shown.verdict) == ("sasrec", False, "shown")
+    assert (behind.other, behind.best, behind.verdict) == ("ease", True, "contradicted")  # no gain, and no room for one
