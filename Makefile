@@ -36,7 +36,7 @@ $(STAMP): requirements.lock pyproject.toml
 	@touch $@
 
 repro: $(STAMP) ## run the pipeline on the preset in params.yaml; only what changed runs
-	@python tools/repro.py
+	@python -m tools.repro
 
 test: $(STAMP) ## lint, then every test (SIDFLOW_DATA=folder adds those on real data)
 	@$(MAKE) --no-print-directory lint
