@@ -61,7 +61,7 @@ def parted(stages: Iterable[Stage]) -> Lanes:
 
 
 def fill(root: Path) -> int:
-    """Run `before` and both halves of the project in `root`; return the first exit code that is not 0."""
+    """Run `before` and both halves of the project in `root`; return 0, or the exit code of one that failed."""
     stages = dag.stages(params.load_all(root / params.PATH), root / dag.PATH)
     lanes = parted(stages)
     if status := subprocess.run([*DVC, *lanes.before], cwd=root, check=False).returncode:
