@@ -19,7 +19,6 @@ from typing import Any
 import mme_sid_common as common
 import numpy as np
 import torch
-from full_ranking import ranked
 from mme_sid_published import Published, scores_from_parts
 from rectools_common import SETTINGS
 from side_by_side import Side, facts, in_turn, medians, one_side_or_all, peak_mb, result_of
@@ -27,6 +26,7 @@ from side_by_side import Side, facts, in_turn, medians, one_side_or_all, peak_mb
 from sidflow.contracts.histories import Histories
 from sidflow.llm.reader import Reader
 from sidflow.measures.gains import gain
+from sidflow.ranking.answer import best
 
 CUTOFFS = (5, 10, 20)
 TOP = SETTINGS["top"]
@@ -56,7 +56,7 @@ def ours(given: argparse.Namespace) -> dict[str, Any]:
     with torch.no_grad():
         states, matrix = model.query_states(past, queries).numpy(), model.item_matrix().numpy()
     encoded = time.perf_counter()
-    lists = ranked(states, matrix, past.seen(len(matrix), queries), TOP)
+    lists = best({"query_states": states, "item_matrix": matrix}, past.seen(len(matrix), queries), TOP).items
     ready = time.perf_counter()
     found = metrics(lists, past.targets[queries])
     seconds = time.perf_counter() - began

@@ -1,4 +1,4 @@
-"""The best items of few queries that came in: through a faiss index where scores are inner products alone."""
+"""The best items of queries that came in: looked up where scores are inner products alone, else scored in full."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Mapping
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from sidflow.ranking import top
+from sidflow.ranking import search, top
 from sidflow.ranking.scores import Scores
 
 
 def best(arrays: Mapping[str, np.ndarray], excluded: csr_matrix, k: int, name: str = "factors") -> top.Top:
     """Return the `k` best items of every query, exact, ties by item id.
 
-    Dense factors are searched in a flat faiss index; a query that its float32 leaves in doubt, and factors with a
-    sparse pair, are scored in full. The answer is the same.
+    Dense factors are searched in float32 (few queries in a flat faiss index); a query that this leaves in doubt, and
+    factors with a sparse pair, are scored in full. The answer is the same.
 
     Args:
         arrays: of a FACTORS artifact.
@@ -29,13 +29,12 @@ def best(arrays: Mapping[str, np.ndarray], excluded: csr_matrix, k: int, name: s
     queries, items = map(int, excluded.shape)  # type: ignore[misc]
     scores = Scores(arrays, queries, items, name)
     left = np.arange(queries)
-    found = top.Top(np.full((queries, k), -1, dtype=np.int32), np.full((queries, k), top.NOTHING, dtype=np.float32))
+    found = top.Top.empty(queries, k)
     if scores.dense is not None and scores.sparse is None:
-        found, proven = top.by_faiss(scores, excluded, k)
+        found, proven = search.by_inner_product(scores, excluded, k)
         left = left[~proven]
     for rows in np.array_split(left, max(1, -(-len(left) // scores.block_rows))):
         block, part = scores.of(rows), csr_matrix(excluded[rows])
         block[np.repeat(np.arange(len(rows)), np.diff(part.indptr)), part.indices] = -np.inf
-        exact = top.of_block(block, k)
-        found.items[rows], found.scores[rows] = exact.items, exact.scores
+        found.put(rows, top.of_block(block, k))
     return found

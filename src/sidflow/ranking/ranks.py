@@ -64,28 +64,14 @@ def rank(
     excluded = seen if settings.exclude_history else csr_matrix(seen.shape, dtype=bool)
     sampled = negatives.draw(histories, items, settings.negatives, settings.seed)
     found = Ranking(
-        top=top.Top(
-            np.full((histories.queries, settings.top), -1, dtype=np.int32),
-            np.full((histories.queries, settings.top), top.NOTHING, dtype=np.float32),
-        ),
+        top=top.Top.empty(histories.queries, settings.top),
         rank=np.zeros(histories.queries, dtype=np.int32),
         candidates=(items - np.diff(excluded.indptr)).astype(np.int32),
         sampled_rank=np.zeros(histories.queries, dtype=np.int32),
     )
-    done = np.zeros(histories.queries, dtype=bool)
-    if scores.dense is not None and scores.sparse is None:
-        best, done = top.by_faiss(scores, excluded, settings.top)
-        found.top.items[done], found.top.scores[done] = best.items[done], best.scores[done]
     for start in range(0, histories.queries, scores.block_rows):
-        _fill(
-            found,
-            np.arange(start, min(start + scores.block_rows, histories.queries)),
-            scores,
-            excluded,
-            sampled,
-            histories.targets,
-            done,
-        )
+        rows = np.arange(start, min(start + scores.block_rows, histories.queries))
+        _fill(found, rows, scores, excluded, sampled, histories.targets)
     return found
 
 
@@ -96,7 +82,6 @@ def _fill(
     excluded: csr_matrix,
     sampled: np.ndarray,
     targets: np.ndarray,
-    done: np.ndarray,
 ) -> None:
     block = scores.of(rows)
     local = np.arange(len(rows))
@@ -112,6 +97,4 @@ def _fill(
     last, last_sampled = np.maximum(found.candidates[rows], lowest), np.maximum((drawn >= 0).sum(axis=1), lowest)
     found.rank[rows] = np.where(barred, last + 1, (block >= target).sum(axis=1))
     found.sampled_rank[rows] = np.where(barred, last_sampled, (against >= target).sum(axis=1)) + 1
-    left = np.flatnonzero(~done[rows])
-    best = top.of_block(block[left], found.top.items.shape[1])
-    found.top.items[rows[left]], found.top.scores[rows[left]] = best.items, best.scores
+    found.top.put(rows, top.of_block(block, found.top.items.shape[1]))

@@ -16,7 +16,7 @@ from sidflow.evaluation import slices
 from sidflow.evaluation.evaluate import Inputs, evaluate
 from sidflow.evaluation.params import EvaluateParams
 from sidflow.evaluation.queries import NAMES, split_name
-from sidflow.ranking import ranks, scores, top
+from sidflow.ranking import ranks, scores
 from sidflow.ranking.params import RankParams
 
 USERS = 40
@@ -150,7 +150,6 @@ def test_no_metric_depends_on_how_queries_are_batched(kind, monkeypatch):
     whole = _measure(histories, arrays, items)
     for size in (1, 7):
         monkeypatch.setattr(scores, "_BLOCK_BYTES", 8 * items * size)
-        monkeypatch.setattr(top, "_FAISS_ROWS", size)
         assert _measure(histories, arrays, items) == whole
 
 

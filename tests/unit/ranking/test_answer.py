@@ -1,10 +1,11 @@
-"""Through faiss or in full, the answer is the exact one."""
+"""Through a faiss index, through blocks of products or in full, the answer is the exact one."""
 
 import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 
-from sidflow.ranking import answer, top
+from sidflow.contracts.errors import InputError
+from sidflow.ranking import answer, search
 from sidflow.ranking.scores import Scores
 
 
@@ -13,6 +14,10 @@ def drawn(queries, items, kind):
     states, matrix = (draw.normal(size=(rows, 8)).astype(np.float32) for rows in (queries, items))
     if kind == "ties":
         states, matrix = np.ones_like(states), np.round(matrix)
+    if kind == "one":
+        states, matrix = np.ones_like(states), np.ones_like(matrix)
+    if kind == "nearly":  # only float64 tells them apart
+        matrix[1::2], matrix[2::4] = matrix[::2] * np.float32(1 + 1e-7), matrix[::4]
     arrays = {"query_states": states, "item_matrix": matrix}
     if kind == "sparse":
         for side, part in (("query", draw.random((queries, items)) > 0.8), ("item", np.eye(items))):
@@ -25,24 +30,43 @@ def drawn(queries, items, kind):
     return arrays, csr_matrix(draw.random((queries, items)) > 0.7)
 
 
-@pytest.mark.parametrize("kind", ["dense", "ties", "sparse"])
+@pytest.mark.parametrize("kind", ["dense", "ties", "nearly", "sparse"])
 @pytest.mark.parametrize("k", [1, 5, 60])
-def test_the_answer_is_the_sorted_scores(kind, k):
-    arrays, excluded = drawn(7, 40, kind)
+@pytest.mark.parametrize(("queries", "items"), [(7, 40), (search.FEW + 30, 40), (7, 900), (search.FEW + 30, 900)])
+def test_the_answer_is_the_sorted_scores(kind, k, queries, items, monkeypatch):
+    monkeypatch.setattr(search, "_BLOCK_BYTES", 4 * 25 * max(items, 16 * (k + 8)))  # 25 queries a block
+    arrays, excluded = drawn(queries, items, kind)
     found = answer.best(arrays, excluded, k)
-    scores = Scores(arrays, 7, 40).of(slice(None))
+    scores = Scores(arrays, queries, items).of(slice(None))
     scores[excluded.toarray()] = -np.inf
-    for row in range(7):
+    for row in range(queries):
         order = np.argsort(-scores[row], kind="stable")[: int(np.isfinite(scores[row]).sum())][:k]
         assert found.items[row, : len(order)].tolist() == order.tolist()
         assert found.scores[row, : len(order)].tolist() == scores[row, order].tolist()
         assert set(found.items[row, len(order) :]) <= {-1}
 
 
-def test_inner_products_alone_are_searched_by_faiss(monkeypatch):
+@pytest.mark.parametrize("queries", [3, search.FEW + 1])
+def test_what_float32_cannot_prove_is_left_and_what_it_can_is_not(queries):
+    for kind, expected in (("one", False), ("dense", True)):
+        arrays, excluded = drawn(queries, 900, kind)
+        proven = search.by_inner_product(Scores(arrays, queries, 900), excluded, 20)[1]
+        assert proven.tolist() == [expected] * queries
+
+
+@pytest.mark.parametrize("queries", [3, search.FEW + 1])
+@pytest.mark.parametrize("side", ["query_states", "item_matrix"])
+def test_scores_that_are_no_numbers_are_told(queries, side):
+    arrays, excluded = drawn(queries, 900, "dense")
+    arrays[side][2, 3] = np.nan
+    with pytest.raises(InputError, match="finite scores"):
+        answer.best(arrays, excluded, 5)
+
+
+def test_few_inner_products_are_searched_by_faiss(monkeypatch):
     searched = []
-    by_faiss = top.by_faiss
-    monkeypatch.setattr(top, "by_faiss", lambda *given: searched.append(given) or by_faiss(*given))
+    in_index = search._in_index
+    monkeypatch.setattr(search, "_in_index", lambda *given: searched.append(given) or in_index(*given))
     for kind in ("dense", "sparse"):
         answer.best(*drawn(3, 20, kind), 4)
         assert len(searched) == 1

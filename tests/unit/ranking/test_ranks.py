@@ -7,7 +7,7 @@ from scipy.sparse import random as random_sparse
 
 from sidflow.contracts.errors import InputError
 from sidflow.contracts.histories import Histories
-from sidflow.ranking import negatives, ranks, scores, top
+from sidflow.ranking import negatives, ranks, scores
 from sidflow.ranking.params import RankParams
 
 
@@ -104,13 +104,12 @@ def test_blocks_change_nothing_even_under_ties(seed, levels, rows):
     whole = ranks.rank(arrays, histories, 25, RankParams())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scores, "_BLOCK_BYTES", 8 * 25 * rows)
-        patch.setattr(top, "_FAISS_ROWS", rows)
         parts = ranks.rank(arrays, histories, 25, RankParams())
     for one, other in zip((*whole.top, *whole[1:]), (*parts.top, *parts[1:]), strict=True):
         np.testing.assert_array_equal(one, other)
 
 
-def test_faiss_and_blocks_agree_on_items_that_only_rounding_tells_apart():
+def test_items_that_only_rounding_tells_apart_are_in_order():
     items = 500
     histories = world(users=40, items=items)
     arrays = dense(histories, items, d=16)
@@ -120,19 +119,6 @@ def test_faiss_and_blocks_agree_on_items_that_only_rounding_tells_apart():
     table = full_table(arrays, histories, items)
     for query in range(histories.queries):
         assert found.top.items[query].tolist() == brute_force(table, histories, query, 20, True)[1]
-
-
-def test_faiss_leaves_to_blocks_what_it_cannot_prove():
-    items = 2_000
-    histories = world(users=5, items=items)
-    same = {
-        "query_states": np.ones((histories.queries, 4), np.float32),
-        "item_matrix": np.ones((items, 4), np.float32),
-    }
-    built = scores.Scores(same, histories.queries, items)
-    assert not top.by_faiss(built, histories.seen(items), 20)[1].any()
-    varied = scores.Scores(dense(histories, items), histories.queries, items)
-    assert top.by_faiss(varied, histories.seen(items), 20)[1].all()
 
 
 def test_fewer_candidates_than_asked_for_end_in_minus_one():
