@@ -3,9 +3,10 @@
 Run: python benchmarks/mme_sid_ablations.py --run embedded=FOLDER [--seeds 42 43 44] [--only whole,codes]
 then: sidflow results table --write docs/ablations.md
 
-FOLDER holds a project in which the preset has run (`dvc repro rank`). Each row runs the pipeline's own stages (those
-that it changes: quantize and assign only where the quantizer differs) in a temporary copy that shares all other
-artifacts. On the test part, expected nDCG@10 where the catalogue knows the truth, else nDCG@10; differences are
+FOLDER holds a project in which the preset has run (`dvc repro rank`). `sidflow ablations` makes the same rows in the
+project itself, each an experiment of DVC with everything that depends on it; here, for the documents, each row runs
+only those stages that it changes (quantize and assign where the quantizer differs) in a temporary copy that shares all
+other artifacts. On the test part, expected nDCG@10 where the catalogue knows the truth, else nDCG@10; differences are
 paired by user, seeds averaged first, with 95% bootstrap intervals. Finished rows are kept: a second call adds to them.
 """
 
@@ -27,38 +28,14 @@ import polars as pl
 from ruamel.yaml import YAML
 from side_by_side import RESULTS, ROOT, commit, machine
 
-from sidflow.measures.intervals import Difference, difference, resample
+from sidflow.contracts.artifacts.evaluations import PER_QUERY
+from sidflow.contracts.artifacts.queries import TEST
+from sidflow.evaluation import ablation
+from sidflow.evaluation.ablation import MODEL, WHOLE, Changes, Measured
+from sidflow.evaluation.params import CompareParams
 
 FOLDER = RESULTS / "ablations"
-MODEL = "mme_sid"
-WHOLE = "whole"
-DRAWS, SEED = 2000, 42  # of the bootstrap
 QUANTIZER = ("quantize", "assign")
-ROWS: dict[str, dict[str, Any]] = {  # what each row changes in params.yaml, dots between sections
-    WHOLE: {},
-    "without collaborative": {"finetune.mme_sid.without": ["collaborative"]},
-    "without text": {"finetune.mme_sid.without": ["text"]},
-    "without image": {"finetune.mme_sid.without": ["image"]},
-    "without codes": {"finetune.mme_sid.codes": False},
-    "without raw rows": {"finetune.mme_sid.raw": False},
-    "codebooks at random": {"finetune.mme_sid.codebook_init": "random"},
-    "without alignment": {"quantize.alignment": "none"},
-    "without MMD": {"quantize.reconstruction": "mse"},
-    "without frequency-aware fusion": {"finetune.mme_sid.frequency_aware": False},
-    "without LoRA": {"finetune.mme_sid.lora.enabled": False},
-    "item tokens four times as large": {"finetune.mme_sid.token_scale": 4.0, "finetune.mme_sid.lora.alpha": 32},
-    "collaborative rows alone": {
-        "finetune.mme_sid.without": ["text", "image"],
-        "finetune.mme_sid.codes": False,
-    },
-}
-DIAGNOSTICS = ("valid_ndcg_at_10", "effective_rank", "alive_share", "tau_of_codes")
-
-
-def usable(changes: dict[str, Any], modalities: list[str]) -> bool:
-    """Tell whether a row means anything where only `modalities` exist."""
-    without = changes.get("finetune.mme_sid.without", [])
-    return not without or (set(without) & set(modalities) != set() and set(modalities) - set(without) != set())
 
 
 def present(project: Path) -> list[str]:
@@ -67,12 +44,12 @@ def present(project: Path) -> list[str]:
     return list(summary["modalities"])
 
 
-def measured(project: Path, changes: dict[str, Any], seed: int) -> tuple[dict[str, Any], np.ndarray]:
+def measured(project: Path, changes: Changes, seed: int) -> tuple[dict[str, Any], np.ndarray]:
     """Run one row; return its diagnostics and seconds, and each user's gain."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder)
         _share(project, copy)
-        _edit(copy / "params.yaml", {**changes, "seed": seed}, present(project))
+        _edit(copy / "params.yaml", {**changes, "seed": seed})
         stages = [*QUANTIZER] if any(name.startswith("quantize.") for name in changes) else []
         began = time.perf_counter()
         for stage in [*stages, "finetune", "rank", "evaluate"]:
@@ -89,25 +66,13 @@ def measured(project: Path, changes: dict[str, Any], seed: int) -> tuple[dict[st
                 sys.exit(f"{stage} failed:\n{done.stderr[-2000:]}")
         report = json.loads((copy / f"artifacts/reports/{MODEL}.json").read_text())
         summary = json.loads((copy / f"artifacts/recommenders/{MODEL}/summary.json").read_text())
-        rows = pl.read_parquet(copy / f"artifacts/evaluations/{MODEL}/per_query.parquet").filter(
-            pl.col("part") == "test"
-        )
-        known = rows["expected_ndcg_at_10"].is_not_null().all()
-        rank = rows["rank"].to_numpy()
-        gained = rows["expected_ndcg_at_10"].to_numpy() if known else np.where(rank <= 10, 1 / np.log2(rank + 1.0), 0)
-        per_user = (
-            rows.select("user_id").with_columns(gain=pl.Series(gained)).group_by("user_id").mean().sort("user_id")
-        )
-        taus = [modality["tau_finetuned"] for modality in summary["forgetting"].values()]
+        tests = pl.read_parquet(copy / PER_QUERY.at(model=MODEL)).filter(pl.col("part") == TEST)
         found = {
-            "metric": "expected_ndcg_at_10" if known else "ndcg_at_10",
-            "valid_ndcg_at_10": summary["valid_ndcg_at_10"],
-            "effective_rank": report.get("item_table_effective_rank"),
-            "alive_share": report.get("item_table_alive_share"),
-            "tau_of_codes": float(np.mean(taus)) if taus else None,
+            "metric": ablation.metric_of(tests),
+            **ablation.diagnostics(report, summary),
             "seconds": round(time.perf_counter() - began, 1),
         }
-        return found, per_user["gain"].to_numpy()
+        return found, ablation.gains(tests)
 
 
 class Kept:
@@ -133,7 +98,7 @@ class Kept:
         result = {
             "run": name,
             "metric": next(iter(self.runs[WHOLE].values()))["metric"] if WHOLE in self.runs else None,
-            "rows": [self._row(row) for row in self.runs],
+            "rows": self._table(),
             "command": f"python {Path(__file__).parent.name}/{Path(__file__).name} --run {name}=FOLDER --seeds "
             + " ".join(map(str, seeds)),
             "machine": machine(threads),
@@ -144,27 +109,12 @@ class Kept:
         self.table.write_text(json.dumps(result, indent=1) + "\n")
         self.gains.write_parquet(self.per_user)
 
-    def _row(self, name: str) -> dict[str, Any]:
-        """Return a row's mean, its difference from the whole with an interval, diagnostics averaged over seeds."""
-        runs = list(self.runs[name].values())
-        row: dict[str, Any] = {"row": name, "seeds": len(runs), "mean": float(self._mean(name).mean())}
-        if name != WHOLE and WHOLE in self.runs:
-            found = paired(self._mean(name), self._mean(WHOLE))
-            row |= {"difference": found.difference, "low": found.low, "high": found.high}
-        for key in DIAGNOSTICS:
-            values = [run[key] for run in runs if run[key] is not None]
-            row[key] = float(np.mean(values)) if values else None
-        return row
-
-    def _mean(self, name: str) -> np.ndarray:
-        columns = [f"{name}, {seed}" for seed in self.runs[name]]
-        return self.gains.select(pl.mean_horizontal(columns)).to_series().to_numpy().astype(np.float64)
-
-
-def paired(one: np.ndarray, other: np.ndarray) -> Difference:
-    """Return the mean difference of two recommenders' gains [users], by bootstrap over users."""
-    drawn = resample(np.stack([one, other], axis=1), np.arange(len(one)), DRAWS, SEED)
-    return difference(float(drawn.mean[0] - drawn.mean[1]), drawn.drawn[:, 0] - drawn.drawn[:, 1])
+    def _table(self) -> list[dict[str, object]]:
+        runs = {
+            row: [Measured(self.gains[f"{row}, {seed}"].to_numpy(), found) for seed, found in seeds.items()]
+            for row, seeds in self.runs.items()
+        }
+        return ablation.table(runs, CompareParams())
 
 
 def _share(project: Path, copy: Path) -> None:
@@ -180,7 +130,7 @@ def _share(project: Path, copy: Path) -> None:
             target.symlink_to(path.resolve())
 
 
-def _edit(path: Path, changes: dict[str, Any], modalities: list[str]) -> None:
+def _edit(path: Path, changes: Changes) -> None:
     yaml = YAML()
     content = yaml.load(path.read_text())
     for name, value in changes.items():
@@ -188,7 +138,7 @@ def _edit(path: Path, changes: dict[str, Any], modalities: list[str]) -> None:
         node = content
         for section in sections:
             node = node[section]
-        node[last] = [one for one in value if one in modalities] if last == "without" else value
+        node[last] = value
     with path.open("w") as stream:
         yaml.dump(content, stream)
 
@@ -203,10 +153,10 @@ def main() -> None:
     project = Path(folder).resolve()
     kept = Kept(FOLDER / name)
     threads: int = YAML().load((project / "params.yaml").read_text())["threads"]
-    wanted = options.only.split(",") if options.only else [row for row in ROWS if usable(ROWS[row], present(project))]
-    for row in wanted:
+    rows = ablation.rows(present(project))
+    for row in options.only.split(",") if options.only else rows:
         for seed in [seed for seed in options.seeds if str(seed) not in kept.runs.get(row, {})]:
-            found, gains = measured(project, ROWS[row], seed)
+            found, gains = measured(project, rows[row], seed)
             kept.add(row, seed, found, gains)
             kept.write(name, threads)
             print(f"{row}, seed {seed}: {np.mean(gains):.4f}, {found['seconds']} s", flush=True)

@@ -281,6 +281,25 @@ def compare(
 
 
 @app.command()
+def ablations(
+    seed: Annotated[
+        list[int] | None, typer.Option(min=0, metavar="N", help="Repeatable; the one in params.yaml if absent.")
+    ] = None,
+    only: Annotated[list[str] | None, typer.Option(metavar="ROW", help="Repeatable; all rows if absent.")] = None,
+) -> None:
+    """Run MME-SID's ablation table as DVC experiments.
+
+    One experiment a row and seed, each in a temporary copy that shares the cache. What ran before under the same
+    commit is kept, so that this can be stopped and started again. `dvc repro report` shows the table.
+    """
+    from sidflow.commands import ablations as experiments
+
+    with in_project():
+        for line in experiments.run(seed, only):
+            typer.echo(line)
+
+
+@app.command()
 def verify(
     here: Annotated[bool, typer.Option("--here", help="Verify the files as they are, not the last commit.")] = False,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the temporary copy for a look.")] = False,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,35 +32,34 @@ class Revision(NamedTuple):
     tests: dict[str, pl.DataFrame]  # by recommender, in the order of params: COLUMNS of the test queries
 
 
-def workspace() -> Revision:
+def workspace(models: Sequence[str] | None = None) -> Revision:
     """Return what lies in artifacts/.
 
+    Args:
+        models: recommenders; all that params name if absent.
+
     Raises:
-        InputError: a recommender that params name was not evaluated.
+        InputError: one of them was not evaluated.
     """
     settings = params.load_all()
-    tables = {name: PER_QUERY.read(COLUMNS, model=name) for name in settings.get("recommenders") or []}
+    tables = {name: PER_QUERY.read(COLUMNS, model=name) for name in models or settings.get("recommenders") or []}
     return _revision(WORKSPACE, "", settings, tables)
 
 
-def committed(name: str) -> Revision:
+def committed(name: str, models: Sequence[str] | None = None) -> Revision:
     """Return what a commit, a branch, a tag or an experiment of DVC measured.
 
     Args:
         name: what git or `dvc exp show` calls it.
+        models: recommenders; all that its params name if absent.
 
     Raises:
         InputError: there is no such revision, its lock has no evaluations, or the cache does not hold them.
     """
     commit = _commit(name)
-    with tempfile.TemporaryDirectory(prefix="sidflow-compare-") as folder:
-        files = {path: Path(folder) / path for path in (params.PATH, dvc.LOCK)}
-        for path, copy in files.items():
-            copy.write_text(_content(name, commit, path))
-        settings, outs = params.load_all(files[params.PATH]), dvc.locked_outs(files[dvc.LOCK])
-    locked = {Path(out.path): out.md5 for out in outs}
-    folders = {model: PER_QUERY.at(model=model).parent for model in settings.get("recommenders") or []}
-    found = {model: locked[path] for model, path in folders.items() if path in locked}
+    settings, locked = _state(name, commit)
+    tables = {model: PER_QUERY.at(model=model) for model in models or settings.get("recommenders") or []}
+    found = {model: path for model, path in tables.items() if path.parent in locked}
     if not found:
         raise InputError(
             f"{dvc.LOCK} of {name}",
@@ -68,7 +68,7 @@ def committed(name: str) -> Revision:
             remedy=f"name a revision whose `dvc repro` finished; `git log -- {dvc.LOCK}` lists candidates",
         )
     cache = dvc.cache_folder()
-    paths = {model: _table(cache, md5) if cache else None for model, md5 in found.items()}
+    paths = {model: _cached(cache, locked, path) for model, path in found.items()}
     absent = [model for model, path in paths.items() if path is None]
     if absent:
         raise InputError(
@@ -79,10 +79,38 @@ def committed(name: str) -> Revision:
             example=absent[0],
             remedy=f"`dvc fetch --all-commits` from a remote that has them, or `dvc repro` in a clone at {commit[:10]}",
         )
-    tables = {
+    read = {
         model: dataclasses.replace(PER_QUERY, path=str(path)).read(COLUMNS) for model, path in paths.items() if path
     }
-    return _revision(name, commit, settings, tables)
+    return _revision(name, commit, settings, read)
+
+
+def cached_file(name: str, path: Path) -> Path:
+    """Return where the cache holds what `path` was in a revision.
+
+    Args:
+        name: as for `committed`.
+        path: of an out, or of a file in one.
+
+    Raises:
+        InputError: there is no such revision, or the cache does not hold the file.
+    """
+    found = _cached(dvc.cache_folder(), _state(name, _commit(name))[1], path)
+    if found is None:
+        raise InputError(
+            "DVC's cache", expected=f"{path} of {name}", found="none", remedy="`dvc fetch` from a remote that has it"
+        )
+    return found
+
+
+def _state(name: str, commit: str) -> tuple[dict, dict[Path, str]]:
+    """Return a revision's params, and the hash of every out that its lock names."""
+    with tempfile.TemporaryDirectory(prefix="sidflow-compare-") as folder:
+        files = {path: Path(folder) / path for path in (params.PATH, dvc.LOCK)}
+        for path, copy in files.items():
+            copy.write_text(_content(name, commit, path))
+        outs = dvc.locked_outs(files[dvc.LOCK])
+        return params.load_all(files[params.PATH]), {Path(out.path): out.md5 for out in outs}
 
 
 def _revision(name: str, commit: str, settings: dict, tables: dict[str, pl.DataFrame]) -> Revision:
@@ -90,9 +118,13 @@ def _revision(name: str, commit: str, settings: dict, tables: dict[str, pl.DataF
     return Revision(name, commit, str(settings.get("preset")), tests)
 
 
-def _table(cache: Path, md5: str) -> Path | None:
-    """Return where the cache holds the table of an evaluation's folder, or None where it does not."""
-    md5 = (dvc.listing(cache, md5) or {}).get(Path(PER_QUERY.path).name, "")
+def _cached(cache: Path | None, locked: Mapping[Path, str], path: Path) -> Path | None:
+    """Return where the cache holds an out, or a file in one; None where it does not."""
+    out = next((one for one in (path, *path.parents) if one in locked), None)
+    if cache is None or out is None:
+        return None
+    inside = path.relative_to(out).as_posix()
+    md5 = locked[out] if out == path else (dvc.listing(cache, locked[out]) or {}).get(inside, "")
     return dvc.object_path(cache, md5) if dvc.cached(cache, md5) else None
 
 

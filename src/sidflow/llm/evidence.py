@@ -53,12 +53,14 @@ class Positions(NamedTuple):
         return np.concatenate([[0], np.cumsum(kept)]), held[keep].astype(np.int64)
 
 
-def of_pieces(histories: Histories, start: Int[np.ndarray, " w"], length: Int[np.ndarray, " w"]) -> Positions:
-    """Return the positions of windows of training parts, window by window; each sees the whole part before it."""
-    steps = np.arange(int(length.sum())) - np.repeat(np.cumsum(length) - length, length)
-    end = np.repeat(start, length) + steps + 1
-    user = np.searchsorted(histories.offsets, end - 1, side="right") - 1
-    return Positions(Ends(histories.items, histories.offsets[user], end), user, histories.items[end].astype(np.int64))
+def of_places(histories: Histories, read: Int[np.ndarray, " p"], target: Int[np.ndarray, " p"]) -> Positions:
+    """Return positions that have read up to the events `read` and foretell the events `target` of the same users.
+
+    Each sees its user's whole history before it, what a window cuts off or skips too.
+    """
+    user = np.searchsorted(histories.offsets, read, side="right") - 1
+    ends = Ends(histories.items, histories.offsets[user], read + 1)
+    return Positions(ends, user, histories.items[target].astype(np.int64))
 
 
 def of_queries(histories: Histories, queries: Int[np.ndarray, " p"]) -> Ends:

@@ -49,19 +49,22 @@ class MmeSid(nn.Module):
         self.fusion = FrequencyAwareFusion(inputs, hidden, params)
         self.anchor = anchor
         self.histories, self.pieces = histories, windows.cut(histories, params.max_length)
-        self.items, self.max_length = inputs.items, params.max_length
+        self.items, self.max_length, self.skip_share = inputs.items, params.max_length, params.skip_share
 
     def forward(self, rows: Tensor) -> dict[str, Tensor]:
         """Return the mean cross-entropy of every next item in the pieces `rows`, softmax over all core items."""
         device = self.fusion.table.device
         start, length = self.pieces.start[rows.numpy()], self.pieces.length[rows.numpy()]
-        history, real = (part.to(device) for part in windows.padded(self.pieces.items, start, length))
-        target = windows.padded(self.pieces.items, start + 1, length)[0].to(device)
+        places, there = windows.places(start, length, self.skip_share if self.training else 0.0)
+        foretold = there[:, 1:]  # an input is real where something follows it
+        items = self.pieces.items[places].astype(np.int64)
+        history = torch.from_numpy(items[:, :-1] * foretold).to(device)
+        target, real = (torch.from_numpy(part).to(device) for part in (items[:, 1:], foretold))
         reads = torch.arange(history.shape[1], device=device).expand(len(history), -1)
         states = self.reader(self.item_tokens.of_sequences(history), reads)
         item_matrix = self.item_dropout(self.fusion.item_matrix())
         if self.anchor is not None:
-            positions = evidence.of_pieces(self.histories, start, length)
+            positions = evidence.of_places(self.histories, places[:, :-1][foretold], places[:, 1:][foretold])
             return {"loss": self.anchor.loss(states[real], item_matrix, positions)}
         return {"loss": catalogue_cross_entropy(states[real], item_matrix, target[real])}
 

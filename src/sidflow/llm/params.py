@@ -117,6 +117,7 @@ class FinetuneParams(Params):
     train_codes: bool = True
     frequency_aware: bool = True  # off = the parts of the score weigh the same
     temperature: float = Field(default=1.0, gt=0)  # of the softmax over the score's parts; the published code has 1e-3
+    skip_share: float = Field(default=0.0, ge=0, lt=1)  # of a training piece's items that a step leaves out
     token_dropout: float = Field(default=0.4, ge=0, lt=1)  # on item tokens
     item_dropout: float = Field(default=0.0, ge=0, lt=1)  # on the rows that items are scored by
     cold_dropout: float = Field(default=0.0, ge=0, lt=1)  # share of items that a step scores as if nobody had had them

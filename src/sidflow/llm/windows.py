@@ -48,6 +48,31 @@ def batches(lengths: Int[np.ndarray, " w"], size: int, generator: torch.Generato
     return [found[index] for index in torch.randperm(len(found), generator=generator).tolist()]
 
 
+def places(start: np.ndarray, length: np.ndarray, skip_share: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    """Return where in `items` each piece's inputs and its last target stand, in order, and which of them are real.
+
+    Args:
+        start: of each piece.
+        length: of its inputs, at least 1; the target of the last one comes after them.
+        skip_share: probability of an item to be left out; the others move up. A piece of which fewer than two would
+            stay keeps all. Drawn from torch's global generator.
+
+    Returns:
+        int64 and bool [b, t + 1], filled up on the right with place 0.
+    """
+    steps = np.arange(int(length.max(initial=1)) + 1)
+    real = steps <= length[:, None]
+    found = np.where(real, start[:, None] + steps, 0)
+    if not skip_share:
+        return found, real
+    stays = (torch.rand(real.shape).numpy() >= skip_share) & real
+    stays = np.where(stays.sum(1, keepdims=True) >= 2, stays, real)
+    order = np.argsort(~stays, axis=1, kind="stable")
+    width = int(stays.sum(1).max())
+    real = np.take_along_axis(stays, order, axis=1)[:, :width]
+    return np.where(real, np.take_along_axis(found, order, axis=1)[:, :width], 0), real
+
+
 def padded(items: np.ndarray, start: np.ndarray, length: np.ndarray) -> tuple[Tensor, Tensor]:
     """Return the pieces as int64 [b, t] padded on the right with item 0, and which places are real, bool [b, t]."""
     place = np.arange(int(length.max(initial=1)))

@@ -11,9 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import faiss
 import numpy as np
-import torch
 from scipy.sparse import csr_matrix
-from torch import Tensor
 
 from sidflow.ranking.scores import Scores
 from sidflow.ranking.top import Leaders, Top, in_order, leaders
@@ -43,18 +41,18 @@ def by_inner_product(scores: Scores, excluded: csr_matrix, k: int) -> tuple[Top,
     """
     assert scores.dense is not None and scores.sparse is None
     states, matrix = (np.ascontiguousarray(part, dtype=np.float32) for part in scores.dense)
-    wide_states, wide_matrix = torch.from_numpy(states).double(), torch.from_numpy(matrix).double()
-    longest = torch.linalg.vector_norm(wide_matrix, dim=1).max() if len(matrix) else torch.zeros(())
-    rounding = torch.linalg.vector_norm(wide_states, dim=1) * longest * (matrix.shape[1] + 4) * 2.0**-23
+    wide_states, wide_matrix = states.astype(np.float64), matrix.astype(np.float64)
+    longest = float(np.linalg.norm(wide_matrix, axis=1).max(initial=0))
+    rounding = np.linalg.norm(wide_states, axis=1) * longest * (matrix.shape[1] + 4) * 2.0**-23
     top, proven = Top.empty(scores.queries, k), np.zeros(scores.queries, dtype=bool)
     look = _in_index if scores.queries <= FEW else _in_blocks
     for rows, found in look(states, matrix, excluded, k + _MARGIN):
-        exact = torch.bmm(wide_matrix[found.items], wide_states[rows, :, None])[:, :, 0].float()
-        items, best = in_order(found.items, exact.masked_fill(found.scores.isneginf(), -torch.inf))
-        items, best = items[:, :k], best[:, :k]
-        top.put(rows, Top(items.int().numpy(), best.numpy()))
-        worst, missed = best[:, -1].double(), found.missed.double()
-        proven[rows] = (missed.isneginf() | (worst > missed + rounding[rows])) & rounding[rows].isfinite()
+        exact = np.einsum("bwd,bd->bw", wide_matrix[found.items], wide_states[rows]).astype(np.float32)
+        exact[np.isneginf(found.scores)] = -np.inf
+        items, best = (part[:, :k] for part in in_order(found.items, exact))
+        top.put(rows, Top(items.astype(np.int32), best))
+        worst, missed = best[:, -1].astype(np.float64), found.missed.astype(np.float64)
+        proven[rows] = (np.isneginf(missed) | (worst > missed + rounding[rows])) & np.isfinite(rounding[rows])
     return top, proven
 
 
@@ -62,13 +60,14 @@ def _in_blocks(
     states: Float32[np.ndarray, "q d"], matrix: Float32[np.ndarray, "n d"], excluded: csr_matrix, width: int
 ) -> Iterator[Found]:
     """Find the `width` best of every query by whole blocks of scores."""
-    items, widest = torch.from_numpy(np.ascontiguousarray(matrix.T)), max(len(matrix), width * 2 * matrix.shape[1])
+    items, widest = np.ascontiguousarray(matrix.T), max(len(matrix), 2 * width * matrix.shape[1])
     size = max(1, _BLOCK_BYTES // (4 * max(1, widest)))
-    room = torch.empty(min(size, len(states)), len(matrix))
+    room = np.empty((min(size, len(states)), len(matrix)), dtype=np.float32)
     for start in range(0, len(states), size):
         rows = np.arange(start, min(start + size, len(states)))
-        scored = torch.mm(torch.from_numpy(states[rows]), items, out=room[: len(rows)])
-        scored[_entries(csr_matrix(excluded[rows]))] = -torch.inf
+        scored = np.matmul(states[rows], items, out=room[: len(rows)])
+        part = csr_matrix(excluded[rows])
+        scored[np.repeat(np.arange(len(rows)), np.diff(part.indptr)), part.indices] = -np.inf
         yield Found(rows, leaders(scored, width))
 
 
@@ -82,11 +81,6 @@ def _in_index(
         held = excluded.indices[excluded.indptr[row] : excluded.indptr[row + 1]]
         asked = min(width + len(held), len(matrix))
         scored, items = index.search(states[row : row + 1], asked)  # type: ignore[call-arg]
-        missed = scored[:, -1] if asked < len(matrix) else np.float32([-np.inf])
+        missed = scored[:, -1] if asked < len(matrix) else np.full(1, -np.inf, dtype=np.float32)
         scored[np.isin(items, held)] = -np.inf
-        yield Found(np.array([row]), Leaders(*map(torch.from_numpy, (items, scored, missed))))
-
-
-def _entries(matrix: csr_matrix) -> tuple[Tensor, Tensor]:
-    rows = np.repeat(np.arange(len(matrix.indptr) - 1), np.diff(matrix.indptr))
-    return torch.from_numpy(rows), torch.from_numpy(matrix.indices.astype(np.int64))
+        yield Found(np.array([row]), Leaders(items, scored, missed))

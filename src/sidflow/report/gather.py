@@ -15,7 +15,7 @@ from sidflow.contracts.artifacts.factors import CURVES, SUMMARY
 from sidflow.contracts.artifacts.images import IMAGES
 from sidflow.contracts.artifacts.items import ITEMS
 from sidflow.contracts.artifacts.rankings import TARGET_RANKS, TOP
-from sidflow.contracts.artifacts.reports import INGEST, SPLIT
+from sidflow.contracts.artifacts.reports import ABLATIONS, INGEST, SPLIT
 from sidflow.contracts.artifacts.semantic_ids import AUDIT, SEMANTIC_IDS
 from sidflow.contracts.artifacts.semantics import SEMANTICS
 from sidflow.contracts.artifacts.users import USERS
@@ -55,6 +55,7 @@ class Gathered(NamedTuple):
     user_keys: Sequence[str]
     histories: Histories
     shown: Sequence[Lists]  # the method and the best baseline, where there are such
+    ablations: Mapping | None  # of this preset, where somebody ran them
 
 
 def gather(preset: str, recommenders: Sequence[str], cuts: Mapping[str, float]) -> Gathered:
@@ -86,6 +87,7 @@ def gather(preset: str, recommenders: Sequence[str], cuts: Mapping[str, float]) 
         user_keys=USERS.read()["user_key"].to_list(),
         histories=histories.load(),
         shown=[_lists(name) for name in stars(leaderboard) if name is not None],
+        ablations=_ablations(preset),
     )
 
 
@@ -95,6 +97,11 @@ def stars(leaderboard: Mapping) -> tuple[str | None, str | None]:
     methods = {name: one for name, one in leaderboard["recommenders"].items() if one["kind"] == "method"}
     best = max(methods, key=lambda name: (methods[name][primary], name)) if methods else None
     return best, leaderboard["best_baseline"]
+
+
+def _ablations(preset: str) -> Mapping | None:
+    found = ABLATIONS.read() if ABLATIONS.at().is_file() else None
+    return found if found and found["preset"] == preset else None
 
 
 def _lists(name: str) -> Lists:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sidflow.report import code_use, dimensions, headline, leaderboard, learning, people, slices
+from sidflow.report import ablation, code_use, dimensions, headline, leaderboard, learning, people, slices
 from sidflow.report.gather import Gathered
 from sidflow.report.glossary import Glossary
 from sidflow.report.markup import Markup, join, number, tag
@@ -23,6 +23,7 @@ def page(given: Gathered, settings: ReportParams) -> str:
         headline.headline(given, words),
         leaderboard.leaderboard(given, words),
         slices.slices(given, words),
+        ablation.ablations(given, words),
         people.users(given, gallery, settings),
         people.items(given, gallery, settings),
         learning.curves(given),

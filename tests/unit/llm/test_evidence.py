@@ -11,7 +11,8 @@ SETTINGS = AnchoringParams(folds=3, window=4, decay=1.0, last=3, recency=1.0, ba
 
 def training_positions(past, longest=50):
     pieces = windows.cut(past, longest)
-    return evidence.of_pieces(past, pieces.start, pieces.length)
+    places, there = windows.places(pieces.start, pieces.length)
+    return evidence.of_places(past, places[:, :-1][there[:, 1:]], places[:, 1:][there[:, 1:]])
 
 
 def test_a_transition_that_one_user_alone_made_says_nothing_at_their_own_position():
@@ -102,3 +103,11 @@ def test_only_the_strongest_neighbours_are_kept():
 def test_directions_are_of_length_one_or_absent():
     rows = evidence.directions(np.array([[3.0, 4.0], [1.0, 0.0], [0.0, 0.0]]), np.array([True, False, True]))
     np.testing.assert_allclose(rows, [[0.6, 0.8], [0, 0], [0, 0]])
+
+
+def test_a_position_sees_all_that_its_user_had_before_it_whatever_was_skipped():
+    past = leave_one_out([[0, 1, 2, 3, 9, 9], [4, 5, 6, 9, 9]])
+    found = evidence.of_places(past, np.array([0, 2, 6]), np.array([2, 3, 8]))
+    assert found.user.tolist() == [0, 0, 1]
+    assert found.target.tolist() == [2, 3, 6]
+    assert found.ends.last(3).tolist() == [[0, -1, -1], [2, 1, 0], [4, -1, -1]]

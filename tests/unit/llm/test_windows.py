@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sidflow.contracts.histories import Histories
-from sidflow.llm.windows import batches, cut, padded
+from sidflow.llm.windows import batches, cut, padded, places
 
 
 def histories_of(lengths):
@@ -45,3 +45,25 @@ def test_padding_is_on_the_right():
     items, real = padded(np.arange(10, 20), np.array([0, 4]), np.array([3, 1]))
     assert items.tolist() == [[10, 11, 12], [14, 0, 0]]
     assert real.tolist() == [[True, True, True], [True, False, False]]
+
+
+def test_places_are_the_inputs_and_the_last_target_of_each_piece():
+    found, real = places(np.array([3, 10]), np.array([1, 3]))
+    assert found.tolist() == [[3, 4, 0, 0], [10, 11, 12, 13]]
+    assert real.tolist() == [[True, True, False, False], [True] * 4]
+
+
+def test_skipping_keeps_order_and_two_items_at_least_and_leaves_out_the_share():
+    torch.manual_seed(0)
+    start, length = np.arange(400) * 100, np.tile([1, 2, 40, 60], 100)
+    found, real = places(start, length, 0.25)
+    assert (real.sum(1) >= 2).all()
+    assert found.shape == real.shape and not found[~real].any()
+    for row in range(400):
+        kept = found[row, real[row]]
+        assert real[row, : len(kept)].all()
+        assert (np.diff(kept) > 0).all()
+        assert start[row] <= kept[0] and kept[-1] <= start[row] + length[row]
+    long = length >= 40
+    assert abs(real[long].sum() / (length[long] + 1).sum() - 0.75) < 0.02
+    assert real[length == 1].sum(1).tolist() == [2] * 100

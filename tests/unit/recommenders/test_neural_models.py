@@ -9,8 +9,10 @@ from sidflow.contracts.histories import Histories
 from sidflow.recommenders.neural.batches import (
     Windows,
     query_windows,
+    real,
     recent_windows,
     shuffled,
+    thinned,
     training_windows,
 )
 from sidflow.recommenders.neural.encoding import Recommender, query_states
@@ -239,6 +241,31 @@ def test_windows_hold_training_items_only():
     windows = training_windows(histories_of([[1, 2, 3, 4], [5, 6, 7]], train_end=[2, 1]), 10, overlap=1)
     assert [row.tolist() for row in windows.padded(torch.tensor([0]))] == [[[1, 2]], [2]]
     assert len(windows.lengths) == 1
+
+
+def test_skipping_keeps_order_and_two_items_at_least_and_leaves_out_the_share():
+    torch.manual_seed(0)
+    lengths = torch.tensor([2, 3, 40, 60]).repeat(100)
+    items = (torch.arange(60)[None, :] + 1) * real(lengths, 60)
+    kept, left = thinned(items, lengths, 0.25)
+    assert (left >= 2).all() and (left <= lengths).all()
+    assert torch.equal((kept > 0).sum(1), left)
+    for row, count in zip(kept, left.tolist(), strict=True):
+        assert (row[:count] > 0).all() and (row[:count].diff() > 0).all()
+    assert left[lengths == 2].tolist() == [2] * 100
+    long = lengths >= 40
+    assert abs(left[long].sum() / lengths[long].sum() - 0.75) < 0.02
+
+
+@pytest.mark.parametrize("name", ["sasrec", "gru4rec", "bert4rec"])
+def test_items_are_skipped_in_training_alone(name):
+    settings = from_content({"skip_share": 0.5, "dimensions": 8}, name, "x")
+    model = SequenceModel(settings, ItemTable(50, 8, 0.02), torch.ones(50, dtype=torch.int64))
+    lengths = torch.full((20,), 30)
+    items = torch.randint(50, (20, 30))
+    assert (model.train().examples(items, lengths).lengths < 25).all()
+    asked = model.eval().examples(items, lengths)
+    assert (asked.lengths == (29 if name != "bert4rec" else asked.lengths)).all()
 
 
 def test_queries_keep_their_recent_items():

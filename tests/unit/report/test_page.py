@@ -12,6 +12,7 @@ from sidflow.contracts.artifacts.items import ITEMS
 from sidflow.contracts.artifacts.semantic_ids import SEMANTIC_IDS
 from sidflow.contracts.artifacts.semantics import SEMANTICS
 from sidflow.contracts.histories import Histories
+from sidflow.evaluation.ablation import DIAGNOSTICS
 from sidflow.evaluation.comparison import compare
 from sidflow.evaluation.evaluate import Inputs, evaluate
 from sidflow.evaluation.params import CompareParams, EvaluateParams
@@ -67,6 +68,17 @@ def _gathered(rich: bool = True, names: tuple[str, ...] = ("popularity", "sasrec
         found[name] = evaluate(
             Inputs(
                 histories=histories,
+                ablations={
+                    "metric": "ndcg_at_10",
+                    "commit": "0123456789abcdef",
+                    "rows": [
+                        {"row": "whole", "seeds": 3, "mean": 0.2, **dict.fromkeys(DIAGNOSTICS, 0.5)},
+                        {"row": NASTY, "seeds": 3, "mean": 0.1, "difference": -0.1, "low": -0.12, "high": -0.08}
+                        | dict.fromkeys(DIAGNOSTICS),
+                    ],
+                }
+                if rich
+                else None,
                 tied=np.zeros(histories.queries, dtype=bool),
                 ranks=pl.DataFrame({"query_id": np.arange(len(ranks)), **frame}).cast(pl.Int32),
                 top=pl.DataFrame({"items": pl.Series(top, dtype=pl.Array(pl.Int32, 20))}),

@@ -85,6 +85,21 @@ def shuffled(lengths: Int[Tensor, " w"], size: int, generator: torch.Generator) 
     return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
 
 
+def thinned(
+    items: Int[Tensor, "b t"], lengths: Int[Tensor, " b"], share: float
+) -> tuple[Int[Tensor, "b t"], Int[Tensor, " b"]]:
+    """Leave out each item of padded rows with probability `share`; the others move up, in their order.
+
+    A row of which fewer than two items would stay keeps all of them. Draws from the global generator.
+    """
+    inside = real(lengths, items.shape[1])
+    stays = (torch.rand(items.shape, device=items.device) >= share) & inside
+    stays = torch.where(stays.sum(1, keepdim=True) >= 2, stays, inside)
+    order = torch.argsort((~stays).byte(), dim=1, stable=True)
+    kept = stays.sum(1)
+    return items.gather(1, order).masked_fill(~real(kept, items.shape[1]), 0), kept
+
+
 def by_length(lengths: Int[Tensor, " w"], size: int) -> list[Int[Tensor, " b"]]:
     """Return all row numbers, shortest rows first, in batches of `size`."""
     return list(torch.argsort(lengths, stable=True).split(size)) if len(lengths) else []

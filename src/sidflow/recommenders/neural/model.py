@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sidflow.recommenders.neural.batches import Windows
+from sidflow.recommenders.neural.batches import Windows, thinned
 from sidflow.recommenders.neural.items import Items
 from sidflow.recommenders.neural.objective import Examples, Objective, masked_items, next_items
 from sidflow.recommenders.neural.params import Bert4recParams, Gru4recParams, SasrecParams, SequenceParams
@@ -43,6 +43,8 @@ class SequenceModel(nn.Module):
 
     def examples(self, items: Int[Tensor, "b t"], lengths: Int[Tensor, " b"]) -> Examples:
         """Return what a batch of padded training windows asks for."""
+        if self.training and self.settings.skip_share:
+            items, lengths = thinned(items, lengths, self.settings.skip_share)
         if isinstance(self.settings, Bert4recParams):
             return masked_items(items, lengths, self.settings.mask_share, self.settings.query_share)
         return next_items(items, lengths)

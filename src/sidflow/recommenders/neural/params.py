@@ -26,6 +26,9 @@ class SequenceParams(Params):
     item_dropout: float = Field(0.2, ge=0, lt=1)  # on item vectors, as inputs and as candidates
     # Drawn for each place of the input and apart for the candidates, or once for an item wherever it stands.
     item_dropout_by: Literal["place", "item"] = "place"
+    skip_share: float = Field(
+        0.0, ge=0, lt=1
+    )  # of a training window's items that a batch leaves out, two at least stay
     init_std: float = Field(0.02, gt=0)  # of item vectors
     loss: Literal["full", "sampled", "bce"] = "full"
     negatives: int = Field(1024, ge=1)  # items drawn per batch for `sampled` and `bce`, shared by all its positions
