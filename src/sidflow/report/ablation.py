@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from statistics import median
 
 from sidflow.report import charts
 from sidflow.report.gather import Gathered
 from sidflow.report.glossary import Glossary
 from sidflow.report.markup import MINUS, Markup, join, number, tag
+
+_FAR = 3.0  # medians: what is further off is drawn at the picture's edge, so that the others can be read
 
 
 def ablations(given: Gathered, words: Glossary) -> Markup | None:
@@ -15,7 +18,8 @@ def ablations(given: Gathered, words: Glossary) -> Markup | None:
     if given.ablations is None:
         return None
     rows = given.ablations["rows"]
-    reach = max((abs(row[end]) for row in rows if "low" in row for end in ("low", "high")), default=0) or 1.0
+    ends = [max(abs(row["low"]), abs(row["high"])) for row in rows if "low" in row]
+    reach = min(max(ends), _FAR * median(ends)) or 1.0 if ends else 1.0
     heads = [
         tag("th", "MME-SID", scope="col"),
         tag("th", words.metric(given.ablations["metric"]), scope="col"),

@@ -68,17 +68,6 @@ def _gathered(rich: bool = True, names: tuple[str, ...] = ("popularity", "sasrec
         found[name] = evaluate(
             Inputs(
                 histories=histories,
-                ablations={
-                    "metric": "ndcg_at_10",
-                    "commit": "0123456789abcdef",
-                    "rows": [
-                        {"row": "whole", "seeds": 3, "mean": 0.2, **dict.fromkeys(DIAGNOSTICS, 0.5)},
-                        {"row": NASTY, "seeds": 3, "mean": 0.1, "difference": -0.1, "low": -0.12, "high": -0.08}
-                        | dict.fromkeys(DIAGNOSTICS),
-                    ],
-                }
-                if rich
-                else None,
                 tied=np.zeros(histories.queries, dtype=bool),
                 ranks=pl.DataFrame({"query_id": np.arange(len(ranks)), **frame}).cast(pl.Int32),
                 top=pl.DataFrame({"items": pl.Series(top, dtype=pl.Array(pl.Int32, 20))}),
@@ -150,6 +139,17 @@ def _gathered(rich: bool = True, names: tuple[str, ...] = ("popularity", "sasrec
         else {},
         user_keys=[NASTY if rich else f"u{u}" for u in range(USERS)],
         histories=histories,
+        ablations={
+            "metric": "ndcg_at_10",
+            "commit": "0123456789abcdef",
+            "rows": [
+                {"row": "whole", "seeds": 3, "mean": 0.2, **dict.fromkeys(DIAGNOSTICS, 0.5)},
+                {"row": NASTY, "seeds": 3, "mean": 0.1, "difference": -0.1, "low": -0.12, "high": -0.08}
+                | dict.fromkeys(DIAGNOSTICS),
+            ],
+        }
+        if rich
+        else None,
         shown=[lists[name] for name in stars(board) if name is not None],
     )
 
@@ -190,6 +190,11 @@ def test_the_page_is_whole_self_contained_and_nothing_in_it_runs(rich):
 
 def test_the_same_artifacts_give_the_same_bytes():
     assert page(_gathered(), ReportParams()) == page(_gathered(), ReportParams())
+
+
+def test_ablations_stand_on_the_page_where_they_ran():
+    assert "What each part is worth" in page(_gathered(), ReportParams())
+    assert "What each part is worth" not in page(_gathered(rich=False), ReportParams())
 
 
 def test_pictures_enter_once_downsized_and_only_those_used():
