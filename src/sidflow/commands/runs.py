@@ -78,13 +78,16 @@ def code_commit() -> str:
     return _git("log", "-1", "--format=%H", "--", *CODE).strip()
 
 
-def require_up_to_date() -> None:
+def require_up_to_date(*targets: str) -> None:
     """Ask DVC whether the artifacts are those of the present code, params and data.
+
+    Args:
+        targets: stages that count, with all before them; every stage if there are none.
 
     Raises:
         InputError: they are not.
     """
-    told = dvc.run("status", "--json")
+    told = dvc.run("status", "--json", *targets)
     stale = json.loads(told.stdout or "null") if told.returncode == 0 else None
     if stale is None or stale:
         raise InputError(

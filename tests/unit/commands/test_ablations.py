@@ -75,6 +75,7 @@ class Dvc:
 
     def __call__(self, *arguments: str, folder: Path = Path()) -> subprocess.CompletedProcess[str]:
         if arguments[0] == "status":
+            assert arguments[-1] == "evaluate@mme_sid"  # the table makes the report stale
             return subprocess.CompletedProcess(arguments, 0, self.status, "")
         assert arguments[:3] == ("exp", "run", "--temp")
         self.asked.append(arguments[3:])
