@@ -34,7 +34,6 @@ WEIGHTS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0)
 STEPS = 4
 MOST_QUERIES = 4_000  # drawn where there are more
 SEED = 0  # of the draw and of the halves
-ORACLE = "oracle"
 
 
 class Step(NamedTuple):
@@ -102,12 +101,12 @@ def blended(asked: Asked, known: dict[str, Tensor], start: str, chosen_on: np.nd
 
 
 def results(run: str) -> Iterator[tuple[str, dict[str, object]]]:
-    name, folder = run.split("=", 1)
+    preset, folder = run.split("=", 1)
     back = Path.cwd()
     os.chdir(folder)
     board = json.loads(Path("artifacts/reports/leaderboard.json").read_text())
     baseline, asked = board["best_baseline"], Asked(MOST_QUERIES)
-    known = {one: asked.scores(one) for one in board["recommenders"] if one != ORACLE}
+    known = {name: asked.scores(name) for name, one in board["recommenders"].items() if one["kind"] != "reference"}
     os.chdir(back)
     alone = {one: asked.gains(scores).mean() for one, scores in known.items()}
     best, one, other = (
@@ -118,9 +117,9 @@ def results(run: str) -> Iterator[tuple[str, dict[str, object]]]:
     gained, kept = (f"{value:.4f} ({value / start - 1:+.1%})" for value in (hindsight, crossed))
     told = ", ".join(f"{step.weight:g} {step.name}" for step in best.steps) or "nothing"
     yield (
-        f"blends/{name}",
+        f"blends/{preset}",
         result_of(
-            f"Blend of {len(known)} recommenders with hindsight, {name}: validation against {baseline} alone",
+            f"Blend of {len(known)} recommenders with hindsight, {preset}: validation against {baseline} alone",
             "NDCG@10",
             Side(float(hindsight)),
             Side(float(start)),
@@ -128,7 +127,7 @@ def results(run: str) -> Iterator[tuple[str, dict[str, object]]]:
             finding=f"to {baseline} ({start:.4f}) hindsight adds {told}: {gained}; "
             "chosen on one half of the users and measured on the other "
             f"{kept}; {len(asked.queries):,} users",
-            command=f"python benchmarks/blends.py --run {name}=FOLDER",
+            command=f"python benchmarks/blends.py --run {preset}=FOLDER",
             **facts(1),
             cross_fitted=round(float(crossed), 5),
             alone={one: round(float(value), 5) for one, value in alone.items()},

@@ -1,12 +1,12 @@
 """The ablation table as experiments: what is run, what is kept, what stands in the table, what is refused."""
 
-import json
 import subprocess
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
+from tests.unit.commands.revision_cases import git, lock, somebody
 from typer.testing import CliRunner
 
 from sidflow.cli import app
@@ -38,33 +38,14 @@ def _table(worse: int = 0) -> pl.DataFrame:
     ).with_columns(pl.lit(None, dtype=pl.Float32).alias(name) for name in EXPECTED)
 
 
-def _git(*arguments: str) -> str:
-    return subprocess.run(["git", *arguments], check=True, capture_output=True, text=True).stdout.strip()
-
-
-def _store(path: Path, cache: Path, md5: str = "") -> str:
-    md5 = md5 or dvc.file_md5(path)
-    target = dvc.object_path(cache, md5)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_bytes(path.read_bytes())
-    return md5
-
-
 def _finish(cache: Path, worse: int = 0, rank: float = 50.0, taus: tuple[float, ...] = (0.5, 0.7)) -> None:
     """Leave what the stages of a run leave: artifacts, cache and lock."""
     PER_QUERY.write(_table(worse), model="mme_sid")
     METRICS.write({"item_table_effective_rank": rank, "item_table_alive_share": 1.0}, model="mme_sid")
     forgetting = {str(place): {"tau_finetuned": tau} for place, tau in enumerate(taus)}
     SUMMARY.write({"valid_ndcg_at_10": 0.3, "forgetting": forgetting}, model="mme_sid")
-    table, summary = PER_QUERY.at(model="mme_sid"), SUMMARY.at(model="mme_sid")
-    Path("listing").write_text(json.dumps([{"md5": _store(table, cache), "relpath": table.name}]))
-    folder = _store(Path("listing"), cache, f"{dvc.file_md5(Path('listing'))}.dir")
-    Path("listing").unlink()
-    outs = {"evaluate@mme_sid": (table.parent, folder), "finetune@mme_sid": (summary, _store(summary, cache))}
-    lines = ["schema: '2.0'", "stages:"]
-    for stage, (path, md5) in outs.items():
-        lines += [f"  {stage}:", "    outs:", f"    - {{path: {path}, md5: {md5}}}"]
-    dvc.LOCK.write_text("\n".join(lines) + "\n")
+    evaluated, tuned = PER_QUERY.at(model="mme_sid").parent, SUMMARY.at(model="mme_sid")
+    lock({"evaluate@mme_sid": evaluated, "finetune@mme_sid": tuned}, cache)
 
 
 class Dvc:
@@ -82,12 +63,12 @@ class Dvc:
         if "finetune.mme_sid.raw=false" in arguments:
             return subprocess.CompletedProcess(arguments, 1, "", "finetune: out of memory")
         _finish(self.cache, worse=3 if "finetune.mme_sid.codes=false" in arguments else 0, rank=40.0, taus=())
-        _git("add", "-f", "dvc.lock", "artifacts/reports")
-        commit = _git("commit-tree", _git("write-tree"), "-p", "HEAD", "-m", "an experiment")
-        head = _git("rev-parse", "HEAD")
-        _git("update-ref", f"refs/exps/{head[:2]}/{head[2:]}/{arguments[4]}", commit)
+        git("add", "-f", "dvc.lock", "artifacts/reports")
+        commit = git("commit-tree", git("write-tree"), "-p", "HEAD", "-m", "an experiment")
+        head = git("rev-parse", "HEAD")
+        git("update-ref", f"refs/exps/{head[:2]}/{head[2:]}/{arguments[4]}", commit)
         _finish(self.cache)
-        _git("add", "-f", "dvc.lock", "artifacts/reports")
+        git("add", "-f", "dvc.lock", "artifacts/reports")
         return subprocess.CompletedProcess(arguments, 0, "", "")
 
 
@@ -95,10 +76,7 @@ class Dvc:
 def fake(tmp_path, monkeypatch):
     """A committed project whose whole model has run."""
     monkeypatch.chdir(tmp_path)
-    for name in ("AUTHOR", "COMMITTER"):
-        monkeypatch.setenv(f"GIT_{name}_NAME", "a")
-        monkeypatch.setenv(f"GIT_{name}_EMAIL", "a@b")
-    monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
+    somebody(monkeypatch)
     monkeypatch.setattr(project, "require", lambda *signs: None)
     monkeypatch.setattr(dvc, "cache_folder", lambda: tmp_path / "cache")
     stands = Dvc(tmp_path / "cache")
@@ -111,9 +89,9 @@ def fake(tmp_path, monkeypatch):
         Path(folder).mkdir()
         Path(folder, "code").write_text("")
     Path("dvc.yaml").write_text("")
-    _git("init", "-q")
-    _git("add", ".")
-    _git("commit", "-qm", "whole")
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-qm", "whole")
     return stands
 
 
@@ -127,7 +105,7 @@ def test_rows_run_once_and_the_table_says_what_each_is_worth(fake):
     assert fake.asked[1][2:] == ("--set-param", "seed=42", "--set-param", "finetune.mme_sid.codes=false")
     assert said[0] == "4 runs, 3 of them missing"
     found = ABLATIONS.read()
-    assert (found["preset"], found["metric"], found["commit"]) == ("tiny", "ndcg_at_10", _git("rev-parse", "HEAD"))
+    assert (found["preset"], found["metric"], found["commit"]) == ("tiny", "ndcg_at_10", git("rev-parse", "HEAD"))
     whole, less = found["rows"]
     assert (whole["row"], whole["seeds"], whole["effective_rank"]) == ("whole", 2, 45.0)
     assert whole["tau_of_codes"] == pytest.approx(0.6)
@@ -147,7 +125,7 @@ def test_lists_are_written_as_dvc_reads_them(fake):
 def test_what_ran_under_another_commit_does_not_count(fake):
     list(ablations.run(None, ["without codes"]))
     Path("src/code").write_text("new")
-    _git("commit", "-qam", "new")
+    git("commit", "-qam", "new")
     assert next(ablations.run(None, ["without codes"])) == "1 runs, 1 of them missing"
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from tests.unit.commands.revision_cases import git, lock, somebody
 from typer.testing import CliRunner
 
 from sidflow.cli import app
@@ -54,38 +55,15 @@ def _better(table: pl.DataFrame) -> pl.DataFrame:
     return table.with_columns((pl.col("rank") + 1) // 2)
 
 
-def _git(*arguments: str) -> None:
-    subprocess.run(["git", *arguments], check=True, capture_output=True)
-
-
-def _store(path: Path, cache: Path, name: str | None = None) -> str:
-    md5 = name or dvc.file_md5(path)
-    target = dvc.object_path(cache, md5)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_bytes(path.read_bytes())
-    return md5
-
-
 def _lock(cache: Path, names: tuple[str, ...] = ("sasrec", "markov")) -> None:
-    """Do what DVC does with the evaluations that lie in artifacts/."""
-    lines = ["schema: '2.0'", "stages:"]
-    for name in names:
-        path = PER_QUERY.at(model=name)
-        Path("listing").write_text(json.dumps([{"md5": _store(path, cache), "relpath": path.name}]))
-        md5 = _store(Path("listing"), cache, f"{dvc.file_md5(Path('listing'))}.dir")
-        lines += [f"  evaluate@{name}:", "    outs:", f"    - {{path: {path.parent}, md5: {md5}}}"]
-    Path("listing").unlink()
-    dvc.LOCK.write_text("\n".join(lines) + "\n")
+    lock({f"evaluate@{name}": PER_QUERY.at(model=name).parent for name in names}, cache)
 
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     """A commit, tagged `before`, of which sasrec is better in the workspace and markov the same."""
     monkeypatch.chdir(tmp_path)
-    for name in ("AUTHOR", "COMMITTER"):
-        monkeypatch.setenv(f"GIT_{name}_NAME", "a")
-        monkeypatch.setenv(f"GIT_{name}_EMAIL", "a@b")
-    monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
+    somebody(monkeypatch)
     monkeypatch.setattr(dvc, "cache_folder", lambda: tmp_path / "cache")
     Path("params.yaml").write_text(PARAMS)
     Path("dvc.yaml").write_text(PIPELINE)
@@ -93,10 +71,10 @@ def project(tmp_path, monkeypatch):
     for seed, name in enumerate(("sasrec", "markov")):
         PER_QUERY.write(_table(seed), model=name)
     _lock(tmp_path / "cache")
-    _git("init", "-q")
-    _git("add", ".")
-    _git("commit", "-qm", "before")
-    _git("tag", "before")
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-qm", "before")
+    git("tag", "before")
     PER_QUERY.write(_better(_table(0)), model="sasrec")
     return tmp_path
 
@@ -178,7 +156,7 @@ def test_json_and_another_metric(project):
 
 def test_two_commits_need_no_workspace(project):
     _lock(project / "cache")
-    _git("commit", "-qam", "after")
+    git("commit", "-qam", "after")
     for name in ("sasrec", "markov"):
         PER_QUERY.at(model=name).unlink()
     result = runner.invoke(app, ["compare", "before", "HEAD", "--json"])
@@ -210,11 +188,11 @@ def test_what_the_cache_lacks_is_one_line(project):
 )
 def test_what_cannot_be_compared_is_one_line(project, typed, said):
     dvc.LOCK.write_text("stages: {}\n")
-    _git("commit", "-qam", "unrun")
-    _git("tag", "unrun")
-    _git("rm", "-q", "dvc.lock")
-    _git("commit", "-qm", "bare")
-    _git("tag", "bare")
+    git("commit", "-qam", "unrun")
+    git("tag", "unrun")
+    git("rm", "-q", "dvc.lock")
+    git("commit", "-qm", "bare")
+    git("tag", "bare")
     result = runner.invoke(app, ["compare", *typed])
     assert (result.exit_code, result.stdout, len(result.stderr.splitlines())) == (2, "", 1)
     assert result.stderr.startswith(said)
