@@ -129,7 +129,7 @@ def test_every_preset_fits_every_stage(name, tmp_path, monkeypatch) -> None:
         ({"train": {"new": {}}}, r"train\.new\.architecture"),
         ({"count": {"none": {}}}, "none"),
         ({"modality": {"text": {"source": "artifacts/embeddings/txt.safetensors"}}}, "txt"),
-        ({"recommenders": ["sasrec", "ease"]}, "artifacts/recommenders/ease"),
+        ({"recommenders": ["sasrec", "slim"]}, "artifacts/recommenders/slim"),
         ({"train": {"mme_sid": {"architecture": "sasrec"}}}, "made once"),
         ({"seed": -1}, r"params\.yaml:seed: expected an integer >= 0"),
         ({"threads": 0}, r"params\.yaml:threads: expected an integer >= 1; found 0"),
