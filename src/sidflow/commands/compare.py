@@ -10,7 +10,7 @@ import polars as pl
 
 from sidflow.commands.revisions import Revision
 from sidflow.contracts.errors import InputError
-from sidflow.evaluation.comparison import columns
+from sidflow.evaluation.comparison import LOWER_IS_BETTER, columns
 from sidflow.evaluation.params import CompareParams
 from sidflow.measures import intervals
 
@@ -86,8 +86,8 @@ def compare(before: Revision, after: Revision, settings: CompareParams, metric: 
     for name in dict.fromkeys([*after.tests, *before.tests]):
         means = [float(drawn.mean[place[side, name]]) if (side, name) in place else None for side in (0, 1)]
         row = Row(name, means[0], means[1])
-        rows.append(_judge(row, found[name], corrected.get(name), 1 - settings.level) if name in found else row)
-    rows.sort(key=lambda row: (row.after is None, -(row.after or 0.0), -(row.before or 0.0), row.recommender))
+        rows.append(_judge(row, found[name], corrected.get(name), metric, settings) if name in found else row)
+    rows.sort(key=lambda row: _place(row, 1 if metric in LOWER_IS_BETTER else -1))
     return Compared(
         metric, _title(before), _title(after), first["user_id"].n_unique(), first.height, settings.level, tuple(rows)
     )
@@ -111,13 +111,18 @@ def as_text(found: Compared) -> str:
     return "\n".join(lines)
 
 
-def _judge(row: Row, found: intervals.Difference, corrected: float | None, alpha: float) -> Row:
+def _place(row: Row, sign: int) -> tuple[bool, float, float, str]:
+    return row.after is None, sign * (row.after or 0.0), sign * (row.before or 0.0), row.recommender
+
+
+def _judge(row: Row, found: intervals.Difference, corrected: float | None, metric: str, settings: CompareParams) -> Row:
     numbers = {"difference": found.difference, "low": found.low, "high": found.high, "detectable": found.detectable}
     relative = found.difference / row.before if row.before else None
+    gain = intervals.mirrored(found) if metric in LOWER_IS_BETTER else found
     if corrected is None:
         judged = "unchanged"
-    elif corrected < alpha and (found.low > 0 or found.high < 0):
-        judged = "better" if found.low > 0 else "worse"
+    elif corrected < 1 - settings.level and (gain.low > 0 or gain.high < 0):
+        judged = "better" if gain.low > 0 else "worse"
     else:
         judged = "undecided"
     return dataclasses.replace(row, **numbers, relative=relative, p_corrected=corrected, judged=judged)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from sidflow.commands import paired
 from sidflow.commands import published as publications
 from sidflow.contracts.documents import Document
 from sidflow.contracts.errors import InputError
+from sidflow.evaluation.comparison import MEAN_LOG2_RANK
 
 RESULTS = Path("docs/results")
 BENCHMARKS = Path("benchmarks/results")
@@ -79,6 +80,15 @@ def full() -> str:
 
 def differences() -> str:
     """Return who is better than whom on which preset, by paired bootstrap."""
+    return _differences(paired.METRICS)
+
+
+def log_ranks() -> str:
+    """Return the same in the mean of log2 of the target's rank, where the lower one is the better one."""
+    return _differences([MEAN_LOG2_RANK])
+
+
+def _differences(metrics: Sequence[str]) -> str:
     rows = [
         [
             answer.preset,
@@ -89,7 +99,7 @@ def differences() -> str:
             f"{answer.found.detectable:.4f}",
             answer.verdict,
         ]
-        for answer in paired.answers()
+        for answer in paired.answers(metrics)
     ]
     head = [
         "preset",
@@ -234,6 +244,7 @@ MARKERS: dict[str, Callable[[], str]] = {
     "results": overview,
     "results-full": full,
     "differences": differences,
+    "log-ranks": log_ranks,
     "pooled": pooled,
     "published": published,
     "benchmarks": benchmarks,

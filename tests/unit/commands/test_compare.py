@@ -107,6 +107,17 @@ def test_the_numbers_are_those_of_a_leaderboard_with_both_in_it(project):
     assert row.before == pytest.approx(board["recommenders"]["before"]["metrics"]["ndcg_at_10"]["mean"])
 
 
+def test_a_lower_log_rank_is_a_better_one_and_stands_first(project):
+    found = compare.compare(revisions.committed("before"), revisions.workspace(), SETTINGS, "mean_log2_rank")
+    row = _rows(found)["sasrec"]
+    ranks = _table(0).filter(pl.col("part") == "test")["rank"].to_numpy()
+    assert row.difference == pytest.approx(np.mean(np.log2((ranks + 1) // 2) - np.log2(ranks)))
+    assert (row.high < 0, row.judged) == (True, "better")
+    assert [row.recommender for row in found.rows] == ["sasrec", "markov"]
+    back = compare.compare(revisions.workspace(), revisions.committed("before"), SETTINGS, "mean_log2_rank")
+    assert _rows(back)["sasrec"].judged == "worse"
+
+
 def test_users_are_resampled_never_queries(project):
     """Every query four times over is no more evidence."""
     once = {"sasrec": _table(0, users=30).filter(pl.col("part") == "test")}

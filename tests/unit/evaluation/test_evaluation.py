@@ -47,7 +47,12 @@ def _given(histories: Histories, seed: int = 1, truth: bool = True, rank: np.nda
         histories=histories,
         tied=generator.random(q) < 0.3,
         ranks=pl.DataFrame(
-            {"query_id": np.arange(q), "rank": ranks, "candidates": np.full(q, ITEMS - 10), "sampled_rank": ranks},
+            {
+                "query_id": np.arange(q),
+                "rank": ranks,
+                "candidates": np.full(q, ITEMS - 10),
+                "sampled_rank": (ranks + 1) // 2,
+            },
             schema=dict.fromkeys(("query_id", "rank", "candidates", "sampled_rank"), pl.Int32),
         ),
         top=pl.DataFrame({"query_id": np.arange(q)}).with_columns(
@@ -75,8 +80,14 @@ def test_every_ranking_metric_equals_a_loop():
             for k in (1, 5, 10, 20):
                 by_hand = np.mean([_earned(int(given.ranks["rank"][int(row)]), metric, k) for row in rows])
                 assert found.metrics[f"{prefix}{metric}_at_{k}"] == pytest.approx(by_hand)
+                if not valid:
+                    by_hand = np.mean([_earned(int(given.ranks["sampled_rank"][int(row)]), metric, k) for row in rows])
+                    assert found.metrics[f"sampled_{metric}_at_{k}"] == pytest.approx(by_hand)
         assert found.metrics[f"{prefix}users_evaluated"] == USERS
         assert found.metrics[f"{prefix}queries_evaluated"] == USERS
+    tests = np.flatnonzero(~given.histories.query_valid)
+    by_hand = np.mean([math.log2(given.ranks["rank"][int(row)]) for row in tests])
+    assert found.metrics["mean_log2_rank"] == pytest.approx(by_hand)
     untied = [row for row in np.flatnonzero(~given.histories.query_valid) if not given.tied[row]]
     by_hand = np.mean([_earned(int(given.ranks["rank"][int(row)]), "ndcg", 10) for row in untied])
     assert found.metrics["untied_ndcg_at_10"] == pytest.approx(by_hand)
@@ -270,6 +281,28 @@ def test_only_methods_get_a_verdict_and_all_count_in_the_correction():
     assert min(row["p_corrected"] for row in rows) == pytest.approx(min(1.0, 3 * min(row["p"] for row in rows)))
 
 
+def test_lower_log_ranks_are_better_ones():
+    ranks = np.random.default_rng(0).integers(2, 20, 2 * USERS)
+    board = comparison.compare(_tables(sasrec=ranks, mme_sid=ranks // 2), CompareParams(draws=200))
+    better = board["differences"]["mme_sid"]["mean_log2_rank"]
+    by_hand = np.mean(np.log2(ranks[1::2] // 2) - np.log2(ranks[1::2]))
+    assert better["difference"] == pytest.approx(by_hand)
+    assert better["low"] < by_hand < better["high"] < 0
+    assert better["verdict"] == "shown"
+    assert "claim" not in better  # the claimed gain is one of accuracy
+    worse = comparison.compare(_tables(sasrec=ranks, mme_sid=2 * ranks), CompareParams(draws=200))
+    assert worse["differences"]["mme_sid"]["mean_log2_rank"]["verdict"] == "contradicted"
+
+
+def test_what_is_averaged_is_what_the_metrics_are():
+    given = _given(_world())
+    found = evaluate(given, EvaluateParams())
+    averaged = comparison.columns(found.per_query.filter(pl.col("part") == "test"))
+    assert {*queries.NAMES, *(f"sampled_{name}" for name in queries.NAMES), "mean_log2_rank"} <= set(averaged)
+    for name, values in averaged.items():
+        assert found.metrics[name] == pytest.approx(values.mean()), name
+
+
 def test_recommenders_with_the_same_ranks_are_named():
     same, other = (np.random.default_rng(seed).integers(1, 20, 2 * USERS) for seed in (0, 1))
     tables = _tables(b=same, c=other, a=same)
@@ -280,10 +313,10 @@ def test_recommenders_with_the_same_ranks_are_named():
 def test_a_recommender_compared_with_its_twin_is_undecided_or_contradicted_never_shown():
     same = np.random.default_rng(0).integers(1, 20, 2 * USERS)
     found = comparison.compare(_tables(sasrec=same, mme_sid=same), CompareParams(draws=200))
-    for one in found["differences"]["mme_sid"].values():
+    for metric, one in found["differences"]["mme_sid"].items():
         assert (one["difference"], one["low"], one["high"]) == (0, 0, 0)
         assert one["p"] == 1
-        assert one["verdict"] == "contradicted"
+        assert one["verdict"] == ("undecided" if metric == "mean_log2_rank" else "contradicted")  # a claimed gain
 
 
 def test_means_are_the_metrics_and_intervals_hold_them():
