@@ -7,9 +7,10 @@ import pytest
 from sidflow.contracts.artifacts.evaluations import METRICS, PER_QUERY
 from sidflow.contracts.errors import InputError
 from sidflow.contracts.histories import Histories
-from sidflow.evaluation import comparison, queries, slices
+from sidflow.evaluation import comparison, diagnostics, queries, slices
 from sidflow.evaluation.evaluate import Inputs, evaluate
 from sidflow.evaluation.params import CompareParams, EvaluateParams
+from sidflow.measures import spectra
 
 ITEMS, USERS = 30, 25
 
@@ -133,6 +134,43 @@ def test_what_is_written_fits_its_contract(tmp_path, monkeypatch):
     assert "tau_item_table_to_item_matrix" not in found.metrics  # the tables are tied
 
 
+def test_spectra_are_of_what_they_are_named_after():
+    given = _given(_world())
+    generator = np.random.default_rng(5)
+    learned = generator.normal(size=(ITEMS + 2, 7)).astype(np.float32)
+    found = evaluate(given._replace(item_table=learned), EvaluateParams())
+    assert given.item_matrix is not None and given.present is not None
+    for name, table in (("item_matrix", given.item_matrix), ("item_table", learned[given.present])):
+        by_hand = spectra.spectrum(table)
+        assert found.metrics[f"{name}_effective_rank"] == by_hand.effective_rank
+        assert found.metrics[f"{name}_mean_cosine"] == by_hand.mean_cosine
+        curve = [row["singular_value"] for row in found.spectrum if row["matrix"] == name]
+        assert curve == pytest.approx(by_hand.singular_values.tolist())
+
+
+def test_tau_is_that_of_distances_before_and_after():
+    given = _given(_world())
+    assert given.item_matrix is not None and given.item_table is not None
+    name = "tau_item_table_to_item_matrix"
+    turned = given.item_matrix @ np.linalg.qr(np.random.default_rng(0).normal(size=(5, 5)))[0].astype(np.float32)
+    kept = evaluate(given._replace(item_matrix=turned), EvaluateParams()).metrics[name]
+    assert kept == pytest.approx(1)  # a rotation keeps every distance
+    other = np.random.default_rng(7).normal(size=(ITEMS, 5)).astype(np.float32)
+    lost = evaluate(given._replace(item_matrix=other), EvaluateParams()).metrics[name]
+    assert abs(float(str(lost))) < 0.5
+
+
+def test_a_matrix_that_does_not_score_alone_is_not_looked_at():
+    dense = {"query_states": np.ones((2, 1)), "item_matrix": np.arange(3.0)[:, None]}
+    assert diagnostics.scoring_rows(dense) is dense["item_matrix"]
+    sparse = {"query_indptr": np.zeros(3), "item_indptr": np.zeros(2)}
+    assert diagnostics.scoring_rows(sparse) is None
+    assert diagnostics.scoring_rows(dense | sparse) is None
+    found = evaluate(_given(_world())._replace(item_matrix=None), EvaluateParams())
+    assert not [name for name in found.metrics if "item_matrix" in name]
+    assert {row["matrix"] for row in found.spectrum} == {"item_table"}
+
+
 def test_a_perfect_recommender_gets_one():
     histories = _world()
     found = evaluate(_given(histories, rank=np.ones(histories.queries, dtype=int)), EvaluateParams())
@@ -205,6 +243,47 @@ def test_slices_of_content_and_place_equal_a_loop():
         assert rows[name]["queries"] == len(chosen) > 0
         assert rows[name]["users"] == len({int(histories.query_user[query]) for query in chosen})
         assert rows[name]["ndcg_at_10"] == pytest.approx(np.mean([_earned(rank, "ndcg", 10) for rank in ranks]))
+
+
+def _last_three() -> Histories:
+    """Return users whose last events, up to three, are test queries; the shortest have no more than one to ask."""
+    histories = _world()
+    lengths = np.diff(histories.offsets)
+    asked = np.minimum(3, lengths - 3)
+    user = np.repeat(np.arange(USERS), asked)
+    end = np.concatenate([np.arange(n - k, n) for n, k in zip(lengths, asked, strict=True)])
+    return histories._replace(
+        query_user=user,
+        query_end=end,
+        query_valid=np.zeros(len(user), dtype=bool),
+        targets=histories.items[histories.offsets[user] + end].astype(np.int64),
+    )
+
+
+def test_each_of_the_last_events_is_a_slice_with_its_users():
+    given = _given(_last_three())
+    histories = given.histories
+    lengths = np.diff(histories.offsets)
+    rows = {row["slice"]: row for row in evaluate(given, EvaluateParams()).slices}
+    assert [name for name in rows if "from_end" in name] == ["event_2_from_end", "event_3_from_end"]
+    users = []
+    for name, place in (("last_event", 1), ("event_2_from_end", 2), ("event_3_from_end", 3)):
+        chosen = [
+            q for q in range(histories.queries) if lengths[histories.query_user[q]] - histories.query_end[q] == place
+        ]
+        ranks = given.ranks["rank"].to_numpy()[chosen]
+        assert rows[name]["ndcg_at_10"] == pytest.approx(np.mean([_earned(rank, "ndcg", 10) for rank in ranks]))
+        assert rows[name]["users"] == rows[name]["queries"] == len(chosen)
+        users.append(len(chosen))
+    assert USERS == users[0] > users[1] > users[2] > 0
+    assert rows["earlier_event"]["queries"] == users[1] + users[2]
+
+
+def test_places_from_the_end_are_no_slices_where_one_event_or_a_point_in_time_is_asked_for():
+    assert slices.positions(_world()) == {}
+    histories = _last_three()
+    later = histories._replace(query_valid=histories.query_end == np.diff(histories.offsets)[histories.query_user] - 1)
+    assert slices.positions(later) == {}
 
 
 def test_memorising_and_generalising_are_in_the_metrics_with_their_users():
