@@ -225,6 +225,7 @@ def ablations() -> str:
             row["row"],
             f"{row['mean']:.4f}",
             f"{row['difference']:+.4f} [{row['low']:+.4f}, {row['high']:+.4f}]" if "difference" in row else "",
+            _optional(row.get("detectable"), 4),
             *(_optional(row[name], digits) for name, digits in (("effective_rank", 1), ("alive_share", 2))),
             _optional(row["tau_of_codes"], 4),
             str(row["seeds"]),
@@ -232,8 +233,12 @@ def ablations() -> str:
         for one in (Document(str(path)).read() for path in sorted(ABLATIONS.glob("*.json")))
         for row in one["rows"]
     ]
-    head = ["run", "MME-SID", "nDCG@10", "less the whole, 95% interval", "effective rank of item tokens"]
-    return _table([*head, "live dimensions", "tau of code vectors", "seeds"], rows) if rows else ""
+    head = ["run", "MME-SID", "nDCG@10", "less the whole, 95% interval", "smallest detectable"]
+    return (
+        _table([*head, "effective rank of item tokens", "live dimensions", "tau of code vectors", "seeds"], rows)
+        if rows
+        else ""
+    )
 
 
 def _optional(value: float | None, digits: int) -> str:
