@@ -12,6 +12,7 @@ from sidflow.contracts.artifacts.rankings import TARGET_RANKS, TOP
 from sidflow.contracts.artifacts.targets import TARGETS
 from sidflow.contracts.artifacts.truth import TRUTH
 from sidflow.contracts.running import stage
+from sidflow.evaluation.diagnostics import scoring_rows
 from sidflow.evaluation.evaluate import Inputs, evaluate
 from sidflow.evaluation.params import EvaluateParams
 from sidflow.evaluation.slices import content
@@ -30,7 +31,7 @@ def main(model: str) -> None:
                 top=TOP.read(model=model),
                 truth=TRUTH.read(),
                 content=content(ITEMS.read(), IMAGES.read(columns=["item_id"])["item_id"].to_numpy()),
-                item_matrix=FACTORS.read(model=model).arrays.get("item_matrix"),
+                item_matrix=scoring_rows(FACTORS.read(model=model).arrays),
                 item_table=table.get("values"),
                 present=table.get("present"),
                 summary=SUMMARY.read(model=model) if SUMMARY.at(model=model).is_file() else {},

@@ -254,30 +254,46 @@ def results_table(
 
 @app.command()
 def compare(
-    rev: Annotated[str, typer.Argument(metavar="REV", help="A commit, branch, tag or experiment of DVC.")],
+    rev: Annotated[
+        str | None,
+        typer.Argument(metavar="REV", help="A commit, branch, tag or experiment of DVC; only --pair needs none."),
+    ] = None,
     other: Annotated[
         str | None,
         typer.Argument(metavar="OTHER", help="What to compare it with; the files in artifacts/ if absent."),
     ] = None,
     metric: Annotated[
-        str | None, typer.Option(metavar="NAME", help="For example recall_at_10; `compare.primary` if absent.")
+        list[str] | None,
+        typer.Option(metavar="NAME", help="`compare.primary` if absent; repeatable with --pair."),
+    ] = None,
+    pair: Annotated[
+        tuple[str, str] | None,
+        typer.Option(metavar="A B", help="Compare recommender A with B: those of REV, or the files in artifacts/."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compare two revisions' leaderboards, with significance.
+    """Compare two revisions, or two recommenders.
 
-    Every recommender is compared with itself, query by query. What a revision measured is read from DVC's cache; the
-    files in artifacts/ stay as they are.
+    Every recommender is compared with itself, or the two of --pair with one another, query by query. What a revision
+    measured is read from DVC's cache; the files in artifacts/ stay as they are.
     """
     from sidflow.commands import compare as comparing
+    from sidflow.commands import pair as pairing
     from sidflow.commands import revisions
     from sidflow.contracts import params
     from sidflow.evaluation.params import CompareParams
 
     with in_project():
-        before, after = revisions.committed(rev), revisions.committed(other) if other else revisions.workspace()
-        found = comparing.compare(before, after, params.load("compare", CompareParams), metric)
-        typer.echo(comparing.as_json(found) if as_json else comparing.as_text(found))
+        comparing.require_fitting(rev, other, metric or (), pair=bool(pair))
+        settings = params.load("compare", CompareParams)
+        if pair:
+            state = revisions.committed(rev) if rev else revisions.workspace()
+            two = pairing.compare_pair(state, pair, metric or (), settings)
+            typer.echo(pairing.as_json(two) if as_json else pairing.as_text(two))
+        elif rev:
+            before, after = revisions.committed(rev), revisions.committed(other) if other else revisions.workspace()
+            found = comparing.compare(before, after, settings, metric[0] if metric else None)
+            typer.echo(comparing.as_json(found) if as_json else comparing.as_text(found))
 
 
 @app.command()

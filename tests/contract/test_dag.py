@@ -7,6 +7,13 @@ import pytest
 from ruamel.yaml import YAML
 from tools.deps import with_code_deps
 
+from sidflow.commands.dag import stages
+from sidflow.contracts import yamls
+from sidflow.contracts.artifacts import quantizer
+from sidflow.contracts.artifacts.evaluations import SLICES, SPECTRUM
+from sidflow.contracts.artifacts.factors import CURVES
+from sidflow.contracts.artifacts.reports import FIGURES
+
 ROOT = Path(__file__).parents[2]
 DAG = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
 PARAMS = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
@@ -49,6 +56,42 @@ def test_the_command_never_changes_and_runs_its_own_code(name):
 def test_every_section_belongs_to_a_stage():
     declared = {one.split(".")[0] for name in DAG for one in body(name).get("params", [])}
     assert set(PARAMS) == declared | {"preset"}
+
+
+def test_one_small_file_is_what_dvc_metrics_compares():
+    declared = [path for name in DAG for entry in body(name).get("metrics", []) for path in entry]
+    assert declared == [FIGURES.path]
+
+
+def test_reports_are_committed_rather_than_cached():
+    outs = [entry for name in DAG for entry in body(name).get("outs", [])]
+    reports = [entry for entry in outs if "artifacts/reports/" in str(entry)]
+    assert len(reports) == 5
+    assert all(options == {"cache": False} for entry in reports for options in entry.values())
+
+
+def test_plots_are_of_files_that_stages_write_and_of_columns_that_they_have():
+    text = yamls.read_mapping(ROOT / "dvc.yaml")
+    written = {
+        CURVES: [f"artifacts/recommenders/{name}" for name in PARAMS["recommenders"]],
+        SLICES: [f"artifacts/evaluations/{name}" for name in PARAMS["recommenders"]],
+        SPECTRUM: [f"artifacts/evaluations/{name}" for name in PARAMS["recommenders"]],
+        quantizer.CURVES: ["artifacts/quantizer"],
+    }
+    known = {f"{folder}/{Path(curve.path).name}" for curve, folders in written.items() for folder in folders}
+    outs = {out for stage in stages(PARAMS, ROOT / "dvc.yaml") for out in stage.outs}
+    columns = {
+        "slices.csv": {"slice", "ndcg_at_10"},
+        "spectrum.csv": {"dimension", "singular_value"},
+        "curves.csv": {"epoch", "valid_ndcg_at_10", "all_objective"},
+    }
+    assert len(text["plots"]) == 4
+    for plot in text["plots"]:
+        for options in plot.values():
+            for path, y in options["y"].items():
+                assert path in known
+                assert outs & set(map(str, Path(path).parents)), path
+                assert {options["x"], y} <= columns[Path(path).name]
 
 
 def test_metrics_and_plots_are_committed_rather_than_cached():

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 
 import numpy as np
 import polars as pl
 
 from sidflow.commands.revisions import Revision
 from sidflow.contracts.errors import InputError
-from sidflow.evaluation.comparison import columns
+from sidflow.evaluation.comparison import LOWER_IS_BETTER, columns
 from sidflow.evaluation.params import CompareParams
 from sidflow.measures import intervals
 
 _SAME = ["query_id", "user_id", "tied", "history_length", "target_count"]
-_HEADS = ("difference", "interval", "relative", "detectable", "p", "judged")
+HEADS = ("difference", "interval", "relative", "detectable", "p", "judged")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,10 +60,10 @@ def compare(before: Revision, after: Revision, settings: CompareParams, metric: 
     Raises:
         InputError: the two answered different queries, or do not have that metric.
     """
-    first = _same_queries(before, after)
+    first = same_queries(before, after)
     metric = metric or settings.primary
     values = {
-        (side, name): _values(table, metric)
+        (side, name): values_of(table, metric)
         for side, revision in enumerate((before, after))
         for name, table in revision.tests.items()
     }
@@ -86,11 +87,25 @@ def compare(before: Revision, after: Revision, settings: CompareParams, metric: 
     for name in dict.fromkeys([*after.tests, *before.tests]):
         means = [float(drawn.mean[place[side, name]]) if (side, name) in place else None for side in (0, 1)]
         row = Row(name, means[0], means[1])
-        rows.append(_judge(row, found[name], corrected.get(name), 1 - settings.level) if name in found else row)
-    rows.sort(key=lambda row: (row.after is None, -(row.after or 0.0), -(row.before or 0.0), row.recommender))
+        rows.append(_judge(row, found[name], corrected.get(name), metric, settings) if name in found else row)
+    rows.sort(key=lambda row: _place(row, 1 if metric in LOWER_IS_BETTER else -1))
     return Compared(
-        metric, _title(before), _title(after), first["user_id"].n_unique(), first.height, settings.level, tuple(rows)
+        metric, title(before), title(after), first["user_id"].n_unique(), first.height, settings.level, tuple(rows)
     )
+
+
+def require_fitting(rev: str | None, other: str | None, metrics: Sequence[str], *, pair: bool) -> None:
+    """Refuse what `sidflow compare` cannot do together.
+
+    Raises:
+        InputError: nothing to compare, a second revision beside a pair, or several metrics without a pair.
+    """
+    if pair and other:
+        raise InputError("--pair", expected="one revision or none", found=repr(other), remedy="leave out OTHER")
+    if not pair and rev is None:
+        raise InputError("compare", expected="REV or --pair A B", found="neither", remedy="`sidflow compare --help`")
+    if not pair and len(metrics) > 1:
+        raise InputError("--metric", expected="one, or --pair", found=f"{len(metrics)}", remedy="name one")
 
 
 def as_json(found: Compared) -> str:
@@ -100,24 +115,28 @@ def as_json(found: Compared) -> str:
 
 def as_text(found: Compared) -> str:
     """Return a table, a recommender a line, and what its columns mean."""
-    table = [("", found.before, found.after, *_HEADS), *map(_cells, found.rows)]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    table = [("", found.before, found.after, *HEADS), *map(_cells, found.rows)]
     lines = [
         f"{found.metric} of {found.queries} test queries of {found.users} users",
-        *("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table),
+        *aligned(table),
         f"interval: {found.level:.0%}, paired bootstrap over users. detectable: the smallest true difference that so "
         "many users show. p: corrected for the number of recommenders that changed (Holm).",
     ]
     return "\n".join(lines)
 
 
-def _judge(row: Row, found: intervals.Difference, corrected: float | None, alpha: float) -> Row:
+def _place(row: Row, sign: int) -> tuple[bool, float, float, str]:
+    return row.after is None, sign * (row.after or 0.0), sign * (row.before or 0.0), row.recommender
+
+
+def _judge(row: Row, found: intervals.Difference, corrected: float | None, metric: str, settings: CompareParams) -> Row:
     numbers = {"difference": found.difference, "low": found.low, "high": found.high, "detectable": found.detectable}
     relative = found.difference / row.before if row.before else None
+    gain = intervals.mirrored(found) if metric in LOWER_IS_BETTER else found
     if corrected is None:
         judged = "unchanged"
-    elif corrected < alpha and (found.low > 0 or found.high < 0):
-        judged = "better" if found.low > 0 else "worse"
+    elif corrected < 1 - settings.level and (gain.low > 0 or gain.high < 0):
+        judged = "better" if gain.low > 0 else "worse"
     else:
         judged = "undecided"
     return dataclasses.replace(row, **numbers, relative=relative, p_corrected=corrected, judged=judged)
@@ -126,33 +145,54 @@ def _judge(row: Row, found: intervals.Difference, corrected: float | None, alpha
 def _cells(row: Row) -> tuple[str, ...]:
     means = ("-" if mean is None else f"{mean:.4f}" for mean in (row.before, row.after))
     if row.difference is None or row.judged == "unchanged":
-        return (row.recommender, *means, *[""] * (len(_HEADS) - 1), row.judged)
+        return (row.recommender, *means, *[""] * (len(HEADS) - 1), row.judged)
+    numbers = said(row.difference, row.low or 0, row.high or 0, row.relative, row.detectable or 0, row.p_corrected or 0)
+    return (row.recommender, *means, *numbers, row.judged)
+
+
+def said(
+    difference: float, low: float, high: float, relative: float | None, detectable: float, p: float
+) -> tuple[str, ...]:
+    """Return a difference as cells, in the order of `HEADS`."""
     return (
-        row.recommender,
-        *means,
-        f"{row.difference:+.4f}",
-        f"[{row.low:+.4f}, {row.high:+.4f}]",
-        "" if row.relative is None else f"{row.relative:+.1%}",
-        f"{row.detectable:.4f}",
-        f"{row.p_corrected:.3f}",
-        row.judged,
+        f"{difference:+.4f}",
+        f"[{low:+.4f}, {high:+.4f}]",
+        "" if relative is None else f"{relative:+.1%}",
+        f"{detectable:.4f}",
+        f"{p:.3f}",
     )
 
 
-def _title(revision: Revision) -> str:
+def aligned(table: Sequence[tuple[str, ...]]) -> list[str]:
+    """Return rows of cells as lines whose columns stand below one another."""
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]
+
+
+def title(revision: Revision) -> str:
+    """Return a revision as it was typed, with its commit."""
     hashed = revision.commit[:8]
     return revision.name if not hashed or revision.name.startswith(hashed) else f"{revision.name} ({hashed})"
 
 
-def _values(table: pl.DataFrame, metric: str) -> np.ndarray:
+def values_of(table: pl.DataFrame, metric: str) -> np.ndarray:
+    """Return one number a query, float64 [q].
+
+    Raises:
+        InputError: there is no such metric.
+    """
     known = columns(table)
     if metric not in known:
         raise InputError("--metric", expected=f"one of {', '.join(known)}", found=repr(metric), remedy="name one")
     return known[metric]
 
 
-def _same_queries(before: Revision, after: Revision) -> pl.DataFrame:
-    """Return the test queries that every table answers."""
+def same_queries(before: Revision, after: Revision) -> pl.DataFrame:
+    """Return the test queries that every table answers.
+
+    Raises:
+        InputError: there are none, or a table answers others.
+    """
     named = [(side, name, table) for side in (after, before) for name, table in side.tests.items()]
     first = named[0][2].select(_SAME) if named else pl.DataFrame()
     if first.is_empty():

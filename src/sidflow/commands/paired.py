@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from sidflow.commands import results
 from sidflow.commands.runs import Run
+from sidflow.evaluation.comparison import MEAN_LOG2_RANK, judge
 from sidflow.evaluation.params import CompareParams
+from sidflow.evaluation.queries import split_name
 from sidflow.measures import gains, intervals, pooling
 from sidflow.measures.intervals import Difference, Verdict
 from sidflow.measures.pooling import Pooled
 
-METRIC, CUTOFF = "ndcg", 10
+METRIC = "ndcg_at_10"
+METRICS = (METRIC, f"expected_{METRIC}")
 QUESTIONS = (  # who is asked to be better than whom
     ("mme_sid", "sasrec"),
     ("dmesr_sasrec", "sasrec"),
@@ -35,7 +38,8 @@ METHODS = ("mme_sid", "mme_sid_anchored")
 BEST = "the best baseline"  # of each data set, as its validation chose it
 OPPONENTS = (BEST, "sasrec", "cooccurrence", "cooccurrence_content", "sasrec_features")
 POOLED_QUESTIONS = tuple((method, opponent) for method in METHODS for opponent in OPPONENTS)
-CLAIMED = CompareParams.model_validate({}).claimed_gain  # relative
+_SETTINGS = CompareParams.model_validate({"level": results.LEVEL})
+CLAIMED = _SETTINGS.claimed_gain  # relative
 # Published forms of a source that another preset holds too: such a preset counts only where the other has no answer.
 OTHER_FORMS = {"amazon-beauty-mmesid": "amazon-beauty"}
 
@@ -72,10 +76,14 @@ class PooledAnswer(NamedTuple):
     verdict: Verdict
 
 
-def answers() -> list[Answer]:
-    """Return the paired difference of every question that a preset's runs can answer."""
+def answers(metrics: Sequence[str] = METRICS) -> list[Answer]:
+    """Return the paired difference of every question that a preset's runs can answer.
+
+    Args:
+        metrics: of full ranking, expected ones, or `mean_log2_rank`, where the lower one is the better one.
+    """
     presets = sorted(path.stem for path in results.FOLDER.glob("*.json"))
-    return [answer for preset in presets for answer in _of_preset(preset)]
+    return [answer for preset in presets for answer in _of_preset(preset, metrics)]
 
 
 def pooled() -> list[PooledAnswer]:
@@ -110,7 +118,7 @@ def _share(preset: str, found: list[Run], one: str, other: str) -> Share | None:
     other = _best_baseline(found) if other == BEST else other
     if not {f"{one}.rank", f"{other}.rank"} <= set(found[0].ranks.columns):
         return None
-    values = np.stack([_per_query(found, name, "rank") for name in (one, other)], axis=1)
+    values = np.stack([_per_query(found, name, METRIC) for name in (one, other)], axis=1)
     users = found[0].ranks["user_id"].to_numpy()
     sampled = intervals.resample(values, users, results.DRAWS, results.BOOTSTRAP_SEED)
     if not (sampled.mean > 0).all() or not (sampled.drawn > 0).all():
@@ -125,14 +133,13 @@ def _best_baseline(found: list[Run]) -> str:
     return max(sorted(set(named)), key=named.count, default="")
 
 
-def _of_preset(preset: str) -> Iterator[Answer]:
+def _of_preset(preset: str, metrics: Sequence[str]) -> Iterator[Answer]:
     """Yield what a preset's runs can answer; verdicts are corrected for the number of its questions (Holm)."""
     found = results.kept(preset)
     if not found:
         return
     best = _best_baseline(found)
     questions = dict.fromkeys([*QUESTIONS, *((method, best) for method in METHODS)])
-    metrics = (f"{METRIC}_at_{CUTOFF}", f"expected_{METRIC}_at_{CUTOFF}")
     answered = {metric: dict(_answered(found, metric, questions)) for metric in metrics}
     corrected = {
         metric: intervals.holm({" ".join(names): each.p for names, (each, _) in of.items()})
@@ -141,10 +148,9 @@ def _of_preset(preset: str) -> Iterator[Answer]:
     for names, metric in itertools.product(questions, metrics):
         if names in answered[metric]:
             difference, base = answered[metric][names]
-            p = corrected[metric][" ".join(names)]
-            verdict = intervals.verdict(difference, p, CLAIMED * base, 1 - results.LEVEL)
+            judged = judge(difference, corrected[metric][" ".join(names)], metric, base, _SETTINGS)
             relative = difference.difference / base if base else None
-            yield Answer(preset, metric, *names, difference, relative, names[1] == best, verdict)
+            yield Answer(preset, metric, *names, difference, relative, names[1] == best, judged.verdict)
 
 
 def _answered(
@@ -152,10 +158,9 @@ def _answered(
 ) -> Iterator[tuple[tuple[str, str], tuple[Difference, float]]]:
     """Yield the paired difference of each question that the runs can answer, and what the other one has."""
     columns = set(found[0].ranks.columns)
-    kind = metric if metric.startswith("expected") else "rank"
     for one, other in questions:
-        if {f"{one}.{kind}", f"{other}.{kind}"} <= columns:
-            values = np.stack([_per_query(found, name, kind) for name in (one, other)], axis=1)
+        if {f"{name}.{_column(metric)}" for name in (one, other)} <= columns:
+            values = np.stack([_per_query(found, name, metric) for name in (one, other)], axis=1)
             known = ~np.isnan(values).any(axis=1)
             users = found[0].ranks["user_id"].to_numpy()[known]
             sampled = intervals.resample(values[known], users, results.DRAWS, results.BOOTSTRAP_SEED)
@@ -164,7 +169,16 @@ def _answered(
             yield (one, other), (intervals.difference(mean, drawn, results.LEVEL), float(sampled.mean[1]))
 
 
-def _per_query(found: list[Run], name: str, kind: str) -> np.ndarray:
+def _column(metric: str) -> str:
+    """Return which column of a run's ranks has what `metric` is made of."""
+    return metric if metric.startswith("expected") else "rank"
+
+
+def _per_query(found: list[Run], name: str, metric: str) -> np.ndarray:
     """Return one number a query, seeds averaged, float64 [q]."""
-    rows = [run.ranks[f"{name}.{kind}"].to_numpy() for run in found]
-    return np.mean([gains.gain(row, METRIC, CUTOFF) if kind == "rank" else row for row in rows], axis=0)
+    rows = [run.ranks[f"{name}.{_column(metric)}"].to_numpy() for run in found]
+    return np.mean([_of_ranks(row, metric) if _column(metric) == "rank" else row for row in rows], axis=0)
+
+
+def _of_ranks(ranks: np.ndarray, metric: str) -> np.ndarray:
+    return np.log2(ranks) if metric == MEAN_LOG2_RANK else gains.gain(ranks, *split_name(metric))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from sidflow.commands import paired
 from sidflow.commands import published as publications
 from sidflow.contracts.documents import Document
 from sidflow.contracts.errors import InputError
+from sidflow.evaluation.comparison import MEAN_LOG2_RANK
 
 RESULTS = Path("docs/results")
 BENCHMARKS = Path("benchmarks/results")
@@ -79,6 +80,15 @@ def full() -> str:
 
 def differences() -> str:
     """Return who is better than whom on which preset, by paired bootstrap."""
+    return _differences(paired.METRICS)
+
+
+def log_ranks() -> str:
+    """Return the same in the mean of log2 of the target's rank, where the lower one is the better one."""
+    return _differences([MEAN_LOG2_RANK])
+
+
+def _differences(metrics: Sequence[str]) -> str:
     rows = [
         [
             answer.preset,
@@ -89,7 +99,7 @@ def differences() -> str:
             f"{answer.found.detectable:.4f}",
             answer.verdict,
         ]
-        for answer in paired.answers()
+        for answer in paired.answers(metrics)
     ]
     head = [
         "preset",
@@ -215,6 +225,7 @@ def ablations() -> str:
             row["row"],
             f"{row['mean']:.4f}",
             f"{row['difference']:+.4f} [{row['low']:+.4f}, {row['high']:+.4f}]" if "difference" in row else "",
+            _optional(row.get("detectable"), 4),
             *(_optional(row[name], digits) for name, digits in (("effective_rank", 1), ("alive_share", 2))),
             _optional(row["tau_of_codes"], 4),
             str(row["seeds"]),
@@ -222,8 +233,12 @@ def ablations() -> str:
         for one in (Document(str(path)).read() for path in sorted(ABLATIONS.glob("*.json")))
         for row in one["rows"]
     ]
-    head = ["run", "MME-SID", "nDCG@10", "less the whole, 95% interval", "effective rank of item tokens"]
-    return _table([*head, "live dimensions", "tau of code vectors", "seeds"], rows) if rows else ""
+    head = ["run", "MME-SID", "nDCG@10", "less the whole, 95% interval", "smallest detectable"]
+    return (
+        _table([*head, "effective rank of item tokens", "live dimensions", "tau of code vectors", "seeds"], rows)
+        if rows
+        else ""
+    )
 
 
 def _optional(value: float | None, digits: int) -> str:
@@ -234,6 +249,7 @@ MARKERS: dict[str, Callable[[], str]] = {
     "results": overview,
     "results-full": full,
     "differences": differences,
+    "log-ranks": log_ranks,
     "pooled": pooled,
     "published": published,
     "benchmarks": benchmarks,

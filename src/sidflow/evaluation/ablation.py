@@ -87,7 +87,8 @@ def diagnostics(metrics: Mapping[str, float], summary: Mapping) -> dict[str, flo
 
 
 def table(runs: Mapping[str, Sequence[Measured]], settings: CompareParams) -> list[dict[str, object]]:
-    """Return a row each, in the order of `runs`: mean, difference from the whole with its interval, diagnostics.
+    """Return a row each, in the order of `runs`: mean, difference from the whole with its interval
+    and what would have been detected, diagnostics.
 
     Seeds are averaged per user first; users are drawn with replacement.
     """
@@ -99,9 +100,12 @@ def table(runs: Mapping[str, Sequence[Measured]], settings: CompareParams) -> li
             both = np.stack([means[name], means[WHOLE]], axis=1)
             drawn = intervals.resample(both, np.arange(len(both)), settings.draws, settings.seed)
             one = intervals.difference(
-                float(drawn.mean[0] - drawn.mean[1]), drawn.drawn[:, 0] - drawn.drawn[:, 1], settings.level
+                float(drawn.mean[0] - drawn.mean[1]),
+                drawn.drawn[:, 0] - drawn.drawn[:, 1],
+                settings.level,
+                settings.power,
             )
-            row |= {"difference": one.difference, "low": one.low, "high": one.high}
+            row |= {"difference": one.difference, "low": one.low, "high": one.high, "detectable": one.detectable}
         for key in DIAGNOSTICS:
             values = [value for one in seeds if (value := one.diagnostics.get(key)) is not None]
             row[key] = float(np.mean(values)) if values else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -15,8 +15,17 @@ from sidflow.evaluation.queries import NAMES, split_name
 from sidflow.measures import gains, intervals
 
 Kind = Literal["method", "baseline", "reference"]
-_COMPARED = ("recall_at_10", "ndcg_at_10", "mrr_at_10", "expected_ndcg_at_10")
+MEAN_LOG2_RANK = "mean_log2_rank"
+LOWER_IS_BETTER = frozenset({MEAN_LOG2_RANK})
+_COMPARED = ("recall_at_10", "ndcg_at_10", "mrr_at_10", "expected_ndcg_at_10", MEAN_LOG2_RANK)
 _SAME = ["query_id", "user_id", "part", "tied", "history_length", "target_count"]
+
+
+class Judged(NamedTuple):
+    """What is said of one recommender against another in one metric."""
+
+    verdict: intervals.Verdict
+    claim: intervals.Claim | None  # None where no gain is claimed in that metric
 
 
 def kind(name: str, settings: CompareParams) -> Kind:
@@ -27,9 +36,11 @@ def kind(name: str, settings: CompareParams) -> Kind:
 
 
 def columns(frame: pl.DataFrame) -> dict[str, np.ndarray]:
-    """Return what is averaged, query by query: full-ranking metrics, the sampled nDCG, expected metrics."""
-    found = {name: gains.gain(frame["rank"].to_numpy(), *split_name(name)) for name in NAMES}
-    found["sampled_ndcg_at_10"] = gains.gain(frame["sampled_rank"].to_numpy(), "ndcg", 10)
+    """Return what is averaged, query by query: full ranking, the sampled protocol, log2 of the rank, expected."""
+    ranks, sampled = frame["rank"].to_numpy(), frame["sampled_rank"].to_numpy()
+    found = {name: gains.gain(ranks, *split_name(name)) for name in NAMES}
+    found |= {f"sampled_{name}": gains.gain(sampled, *split_name(name)) for name in NAMES}
+    found[MEAN_LOG2_RANK] = np.log2(ranks)
     for name in ("expected_recall_at_10", "expected_ndcg_at_10"):
         if not frame[name].null_count():
             found[name] = frame[name].to_numpy().astype(np.float64)
@@ -114,7 +125,6 @@ def _differences(
         }
         corrected = intervals.holm({name: one.p for name, one in found.items()})
         level_of_best = float(drawn.mean[base])
-        claimed = settings.claimed_gain * level_of_best
         for name, one in found.items():
             row: dict[str, object] = {
                 "difference": one.difference,
@@ -126,10 +136,32 @@ def _differences(
                 "p_corrected": corrected[name],
             }
             if kinds[name] == "method":
-                row["verdict"] = intervals.verdict(one, corrected[name], claimed, 1 - settings.level)
-                row["claim"] = intervals.claim(one, claimed)
+                judged = judge(one, corrected[name], metric, level_of_best, settings)
+                row |= {said: value for said, value in judged._asdict().items() if value is not None}
             result[name][metric] = row
     return result
+
+
+def judge(
+    found: intervals.Difference, corrected: float, metric: str, level_of_other: float, settings: CompareParams
+) -> Judged:
+    """Return the verdict on one recommender against another and, where a gain is claimed, that on the claim.
+
+    The claimed gain is one of accuracy. None is claimed of a metric that is better where lower: there `contradicted`
+    says that the interval excludes every gain.
+
+    Args:
+        found: of one less the other, in the metric's own direction.
+        corrected: its p, corrected.
+        metric: what was compared.
+        level_of_other: the other's mean, which the claimed gain is relative to.
+        settings: level and claimed gain.
+    """
+    alpha = 1 - settings.level
+    if metric in LOWER_IS_BETTER:
+        return Judged(intervals.verdict(intervals.mirrored(found), corrected, 0.0, alpha), None)
+    claimed = settings.claimed_gain * level_of_other
+    return Judged(intervals.verdict(found, corrected, claimed, alpha), intervals.claim(found, claimed))
 
 
 def _equal(tables: Mapping[str, pl.DataFrame]) -> list[list[str]]:

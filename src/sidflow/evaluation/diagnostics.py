@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -20,6 +21,14 @@ class Diagnosis(NamedTuple):
     curve: list[dict[str, object]]
 
 
+def scoring_rows(factors: Mapping[str, np.ndarray]) -> Float[np.ndarray, "n d"] | None:
+    """Return the item matrix of FACTORS, or None where scores are not made by it alone.
+
+    Beside a sparse pair a dense one may be no more than what parts ties: its spectrum would say nothing of the scores.
+    """
+    return None if "item_indptr" in factors else factors.get("item_matrix")
+
+
 def diagnose(
     item_matrix: Float[np.ndarray, "n d"] | None,
     item_table: Float[np.ndarray, "m e"] | None,
@@ -29,7 +38,7 @@ def diagnose(
     """Return spectra of what scores items and of what the model learned of them, and tau between the two.
 
     Args:
-        item_matrix: of the dense factors; None for a recommender without.
+        item_matrix: what alone makes scores, from `scoring_rows`; None for a recommender without.
         item_table: the learned item embedding, if the recommender keeps one.
         present: its rows that count.
         histories: tau is taken over the test queries' histories.

@@ -35,8 +35,7 @@ def secondary(test: pl.DataFrame) -> dict[str, object]:
         "mean_log2_rank": float(np.log2(test["rank"].to_numpy()).mean()),
     }
     sampled = test["sampled_rank"].to_numpy()
-    found["sampled_recall_at_10"] = float(gains.gain(sampled, "recall", 10).mean())
-    found["sampled_ndcg_at_10"] = float(gains.gain(sampled, "ndcg", 10).mean())
+    found |= {f"sampled_{name}": float(gains.gain(sampled, *split_name(name)).mean()) for name in NAMES}
     untied = test.filter(~pl.col("tied"))
     found["untied_queries"] = untied.height
     if untied.height:

@@ -60,6 +60,22 @@ def transition_seen(histories: Histories, items: int) -> Bool[np.ndarray, " q"]:
     return np.isin(last.astype(np.int64) * items + histories.targets, known) & (histories.query_end > 0)
 
 
+def positions(histories: Histories) -> dict[str, Bool[np.ndarray, " q"]]:
+    """Return a slice for each event from the second last on, where the test queries are every user's last n events.
+
+    The last event is a slice of its own. Where it alone is asked for, or where a point in time says which events are,
+    there is none.
+    """
+    test = ~histories.query_valid
+    from_end = np.diff(histories.offsets)[histories.query_user] - histories.query_end  # 1 = the last event
+    asked = np.bincount(histories.query_user[test], minlength=len(histories.offsets) - 1)
+    farthest = np.zeros_like(asked)
+    np.maximum.at(farthest, histories.query_user[test], from_end[test])
+    if (asked != farthest).any():
+        return {}
+    return {f"event_{place}_from_end": from_end == place for place in range(2, int(farthest.max(initial=0)) + 1)}
+
+
 def masks(
     histories: Histories, counts: Integer[np.ndarray, " n"], content: Content, settings: EvaluateParams
 ) -> dict[str, Bool[np.ndarray, " q"]]:
@@ -75,6 +91,7 @@ def masks(
         "long_history": long,
         "last_event": last,
         "earlier_event": ~last,
+        **positions(histories),
         **dict(zip(TRANSITION, (seen, ~seen), strict=True)),
         "without_text": ~content.text[histories.targets],
         "without_picture": ~content.picture[histories.targets],

@@ -97,6 +97,11 @@ def difference(mean: float, drawn: Float[np.ndarray, " draws"], level: float = 0
     return Difference(found.mean, found.low, found.high, found.error, p, detectable)
 
 
+def mirrored(found: Difference) -> Difference:
+    """Return the same difference the other way round, as verdicts want it where lower is better."""
+    return found._replace(difference=-found.difference, low=-found.high, high=-found.low)
+
+
 def holm(p: Mapping[str, float]) -> dict[str, float]:
     """Return p values corrected for their number (Holm 1979), under the same names."""
     corrected, running = {}, 0.0

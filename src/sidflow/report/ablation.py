@@ -25,6 +25,7 @@ def ablations(given: Gathered, words: Glossary) -> Markup | None:
         tag("th", words.metric(given.ablations["metric"]), scope="col"),
         tag("th", class_="picture", scope="col"),
         tag("th", "less the whole", scope="col"),
+        tag("th", words.link("minimum detectable effect", "detectable"), scope="col"),
         tag("th", words.link("effective rank"), scope="col"),
         tag("th", words.link("share not collapsed"), scope="col"),
         tag("th", words.link("tau", "tau of code vectors"), scope="col"),
@@ -62,6 +63,7 @@ def _row(row: Mapping, reach: float) -> Markup:
         cells += [tag("td", join(tag("b", _signed(row["difference"])), tag("small", span)))]
     else:
         cells += [tag("td", class_="picture"), tag("td")]
+    cells.append(tag("td", number(row.get("detectable"))))
     for name, digits in (("effective_rank", 1), ("alive_share", 2), ("tau_of_codes", 3)):
         cells.append(tag("td", number(row[name], digits)))
     return tag("tr", tag("th", row["row"], scope="row"), *cells, tag("td", number(row["seeds"])))

@@ -80,6 +80,12 @@ def _sliced(given: Gathered) -> dict[str, str]:
         "new transition": "Nobody made the step from the query's last item to its target in training.",
         "last event": "The target is the last event of its user.",
         "earlier event": "The target is not the last event of its user.",
+        **{
+            str(row["slice"]).replace("_", " "): "The target stands at that place of its user's events, counted from "
+            "the end, the last one being 1."
+            for row in next(iter(given.slices.values()), [])
+            if str(row["slice"]).endswith("_from_end")
+        },
         "without text": "Targets of which the catalogue has no words.",
         "without picture": "Targets of which the catalogue has no picture.",
     }

@@ -28,6 +28,7 @@ def measure(
     counts = np.bincount(items[trained], minlength=int(items.max()) + 1)
     seen = _first_position(user, items)[rows] < cuts.query_end
     cold = counts[items[rows]] == 0
+    copied = _beginnings_elsewhere(items, starts, trained)[rows]
     figures: dict[str, int | float] = {
         "users": len(starts),
         "events": len(items),
@@ -47,6 +48,7 @@ def measure(
             f"tie_rate_{part}": float(tied[chosen].mean()),
             f"targets_in_history_{part}": int((seen & chosen).sum()),
             f"targets_cold_{part}": int((cold & chosen).sum()),
+            f"sequences_in_training_{part}": int((copied & chosen).sum()),
         }
     figures |= _leakage(timestamps, starts, user, trained, cuts, clock)
     return figures, tied
@@ -68,6 +70,25 @@ def _duplicates(items: np.ndarray, starts: np.ndarray) -> int:
     for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
         seen.add(raw[start:end].tobytes())
     return len(starts) - len(seen)
+
+
+def _beginnings_elsewhere(items: np.ndarray, starts: np.ndarray, trained: np.ndarray) -> np.ndarray:
+    """Return for every event whether its user's sequence up to it begins another user's training part, bool [events].
+
+    Beginnings are numbered without hashes: two are one where the beginnings before are and the last items are.
+    """
+    lengths = np.diff(starts, append=len(items))
+    longest = np.argsort(-lengths, kind="stable")
+    kinds = int(items.max(initial=0)) + 1
+    found = np.zeros(len(items), dtype=bool)
+    before = np.zeros(len(starts), dtype=np.int64)  # the number of each user's beginning so far, longest user first
+    for place in range(int(lengths.max(initial=0))):
+        rows = starts[longest[: np.searchsorted(-lengths[longest], -place)]] + place  # of users that have such an event
+        _, number = np.unique(before[: len(rows)] * kinds + items[rows], return_inverse=True)
+        trains = trained[rows]
+        found[rows] = np.bincount(number, trains)[number] > trains  # somebody's, and not one's own alone
+        before = number
+    return found
 
 
 def _leakage(

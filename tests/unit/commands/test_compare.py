@@ -107,6 +107,17 @@ def test_the_numbers_are_those_of_a_leaderboard_with_both_in_it(project):
     assert row.before == pytest.approx(board["recommenders"]["before"]["metrics"]["ndcg_at_10"]["mean"])
 
 
+def test_a_lower_log_rank_is_a_better_one_and_stands_first(project):
+    found = compare.compare(revisions.committed("before"), revisions.workspace(), SETTINGS, "mean_log2_rank")
+    row = _rows(found)["sasrec"]
+    ranks = _table(0).filter(pl.col("part") == "test")["rank"].to_numpy()
+    assert row.difference == pytest.approx(np.mean(np.log2((ranks + 1) // 2) - np.log2(ranks)))
+    assert (row.high < 0, row.judged) == (True, "better")
+    assert [row.recommender for row in found.rows] == ["sasrec", "markov"]
+    back = compare.compare(revisions.workspace(), revisions.committed("before"), SETTINGS, "mean_log2_rank")
+    assert _rows(back)["sasrec"].judged == "worse"
+
+
 def test_users_are_resampled_never_queries(project):
     """Every query four times over is no more evidence."""
     once = {"sasrec": _table(0, users=30).filter(pl.col("part") == "test")}
@@ -203,6 +214,65 @@ def test_other_queries_are_refused(project):
         PER_QUERY.write(_table(0, users=USERS + 1), model=name)
     with pytest.raises(InputError, match="of one preset"):
         compare.compare(revisions.committed("before"), revisions.workspace(), SETTINGS)
+
+
+def _pair(*typed: str) -> dict:
+    result = runner.invoke(app, ["compare", *typed, "--json"])
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def test_two_recommenders_against_one_another_are_as_in_a_leaderboard(project):
+    board = leaderboard({"markov": _table(1), "mme_sid": _better(_table(0))}, SETTINGS)
+    known = board["differences"]["mme_sid"]["ndcg_at_10"]
+    found = _pair("--pair", "sasrec", "markov")
+    (row,) = found["rows"]
+    assert (found["one"], found["other"], found["users"], found["queries"]) == ("sasrec", "markov", USERS, USERS * EACH)
+    for name in ("difference", "low", "high", "relative", "detectable", "p_corrected", "verdict", "claim"):
+        expected = known[name]
+        assert row[name] == (expected if isinstance(expected, str) else pytest.approx(expected)), name
+    assert row["verdict"] == "shown"
+    (back,) = _pair("--pair", "markov", "sasrec")["rows"]
+    assert back["difference"] == pytest.approx(-row["difference"])
+    assert back["verdict"] == "contradicted"
+
+
+def test_a_pair_of_a_revision_in_several_metrics_is_corrected_for_them(project):
+    typed = ["before", "--pair", "sasrec", "markov"]
+    names = ["ndcg_at_10", "mean_log2_rank", "recall_at_20"]
+    alone = {name: _pair(*typed, "--metric", name)["rows"][0] for name in names}
+    together = _pair(*typed, *(part for name in names for part in ("--metric", name)))["rows"]
+    assert [row["metric"] for row in together] == names
+    least = min(names, key=lambda name: alone[name]["p_corrected"])
+    by_name = {row["metric"]: row for row in together}
+    assert by_name[least]["p_corrected"] == pytest.approx(min(1, 3 * alone[least]["p_corrected"]))
+    ranks = [_table(seed).filter(pl.col("part") == "test")["rank"].to_numpy() for seed in (0, 1)]
+    difference = np.log2(ranks[0]).mean() - np.log2(ranks[1]).mean()
+    assert by_name["mean_log2_rank"]["difference"] == pytest.approx(difference)
+    assert by_name["mean_log2_rank"]["claim"] is None
+
+
+def test_a_pair_whose_first_has_the_lower_log_rank_is_shown(project):
+    result = runner.invoke(app, ["compare", "--pair", "sasrec", "markov", "--metric", "mean_log2_rank"])
+    line = next(line for line in result.stdout.splitlines() if line.startswith("mean_log2_rank"))
+    assert line.endswith("shown")
+    assert " -" in line
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        (["--pair", "sasrec", "nobody"], "--pair: expected two of sasrec, markov; found 'nobody'."),
+        (["--pair", "sasrec", "markov", "--metric", "hits"], "--metric: expected one of recall_at_1, "),
+        (["before", "HEAD", "--pair", "sasrec", "markov"], "--pair: expected one revision or none; found 'HEAD'."),
+        (["before", "--metric", "mrr_at_1", "--metric", "mrr_at_5"], "--metric: expected one, or --pair; found 2."),
+        ([], "compare: expected REV or --pair A B; found neither."),
+    ],
+)
+def test_what_is_no_pair_is_one_line(project, typed, said):
+    result = runner.invoke(app, ["compare", *typed])
+    assert (result.exit_code, result.stdout, len(result.stderr.splitlines())) == (2, "", 1)
+    assert result.stderr.startswith(said)
 
 
 @pytest.mark.pipeline

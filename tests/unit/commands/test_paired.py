@@ -50,6 +50,17 @@ def test_expected_figures_count_where_they_are_known(monkeypatch, tmp_path):
     assert (expected.metric, expected.found.difference) == ("expected_ndcg_at_10", pytest.approx(0.25))
 
 
+def test_log_ranks_are_compared_too_and_the_lower_is_the_better(monkeypatch, tmp_path):
+    ranks = np.random.default_rng(0).integers(2, 30, size=40)
+    columns = {"mme_sid.rank": ranks * 2, "sasrec.rank": ranks, "markov.rank": ranks * 8}
+    kept(monkeypatch, tmp_path, [columns, columns])
+    worse, better = paired.answers(["mean_log2_rank"])
+    assert (worse.one, worse.other, worse.verdict) == ("mme_sid", "sasrec", "contradicted")
+    assert worse.found.difference == pytest.approx(1)
+    assert (better.one, better.other, better.verdict) == ("sasrec", "markov", "shown")
+    assert better.found.difference == pytest.approx(-3)
+
+
 def real(monkeypatch, tmp_path, presets):
     """Let docs/results hold presets, each of the runs whose ranks are given; `embedded` is the synthetic one."""
     monkeypatch.setattr(results, "FOLDER", tmp_path)

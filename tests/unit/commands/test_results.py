@@ -198,6 +198,17 @@ def test_the_committed_tables_are_those_of_the_json(name, monkeypatch) -> None:
         assert tables.filled(text) == text, f"Remedy: sidflow results table --write {name}"
 
 
+def test_an_ablation_has_what_could_have_been_detected_where_that_is_known(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(tables, "ABLATIONS", tmp_path)
+    known = {"row": "less", "seeds": 1, "mean": 0.2, "difference": -0.1, "low": -0.2, "high": 0.0}
+    known |= {"effective_rank": None, "alive_share": None, "tau_of_codes": None}
+    rows = [known | {"detectable": 0.0321}, known]
+    (tmp_path / "tiny.json").write_text(json.dumps({"run": "tiny", "rows": rows}))
+    head, _, new, old = tables.ablations().splitlines()
+    place = head.split(" | ").index("smallest detectable")
+    assert (new.split(" | ")[place], old.split(" | ")[place]) == ("0.0321", "")
+
+
 def test_a_claim_fits_a_tables_cell() -> None:
     found = {path.name: json.loads(path.read_text()) for path in (ROOT / tables.BENCHMARKS).glob("*.json")}
     assert found

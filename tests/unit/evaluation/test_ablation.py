@@ -42,6 +42,10 @@ def test_a_row_is_the_paired_difference_from_the_whole_over_users_seeds_averaged
     assert "difference" not in whole
     assert less["difference"] == pytest.approx(-0.05)
     assert less["low"] == pytest.approx(-0.05) and less["high"] == pytest.approx(-0.05)
+    assert "detectable" not in whole
+    assert less["detectable"] == pytest.approx(0)
+    error = np.mean(noise, axis=0).std() / np.sqrt(400)
+    assert once["detectable"] == pytest.approx((1.960 + 0.842) * error, rel=0.1)  # at 80% power
     assert less["seeds"] == 2 and less["alive_share"] == 0.5
     assert once["low"] < once["difference"] < once["high"]
     assert once["difference"] == pytest.approx(-np.mean(noise))

@@ -1,7 +1,8 @@
 """From factors to metrics, held against scikit-learn and against sorted(): nothing shared with what is tested.
 
 scikit-learn knows no ties against the target and no excluded items, so both are given to it in its own terms: an
-excluded item scores below all others, and the target a hair less than it does here.
+excluded item scores below all others, and the target a hair less than it does here. ranx and RecTools are no
+dependencies of the project; scikit-learn, which is one, stands for them.
 """
 
 import math
@@ -16,7 +17,7 @@ from sidflow.evaluation import slices
 from sidflow.evaluation.evaluate import Inputs, evaluate
 from sidflow.evaluation.params import EvaluateParams
 from sidflow.evaluation.queries import NAMES, split_name
-from sidflow.ranking import ranks, scores
+from sidflow.ranking import negatives, ranks, scores
 from sidflow.ranking.params import RankParams
 
 USERS = 40
@@ -143,6 +144,34 @@ def test_metrics_equal_scikit_learns(kind):
 
 
 @pytest.mark.parametrize("kind", ["random", "tied", "constant"])
+@pytest.mark.parametrize("items", [200, 60])  # 100 negatives of many items, and fewer than 100 that are left
+def test_sampled_metrics_equal_scikit_learns(items, kind):
+    histories = _world(items, repeats=False)
+    arrays = _factors(histories, items, kind)
+    found = _measure(histories, arrays, items)
+    table, rows = _table(histories, arrays), np.arange(histories.queries)
+    table[rows, histories.targets] -= 1e-9
+    chosen, seen = RankParams.model_validate({}), histories.seen(items).toarray()
+    asked = np.zeros(table.shape, dtype=bool)
+    for query, drawn in enumerate(negatives.draw(histories, items, chosen.negatives, chosen.seed)):
+        asked[query, drawn[drawn >= 0]] = True
+    assert not (asked & seen).any()
+    assert not asked[rows, histories.targets].any()
+    assert (asked.sum(axis=1) == np.minimum(chosen.negatives, items - 1 - seen.sum(axis=1))).all()
+    asked[rows, histories.targets] = True
+    table[~asked] = table.min() - 1
+    relevant = np.eye(items)[histories.targets]
+    reciprocal = [label_ranking_average_precision_score(relevant[[q]], table[[q]]) for q in rows]
+    for k in (1, 5, 10, 20):
+        ndcg = ndcg_score(relevant, table, k=k, ignore_ties=True)
+        recall = top_k_accuracy_score(histories.targets, table, k=k, labels=np.arange(items))
+        mrr = np.mean([r if r > 1 / (k + 0.5) else 0.0 for r in reciprocal])
+        assert found[f"sampled_ndcg_at_{k}"] == pytest.approx(ndcg)
+        assert found[f"sampled_recall_at_{k}"] == pytest.approx(recall)
+        assert found[f"sampled_mrr_at_{k}"] == pytest.approx(mrr)
+
+
+@pytest.mark.parametrize("kind", ["random", "tied", "constant"])
 def test_no_metric_depends_on_how_queries_are_batched(kind, monkeypatch):
     items = 30
     histories = _world(items)
@@ -159,7 +188,7 @@ def test_a_recommender_that_sees_the_target_gets_one_whatever_the_cutoff():
     one_hot = np.eye(items, dtype=np.float32)
     found = _measure(histories, {"query_states": one_hot[histories.targets], "item_matrix": one_hot}, items)
     assert {found[name] for name in NAMES} == {1.0}
-    assert found["sampled_ndcg_at_10"] == 1.0
+    assert {found[f"sampled_{name}"] for name in NAMES} == {1.0}
 
 
 def test_where_the_target_is_never_recommended_everything_is_zero():
@@ -168,6 +197,7 @@ def test_where_the_target_is_never_recommended_everything_is_zero():
     again = histories._replace(targets=np.array([histories.history(q)[0] for q in range(histories.queries)]))
     found = _measure(again, _factors(again, items, "random"), items)
     assert {found[name] for name in NAMES} == {0.0}
+    assert {found[f"sampled_{name}"] for name in NAMES} == {0.0}
     assert found["targets_in_history"] == again.queries
 
 

@@ -7,9 +7,10 @@ import pytest
 from sidflow.contracts.artifacts.evaluations import METRICS, PER_QUERY
 from sidflow.contracts.errors import InputError
 from sidflow.contracts.histories import Histories
-from sidflow.evaluation import comparison, queries, slices
+from sidflow.evaluation import comparison, diagnostics, queries, slices
 from sidflow.evaluation.evaluate import Inputs, evaluate
 from sidflow.evaluation.params import CompareParams, EvaluateParams
+from sidflow.measures import spectra
 
 ITEMS, USERS = 30, 25
 
@@ -47,7 +48,12 @@ def _given(histories: Histories, seed: int = 1, truth: bool = True, rank: np.nda
         histories=histories,
         tied=generator.random(q) < 0.3,
         ranks=pl.DataFrame(
-            {"query_id": np.arange(q), "rank": ranks, "candidates": np.full(q, ITEMS - 10), "sampled_rank": ranks},
+            {
+                "query_id": np.arange(q),
+                "rank": ranks,
+                "candidates": np.full(q, ITEMS - 10),
+                "sampled_rank": (ranks + 1) // 2,
+            },
             schema=dict.fromkeys(("query_id", "rank", "candidates", "sampled_rank"), pl.Int32),
         ),
         top=pl.DataFrame({"query_id": np.arange(q)}).with_columns(
@@ -75,8 +81,14 @@ def test_every_ranking_metric_equals_a_loop():
             for k in (1, 5, 10, 20):
                 by_hand = np.mean([_earned(int(given.ranks["rank"][int(row)]), metric, k) for row in rows])
                 assert found.metrics[f"{prefix}{metric}_at_{k}"] == pytest.approx(by_hand)
+                if not valid:
+                    by_hand = np.mean([_earned(int(given.ranks["sampled_rank"][int(row)]), metric, k) for row in rows])
+                    assert found.metrics[f"sampled_{metric}_at_{k}"] == pytest.approx(by_hand)
         assert found.metrics[f"{prefix}users_evaluated"] == USERS
         assert found.metrics[f"{prefix}queries_evaluated"] == USERS
+    tests = np.flatnonzero(~given.histories.query_valid)
+    by_hand = np.mean([math.log2(given.ranks["rank"][int(row)]) for row in tests])
+    assert found.metrics["mean_log2_rank"] == pytest.approx(by_hand)
     untied = [row for row in np.flatnonzero(~given.histories.query_valid) if not given.tied[row]]
     by_hand = np.mean([_earned(int(given.ranks["rank"][int(row)]), "ndcg", 10) for row in untied])
     assert found.metrics["untied_ndcg_at_10"] == pytest.approx(by_hand)
@@ -120,6 +132,43 @@ def test_what_is_written_fits_its_contract(tmp_path, monkeypatch):
     assert found.metrics["tau_after_finetuning"] == 0.5
     assert "epochs" not in found.metrics
     assert "tau_item_table_to_item_matrix" not in found.metrics  # the tables are tied
+
+
+def test_spectra_are_of_what_they_are_named_after():
+    given = _given(_world())
+    generator = np.random.default_rng(5)
+    learned = generator.normal(size=(ITEMS + 2, 7)).astype(np.float32)
+    found = evaluate(given._replace(item_table=learned), EvaluateParams())
+    assert given.item_matrix is not None and given.present is not None
+    for name, table in (("item_matrix", given.item_matrix), ("item_table", learned[given.present])):
+        by_hand = spectra.spectrum(table)
+        assert found.metrics[f"{name}_effective_rank"] == by_hand.effective_rank
+        assert found.metrics[f"{name}_mean_cosine"] == by_hand.mean_cosine
+        curve = [row["singular_value"] for row in found.spectrum if row["matrix"] == name]
+        assert curve == pytest.approx(by_hand.singular_values.tolist())
+
+
+def test_tau_is_that_of_distances_before_and_after():
+    given = _given(_world())
+    assert given.item_matrix is not None and given.item_table is not None
+    name = "tau_item_table_to_item_matrix"
+    turned = given.item_matrix @ np.linalg.qr(np.random.default_rng(0).normal(size=(5, 5)))[0].astype(np.float32)
+    kept = evaluate(given._replace(item_matrix=turned), EvaluateParams()).metrics[name]
+    assert kept == pytest.approx(1)  # a rotation keeps every distance
+    other = np.random.default_rng(7).normal(size=(ITEMS, 5)).astype(np.float32)
+    lost = evaluate(given._replace(item_matrix=other), EvaluateParams()).metrics[name]
+    assert abs(float(str(lost))) < 0.5
+
+
+def test_a_matrix_that_does_not_score_alone_is_not_looked_at():
+    dense = {"query_states": np.ones((2, 1)), "item_matrix": np.arange(3.0)[:, None]}
+    assert diagnostics.scoring_rows(dense) is dense["item_matrix"]
+    sparse = {"query_indptr": np.zeros(3), "item_indptr": np.zeros(2)}
+    assert diagnostics.scoring_rows(sparse) is None
+    assert diagnostics.scoring_rows(dense | sparse) is None
+    found = evaluate(_given(_world())._replace(item_matrix=None), EvaluateParams())
+    assert not [name for name in found.metrics if "item_matrix" in name]
+    assert {row["matrix"] for row in found.spectrum} == {"item_table"}
 
 
 def test_a_perfect_recommender_gets_one():
@@ -196,6 +245,47 @@ def test_slices_of_content_and_place_equal_a_loop():
         assert rows[name]["ndcg_at_10"] == pytest.approx(np.mean([_earned(rank, "ndcg", 10) for rank in ranks]))
 
 
+def _last_three() -> Histories:
+    """Return users whose last events, up to three, are test queries; the shortest have no more than one to ask."""
+    histories = _world()
+    lengths = np.diff(histories.offsets)
+    asked = np.minimum(3, lengths - 3)
+    user = np.repeat(np.arange(USERS), asked)
+    end = np.concatenate([np.arange(n - k, n) for n, k in zip(lengths, asked, strict=True)])
+    return histories._replace(
+        query_user=user,
+        query_end=end,
+        query_valid=np.zeros(len(user), dtype=bool),
+        targets=histories.items[histories.offsets[user] + end].astype(np.int64),
+    )
+
+
+def test_each_of_the_last_events_is_a_slice_with_its_users():
+    given = _given(_last_three())
+    histories = given.histories
+    lengths = np.diff(histories.offsets)
+    rows = {row["slice"]: row for row in evaluate(given, EvaluateParams()).slices}
+    assert [name for name in rows if "from_end" in name] == ["event_2_from_end", "event_3_from_end"]
+    users = []
+    for name, place in (("last_event", 1), ("event_2_from_end", 2), ("event_3_from_end", 3)):
+        chosen = [
+            q for q in range(histories.queries) if lengths[histories.query_user[q]] - histories.query_end[q] == place
+        ]
+        ranks = given.ranks["rank"].to_numpy()[chosen]
+        assert rows[name]["ndcg_at_10"] == pytest.approx(np.mean([_earned(rank, "ndcg", 10) for rank in ranks]))
+        assert rows[name]["users"] == rows[name]["queries"] == len(chosen)
+        users.append(len(chosen))
+    assert USERS == users[0] > users[1] > users[2] > 0
+    assert rows["earlier_event"]["queries"] == users[1] + users[2]
+
+
+def test_places_from_the_end_are_no_slices_where_one_event_or_a_point_in_time_is_asked_for():
+    assert slices.positions(_world()) == {}
+    histories = _last_three()
+    later = histories._replace(query_valid=histories.query_end == np.diff(histories.offsets)[histories.query_user] - 1)
+    assert slices.positions(later) == {}
+
+
 def test_memorising_and_generalising_are_in_the_metrics_with_their_users():
     found = evaluate(_given(_world()), EvaluateParams())
     rows = {row["slice"]: row for row in found.slices}
@@ -270,6 +360,28 @@ def test_only_methods_get_a_verdict_and_all_count_in_the_correction():
     assert min(row["p_corrected"] for row in rows) == pytest.approx(min(1.0, 3 * min(row["p"] for row in rows)))
 
 
+def test_lower_log_ranks_are_better_ones():
+    ranks = np.random.default_rng(0).integers(2, 20, 2 * USERS)
+    board = comparison.compare(_tables(sasrec=ranks, mme_sid=ranks // 2), CompareParams(draws=200))
+    better = board["differences"]["mme_sid"]["mean_log2_rank"]
+    by_hand = np.mean(np.log2(ranks[1::2] // 2) - np.log2(ranks[1::2]))
+    assert better["difference"] == pytest.approx(by_hand)
+    assert better["low"] < by_hand < better["high"] < 0
+    assert better["verdict"] == "shown"
+    assert "claim" not in better  # the claimed gain is one of accuracy
+    worse = comparison.compare(_tables(sasrec=ranks, mme_sid=2 * ranks), CompareParams(draws=200))
+    assert worse["differences"]["mme_sid"]["mean_log2_rank"]["verdict"] == "contradicted"
+
+
+def test_what_is_averaged_is_what_the_metrics_are():
+    given = _given(_world())
+    found = evaluate(given, EvaluateParams())
+    averaged = comparison.columns(found.per_query.filter(pl.col("part") == "test"))
+    assert {*queries.NAMES, *(f"sampled_{name}" for name in queries.NAMES), "mean_log2_rank"} <= set(averaged)
+    for name, values in averaged.items():
+        assert found.metrics[name] == pytest.approx(values.mean()), name
+
+
 def test_recommenders_with_the_same_ranks_are_named():
     same, other = (np.random.default_rng(seed).integers(1, 20, 2 * USERS) for seed in (0, 1))
     tables = _tables(b=same, c=other, a=same)
@@ -280,10 +392,10 @@ def test_recommenders_with_the_same_ranks_are_named():
 def test_a_recommender_compared_with_its_twin_is_undecided_or_contradicted_never_shown():
     same = np.random.default_rng(0).integers(1, 20, 2 * USERS)
     found = comparison.compare(_tables(sasrec=same, mme_sid=same), CompareParams(draws=200))
-    for one in found["differences"]["mme_sid"].values():
+    for metric, one in found["differences"]["mme_sid"].items():
         assert (one["difference"], one["low"], one["high"]) == (0, 0, 0)
         assert one["p"] == 1
-        assert one["verdict"] == "contradicted"
+        assert one["verdict"] == ("undecided" if metric == "mean_log2_rank" else "contradicted")  # a claimed gain
 
 
 def test_means_are_the_metrics_and_intervals_hold_them():

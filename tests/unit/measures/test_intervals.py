@@ -99,3 +99,9 @@ def test_better_at_all_is_not_as_much_better_as_claimed(low, high, expected):
     found = intervals.Difference((low + high) / 2, low, high, 0.1, 0.001, 0.1)
     assert intervals.claim(found, 0.04) == expected
     assert (intervals.verdict(found, 0.001, 0.04) == "shown") == (low > 0)
+
+
+def test_a_mirrored_difference_is_that_of_the_mirrored_resamples():
+    drawn = np.random.default_rng(0).normal(0.3, 1, 500)
+    found = intervals.mirrored(intervals.difference(0.3, drawn))
+    assert found == pytest.approx(intervals.difference(-0.3, -drawn))

@@ -144,7 +144,15 @@ def _gathered(rich: bool = True, names: tuple[str, ...] = ("popularity", "sasrec
             "commit": "0123456789abcdef",
             "rows": [
                 {"row": "whole", "seeds": 3, "mean": 0.2, **dict.fromkeys(DIAGNOSTICS, 0.5)},
-                {"row": NASTY, "seeds": 3, "mean": 0.1, "difference": -0.1, "low": -0.12, "high": -0.08}
+                {
+                    "row": NASTY,
+                    "seeds": 3,
+                    "mean": 0.1,
+                    "difference": -0.1,
+                    "low": -0.12,
+                    "high": -0.08,
+                    "detectable": 0.0321,
+                }
                 | dict.fromkeys(DIAGNOSTICS),
             ],
         }
@@ -194,6 +202,12 @@ def test_the_same_artifacts_give_the_same_bytes():
 
 def test_ablations_stand_on_the_page_where_they_ran():
     assert "What each part is worth" in page(_gathered(), ReportParams())
+    given = _gathered()
+    assert "0.0321" in page(given, ReportParams())  # the smallest difference that would be detected
+    assert given.ablations is not None
+    for row in given.ablations["rows"]:
+        row.pop("detectable", None)  # tables of before have none
+    assert "0.0321" not in page(given, ReportParams())
     assert "What each part is worth" not in page(_gathered(rich=False), ReportParams())
 
 

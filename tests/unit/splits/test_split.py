@@ -103,6 +103,46 @@ def test_ties_history_cold_and_duplicates_are_counted():
     assert made.targets["tied"].to_list() == [False, True, False, False, False, False]
 
 
+def _leaks(sequences, **params):
+    made = split(interactions(sequences), len(sequences), SplitParams(**params), no_repeats=False)
+    return made.report["sequences_in_training_valid"], made.report["sequences_in_training_test"]
+
+
+def test_a_sequence_that_begins_anothers_training_part_is_counted():
+    longer = [0, 1, 2, 3, 4, 5]  # trained on: 0 1 2 3
+    assert _leaks([longer, [0, 1, 2, 3]]) == (1, 1)  # validation is 0 1 -> 2, the test 0 1 2 -> 3: as a training part
+    assert _leaks([longer, [0, 1, 2, 9]]) == (1, 0)
+    assert _leaks([longer, [0, 1, 2, 3, 4]]) == (1, 0)  # 4 is the longer one's validation target
+    assert _leaks([longer, longer]) == (0, 0)  # counted as duplicated_sequences
+    assert _leaks([longer, longer, [0, 1, 2]]) == (1, 1)  # once, however often it is trained on
+
+
+def test_what_only_looks_like_a_beginning_is_not_counted():
+    assert _leaks([[9, 0, 1, 2, 3, 4, 5], [0, 1, 2]]) == (0, 0)  # in the middle
+    assert _leaks([[0, 1, 2, 3, 4], [1, 0, 2]]) == (0, 0)  # in another order
+    assert _leaks([[0, 0, 0, 0, 0], [0, 1, 0]]) == (0, 0)
+    assert _leaks([[1, 11, 1, 5, 5], [11, 1, 1]]) == (0, 0)
+    assert _leaks([[3, 1, 4, 1, 5, 9]]) == (0, 0)  # one's own beginning is no leak
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.lists(st.lists(st.integers(0, 2), min_size=3, max_size=7), min_size=1, max_size=12), st.integers(1, 2))
+def test_leaks_equal_a_loop_over_pairs_of_users(sequences, n):
+    cuts = leave_last(np.array([len(items) for items in sequences]), n, 1)
+    by_hand = [0, 0]
+    for user, end, valid in zip(cuts.query_user, cuts.query_end, cuts.query_valid, strict=True):
+        asked = sequences[user][: end + 1]
+        by_hand[0 if valid else 1] += any(
+            items[: cuts.train_end[other]][: len(asked)] == asked
+            for other, items in enumerate(sequences)
+            if other != user
+        )
+    try:
+        assert _leaks(sequences, method="leave_last_n", n=n) == tuple(by_hand)
+    except InputError:  # nobody has a validation query
+        assert not cuts.query_valid.any()
+
+
 def test_a_repeat_that_ingest_ruled_out_is_fatal():
     with pytest.raises(InputError, match="stand in their own history"):
         split(interactions([[0, 1, 2, 0]]), 1, SplitParams(), no_repeats=True)

@@ -1,4 +1,4 @@
-"""What the data stages found, for `dvc metrics`, and the page that shows everything."""
+"""What the data stages found, the page that shows everything, and the few figures that `dvc metrics` compares."""
 
 from sidflow.contracts.documents import Document, Text
 
@@ -6,5 +6,7 @@ INGEST = Document("artifacts/reports/ingest.json", flat=True)
 SPLIT = Document("artifacts/reports/split.json", flat=True)
 
 ABLATIONS = Document("artifacts/reports/ablations.json")  # by `sidflow ablations`, no stage: there or not
+
+FIGURES = Document("artifacts/metrics.json")  # flat: whose.what, such as mme_sid.ndcg_at_10
 
 PAGE = Text("artifacts/report/report.html")  # self-contained: no network, no script
