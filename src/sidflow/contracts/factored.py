@@ -8,6 +8,9 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse import csr_matrix
 
+from sidflow.contracts import refits
+from sidflow.contracts.tensors import Tensors
+
 
 class Factored(NamedTuple):
     """score = states @ matrix.T + evidence @ relation; either pair may be None."""
@@ -53,7 +56,7 @@ def by_part(valid: np.ndarray, first: Factored, second: Factored) -> Factored:
     """
     states = matrix = evidence = relation = None
     if first.states is not None and second.states is not None:
-        assert first.matrix is not None and second.matrix is not None
+        assert first.matrix is not None and second.matrix is not None and first.matrix.shape == second.matrix.shape
         states = np.hstack([first.states * valid[:, None], second.states * ~valid[:, None]])
         matrix = np.hstack([first.matrix, second.matrix])
     if first.evidence is not None and second.evidence is not None:
@@ -62,3 +65,12 @@ def by_part(valid: np.ndarray, first: Factored, second: Factored) -> Factored:
         evidence.eliminate_zeros()
         relation = csr_matrix(sparse.vstack([first.relation, second.relation]))
     return Factored(states, matrix, evidence, relation)
+
+
+def item_matrix(factors: Tensors) -> np.ndarray | None:
+    """Return the item rows of a FACTORS artifact by which test queries are answered, float32 [n, d], if it has any.
+
+    Of two fits side by side, as `by_part` puts them, those are the second one's.
+    """
+    matrix = factors.arrays.get("item_matrix")
+    return matrix if matrix is None or not refits.of(factors.metadata) else matrix[:, matrix.shape[1] // 2 :]
