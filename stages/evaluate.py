@@ -11,7 +11,7 @@ from sidflow.contracts.artifacts.items import ITEMS
 from sidflow.contracts.artifacts.rankings import TARGET_RANKS, TOP
 from sidflow.contracts.artifacts.targets import TARGETS
 from sidflow.contracts.artifacts.truth import TRUTH
-from sidflow.contracts.factored import item_matrix
+from sidflow.contracts.factored import served_matrix
 from sidflow.contracts.running import stage
 from sidflow.evaluation.evaluate import Inputs, evaluate
 from sidflow.evaluation.params import EvaluateParams
@@ -23,6 +23,7 @@ def main(model: str) -> None:
     with stage(f"evaluate@{model}"):
         settings = params.load("evaluate", EvaluateParams)
         refit = refits.of(TARGET_RANKS.metadata(model=model))
+        factors = FACTORS.read(model=model)
         table = ITEM_TABLE.read(model=model) if ITEM_TABLE.at(model=model).is_file() else None
         learned = table.arrays if table and refits.of(table.metadata) is refit else {}
         found = evaluate(
@@ -33,7 +34,7 @@ def main(model: str) -> None:
                 top=TOP.read(model=model),
                 truth=TRUTH.read(),
                 content=content(ITEMS.read(), IMAGES.read(columns=["item_id"])["item_id"].to_numpy()),
-                item_matrix=item_matrix(FACTORS.read(model=model)),
+                item_matrix=served_matrix(factors) if "item_matrix" in factors.arrays else None,
                 item_table=learned.get("values"),
                 present=learned.get("present"),
                 summary=SUMMARY.read(model=model) if SUMMARY.at(model=model).is_file() else {},

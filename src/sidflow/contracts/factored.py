@@ -34,6 +34,13 @@ class Factored(NamedTuple):
                 arrays[f"{side}_values"] = matrix.data.astype(np.float32)
         return arrays
 
+    def plus(self, added: csr_matrix) -> Factored:
+        """Return a dense pair with `added`, float32 [q, at most n], on top of its scores."""
+        assert self.matrix is not None
+        items = len(self.matrix)
+        evidence = csr_matrix((added.data, added.indices, added.indptr), shape=(len(added.indptr) - 1, items))
+        return self._replace(evidence=evidence, relation=csr_matrix(sparse.identity(items)))
+
     def scores(self, queries: np.ndarray) -> np.ndarray:
         """Return the dense scores of some queries, float32 [len(queries), n]."""
         total: np.ndarray | float = 0.0
@@ -67,10 +74,10 @@ def by_part(valid: np.ndarray, first: Factored, second: Factored) -> Factored:
     return Factored(states, matrix, evidence, relation)
 
 
-def item_matrix(factors: Tensors) -> np.ndarray | None:
-    """Return the item rows of a FACTORS artifact by which test queries are answered, float32 [n, d], if it has any.
+def served_matrix(factors: Tensors) -> np.ndarray:
+    """Return the item rows of a FACTORS artifact with a dense pair by which test queries are answered, float32 [n, d].
 
     Of two fits side by side, as `by_part` puts them, those are the second one's.
     """
-    matrix = factors.arrays.get("item_matrix")
-    return matrix if matrix is None or not refits.of(factors.metadata) else matrix[:, matrix.shape[1] // 2 :]
+    matrix = factors.arrays["item_matrix"]
+    return np.ascontiguousarray(matrix[:, matrix.shape[1] // 2 :]) if refits.of(factors.metadata) else matrix
