@@ -15,7 +15,8 @@ def main() -> None:
     with stage("compare"):
         settings = params.load("compare", CompareParams)
         tables = {name: PER_QUERY.read(model=name) for name in params.load_value("recommenders")}
-        refuse_mixture({name: refits.of(PER_QUERY.metadata(model=name)) for name in tables}, "artifacts/evaluations")
+        known = {name: refits.of(PER_QUERY.metadata(model=name)) for name in tables}
+        refuse_mixture(known, "artifacts/evaluations", "set `refit` alike for all in params.yaml, then `dvc repro`")
         LEADERBOARD.write(compare(tables, settings))
 
 

@@ -45,6 +45,7 @@ class Compared:
     queries: int
     level: float
     rows: tuple[Row, ...]
+    refitted: dict[str, str]  # who was refitted on train + validation in one of the two alone, and in which
 
 
 def compare(before: Revision, after: Revision, settings: CompareParams, metric: str | None = None) -> Compared:
@@ -88,9 +89,11 @@ def compare(before: Revision, after: Revision, settings: CompareParams, metric: 
         row = Row(name, means[0], means[1])
         rows.append(_judge(row, found[name], corrected.get(name), 1 - settings.level) if name in found else row)
     rows.sort(key=lambda row: (row.after is None, -(row.after or 0.0), -(row.before or 0.0), row.recommender))
-    return Compared(
-        metric, _title(before), _title(after), first["user_id"].n_unique(), first.height, settings.level, tuple(rows)
-    )
+    titles = _title(before), _title(after)
+    unlike = [name for name in both if bool(before.refits.get(name)) != bool(after.refits.get(name))]
+    refitted = {name: titles[bool(after.refits.get(name))] for name in unlike}
+    users, queries = first["user_id"].n_unique(), first.height
+    return Compared(metric, *titles, users, queries, settings.level, tuple(rows), refitted)
 
 
 def as_json(found: Compared) -> str:
@@ -107,6 +110,7 @@ def as_text(found: Compared) -> str:
         *("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table),
         f"interval: {found.level:.0%}, paired bootstrap over users. detectable: the smallest true difference that so "
         "many users show. p: corrected for the number of recommenders that changed (Holm).",
+        *(f"{name}: refitted on train + validation in {title} alone." for name, title in found.refitted.items()),
     ]
     return "\n".join(lines)
 

@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from sidflow.contracts.errors import InputError
 
 
-def refuse_mixture(refits: Mapping[str, bool | None], where: str) -> None:
-    """Make sure that recommenders were all refitted before the test, or none of them.
+def refuse_mixture(refits: Mapping[str, bool | None], where: str, remedy: str) -> None:
+    """Make sure that all were refitted on training and validation events before the test, or none of them.
 
     Args:
-        refits: what each one's PER_QUERY says of it (`contracts.refits`).
-        where: what errors call the place that they meet in.
+        refits: what the PER_QUERY of each recommender, or of each preset's, says of it (`contracts.refits`).
+        where: the table that they meet in.
+        remedy: what to do about it.
 
     Raises:
         InputError: some were and some were not; those with nothing to fit are neither.
@@ -21,9 +22,9 @@ def refuse_mixture(refits: Mapping[str, bool | None], where: str) -> None:
     if refitted and others:
         raise InputError(
             where,
-            expected="test figures of one kind: all recommenders refitted on train + validation, or none",
+            expected="all refitted on train + validation before the test, or none",
             found=f"refitted: {refitted}; not: {others}",
-            remedy="set `refit` alike for all of them in params.yaml, or name fewer under `recommenders`; `dvc repro`",
+            remedy=remedy,
         )
 
 
