@@ -2,11 +2,12 @@
 
 import typer
 
-from sidflow.contracts import params
+from sidflow.contracts import params, refits
 from sidflow.contracts.artifacts.evaluations import LEADERBOARD, PER_QUERY
 from sidflow.contracts.running import stage
 from sidflow.evaluation.comparison import compare
 from sidflow.evaluation.params import CompareParams
+from sidflow.evaluation.refits import refuse_mixture
 
 
 def main() -> None:
@@ -14,6 +15,8 @@ def main() -> None:
     with stage("compare"):
         settings = params.load("compare", CompareParams)
         tables = {name: PER_QUERY.read(model=name) for name in params.load_value("recommenders")}
+        known = {name: refits.of(PER_QUERY.metadata(model=name)) for name in tables}
+        refuse_mixture(known, "artifacts/evaluations", "set `refit` alike for all in params.yaml, then `dvc repro`")
         LEADERBOARD.write(compare(tables, settings))
 
 

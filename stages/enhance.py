@@ -14,7 +14,10 @@ def main(model: str) -> None:
         chosen, base = load_dmesr(model)
         begun = run.begin(f"enhance@{model}")
         found = content.read(chosen, begun.count)
-        items = FusedItems(found, begun.count, base.dimensions, base.init_std, chosen)
+
+        def items() -> FusedItems:
+            return FusedItems(found, begun.count, base.dimensions, base.init_std, chosen)
+
         run.finish(begun, base, items, chosen.model_dump(mode="json") | {"model": base.model_dump(mode="json")})
 
 

@@ -2,7 +2,7 @@
 
 import typer
 
-from sidflow.contracts import histories, params
+from sidflow.contracts import histories, params, refits
 from sidflow.contracts.artifacts.embeddings import ITEM_TABLE
 from sidflow.contracts.artifacts.evaluations import METRICS, PER_QUERY, SLICES, SPECTRUM
 from sidflow.contracts.artifacts.factors import FACTORS, SUMMARY
@@ -22,7 +22,10 @@ def main(model: str) -> None:
     """Read rankings/MODEL and recommenders/MODEL, write evaluations/MODEL and reports/MODEL.json."""
     with stage(f"evaluate@{model}"):
         settings = params.load("evaluate", EvaluateParams)
-        table = ITEM_TABLE.read(model=model).arrays if ITEM_TABLE.at(model=model).is_file() else {}
+        refit = refits.of(TARGET_RANKS.metadata(model=model))
+        factors = FACTORS.read(model=model)
+        table = ITEM_TABLE.read(model=model) if ITEM_TABLE.at(model=model).is_file() else None
+        learned = table.arrays if table and refits.of(table.metadata) is refit else {}
         found = evaluate(
             Inputs(
                 histories=histories.load(),
@@ -31,14 +34,14 @@ def main(model: str) -> None:
                 top=TOP.read(model=model),
                 truth=TRUTH.read(),
                 content=content(ITEMS.read(), IMAGES.read(columns=["item_id"])["item_id"].to_numpy()),
-                item_matrix=scoring_rows(FACTORS.read(model=model).arrays),
-                item_table=table.get("values"),
-                present=table.get("present"),
+                item_matrix=scoring_rows(factors),
+                item_table=learned.get("values"),
+                present=learned.get("present"),
                 summary=SUMMARY.read(model=model) if SUMMARY.at(model=model).is_file() else {},
             ),
             settings,
         )
-        PER_QUERY.write(found.per_query, model=model)
+        PER_QUERY.write(found.per_query, refits.fact(refit), model=model)
         METRICS.write(found.metrics, model=model)
         SLICES.write(found.slices, list(found.slices[0]), model=model)
         SPECTRUM.write(found.spectrum, ["matrix", "dimension", "singular_value"], model=model)

@@ -12,7 +12,10 @@ def main(model: str) -> None:
         chosen, base = features.load(model)
         begun = run.begin(f"featured@{model}")
         views = content.views(chosen.features, begun.count)
-        items = features.FeaturedItems(views, begun.count, base.dimensions, base.init_std, chosen)
+
+        def items() -> features.FeaturedItems:
+            return features.FeaturedItems(views, begun.count, base.dimensions, base.init_std, chosen)
+
         run.finish(begun, base, items, chosen.model_dump(mode="json") | {"model": base.model_dump(mode="json")})
 
 

@@ -2,7 +2,7 @@
 
 import typer
 
-from sidflow.contracts import histories, params
+from sidflow.contracts import histories, params, refits
 from sidflow.contracts.artifacts.factors import FACTORS
 from sidflow.contracts.artifacts.items import core_count
 from sidflow.contracts.artifacts.rankings import TARGET_RANKS, TOP
@@ -15,11 +15,11 @@ def main(model: str) -> None:
     """Read recommenders/MODEL, write rankings/MODEL."""
     with stage(f"rank@{model}"):
         settings = params.load("rank", RankParams)
-        factors = FACTORS.read(model=model).arrays
-        ranking = rank(factors, histories.load(), core_count(), settings, str(FACTORS.at(model=model)))
+        factors = FACTORS.read(model=model)
+        ranking = rank(factors.arrays, histories.load(), core_count(), settings, str(FACTORS.at(model=model)))
         top, target_ranks = ranking.tables()
         TOP.write(top, model=model)
-        TARGET_RANKS.write(target_ranks, model=model)
+        TARGET_RANKS.write(target_ranks, refits.fact(refits.of(factors.metadata)), model=model)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,10 @@ def main(model: str) -> None:
     with stage(f"train@{model}"):
         chosen = load(model)
         begun = run.begin(f"train@{model}")
-        items = ItemTable(begun.count, chosen.dimensions, chosen.init_std)
+
+        def items() -> ItemTable:
+            return ItemTable(begun.count, chosen.dimensions, chosen.init_std)
+
         run.finish(begun, chosen, items, chosen.model_dump(mode="json"))
 
 

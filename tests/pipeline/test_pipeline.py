@@ -89,8 +89,16 @@ def test_a_changed_param_reruns_what_follows_from_it_alone(borrowed):
     draws = borrowed.params()["compare"]["draws"]
     borrowed.set_params({"compare": {"draws": draws + 10}})
     assert borrowed.repro() == {"compare", "report"}
+    borrowed.set_params({"count": {"cooccurrence": {"lasts": [2]}}})
+    own = {f"{stage}@cooccurrence" for stage in ("count", "rank", "evaluate")}
+    assert borrowed.repro() == {*own, "compare", "report"}
+
+
+def test_one_refitted_recommender_among_others_is_refused(borrowed):
     borrowed.set_params({"count": {"markov": {"refit": True}}})
-    assert borrowed.repro() == {"count@markov", "rank@markov", "evaluate@markov", "compare", "report"}
+    output = borrowed.run("dvc", "repro", check=False)
+    assert ran(output) == {"count@markov", "rank@markov", "evaluate@markov", "compare"}
+    assert "compare: artifacts/evaluations: expected all refitted on train + validation before the test" in output
 
 
 def test_what_does_not_change_a_result_reruns_nothing(borrowed):

@@ -46,6 +46,7 @@ class Compared:
     queries: int
     level: float
     rows: tuple[Row, ...]
+    refitted: dict[str, str]  # who was refitted on train + validation in one of the two alone, and in which
 
 
 def compare(before: Revision, after: Revision, settings: CompareParams, metric: str | None = None) -> Compared:
@@ -89,9 +90,11 @@ def compare(before: Revision, after: Revision, settings: CompareParams, metric: 
         row = Row(name, means[0], means[1])
         rows.append(_judge(row, found[name], corrected.get(name), metric, settings) if name in found else row)
     rows.sort(key=lambda row: _place(row, 1 if metric in LOWER_IS_BETTER else -1))
-    return Compared(
-        metric, title(before), title(after), first["user_id"].n_unique(), first.height, settings.level, tuple(rows)
-    )
+    titles = title(before), title(after)
+    unlike = [name for name in both if bool(before.refits.get(name)) != bool(after.refits.get(name))]
+    refitted = {name: titles[bool(after.refits.get(name))] for name in unlike}
+    users, queries = first["user_id"].n_unique(), first.height
+    return Compared(metric, *titles, users, queries, settings.level, tuple(rows), refitted)
 
 
 def require_fitting(rev: str | None, other: str | None, metrics: Sequence[str], *, pair: bool) -> None:
@@ -121,6 +124,7 @@ def as_text(found: Compared) -> str:
         *aligned(table),
         f"interval: {found.level:.0%}, paired bootstrap over users. detectable: the smallest true difference that so "
         "many users show. p: corrected for the number of recommenders that changed (Holm).",
+        *(f"{name}: refitted on train + validation in {title} alone." for name, title in found.refitted.items()),
     ]
     return "\n".join(lines)
 

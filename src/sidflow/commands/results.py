@@ -13,6 +13,7 @@ from sidflow.commands.runs import Run
 from sidflow.contracts.artifacts.evaluations import CUTOFFS
 from sidflow.contracts.documents import rounded
 from sidflow.contracts.errors import InputError
+from sidflow.evaluation.refits import refuse_mixture
 from sidflow.measures import gains, intervals
 
 FOLDER = Path("docs/results")
@@ -24,13 +25,14 @@ def add() -> str:
 
     Raises:
         InputError: it is not committed, up to date and measured, or was made with other code, params or data than
-            the runs that are there.
+            the runs that are there, or is refitted before the test and those of other presets are not.
     """
     new = runs.present()
     preset = str(new.record["preset"])
     others = [run for run in kept(preset) if run.record["seed"] != new.record["seed"]]
     for other in others:
         _refuse_mixture(other, new)
+    _refuse_other_presets(new)
     runs.write(new, FOLDER / preset)
     target = FOLDER / f"{preset}.json"
     target.write_text(json.dumps(summary(kept(preset)), indent=1) + "\n")
@@ -51,6 +53,7 @@ def summary(found: list[Run]) -> dict[str, Any]:
         "peak_memory_mb": max(record["peak_memory_mb"] for record in records),
         "cpus": max(record["cpus"] for record in records),
         "interval": f"{LEVEL:.0%} bootstrap over users, seeds averaged per user first, {DRAWS} draws",
+        **({"refit": True} if refitted(found[0]) else {}),
         "recommenders": _metrics(found),
     }
 
@@ -96,6 +99,23 @@ def _metrics(found: list[Run]) -> dict[str, dict[str, Any]]:
 def kept(preset: str) -> list[Run]:
     """Return the runs that docs/results keeps of a preset, by seed."""
     return sorted(map(runs.read, (FOLDER / preset).glob("seed-*.json")), key=lambda run: run.record["seed"])
+
+
+def refitted(run: Run) -> bool:
+    """Return whether a run's test queries were answered from fits on training and validation events."""
+    return bool(run.record.get("refit"))  # runs of older commits do not say so, and never were
+
+
+def _refuse_other_presets(new: Run) -> None:
+    """Presets stand side by side in one table, and are pooled."""
+    preset = str(new.record["preset"])
+    others = {path.stem: found for path in sorted(FOLDER.glob("*.json")) if (found := kept(path.stem))}
+    known = {name: refitted(found[0]) for name, found in others.items()}
+    refuse_mixture(
+        known | {preset: refitted(new)},
+        str(FOLDER),
+        f"set `refit` in params.yaml as it was in the runs that are there, or remove what is in {FOLDER} first",
+    )
 
 
 def _refuse_mixture(old: Run, new: Run) -> None:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import polars as pl
 
 from sidflow.commands import dvc, git
-from sidflow.contracts import params
+from sidflow.contracts import params, refits
 from sidflow.contracts.artifacts.evaluations import PER_QUERY
 from sidflow.contracts.artifacts.queries import TEST
 from sidflow.contracts.errors import InputError
@@ -30,6 +30,7 @@ class Revision(NamedTuple):
     commit: str  # its full hash; empty for the workspace
     preset: str
     tests: dict[str, pl.DataFrame]  # by recommender, in the order of params: COLUMNS of the test queries
+    refits: Mapping[str, bool | None] = {}  # which of them were refitted before the test (`contracts.refits`)
 
 
 def workspace(models: Sequence[str] | None = None) -> Revision:
@@ -43,7 +44,8 @@ def workspace(models: Sequence[str] | None = None) -> Revision:
     """
     settings = params.load_all()
     tables = {name: PER_QUERY.read(COLUMNS, model=name) for name in models or settings.get("recommenders") or []}
-    return _revision(WORKSPACE, "", settings, tables)
+    known = {name: PER_QUERY.metadata(model=name) for name in tables}
+    return _revision(WORKSPACE, "", settings, tables, known)
 
 
 def committed(name: str, models: Sequence[str] | None = None) -> Revision:
@@ -79,10 +81,9 @@ def committed(name: str, models: Sequence[str] | None = None) -> Revision:
             example=absent[0],
             remedy=f"`dvc fetch --all-commits` from a remote that has them, or `dvc repro` in a clone at {commit[:10]}",
         )
-    read = {
-        model: dataclasses.replace(PER_QUERY, path=str(path)).read(COLUMNS) for model, path in paths.items() if path
-    }
-    return _revision(name, commit, settings, read)
+    files = {model: dataclasses.replace(PER_QUERY, path=str(path)) for model, path in paths.items()}
+    read = {model: file.read(COLUMNS) for model, file in files.items()}
+    return _revision(name, commit, settings, read, {model: file.metadata() for model, file in files.items()})
 
 
 def cached_file(name: str, path: Path) -> Path:
@@ -113,9 +114,13 @@ def _state(name: str, commit: str) -> tuple[dict, dict[Path, str]]:
         return params.load_all(files[params.PATH]), {Path(out.path): out.md5 for out in outs}
 
 
-def _revision(name: str, commit: str, settings: dict, tables: dict[str, pl.DataFrame]) -> Revision:
+def _revision(
+    name: str, commit: str, settings: dict, tables: dict[str, pl.DataFrame], known: Mapping[str, dict[str, object]]
+) -> Revision:
     tests = {model: table.filter(pl.col("part") == TEST) for model, table in tables.items()}
-    return Revision(name, commit, str(settings.get("preset")), tests)
+    return Revision(
+        name, commit, str(settings.get("preset")), tests, {one: refits.of(told) for one, told in known.items()}
+    )
 
 
 def _cached(cache: Path | None, locked: Mapping[Path, str], path: Path) -> Path | None:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from sidflow.commands import dag, dvc, git
-from sidflow.contracts import params
+from sidflow.contracts import params, refits
 from sidflow.contracts.artifacts.evaluations import EXPECTED, LEADERBOARD, PER_QUERY
 from sidflow.contracts.artifacts.items import core_count
 from sidflow.contracts.artifacts.queries import TEST
@@ -55,6 +55,7 @@ def present() -> Run:
         "stages": costs,
         "data": _data(settings),
         "params": _comparable(settings),
+        "refit": any(refits.of(PER_QUERY.metadata(model=name)) for name in settings["recommenders"]),
     }
     return Run(record, _ranks(settings["recommenders"]))
 

@@ -53,7 +53,8 @@ def overview() -> str:
         ["nDCG@10", *(preset["preset"] for preset in found)],
         [[name, *(_cell(preset, name, "ndcg_at_10") for preset in found)] for name in names],
     )
-    return f"{costs}\n\n{scores}\n\nIn brackets: {found[0]['interval']}."
+    refit = " All are refitted on train + validation before the test." if found[0].get("refit") else ""
+    return f"{costs}\n\n{scores}\n\nIn brackets: {found[0]['interval']}.{refit}"
 
 
 def full() -> str:

@@ -55,6 +55,25 @@ class Histories(NamedTuple):
         keep = position < self.train_end[user]
         return user[keep], self.items[keep].astype(np.int64)
 
+    def before_test(self) -> Histories:
+        """Return what a second fit is made on: all before a user's first test target, and no validation queries.
+
+        Training parts then reach up to there or, for a user without a test query, through the last validation target.
+        """
+        test = ~self.query_valid
+        end = self.train_end.copy()
+        np.maximum.at(end, self.query_user[self.query_valid], self.query_end[self.query_valid] + 1)
+        first_test = np.diff(self.offsets)
+        np.minimum.at(first_test, self.query_user[test], self.query_end[test])
+        tested = np.isin(np.arange(self.users), self.query_user[test])
+        return self._replace(
+            train_end=np.where(tested, first_test, end),
+            query_user=self.query_user[test],
+            query_end=self.query_end[test],
+            query_valid=self.query_valid[test],
+            targets=self.targets[test],
+        )
+
     def training_counts(self, items: int) -> np.ndarray:
         """Return how often each of `items` items stands in training parts, int64 [items]."""
         return np.bincount(self.training_events()[1], minlength=items)

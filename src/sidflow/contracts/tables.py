@@ -43,8 +43,8 @@ class Table:
         """Return the path with its placeholders filled, for example `model="sasrec"`."""
         return Path(self.path.format(**names))
 
-    def write(self, frame: pl.DataFrame, **names: str) -> Path:
-        """Sort by key, check, and write atomically.
+    def write(self, frame: pl.DataFrame, metadata: Mapping[str, object] | None = None, **names: str) -> Path:
+        """Sort by key, check, and write atomically, with `metadata` beside schema and version in the footer.
 
         Raises:
             InputError: a column is missing, null, of another type, or the key is not unique.
@@ -63,7 +63,7 @@ class Table:
         arrow = (frame if _order(frame, self.key).increasing else frame.sort(self.key)).to_arrow()
         arrow = self._cast(arrow, path)
         self._verify(arrow, path, made_here=True)
-        footer = {FOOTER: json.dumps({"schema": self.name, "version": self.version}).encode()}
+        footer = {FOOTER: json.dumps({"schema": self.name, "version": self.version, **(metadata or {})}).encode()}
         with atomic_path(path) as temporary:
             pq.write_table(arrow.replace_schema_metadata(footer), temporary, compression="zstd", store_schema=True)
         trace.note_write(path)
@@ -80,6 +80,29 @@ class Table:
             InputError: the file is absent, of another schema or version, or breaks a check.
         """
         path = self.at(**names)
+        self._footer(path)
+        arrow = pq.read_table(path, columns=columns)
+        self._verify(arrow, path, made_here=False)
+        frame = pl.from_arrow(arrow)
+        assert isinstance(frame, pl.DataFrame)
+        return frame
+
+    def metadata(self, **names: str) -> dict[str, object]:
+        """Return what the artifact's footer says: what it was written with, schema and version.
+
+        Raises:
+            InputError: the file is absent, or of another schema or version.
+        """
+        return self._footer(self.at(**names))
+
+    def empty(self, width: int = 0) -> pl.DataFrame:
+        """Return the artifact with no rows; `width` is that of its vectors."""
+        schema = pa.schema([(name, self._type(kind, width)) for name, kind in self.columns.items()])
+        frame = pl.from_arrow(schema.empty_table())
+        assert isinstance(frame, pl.DataFrame)
+        return frame
+
+    def _footer(self, path: Path) -> dict[str, object]:
         trace.note_read(path)
         if not path.is_file():
             raise InputError(
@@ -101,18 +124,7 @@ class Table:
                 found=f"{footer.get('schema')} version {footer.get('version')}",
                 remedy="run `dvc repro` with this version of sidflow",
             )
-        arrow = pq.read_table(path, columns=columns)
-        self._verify(arrow, path, made_here=False)
-        frame = pl.from_arrow(arrow)
-        assert isinstance(frame, pl.DataFrame)
-        return frame
-
-    def empty(self, width: int = 0) -> pl.DataFrame:
-        """Return the artifact with no rows; `width` is that of its vectors."""
-        schema = pa.schema([(name, self._type(kind, width)) for name, kind in self.columns.items()])
-        frame = pl.from_arrow(schema.empty_table())
-        assert isinstance(frame, pl.DataFrame)
-        return frame
+        return footer
 
     def _type(self, kind: pa.DataType | Vector, width: int) -> pa.DataType:
         return pa.list_(kind.value, width) if isinstance(kind, Vector) else kind

@@ -37,18 +37,7 @@ def training(histories: Histories, items: int) -> Events:
 
 def before_test(histories: Histories, items: int) -> Events:
     """Return the training and validation events: everything before a user's first test target."""
-    lengths = np.diff(histories.offsets)
-    valid = histories.query_valid
-    end = histories.train_end.copy()
-    np.maximum.at(end, histories.query_user[valid], histories.query_end[valid] + 1)
-    first_test = lengths.copy()
-    np.minimum.at(first_test, histories.query_user[~valid], histories.query_end[~valid])
-    tested = np.isin(np.arange(histories.users), histories.query_user[~valid])
-    end = np.where(tested, first_test, end)
-    user = np.repeat(np.arange(histories.users), lengths)
-    position = np.arange(len(histories.items)) - np.repeat(histories.offsets[:-1], lengths)
-    keep = position < end[user]
-    return Events(user[keep], histories.items[keep].astype(np.int64), items)
+    return training(histories.before_test(), items)
 
 
 def recent(histories: Histories, items: int, last: int, weights: np.ndarray) -> csr_matrix:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from sidflow.contracts.factored import served_matrix
 from sidflow.contracts.histories import Histories
+from sidflow.contracts.tensors import Tensors
 from sidflow.measures import spectra, tau
 
 if TYPE_CHECKING:
@@ -21,12 +22,13 @@ class Diagnosis(NamedTuple):
     curve: list[dict[str, object]]
 
 
-def scoring_rows(factors: Mapping[str, np.ndarray]) -> Float[np.ndarray, "n d"] | None:
-    """Return the item matrix of FACTORS, or None where scores are not made by it alone.
+def scoring_rows(factors: Tensors) -> Float[np.ndarray, "n d"] | None:
+    """Return the item rows of FACTORS that answer test queries, or None where scores are not made by them alone.
 
     Beside a sparse pair a dense one may be no more than what parts ties: its spectrum would say nothing of the scores.
     """
-    return None if "item_indptr" in factors else factors.get("item_matrix")
+    alone = "item_matrix" in factors.arrays and "item_indptr" not in factors.arrays
+    return served_matrix(factors) if alone else None
 
 
 def diagnose(

@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
-from scipy import sparse
 from scipy.sparse import csr_matrix
 from torch import Tensor, nn
 from torch.nn import functional
@@ -207,16 +206,6 @@ class Anchor(nn.Module):
 def before_softplus(values: list[float]) -> Tensor:
     """Return the arguments whose softplus is `values`, positive."""
     return torch.tensor([value + math.log(-math.expm1(-value)) for value in values])
-
-
-def sparse_pair(added: csr_matrix, items: int) -> dict[str, np.ndarray]:
-    """Return a FACTORS artifact's sparse pair: what is added to each query's scores, and the identity."""
-    arrays = {}
-    for side, matrix in (("query", added), ("item", csr_matrix(sparse.identity(items)))):
-        arrays[f"{side}_indptr"] = matrix.indptr.astype(np.int64)
-        arrays[f"{side}_indices"] = matrix.indices.astype(np.int32)
-        arrays[f"{side}_values"] = matrix.data.astype(np.float32)
-    return arrays
 
 
 def _places(indptr: np.ndarray, columns: np.ndarray, device: torch.device) -> Places:

@@ -18,6 +18,7 @@ from sidflow.contracts.artifacts.factors import FACTORS, SUMMARY
 from sidflow.contracts.artifacts.items import ITEMS
 from sidflow.contracts.artifacts.mme_sid import COLD_ROWS, adapter_folder
 from sidflow.contracts.errors import InputError
+from sidflow.contracts.factored import served_matrix
 from sidflow.contracts.params import check
 from sidflow.llm import adapter, backbones, prompt
 from sidflow.llm.anchor import Anchor
@@ -72,7 +73,7 @@ def merge(name: str, folder: Path) -> None:
     cold = COLD_ROWS.read(model=name).arrays
     tables = {
         "item_tokens": ITEM_TABLE.read(model=name).arrays["values"],
-        "item_matrix": FACTORS.read(model=name).arrays["item_matrix"],
+        "item_matrix": served_matrix(FACTORS.read(model=name)),
         "cold_rows": cold["values"],
         "cold_present": cold["present"],
     }

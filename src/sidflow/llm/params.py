@@ -128,6 +128,7 @@ class FinetuneParams(Params):
     anchor: Literal["none", "content", "cooccurrence", "both"] = "none"  # simple terms beside the paper's four parts
     anchoring: AnchoringParams = AnchoringParams()
     loop: FinetuneLoop = FinetuneLoop()
+    refit: bool = False  # answer test queries from a fit on training and validation events, as validation chose it
 
     @model_validator(mode="after")
     def _usable(self) -> FinetuneParams:

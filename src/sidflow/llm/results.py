@@ -3,61 +3,79 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from sidflow.contracts import workers
+from sidflow.contracts import refits, workers
 from sidflow.contracts.artifacts.embeddings import ITEM_TABLE
 from sidflow.contracts.artifacts.factors import CURVES, FACTORS, SUMMARY
 from sidflow.contracts.artifacts.mme_sid import ANCHOR, COLD_ROWS, HEADS, adapter_folder
+from sidflow.contracts.factored import Factored
 from sidflow.contracts.histories import Histories
-from sidflow.llm import adapter, anchor, cold, evidence
+from sidflow.llm import adapter, cold, evidence
 from sidflow.llm.inputs import ItemInputs
 from sidflow.llm.model import MmeSid
 from sidflow.llm.params import FinetuneParams
 from sidflow.measures import tau
+from sidflow.training.checkpoint import Checkpoint
 from sidflow.training.loop import Fit
 from sidflow.training.weights import to_arrays
 
 TAU_QUERIES = 1000  # the first validation queries, for tau in the summary
 
 
+class Outcome(NamedTuple):
+    """What `finetuning` ends with."""
+
+    model: MmeSid  # the refitted one, where there are two
+    inputs: ItemInputs
+    fitted: Fit  # the fit on the training parts
+    answers: Factored
+    checkpoints: tuple[Checkpoint, ...]  # to be discarded once everything is written
+    refit_epochs: int | None = None  # of the fit on training and validation events
+
+
 @torch.no_grad()
-def save(
-    name: str,
-    model: MmeSid,
-    fitted: Fit,
-    histories: Histories,
-    inputs: ItemInputs,
-    params: FinetuneParams,
-    about: Mapping[str, Any],
-) -> None:
-    """Write everything under recommenders/<name>, from the main process; all encode, for a model that is sharded."""
-    states = model.query_states(histories, np.arange(histories.queries))
+def answer(model: MmeSid, histories: Histories) -> Factored:
+    """Return the two sides of every score; all processes have to take part, for a model that is sharded."""
+    queries = np.arange(histories.queries)
+    states = model.query_states(histories, queries).cpu().numpy()
+    matrix = model.item_matrix().float().cpu().numpy()
+    found = Factored(states, matrix)
+    if model.anchor is None or model.anchor.counts is None:
+        return found
+    return found.plus(model.anchor.added(evidence.of_queries(histories, queries)))
+
+
+@torch.no_grad()
+def save(name: str, outcome: Outcome, histories: Histories, params: FinetuneParams, about: Mapping[str, Any]) -> None:
+    """Write everything under recommenders/<name>, from the main process.
+
+    Of two fits the first leaves curves and figures of validation, the refitted one what encodes new histories:
+    adapter, heads, anchor, item tokens, cold rows. Factors are of both.
+    """
     if not workers.is_main():
         return
+    model, fitted, inputs = outcome.model, outcome.fitted, outcome.inputs
+    refit = refits.fact(outcome.refit_epochs is not None)
     adapter.save(model.reader.model, adapter_folder(name), about)  # type: ignore[arg-type]
     heads = to_arrays(model.item_tokens, "item_tokens.") | to_arrays(model.fusion, "fusion.")
-    factors = {
-        "query_states": states.cpu().numpy(),
-        "item_matrix": model.item_matrix().float().cpu().numpy(),
-    }
+    factors = outcome.answers.arrays()
     told: dict[str, Any] = {}
     if model.anchor is not None:
         heads |= to_arrays(model.anchor, "anchor.")
-        if model.anchor.counts is not None:
-            queries = evidence.of_queries(histories, np.arange(histories.queries))
-            factors |= anchor.sparse_pair(model.anchor.added(queries), model.anchor.core)
         ANCHOR.write(model.anchor.kept(), {}, model=name)
         megabytes = sum(array.nbytes for array in factors.values()) / 1e6
         told = {"anchor": model.anchor.learned(), "megabytes": megabytes}
+    if outcome.refit_epochs is not None:
+        told |= {"refit_epochs": outcome.refit_epochs}
     HEADS.write(heads, {}, model=name)
-    FACTORS.write(factors, {}, model=name)
+    FACTORS.write(factors, refit, model=name)
     COLD_ROWS.write(cold.rows(model, inputs)._asdict(), {}, model=name)
     tokens = model.all_tokens().float().cpu().numpy()
-    ITEM_TABLE.write({"values": tokens, "present": np.ones(len(tokens), dtype=bool)}, {}, model=name)
+    ITEM_TABLE.write({"values": tokens, "present": np.ones(len(tokens), dtype=bool)}, refit, model=name)
     CURVES.write(fitted.curves, ["epoch", "loss", "valid_ndcg_at_10", "valid_recall_at_10"], model=name)
     SUMMARY.write(
         {

@@ -14,6 +14,7 @@ from sidflow.contracts.artifacts.embeddings import ITEM_TABLE
 from sidflow.contracts.artifacts.factors import FACTORS, SUMMARY
 from sidflow.contracts.artifacts.mme_sid import ANCHOR, COLD_ROWS, HEADS, adapter_folder
 from sidflow.contracts.errors import InputError
+from sidflow.contracts.factored import Factored, served_matrix
 from sidflow.contracts.params import check
 from sidflow.llm import adapter, anchor, backbones, prompt
 from sidflow.llm.cold import ColdRows
@@ -41,7 +42,7 @@ class HistoryEncoder:
         words = prompt.render(tokenizer, self.params.prompt)
         self.reader = Reader(tuned, words, self.params.readout).to(where).eval()
         self.tokens = torch.from_numpy(ITEM_TABLE.read(model=name).arrays["values"]).to(where)
-        self.item_matrix = FACTORS.read(model=name).arrays["item_matrix"]
+        self.item_matrix = served_matrix(FACTORS.read(model=name))
         self.anchor = saved_anchor(name, self.params, len(self.item_matrix))
         if self.anchor is not None:
             self.anchor.to(where).eval()
@@ -66,10 +67,10 @@ class HistoryEncoder:
         row (see `cold.present`) stands there with zeros, and is not to be ranked.
         """
         matrix = np.concatenate([self.item_matrix, self.cold.values]) if cold else self.item_matrix
-        arrays = {"query_states": self.states(histories), "item_matrix": matrix}
+        found = Factored(self.states(histories), matrix)
         if self.anchor is not None and self.anchor.counts is not None:
-            arrays |= anchor.sparse_pair(self.anchor.added(_flat(histories)), len(matrix))
-        return arrays
+            found = found.plus(self.anchor.added(_flat(histories)))
+        return found.arrays()
 
     @torch.no_grad()
     def states(self, histories: Sequence[Sequence[int]]) -> Float[np.ndarray, "q h"]:

@@ -86,9 +86,17 @@ def learning_rate_at(step: int, total: int, loop: LoopParams) -> float:
 
 class _Trainer:
     def __init__(
-        self, name: str, task: Task, loop: LoopParams, seed: int, device: torch.device, higher_is_better: bool
+        self,
+        name: str,
+        task: Task,
+        loop: LoopParams,
+        seed: int,
+        device: torch.device,
+        higher_is_better: bool,
+        stop_after: int | None,
     ) -> None:
         self.name, self.task, self.loop, self.seed = name, task, loop, seed
+        self.epochs = loop.epochs if stop_after is None else min(stop_after, loop.epochs)
         self.sign = 1.0 if higher_is_better else -1.0
         self.crew = Crew(name, task)
         self.accelerator = Accelerator(
@@ -178,9 +186,9 @@ class _Trainer:
         stopped = (
             bool(self.loop.patience) and value is not None and now.epoch - 1 - now.best_epoch >= self.loop.patience
         )
-        now.finished = stopped or now.epoch >= self.loop.epochs
+        now.finished = stopped or now.epoch >= self.epochs
         told = "  ".join(f"{name} {number:.5g}" for name, number in row.items() if name != "epoch")
-        say(f"{self.name}: epoch {now.epoch}/{self.loop.epochs}  {told}  best at {now.best_epoch + 1}  {seconds:.1f} s")
+        say(f"{self.name}: epoch {now.epoch}/{self.epochs}  {told}  best at {now.best_epoch + 1}  {seconds:.1f} s")
 
 
 def fit(
@@ -192,6 +200,7 @@ def fit(
     device: torch.device,
     checkpoint: Checkpoint | None = None,
     higher_is_better: bool = True,
+    stop_after: int | None = None,
     on_step: Callable[[int], None] | None = None,
 ) -> Fit:
     """Train `task.module` and leave it with the weights of its best epoch (the last, without validation).
@@ -204,17 +213,18 @@ def fit(
         device: where.
         checkpoint: where a killed training finds itself again. The caller discards it once artifacts are written.
         higher_is_better: of the first validation figure.
+        stop_after: epochs after which training ends, whatever `loop` says; the learning rate goes as if it went on.
         on_step: called with the number of steps done, after each.
 
     Raises:
         InputError: the loss is not finite.
     """
-    trainer = _Trainer(name, task, loop, seed, device, higher_is_better)
+    trainer = _Trainer(name, task, loop, seed, device, higher_is_better, stop_after)
     now = trainer.progress
     snapshot = checkpoint.load() if checkpoint else None
     if snapshot:
         trainer.resume(snapshot)
-    now.finished = now.finished or loop.epochs == 0
+    now.finished = now.finished or trainer.epochs == 0
     per_epoch = len(task.batches(0, generator_for(seed, 0)))
     task.module.train()
     while not now.finished:

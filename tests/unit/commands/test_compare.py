@@ -144,6 +144,16 @@ def test_the_workspace_is_left_alone(project):
     assert "sasrec" in next(line for line in result.stdout.splitlines() if line.endswith("better"))
 
 
+def test_a_refit_in_one_of_the_two_is_said(project):
+    PER_QUERY.write(_better(_table(0)), {"refit": True}, model="sasrec")
+    found = compare.compare(revisions.committed("before"), revisions.workspace(), SETTINGS)
+    assert found.refitted == {"sasrec": "workspace"}
+    assert "sasrec: refitted on train + validation in workspace alone." in compare.as_text(found)
+    back = compare.compare(revisions.workspace(), revisions.committed("before"), SETTINGS)
+    assert back.refitted == {"sasrec": "workspace"}
+    assert not compare.compare(revisions.workspace(), revisions.workspace(), SETTINGS).refitted
+
+
 def test_the_better_stands_first_and_who_is_on_one_side_only_has_no_difference(project):
     PER_QUERY.write(_table(3, most=4), model="gru4rec")
     Path("params.yaml").write_text(PARAMS.replace("[sasrec, markov]", "[sasrec, gru4rec]"))

@@ -127,6 +127,22 @@ def test_runs_of_other_commits_params_or_data_refuse_to_mix(finished_run) -> Non
     assert Path("docs/results/embedded.json").read_bytes() == before
 
 
+def test_presets_of_which_one_is_refitted_refuse_to_stand_side_by_side(finished_run) -> None:
+    results.add()
+    assert "refit" not in _written()
+    text = Path("params.yaml").read_text()
+    Path("params.yaml").write_text(text.replace("preset: embedded", "preset: other", 1))
+    Path(".sidflow/measured/embedded").rename(".sidflow/measured/other")
+    for model in ("popularity", "sasrec"):
+        PER_QUERY.write(PER_QUERY.read(model=model), {"refit": True}, model=model)
+    with pytest.raises(InputError, match="refitted: other; not: embedded"):
+        results.add()
+    Path("docs/results/embedded.json").unlink()
+    results.add()
+    assert json.loads(Path("docs/results/other.json").read_text())["refit"] is True
+    assert "All are refitted on train + validation" in tables.overview()
+
+
 def test_a_commit_of_documents_is_no_other_code(finished_run) -> None:
     results.add()
     _git("add", "docs")

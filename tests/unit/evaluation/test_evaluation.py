@@ -7,6 +7,7 @@ import pytest
 from sidflow.contracts.artifacts.evaluations import METRICS, PER_QUERY
 from sidflow.contracts.errors import InputError
 from sidflow.contracts.histories import Histories
+from sidflow.contracts.tensors import Tensors
 from sidflow.evaluation import comparison, diagnostics, queries, slices
 from sidflow.evaluation.evaluate import Inputs, evaluate
 from sidflow.evaluation.params import CompareParams, EvaluateParams
@@ -162,10 +163,10 @@ def test_tau_is_that_of_distances_before_and_after():
 
 def test_a_matrix_that_does_not_score_alone_is_not_looked_at():
     dense = {"query_states": np.ones((2, 1)), "item_matrix": np.arange(3.0)[:, None]}
-    assert diagnostics.scoring_rows(dense) is dense["item_matrix"]
+    assert diagnostics.scoring_rows(Tensors(dense, {})) is dense["item_matrix"]
     sparse = {"query_indptr": np.zeros(3), "item_indptr": np.zeros(2)}
-    assert diagnostics.scoring_rows(sparse) is None
-    assert diagnostics.scoring_rows(dense | sparse) is None
+    assert diagnostics.scoring_rows(Tensors(sparse, {})) is None
+    assert diagnostics.scoring_rows(Tensors(dense | sparse, {})) is None
     found = evaluate(_given(_world())._replace(item_matrix=None), EvaluateParams())
     assert not [name for name in found.metrics if "item_matrix" in name]
     assert {row["matrix"] for row in found.spectrum} == {"item_table"}

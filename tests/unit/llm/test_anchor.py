@@ -4,6 +4,7 @@ import torch
 from torch.nn import functional
 
 from sidflow.contracts.errors import InputError
+from sidflow.contracts.factored import Factored
 from sidflow.llm import anchor, evidence
 from sidflow.llm.anchored_task import AnchoredTask
 from sidflow.llm.backbones import Backbone
@@ -73,12 +74,12 @@ def test_folded_factors_are_the_equations(tiny, backbone, kind):
     model.eval()
     past, inputs = task.histories, tiny.inputs()
     queries = np.arange(past.queries)
-    factors = {"query_states": model.query_states(past, queries).numpy(), "item_matrix": model.item_matrix().numpy()}
+    factored = Factored(model.query_states(past, queries).numpy(), model.item_matrix().numpy())
     counts = None
     if kind != "content":
-        factors |= anchor.sparse_pair(model.anchor.added(evidence.of_queries(past, queries)), 12)
+        factored = factored.plus(model.anchor.added(evidence.of_queries(past, queries)))
         counts = model.anchor.counts.relation().toarray()
-    folded = Scores(factors, past.queries, len(inputs.counts)).of(queries[:70])
+    folded = Scores(factored.arrays(), past.queries, len(inputs.counts)).of(queries[:70])
     for query in (0, 1, 13, 69):
         expected = unfolded(model, inputs, past.history(query).tolist(), counts)
         np.testing.assert_allclose(folded[query], expected.numpy(), atol=1e-5)

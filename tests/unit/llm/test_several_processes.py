@@ -103,7 +103,7 @@ def copied(ran, tiny, tmp_path, monkeypatch):
     shutil.copytree(ran / "artifacts", tmp_path / "artifacts")
     shutil.rmtree(tmp_path / "artifacts/recommenders")
     params = copy.deepcopy(tiny.params)
-    params["finetune"]["anchored"] |= {"token_dropout": 0.0, "lora": {"rank": 2, "dropout": 0.0}}
+    params["finetune"]["anchored"] |= {"token_dropout": 0.0, "lora": {"rank": 2, "dropout": 0.0}, "refit": True}
     params["finetune"]["anchored"]["anchoring"]["dropout"] = 0.0
     with (tmp_path / "params.yaml").open("w") as handle:
         YAML().dump(params, handle)
@@ -118,7 +118,8 @@ def test_the_stage_starts_its_processes_and_one_of_them_speaks_and_writes(copied
     done = run(str(ROOT / "stages/finetune.py"), "anchored", cwd=copied, **settings)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
     told = [line.split("  ")[0] for line in done.stdout.splitlines()]
-    assert told == ["finetune@anchored: epoch 1/2", "finetune@anchored: epoch 2/2"]
+    stages = ("finetune@anchored", "finetune@anchored-refit")
+    assert told == [f"{stage}: epoch {epoch}/2" for stage in stages for epoch in (1, 2)]
     trace = json.loads((copied / "trace/finetune@anchored.json").read_text())
     assert "artifacts/recommenders/anchored/factors.safetensors" in trace["writes"]
     assert json.loads((copied / ".sidflow/measured/test/finetune@anchored.json").read_text())["peak_memory_mb"] > 10

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_matrix, random_array
 from tests.unit.recommenders.counting_cases import leave_one_out, random_sequences
 
+from sidflow.contracts.factored import Factored, by_part
 from sidflow.contracts.histories import Histories
 from sidflow.counting import events, pairs, ties
 from sidflow.recommenders.counting import search, validation
-from sidflow.recommenders.counting.factored import Factored, by_part
 
 
 def test_weights_are_multiples_of_a_power_of_two_and_stay_positive():

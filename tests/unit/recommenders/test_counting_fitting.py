@@ -4,11 +4,15 @@ import numpy as np
 import pytest
 from tests.unit.recommenders.counting_cases import leave_one_out, random_sequences, write_split
 
+from sidflow.contracts import refits
 from sidflow.contracts.artifacts.embeddings import EMBEDDING, MODALITY
 from sidflow.contracts.artifacts.factors import FACTORS, SUMMARY
+from sidflow.contracts.artifacts.truth import TRUTH
 from sidflow.contracts.errors import InputError
+from sidflow.contracts.factored import served_matrix
 from sidflow.contracts.histories import load
-from sidflow.recommenders.counting import content, fitting, validation
+from sidflow.counting.events import training
+from sidflow.recommenders.counting import content, fitting, oracle, validation
 from sidflow.recommenders.counting.cooccurrence import CooccurrenceParams
 
 ITEMS = 15
@@ -49,8 +53,27 @@ def test_a_refit_answers_test_queries_from_more_and_leaves_validation_alone(spli
     assert not np.allclose(plain[~valid], refitted[~valid], atol=1e-3)
     longer = leave_one_out(split)._replace(train_end=load().train_end + 1)
     method = fitting.COUNTED[model]
-    expected = method.factors(longer, fitting.training(longer, ITEMS), *([chosen] if method.choose else []))
+    expected = method.factors(longer, training(longer, ITEMS), *([chosen] if method.choose else []))
     assert np.allclose(refitted[~valid], expected.scores(np.flatnonzero(~valid)), atol=1e-6)
+
+
+def test_the_fact_and_the_item_rows_of_the_second_fit_go_with_the_factors(split):
+    fitting.count("popularity", fitting.COUNTED["popularity"].params())
+    plain = FACTORS.read(model="popularity")
+    assert refits.of(plain.metadata) is False and served_matrix(plain).shape == (ITEMS, 1)
+    fitting.count("popularity", fitting.COUNTED["popularity"].params(refit=True))
+    both = FACTORS.read(model="popularity")
+    assert refits.of(both.metadata) is True and both.arrays["item_matrix"].shape == (ITEMS, 2)
+    wide = training(leave_one_out(split)._replace(train_end=load().train_end + 1), ITEMS)
+    assert np.array_equal(
+        served_matrix(both)[:, 0].argsort(), fitting.COUNTED["popularity"].factors(load(), wide).matrix[:, 0].argsort()
+    )
+
+
+def test_who_has_nothing_to_fit_says_so(split):
+    TRUTH.write(TRUTH.empty(ITEMS))
+    fitting.informed("oracle", oracle.OracleParams())
+    assert refits.of(FACTORS.read(model="oracle").metadata) is None
 
 
 @pytest.mark.parametrize("model", sorted(fitting.COUNTED))

@@ -44,7 +44,7 @@ class Killed(Exception):
 LOOP = LoopParams(epochs=4, patience=0, learning_rate=0.05, weight_decay=0.1, warmup_steps=3, schedule="cosine")
 
 
-def run(checkpoint=None, kill_at=None, **overrides):
+def run(checkpoint=None, kill_at=None, stop_after=None, **overrides):
     device = prepare(3, 1)
     task = Task()
 
@@ -53,7 +53,8 @@ def run(checkpoint=None, kill_at=None, **overrides):
             raise Killed
 
     loop = LOOP.model_copy(update=overrides)
-    fitted = fit("t", task, loop, seed=3, device=device, checkpoint=checkpoint, higher_is_better=False, on_step=on_step)
+    ways = {"higher_is_better": False, "stop_after": stop_after, "on_step": on_step}
+    fitted = fit("t", task, loop, seed=3, device=device, checkpoint=checkpoint, **ways)
     return fitted, {name: value.numpy().tobytes() for name, value in trained_state(task.module).items()}
 
 
@@ -77,6 +78,15 @@ def test_killed_and_resumed_training_ends_in_the_same_bytes(cache, kill_at):
     assert resumed == whole
     checkpoint.discard()
     assert not list(cache.rglob("*.safetensors"))
+
+
+@pytest.mark.parametrize("epochs", [0, 2, 4, 9])
+def test_stopped_after_some_epochs_it_is_the_beginning_of_the_whole(cache, epochs):
+    whole, _ = run()
+    stopped, _ = run(stop_after=epochs)
+    assert stopped.curves == whole.curves[:epochs]
+    assert stopped.steps == 4 * min(epochs, 4)
+    assert run(epochs=2)[0].curves != whole.curves[:2]  # a shorter schedule is another one
 
 
 def test_a_resume_does_not_repeat_steps(cache):

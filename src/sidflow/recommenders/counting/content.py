@@ -20,12 +20,12 @@ from scipy.sparse import csr_matrix
 
 from sidflow.contracts.artifacts.embeddings import EMBEDDING, MODALITY
 from sidflow.contracts.errors import InputError
+from sidflow.contracts.factored import Factored
 from sidflow.contracts.histories import Histories
 from sidflow.counting import ties
 from sidflow.counting.events import Events, training
 from sidflow.recommenders.counting import cooccurrence, search, validation
 from sidflow.recommenders.counting.cooccurrence import CooccurrenceParams
-from sidflow.recommenders.counting.factored import Factored
 from sidflow.recommenders.counting.search import METRIC, Choice
 
 BLOCK = 512  # queries scored at once

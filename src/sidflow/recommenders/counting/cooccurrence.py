@@ -15,11 +15,11 @@ import numpy as np
 from pydantic import Field
 from scipy.sparse import csr_matrix
 
+from sidflow.contracts.factored import Factored
 from sidflow.contracts.histories import Histories
 from sidflow.counting import pairs, ties
 from sidflow.counting.events import Events, recent, training
 from sidflow.recommenders.counting import search, validation
-from sidflow.recommenders.counting.factored import Factored
 from sidflow.recommenders.counting.params import ChosenParams
 from sidflow.recommenders.counting.search import Choice
 

@@ -18,11 +18,11 @@ from pydantic import Field
 from scipy.linalg import get_lapack_funcs
 from scipy.sparse import csr_matrix
 
+from sidflow.contracts.factored import Factored
 from sidflow.contracts.histories import Histories
 from sidflow.counting import ties
 from sidflow.counting.events import Events, training
 from sidflow.recommenders.counting import search, validation
-from sidflow.recommenders.counting.factored import Factored
 from sidflow.recommenders.counting.params import ChosenParams
 from sidflow.recommenders.counting.search import METRIC, Choice
 

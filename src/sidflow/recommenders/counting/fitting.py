@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sidflow.contracts import histories as histories_of
+from sidflow.contracts import refits
 from sidflow.contracts.artifacts.factors import FACTORS, SUMMARY
 from sidflow.contracts.artifacts.items import core_count
 from sidflow.contracts.artifacts.truth import TRUTH
 from sidflow.contracts.errors import InputError
+from sidflow.contracts.factored import Factored, by_part
 from sidflow.contracts.histories import Histories
 from sidflow.contracts.params import Params
 from sidflow.counting.events import Events, before_test, training
 from sidflow.recommenders.counting import content, cooccurrence, ease, item_knn, markov, oracle, popularity
-from sidflow.recommenders.counting.factored import Factored, by_part
 from sidflow.recommenders.counting.params import CountingParams
 from sidflow.recommenders.counting.search import METRIC, Choice
 
@@ -66,7 +67,7 @@ def count(model: str, params: Params) -> None:
     def fitted(events: Events) -> Factored:
         return method.factors(histories, events, *([choice.setting] if method.choose else []))
 
-    _write(model, params, choice, _answer(histories, items, params.refit, fitted))
+    _write(model, params, choice, _answer(histories, items, params.refit, fitted), params.refit)
 
 
 def informed(model: str, params: Params) -> None:
@@ -80,10 +81,10 @@ def informed(model: str, params: Params) -> None:
         def fitted(events: Events) -> Factored:
             return content.factors(histories, events, choice.setting, vectors)
 
-        _write(model, params, choice, _answer(histories, items, params.refit, fitted))
+        _write(model, params, choice, _answer(histories, items, params.refit, fitted), params.refit)
         return
     assert isinstance(params, oracle.OracleParams)
-    _write(model, params, Choice({}, []), oracle.factors(histories, TRUTH.read(), items))
+    _write(model, params, Choice({}, []), oracle.factors(histories, TRUTH.read(), items), refit=None)
 
 
 def _answer(histories: Histories, items: int, refit: bool, fitted: Callable[[Events], Factored]) -> Factored:
@@ -94,9 +95,9 @@ def _answer(histories: Histories, items: int, refit: bool, fitted: Callable[[Eve
     return by_part(histories.query_valid, first, fitted(before_test(histories, items)))
 
 
-def _write(model: str, params: Params, choice: Choice, factored: Factored) -> None:
+def _write(model: str, params: Params, choice: Choice, factored: Factored, refit: bool | None) -> None:
     arrays = factored.arrays()
-    FACTORS.write(arrays, {"model": model, "family": FAMILY}, model=model)
+    FACTORS.write(arrays, {"model": model, "family": FAMILY, **refits.fact(refit)}, model=model)
     best = max((trial[METRIC] for trial in choice.trials), default=None)
     SUMMARY.write(
         {

@@ -14,11 +14,11 @@ import numpy as np
 from pydantic import Field
 from scipy.sparse import csr_matrix
 
+from sidflow.contracts.factored import Factored
 from sidflow.contracts.histories import Histories
 from sidflow.counting import ties
 from sidflow.counting.events import Events, training
 from sidflow.recommenders.counting import search, validation
-from sidflow.recommenders.counting.factored import Factored
 from sidflow.recommenders.counting.params import ChosenParams
 from sidflow.recommenders.counting.search import Choice
 

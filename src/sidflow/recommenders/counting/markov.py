@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from sidflow.contracts.factored import Factored
 from sidflow.contracts.histories import Histories
 from sidflow.counting import pairs, ties
 from sidflow.counting.events import Events, recent
-from sidflow.recommenders.counting.factored import Factored
 from sidflow.recommenders.counting.params import CountingParams
 
 

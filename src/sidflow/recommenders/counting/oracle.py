@@ -9,9 +9,9 @@ import polars as pl
 
 from sidflow.contracts.artifacts.truth import TRUTH
 from sidflow.contracts.errors import InputError
+from sidflow.contracts.factored import Factored
 from sidflow.contracts.histories import Histories
 from sidflow.contracts.params import Params
-from sidflow.recommenders.counting.factored import Factored
 
 
 class OracleParams(Params):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from sidflow.contracts.factored import Factored
 from sidflow.contracts.histories import Histories
 from sidflow.counting.events import Events
-from sidflow.recommenders.counting.factored import Factored
 from sidflow.recommenders.counting.params import CountingParams
 
 

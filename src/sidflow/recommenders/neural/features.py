@@ -27,6 +27,7 @@ class FeaturesParams(Params):
     features: tuple[str, ...] = Field(("text", "image"), min_length=1)  # names under artifacts/embeddings
     dropout: float = Field(0.2, ge=0, lt=1)  # of the features, before they are projected
     scale: float = Field(1.0, gt=0)  # of what each feature brings, in that of the free vectors, at the start
+    refit: bool = False  # of the whole, as in `train`
 
 
 def load(name: str) -> tuple[FeaturesParams, SequenceParams]:
@@ -37,7 +38,8 @@ def load(name: str) -> tuple[FeaturesParams, SequenceParams]:
 
 def with_base(settings: FeaturesParams, where: str) -> tuple[FeaturesParams, SequenceParams]:
     """Return `settings`, found at `where`, and the params of the base model that they name."""
-    return settings, from_content(settings.model | {"architecture": settings.base}, settings.base, f"{where}.model")
+    content = settings.model | {"architecture": settings.base, "refit": settings.refit}
+    return settings, from_content(content, settings.base, f"{where}.model")
 
 
 class FeaturedItems(Items):

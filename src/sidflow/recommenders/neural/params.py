@@ -36,6 +36,7 @@ class SequenceParams(Params):
     logq: bool = False  # correct `sampled` for how likely each negative was drawn
     batch_size: int = Field(128, ge=1)  # sequences
     loop: LoopParams = LoopParams.model_validate({})
+    refit: bool = False  # answer test queries from a fit on training and validation events, as long as validation chose
 
 
 class TransformerParams(SequenceParams):
@@ -96,6 +97,7 @@ class DmesrParams(Params):
     alignment_weight: float = Field(0.1, ge=0)  # of the InfoNCE loss beside the recommender's
     temperature: float = Field(0.1, gt=0)  # of InfoNCE
     alignment_items: int = Field(512, ge=2)  # of a batch at most
+    refit: bool = False  # of the whole, as in `train`
 
 
 ARCHITECTURES: dict[str, type[SequenceParams]] = {
@@ -134,7 +136,7 @@ def load_dmesr(name: str) -> tuple[DmesrParams, SequenceParams]:
     section = f"enhance.{name}"
     settings = params.load(section, DmesrParams)
     where = f"params.yaml:{section}.model"
-    base = from_content(settings.model | {"architecture": settings.base}, settings.base, where)
+    base = from_content(settings.model | {"architecture": settings.base, "refit": settings.refit}, settings.base, where)
     if base.dimensions % settings.heads:
         raise InputError(
             where,

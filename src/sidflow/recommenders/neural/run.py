@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sidflow.contracts import params
+from sidflow.contracts import params, refits
 from sidflow.contracts.artifacts.embeddings import ITEM_TABLE
 from sidflow.contracts.artifacts.factors import CURVES, FACTORS, SUMMARY, WEIGHTS
 from sidflow.contracts.artifacts.items import core_count
 from sidflow.contracts.errors import InputError
+from sidflow.contracts.factored import Factored, by_part
 from sidflow.contracts.histories import Histories
 from sidflow.contracts.histories import load as load_histories
 from sidflow.recommenders.neural.batches import query_windows, shuffled, training_windows
@@ -83,29 +84,43 @@ def begin(stage: str) -> Begun:
     return Begun(stage, load_histories(), core_count(), seed, threads, prepare(seed, threads))
 
 
-def finish(begun: Begun, settings: SequenceParams, items: Items, described: dict[str, Any]) -> None:
-    """Train the recommender of `settings` on `items`, write it, and drop its checkpoint.
+def finish(begun: Begun, settings: SequenceParams, make_items: Callable[[], Items], described: dict[str, Any]) -> None:
+    """Train the recommender of `settings`, write it, and drop its checkpoints.
+
+    With `settings.refit` a second, fresh fit follows, on training and validation events, for as many epochs as
+    validation chose in the first one: it answers the test queries and encodes new histories.
 
     Args:
         begun: what `begin` returned; everything that training depends on has been read since.
         settings: of the sequence model.
-        items: item vectors, made since `begin`.
-        described: the stage's params, for the summary and the checkpoint's fingerprint.
+        make_items: makes the item embedding module, drawn by the global generator.
+        described: the stage's params, for the summary and the checkpoints' fingerprints.
     """
     facts: dict[str, object] = {"params": described, "seed": begun.seed}
-    checkpoint = Checkpoint(begun.stage, facts | {"threads": begun.threads})
-    trained = train(
-        begun.stage,
-        settings,
-        items,
-        begun.histories,
-        begun.count,
-        seed=begun.seed,
-        device=begun.device,
-        checkpoint=checkpoint,
-    )
-    write(begun.stage.partition("@")[2], trained, begun.histories, threads=begun.threads, facts=facts)
-    checkpoint.discard()
+    checkpoints: list[Checkpoint] = []
+
+    def fresh(name: str, histories: Histories, stop_after: int | None = None) -> Trained:
+        checkpoints.append(Checkpoint(name, facts | {"threads": begun.threads, "stop_after": stop_after}))
+        prepare(begun.seed, begun.threads)
+        return train(
+            name,
+            settings,
+            make_items(),
+            histories,
+            begun.count,
+            seed=begun.seed,
+            device=begun.device,
+            checkpoint=checkpoints[-1],
+            stop_after=stop_after,
+        )
+
+    first, second = fresh(begun.stage, begun.histories), None
+    if settings.refit:
+        second = fresh(f"{begun.stage}-refit", begun.histories.before_test(), first.fitted.best_epoch + 1)
+    name = begun.stage.partition("@")[2]
+    write(name, first, begun.histories, second, threads=begun.threads, facts=facts)
+    for checkpoint in checkpoints:
+        checkpoint.discard()
 
 
 class Trained(NamedTuple):
@@ -126,51 +141,77 @@ def train(
     seed: int,
     device: torch.device,
     checkpoint: Checkpoint | None = None,
+    stop_after: int | None = None,
 ) -> Trained:
     """Train the recommender of `settings` with item embedding module `items` over `count` core items.
 
-    The caller has seeded the global generators (`training.device.prepare`) before it made `items`.
+    `stop_after` is as in `training.loop.fit`. The caller has seeded the global generators (`training.device.prepare`)
+    before it made `items`.
     """
     model = SequenceModel(settings, items, torch.from_numpy(histories.training_counts(count)))
     task = NextItemTask(model, histories, count)
-    fitted = fit(name, task, settings.loop, seed=seed, device=device, checkpoint=checkpoint)
+    fitted = fit(name, task, settings.loop, seed=seed, device=device, checkpoint=checkpoint, stop_after=stop_after)
     return Trained(model, fitted, len(task.windows.lengths))
 
 
-def write(name: str, trained: Trained, histories: Histories, *, threads: int, facts: dict[str, object]) -> None:
+def write(
+    name: str,
+    trained: Trained,
+    histories: Histories,
+    refitted: Trained | None = None,
+    *,
+    threads: int,
+    facts: dict[str, object],
+) -> None:
     """Write factors, item vectors, weights, summary and curves of recommender `name`.
+
+    Curves, summary and the item table are of the fit on training parts: what later stages choose on validation must
+    not have seen it, and they may read the table as a modality. Weights are those of the refitted model, if there is
+    one; factors are of both.
 
     Args:
         name: the recommender.
-        trained: what was trained.
+        trained: what was trained on training parts.
         histories: with the queries to be answered.
+        refitted: what was trained on more, to answer test queries.
         threads: as used.
         facts: what else the summary is to say, params among it.
     """
-    model, fitted, settings = trained.model.eval(), trained.fitted, trained.model.settings
-    with torch.no_grad():
-        matrix = model.items().detach().float()
-    windows = query_windows(histories, np.arange(histories.queries), readable_length(model.encoder))
-    states = query_states(model.encoder, matrix, windows).cpu().numpy()
-    vectors = matrix.cpu().numpy()
-    FACTORS.write({"query_states": states, "item_matrix": vectors}, {}, model=name)
-    present = histories.training_counts(len(vectors)) > 0
-    ITEM_TABLE.write({"values": vectors * present[:, None], "present": present}, {"encoder": name}, model=name)
-    arrays = {"item_matrix": vectors, **weights.to_arrays(model.encoder, "encoder.")}
-    if not isinstance(model.items, ItemTable):
-        arrays |= weights.to_arrays(model.items, "items.")
-    WEIGHTS.write(arrays, {"settings": settings.model_dump(mode="json")}, model=name)
+    fitted, last = trained.fitted, refitted or trained
+    first = answer(trained.model, histories)
+    second = answer(last.model, histories) if refitted else first
+    factored = by_part(histories.query_valid, first, second) if refitted else first
+    FACTORS.write(factored.arrays(), refits.fact(bool(refitted)), model=name)
+    assert first.matrix is not None and second.matrix is not None
+    present = histories.training_counts(len(first.matrix)) > 0
+    ITEM_TABLE.write({"values": first.matrix * present[:, None], "present": present}, {"encoder": name}, model=name)
+    arrays = {"item_matrix": second.matrix, **weights.to_arrays(last.model.encoder, "encoder.")}
+    if not isinstance(last.model.items, ItemTable):
+        arrays |= weights.to_arrays(last.model.items, "items.")
+    WEIGHTS.write(arrays, {"settings": last.model.settings.model_dump(mode="json")}, model=name)
     CURVES.write(fitted.curves, list(fitted.curves[0]) if fitted.curves else ["epoch"], model=name)
     summary: dict[str, object] = {
         "best_epoch": fitted.best_epoch + 1,
         "best_valid_ndcg_at_10": fitted.best_value,
-        "device": str(matrix.device.type),
+        "device": str(next(last.model.parameters()).device.type),
         "epochs": len(fitted.curves),
-        "items": len(vectors),
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "items": len(first.matrix),
+        "parameters": sum(parameter.numel() for parameter in last.model.parameters()),
         "steps": fitted.steps,
         "threads": threads,
         "users": histories.users,
         "windows": trained.windows,
     }
+    if refitted:
+        summary |= {"refit_epochs": len(refitted.fitted.curves)}
     SUMMARY.write(summary | facts, model=name)
+
+
+def answer(model: SequenceModel, histories: Histories) -> Factored:
+    """Return a query state for each query of `histories`, and the item rows."""
+    model.eval()
+    with torch.no_grad():
+        matrix = model.items().detach().float()
+    windows = query_windows(histories, np.arange(histories.queries), readable_length(model.encoder))
+    states = query_states(model.encoder, matrix, windows)
+    return Factored(states.cpu().numpy(), matrix.cpu().numpy())

@@ -8,6 +8,9 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse import csr_matrix
 
+from sidflow.contracts import refits
+from sidflow.contracts.tensors import Tensors
+
 
 class Factored(NamedTuple):
     """score = states @ matrix.T + evidence @ relation; either pair may be None."""
@@ -31,6 +34,13 @@ class Factored(NamedTuple):
                 arrays[f"{side}_values"] = matrix.data.astype(np.float32)
         return arrays
 
+    def plus(self, added: csr_matrix) -> Factored:
+        """Return a dense pair with `added`, float32 [q, at most n], on top of its scores."""
+        assert self.matrix is not None
+        items = len(self.matrix)
+        evidence = csr_matrix((added.data, added.indices, added.indptr), shape=(len(added.indptr) - 1, items))
+        return self._replace(evidence=evidence, relation=csr_matrix(sparse.identity(items)))
+
     def scores(self, queries: np.ndarray) -> np.ndarray:
         """Return the dense scores of some queries, float32 [len(queries), n]."""
         total: np.ndarray | float = 0.0
@@ -53,7 +63,7 @@ def by_part(valid: np.ndarray, first: Factored, second: Factored) -> Factored:
     """
     states = matrix = evidence = relation = None
     if first.states is not None and second.states is not None:
-        assert first.matrix is not None and second.matrix is not None
+        assert first.matrix is not None and second.matrix is not None and first.matrix.shape == second.matrix.shape
         states = np.hstack([first.states * valid[:, None], second.states * ~valid[:, None]])
         matrix = np.hstack([first.matrix, second.matrix])
     if first.evidence is not None and second.evidence is not None:
@@ -62,3 +72,12 @@ def by_part(valid: np.ndarray, first: Factored, second: Factored) -> Factored:
         evidence.eliminate_zeros()
         relation = csr_matrix(sparse.vstack([first.relation, second.relation]))
     return Factored(states, matrix, evidence, relation)
+
+
+def served_matrix(factors: Tensors) -> np.ndarray:
+    """Return the item rows of a FACTORS artifact with a dense pair by which test queries are answered, float32 [n, d].
+
+    Of two fits side by side, as `by_part` puts them, those are the second one's.
+    """
+    matrix = factors.arrays["item_matrix"]
+    return np.ascontiguousarray(matrix[:, matrix.shape[1] // 2 :]) if refits.of(factors.metadata) else matrix

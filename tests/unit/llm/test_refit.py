@@ -1,0 +1,149 @@
+"""MME-SID fitted a second time, on training and validation events: whom it answers, and what it leaves."""
+
+import copy
+import hashlib
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from ruamel.yaml import YAML
+from safetensors.numpy import load_file
+
+from sidflow.contracts import histories, params, refits
+from sidflow.contracts.artifacts.backbone import BACKBONE
+from sidflow.contracts.artifacts.embeddings import ITEM_TABLE
+from sidflow.contracts.artifacts.factors import CURVES, FACTORS, SUMMARY
+from sidflow.contracts.factored import served_matrix
+from sidflow.llm import anchor, backbones, inputs, merging, results, starting
+from sidflow.llm.anchored_task import AnchoredTask
+from sidflow.llm.model import MmeSid, MmeSidTask
+from sidflow.llm.params import FinetuneParams
+from sidflow.llm.serving import HistoryEncoder
+from sidflow.ranking.scores import Scores
+from sidflow.training.checkpoint import Checkpoint
+from sidflow.training.device import prepare
+from sidflow.training.loop import fit
+
+MODELS = ["mme_sid", "anchored"]
+CORE = 12
+
+
+@pytest.fixture
+def copied(ran, tiny, tmp_path, monkeypatch):
+    """A copy of the folder of a run of both stages, as the current one, with params that refit."""
+    shutil.copytree(ran / "artifacts", tmp_path / "artifacts")
+    monkeypatch.setenv("SIDFLOW_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("SIDFLOW_DEVICE", "cpu")
+    changed = copy.deepcopy(tiny.params)
+    for section in changed["finetune"].values():
+        section |= {"refit": True, "loop": {"epochs": 4, "patience": 0, "warmup_steps": 2, "learning_rate": 0.02}}
+    changed["finetune"]["anchored"]["anchoring"] |= {"own_weights": [0.0, 1.2, 0.3]}
+    with (tmp_path / "params.yaml").open("w") as handle:
+        YAML().dump(changed, handle)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def finetune(model, **changes):
+    from stages import finetune as stage
+
+    content = YAML(typ="safe").load(Path("params.yaml").read_text())
+    content["finetune"][model] |= changes
+    with Path("params.yaml").open("w") as handle:
+        YAML().dump(content, handle)
+    stage.main(model)
+    return SUMMARY.read(model=model)
+
+
+def scores(model, past):
+    return Scores(FACTORS.read(model=model).arrays, past.queries, CORE).of(np.arange(past.queries))
+
+
+def by_hand(model, past, epochs, own):
+    """Train on all that comes before the test targets, without validation; return the answers to all queries."""
+    settings = params.load(f"finetune.{model}", FinetuneParams)
+    none = np.zeros(0, dtype=np.int64)
+    wide = past._replace(
+        train_end=past.train_end + 1, query_user=none, query_end=none, query_valid=none.astype(bool), targets=none
+    )
+    known = inputs.load(list(params.load_value("modality")), (), wide.training_counts(CORE))
+    backbone = backbones.load(BACKBONE.read(), settings.weights)
+    device = prepare(4, 1)
+    sources = anchor.gather(wide, known, settings)
+    anchored = anchor.Anchor(sources, CORE, settings) if sources else None
+    made = MmeSid(backbone, known, wide, settings, anchored)
+    starting.settle(made, settings.token_scale)
+    task = (AnchoredTask if anchored else MmeSidTask)(made, wide, settings)
+    fit("t", task, settings.loop, seed=4, device=device, stop_after=epochs)
+    if made.anchor is not None:
+        made.anchor.own.fill_(own)
+    with torch.no_grad():
+        return results.answer(made, past)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_refit_answers_test_queries_from_more_and_leaves_validation_alone(copied, model):
+    past = histories.load()
+    valid = past.query_valid
+    first = finetune(model, refit=False)
+    plain, curves = scores(model, past), CURVES.at(model=model).read_bytes()
+    table = ITEM_TABLE.read(model=model)
+    assert refits.of(FACTORS.read(model=model).metadata) is False
+    told = finetune(model, refit=True)
+    assert told["refit_epochs"] == told["best_epoch"] == first["best_epoch"]
+    assert told.get("anchor", {}).get("own") == first.get("anchor", {}).get("own")
+    found, factors = scores(model, past), FACTORS.read(model=model)
+    assert refits.of(factors.metadata) is True
+    np.testing.assert_allclose(found[valid], plain[valid], rtol=1e-4, atol=1e-5)
+    expected = by_hand(model, past, told["best_epoch"], told.get("anchor", {}).get("own"))
+    np.testing.assert_allclose(found[~valid], expected.scores(np.flatnonzero(~valid)), rtol=1e-4, atol=1e-4)
+    assert not np.allclose(found[~valid], plain[~valid], atol=1e-2)
+    assert CURVES.at(model=model).read_bytes() == curves
+    # what encodes new histories is of the second fit
+    np.testing.assert_allclose(served_matrix(factors), expected.matrix, rtol=1e-4, atol=1e-5)
+    asked = np.flatnonzero(~valid)[[0, 7]]
+    encoder = HistoryEncoder(model)
+    new = encoder.scores([past.history(query).tolist() for query in asked])
+    np.testing.assert_allclose(new, found[asked], rtol=1e-4, atol=1e-4)
+    again = ITEM_TABLE.read(model=model)
+    assert refits.of(again.metadata) is True and not np.allclose(again.arrays["values"], table.arrays["values"])
+    merging.merge(model, copied / "merged")
+    assert np.array_equal(load_file(copied / "merged" / merging.TABLES)["item_matrix"], served_matrix(factors))
+
+
+def test_what_validation_chose_of_the_anchor_is_not_the_start(copied):
+    """Else the test above would not see whether the second fit takes it over."""
+    assert finetune("anchored")["anchor"]["own"] != FinetuneParams().anchoring.own_weight
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_killed_in_the_second_fit_it_ends_in_the_same_bytes(copied, monkeypatch, model):
+    folder = copied / "artifacts/recommenders" / model
+
+    def hashes():
+        files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+        return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+    finetune(model)
+    expected = hashes()
+    shutil.rmtree(folder)
+    monkeypatch.setenv("SIDFLOW_CHECKPOINT_SECONDS", "0.000001")
+    saves = []
+
+    def save(self, snapshot, whole=Checkpoint.save):
+        whole(self, snapshot)
+        saves.append(("refit" in self.path.name, snapshot.values["steps"]))
+        if saves.count((True, 2)) == 1 and saves[-1] == (True, 2):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Checkpoint, "save", save)
+    with pytest.raises(KeyboardInterrupt):
+        finetune(model)
+    before = len(saves)
+    torch.manual_seed(99)
+    finetune(model)
+    assert saves[before] == (True, 3)  # nothing of the first fit was done again
+    assert hashes() == expected
+    assert not list((copied / "cache").rglob("*.safetensors"))

@@ -1,0 +1,144 @@
+"""A second fit on training and validation events: whom it answers, what it leaves, what must not meet it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from ruamel.yaml import YAML
+from tests.unit.recommenders.neural_cases import CYCLE, edit_params, hashes, stage_main
+
+from sidflow.contracts import histories
+from sidflow.contracts.artifacts.embeddings import ITEM_TABLE
+from sidflow.contracts.artifacts.evaluations import LEADERBOARD, METRICS
+from sidflow.contracts.artifacts.factors import CURVES, FACTORS, SUMMARY, WEIGHTS
+from sidflow.contracts.artifacts.images import IMAGES
+from sidflow.contracts.artifacts.truth import TRUTH
+from sidflow.evaluation.diagnostics import diagnose
+from sidflow.recommenders.neural import content, encoding, features, params, run
+from sidflow.recommenders.neural.items import ItemTable
+from sidflow.training.checkpoint import Checkpoint
+from sidflow.training.device import prepare
+
+CASES = [("train", "gru4rec"), ("featured", "sasrec_features")]
+
+
+def set_params(section, model, **values):
+    content = YAML(typ="safe").load(Path("params.yaml").read_text())
+    content[section][model] |= values
+    with Path("params.yaml").open("w") as handle:
+        YAML().dump(content, handle)
+
+
+def scores_of(model):
+    arrays = FACTORS.read(model=model).arrays
+    return arrays["query_states"] @ arrays["item_matrix"].T
+
+
+def by_hand(stage, model, epochs):
+    """Train on all that comes before the test targets, without validation."""
+    known = histories.load()
+    asked = np.isin(np.arange(known.users), known.query_user)  # one user has no query
+    wide = known._replace(train_end=known.train_end + asked, query_valid=np.zeros(0, dtype=bool))
+    wide = wide._replace(query_user=np.zeros(0, int), query_end=np.zeros(0, int), targets=np.zeros(0, int))
+    device = prepare(3, 1)
+    if stage == "train":
+        base = params.load(model)
+        items = ItemTable(CYCLE + 1, base.dimensions, base.init_std)
+    else:
+        chosen, base = features.load(model)
+        views = content.views(chosen.features, CYCLE + 1)
+        items = features.FeaturedItems(views, CYCLE + 1, base.dimensions, base.init_std, chosen)
+    trained = run.train("t", base, items, wide, CYCLE + 1, seed=3, device=device, stop_after=epochs)
+    return run.answer(trained.model, known)
+
+
+@pytest.mark.parametrize(("stage", "model"), CASES)
+def test_a_refit_answers_test_queries_from_more_and_leaves_validation_alone(shop, stage, model):
+    edit_params(epochs=8, schedule="cosine")
+    main, valid = stage_main(stage), histories.load().query_valid
+    main(model)
+    plain, summary = scores_of(model), SUMMARY.read(model=model)
+    kept = [file.at(model=model).read_bytes() for file in (CURVES, ITEM_TABLE)]
+    set_params(stage, model, refit=True)
+    main(model)
+    told = SUMMARY.read(model=model)
+    assert "refit_epochs" not in summary
+    assert 1 < told["refit_epochs"] == told["best_epoch"] == summary["best_epoch"] < told["epochs"]
+    expected = by_hand(stage, model, told["best_epoch"])
+    np.testing.assert_allclose(scores_of(model)[valid], plain[valid], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(scores_of(model)[~valid], expected.scores(np.flatnonzero(~valid)), rtol=1e-4, atol=1e-5)
+    assert not np.allclose(scores_of(model)[~valid], plain[~valid], atol=1e-2)
+    assert [file.at(model=model).read_bytes() for file in (CURVES, ITEM_TABLE)] == kept
+    new = encoding.load(model).encode([histories.load().history(0)])
+    np.testing.assert_allclose(new, expected.states[:1], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("stage", "model"), CASES)
+def test_killed_in_the_second_fit_it_ends_in_the_same_bytes(shop, monkeypatch, stage, model):
+    edit_params(epochs=3)
+    set_params(stage, model, refit=True)
+    main = stage_main(stage)
+    main(model)
+    expected = hashes(model)
+    monkeypatch.setenv("SIDFLOW_CHECKPOINT_SECONDS", "0.000001")
+    saves = []
+
+    def save(self, snapshot, whole=Checkpoint.save):
+        whole(self, snapshot)
+        saves.append(("refit" in self.path.name, snapshot.values["steps"]))
+        if saves.count((True, 2)) == 1 and saves[-1] == (True, 2):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Checkpoint, "save", save)
+    with pytest.raises(KeyboardInterrupt):
+        main(model)
+    before = len(saves)
+    torch.manual_seed(99)
+    main(model)
+    assert saves[before] == (True, 3)  # nothing of the first fit was done again
+    assert hashes(model) == expected
+    assert not list((shop / "cache").rglob("*.safetensors"))
+
+
+@pytest.fixture
+def measured(shop):
+    """A refitted neural recommender beside one that counts and one with nothing to fit, up to their evaluations."""
+    text = {"evaluate": {}, "rank": {}, "compare": {"draws": 200}, "count": {"markov": {}, "popularity": {}}}
+    edit_params(epochs=2, recommenders=["gru4rec", "markov", "popularity"], **text)
+    set_params("train", "gru4rec", refit=True)
+    IMAGES.write(IMAGES.empty())
+    TRUTH.write(TRUTH.empty(CYCLE + 1))
+    stage_main("train")("gru4rec")
+    count(shop)
+    return shop
+
+
+def count(shop):
+    for model in ("markov", "popularity"):
+        stage_main("count")(model)
+    for model in ("gru4rec", "markov", "popularity"):
+        stage_main("rank")(model)
+        stage_main("evaluate")(model)
+
+
+def test_a_leaderboard_never_mixes_the_two(measured, capsys):
+    set_params("count", "markov", refit=True)
+    count(measured)
+    with pytest.raises(SystemExit) as stopped:
+        stage_main("compare")()
+    told = capsys.readouterr().err
+    assert (stopped.value.code, len(told.splitlines())) == (2, 1)
+    assert "refitted: gru4rec, markov; not: popularity" in told
+    set_params("count", "popularity", refit=True)
+    count(measured)
+    stage_main("compare")()
+    assert set(LEADERBOARD.read()["recommenders"]) == {"gru4rec", "markov", "popularity"}
+
+
+def test_diagnostics_are_of_the_refitted_vectors_alone(measured):
+    matrix = WEIGHTS.read(model="gru4rec").arrays["item_matrix"]
+    expected = diagnose(matrix, None, None, histories.load()).metrics
+    found = METRICS.read(model="gru4rec")
+    told = {name: value for name, value in found.items() if name.startswith(("item_", "tau_"))}
+    assert told == pytest.approx(expected, rel=1e-4)
