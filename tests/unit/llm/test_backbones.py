@@ -12,7 +12,7 @@ from sidflow.llm.params import BackboneParams
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
-@pytest.fixture(params=["llama", "qwen2", "qwen3"])
+@pytest.fixture(params=["llama", "qwen2", "qwen3", "mistral", "gemma2"])
 def folder(request, tiny, tokenizer, tmp_path):
     path = tmp_path / "model"
     tiny.model(request.param, len(tokenizer)).save_pretrained(path)

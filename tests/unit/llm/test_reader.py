@@ -28,7 +28,7 @@ def plain(reader, tokens):
     return states[:, words.shape[1] :]
 
 
-@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3"])
+@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3", "mistral", "gemma2"])
 def test_the_shared_instruction_equals_a_repeated_one(tiny, family):
     reader = reader_of(tiny, family)
     tokens = torch.randn(5, 7, tiny.hidden, generator=torch.Generator().manual_seed(1))
@@ -65,8 +65,9 @@ def test_the_future_and_padding_change_nothing(tiny, readout):
     torch.testing.assert_close(before[:, :4], short, atol=1e-5, rtol=1e-5)
 
 
-def test_all_response_markers_in_one_pass_equal_one_sample_per_prefix(tiny):
-    reader = reader_of(tiny, readout="response")
+@pytest.mark.parametrize("family", ["llama", "mistral", "gemma2"])
+def test_all_response_markers_in_one_pass_equal_one_sample_per_prefix(tiny, family):
+    reader = reader_of(tiny, family, readout="response")
     tokens = torch.randn(2, 5, tiny.hidden, generator=torch.Generator().manual_seed(3))
     found = reader(tokens, torch.arange(5).expand(2, -1))
     marker = reader.words(reader.after).expand(2, -1, -1)
