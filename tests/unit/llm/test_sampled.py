@@ -60,6 +60,18 @@ def test_every_item_drawn_once_is_the_full_softmax(tiny, backbone, kind, monkeyp
         torch.testing.assert_close(sampled[1][name], gradient, atol=1e-5, rtol=1e-4, msg=lambda m, n=name: n + m)
 
 
+@pytest.mark.parametrize("kind", ["content", "cooccurrence", "both"])
+def test_some_items_drawn_once_are_the_softmax_over_those_alone(tiny, backbone, kind, monkeypatch):
+    model, _, _ = build(tiny, backbone, kind, logq=False)
+    rows, some = torch.tensor([0, 1]), torch.tensor([10, 2, 7, 3, 1])
+    model.pieces.length[:2] = 2  # the pieces are 0, 1, 2 and 1, 2, 3
+    monkeypatch.setattr(model.negatives, "draw", lambda generator: some)
+    found = model(Drawn(rows, 1))["loss"]
+    others = torch.ones(CORE, dtype=torch.bool).index_fill(0, some, False)
+    model.anchor.popularity[others] = -1e6  # out of the full softmax
+    torch.testing.assert_close(found, model(rows)["loss"], atol=1e-5, rtol=1e-5)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_with_logq_many_draws_tend_to_the_full_softmax(tiny, backbone, kind):
     model, _, _ = build(tiny, backbone, kind, negatives=50_000, negatives_power=0.5)
