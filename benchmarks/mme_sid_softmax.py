@@ -1,12 +1,12 @@
-"""The exact softmax over a catalogue in chunks against all logits at once, and a step over a million items.
+"""The exact softmax over a catalogue in chunks against all logits at once, and MME-SID's step over a million items.
 
 Run: python benchmarks/mme_sid_softmax.py
 
 Each side runs in a process of its own. Time is forward and backward, the best of the repeats; memory is the largest
 that this adds to states, items and targets, gradients included. The plain form is `cross_entropy(states @ items.T)`;
 losses and gradients of both are compared. Ours is measured with four times the positions, too: its memory must not grow
-as positions x items do. A million items: one training step (forward, backward, AdamW on the whole table) with a sampled
-softmax, beside the same step with the exact one.
+as positions x items do. A million items: one training step of MME-SID itself (a small backbone with random weights,
+one modality, forward, backward, AdamW on all that trains) with `loss: sampled`, beside the same step with `loss: full`.
 """
 
 from __future__ import annotations
@@ -17,19 +17,30 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from side_by_side import Side, arguments, facts, in_turn, medians, one_side_or_all, own, peak_mb, result_of
 from torch import Tensor
 from torch.nn import functional
+from transformers import LlamaConfig, LlamaForCausalLM
 
-from sidflow.losses.catalogue_softmax import catalogue_cross_entropy, sampled_cross_entropy
+from sidflow.contracts.histories import Histories
+from sidflow.llm.backbones import Backbone
+from sidflow.llm.inputs import ItemInputs, Modality
+from sidflow.llm.model import MmeSid, MmeSidTask
+from sidflow.llm.params import FinetuneParams
+from sidflow.llm.scratch import train_tokenizer
+from sidflow.losses.catalogue_softmax import catalogue_cross_entropy
+from sidflow.training.device import generator_for, prepare
 
+SEED = 42
 ITEMS = 12_086
 POSITIONS = 16_384
 GROWN = 4  # times as many positions
 MANY = 1_000_000
-STEP_POSITIONS = 1_024
+STEP_HISTORIES, STEP_LENGTH = 32, 32  # so many positions foretell a next item in a step
 NEGATIVES = 1_024
+WIDTH, LEVELS, CODES = 16, 4, 256  # of the modality's rows; of its semantic IDs
 
 
 def inputs(positions: int, items: int, dimensions: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -43,11 +54,7 @@ def plain(states: Tensor, matrix: Tensor, targets: Tensor) -> Tensor:
     return functional.cross_entropy(states @ matrix.T, targets)
 
 
-def sampled(states: Tensor, matrix: Tensor, targets: Tensor) -> Tensor:
-    return sampled_cross_entropy(states, matrix, targets, torch.randint(len(matrix), (NEGATIVES,)))
-
-
-FORMS = {"ours": catalogue_cross_entropy, "plain": plain, "sampled": sampled}
+FORMS = {"ours": catalogue_cross_entropy, "plain": plain}
 
 
 def forget_peak() -> None:
@@ -56,21 +63,18 @@ def forget_peak() -> None:
 
 
 def measure(given: argparse.Namespace) -> dict[str, Any]:
-    """Run one form in this process: a loss and its gradients, with `--step` an optimizer's step as well."""
+    """Run one form in this process: a loss and its gradients."""
     torch.set_num_threads(given.threads)
     function = FORMS[given.side]
     function(*inputs(8, 64, given.dimensions)).backward()
     states, matrix, targets = inputs(given.positions, given.items, given.dimensions)
     forget_peak()
     before, seconds, loss = peak_mb(), [], torch.zeros(())
-    optimizer = torch.optim.AdamW([matrix], fused=True) if given.step else None
     for _ in range(given.repeats):
         states.grad = matrix.grad = None
         began = time.perf_counter()
         loss = function(states, matrix, targets)
         loss.backward()
-        if optimizer:
-            optimizer.step()
         seconds.append(time.perf_counter() - began)
     assert states.grad is not None and matrix.grad is not None
     return {
@@ -82,9 +86,63 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def one(form: str, positions: int, items: int, given: argparse.Namespace, repeats: int, step: bool) -> list[str]:
-    sizes = ("--positions", positions, "--items", items, "--dimensions", given.dimensions)
-    return own(__file__, form, *sizes, "--repeats", repeats, "--threads", given.threads, *(["--step"] if step else []))
+def step(given: argparse.Namespace) -> dict[str, Any]:
+    """Run training steps of MME-SID in this process, with the loss that the side names; the first is not timed."""
+    device = prepare(SEED, given.threads)
+    params = FinetuneParams(
+        loss="full" if given.side == "full" else "sampled",
+        negatives=NEGATIVES,
+        max_length=STEP_LENGTH,
+        batch_size=STEP_HISTORIES,
+    )
+    model = MmeSid(backbone(given.dimensions), catalogue(given.items), histories(given.items), params).to(device)
+    task = MmeSidTask(model, model.histories, params)
+    optimizer = torch.optim.AdamW([one for one in model.parameters() if one.requires_grad], fused=True)
+    seconds, loss = [], torch.zeros(())
+    for epoch in range(given.repeats + 1):
+        batch = task.batches(epoch, generator_for(SEED, epoch))[0]
+        began = time.perf_counter()
+        loss = model(batch)["loss"]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        seconds.append(time.perf_counter() - began)
+    return {"seconds": min(seconds[1:]), "peak_mb": peak_mb(), "loss": loss.item()}
+
+
+def backbone(hidden: int) -> Backbone:
+    """Return a small Llama with random weights, of the embedded preset's layers and heads."""
+    tokenizer = train_tokenizer([FinetuneParams().prompt] * 50, 400)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=hidden,
+        intermediate_size=3 * hidden,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+    )
+    return Backbone(LlamaForCausalLM(config).requires_grad_(False).eval(), tokenizer)
+
+
+def catalogue(items: int) -> ItemInputs:
+    """Return one modality of random rows and codes."""
+    draw = np.random.default_rng(SEED)
+    rows = draw.standard_normal((items, WIDTH), dtype=np.float32)
+    books = draw.standard_normal((LEVELS, CODES, WIDTH), dtype=np.float32)
+    codes = draw.integers(0, CODES, (items, LEVELS))
+    return ItemInputs({"text": Modality(rows, np.ones(items, dtype=bool), codes, books)}, np.ones(items, dtype=int))
+
+
+def histories(items: int) -> Histories:
+    """Return the training histories of one batch: as many as a step has, all of the full length."""
+    length, none = STEP_LENGTH + 1, np.zeros(0, dtype=np.int64)
+    drawn = np.random.default_rng(SEED).integers(0, items, STEP_HISTORIES * length).astype(np.int32)
+    offsets = np.arange(STEP_HISTORIES + 1) * length
+    return Histories(drawn, offsets, np.full(STEP_HISTORIES, length), none, none, none.astype(bool), none)
+
+
+def one(form: str, items: int, given: argparse.Namespace, repeats: int, *more: object) -> list[str]:
+    sizes = ("--items", items, "--dimensions", given.dimensions)
+    return own(__file__, form, *sizes, "--repeats", repeats, "--threads", given.threads, *more)
 
 
 def results(given: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -96,9 +154,9 @@ def results(given: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
 def exact(given: argparse.Namespace, about: dict[str, Any]) -> dict[str, Any]:
     positions, items = given.positions, given.items
     sides = {
-        "plain": one("plain", positions, items, given, given.repeats, False),
-        "ours": one("ours", positions, items, given, given.repeats, False),
-        "grown": one("ours", positions * GROWN, items, given, 1, False),
+        "plain": one("plain", items, given, given.repeats, "--positions", positions),
+        "ours": one("ours", items, given, given.repeats, "--positions", positions),
+        "grown": one("ours", items, given, 1, "--positions", positions * GROWN),
     }
     found = medians(in_turn(sides, 1, given.threads))
     a, b, grown = found["ours"], found["plain"], found["grown"]
@@ -123,19 +181,20 @@ def exact(given: argparse.Namespace, about: dict[str, Any]) -> dict[str, Any]:
 
 def million(given: argparse.Namespace, about: dict[str, Any]) -> dict[str, Any]:
     sides = {
-        "sampled": one("sampled", STEP_POSITIONS, given.many, given, given.repeats, True),
-        "exact": one("ours", STEP_POSITIONS, given.many, given, 1, True),
+        "sampled": one("sampled", given.many, given, given.repeats),
+        "full": one("full", given.many, given, 1),
     }
     found = medians(in_turn(sides, 1, given.threads))
-    a, b = found["sampled"], found["exact"]
+    a, b = found["sampled"], found["full"]
     return result_of(
-        f"A step over {given.many:,} items, {STEP_POSITIONS:,} positions: softmax sampled against exact",
+        f"MME-SID's training step over {given.many:,} items, {STEP_HISTORIES * STEP_LENGTH:,} positions: "
+        "softmax sampled against full",
         "seconds",
         Side(a["seconds"], a["peak_mb"]),
         Side(b["seconds"], b["peak_mb"]),
         higher_is_better=False,
         finding=f"{a['seconds']:.2f} s with {NEGATIVES:,} shared negatives against {b['seconds']:.1f} s, forward, "
-        f"backward and AdamW on all {given.many:,} x {given.dimensions} weights; the whole process needs "
+        f"backward and AdamW on the table of {given.many:,} x {given.dimensions} and the rest; the whole process needs "
         f"{a['peak_mb']:,.0f} MB against {b['peak_mb']:,.0f} MB (the table with its gradient and AdamW's two moments "
         f"is {4 * given.many * given.dimensions * 4 / 1e6:,.0f} MB of that)",
         **about,
@@ -150,8 +209,7 @@ def main() -> None:
     parser.add_argument("--dimensions", type=int, default=64)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--step", action="store_true", help=argparse.SUPPRESS)
-    one_side_or_all(parser, dict.fromkeys(FORMS, measure), results)
+    one_side_or_all(parser, dict.fromkeys(FORMS, measure) | dict.fromkeys(("sampled", "full"), step), results)
 
 
 if __name__ == "__main__":

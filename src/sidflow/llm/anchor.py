@@ -35,10 +35,11 @@ from sidflow.llm import evidence
 from sidflow.llm.evidence import Counts, Ends, Positions
 from sidflow.llm.inputs import ItemInputs
 from sidflow.llm.params import FinetuneParams
-from sidflow.losses.catalogue_softmax import Evidence, Places, catalogue_cross_entropy
+from sidflow.losses.catalogue_softmax import Evidence, Places, catalogue_cross_entropy, sampled_cross_entropy
+from sidflow.losses.negatives import Candidates
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
+    from jaxtyping import Float, Int
 
 
 CONTENT = "content."
@@ -104,9 +105,10 @@ class Anchor(nn.Module):
         for name, rows in sources.content.items():
             self.register_buffer(f"rows_{name}", torch.from_numpy(rows), persistent=False)
 
-    def item_matrix(self, matrix: Float[Tensor, "n h"]) -> Float[Tensor, "n d"]:
-        """Return W_eff with the core items' content rows beside it."""
-        return torch.cat([matrix, *(rows[: self.core] for rows in self.content_rows())], 1)
+    def item_matrix(self, matrix: Float[Tensor, "n h"], items: Int[Tensor, " n"] | None = None) -> Float[Tensor, "n d"]:
+        """Return `matrix` with content rows beside it: W_eff, or its rows of `items` alone."""
+        which = slice(self.core) if items is None else items
+        return torch.cat([matrix, *(rows[which] for rows in self.content_rows())], 1)
 
     def content_rows(self) -> list[Float[Tensor, "n d"]]:
         """Return the content rows of all catalogue items, modality by modality, in the order of the columns."""
@@ -146,18 +148,25 @@ class Anchor(nn.Module):
         return found
 
     def loss(
-        self, states: Float[Tensor, "p h"], item_matrix: Float[Tensor, "n h"], positions: Positions
+        self,
+        states: Float[Tensor, "p h"],
+        item_matrix: Float[Tensor, "n h"],
+        positions: Positions,
+        candidates: Candidates | None = None,
     ) -> Float[Tensor, ""]:
         """Return the mean cross-entropy of the anchored scores at training positions.
 
         Args:
             states: of MME-SID, a row a position.
-            item_matrix: W_eff.
+            item_matrix: W_eff, or its rows of `candidates.items`.
             positions: which they are.
+            candidates: what is scored; None: all core items.
         """
         device = states.device
         fold = None if self.counts is None else self.counts.fold[positions.user]
         found = self.evidence(positions.ends, fold)
+        if candidates is not None:
+            found = evidence.at_candidates(found, positions.target, candidates.drawn())
         values = torch.from_numpy(found.data).to(device)
         values = values if self.counts is None else self.weigh(values)
         content, weight = self.content(states, positions.ends), self.training_weight
@@ -166,18 +175,26 @@ class Anchor(nn.Module):
             content, weight = content * keep, self.training_weight * keep + 1 - keep
             values = values * keep[:, 0].repeat_interleave(torch.from_numpy(np.diff(found.indptr)).to(device))
         both = torch.cat([weight * states, content], 1)
-        matrix = self.item_matrix(item_matrix)
+        items = None if candidates is None else candidates.items
+        matrix = self.item_matrix(item_matrix, items)
         if self.popularity_raw is not None:
             both = torch.cat([both, functional.softplus(self.popularity_raw).expand(len(both), 1)], 1)
-            matrix = torch.cat([matrix, self.popularity[:, None]], 1)
+            popularity = self.popularity if items is None else self.popularity[items]
+            matrix = torch.cat([matrix, popularity[:, None]], 1)
         added = None if self.counts is None else Evidence(_places(found.indptr, found.indices, device), values)
-        return catalogue_cross_entropy(
-            both,
-            matrix,
-            torch.from_numpy(positions.target).to(device),
-            evidence=added,
-            barred=_places(*positions.barred(), device) if self.mask_history else None,
-        )
+        barred = self._barred(positions, candidates, device) if self.mask_history else None
+        if candidates is None:
+            target = torch.from_numpy(positions.target).to(device)
+            return catalogue_cross_entropy(both, matrix, target, evidence=added, barred=barred)
+        return sampled_cross_entropy(both, matrix, *candidates.scored, evidence=added, barred=barred)
+
+    def _barred(self, positions: Positions, candidates: Candidates | None, device: torch.device) -> Places:
+        indptr, columns = positions.barred()
+        if candidates is not None:
+            held = csr_matrix((np.ones(len(columns), dtype=bool), columns, indptr), (len(indptr) - 1, self.core))
+            held = evidence.at_candidates(held, positions.target, candidates.drawn())
+            indptr, columns = held.indptr, held.indices
+        return _places(indptr, columns, device)
 
     def _kept(self, positions: Positions, device: torch.device) -> Float[Tensor, " p"]:
         users, place = np.unique(positions.user, return_inverse=True)

@@ -10,7 +10,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from sidflow.contracts import trace
 from sidflow.contracts.artifacts.backbone import MODEL_FOLDER
@@ -164,18 +172,25 @@ def load(about: Mapping[str, Any], weights: str = "fp32") -> Backbone:
     if about["kind"] == "scratch":
         for name in found:
             trace.note_read(folder / name)
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     with quiet():
         model = AutoModelForCausalLM.from_pretrained(
             folder,
             trust_remote_code=False,
             use_safetensors=True,
             local_files_only=True,
-            attn_implementation="sdpa",
+            attn_implementation=_attention(config),
             dtype=torch.float32 if weights == "fp32" else torch.bfloat16,
             **(_four_bits() if weights == "nf4" else {}),
         )
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     return Backbone(model.requires_grad_(False).eval(), tokenizer)
+
+
+def _attention(config: PretrainedConfig) -> str:
+    """Return `sdpa` where the model has it, else `eager` (Gemma 2: its logits are capped before the softmax)."""
+    model = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+    return "sdpa" if getattr(model, "_supports_sdpa", True) else "eager"
 
 
 def _four_bits() -> dict[str, Any]:

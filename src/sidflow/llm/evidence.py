@@ -53,6 +53,12 @@ class Positions(NamedTuple):
         return np.concatenate([[0], np.cumsum(kept)]), held[keep].astype(np.int64)
 
 
+def at_candidates(found: csr_matrix, targets: Int[np.ndarray, " p"], negatives: Int[np.ndarray, " m"]) -> csr_matrix:
+    """Return what `found` [p, n] holds of each row's own target, then of `negatives`, CSR [p, 1 + m]."""
+    own = csr_matrix(found[np.arange(len(targets)), targets]).T
+    return csr_matrix(sparse.hstack([own, found[:, negatives]], format="csr"))
+
+
 def of_places(histories: Histories, read: Int[np.ndarray, " p"], target: Int[np.ndarray, " p"]) -> Positions:
     """Return positions that have read up to the events `read` and foretell the events `target` of the same users.
 

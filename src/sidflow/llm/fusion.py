@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from sidflow.llm.inputs import ItemInputs
 from sidflow.llm.params import FinetuneParams
@@ -64,9 +65,15 @@ class FrequencyAwareFusion(nn.Module):
             nn.init.zeros_(last.bias)
             self.weigh = nn.Sequential(nn.Linear(1, WIDTH), nn.ReLU(), last)
 
-    def part_weights(self) -> Float[Tensor, "n parts"]:
-        """Return each item's weights: of the learned table, then of the modalities in order; rows sum to 1."""
+    def part_weights(self, items: Int[Tensor, " k"] | None = None) -> Float[Tensor, "n parts"]:
+        """Return each item's weights: of the learned table, then of the modalities in order; rows sum to 1.
+
+        Args:
+            items: of the core, each once; None: all.
+        """
         frequency, usable = self.frequency, self.usable
+        if items is not None:
+            frequency, usable = frequency[items], usable[items]
         if self.training and self.cold_dropout:
             left = usable & self.of_cold
             cold = (torch.rand(len(usable), 1).to(usable.device) < self.cold_dropout) & left.any(1, keepdim=True)
@@ -85,3 +92,11 @@ class FrequencyAwareFusion(nn.Module):
         for column, (name, project) in enumerate(self.project.items(), 1):
             matrix = matrix + weights[:, column, None] * project(getattr(self, f"raw_{name}"))
         return matrix
+
+    def rows_of(self, items: Int[Tensor, " k"]) -> Float[Tensor, "k h"]:
+        """Return the rows of `item_matrix` that belong to `items`, each once, without making the others."""
+        weights = self.part_weights(items)
+        rows = weights[:, :1] * functional.embedding(items, self.table)
+        for column, (name, project) in enumerate(self.project.items(), 1):
+            rows = rows + weights[:, column, None] * project(getattr(self, f"raw_{name}")[items])
+        return rows

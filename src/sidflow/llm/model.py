@@ -19,17 +19,20 @@ from sidflow.llm.inputs import ItemInputs
 from sidflow.llm.item_tokens import ItemTokens
 from sidflow.llm.params import FinetuneParams
 from sidflow.llm.reader import Reader
-from sidflow.losses.catalogue_softmax import catalogue_cross_entropy
+from sidflow.llm.windows import Drawn
+from sidflow.losses.catalogue_softmax import catalogue_cross_entropy, sampled_cross_entropy
+from sidflow.losses.negatives import Negatives
 from sidflow.training.validation import Validation
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
+BLOCK_ITEMS = 65_536  # items whose tokens are made at a time
 BLOCK_TOKENS = 16_384  # tokens, the instruction's included, that are encoded at a time outside of training
 
 
 class MmeSid(nn.Module):
-    """The model; `forward` takes rows of `pieces` and returns the loss over all their positions and core items."""
+    """The model; `forward` takes rows of `pieces` and returns the loss over all their positions."""
 
     def __init__(
         self,
@@ -48,13 +51,20 @@ class MmeSid(nn.Module):
         self.item_dropout = nn.Dropout(params.item_dropout)
         self.fusion = FrequencyAwareFusion(inputs, hidden, params)
         self.anchor = anchor
+        self.negatives = Negatives(params, torch.from_numpy(inputs.counts)) if params.loss == "sampled" else None
         self.histories, self.pieces = histories, windows.cut(histories, params.max_length)
         self.items, self.max_length, self.skip_share = inputs.items, params.max_length, params.skip_share
 
-    def forward(self, rows: Tensor) -> dict[str, Tensor]:
-        """Return the mean cross-entropy of every next item in the pieces `rows`, softmax over all core items."""
+    def forward(self, batch: Tensor | Drawn) -> dict[str, Tensor]:
+        """Return the mean cross-entropy of every next item in the batch's pieces.
+
+        Args:
+            batch: rows of `pieces`, for a softmax over all core items; with a seed, over targets and drawn negatives.
+        """
+        rows, seed = batch if isinstance(batch, Drawn) else (batch, None)
         device = self.fusion.table.device
-        start, length = self.pieces.start[rows.numpy()], self.pieces.length[rows.numpy()]
+        chosen = rows.cpu().numpy()  # DDP moves its input to the device
+        start, length = self.pieces.start[chosen], self.pieces.length[chosen]
         places, there = windows.places(start, length, self.skip_share if self.training else 0.0)
         foretold = there[:, 1:]  # an input is real where something follows it
         items = self.pieces.items[places].astype(np.int64)
@@ -62,15 +72,23 @@ class MmeSid(nn.Module):
         target, real = (torch.from_numpy(part).to(device) for part in (items[:, 1:], foretold))
         reads = torch.arange(history.shape[1], device=device).expand(len(history), -1)
         states = self.reader(self.item_tokens.of_sequences(history), reads)
-        item_matrix = self.item_dropout(self.fusion.item_matrix())
+        candidates = None
+        if seed is not None:
+            assert self.negatives is not None
+            candidates = self.negatives.candidates(target[real], seed)
+        matrix = self.fusion.item_matrix() if candidates is None else self.fusion.rows_of(candidates.items)
+        matrix = self.item_dropout(matrix)
         if self.anchor is not None:
             positions = evidence.of_places(self.histories, places[:, :-1][foretold], places[:, 1:][foretold])
-            return {"loss": self.anchor.loss(states[real], item_matrix, positions)}
-        return {"loss": catalogue_cross_entropy(states[real], item_matrix, target[real])}
+            return {"loss": self.anchor.loss(states[real], matrix, positions, candidates)}
+        if candidates is not None:
+            return {"loss": sampled_cross_entropy(states[real], matrix, *candidates.scored)}
+        return {"loss": catalogue_cross_entropy(states[real], matrix, target[real])}
 
     def all_tokens(self) -> Float[Tensor, "n h"]:
         """Return every catalogue item's token."""
-        return self.item_tokens(torch.arange(self.items, device=self.fusion.table.device))
+        items = torch.arange(self.items, device=self.fusion.table.device)
+        return torch.cat([self.item_tokens(part) for part in items.split(BLOCK_ITEMS)])
 
     def item_matrix(self) -> Float[Tensor, "n d"]:
         """Return the core items' rows: W_eff, and what the anchor has beside it."""
@@ -127,15 +145,18 @@ class MmeSidTask:
         self.module, self.model, self.histories, self.params = module, module, histories, params
         self.validation = Validation(histories, len(module.fusion.table))
 
-    def batches(self, epoch: int, generator: torch.Generator) -> Sequence[Tensor]:
-        """Return rows of pieces, shuffled, of like length within a batch."""
-        return windows.batches(self.model.pieces.length, self.params.batch_size, generator)
+    def batches(self, epoch: int, generator: torch.Generator) -> Sequence[Tensor | Drawn]:
+        """Return rows of pieces, shuffled, of like length within a batch; with seeds for a sampled loss."""
+        batches = windows.batches(self.model.pieces.length, self.params.batch_size, generator)
+        return windows.with_seeds(batches, generator) if self.params.loss == "sampled" else batches
 
-    def share(self, batch: Tensor, rank: int, count: int) -> tuple[Tensor, float]:
+    def share(self, batch: Tensor | Drawn, rank: int, count: int) -> tuple[Tensor | Drawn, float]:
         """Return every `count`th row from `rank` on, and its share of the positions that the batch foretells."""
-        rows, length = batch[rank::count], self.model.pieces.length
-        share = float(length[rows.numpy()].sum() / length[batch.numpy()].sum())
-        return (rows, share) if len(rows) else (batch[:1], 0.0)
+        everything, length = batch.rows if isinstance(batch, Drawn) else batch, self.model.pieces.length
+        rows = everything[rank::count]
+        share = float(length[rows.numpy()].sum() / length[everything.numpy()].sum())
+        rows = rows if len(rows) else everything[:1]
+        return (batch._replace(rows=rows) if isinstance(batch, Drawn) else rows), share
 
     def validate(self) -> Mapping[str, float]:
         """Return NDCG@10 and recall@10 of the validation queries."""

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from sidflow.contracts.complaints import Unfit
 from sidflow.contracts.params import Params
+from sidflow.losses.negatives import NegativeParams
 from sidflow.training.loop import LoopParams
 
 
@@ -103,7 +104,7 @@ class FinetuneLoop(LoopParams):
     clip_norm: float = Field(default=1.0, ge=0)
 
 
-class FinetuneParams(Params):
+class FinetuneParams(NegativeParams):
     """MME-SID."""
 
     prompt: str = "A customer bought these products, oldest first: {history} The product bought next is:"
@@ -121,6 +122,7 @@ class FinetuneParams(Params):
     token_dropout: float = Field(default=0.4, ge=0, lt=1)  # on item tokens
     item_dropout: float = Field(default=0.0, ge=0, lt=1)  # on the rows that items are scored by
     cold_dropout: float = Field(default=0.0, ge=0, lt=1)  # share of items that a step scores as if nobody had had them
+    loss: Literal["full", "sampled"] = "full"  # softmax over all core items, or over targets and a step's negatives
     start: Literal["settled", "plain"] = "settled"  # initial weights: from the items, or plain random
     token_scale: float = Field(default=1.0, gt=0)  # of `settled`: item tokens' size, in that of word embeddings
     lora: LoraParams = LoraParams()

@@ -60,7 +60,7 @@ class Reader(nn.Module):
 
     def prefix(self) -> list[tuple[Tensor, Tensor]]:
         """Return keys and values of the instruction, one row, layer by layer."""
-        cache = DynamicCache(config=self.config)
+        cache = DynamicCache()
         self.decoder(inputs_embeds=self.words(self.before), past_key_values=cache, use_cache=True)
         return [(layer.keys, layer.values) for layer in cache.layers]  # type: ignore[misc]
 
@@ -81,7 +81,7 @@ class Reader(nn.Module):
         tokens = tokens.to(self.decoder.get_input_embeddings().weight.dtype)
         keys = prefix or self.prefix()
         start = self.before.shape[1]
-        cache = DynamicCache(config=self.config)
+        cache = DynamicCache()
         for layer, (key, value) in enumerate(keys):
             cache.update(key.expand(rows, -1, -1, -1), value.expand(rows, -1, -1, -1), layer)
         place = torch.arange(length, device=tokens.device)
@@ -90,17 +90,40 @@ class Reader(nn.Module):
         inputs = tokens
         if self.readout == "response":
             inputs, position, sees = self._with_markers(tokens, position, sees, reads)
-        instruction = torch.ones(*sees.shape[:2], start, dtype=torch.bool, device=tokens.device)
         states = self.decoder(
             inputs_embeds=inputs,
             position_ids=position + start,
-            attention_mask=torch.cat([instruction, sees], 2)[:, None],
+            attention_mask=self._masks(sees, position, inputs.dtype),
             past_key_values=cache,
             use_cache=True,
         ).last_hidden_state.float()
         if self.readout == "response":
             return states[:, length + len(self.after) - 1 :: len(self.after)]
         return states.gather(1, reads[..., None].expand(-1, -1, states.shape[2]))
+
+    def _masks(
+        self, sees: Bool[Tensor, "b s s"], position: Int[Tensor, "b s"], kind: torch.dtype
+    ) -> Tensor | dict[str, Tensor]:
+        """Return what sees what, the instruction first, as the decoder takes it: by kind of layer where there are two.
+
+        A layer with a sliding window sees what is fewer positions back than its window is long, and itself.
+        """
+        start = self.before.shape[1]
+        instruction = sees.new_ones(*sees.shape[:2], start)
+        everything = torch.cat([instruction, sees], 2)
+        sliding = set(DynamicCache(config=self.config).is_sliding)
+        if not any(sliding):
+            return self._mask(everything, kind)
+        keys = torch.cat([torch.arange(start, device=sees.device).expand(len(sees), -1), position + start], 1)
+        back = (position + start)[:, :, None] - keys[:, None, :]
+        near = self._mask(everything & (back < self.config.sliding_window), kind)
+        both = {"full_attention": self._mask(everything, kind), "sliding_attention": near}
+        return both if len(sliding) > 1 else near
+
+    def _mask(self, sees: Bool[Tensor, "b s t"], kind: torch.dtype) -> Tensor:
+        if self.config._attn_implementation != "eager":
+            return sees[:, None]
+        return torch.zeros_like(sees, dtype=kind).masked_fill(~sees, torch.finfo(kind).min)[:, None]
 
     def _with_markers(
         self, tokens: Tensor, position: Tensor, sees: Tensor, reads: Tensor

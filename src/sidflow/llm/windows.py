@@ -24,6 +24,13 @@ class Windows(NamedTuple):
     length: Int[np.ndarray, " w"]
 
 
+class Drawn(NamedTuple):
+    """A batch of a sampled loss."""
+
+    rows: Int[Tensor, " b"]  # of pieces
+    seed: int  # of its negatives: the same ones in every process, and after a resume
+
+
 def cut(histories: Histories, longest: int) -> Windows:
     """Cut every training part from its end into windows of at most `longest` inputs, so that each target is in one."""
     starts: list[int] = []
@@ -46,6 +53,12 @@ def batches(lengths: Int[np.ndarray, " w"], size: int, generator: torch.Generato
     for part in order.split(size * BUCKET):
         found += part[torch.argsort(long[part], stable=True)].split(size)
     return [found[index] for index in torch.randperm(len(found), generator=generator).tolist()]
+
+
+def with_seeds(batches: list[Tensor], generator: torch.Generator) -> list[Drawn]:
+    """Return the batches, each with a seed of its own."""
+    seeds = torch.randint(2**62, (len(batches),), generator=generator)
+    return [Drawn(rows, seed) for rows, seed in zip(batches, seeds.tolist(), strict=True)]
 
 
 def places(start: np.ndarray, length: np.ndarray, skip_share: float = 0.0) -> tuple[np.ndarray, np.ndarray]:

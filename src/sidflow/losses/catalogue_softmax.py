@@ -168,8 +168,13 @@ def sampled_cross_entropy(
     targets: Int[Tensor, " p"],
     negatives: Int[Tensor, " m"],
     log_expected: Float[Tensor, " m"] | None = None,
+    *,
+    evidence: Evidence | None = None,
+    barred: Places | None = None,
 ) -> Float[Tensor, ""]:
     """Return the mean cross-entropy of each target against itself and the shared `negatives`.
+
+    Positions x negatives logits are held, none of other items.
 
     Args:
         states: one row per position to be predicted.
@@ -181,6 +186,8 @@ def sampled_cross_entropy(
             without bias, and the loss tends to the full one as m grows (Source: Bengio and Senecal 2008;
             the target is always there, so that its own logit stays as it is). None: no
             correction, which weighs negatives as m draws, not as n items.
+        evidence: what is added to single logits, at places of [own target; negatives], p x (1 + m).
+        barred: what is no candidate at a position, in the same columns; never the target.
     """
     if not len(states):
         return (states.sum() + item_matrix.sum() * 0).float()
@@ -189,6 +196,13 @@ def sampled_cross_entropy(
         negative = negative - log_expected
     logits = torch.cat([positive, negative], 1)
     logits = logits if logits.dtype == torch.float64 else logits.float()
+    if evidence is not None:
+        where = evidence.places.flat(0, *logits.shape)[1]
+        added = torch.zeros_like(logits).view(-1).index_add(0, where, evidence.values.to(logits.dtype))
+        logits = logits + added.view_as(logits)
+    if barred is not None:
+        where = barred.flat(0, *logits.shape)[1]
+        logits = logits.flatten().index_fill(0, where, -torch.inf).view_as(logits)
     return (logits.logsumexp(1) - logits[:, 0]).mean()
 
 

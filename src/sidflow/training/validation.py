@@ -15,6 +15,9 @@ from sidflow.contracts.histories import Histories
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
+BLOCK = 512  # queries that are ranked at a time
+BLOCK_SCORES = 32_000_000  # of them at most: 128 MB in float32
+
 
 class Block(NamedTuple):
     """Some validation queries: what is needed to rank their scores."""
@@ -39,12 +42,14 @@ class Block(NamedTuple):
 class Validation:
     """The validation queries, with what they must not recommend."""
 
-    def __init__(self, histories: Histories, items: int, *, exclude_history: bool = True, block: int = 512) -> None:
-        """Select the validation queries of `histories` over `items` candidates."""
+    def __init__(
+        self, histories: Histories, items: int, *, exclude_history: bool = True, block: int | None = None
+    ) -> None:
+        """Select the validation queries of `histories` over `items` candidates, ranked `block` at a time."""
         self.queries = np.flatnonzero(histories.query_valid)
         self.targets = torch.from_numpy(histories.targets[self.queries])
         self.seen = histories.seen(items, self.queries) if exclude_history else None
-        self.block = block
+        self.block = block or max(1, min(BLOCK, BLOCK_SCORES // max(1, items)))
 
     def blocks(self, device: torch.device) -> Iterator[Block]:
         """Return all queries, so many at a time that their scores fit in memory."""

@@ -4,7 +4,18 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
+from transformers import (
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 
 from sidflow.contracts.histories import Histories
 from sidflow.llm.backbones import Backbone
@@ -63,6 +74,11 @@ def tiny_model(family, vocabulary):
         model = LlamaForCausalLM(LlamaConfig(**shape))
     elif family == "qwen2":
         model = Qwen2ForCausalLM(Qwen2Config(**shape))
+    elif family == "mistral":
+        model = MistralForCausalLM(MistralConfig(**shape, sliding_window=4))
+    elif family == "gemma2":  # the first layer has a window, the second sees all
+        config = Gemma2Config(**shape, head_dim=8, sliding_window=4, query_pre_attn_scalar=8)
+        model = Gemma2ForCausalLM._from_config(config, attn_implementation="eager")
     else:
         model = Qwen3ForCausalLM(Qwen3Config(**shape, head_dim=8))
     return model.requires_grad_(False).eval()

@@ -23,14 +23,20 @@ from sidflow.training.device import prepare
 from sidflow.training.loop import fit
 from sidflow.training.state import trained_state
 
-CASES = [("ddp", "none"), ("ddp", "both"), ("fsdp", "none"), ("fsdp", "both")]
+CASES = [("ddp", "none"), ("ddp", "both"), ("ddp", "sampled"), ("fsdp", "none"), ("fsdp", "both")]
 KILLED_AT = 6
 
 
 def finetuned(kind, dropout=0.0, checkpoint=None, killed_at=0):
-    """Train a tiny model for two epochs of four batches, the last of a single row; return curves and tensors."""
+    """Train a tiny model for two epochs of four batches, the last of a single row; return curves and tensors.
+
+    Kind `sampled` is anchored by both, with a sampled softmax.
+    """
     params = FinetuneParams(
-        anchor=kind,
+        anchor="none" if kind == "none" else "both",
+        loss="sampled" if kind == "sampled" else "full",
+        negatives=5,
+        logq=True,
         anchoring={"folds": 2, "dropout": 0.0, "own_weights": (0.0, 0.5)},
         batch_size=11,
         max_length=4,  # pieces of 4 and 2 positions: batches are split unevenly

@@ -1,3 +1,4 @@
+import importlib.util
 import json
 import shutil
 
@@ -9,10 +10,11 @@ from sidflow.contracts.errors import InputError
 from sidflow.llm import backbones
 from sidflow.llm.params import BackboneParams
 
+BITS = "bitsandbytes"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
-@pytest.fixture(params=["llama", "qwen2", "qwen3"])
+@pytest.fixture(params=["llama", "qwen2", "qwen3", "mistral", "gemma2"])
 def folder(request, tiny, tokenizer, tmp_path):
     path = tmp_path / "model"
     tiny.model(request.param, len(tokenizer)).save_pretrained(path)
@@ -86,6 +88,15 @@ def test_a_hub_model_is_taken_at_its_commit(folder, tmp_path, monkeypatch):
     backbones.load(about)
     with pytest.raises(InputError, match=r"hub model owner/name.*HF_HUB_OFFLINE"):
         backbones.describe(BackboneParams(kind="hub", repo="owner/name", commit="a" * 40))
+
+
+def test_four_bits_need_bitsandbytes(folder, monkeypatch):
+    about = backbones.describe(BackboneParams(kind="path", path=str(folder)))
+    find = importlib.util.find_spec
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: find(name, *more) if name != BITS else None)
+    with pytest.raises(InputError, match=r"nf4.*no bitsandbytes.*bf16"):
+        backbones.load(about, "nf4")
 
 
 def test_four_bits_need_cuda(folder, monkeypatch):

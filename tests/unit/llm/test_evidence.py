@@ -1,4 +1,5 @@
 import numpy as np
+from scipy.sparse import csr_matrix
 from tests.unit.recommenders.counting_cases import leave_one_out, random_sequences
 
 from sidflow.counting import events
@@ -80,6 +81,12 @@ def test_what_the_history_holds_is_barred_but_for_the_target():
     rows = [set(columns[indptr[row] : indptr[row + 1]].tolist()) for row in range(len(positions.target))]
     assert positions.target.tolist() == [1, 4, 1, 5]
     assert rows == [{3}, {3, 1}, {3, 4}, {3, 1, 4}]
+
+
+def test_what_stands_at_drawn_items_is_looked_up_after_the_target():
+    found = csr_matrix(np.array([[0, 2, 0, 3], [4, 0, 5, 0], [0, 0, 0, 0]], dtype=np.float32))
+    there = evidence.at_candidates(found, np.array([3, 1, 0]), np.array([2, 1, 1]))
+    assert there.toarray().tolist() == [[3, 0, 2, 2], [0, 5, 0, 0], [0, 0, 0, 0]]
 
 
 def test_folds_are_even_and_tell_neighbours_apart():

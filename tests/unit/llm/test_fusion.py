@@ -41,6 +41,13 @@ def test_the_folded_score_equals_the_unfolded_one(tiny, temperature):
     torch.testing.assert_close(folded, expected, atol=1e-5, rtol=1e-5)
 
 
+def test_rows_of_some_items_are_those_of_the_matrix(tiny):
+    fusion = shaken(FrequencyAwareFusion(tiny.inputs(), tiny.hidden, FinetuneParams())).double()
+    items = torch.tensor([7, 1, 11, 5])
+    torch.testing.assert_close(fusion.rows_of(items), fusion.item_matrix()[items], rtol=1e-14, atol=1e-14)
+    torch.testing.assert_close(fusion.part_weights(items), fusion.part_weights()[items], rtol=0, atol=0)
+
+
 def test_weights_are_the_items_own_and_skip_what_is_missing(tiny):
     fusion = shaken(FrequencyAwareFusion(tiny.inputs(), tiny.hidden, FinetuneParams()))
     weights = fusion.part_weights()

@@ -1,11 +1,14 @@
 import numpy as np
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from torch.nn import functional
 
+from sidflow.llm import results
 from sidflow.llm.backbones import Backbone
 from sidflow.llm.model import MmeSid, MmeSidTask
 from sidflow.llm.params import FinetuneLoop, FinetuneParams, LoraParams
+from sidflow.measures import tau
 from sidflow.training.checkpoint import Checkpoint
 from sidflow.training.device import prepare
 from sidflow.training.loop import fit, trained_state
@@ -95,6 +98,65 @@ def test_frozen_codes_stay(tiny, backbone):
     fit("t", task, params.loop, seed=3, device=device)
     found = model.item_tokens.codes["image"].vectors.detach().numpy()
     np.testing.assert_array_equal(found, tiny.inputs().modalities["image"].codebooks)
+
+
+@pytest.fixture
+def fresh_accelerate():
+    """Accelerate keeps the precision that it was first asked for; a stage asks once."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.mark.parametrize(("weights", "precision"), [("bf16", "fp32"), ("fp32", "bf16"), ("bf16", "bf16")])
+def test_half_precision_learns(tiny, backbone, weights, precision, fresh_accelerate):
+    if weights == "bf16":
+        backbone.model.to(torch.bfloat16)
+    loop = LOOP.model_copy(update={"precision": precision})
+    model, task, params, device = build(tiny, backbone, loop=loop)
+    kinds = set()
+    product = model.reader.decoder.layers[0].mlp
+    product.register_forward_hook(lambda _, given, found: kinds.add(found.dtype))
+    fitted = fit("t", task, params.loop, seed=3, device=device)
+    assert kinds == {torch.bfloat16}
+    assert fitted.curves[1]["loss"] < fitted.curves[0]["loss"]
+    assert model.fusion.table.dtype == torch.float32
+
+
+def test_the_instruction_is_read_once_a_step_and_once_an_evaluation(tiny, backbone, monkeypatch):
+    monkeypatch.setattr("sidflow.llm.model.BLOCK_TOKENS", 1000)
+    model, task, _, _ = build(tiny, backbone)
+    read = []
+    model.reader.decoder.register_forward_pre_hook(
+        lambda _, args, given: read.append(tuple(given["inputs_embeds"].shape[:2])), with_kwargs=True
+    )
+    instruction = (1, model.reader.before.shape[1])
+    model(torch.arange(5))
+    assert read == [instruction, (5, int(model.pieces.length[0]))]
+    read.clear()
+    past = task.histories._replace(query_end=np.arange(task.histories.queries) % 7 + 1)
+    model.query_states(past, np.arange(past.queries))
+    assert read.count(instruction) == 1 and len(read) > 4
+    assert sum(rows for rows, _ in read) == 1 + past.queries
+
+
+@torch.no_grad()
+def test_what_is_forgotten_is_told_of_the_codes_as_they_are_now(tiny, backbone):
+    model, task, _, _ = build(tiny, backbone)
+    past, known = task.histories, tiny.inputs()
+    before = results.forgetting(model, past, known)
+    assert all(told["tau_finetuned"] == pytest.approx(told["tau_quantized"]) for told in before.values())
+    part = model.item_tokens.codes["image"]
+    part.vectors.copy_(torch.randn(part.vectors.shape, generator=torch.Generator().manual_seed(8)))
+    after = results.forgetting(model, past, known)
+    queries = np.flatnonzero(past.query_valid)
+    histories, targets = [past.history(query) for query in queries], past.targets[queries]
+    tuned = part.sums(torch.arange(model.items)).numpy()
+    expected = tau.over_histories(known.modalities["image"].raw, tuned, histories, targets).value
+    assert after["image"]["tau_finetuned"] == pytest.approx(expected)
+    assert abs(after["image"]["tau_finetuned"] - after["image"]["tau_quantized"]) > 0.05
+    assert after["image"]["tau_quantized"] == before["image"]["tau_quantized"]
+    assert after["text"] == before["text"]
 
 
 def test_queries_of_any_order_and_length_are_encoded_alike(tiny, backbone):

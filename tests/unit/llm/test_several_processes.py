@@ -46,7 +46,7 @@ def one():
     """What one process trains, by the kind of anchor."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SIDFLOW_DEVICE", "cpu")
-        return {kind: several_processes.finetuned(kind) for kind in ("none", "both")}
+        return {kind: several_processes.finetuned(kind) for kind in ("none", "both", "sampled")}
 
 
 @pytest.mark.parametrize(("sharding", "kind"), several_processes.CASES)
@@ -74,7 +74,7 @@ def bytes_of(folder, name):
 
 
 def test_processes_end_with_the_same_weights(two):
-    for name in ("ddp-both", "fsdp-both", "dropout", "resumed"):
+    for name in ("ddp-both", "ddp-sampled", "fsdp-both", "dropout", "resumed"):
         assert bytes_of(two, f"{name}-0") == bytes_of(two, f"{name}-1")
 
 

@@ -3,7 +3,9 @@ import math
 import pytest
 import torch
 from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from sidflow.losses import catalogue_softmax
 from sidflow.losses.catalogue_softmax import (
     binary_cross_entropy,
     catalogue_cross_entropy,
@@ -40,6 +42,29 @@ def test_gradcheck():
         return catalogue_cross_entropy(s, i, targets, b, chunk=2)
 
     assert torch.autograd.gradcheck(loss, (states, items, bias))
+
+
+class Largest(TorchDispatchMode):
+    """Remembers the entries of the largest tensor that any operation returned."""
+
+    entries = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        found = func(*args, **(kwargs or {}))
+        if isinstance(found, torch.Tensor):
+            self.entries = max(self.entries, found.numel())
+        return found
+
+
+def test_no_more_logits_are_held_with_more_positions(monkeypatch):
+    monkeypatch.setattr(catalogue_softmax, "CHUNK_LOGITS", 300)
+    held = []
+    for positions in (50, 400):
+        states, items, _, targets = case(p=positions, n=60, d=3)
+        with Largest() as seen:
+            catalogue_cross_entropy(states, items, targets).backward()
+        held.append(seen.entries)
+    assert held == [300, 400 * 3]  # five rows of logits; then the states themselves are larger
 
 
 def test_only_what_is_needed_gets_a_gradient():

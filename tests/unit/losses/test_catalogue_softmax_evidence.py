@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from sidflow.losses.catalogue_softmax import Evidence, Places, catalogue_cross_entropy
+from sidflow.losses.catalogue_softmax import Evidence, Places, catalogue_cross_entropy, sampled_cross_entropy
 
 
 def places(mask):
@@ -75,3 +75,22 @@ def test_half_precision_values_come_back_as_they_went_in():
     assert low.grad.dtype == torch.bfloat16
     wide = plainly(states, items, low.detach().float(), targets, there, barred)
     torch.testing.assert_close(loss, wide, rtol=1e-5, atol=1e-5)
+
+
+def test_a_sampled_softmax_with_evidence_is_the_one_over_its_candidates():
+    states, items, _, targets, _, _ = case()
+    draw = torch.Generator().manual_seed(2)
+    negatives, shift = torch.tensor([3, 9, 9, 20]), torch.tensor([0.1, -0.7, -0.7, 0.4], dtype=torch.float64)
+    there, barred = (torch.rand(len(states), 5, generator=draw) < share for share in (0.4, 0.3))
+    barred[:, 0] = False
+    values = torch.randn(int(there.sum()), generator=draw, dtype=torch.float64).requires_grad_()
+    logits = torch.cat([(states * items[targets]).sum(1, keepdim=True), states @ items[negatives].T - shift], 1)
+    logits = logits.index_put(tuple(there.nonzero().T), values, accumulate=True)
+    itself = torch.cat([torch.zeros(len(states), 1, dtype=torch.bool), negatives == targets[:, None]], 1)
+    reference = functional.cross_entropy(logits.masked_fill(barred | itself, -torch.inf), torch.zeros_like(targets))
+    added = Evidence(places(there), values)
+    ours = sampled_cross_entropy(states, items, targets, negatives, shift, evidence=added, barred=places(barred))
+    torch.testing.assert_close(ours, reference)
+    inputs = [states, items, values]
+    for one, other in zip(torch.autograd.grad(ours, inputs), torch.autograd.grad(reference, inputs), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)

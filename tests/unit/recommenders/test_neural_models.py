@@ -302,6 +302,18 @@ def test_item_vectors_at_hand_give_the_loss_of_all(loss):
     torch.testing.assert_close(found, expected)
 
 
+def test_logq_makes_many_draws_tend_to_the_full_softmax():
+    items, lengths = torch.tensor([[9, 8, 7, 0, 0], [5, 4, 3, 2, 9]]), torch.tensor([3, 5])
+    found = {}
+    for name, loss, logq in (("full", "full", False), ("corrected", "sampled", True), ("plain", "sampled", False)):
+        settings = settings_of("sasrec", {}, loss=loss, negatives=50_000, negatives_power=0.5, logq=logq)
+        torch.manual_seed(0)
+        model = SequenceModel(settings, ItemTable(ITEMS, 16, 0.5), torch.arange(ITEMS)).eval()
+        found[name] = model(items, lengths)["loss"].item()
+    assert found["corrected"] == pytest.approx(found["full"], abs=0.02)
+    assert found["plain"] > found["full"] + 1
+
+
 def test_no_history_at_all_is_encoded():
     assert query_states(encoder_of("sasrec", {}), table(), recent_windows([], 5)).shape == (0, 16)
     nothing = Windows(torch.zeros(1, dtype=torch.int64), torch.zeros(2, dtype=torch.int64), torch.zeros(2).long())

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sidflow.losses.catalogue_softmax import binary_cross_entropy, catalogue_cross_entropy, sampled_cross_entropy
+from sidflow.losses.negatives import Negatives
 from sidflow.recommenders.neural.batches import real
 from sidflow.recommenders.neural.params import SequenceParams
 
@@ -65,14 +66,11 @@ def masked_items(
 class Objective(nn.Module):
     """The loss of a batch, over the whole catalogue or over negatives drawn for it."""
 
-    chances: Tensor
-
     def __init__(self, settings: SequenceParams, counts: Int[Tensor, " n"]) -> None:
         """Prepare `settings.loss` over items that stand `counts` times in training parts."""
         super().__init__()
         self.settings = settings
-        weights = (counts.double() + 1) ** settings.negatives_power
-        self.register_buffer("chances", weights / weights.sum(), persistent=False)
+        self.negatives = Negatives(settings, counts)
 
     @property
     def sampled(self) -> bool:
@@ -81,9 +79,7 @@ class Objective(nn.Module):
 
     def draw(self) -> Int[Tensor, " m"]:
         """Return this batch's negatives, from the global generator."""
-        if self.settings.negatives_power == 0:
-            return torch.randint(len(self.chances), (self.settings.negatives,), device=self.chances.device)
-        return torch.multinomial(self.chances, self.settings.negatives, replacement=True)
+        return self.negatives.draw()
 
     def forward(
         self,
@@ -106,7 +102,4 @@ class Objective(nn.Module):
             return catalogue_cross_entropy(states, vectors, targets)
         if self.settings.loss == "bce":
             return binary_cross_entropy(states, vectors, targets, negatives)
-        correction = None
-        if self.settings.logq:
-            correction = (self.chances[drawn] * len(drawn)).log().float()
-        return sampled_cross_entropy(states, vectors, targets, negatives, correction)
+        return sampled_cross_entropy(states, vectors, targets, negatives, self.negatives.log_expected(drawn))

@@ -10,13 +10,14 @@ from sidflow.contracts import params
 from sidflow.contracts.complaints import Unfit
 from sidflow.contracts.errors import InputError
 from sidflow.contracts.params import Params
+from sidflow.losses.negatives import NegativeParams
 from sidflow.training.loop import LoopParams
 
 # Learned positions count from the sequence's start or end, or are biases of attention by distance.
 Positions = Literal["start", "end", "relative", "none"]
 
 
-class SequenceParams(Params):
+class SequenceParams(NegativeParams):
     """What all sequential recommenders share."""
 
     architecture: Literal["sasrec", "gru4rec", "bert4rec"]
@@ -30,10 +31,7 @@ class SequenceParams(Params):
         0.0, ge=0, lt=1
     )  # of a training window's items that a batch leaves out, two at least stay
     init_std: float = Field(0.02, gt=0)  # of item vectors
-    loss: Literal["full", "sampled", "bce"] = "full"
-    negatives: int = Field(1024, ge=1)  # items drawn per batch for `sampled` and `bce`, shared by all its positions
-    negatives_power: float = Field(0.0, ge=0, le=1)  # drawn by (training count + 1) ** this; 0 = uniformly
-    logq: bool = False  # correct `sampled` for how likely each negative was drawn
+    loss: Literal["full", "sampled", "bce"] = "full"  # over the catalogue, or over the negatives of a batch
     batch_size: int = Field(128, ge=1)  # sequences
     loop: LoopParams = LoopParams.model_validate({})
     refit: bool = False  # answer test queries from a fit on training and validation events, as long as validation chose

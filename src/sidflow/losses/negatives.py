@@ -1,0 +1,72 @@
+"""The negatives of a sampled loss: how many, how they are drawn, and how likely each of them was."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from sidflow.contracts.params import Params
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
+
+
+class NegativeParams(Params):
+    """The knobs of a sampled loss, of every model that has one."""
+
+    negatives: int = Field(1024, ge=1)  # items drawn per batch, shared by all its positions
+    negatives_power: float = Field(0.0, ge=0, le=1)  # drawn by (training count + 1) ** this; 0 = uniformly
+    logq: bool = False  # correct `loss: sampled` for how likely each negative was drawn
+
+
+class Candidates(NamedTuple):
+    """What a step scores in place of the catalogue: each position's target, and the negatives that all share."""
+
+    items: Int[Tensor, " k"]  # ids, each once: whose rows have to be made
+    targets: Int[Tensor, " p"]  # places in `items`, as are the next
+    negatives: Int[Tensor, " m"]
+    log_expected: Float[Tensor, " m"] | None
+
+    @property
+    def scored(self) -> tuple[Tensor, Tensor, Tensor | None]:
+        """What `sampled_cross_entropy` takes after states and the rows of `items`."""
+        return self.targets, self.negatives, self.log_expected
+
+    def drawn(self) -> Int[np.ndarray, " m"]:
+        """Return the negatives' ids."""
+        return self.items[self.negatives].cpu().numpy()
+
+
+class Negatives(nn.Module):
+    """Items drawn with replacement, by their training counts."""
+
+    chances: Tensor
+
+    def __init__(self, settings: NegativeParams, counts: Int[Tensor, " n"]) -> None:
+        """Draw as `settings` say from items that stand `counts` times in training parts."""
+        super().__init__()
+        self.settings = settings
+        weights = (counts.double() + 1) ** settings.negatives_power
+        self.register_buffer("chances", weights / weights.sum(), persistent=False)
+
+    def draw(self, generator: torch.Generator | None = None) -> Int[Tensor, " m"]:
+        """Return a batch's negatives, by default from the global generator."""
+        device, count = self.chances.device, self.settings.negatives
+        if self.settings.negatives_power == 0:
+            return torch.randint(len(self.chances), (count,), device=device, generator=generator)
+        return torch.multinomial(self.chances, count, replacement=True, generator=generator)
+
+    def log_expected(self, drawn: Int[Tensor, " m"]) -> Float[Tensor, " m"] | None:
+        """Return log(m * q) of each negative, q being the probability of drawing it; None without the correction."""
+        return (self.chances[drawn] * len(drawn)).log().float() if self.settings.logq else None
+
+    def candidates(self, targets: Int[Tensor, " p"], seed: int) -> Candidates:
+        """Return `targets`, and negatives that `seed` alone decides, whatever was drawn before."""
+        drawn = self.draw(torch.Generator(self.chances.device).manual_seed(seed))
+        items, where = torch.unique(torch.cat([targets, drawn]), return_inverse=True)
+        own, shared = where.split([len(targets), len(drawn)])
+        return Candidates(items, own, shared, self.log_expected(drawn))
