@@ -13,6 +13,7 @@ from sidflow.commands.revisions import Revision
 from sidflow.contracts.errors import InputError
 from sidflow.evaluation.comparison import judge
 from sidflow.evaluation.params import CompareParams
+from sidflow.evaluation.refits import refuse_mixture
 from sidflow.measures import intervals
 
 
@@ -57,12 +58,14 @@ def compare_pair(revision: Revision, names: tuple[str, str], metrics: Sequence[s
         settings: level, power, claimed gain, draws and seed of the resampling.
 
     Raises:
-        InputError: a recommender or a metric is unknown, or the two answered different queries.
+        InputError: a recommender or a metric is unknown, only one of the two was refitted, or they answered different
+            queries.
     """
     for name in names:
         if name not in revision.tests:
             known = ", ".join(revision.tests)
             raise InputError("--pair", expected=f"two of {known}", found=repr(name), remedy="name evaluated ones")
+    refuse_mixture({name: revision.refits.get(name) for name in names}, "--pair", "set `refit` alike for both")
     one, other = (revision._replace(tests={name: revision.tests[name]}) for name in names)
     first = compare.same_queries(other, one)
     asked = list(dict.fromkeys(metrics or [settings.primary]))

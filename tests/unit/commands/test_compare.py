@@ -154,6 +154,13 @@ def test_a_refit_in_one_of_the_two_is_said(project):
     assert not compare.compare(revisions.workspace(), revisions.workspace(), SETTINGS).refitted
 
 
+def test_a_pair_of_which_one_was_refitted_is_refused(project):
+    PER_QUERY.write(_better(_table(0)), {"refit": True}, model="sasrec")
+    result = runner.invoke(app, ["compare", "--pair", "sasrec", "markov"])
+    assert result.exit_code == 2
+    assert "found refitted: sasrec; not: markov" in " ".join(result.stderr.split())
+
+
 def test_the_better_stands_first_and_who_is_on_one_side_only_has_no_difference(project):
     PER_QUERY.write(_table(3, most=4), model="gru4rec")
     Path("params.yaml").write_text(PARAMS.replace("[sasrec, markov]", "[sasrec, gru4rec]"))
