@@ -33,12 +33,29 @@ class Figure(Params):
     beside: tuple[str, ...] = Field(min_length=1)  # our recommenders; the first that has been measured is shown
 
 
+class Claim(Params):
+    """What the paper of MME-SID says of it."""
+
+    what: str = Field(min_length=1)
+    published: str = Field(min_length=1)
+    source: str  # a name under `sources`
+
+
+class Claims(Params):
+    """The claims that ours stands beside, each by what it is about."""
+
+    gain: Claim  # nDCG@5 over the best baseline
+    live_dimensions: Claim  # of item tokens, against collaborative rows alone
+    forgetting: Claim  # tau of code vectors after fine-tuning, codebooks of the quantizer against random ones
+
+
 class Published(Params):
     """All of docs/published.yaml."""
 
     sources: dict[str, Source]
     caveats: dict[str, str]
     figures: tuple[Figure, ...]
+    claims: Claims | None = None
 
     @model_validator(mode="after")
     def _names_are_known(self) -> Published:
@@ -48,6 +65,9 @@ class Published(Params):
                     raise Unfit(f"a name among {sorted(known)} for {figure.model}", repr(name))
             if not all(0 <= value <= 1 for value in figure.metrics.values()):
                 raise Unfit(f"metrics of {figure.model} from 0 to 1", str(figure.metrics))
+        for name, claim in self.claims or ():
+            if claim.source not in self.sources:
+                raise Unfit(f"a name among {sorted(self.sources)} for claims.{name}", repr(claim.source))
         return self
 
 

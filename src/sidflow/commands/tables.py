@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from sidflow.commands import paired
+from sidflow.commands import claims, paired
 from sidflow.commands import published as publications
 from sidflow.contracts.documents import Document
 from sidflow.contracts.errors import InputError
@@ -158,6 +158,21 @@ def published() -> str:
     return _table(head, rows) if rows else ""
 
 
+def claimed() -> str:
+    """Return what the paper of MME-SID claims beside what was found here."""
+    rows = [
+        [
+            ours.claim.what,
+            ours.claim.published,
+            ours.of,
+            ours.found,
+            f"`{ours.command}`",
+        ]
+        for ours in claims.beside()
+    ]
+    return _table(["claim", "the paper", "here, of", "found", "command"], rows) if rows else ""
+
+
 def benchmarks() -> str:
     """Return the benchmarks, one row each; a ratio above 1 means that ours is better."""
     found = [Document(str(path)).read() for path in sorted(BENCHMARKS.glob("*.json"))]
@@ -253,6 +268,7 @@ MARKERS: dict[str, Callable[[], str]] = {
     "log-ranks": log_ranks,
     "pooled": pooled,
     "published": published,
+    "claims": claimed,
     "benchmarks": benchmarks,
     "findings": findings,
     "quantizers": quantizers,

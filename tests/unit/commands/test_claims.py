@@ -1,0 +1,68 @@
+"""What the paper claims, beside what was found here."""
+
+import json
+
+import numpy as np
+import polars as pl
+import pytest
+
+from sidflow.commands import claims, published, results
+from sidflow.commands.runs import Run
+from sidflow.contracts.errors import InputError
+
+FILE = """
+sources: {paper: {title: "Paper, Table 1", url: "https://arxiv.org/abs/1"}}
+caveats: {}
+figures: []
+claims:
+  gain: {what: more, published: "+10%", source: paper}
+  live_dimensions: {what: alive, published: most, source: paper}
+  forgetting: {what: kept, published: some, source: paper}
+"""
+
+
+@pytest.fixture
+def file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(results, "FOLDER", tmp_path / "none")
+    path = tmp_path / published.PATH
+    path.parent.mkdir()
+    path.write_text(FILE)
+    claims.ABLATIONS.mkdir(parents=True)
+    return path
+
+
+def test_gains_are_those_over_the_best_baseline_at_five(file, monkeypatch):
+    results.FOLDER.mkdir()
+    (results.FOLDER / "tiny.json").write_text("{}")
+    users = {"user_id": np.arange(40)}
+    ranks = {"mme_sid.rank": np.full(40, 1), "ease.rank": np.full(40, 3), "sasrec.rank": np.full(40, 6)}
+    run = Run({"preset": "tiny", "best_baseline": "ease"}, pl.DataFrame(users | ranks))
+    monkeypatch.setattr(results, "kept", lambda preset: [run])
+    (ours,) = claims.beside()
+    assert (ours.claim.published, ours.of) == ("+10%", "tiny, mme_sid over ease")
+    assert ours.found == "+100.0%, +0.5000 [+0.5000, +0.5000]: shown"  # 1 against 1 / log2(3 + 1)
+
+
+def test_dimensions_and_tau_come_from_the_kept_measurements(file):
+    forms = {"MME-SID": {"alive_share": 1.0}, "rows": {"alive_share": 0.25}, "mapped": {"alive_share": 0.5}}
+    claims.COLLAPSE.write_text(json.dumps({"forms": forms, "command": "collapse"}))
+    rows = [{"row": "whole", "tau_of_codes": 0.7}, {"row": "codebooks at random", "tau_of_codes": 0.1}]
+    for name, kept in {"a": rows, "b": rows[:1]}.items():
+        (claims.ABLATIONS / f"{name}.json").write_text(json.dumps({"run": name, "rows": kept, "command": "ablate"}))
+    assert [(ours.of, ours.found, ours.command) for ours in claims.beside()] == [
+        ("MME-SID against rows", "100.0% against 25.0%", "collapse"),
+        ("MME-SID against mapped", "100.0% against 50.0%", "collapse"),
+        ("a", "0.7000 against 0.1000", "ablate"),
+    ]
+
+
+def test_a_claim_without_a_source_is_one_line(file):
+    file.write_text(FILE.replace("most, source: paper", "most, source: rumour"))
+    with pytest.raises(InputError, match=r"claims\.live_dimensions.*rumour"):
+        list(claims.beside())
+
+
+def test_without_claims_nothing_is_told(file):
+    file.write_text(FILE[: FILE.index("claims:")])
+    assert not list(claims.beside())
