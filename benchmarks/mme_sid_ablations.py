@@ -14,10 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import shutil
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -25,8 +21,9 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import project_copy
 from ruamel.yaml import YAML
-from side_by_side import RESULTS, ROOT, commit, machine
+from side_by_side import RESULTS, commit, machine
 
 from sidflow.contracts.artifacts.evaluations import PER_QUERY
 from sidflow.contracts.artifacts.queries import TEST
@@ -36,6 +33,7 @@ from sidflow.evaluation.params import CompareParams
 
 FOLDER = RESULTS / "ablations"
 QUANTIZER = ("quantize", "assign")
+REMADE = ("quantizer", "semantic_ids")  # their folders
 
 
 def present(project: Path) -> list[str]:
@@ -48,22 +46,12 @@ def measured(project: Path, changes: Changes, seed: int) -> tuple[dict[str, Any]
     """Run one row; return its diagnostics and seconds, and each user's gain."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder)
-        _share(project, copy)
-        _edit(copy / "params.yaml", {**changes, "seed": seed})
-        stages = [*QUANTIZER] if any(name.startswith("quantize.") for name in changes) else []
+        project_copy.share(project, copy, MODEL, copied=(*REMADE, "reports"))
+        project_copy.edit(copy / "params.yaml", {**changes, "seed": seed})
+        quantized = any(name.startswith("quantize.") for name in changes)
         began = time.perf_counter()
-        for stage in [*stages, "finetune", "rank", "evaluate"]:
-            arguments = [] if stage in QUANTIZER else [MODEL]
-            environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "SIDFLOW_CACHE": str(copy / "cache")}
-            done = subprocess.run(
-                [sys.executable, str(ROOT / f"stages/{stage}.py"), *arguments],
-                cwd=copy,
-                env=environment,
-                capture_output=True,
-                text=True,
-            )
-            if done.returncode:
-                sys.exit(f"{stage} failed:\n{done.stderr[-2000:]}")
+        stages = [(stage,) for stage in QUANTIZER if quantized]
+        project_copy.run(copy, [*stages, *((stage, MODEL) for stage in ("finetune", "rank", "evaluate"))], str(changes))
         report = json.loads((copy / f"artifacts/reports/{MODEL}.json").read_text())
         summary = json.loads((copy / f"artifacts/recommenders/{MODEL}/summary.json").read_text())
         tests = pl.read_parquet(copy / PER_QUERY.at(model=MODEL)).filter(pl.col("part") == TEST)
@@ -115,32 +103,6 @@ class Kept:
             for row, seeds in self.runs.items()
         }
         return ablation.table(runs, CompareParams())
-
-
-def _share(project: Path, copy: Path) -> None:
-    """Link every artifact of `project` but what the rows write, which are copies."""
-    shutil.copy(project / "params.yaml", copy / "params.yaml")
-    for path in sorted(project.glob("artifacts/**/*")):
-        target = copy / path.relative_to(project)
-        if path.is_dir():
-            target.mkdir(parents=True, exist_ok=True)
-        elif path.relative_to(project).parts[1] in ("quantizer", "semantic_ids", "reports"):
-            shutil.copy(path, target)
-        elif MODEL not in path.parts:
-            target.symlink_to(path.resolve())
-
-
-def _edit(path: Path, changes: Changes) -> None:
-    yaml = YAML()
-    content = yaml.load(path.read_text())
-    for name, value in changes.items():
-        *sections, last = name.split(".")
-        node = content
-        for section in sections:
-            node = node[section]
-        node[last] = value
-    with path.open("w") as stream:
-        yaml.dump(content, stream)
 
 
 def main() -> None:
