@@ -136,7 +136,7 @@ def test_the_instruction_is_read_once_a_step_and_once_an_evaluation(tiny, backbo
     read.clear()
     past = task.histories._replace(query_end=np.arange(task.histories.queries) % 7 + 1)
     model.query_states(past, np.arange(past.queries))
-    assert read.count(instruction) == 1 and len(read) > 4
+    assert read.count(instruction) == 1 and len(read) > 2  # once, for several blocks
     assert sum(rows for rows, _ in read) == 1 + past.queries
 
 
