@@ -17,7 +17,6 @@ from sidflow.evaluation.comparison import MEAN_LOG2_RANK
 RESULTS = Path("docs/results")
 BENCHMARKS = Path("benchmarks/results")
 QUANTIZERS = Path("benchmarks/results/quantizer")
-ABLATIONS = Path("benchmarks/results/ablations")
 _METRICS = ("recall_at_10", "ndcg_at_10", "mrr_at_10", "recall_at_20", "ndcg_at_20")
 
 
@@ -246,7 +245,7 @@ def ablations() -> str:
             _optional(row["tau_of_codes"], 4),
             str(row["seeds"]),
         ]
-        for one in (Document(str(path)).read() for path in sorted(ABLATIONS.glob("*.json")))
+        for one in (Document(str(path)).read() for path in sorted(claims.ABLATIONS.glob("*.json")))
         for row in one["rows"]
     ]
     head = ["run", "MME-SID", "nDCG@10", "less the whole, 95% interval", "smallest detectable"]

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from ruamel.yaml import YAML
 
-from sidflow.commands import presets, results, runs, tables
+from sidflow.commands import claims, presets, results, runs, tables
 from sidflow.contracts.artifacts.evaluations import LEADERBOARD, PER_QUERY
 from sidflow.contracts.errors import InputError
 
@@ -216,7 +216,7 @@ def test_the_committed_tables_are_those_of_the_json(name, monkeypatch) -> None:
 
 
 def test_an_ablation_has_what_could_have_been_detected_where_that_is_known(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(tables, "ABLATIONS", tmp_path)
+    monkeypatch.setattr(claims, "ABLATIONS", tmp_path)
     known = {"row": "less", "seeds": 1, "mean": 0.2, "difference": -0.1, "low": -0.2, "high": 0.0}
     known |= {"effective_rank": None, "alive_share": None, "tau_of_codes": None}
     rows = [known | {"detectable": 0.0321}, known]

@@ -10,6 +10,7 @@ import pytest
 import torch
 from ruamel.yaml import YAML
 from safetensors.numpy import load_file
+from tests.unit.killing import second_fit_resumes
 
 from sidflow.contracts import histories, params, refits
 from sidflow.contracts.artifacts.backbone import BACKBONE
@@ -22,7 +23,6 @@ from sidflow.llm.model import MmeSid, MmeSidTask
 from sidflow.llm.params import FinetuneParams
 from sidflow.llm.serving import HistoryEncoder
 from sidflow.ranking.scores import Scores
-from sidflow.training.checkpoint import Checkpoint
 from sidflow.training.device import prepare
 from sidflow.training.loop import fit
 
@@ -126,24 +126,6 @@ def test_killed_in_the_second_fit_it_ends_in_the_same_bytes(copied, monkeypatch,
         files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
         return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
-    finetune(model)
-    expected = hashes()
-    shutil.rmtree(folder)
-    monkeypatch.setenv("SIDFLOW_CHECKPOINT_SECONDS", "0.000001")
-    saves = []
-
-    def save(self, snapshot, whole=Checkpoint.save):
-        whole(self, snapshot)
-        saves.append(("refit" in self.path.name, snapshot.values["steps"]))
-        if saves.count((True, 2)) == 1 and saves[-1] == (True, 2):
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(Checkpoint, "save", save)
-    with pytest.raises(KeyboardInterrupt):
-        finetune(model)
-    before = len(saves)
-    torch.manual_seed(99)
-    finetune(model)
-    assert saves[before] == (True, 3)  # nothing of the first fit was done again
-    assert hashes() == expected
+    expected, found = second_fit_resumes(lambda: finetune(model), hashes, monkeypatch)
+    assert found == expected
     assert not list((copied / "cache").rglob("*.safetensors"))

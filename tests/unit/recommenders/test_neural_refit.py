@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from ruamel.yaml import YAML
+from tests.unit.killing import second_fit_resumes
 from tests.unit.recommenders.neural_cases import CYCLE, edit_params, hashes, stage_main
 
 from sidflow.contracts import histories
@@ -17,7 +17,6 @@ from sidflow.contracts.artifacts.truth import TRUTH
 from sidflow.evaluation.diagnostics import diagnose
 from sidflow.recommenders.neural import content, encoding, features, params, run
 from sidflow.recommenders.neural.items import ItemTable
-from sidflow.training.checkpoint import Checkpoint
 from sidflow.training.device import prepare
 
 CASES = [("train", "gru4rec"), ("featured", "sasrec_features")]
@@ -79,25 +78,8 @@ def test_killed_in_the_second_fit_it_ends_in_the_same_bytes(shop, monkeypatch, s
     edit_params(epochs=3)
     set_params(stage, model, refit=True)
     main = stage_main(stage)
-    main(model)
-    expected = hashes(model)
-    monkeypatch.setenv("SIDFLOW_CHECKPOINT_SECONDS", "0.000001")
-    saves = []
-
-    def save(self, snapshot, whole=Checkpoint.save):
-        whole(self, snapshot)
-        saves.append(("refit" in self.path.name, snapshot.values["steps"]))
-        if saves.count((True, 2)) == 1 and saves[-1] == (True, 2):
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(Checkpoint, "save", save)
-    with pytest.raises(KeyboardInterrupt):
-        main(model)
-    before = len(saves)
-    torch.manual_seed(99)
-    main(model)
-    assert saves[before] == (True, 3)  # nothing of the first fit was done again
-    assert hashes(model) == expected
+    expected, found = second_fit_resumes(lambda: main(model), lambda: hashes(model), monkeypatch)
+    assert found == expected
     assert not list((shop / "cache").rglob("*.safetensors"))
 
 
