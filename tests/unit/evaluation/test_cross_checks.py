@@ -1,11 +1,13 @@
-"""From factors to metrics, held against scikit-learn and against sorted(): nothing shared with what is tested.
+"""From factors to metrics, held against RecTools, scikit-learn and sorted(): nothing shared with what is tested.
 
 scikit-learn knows no ties against the target and no excluded items, so both are given to it in its own terms: an
-excluded item scores below all others, and the target a hair less than it does here. ranx and RecTools are no
-dependencies of the project; scikit-learn, which is one, stands for them.
+excluded item scores below all others, and the target a hair less than it does here. RecTools cannot be installed
+beside this project's numpy: `benchmarks/rectools_metrics.py` asked it, and what it answered lies beside this file.
 """
 
+import json
 import math
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -17,20 +19,27 @@ from sidflow.evaluation import slices
 from sidflow.evaluation.evaluate import Inputs, evaluate
 from sidflow.evaluation.params import EvaluateParams
 from sidflow.evaluation.queries import NAMES, split_name
+from sidflow.measures import gains
 from sidflow.ranking import negatives, ranks, scores
 from sidflow.ranking.params import RankParams
 
 USERS = 40
+RECTOOLS = json.loads(Path(__file__).with_name("rectools_metrics.json").read_text())
 
 
 def _world(items: int, seed: int = 0, repeats: bool = True) -> Histories:
     """Return users of 3 to 12 events with their last two asked for; with `repeats` a target may be in the history."""
     generator = np.random.default_rng(seed)
     lengths = generator.integers(3, 13, size=USERS)
-    flat = np.concatenate([generator.choice(items, size=n, replace=repeats) for n in lengths]).astype(np.int32)
+    return _asked([generator.choice(items, size=n, replace=repeats) for n in lengths])
+
+
+def _asked(sequences: list[np.ndarray]) -> Histories:
+    """Return users of whose `sequences` the last two items are asked for."""
+    lengths, flat = np.array([len(one) for one in sequences]), np.concatenate(sequences).astype(np.int32)
     offsets = np.concatenate([[0], np.cumsum(lengths)])
-    user, end = np.repeat(np.arange(USERS), 2), np.stack([lengths - 2, lengths - 1], axis=1).ravel()
-    valid = np.zeros(2 * USERS, dtype=bool)  # all are test queries, two of each user
+    user, end = np.repeat(np.arange(len(lengths)), 2), np.stack([lengths - 2, lengths - 1], axis=1).ravel()
+    valid = np.zeros(len(user), dtype=bool)  # all are test queries, two of each user
     return Histories(flat, offsets, lengths - 2, user, end, valid, flat[offsets[user] + end].astype(np.int64))
 
 
@@ -119,6 +128,25 @@ def test_a_target_that_is_excluded_earns_nothing_even_where_few_items_are_left(i
     arrays = _factors(histories, items, "random")
     found, table = _measure(histories, arrays, items), _table(histories, arrays)
     assert found["recall_at_20"] == pytest.approx(_naive(histories, table, "recall", 20))
+
+
+@pytest.mark.parametrize(
+    "case", RECTOOLS["cases"], ids=lambda case: f"{case['kind']}-{case['items']}-{case['repeats']}"
+)
+def test_metrics_equal_rectools(case):
+    histories = _asked([np.array(one) for one in case["histories"]])
+    arrays = {
+        "query_states": np.array(case["states"], dtype=np.float32),
+        "item_matrix": np.array(case["matrix"], dtype=np.float32),
+    }
+    found = _measure(histories, arrays, case["items"])
+    assert {name.rsplit("_at_")[0] for name in case["metrics"]} > set(gains.METRICS)
+    for name, theirs in case["metrics"].items():
+        if name.startswith("hit_rate"):  # one item is asked for: recall is the hit rate
+            name = name.replace("hit_rate", "recall")
+        if name.startswith("coverage") and case["kind"] != "random":
+            continue  # which of two items that score alike is listed is either's own choice
+        assert found[name] == pytest.approx(theirs, abs=1e-12), name
 
 
 @pytest.mark.parametrize("kind", ["random", "tied", "constant"])
