@@ -18,8 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
-from rectools.metrics import MRR, NDCG, CatalogCoverage, HitRate, Recall
 
 CUTOFFS = (1, 5, 10, 20)
 USERS = 30
@@ -43,8 +41,10 @@ def case(items: int, kind: str, repeats: bool, seed: int) -> dict[str, Any]:
     return {"histories": histories, "states": states.tolist(), "matrix": matrix.tolist()}
 
 
-def lists(given: dict[str, Any], items: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+def lists(given: dict[str, Any], items: int) -> tuple[Any, Any]:
     """Return the lists of all queries as RecTools takes them, and what was asked for; each query is a user to it."""
+    import pandas as pd
+
     matrix = np.asarray(given["matrix"])
     asked = [(one[:end], one[end]) for one in given["histories"] for end in (len(one) - 2, len(one) - 1)]
     rows = []
@@ -58,6 +58,8 @@ def lists(given: dict[str, Any], items: int) -> tuple[pd.DataFrame, pd.DataFrame
 
 def answers(given: dict[str, Any], items: int) -> dict[str, float]:
     """Return RecTools' metrics of a case, under the names that ours have."""
+    from rectools.metrics import MRR, NDCG, CatalogCoverage, HitRate, Recall
+
     listed, truth = lists(given, items)
     found = {}
     for k in CUTOFFS:

@@ -1,9 +1,12 @@
-"""Every benchmark finds what it imports, whatever moved in the package."""
+"""Every benchmark finds what it imports, whatever moved in the package; what stands in for a peer's way is that way."""
 
 import os
 import subprocess
 import sys
 from pathlib import Path
+
+import torch
+from torch.nn import functional
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -19,3 +22,22 @@ def test_every_benchmark_can_be_imported(tmp_path):
         text=True,
     )
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_negatives_of_each_positions_own_are_a_plain_softmax_over_them(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import sasrec_training
+
+    torch.manual_seed(0)
+    states, table = torch.randn(1500, 8, requires_grad=True), torch.randn(300, 8, requires_grad=True)
+    targets = torch.randint(300, (1500,))
+    torch.manual_seed(1)
+    found = sasrec_training.OwnNegatives(20)(states, table, targets)
+    of_found = torch.autograd.grad(3 * found, (states, table))
+    torch.manual_seed(1)
+    drawn = torch.randint(300, (1500, 20))  # an item may be drawn twice, or be the target
+    rows = functional.embedding(torch.cat([targets[:, None], drawn], 1), table)
+    logits = torch.einsum("pcd,pd->pc", rows, states)
+    plain = functional.cross_entropy(logits, torch.zeros_like(targets))
+    torch.testing.assert_close(found, plain)
+    torch.testing.assert_close(of_found, torch.autograd.grad(3 * plain, (states, table)))
