@@ -243,13 +243,13 @@ def results_table(
     ] = None,
 ) -> None:
     """Print the results as Markdown tables, or write them into files."""
-    from sidflow.commands import tables
+    from sidflow.commands.tables import markers
 
     with in_project():
         if not write:
-            typer.echo(tables.everything())
+            typer.echo(markers.everything())
         for path in write or []:
-            typer.echo(tables.write(path))
+            typer.echo(markers.write(path))
 
 
 @app.command()

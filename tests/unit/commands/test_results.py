@@ -9,7 +9,9 @@ import polars as pl
 import pytest
 from ruamel.yaml import YAML
 
-from sidflow.commands import claims, presets, results, runs, tables
+from sidflow.commands import claims, presets, results, runs
+from sidflow.commands.tables import markers, measurements
+from sidflow.commands.tables import results as result_tables
 from sidflow.contracts.artifacts.evaluations import LEADERBOARD, PER_QUERY
 from sidflow.contracts.errors import InputError
 
@@ -141,7 +143,7 @@ def test_presets_of_which_one_is_refitted_refuse_to_stand_side_by_side(finished_
     Path("docs/results/embedded.json").unlink()
     results.add()
     assert json.loads(Path("docs/results/other.json").read_text())["refit"] is True
-    assert "All are refitted on train + validation" in tables.overview()
+    assert "All are refitted on train + validation" in result_tables.overview()
 
 
 def test_a_commit_of_documents_is_no_other_code(finished_run) -> None:
@@ -192,17 +194,17 @@ def test_tables_stand_between_their_markers(finished_run) -> None:
     page.write_text(
         "a\n<!-- results:begin -->\n<!-- results:end -->\nb\n<!-- benchmarks:begin -->\nold\n<!-- benchmarks:end -->\n"
     )
-    assert "written" in tables.write(page)
+    assert "written" in markers.write(page)
     text = page.read_text()
     assert text.startswith("a\n<!-- results:begin -->\n| preset |")
     assert "| embedded | `make repro` | 3 | 5 | 42 | 4 s | 0.30 GB | 2 |" in text
     assert "| popularity | 0.7103 [" in text
     assert "| k-core | 2 s | 4 s | 2.00 | 900 MB / 1,200 MB | `python x` |" in text
     assert "old" not in text
-    assert "up to date" in tables.write(page)
+    assert "up to date" in markers.write(page)
     page.write_text("nothing")
     with pytest.raises(InputError, match="no markers"):
-        tables.write(page)
+        markers.write(page)
 
 
 @pytest.mark.parametrize(
@@ -212,7 +214,7 @@ def test_the_committed_tables_are_those_of_the_json(name, monkeypatch) -> None:
     monkeypatch.chdir(ROOT)
     if Path(name).is_file():
         text = Path(name).read_text()
-        assert tables.filled(text) == text, f"Remedy: sidflow results table --write {name}"
+        assert markers.filled(text) == text, f"Remedy: sidflow results table --write {name}"
 
 
 def test_an_ablation_has_what_could_have_been_detected_where_that_is_known(tmp_path, monkeypatch) -> None:
@@ -221,13 +223,13 @@ def test_an_ablation_has_what_could_have_been_detected_where_that_is_known(tmp_p
     known |= {"effective_rank": None, "alive_share": None, "tau_of_codes": None}
     rows = [known | {"detectable": 0.0321}, known]
     (tmp_path / "tiny.json").write_text(json.dumps({"run": "tiny", "rows": rows}))
-    head, _, new, old = tables.ablations().splitlines()
+    head, _, new, old = measurements.ablations().splitlines()
     place = head.split(" | ").index("smallest detectable")
     assert (new.split(" | ")[place], old.split(" | ")[place]) == ("0.0321", "")
 
 
 def test_a_claim_fits_a_tables_cell() -> None:
-    found = {path.name: json.loads(path.read_text()) for path in (ROOT / tables.BENCHMARKS).glob("*.json")}
+    found = {path.name: json.loads(path.read_text()) for path in (ROOT / measurements.FOLDER).glob("*.json")}
     assert found
     assert {name: one["claim"] for name, one in found.items() if len(one["claim"]) > 120} == {}
 
@@ -243,7 +245,7 @@ def test_a_broken_results_file_is_one_line(tmp_path, monkeypatch) -> None:
     (tmp_path / "docs/results").mkdir(parents=True)
     (tmp_path / "docs/results/x.json").write_text("{")
     with pytest.raises(InputError, match=r"docs/results/x\.json: expected JSON"):
-        tables.filled("<!-- results:begin -->\n<!-- results:end -->\n")
+        markers.filled("<!-- results:begin -->\n<!-- results:end -->\n")
 
 
 EARLIER = {"amazon-beauty-mmesid"}  # measured with settings that its preset no longer has, as README says
