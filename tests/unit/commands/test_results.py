@@ -248,9 +248,6 @@ def test_a_broken_results_file_is_one_line(tmp_path, monkeypatch) -> None:
         markers.filled("<!-- results:begin -->\n<!-- results:end -->\n")
 
 
-EARLIER = {"amazon-beauty-mmesid"}  # measured with settings that its preset no longer has, as README says
-
-
 @pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "docs/results").glob("*.json")))
 def test_committed_results_were_made_with_the_committed_preset(name, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
@@ -259,7 +256,7 @@ def test_committed_results_were_made_with_the_committed_preset(name, tmp_path, m
     recorded = [json.loads(path.read_text())["params"] for path in (ROOT / "docs/results" / name).glob("*.json")]
     assert recorded
     other = [told for one in recorded for told in _other(one, preset)]
-    assert bool(other) == (name in EARLIER), other
+    assert not other
 
 
 def _other(recorded: dict, preset: dict, where: str = "") -> list[str]:
