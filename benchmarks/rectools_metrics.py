@@ -1,4 +1,4 @@
-"""RecTools' metrics of small cases, which tests/unit/evaluation/test_rectools.py holds ours to; sidflow is not used.
+"""RecTools' metrics of small cases, which test_cross_checks.py of evaluation holds ours to; sidflow is not used.
 
     PATH_OF_A_PYTHON_WITH_RECTOOLS benchmarks/rectools_metrics.py --write tests/unit/evaluation/rectools_metrics.json
 

@@ -8,8 +8,8 @@ Every side trains in a process of its own on two threads, in turn, medians of th
 each user; of longer histories the last 51. Theirs: batches of one length, so that steps after a warm-up tell the rate;
 once as it is, once with logits of real targets alone (the same loss, a few lines laid over it from outside). Ours:
 whole epochs after one of warm-up, as its batches are of unlike lengths. RecTools draws 256 negatives for each position,
-ours 256 for a batch, which teaches as well; ours with 256 for each position stands beside it, so that the part of the
-ratio which is not in the loss can be told. None of RecTools' code is part of this repository.
+ours 256 for a batch; ours with 256 for each position stands beside it, so that the part of the ratio which is not in
+the drawing can be told. None of RecTools' code is part of this repository.
 """
 
 from __future__ import annotations
