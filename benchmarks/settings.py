@@ -1,6 +1,7 @@
 """Is a preset's setting the best one near it, by validation: one knob of a trained recommender at a time.
 
-Run: python benchmarks/settings.py --run office-products=FOLDER [--models sasrec gru4rec] [--only "epochs x 2"]
+Run: python benchmarks/settings.py --run office-products=FOLDER [--models sasrec gru4rec] [--knobs epochs dropout]
+then: sidflow results table --write docs/settings.md
 
 FOLDER holds a project in which the preset has run. Each row trains one recommender with one knob changed, in a
 temporary copy that shares all other artifacts, under the seed in params.yaml; the test part is not looked at. Finished
@@ -24,7 +25,6 @@ from side_by_side import RESULTS, commit, machine
 
 FOLDER = RESULTS / "settings"
 STAGES = ("train", "featured", "enhance", "finetune")  # whose sections of params.yaml name what they train
-STANDING = "as it stands"
 TIMES = {"epochs": (0.5, 2), "learning_rate": (0.5, 2), "weight_decay": (0.33, 3)}  # of the loop
 SHARES = ("dropout", "item_dropout", "token_dropout", "skip_share")
 STEP = 0.15  # up and down, of a share
@@ -40,9 +40,11 @@ class Trained(NamedTuple):
 
 
 class Change(NamedTuple):
-    """One knob changed."""
+    """One knob changed; none where the setting is taken as it stands."""
 
-    name: str
+    knob: str | None
+    standing: float | None
+    value: float | None
     params: dict[str, Any]  # by dotted names
 
 
@@ -57,23 +59,24 @@ def trained(params: dict[str, Any]) -> Iterator[Trained]:
 
 
 def changes(one: Trained) -> Iterator[Change]:
-    """Yield the setting itself, and then its neighbours: every knob that it names, up and down."""
-    yield Change(STANDING, {})
+    """Yield the setting itself, and then its neighbours: every knob that it names, down and up."""
+    yield Change(None, None, None, {})
     loop = one.settings["loop"]
     for knob, factors in TIMES.items():
         for factor in factors if loop.get(knob) else ():
-            changed = {f"{one.section}.loop.{knob}": _times(loop[knob], factor)}
+            value = _times(loop[knob], factor)
+            changed = {f"{one.section}.loop.{knob}": value}
             if knob == "epochs" and loop.get("patience"):
                 changed[f"{one.section}.loop.patience"] = _times(loop["patience"], factor)
-            yield Change(f"{knob} x {factor}", changed)
+            yield Change(knob, loop[knob], value, changed)
     for knob in SHARES:
-        value = one.settings.get(knob)
-        for other in () if value is None else (value - STEP, value + STEP):
-            if 0 <= round(other, 2) < 1:
-                yield Change(f"{knob} {other:.2f}", {f"{one.section}.{knob}": round(other, 2)})
+        standing = one.settings.get(knob)
+        for value in () if standing is None else (round(standing - STEP, 2), round(standing + STEP, 2)):
+            if 0 <= value < 1:
+                yield Change(knob, standing, value, {f"{one.section}.{knob}": value})
     width = one.settings.get("dimensions")
-    for other in (width // 2, width * 2) if width else ():
-        yield Change(f"dimensions {other}", {f"{one.section}.dimensions": other})
+    for value in (width // 2, width * 2) if width else ():
+        yield Change("dimensions", width, value, {f"{one.section}.dimensions": value})
 
 
 def _times(value: float, factor: float) -> float:
@@ -87,7 +90,7 @@ def measured(project: Path, one: Trained, change: Change) -> dict[str, Any]:
         project_copy.share(project, copy, one.model)
         project_copy.edit(copy / "params.yaml", change.params)
         began = time.perf_counter()
-        project_copy.run(copy, [(one.stage, one.model)], f"{one.model}, {change.name}")
+        project_copy.run(copy, [(one.stage, one.model)], f"{one.model}, {change.params}")
         seconds = round(time.perf_counter() - began, 1)
         with (copy / f"artifacts/recommenders/{one.model}/curves.csv").open() as lines:
             curve = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(lines)]
@@ -100,7 +103,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", required=True, metavar="NAME=FOLDER")
     parser.add_argument("--models", nargs="+", help="by default all that are trained")
-    parser.add_argument("--only", nargs="+", help="names of changes")
+    parser.add_argument("--knobs", nargs="+", help="by default all that a setting names")
     options = parser.parse_args()
     name, _, folder = options.run.partition("=")
     project = Path(folder).resolve()
@@ -108,16 +111,17 @@ def main() -> None:
     path = FOLDER / f"{name}.json"
     known = json.loads(path.read_text()) if path.is_file() else {}
     rows: list[dict[str, Any]] = known["rows"] if known.get("commit") == commit() else []
-    done = {(row["model"], row["change"]) for row in rows}
+    done = {(row["model"], row["knob"], row["value"]) for row in rows}
     for one in trained(params):
         if options.models and one.model not in options.models:
             continue
         for change in changes(one):
-            if (one.model, change.name) in done or (options.only and change.name not in (STANDING, *options.only)):
+            if options.knobs and change.knob not in (None, *options.knobs):
                 continue
-            found = measured(project, one, change)
-            rows.append({"model": one.model, "change": change.name, "params": change.params, **found})
-            print(f"{one.model}, {change.name}: {found}", flush=True)
+            if (one.model, change.knob, change.value) in done:
+                continue
+            rows.append({"model": one.model, **change._asdict(), **measured(project, one, change)})
+            print(rows[-1], flush=True)
             command = f"python {Path(__file__).parent.name}/{Path(__file__).name} --run {name}=FOLDER"
             about = {"run": name, "seed": params["seed"], "rows": rows, "command": command}
             about |= {"machine": machine(params["threads"]), "commit": commit()}

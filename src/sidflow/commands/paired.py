@@ -40,8 +40,8 @@ OPPONENTS = (BEST, "sasrec", "cooccurrence", "cooccurrence_content", "sasrec_fea
 POOLED_QUESTIONS = tuple((method, opponent) for method in METHODS for opponent in OPPONENTS)
 _SETTINGS = CompareParams.model_validate({"level": results.LEVEL})
 CLAIMED = _SETTINGS.claimed_gain  # relative
-# Published forms of a source that another preset holds too: such a preset counts only where the other has no answer.
-OTHER_FORMS = {"amazon-beauty-mmesid": "amazon-beauty"}
+# Other forms of a source that another preset holds too: such a preset counts only where the other has no answer.
+OTHER_FORMS = {"amazon-beauty-mmesid": "amazon-beauty", "amazon-beauty-sasrec": "amazon-beauty"}
 
 
 class Answer(NamedTuple):
@@ -90,7 +90,7 @@ def pooled() -> list[PooledAnswer]:
     """Return the random-effects estimate of every question that two real data sets or more can answer.
 
     The synthetic catalogue is no data set that one could meet, and is left out. A source that stands in docs/results
-    in two published forms counts once (`OTHER_FORMS`). Verdicts are corrected for the number of questions (Holm).
+    in two forms counts once (`OTHER_FORMS`). Verdicts are corrected for the number of questions (Holm).
     """
     runs = {path.stem: found for path in sorted(results.FOLDER.glob("*.json")) if (found := results.kept(path.stem))}
     real = {preset: found for preset, found in runs.items() if not _synthetic(found[0])}

@@ -208,7 +208,15 @@ def test_tables_stand_between_their_markers(finished_run) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["README.md", "docs/results.md", "docs/semantic_ids.md", "docs/ablations.md", "docs/benchmarks.md"]
+    "name",
+    [
+        "README.md",
+        "docs/results.md",
+        "docs/semantic_ids.md",
+        "docs/ablations.md",
+        "docs/settings.md",
+        "docs/benchmarks.md",
+    ],
 )
 def test_the_committed_tables_are_those_of_the_json(name, monkeypatch) -> None:
     monkeypatch.chdir(ROOT)
@@ -226,6 +234,19 @@ def test_an_ablation_has_what_could_have_been_detected_where_that_is_known(tmp_p
     head, _, new, old = measurements.ablations().splitlines()
     place = head.split(" | ").index("smallest detectable")
     assert (new.split(" | ")[place], old.split(" | ")[place]) == ("0.0321", "")
+
+
+def test_a_setting_stands_between_its_neighbours(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(measurements, "FOLDER", tmp_path)
+    none = {"model": "gru4rec", "knob": None, "standing": None, "value": None, "valid_ndcg_at_10": 0.2}
+    up = {"model": "gru4rec", "knob": "epochs", "standing": 8, "value": 16, "valid_ndcg_at_10": 0.21}
+    down = up | {"value": 4, "valid_ndcg_at_10": 0.19}
+    share = up | {"knob": "dropout", "standing": 0.1, "value": 0.25, "valid_ndcg_at_10": 0.18}
+    (tmp_path / "settings").mkdir()
+    (tmp_path / "settings/tiny.json").write_text(json.dumps({"run": "tiny", "rows": [none, up, down, share]}))
+    *_, epochs, dropout = measurements.settings().splitlines()
+    assert epochs == "| tiny | gru4rec | epochs | 4: 0.1900 | 8: 0.2000 | 16: 0.2100 |"
+    assert dropout == "| tiny | gru4rec | dropout |  | 0.1: 0.2000 | 0.25: 0.1800 |"
 
 
 def test_a_claim_fits_a_tables_cell() -> None:

@@ -21,6 +21,7 @@ MARKERS: dict[str, Callable[[], str]] = {
     "findings": measurements.findings,
     "quantizers": measurements.quantizers,
     "ablations": measurements.ablations,
+    "settings": measurements.settings,
 }
 
 

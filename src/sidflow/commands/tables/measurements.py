@@ -1,8 +1,9 @@
-"""Tables of benchmarks/results: speed and memory, quantizers, and what each part of MME-SID is worth."""
+"""Tables of benchmarks/results: speed and memory, quantizers, settings, and what each part of MME-SID is worth."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from sidflow.commands import claims
 from sidflow.commands.tables import markdown
@@ -89,3 +90,27 @@ def ablations() -> str:
     return markdown.table(
         [*head, "effective rank of item tokens", "live dimensions", "tau of code vectors", "seeds"], rows
     )
+
+
+def settings() -> str:
+    """Return what validation says of each trained recommender's setting and its neighbours, one row per knob."""
+    rows = []
+    for path in sorted((FOLDER / "settings").glob("*.json")):
+        one = Document(str(path)).read()
+        standing = {row["model"]: row["valid_ndcg_at_10"] for row in one["rows"] if row["knob"] is None}
+        knobs: dict[tuple[str, str], list[dict[str, Any]]] = {}
+        for row in one["rows"]:
+            if row["knob"] is not None:
+                knobs.setdefault((row["model"], row["knob"]), []).append(row)
+        for (model, knob), tried in knobs.items():
+            stands = tried[0]["standing"]
+            cells = [
+                next((_setting(row["value"], row["valid_ndcg_at_10"]) for row in tried if test(row["value"])), "")
+                for test in (lambda value, at=stands: value < at, lambda value, at=stands: value > at)
+            ]
+            rows.append([one["run"], model, knob, cells[0], _setting(stands, standing[model]), cells[1]])
+    return markdown.table(["run", "recommender", "knob", "lower", "as it stands", "higher"], rows)
+
+
+def _setting(value: float, figure: float) -> str:
+    return f"{value:g}: {figure:.4f}"
