@@ -1,11 +1,12 @@
 """How many dimensions of a wide language model do item tokens fill? MME-SID's, and those of collaborative rows alone.
 
-Run: python benchmarks/mme_sid_collapse.py --run office-products=FOLDER
+Run: python benchmarks/mme_sid_collapse.py --run office-products=FOLDER [--seeds 42 43 44]
 
-FOLDER holds a project in which the preset has run. The paper (section 4.3) finds 98% of the dimensions alive where
-modalities and codes meet, and 1.6% where a linear map takes collaborative rows to the language model's width. A run's
-own backbone is as narrow as the collaborative rows: here it is `--width` wide, a Llama with random weights, its LoRA
-adapter, tokens and heads trained by the run's own settings for `--epochs`. Three forms of the item token:
+FOLDER holds a project in which the preset has run; seeds are of what is made here, the stages before have the run's.
+The paper (section 4.3) finds 98% of the dimensions alive where modalities and codes meet, and 1.6% where a linear map
+takes collaborative rows to the language model's width. A run's own backbone is as narrow as the collaborative rows:
+here it is `--width` wide, a Llama with random weights, its LoRA adapter, tokens and heads trained by the run's own
+settings for `--epochs`. Three forms of the item token:
 
     MME-SID               raw rows and code vectors of all modalities, through the fusion MLP
     collaborative, MLP    the collaborative rows alone, through the same MLP
@@ -17,6 +18,7 @@ A dimension is alive where the centred tokens' singular value is at least 0.1% o
 from __future__ import annotations
 
 import argparse
+from statistics import fmean
 from typing import Any, NamedTuple
 
 import mme_sid_common as common
@@ -34,6 +36,7 @@ from sidflow.training.loop import fit
 
 COLLABORATIVE = "collaborative"
 LAYERS, PER_HEAD = 2, 64
+TOLD = ("alive_share", "effective_rank", "valid_ndcg_at_10")  # of each form, after training
 RATE = 1e-3  # of AdamW: the run's own is for a narrower model
 
 
@@ -130,9 +133,14 @@ def main() -> None:
     parser = common.arguments(__doc__, rounds=1)
     parser.add_argument("--width", type=int, default=512)
     parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[42])
     given: argparse.Namespace = parser.parse_args()
     project = common.load(given.run, given.threads)
-    forms = {name: filled(project, form, given.width, given.epochs) for name, form in FORMS.items()}
+    per_seed = {
+        name: [filled(project._replace(seed=seed), form, given.width, given.epochs) for seed in given.seeds]
+        for name, form in FORMS.items()
+    }
+    forms = {name: {key: fmean(one[key] for one in found) for key in TOLD} for name, found in per_seed.items()}
     ours, theirs = forms["MME-SID"], forms["collaborative, linear"]
     name = common.name_of(given.run)
     write(
@@ -143,15 +151,16 @@ def main() -> None:
             Side(ours["alive_share"], peak_mb()),
             Side(theirs["alive_share"], None),
             higher_is_better=True,
-            finding="alive dimensions, effective rank and validation NDCG@10: "
+            finding="alive dimensions, effective rank and validation NDCG@10, mean of "
+            f"{len(given.seeds)} seed{'s' * (len(given.seeds) > 1)}: "
             + "; ".join(
                 f"{form} {found['alive_share']:.1%}, {found['effective_rank']:.0f}, {found['valid_ndcg_at_10']:.4f}"
                 for form, found in forms.items()
             ),
             command=f"python benchmarks/mme_sid_collapse.py --run {name}=FOLDER --width {given.width} "
-            f"--epochs {given.epochs}",
+            f"--epochs {given.epochs} --seeds {' '.join(map(str, given.seeds))}",
             **facts(1, given.threads),
-            forms=forms,
+            forms=per_seed,
         ),
         given.dry,
     )
