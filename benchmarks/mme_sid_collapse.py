@@ -140,7 +140,9 @@ def main() -> None:
         name: [filled(project._replace(seed=seed), form, given.width, given.epochs) for seed in given.seeds]
         for name, form in FORMS.items()
     }
-    forms = {name: {key: fmean(one[key] for one in found) for key in TOLD} for name, found in per_seed.items()}
+    forms = {
+        name: {key: round(fmean(one[key] for one in found), 5) for key in TOLD} for name, found in per_seed.items()
+    }
     ours, theirs = forms["MME-SID"], forms["collaborative, linear"]
     name = common.name_of(given.run)
     write(
@@ -160,7 +162,8 @@ def main() -> None:
             command=f"python benchmarks/mme_sid_collapse.py --run {name}=FOLDER --width {given.width} "
             f"--epochs {given.epochs} --seeds {' '.join(map(str, given.seeds))}",
             **facts(1, given.threads),
-            forms=per_seed,
+            forms=forms,
+            per_seed=per_seed,
         ),
         given.dry,
     )
