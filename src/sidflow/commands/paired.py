@@ -32,6 +32,7 @@ QUESTIONS = (  # who is asked to be better than whom
     ("mme_sid_anchored", "cooccurrence_content"),
     ("mme_sid_anchored", "cooccurrence"),
     ("sasrec", "cooccurrence"),
+    ("esasrec", "cooccurrence"),
     ("sasrec", "markov"),
 )
 METHODS = ("mme_sid", "mme_sid_anchored")
@@ -40,8 +41,8 @@ OPPONENTS = (BEST, "sasrec", "cooccurrence", "cooccurrence_content", "sasrec_fea
 POOLED_QUESTIONS = tuple((method, opponent) for method in METHODS for opponent in OPPONENTS)
 _SETTINGS = CompareParams.model_validate({"level": results.LEVEL})
 CLAIMED = _SETTINGS.claimed_gain  # relative
-# Other forms of a source that another preset holds too: such a preset counts only where the other has no answer.
-OTHER_FORMS = {"amazon-beauty-mmesid": "amazon-beauty", "amazon-beauty-sasrec": "amazon-beauty"}
+# Published forms of a source that another preset holds too: such a preset counts only where the other has no answer.
+OTHER_FORMS = {"amazon-beauty-mmesid": "amazon-beauty"}
 
 
 class Answer(NamedTuple):
@@ -90,7 +91,7 @@ def pooled() -> list[PooledAnswer]:
     """Return the random-effects estimate of every question that two real data sets or more can answer.
 
     The synthetic catalogue is no data set that one could meet, and is left out. A source that stands in docs/results
-    in two forms counts once (`OTHER_FORMS`). Verdicts are corrected for the number of questions (Holm).
+    in two published forms counts once (`OTHER_FORMS`). Verdicts are corrected for the number of questions (Holm).
     """
     runs = {path.stem: found for path in sorted(results.FOLDER.glob("*.json")) if (found := results.kept(path.stem))}
     real = {preset: found for preset, found in runs.items() if not _synthetic(found[0])}

@@ -245,8 +245,8 @@ def test_a_setting_stands_between_its_neighbours(tmp_path, monkeypatch) -> None:
     (tmp_path / "settings").mkdir()
     (tmp_path / "settings/tiny.json").write_text(json.dumps({"run": "tiny", "rows": [none, up, down, share]}))
     *_, epochs, dropout = measurements.settings().splitlines()
-    assert epochs == "| tiny | gru4rec | epochs | 4: 0.1900 | 8: 0.2000 | 16: 0.2100 |"
-    assert dropout == "| tiny | gru4rec | dropout |  | 0.1: 0.2000 | 0.25: 0.1800 |"
+    assert epochs == "| tiny | gru4rec | epochs | 4: 0.1900 | 8: 0.2000 | **16: 0.2100** |"
+    assert dropout == "| tiny | gru4rec | dropout |  | **0.1: 0.2000** | 0.25: 0.1800 |"
 
 
 def test_a_claim_fits_a_tables_cell() -> None:

@@ -98,19 +98,19 @@ def settings() -> str:
     for path in sorted((FOLDER / "settings").glob("*.json")):
         one = Document(str(path)).read()
         standing = {row["model"]: row["valid_ndcg_at_10"] for row in one["rows"] if row["knob"] is None}
-        knobs: dict[tuple[str, str], list[dict[str, Any]]] = {}
+        tried: dict[tuple[str, str], list[dict[str, Any]]] = {}
         for row in one["rows"]:
             if row["knob"] is not None:
-                knobs.setdefault((row["model"], row["knob"]), []).append(row)
-        for (model, knob), tried in knobs.items():
-            stands = tried[0]["standing"]
-            cells = [
-                next((_setting(row["value"], row["valid_ndcg_at_10"]) for row in tried if test(row["value"])), "")
-                for test in (lambda value, at=stands: value < at, lambda value, at=stands: value > at)
-            ]
-            rows.append([one["run"], model, knob, cells[0], _setting(stands, standing[model]), cells[1]])
+                tried.setdefault((row["model"], row["knob"]), []).append(row)
+        for (model, knob), each in tried.items():
+            stands = each[0]["standing"]
+            found = {row["value"]: row["valid_ndcg_at_10"] for row in each} | {stands: standing[model]}
+            lower, higher = ([value for value in found if (value - stands) * way > 0] for way in (-1, 1))
+            rows.append([one["run"], model, knob, *(_settings(found, part) for part in (lower, [stands], higher))])
     return markdown.table(["run", "recommender", "knob", "lower", "as it stands", "higher"], rows)
 
 
-def _setting(value: float, figure: float) -> str:
-    return f"{value:g}: {figure:.4f}"
+def _settings(found: dict[float, float], values: list[float]) -> str:
+    best = max(found.values())
+    told = {value: f"{value:g}: {found[value]:.4f}" for value in values}
+    return ", ".join(f"**{text}**" if found[value] == best else text for value, text in told.items())
