@@ -3,7 +3,7 @@
 Run: python benchmarks/sasrec_training.py --data FOLDER --rectools-python PATH
 
 FOLDER holds Beauty.inter.json (preset amazon-beauty); PATH is the interpreter of an environment of its own with
-    pip install "rectools[torch]==0.19.0"
+    pip install "rectools[torch]==0.19.0" torch==2.13.0
 Every side trains in a process of its own on two threads, in turn, medians of the rounds. All but the last two items of
 each user; of longer histories the last 51. Theirs: batches of one length, so that steps after a warm-up tell the rate;
 once as it is, once with logits of real targets alone (the same loss, a few lines laid over it from outside). Ours:
