@@ -23,10 +23,11 @@ def main(model: str) -> None:
         names = list(params.load_value("modality"))
         device = prepare(seed, threads)
         processes.join(device, threads)
-        past = histories.load()
+        past = histories.load_to_rank()
         known = inputs.load(names, settings.without, past.training_counts(core_count()))
         about = BACKBONE.read()
         facts = {"params": settings.model_dump(), "names": names, "seed": seed, "threads": threads}
+        facts["exclude_history"] = past.exclude_history
         given = finetuning.Given(name, settings, known, about, facts, seed, threads, device)
         outcome = finetuning.run(given, past)
         results.save(model, outcome, past, settings, about)

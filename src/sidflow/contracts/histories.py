@@ -7,9 +7,13 @@ from typing import NamedTuple
 import numpy as np
 from scipy.sparse import csr_matrix
 
+from sidflow.contracts import params
 from sidflow.contracts.artifacts.queries import QUERIES, VALID
 from sidflow.contracts.artifacts.sequences import SEQUENCES
 from sidflow.contracts.artifacts.targets import TARGETS
+from sidflow.contracts.errors import InputError
+
+EXCLUDE = "rank.exclude_history"
 
 
 class Histories(NamedTuple):
@@ -26,6 +30,7 @@ class Histories(NamedTuple):
     query_end: np.ndarray  # int64 [q]
     query_valid: np.ndarray  # bool [q], True for validation, False for test
     targets: np.ndarray  # int64 [q]
+    exclude_history: bool = True  # what stands in a query's history is no candidate of it
 
     @property
     def users(self) -> int:
@@ -89,6 +94,11 @@ class Histories(NamedTuple):
         matrix.sum_duplicates()
         return matrix
 
+    def barred(self, items: int, queries: np.ndarray | None = None) -> csr_matrix:
+        """Return which of `items` items are no candidates of each query, bool CSR [q, items]."""
+        seen = self.seen(items, queries)
+        return seen if self.exclude_history else csr_matrix(seen.shape, dtype=bool)
+
 
 def load() -> Histories:
     """Read the artifacts of `split`.
@@ -107,3 +117,15 @@ def load() -> Histories:
         query_valid=(queries["part"] == VALID).to_numpy(),
         targets=targets["item_id"].to_numpy().astype(np.int64),
     )
+
+
+def load_to_rank() -> Histories:
+    """Read the artifacts of `split`, and from params whether histories are excluded: choosing ranks as `rank` does.
+
+    Raises:
+        InputError: an artifact is absent or broken, or `rank.exclude_history` is neither true nor false.
+    """
+    exclude = params.load_value(EXCLUDE)
+    if not isinstance(exclude, bool):
+        raise InputError(f"{params.PATH}:{EXCLUDE}", expected="true or false", found=repr(exclude), remedy="correct it")
+    return load()._replace(exclude_history=exclude)

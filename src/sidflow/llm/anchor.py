@@ -37,6 +37,7 @@ from sidflow.llm.inputs import ItemInputs
 from sidflow.llm.params import FinetuneParams
 from sidflow.losses.catalogue_softmax import Evidence, Places, catalogue_cross_entropy, sampled_cross_entropy
 from sidflow.losses.negatives import Candidates
+from sidflow.measures.directions import unit
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -74,7 +75,7 @@ def gather(histories: Histories, inputs: ItemInputs, params: FinetuneParams) -> 
                     found=name,
                     remedy="name another modality, or set `anchor: cooccurrence`",
                 )
-            content[name] = evidence.directions(inputs.modalities[name].raw, inputs.modalities[name].present)
+            content[name] = unit(inputs.modalities[name].raw, inputs.modalities[name].present)
     return Sources(counts, content, np.log1p(inputs.counts).astype(np.float32))
 
 

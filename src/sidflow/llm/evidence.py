@@ -131,10 +131,3 @@ def count(histories: Histories, items: int, settings: AnchoringParams) -> Counts
     parts = [related(own != one) for one in range(settings.folds)] + [related(own >= 0)]
     relations = csr_matrix(sparse.vstack(parts, format="csr"))
     return Counts(relations, ties.decaying(settings.last, settings.recency), fold, items, settings.folds)
-
-
-def directions(rows: Float[np.ndarray, "n d"], present: np.ndarray) -> Float[np.ndarray, "n d"]:
-    """Return rows at length one, so that inner products are cosines; zero where absent."""
-    kept = rows.astype(np.float64) * present[:, None]
-    lengths = np.linalg.norm(kept, axis=1, keepdims=True)
-    return (kept / np.where(lengths > 0, lengths, 1)).astype(np.float32)

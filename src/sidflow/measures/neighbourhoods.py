@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import faiss
 import numpy as np
 
+from sidflow.measures.directions import unit
+
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
 
@@ -17,12 +19,6 @@ class Kept(NamedTuple):
     recall: float  # mean share of an item's k nearest before that are among its k nearest after; NaN without items
     items: int
     k: int
-
-
-def unit(values: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
-    """Return rows scaled to length 1; zero rows stay zero."""
-    norms = np.linalg.norm(values, axis=1, keepdims=True)
-    return (values / np.where(norms > 0, norms, 1)).astype(np.float32)
 
 
 def nearest(

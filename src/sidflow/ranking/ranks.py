@@ -60,8 +60,7 @@ def rank(
         InputError: the factors do not fit the queries and items, or a score is not finite.
     """
     scores = Scores(arrays, histories.queries, items, name)
-    seen = histories.seen(items)
-    excluded = seen if settings.exclude_history else csr_matrix(seen.shape, dtype=bool)
+    excluded = histories.barred(items)
     sampled = negatives.draw(histories, items, settings.negatives, settings.seed)
     found = Ranking(
         top=top.Top.empty(histories.queries, settings.top),

@@ -8,6 +8,13 @@ from sidflow.report.gather import Gathered
 
 OF_RECOMMENDERS = ("valid_ndcg_at_10", "ndcg_at_10", "recall_at_10", "coverage_at_10")
 _DATA = {"users": "users", "items_core": "items", "interactions": "interactions"}
+_LINT = {  # of the split: what all metrics are means over, and what could make them lie
+    "queries_test": "test_queries",
+    "targets_in_history_test": "test_targets_in_history",
+    "targets_tied_test": "test_targets_tied",
+    "sequences_in_training_test": "test_sequences_in_training",
+    "duplicated_sequences": "duplicated_sequences",
+}
 _DECIMALS = 4
 
 
@@ -17,7 +24,7 @@ def figures(given: Gathered) -> dict[str, object]:
     A method's `gain` is relative, over the baseline that validation chose, in the primary metric.
     """
     found = _some("data", {new: given.ingest[old] for old, new in _DATA.items()})
-    found |= _some("data", {"test_queries": given.split["queries_test"]})
+    found |= _some("data", {new: given.split[old] for old, new in _LINT.items()})
     audited = ("collision_rate", "tau_")
     found |= _some("semantic_ids", {name: given.audit[name] for name in given.audit if _whole(name, audited)})
     for name, measured in given.metrics.items():

@@ -11,10 +11,12 @@ from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from sidflow.contracts.histories import Histories
+from sidflow.measures.gains import Metric, gain
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
+VALIDATED: tuple[Metric, ...] = ("ndcg", "recall")  # at 10
 BLOCK = 512  # queries that are ranked at a time
 BLOCK_SCORES = 32_000_000  # of them at most: 128 MB in float32
 
@@ -24,7 +26,7 @@ class Block(NamedTuple):
 
     rows: slice  # of the validation queries
     targets: Int[Tensor, " b"]
-    seen: tuple[Tensor, Tensor] | None  # (row in the block, item) of what is no candidate
+    barred: tuple[Tensor, Tensor]  # (row in the block, item) of what is no candidate
 
     def ranks(self, scores: Float[Tensor, "b n"]) -> Int[Tensor, " b"]:
         """Return each target's rank by `scores`, which are overwritten; 1 = best, ties against the target.
@@ -32,31 +34,27 @@ class Block(NamedTuple):
         A target that is no candidate comes last.
         """
         own = scores.gather(1, self.targets[:, None])
-        if self.seen is not None:
-            scores[self.seen] = -torch.inf
-        barred = scores.gather(1, self.targets[:, None])[:, 0].isneginf()
+        scores[self.barred] = -torch.inf
+        last = scores.gather(1, self.targets[:, None])[:, 0].isneginf()
         rank = (scores >= own).sum(1)
-        return torch.where(barred, torch.full_like(rank, scores.shape[1]), rank)
+        return torch.where(last, torch.full_like(rank, scores.shape[1]), rank)
 
 
 class Validation:
     """The validation queries, with what they must not recommend."""
 
-    def __init__(
-        self, histories: Histories, items: int, *, exclude_history: bool = True, block: int | None = None
-    ) -> None:
+    def __init__(self, histories: Histories, items: int, *, block: int | None = None) -> None:
         """Select the validation queries of `histories` over `items` candidates, ranked `block` at a time."""
         self.queries = np.flatnonzero(histories.query_valid)
         self.targets = torch.from_numpy(histories.targets[self.queries])
-        self.seen = histories.seen(items, self.queries) if exclude_history else None
+        self.barred = histories.barred(items, self.queries)
         self.block = block or max(1, min(BLOCK, BLOCK_SCORES // max(1, items)))
 
     def blocks(self, device: torch.device) -> Iterator[Block]:
         """Return all queries, so many at a time that their scores fit in memory."""
         for start in range(0, len(self.queries), self.block):
             rows = slice(start, min(start + self.block, len(self.queries)))
-            seen = None if self.seen is None else entries(csr_matrix(self.seen[rows]), device)
-            yield Block(rows, self.targets[rows].to(device), seen)
+            yield Block(rows, self.targets[rows].to(device), entries(csr_matrix(self.barred[rows]), device))
 
     def ranks(self, query_states: Float[Tensor, "q d"], item_matrix: Float[Tensor, "n d"]) -> Int[Tensor, " q"]:
         """Return each target's rank among the candidates, 1 = best, ties against the target.
@@ -84,8 +82,7 @@ def entries(matrix: csr_matrix, device: torch.device) -> tuple[Tensor, Tensor]:
 
 def figures_of(ranks: Int[Tensor, " q"]) -> dict[str, float]:
     """Return NDCG@10 and recall@10 of queries with one target each, whose ranks are given."""
-    ranks = ranks.double()
-    hit = ranks <= 10
-    gain = torch.where(hit, 1 / torch.log2(ranks + 1), torch.zeros_like(ranks))
-    count = max(1, len(ranks))
-    return {"valid_ndcg_at_10": float(gain.sum()) / count, "valid_recall_at_10": float(hit.sum()) / count}
+    found = ranks.numpy(force=True)
+    if not len(found):
+        return {"valid_ndcg_at_10": 0.0, "valid_recall_at_10": 0.0}
+    return {f"valid_{metric}_at_10": float(gain(found, metric, 10).mean()) for metric in VALIDATED}

@@ -49,6 +49,19 @@ def test_seen_is_the_history_as_a_set(loaded):
     assert loaded.seen(5, np.array([2])).toarray().astype(int).tolist() == [[0, 0, 0, 1, 1]]
 
 
+def test_who_ranks_is_told_whether_histories_are_excluded(loaded, tmp_path):
+    assert loaded.barred(5).toarray().tolist() == loaded.seen(5).toarray().tolist()
+    (tmp_path / "params.yaml").write_text("rank: {exclude_history: false}\n")
+    free = histories.load_to_rank()
+    assert free.barred(5).shape == (3, 5)
+    assert free.barred(5).nnz == 0
+    assert free.barred(5, np.array([2])).shape == (1, 5)
+    assert free.before_test().barred(5).nnz == 0
+    (tmp_path / "params.yaml").write_text("rank: {exclude_history: 'no'}\n")
+    with pytest.raises(InputError, match=r"rank\.exclude_history: expected true or false; found 'no'"):
+        histories.load_to_rank()
+
+
 def test_bad_input_is_one_line_and_exit_code_2(capsys, tmp_path):
     with pytest.raises(SystemExit) as ended, running.stage("train@x"):
         raise InputError("a.csv", expected="b", found="c\nd", remedy="e", count=3, example="f")

@@ -27,6 +27,7 @@ STAGE_PARAMS = {  # of a run of both stages on a tiny catalogue
     "preset": "test",
     "seed": 4,
     "threads": 1,
+    "rank": {"exclude_history": True},
     "recommenders": ["mme_sid", "anchored"],
     "modality": {name: {"source": "x"} for name in ("collaborative", "text", "image", "sound")},
     "backbone": {

@@ -107,11 +107,6 @@ def test_only_the_strongest_neighbours_are_kept():
         np.testing.assert_array_equal(np.sort(few[row].data)[::-1], best)
 
 
-def test_directions_are_of_length_one_or_absent():
-    rows = evidence.directions(np.array([[3.0, 4.0], [1.0, 0.0], [0.0, 0.0]]), np.array([True, False, True]))
-    np.testing.assert_allclose(rows, [[0.6, 0.8], [0, 0], [0, 0]])
-
-
 def test_a_position_sees_all_that_its_user_had_before_it_whatever_was_skipped():
     past = leave_one_out([[0, 1, 2, 3, 9, 9], [4, 5, 6, 9, 9]])
     found = evidence.of_places(past, np.array([0, 2, 6]), np.array([2, 3, 8]))

@@ -87,7 +87,7 @@ def test_equals_brute_force(kind, exclude, repeats):
         "sparse": lambda: sparse(histories, items),
         "both": lambda: dense(histories, items) | sparse(histories, items),
     }[kind]()
-    found = ranks.rank(arrays, histories, items, RankParams(exclude_history=exclude))
+    found = ranks.rank(arrays, histories._replace(exclude_history=exclude), items, RankParams())
     table = full_table(arrays, histories, items)
     for query in range(histories.queries):
         rank, best = brute_force(table, histories, query, 20, exclude)

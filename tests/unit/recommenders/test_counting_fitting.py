@@ -1,5 +1,7 @@
 """From artifacts to artifacts: factors, summaries, refits, the same bytes, and errors in one line."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from tests.unit.recommenders.counting_cases import leave_one_out, random_sequences, write_split
@@ -10,7 +12,7 @@ from sidflow.contracts.artifacts.factors import FACTORS, SUMMARY
 from sidflow.contracts.artifacts.truth import TRUTH
 from sidflow.contracts.errors import InputError
 from sidflow.contracts.factored import served_matrix
-from sidflow.contracts.histories import load
+from sidflow.contracts.histories import load, load_to_rank
 from sidflow.counting.events import training
 from sidflow.recommenders.counting import content, fitting, oracle, validation
 from sidflow.recommenders.counting.cooccurrence import CooccurrenceParams
@@ -23,6 +25,7 @@ def split(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     sequences = random_sequences(users=40, items=ITEMS)
     write_split(sequences, ITEMS)
+    Path("params.yaml").write_text("rank: {exclude_history: true}\n")
     return sequences
 
 
@@ -85,17 +88,19 @@ def test_the_same_input_gives_the_same_bytes(split, model):
     assert runs[0] == runs[1]
 
 
-def test_the_summary_tells_what_was_chosen_and_tried(split):
+@pytest.mark.parametrize("exclude", [True, False])
+def test_the_summary_tells_what_was_chosen_and_tried(split, exclude):
+    Path("params.yaml").write_text(f"rank: {{exclude_history: {str(exclude).lower()}}}\n")
     fitting.count("cooccurrence", CooccurrenceParams(windows=(2, 4), lasts=(3,)))
     summary = SUMMARY.read(model="cooccurrence")
     assert (summary["name"], summary["family"]) == ("cooccurrence", "counting")
     assert summary["chosen"]["window"] in (2, 4)
     assert summary["valid_ndcg_at_10"] == max(trial["valid_ndcg_at_10"] for trial in summary["trials"])
     valid = np.flatnonzero(leave_one_out(split).query_valid)
-    histories = load()
-    ranks = validation.dense_ranks(
-        scores_of("cooccurrence")[valid], histories.seen(ITEMS, valid), histories.targets[valid]
-    )
+    histories = load_to_rank()
+    assert (histories.barred(ITEMS).nnz > 0) == exclude
+    barred, targets = histories.barred(ITEMS, valid), histories.targets[valid]
+    ranks = validation.dense_ranks(scores_of("cooccurrence")[valid], barred, targets)
     assert summary["valid_ndcg_at_10"] == pytest.approx(validation.ndcg(ranks), rel=1e-5)
 
 

@@ -152,9 +152,13 @@ def test_no_gradient_reaches_padding_and_all_positions_are_trained(name, extra):
     settings = settings_of(name, extra, dropout=0, item_dropout=0, loss="sampled", negatives=4)
     model = SequenceModel(settings, ItemTable(ITEMS, 16), torch.ones(ITEMS))
     seen = []
-    model.objective.forward = lambda states, *rest: seen.append(states) or states.sum()  # type: ignore[method-assign]
+    model.objective.forward = lambda states, *rest: seen.append(states) or states.pow(3).sum()  # type: ignore[method-assign]
     items, lengths = torch.tensor([[9, 8, 7, 0, 0], [5, 4, 3, 2, 1]]), torch.tensor([3, 5])
-    model(items, lengths)
+    model(items, lengths)["loss"].backward()
+    table = next(iter(model.items.parameters()))
+    reached = table.grad.abs().sum(1) > 0  # by way of the inputs: candidates are left out
+    assert not reached[0]  # item 0 stands in the padding alone
+    assert reached.any()
     if name == "bert4rec":
         assert 2 <= len(seen[0]) <= 8
     else:

@@ -86,7 +86,7 @@ def test_killed_in_the_second_fit_it_ends_in_the_same_bytes(shop, monkeypatch, s
 @pytest.fixture
 def measured(shop):
     """A refitted neural recommender beside one that counts and one with nothing to fit, up to their evaluations."""
-    text = {"evaluate": {}, "rank": {}, "compare": {"draws": 200}, "count": {"markov": {}, "popularity": {}}}
+    text = {"evaluate": {}, "compare": {"draws": 200}, "count": {"markov": {}, "popularity": {}}}
     edit_params(epochs=2, recommenders=["gru4rec", "markov", "popularity"], **text)
     set_params("train", "gru4rec", refit=True)
     IMAGES.write(IMAGES.empty())

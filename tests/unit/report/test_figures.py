@@ -47,6 +47,9 @@ def test_they_are_what_the_reports_say():
     assert found["sasrec.coverage_at_10"] == pytest.approx(given.metrics["sasrec"]["coverage_at_10"], abs=1e-4)
     assert found["data.items"] == given.ingest["items_core"]
     assert found["data.test_queries"] == given.split["queries_test"]
+    for name in ("targets_in_history_test", "sequences_in_training_test"):
+        assert found[f"data.test_{name.removesuffix('_test')}"] == given.split[name]
+    assert found["data.duplicated_sequences"] == given.split["duplicated_sequences"]
     assert found["semantic_ids.collision_rate"] == pytest.approx(given.audit["collision_rate"], abs=1e-4)
     relative = given.leaderboard["differences"]["mme_sid"][given.leaderboard["primary"]]["relative"]
     assert found["mme_sid.gain"] == pytest.approx(relative, abs=1e-4)

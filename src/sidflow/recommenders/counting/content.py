@@ -24,6 +24,7 @@ from sidflow.contracts.factored import Factored
 from sidflow.contracts.histories import Histories
 from sidflow.counting import ties
 from sidflow.counting.events import Events, training
+from sidflow.measures.directions import unit
 from sidflow.recommenders.counting import cooccurrence, search, validation
 from sidflow.recommenders.counting.cooccurrence import CooccurrenceParams
 from sidflow.recommenders.counting.search import METRIC, Choice
@@ -55,9 +56,7 @@ def directions(path: Path, items: int) -> np.ndarray:
             found=f"{len(arrays['values'])} rows",
             remedy="rerun the stage that writes it",
         )
-    rows = arrays["values"][:items].astype(np.float64) * arrays["present"][:items, None]
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    return (rows / np.where(lengths > 0, lengths, 1)).astype(np.float32)
+    return unit(arrays["values"][:items], arrays["present"][:items])
 
 
 def factors(histories: Histories, events: Events, setting: dict[str, float], content: np.ndarray) -> Factored:
@@ -75,7 +74,7 @@ def choose(histories: Histories, items: int, params: ContentParams, content: np.
     chosen, trials = cooccurrence.choose(histories, items, params)
     events = training(histories, items)
     queries = search.validation_sample(histories, params.choose_on)
-    seen, targets = histories.seen(items, queries), histories.targets[queries]
+    barred, targets = histories.barred(items, queries), histories.targets[queries]
     recent = cooccurrence.evidence(histories, items, chosen)[queries]
     related = csr_matrix(recent @ cooccurrence.relation(events, chosen))
     similar, tie = recent @ content, ties.below(events.counts(), ties.STEP)
@@ -85,7 +84,7 @@ def choose(histories: Histories, items: int, params: ContentParams, content: np.
         base, cosine = related[block].toarray() + tie, similar[block] @ content.T
         for weight in params.contents:
             scores = base + np.float32(weight) * cosine
-            ranks[weight][block] = validation.dense_ranks(scores, seen[block], targets[block])
+            ranks[weight][block] = validation.dense_ranks(scores, barred[block], targets[block])
     reached = {weight: validation.ndcg(ranks[weight]) for weight in params.contents}
     best = max(params.contents, key=lambda weight: (reached[weight], -weight))
     weighed = [{**chosen, "content": weight, METRIC: reached[weight]} for weight in params.contents]

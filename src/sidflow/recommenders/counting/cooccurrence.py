@@ -76,7 +76,7 @@ def choose(histories: Histories, items: int, params: CooccurrenceParams) -> Choi
     """Return the setting with the highest NDCG@10 on validation queries, fitted on the training parts."""
     events = training(histories, items)
     queries = search.validation_sample(histories, params.choose_on)
-    seen, targets = histories.seen(items, queries), histories.targets[queries]
+    barred, targets = histories.barred(items, queries), histories.targets[queries]
     tie = ties.below(events.counts(), ties.STEP)
 
     related: dict[tuple[float, ...], csr_matrix] = {}  # the latest only: knobs of the query side leave it as it is
@@ -87,6 +87,6 @@ def choose(histories: Histories, items: int, params: CooccurrenceParams) -> Choi
             related.clear()
             related[key] = relation(events, setting)
         scores = csr_matrix(evidence(histories, items, setting)[queries] @ related[key])
-        return validation.ndcg(validation.sparse_ranks(scores, tie, seen, targets))
+        return validation.ndcg(validation.sparse_ranks(scores, tie, barred, targets))
 
     return search.one_at_a_time(params.grid(), score)

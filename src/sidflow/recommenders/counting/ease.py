@@ -83,16 +83,16 @@ def choose(histories: Histories, items: int, params: EaseParams) -> Choice:
     """Return the ridge with the highest NDCG@10 of its stored weights on validation queries."""
     events = training(histories, items)
     queries = search.validation_sample(histories, params.choose_on)
-    seen, targets = histories.seen(items, queries), histories.targets[queries]
-    tie = popularity(events)
+    barred, targets = histories.barred(items, queries), histories.targets[queries]
+    had, tie = csr_matrix(histories.seen(items, queries), dtype=np.float32), popularity(events)
 
     def reached(matrix: np.ndarray | csr_matrix) -> float:
         ranks = []
         for start in range(0, len(queries), BLOCK):
             block = slice(start, start + BLOCK)
-            product = seen[block].astype(np.float32) @ matrix
+            product = had[block] @ matrix
             scores = (product if isinstance(product, np.ndarray) else product.toarray()) + tie
-            ranks.append(validation.dense_ranks(scores, seen[block], targets[block]))
+            ranks.append(validation.dense_ranks(scores, barred[block], targets[block]))
         return validation.ndcg(np.concatenate(ranks)) if ranks else 0.0
 
     def tried(ridge: float) -> dict[str, float]:

@@ -61,7 +61,7 @@ def count(model: str, params: Params) -> None:
     """Fit one of `COUNTED` and write its factors and summary."""
     method = known(model, COUNTED, "count")
     assert isinstance(params, CountingParams)
-    histories, items = histories_of.load(), core_count()
+    histories, items = histories_of.load_to_rank(), core_count()
     choice = method.choose(histories, items, params) if method.choose else Choice({}, [])
 
     def fitted(events: Events) -> Factored:
@@ -73,7 +73,7 @@ def count(model: str, params: Params) -> None:
 def informed(model: str, params: Params) -> None:
     """Fit one of `INFORMED` and write its factors and summary."""
     known(model, INFORMED, "informed")
-    histories, items = histories_of.load(), core_count()
+    histories, items = histories_of.load_to_rank(), core_count()
     if isinstance(params, content.ContentParams):
         vectors = content.directions(Path(params.features), items)
         choice = content.choose(histories, items, params, vectors)

@@ -16,7 +16,7 @@ from scipy.sparse import csr_matrix
 
 from sidflow.contracts.factored import Factored
 from sidflow.contracts.histories import Histories
-from sidflow.counting import ties
+from sidflow.counting import pairs, ties
 from sidflow.counting.events import Events, training
 from sidflow.recommenders.counting import search, validation
 from sidflow.recommenders.counting.params import ChosenParams
@@ -34,18 +34,6 @@ class ItemKnnParams(ChosenParams):
         return {"neighbours": self.neighbours, "shrink": self.shrinks}
 
 
-def strongest(similar: csr_matrix, kept: int) -> csr_matrix:
-    """Return the `kept` largest entries by magnitude of every column, lower rows first among equals."""
-    items = len(similar.indptr) - 1
-    by_column = csr_matrix(similar.T)
-    by_column.sum_duplicates()
-    rows = np.repeat(np.arange(items), np.diff(by_column.indptr))
-    order = np.lexsort((by_column.indices, -np.abs(by_column.data), rows))
-    place = np.arange(len(rows)) - by_column.indptr[rows]
-    chosen = order[place < kept]
-    return csr_matrix((by_column.data[chosen], (by_column.indices[chosen], rows[chosen])), shape=(items, items))
-
-
 def relation(events: Events, setting: dict[str, float]) -> csr_matrix:
     """Return the similarity of item j to item i, exact weights, float32 CSR [n, n], zero diagonal."""
     had = events.incidence()
@@ -54,8 +42,8 @@ def relation(events: Events, setting: dict[str, float]) -> csr_matrix:
     apart = together.row != together.col
     row, column = together.row[apart], together.col[apart]
     values = together.data[apart] / (np.sqrt(users[row] * users[column]) + setting["shrink"])
-    similar = csr_matrix((ties.dyadic(values, 2 * ties.BITS), (row, column)), shape=(events.items, events.items))
-    return strongest(similar, int(setting["neighbours"]))
+    by_item = csr_matrix((ties.dyadic(values, 2 * ties.BITS), (column, row)), shape=(events.items, events.items))
+    return csr_matrix(pairs.strongest(by_item, int(setting["neighbours"])).T)
 
 
 def evidence(histories: Histories, items: int) -> csr_matrix:
@@ -77,11 +65,11 @@ def choose(histories: Histories, items: int, params: ItemKnnParams) -> Choice:
     """Return the setting with the highest NDCG@10 on validation queries, fitted on the training parts."""
     events = training(histories, items)
     queries = search.validation_sample(histories, params.choose_on)
-    seen, targets = histories.seen(items, queries), histories.targets[queries]
-    had, tie = seen.astype(np.float32), ties.below(events.counts(), ties.STEP)
+    barred, targets = histories.barred(items, queries), histories.targets[queries]
+    had, tie = evidence(histories, items)[queries], ties.below(events.counts(), ties.STEP)
 
     def score(setting: dict[str, float]) -> float:
         scores = csr_matrix(had @ relation(events, setting))
-        return validation.ndcg(validation.sparse_ranks(scores, tie, seen, targets))
+        return validation.ndcg(validation.sparse_ranks(scores, tie, barred, targets))
 
     return search.one_at_a_time(params.grid(), score)

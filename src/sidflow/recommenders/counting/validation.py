@@ -1,34 +1,34 @@
-"""Ranks of the validation targets, to choose a setting by: history excluded, ties against the target."""
+"""Ranks of the validation targets, to choose a setting by: as the rank stage ranks, ties against the target."""
 
 from __future__ import annotations
 
 import numpy as np
 from scipy.sparse import csr_matrix
 
-SEEN = np.float32(-1e30)
+from sidflow.measures.gains import gain
+
+BARRED = np.float32(-1e30)
 
 
 def ndcg(ranks: np.ndarray, cutoff: int = 10) -> float:
-    """Return the mean of 1 / log2(1 + rank) where rank <= cutoff, else 0; one target a query."""
-    if not len(ranks):
-        return 0.0
-    return float(np.where(ranks <= cutoff, 1 / np.log2(1.0 + ranks), 0.0).mean())
+    """Return the mean NDCG of queries with one target each, whose ranks are given."""
+    return float(gain(ranks, "ndcg", cutoff).mean()) if len(ranks) else 0.0
 
 
-def sparse_ranks(scores: csr_matrix, ties: np.ndarray, seen: csr_matrix, targets: np.ndarray) -> np.ndarray:
+def sparse_ranks(scores: csr_matrix, ties: np.ndarray, barred: csr_matrix, targets: np.ndarray) -> np.ndarray:
     """Return each target's rank where most scores are zero, without making the matrix dense.
 
     Args:
         scores: positive or absent, float32 [v, n].
         ties: what is added to every row, less than any difference between two scores, float32 [n].
-        seen: what is no candidate, bool [v, n].
+        barred: what is no candidate, bool [v, n].
         targets: int [v].
 
     Returns:
         int64 [v], 1 = best; n + 1 where the target is no candidate itself.
     """
     queries, items = len(targets), len(ties)
-    known = csr_matrix(scores + seen.astype(np.float32) * SEEN)
+    known = csr_matrix(scores + barred.astype(np.float32) * BARRED)
     known.eliminate_zeros()
     lengths, stored_ties = np.diff(known.indptr), ties[known.indices]
     reached, own = np.asarray(known[np.arange(queries), targets]).ravel(), ties[targets]
@@ -36,19 +36,19 @@ def sparse_ranks(scores: csr_matrix, ties: np.ndarray, seen: csr_matrix, targets
     as_popular = items - np.searchsorted(np.sort(ties), own)  # items whatever their score, the target included
     as_popular -= _per_row(stored_ties >= np.repeat(own, lengths), known.indptr)
     ranks = beaten + np.where(reached == 0, as_popular, 0)  # either way the target itself makes the 1 of rank 1
-    return np.where(reached < SEEN / 2, items + 1, ranks)
+    return np.where(reached < BARRED / 2, items + 1, ranks)
 
 
 def _per_row(flags: np.ndarray, indptr: np.ndarray) -> np.ndarray:
     return np.diff(np.concatenate([[0], np.cumsum(flags, dtype=np.int32)])[indptr])
 
 
-def dense_ranks(scores: np.ndarray, seen: csr_matrix, targets: np.ndarray) -> np.ndarray:
+def dense_ranks(scores: np.ndarray, barred: csr_matrix, targets: np.ndarray) -> np.ndarray:
     """Return each target's rank from dense scores [v, n], which are overwritten; as `sparse_ranks`."""
     queries, items = scores.shape
-    row = np.repeat(np.arange(queries), np.diff(seen.indptr))
+    row = np.repeat(np.arange(queries), np.diff(barred.indptr))
     bar = scores[np.arange(queries), targets].copy()
-    scores[row, seen.indices] = -np.inf
+    scores[row, barred.indices] = -np.inf
     excluded = np.isneginf(scores[np.arange(queries), targets])
     ranks = (scores >= bar[:, None]).sum(axis=1)
     return np.where(excluded, items + 1, ranks)

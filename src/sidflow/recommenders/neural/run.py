@@ -15,8 +15,7 @@ from sidflow.contracts.artifacts.factors import CURVES, FACTORS, SUMMARY, WEIGHT
 from sidflow.contracts.artifacts.items import core_count
 from sidflow.contracts.errors import InputError
 from sidflow.contracts.factored import Factored, by_part
-from sidflow.contracts.histories import Histories
-from sidflow.contracts.histories import load as load_histories
+from sidflow.contracts.histories import Histories, load_to_rank
 from sidflow.recommenders.neural.batches import query_windows, shuffled, training_windows
 from sidflow.recommenders.neural.encoding import query_states, readable_length
 from sidflow.recommenders.neural.items import Items, ItemTable
@@ -81,7 +80,7 @@ class Begun(NamedTuple):
 def begin(stage: str) -> Begun:
     """Read the split, seed the generators and choose the device: what comes before item vectors are made."""
     seed, threads = params.load_value("seed"), params.load_value("threads")
-    return Begun(stage, load_histories(), core_count(), seed, threads, prepare(seed, threads))
+    return Begun(stage, load_to_rank(), core_count(), seed, threads, prepare(seed, threads))
 
 
 def finish(begun: Begun, settings: SequenceParams, make_items: Callable[[], Items], described: dict[str, Any]) -> None:
@@ -97,6 +96,7 @@ def finish(begun: Begun, settings: SequenceParams, make_items: Callable[[], Item
         described: the stage's params, for the summary and the checkpoints' fingerprints.
     """
     facts: dict[str, object] = {"params": described, "seed": begun.seed}
+    facts["exclude_history"] = begun.histories.exclude_history
     checkpoints: list[Checkpoint] = []
 
     def fresh(name: str, histories: Histories, stop_after: int | None = None) -> Trained:

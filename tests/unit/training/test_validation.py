@@ -1,0 +1,33 @@
+import numpy as np
+import pytest
+import torch
+from tests.unit.recommenders.counting_cases import leave_one_out, random_sequences
+
+from sidflow.ranking import ranks
+from sidflow.ranking.params import RankParams
+from sidflow.training.validation import Validation, figures_of
+
+ITEMS = 15
+
+
+@pytest.mark.parametrize("exclude", [True, False])
+@pytest.mark.parametrize("block", [None, 7])
+def test_epochs_are_chosen_by_the_ranks_of_the_rank_stage(exclude, block):
+    past = leave_one_out(random_sequences(users=40, items=ITEMS))._replace(exclude_history=exclude)
+    random = np.random.default_rng(0)
+    states, matrix = (random.integers(-1, 2, (rows, 3)).astype(np.float32) for rows in (past.queries, ITEMS))  # tied
+    valid = np.flatnonzero(past.query_valid)
+    ranked = ranks.rank({"query_states": states, "item_matrix": matrix}, past, ITEMS, RankParams()).rank[valid]
+    found = Validation(past, ITEMS, block=block).ranks(torch.from_numpy(states[valid]), torch.from_numpy(matrix))
+    near = ranked <= ITEMS  # an excluded target stands behind all candidates, here the last and there beyond any cutoff
+    np.testing.assert_array_equal(found.numpy()[near], ranked[near])
+    assert (found.numpy()[~near] == ITEMS).all()
+    assert near.all() != exclude
+
+
+def test_figures_of_known_ranks():
+    assert figures_of(torch.tensor([1, 3, 10, 11])) == {
+        "valid_ndcg_at_10": pytest.approx((1 + 0.5 + 1 / np.log2(11)) / 4),
+        "valid_recall_at_10": 0.75,
+    }
+    assert figures_of(torch.tensor([], dtype=torch.int64)) == {"valid_ndcg_at_10": 0.0, "valid_recall_at_10": 0.0}
