@@ -12,12 +12,13 @@ settings for `--epochs`. Three forms of the item token:
     collaborative, MLP    the collaborative rows alone, through the same MLP
     collaborative, linear the collaborative rows alone, through one linear map, as recommenders on LLMs before had it
 
-A dimension is alive where the centred tokens' singular value is at least 0.1% of the largest (`measures.spectra`).
+A dimension is alive where the tokens' singular value is at least 0.1% of the largest (`measures.spectra`).
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from statistics import fmean
 from typing import Any, NamedTuple
 
@@ -129,6 +130,18 @@ def told(model: MmeSid) -> dict[str, float]:
     return {"alive_share": round(found.alive_share, 4), "effective_rank": round(found.effective_rank, 1)}
 
 
+def shown(found: list[dict[str, Any]]) -> Iterator[tuple[str, list[float]]]:
+    """Yield how each figure of `TOLD` is written, and what the seeds have."""
+    for name, form in zip(TOLD, ("{:.1%}", "{:.0f}", "{:.4f}"), strict=True):
+        yield form, [one[name] for one in found]
+
+
+def ranging(figure: tuple[str, list[float]]) -> str:
+    """Return the mean and, in brackets, the least and the most."""
+    form, values = figure
+    return f"{form.format(fmean(values))} [{form.format(min(values))}, {form.format(max(values))}]"
+
+
 def main() -> None:
     parser = common.arguments(__doc__, rounds=1)
     parser.add_argument("--width", type=int, default=512)
@@ -153,12 +166,9 @@ def main() -> None:
             Side(ours["alive_share"], peak_mb()),
             Side(theirs["alive_share"], None),
             higher_is_better=True,
-            finding="alive dimensions, effective rank and validation NDCG@10, mean of "
+            finding="alive dimensions, effective rank and validation NDCG@10, mean and range of "
             f"{len(given.seeds)} seed{'s' * (len(given.seeds) > 1)}: "
-            + "; ".join(
-                f"{form} {found['alive_share']:.1%}, {found['effective_rank']:.0f}, {found['valid_ndcg_at_10']:.4f}"
-                for form, found in forms.items()
-            ),
+            + "; ".join(f"{form} {', '.join(map(ranging, shown(found)))}" for form, found in per_seed.items()),
             command=f"python benchmarks/mme_sid_collapse.py --run {name}=FOLDER --width {given.width} "
             f"--epochs {given.epochs} --seeds {' '.join(map(str, given.seeds))}",
             **facts(1, given.threads),

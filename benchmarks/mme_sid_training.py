@@ -1,7 +1,7 @@
 """MME-SID's training, side by side with the published way: time per epoch, and with --quality what is learned.
 
 Run: python benchmarks/mme_sid_training.py --run amazon-beauty=FOLDER
-then: python benchmarks/mme_sid_training.py --run office-products=FOLDER --quality
+then: python benchmarks/mme_sid_training.py --run embedded=FOLDER --quality --seeds 42 43 44
 
 FOLDER holds a project in which the preset has run. Both sides have the same backbone, heads, initial weights, optimizer
 and training loop, and learn the same targets: every item of every training part but the first. Ours predicts at every

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import NamedTuple
 
 from sidflow.commands import paired, published
@@ -52,16 +53,22 @@ def _live_dimensions(claim: published.Claim) -> Iterator[Ours]:
     if not COLLAPSE.is_file():
         return
     document = Document(str(COLLAPSE)).read()
-    whole, *others = document["forms"].items()
-    for name, form in others:
-        found = f"{100 * whole[1]['alive_share']:.1f}% against {100 * form['alive_share']:.1f}%"
-        yield Ours(claim, f"{whole[0]} against {name}", found, document["command"])
+    shares = {form: [seed["alive_share"] for seed in seeds] for form, seeds in document["per_seed"].items()}
+    whole, *others = shares
+    for name in others:
+        found = f"{_seeds(shares[whole], '.1%')} against {_seeds(shares[name], '.1%')}"
+        yield Ours(claim, f"{whole} against {name}", found, document["command"])
 
 
 def _forgetting(claim: published.Claim) -> Iterator[Ours]:
     for path in sorted(ABLATIONS.glob("*.json")):
         document = Document(str(path)).read()
-        tau = {row["row"]: row["tau_of_codes"] for row in document["rows"]}
+        tau = {row: [seed["tau_of_codes"] for seed in seeds.values()] for row, seeds in document["runs"].items()}
         if WHOLE in tau and RANDOM in tau:
-            found = f"{tau[WHOLE]:.4f} against {tau[RANDOM]:.4f}"
+            found = f"{_seeds(tau[WHOLE], '.4f')} against {_seeds(tau[RANDOM], '.4f')}"
             yield Ours(claim, document["run"], found, document["command"])
+
+
+def _seeds(values: Sequence[float], form: str) -> str:
+    """Return the mean over seeds and, in brackets, the least and the most."""
+    return f"{fmean(values):{form}} [{min(values):{form}}, {max(values):{form}}]"

@@ -45,15 +45,16 @@ def test_gains_are_those_over_the_best_baseline_at_five(file, monkeypatch):
 
 
 def test_dimensions_and_tau_come_from_the_kept_measurements(file):
-    forms = {"MME-SID": {"alive_share": 1.0}, "rows": {"alive_share": 0.25}, "mapped": {"alive_share": 0.5}}
-    claims.COLLAPSE.write_text(json.dumps({"forms": forms, "command": "collapse"}))
-    rows = [{"row": "whole", "tau_of_codes": 0.7}, {"row": "codebooks at random", "tau_of_codes": 0.1}]
-    for name, kept in {"a": rows, "b": rows[:1]}.items():
-        (claims.ABLATIONS / f"{name}.json").write_text(json.dumps({"run": name, "rows": kept, "command": "ablate"}))
+    shares = {"MME-SID": [1.0], "rows": [0.25], "mapped": [0.375, 0.625]}
+    forms = {name: [{"alive_share": share} for share in seeds] for name, seeds in shares.items()}
+    claims.COLLAPSE.write_text(json.dumps({"per_seed": forms, "command": "collapse"}))
+    whole, random = ({str(seed): {"tau_of_codes": tau + seed / 10} for seed in (0, 1)} for tau in (0.7, 0.1))
+    for name, runs in {"a": {"whole": whole, "codebooks at random": random}, "b": {"whole": whole}}.items():
+        (claims.ABLATIONS / f"{name}.json").write_text(json.dumps({"run": name, "runs": runs, "command": "ablate"}))
     assert [(ours.of, ours.found, ours.command) for ours in claims.beside()] == [
-        ("MME-SID against rows", "100.0% against 25.0%", "collapse"),
-        ("MME-SID against mapped", "100.0% against 50.0%", "collapse"),
-        ("a", "0.7000 against 0.1000", "ablate"),
+        ("MME-SID against rows", "100.0% [100.0%, 100.0%] against 25.0% [25.0%, 25.0%]", "collapse"),
+        ("MME-SID against mapped", "100.0% [100.0%, 100.0%] against 50.0% [37.5%, 62.5%]", "collapse"),
+        ("a", "0.7500 [0.7000, 0.8000] against 0.1500 [0.1000, 0.2000]", "ablate"),
     ]
 
 
