@@ -16,7 +16,8 @@ def main(model: str) -> None:
     with stage(f"rank@{model}"):
         settings = params.load("rank", RankParams)
         factors = FACTORS.read(model=model)
-        ranking = rank(factors.arrays, histories.load_to_rank(), core_count(), settings, str(FACTORS.at(model=model)))
+        past = histories.load()._replace(exclude_history=settings.exclude_history)
+        ranking = rank(factors.arrays, past, core_count(), settings, str(FACTORS.at(model=model)))
         top, target_ranks = ranking.tables()
         TOP.write(top, model=model)
         TARGET_RANKS.write(target_ranks, refits.fact(refits.of(factors.metadata)), model=model)
