@@ -18,7 +18,6 @@ A dimension is alive where the tokens' singular value is at least 0.1% of the la
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
 from statistics import fmean
 from typing import Any, NamedTuple
 
@@ -28,6 +27,7 @@ from side_by_side import Side, facts, peak_mb, result_of, write
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from sidflow.commands.claims import over_seeds
 from sidflow.llm.backbones import Backbone
 from sidflow.llm.item_tokens import ItemTokens, RawVectors
 from sidflow.llm.model import MmeSid, MmeSidTask
@@ -37,7 +37,7 @@ from sidflow.training.loop import fit
 
 COLLABORATIVE = "collaborative"
 LAYERS, PER_HEAD = 2, 64
-TOLD = ("alive_share", "effective_rank", "valid_ndcg_at_10")  # of each form, after training
+TOLD = {"alive_share": ".1%", "effective_rank": ".0f", "valid_ndcg_at_10": ".4f"}  # of each form, after training
 RATE = 1e-3  # of AdamW: the run's own is for a narrower model
 
 
@@ -130,16 +130,9 @@ def told(model: MmeSid) -> dict[str, float]:
     return {"alive_share": round(found.alive_share, 4), "effective_rank": round(found.effective_rank, 1)}
 
 
-def shown(found: list[dict[str, Any]]) -> Iterator[tuple[str, list[float]]]:
-    """Yield how each figure of `TOLD` is written, and what the seeds have."""
-    for name, form in zip(TOLD, ("{:.1%}", "{:.0f}", "{:.4f}"), strict=True):
-        yield form, [one[name] for one in found]
-
-
-def ranging(figure: tuple[str, list[float]]) -> str:
-    """Return the mean and, in brackets, the least and the most."""
-    form, values = figure
-    return f"{form.format(fmean(values))} [{form.format(min(values))}, {form.format(max(values))}]"
+def shown(found: list[dict[str, Any]]) -> str:
+    """Return every figure of `TOLD`, over the seeds."""
+    return ", ".join(over_seeds([one[name] for one in found], form) for name, form in TOLD.items())
 
 
 def main() -> None:
@@ -168,7 +161,7 @@ def main() -> None:
             higher_is_better=True,
             finding="alive dimensions, effective rank and validation NDCG@10, mean and range of "
             f"{len(given.seeds)} seed{'s' * (len(given.seeds) > 1)}: "
-            + "; ".join(f"{form} {', '.join(map(ranging, shown(found)))}" for form, found in per_seed.items()),
+            + "; ".join(f"{form} {shown(found)}" for form, found in per_seed.items()),
             command=f"python benchmarks/mme_sid_collapse.py --run {name}=FOLDER --width {given.width} "
             f"--epochs {given.epochs} --seeds {' '.join(map(str, given.seeds))}",
             **facts(1, given.threads),

@@ -56,7 +56,7 @@ def _live_dimensions(claim: published.Claim) -> Iterator[Ours]:
     shares = {form: [seed["alive_share"] for seed in seeds] for form, seeds in document["per_seed"].items()}
     whole, *others = shares
     for name in others:
-        found = f"{_seeds(shares[whole], '.1%')} against {_seeds(shares[name], '.1%')}"
+        found = f"{over_seeds(shares[whole], '.1%')} against {over_seeds(shares[name], '.1%')}"
         yield Ours(claim, f"{whole} against {name}", found, document["command"])
 
 
@@ -65,10 +65,10 @@ def _forgetting(claim: published.Claim) -> Iterator[Ours]:
         document = Document(str(path)).read()
         tau = {row: [seed["tau_of_codes"] for seed in seeds.values()] for row, seeds in document["runs"].items()}
         if WHOLE in tau and RANDOM in tau:
-            found = f"{_seeds(tau[WHOLE], '.4f')} against {_seeds(tau[RANDOM], '.4f')}"
+            found = f"{over_seeds(tau[WHOLE], '.4f')} against {over_seeds(tau[RANDOM], '.4f')}"
             yield Ours(claim, document["run"], found, document["command"])
 
 
-def _seeds(values: Sequence[float], form: str) -> str:
-    """Return the mean over seeds and, in brackets, the least and the most."""
+def over_seeds(values: Sequence[float], form: str) -> str:
+    """Return the mean over seeds and, in brackets, the least and the most, each in the format `form`."""
     return f"{fmean(values):{form}} [{min(values):{form}}, {max(values):{form}}]"
