@@ -94,6 +94,10 @@ class Histories(NamedTuple):
         matrix.sum_duplicates()
         return matrix
 
+    def targets_seen(self, items: int) -> np.ndarray:
+        """Return whether each query's target stands in its history, bool [q]."""
+        return np.asarray(self.seen(items)[np.arange(self.queries), self.targets]).ravel()
+
     def barred(self, items: int, queries: np.ndarray | None = None) -> csr_matrix:
         """Return which of `items` items are no candidates of each query, bool CSR [q, items]."""
         seen = self.seen(items, queries)

@@ -58,6 +58,7 @@ def evaluate(given: Inputs, settings: EvaluateParams) -> Evaluation:
     found |= metrics.of_ranks(frame.filter(pl.Series(~test)), "valid_")
     if test.any():
         found |= metrics.secondary(frame.filter(pl.Series(test)))
+        found["targets_in_history"] = int((test & histories.targets_seen(len(counts))).sum())
         found |= metrics.expected(frame, truth)
         found |= metrics.lists(top[test], counts)
         found |= metrics.of_slices(sliced)

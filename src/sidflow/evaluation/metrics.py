@@ -29,11 +29,8 @@ def of_ranks(frame: pl.DataFrame, prefix: str = "") -> dict[str, object]:
 
 
 def secondary(test: pl.DataFrame) -> dict[str, object]:
-    """Return the sampled protocol, figures without tied targets, and what could never be recommended."""
-    found: dict[str, object] = {
-        "targets_in_history": test.filter(pl.col("rank") > pl.col("candidates")).height,
-        "mean_log2_rank": float(np.log2(test["rank"].to_numpy()).mean()),
-    }
+    """Return the mean rank, the sampled protocol, and figures without tied targets."""
+    found: dict[str, object] = {"mean_log2_rank": float(np.log2(test["rank"].to_numpy()).mean())}
     sampled = test["sampled_rank"].to_numpy()
     found |= {f"sampled_{name}": float(gains.gain(sampled, *split_name(name)).mean()) for name in NAMES}
     untied = test.filter(~pl.col("tied"))

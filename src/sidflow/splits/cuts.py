@@ -42,9 +42,10 @@ def global_time(
 ) -> Cuts:
     """Hold out what happens after two points in time that leave the wanted shares of events behind them.
 
-    Of each user, the first `most` events after a cut are asked for in its part, if `min_history` events precede them.
-    Histories hold everything before the target, so a later test query of a user sees its earlier test events, as a
-    deployed model would; training sees nothing at or after the first cut.
+    Of each user, the first `most` events after a cut are asked for in its part, if `min_history` events precede the
+    cut. Histories hold everything before the target, so a later test query of a user sees its earlier test events, as a
+    deployed model would; training sees nothing at or after the first cut, and a second fit (`refit`), which goes up to
+    a user's first test query, nothing at or after the second.
     """
     ordered = np.sort(timestamps)
     total = len(ordered)
@@ -64,7 +65,7 @@ def global_time(
     test_start = np.bincount(user[timestamps < test_cut], minlength=len(lengths))
     valid = (position >= train_end[user]) & (position < np.minimum(train_end + most, test_start)[user])
     test = (position >= test_start[user]) & (position < (test_start + most)[user])
-    asked = (valid | test) & (position >= min_history)
+    asked = (valid & (train_end >= min_history)[user]) | (test & (test_start >= min_history)[user])
     return Cuts(train_end, user[asked], position[asked], valid[asked], (valid_cut, test_cut))
 
 

@@ -203,6 +203,41 @@ def test_popularity_looks_at_training_parts_only():
     np.testing.assert_array_equal(histories.training_counts(ITEMS), later.training_counts(ITEMS))
 
 
+def test_what_happens_after_the_training_parts_makes_no_item_popular():
+    given = _given(_world())
+    histories = given.histories
+    counts = histories.training_counts(ITEMS)
+    by_hand = slices.popularity(counts, EvaluateParams().head_share, EvaluateParams().tail_share)[histories.targets]
+    found = evaluate(given, EvaluateParams())
+    rows = {row["slice"]: row["queries"] for row in found.slices}
+    for name in slices.POPULARITY:
+        assert rows[name] == (by_hand[~histories.query_valid] == name).sum()
+    np.testing.assert_array_equal(found.per_query["target_count"], counts[histories.targets])
+    bits = -np.log2((counts + 1) / (counts + 1).sum())
+    top = given.top["items"].to_numpy()[~histories.query_valid]
+    assert found.metrics["novelty_at_5"] == pytest.approx(bits[top[:, :5]].mean(), rel=1e-3)
+
+
+def test_a_history_is_short_up_to_one_knob_and_long_above_the_other():
+    given = _given(_world())
+    histories = given.histories
+    before = histories.query_end[~histories.query_valid]
+    rows = {row["slice"]: row for row in evaluate(given, EvaluateParams(short_history=5, long_history=8)).slices}
+    assert (before == 5).any() and (before == 8).any()
+    assert rows["short_history"]["queries"] == (before <= 5).sum()
+    assert rows["long_history"]["queries"] == (before > 8).sum()
+
+
+@pytest.mark.parametrize("bar", [True, False])
+def test_targets_that_the_user_has_had_are_counted_whether_or_not_histories_are_a_bar(bar):
+    histories = _world()._replace(exclude_history=bar)
+    again = histories.targets.copy()
+    tests = np.flatnonzero(~histories.query_valid)[:7]
+    again[tests] = [histories.history(query)[0] for query in tests]
+    given = _given(histories._replace(targets=again))
+    assert evaluate(given, EvaluateParams()).metrics["targets_in_history"] == 7
+
+
 def test_slices_partition_the_test_users():
     given = _given(_world())
     rows = {row["slice"]: row for row in evaluate(given, EvaluateParams(short_history=5, long_history=8)).slices}

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sidflow.contracts.errors import InputError
+from sidflow.contracts.histories import Histories
 from sidflow.splits import lint
 from sidflow.splits.cuts import cut, global_time, leave_last
 from sidflow.splits.params import SplitParams
@@ -21,6 +22,21 @@ def interactions(sequences, seconds=None):
     ]
     schema = {"user_id": pl.Int32, "position": pl.Int32, "item_id": pl.Int32, "timestamp": pl.Int64}
     return pl.DataFrame(rows, schema=schema, orient="row")
+
+
+def _histories(made):
+    """Return what the stages after `split` would read."""
+    lengths = made.sequences["items"].list.len().to_numpy().astype(np.int64)
+    flat = made.sequences["items"].explode(empty_as_null=False).to_numpy()
+    return Histories(
+        flat,
+        np.concatenate([[0], np.cumsum(lengths)]),
+        made.sequences["train_end"].to_numpy().astype(np.int64),
+        made.queries["user_id"].to_numpy(),
+        made.queries["history_end"].to_numpy(),
+        (made.queries["part"] == "valid").to_numpy(),
+        made.targets["item_id"].to_numpy(),
+    )
 
 
 def test_leave_one_out_by_hand():
@@ -84,6 +100,32 @@ def test_global_time_never_trains_on_the_future(seconds, most):
         assert all(second >= first_valid for second in times[cuts.train_end[user] :])
     for user, end, valid in zip(cuts.query_user, cuts.query_end, cuts.query_valid, strict=True):
         assert (first_valid <= ordered[user][end] < first_test) if valid else (ordered[user][end] >= first_test)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.lists(st.integers(0, 300), min_size=1, max_size=12), min_size=4, max_size=15),
+    st.integers(1, 5),
+    st.integers(1, 3),
+)
+def test_a_second_fit_sees_nothing_after_the_test_cut(seconds, most, min_history):
+    ordered = [sorted(times) for times in seconds]
+    by_time = SplitParams(
+        method="global_time", valid_share=0.2, test_share=0.2, queries_per_user=most, min_history=min_history
+    )
+    try:
+        frame = interactions([list(range(len(times))) for times in ordered], ordered)
+        made = split(frame, len(ordered), by_time, no_repeats=False)
+    except InputError:
+        return
+    refit = _histories(made).before_test()
+    cut = made.report["cut_test_seconds"]
+    for user, times in enumerate(ordered):
+        assert all(second < cut for second in times[: refit.train_end[user]])
+    test = made.queries.filter(pl.col("part") == "test")
+    for user, end in test.select("user_id", "history_end").iter_rows():
+        assert sum(second < cut for second in ordered[user]) >= min_history
+        assert end < sum(second < cut for second in ordered[user]) + most
 
 
 def test_time_needs_a_clock():
