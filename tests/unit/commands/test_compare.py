@@ -107,6 +107,15 @@ def test_the_numbers_are_those_of_a_leaderboard_with_both_in_it(project):
     assert row.before == pytest.approx(board["recommenders"]["before"]["metrics"]["ndcg_at_10"]["mean"])
 
 
+def test_p_is_corrected_for_the_number_of_recommenders_that_changed(project):
+    alone = _rows(compare.compare(revisions.committed("before"), revisions.workspace(), SETTINGS))["sasrec"]
+    worse = _table(1).with_columns(rank=pl.col("rank") + pl.Series(np.random.default_rng(3).integers(0, 2, USERS * 4)))
+    PER_QUERY.write(worse, model="markov")
+    rows = _rows(compare.compare(revisions.committed("before"), revisions.workspace(), SETTINGS))
+    assert rows["sasrec"].p_corrected == pytest.approx(2 * alone.p_corrected)
+    assert rows["markov"].p_corrected >= rows["sasrec"].p_corrected
+
+
 def test_a_lower_log_rank_is_a_better_one_and_stands_first(project):
     found = compare.compare(revisions.committed("before"), revisions.workspace(), SETTINGS, "mean_log2_rank")
     row = _rows(found)["sasrec"]

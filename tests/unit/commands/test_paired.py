@@ -37,6 +37,19 @@ def test_the_same_resamples_serve_both_sides(monkeypatch, tmp_path):
     assert (answer.found.low, answer.found.high) == (0, 0)
 
 
+@pytest.mark.parametrize("answers", [paired.answers, paired.pooled])
+def test_several_queries_of_a_user_are_one_piece_of_evidence(monkeypatch, tmp_path, answers):
+    ranks = np.random.default_rng(0).integers(1, 30, size=(2, 40))
+    widths = []
+    for copies in (1, 4):
+        columns = {name: np.tile(row, copies) for name, row in zip(("mme_sid.rank", "sasrec.rank"), ranks, strict=True)}
+        columns["user_id"] = np.tile(np.arange(40), copies)
+        real(monkeypatch, tmp_path, {name: [columns] for name in "ab"})
+        found = answers()[0]
+        widths.append([share.error for share in found.shares] if answers is paired.pooled else found.found.error)
+    assert widths[0] == pytest.approx(widths[1])
+
+
 def test_expected_figures_count_where_they_are_known(monkeypatch, tmp_path):
     ranks, gains = np.full(40, 20), np.where(np.arange(40) < 10, np.nan, 0.5)
     columns = {"sasrec.rank": ranks, "markov.rank": ranks}

@@ -100,6 +100,18 @@ def test_seeds_are_averaged_per_user_before_the_bootstrap(finished_run) -> None:
     assert kept["sasrec.rank"].to_list() == [3, 3, 1]
 
 
+def test_several_queries_of_a_user_are_resampled_together() -> None:
+    ranks = np.random.default_rng(0).integers(1, 30, 40)
+    bounds = []
+    for copies in (1, 4):
+        columns = {"user_id": np.tile(np.arange(40), copies), "sasrec.rank": np.tile(ranks, copies)}
+        record = dict.fromkeys(("preset", "commit", "seed", "users", "items"), 0)
+        record |= {"params": {}, "wall_seconds": 1, "peak_memory_mb": 1, "cpus": 1}
+        found = results.summary([runs.Run(record, pl.DataFrame(columns))])["recommenders"]["sasrec"]["metrics"]
+        bounds.append([found["ndcg_at_10"][name] for name in ("mean", "low", "high")])
+    assert bounds[0] == pytest.approx(bounds[1])
+
+
 def test_adding_a_seed_again_replaces_it(finished_run) -> None:
     results.add()
     before = Path("docs/results/embedded.json").read_bytes()

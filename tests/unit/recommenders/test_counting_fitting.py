@@ -14,7 +14,7 @@ from sidflow.contracts.errors import InputError
 from sidflow.contracts.factored import served_matrix
 from sidflow.contracts.histories import load, load_to_rank
 from sidflow.counting.events import training
-from sidflow.recommenders.counting import content, fitting, oracle, validation
+from sidflow.recommenders.counting import content, ease, fitting, item_knn, oracle, validation
 from sidflow.recommenders.counting.cooccurrence import CooccurrenceParams
 
 ITEMS = 15
@@ -86,6 +86,39 @@ def test_the_same_input_gives_the_same_bytes(split, model):
         fitting.count(model, fitting.COUNTED[model].params())
         runs.append((FACTORS.at(model=model).read_bytes(), SUMMARY.at(model=model).read_bytes()))
     assert runs[0] == runs[1]
+
+
+def test_a_model_with_content_is_refitted_too_and_chosen_on_the_first_fit(split):
+    values = np.random.default_rng(0).normal(size=(ITEMS, 4)).astype(np.float32)
+    path = EMBEDDING.write({"values": values, "present": np.ones(ITEMS, dtype=bool)}, {}, name="text")
+    found = []
+    for refit in (False, True):
+        params = content.ContentParams(features=str(path), contents=(0.5, 2.0), refit=refit)
+        fitting.informed("cooccurrence_content", params)
+        found.append((scores_of("cooccurrence_content"), SUMMARY.read(model="cooccurrence_content")["chosen"]))
+    (plain, chosen), (refitted, again) = found
+    known = leave_one_out(split)
+    assert chosen == again
+    assert np.allclose(plain[known.query_valid], refitted[known.query_valid], atol=1e-6)
+    wide = training(known._replace(train_end=load().train_end + 1), ITEMS)
+    expected = content.factors(load_to_rank(), wide, chosen, content.directions(path, ITEMS))
+    tests = np.flatnonzero(~known.query_valid)
+    assert np.allclose(refitted[tests], expected.scores(tests), atol=1e-6)
+    assert not np.allclose(refitted[tests], plain[tests], atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("model", "params"),
+    [("ease", ease.EaseParams(ridges=(1.0, 30.0), kept=3)), ("item_knn", item_knn.ItemKnnParams(neighbours=(2, 5)))],
+)
+def test_what_is_chosen_has_the_validation_figure_of_the_factors_that_are_written(split, model, params):
+    fitting.count(model, params)
+    summary, known = SUMMARY.read(model=model), load_to_rank()
+    valid = np.flatnonzero(known.query_valid)
+    ranks = validation.dense_ranks(scores_of(model)[valid], known.barred(ITEMS, valid), known.targets[valid])
+    assert summary["valid_ndcg_at_10"] == pytest.approx(validation.ndcg(ranks), rel=1e-5)
+    fitting.count(model, params.model_copy(update={"refit": True}))
+    assert SUMMARY.read(model=model)["trials"] == summary["trials"]
 
 
 @pytest.mark.parametrize("exclude", [True, False])

@@ -16,10 +16,11 @@ from sidflow.contracts.artifacts.images import IMAGES
 from sidflow.contracts.artifacts.truth import TRUTH
 from sidflow.evaluation.diagnostics import diagnose
 from sidflow.recommenders.neural import content, encoding, features, params, run
+from sidflow.recommenders.neural.fusion import FusedItems
 from sidflow.recommenders.neural.items import ItemTable
 from sidflow.training.device import prepare
 
-CASES = [("train", "gru4rec"), ("featured", "sasrec_features")]
+CASES = [("train", "gru4rec"), ("featured", "sasrec_features"), ("enhance", "dmesr_sasrec")]
 
 
 def set_params(section, model, **values):
@@ -44,6 +45,9 @@ def by_hand(stage, model, epochs):
     if stage == "train":
         base = params.load(model)
         items = ItemTable(CYCLE + 1, base.dimensions, base.init_std)
+    elif stage == "enhance":
+        chosen, base = params.load_dmesr(model)
+        items = FusedItems(content.read(chosen, CYCLE + 1), CYCLE + 1, base.dimensions, base.init_std, chosen)
     else:
         chosen, base = features.load(model)
         views = content.views(chosen.features, CYCLE + 1)

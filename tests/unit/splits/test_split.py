@@ -142,6 +142,7 @@ def test_ties_history_cold_and_duplicates_are_counted():
     assert made.report["targets_in_history_test"] == 2
     assert made.report["targets_tied_test"] == 1
     assert made.report["targets_cold_test"] == 1
+    assert made.report["test_targets_before_last_training"] == 1  # second 4 is before the others' 20, 30 and 40 after
     assert made.targets["tied"].to_list() == [False, True, False, False, False, False]
 
 
