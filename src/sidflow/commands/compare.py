@@ -30,7 +30,7 @@ class Row:
     low: float | None = None
     high: float | None = None
     relative: float | None = None  # to `before`
-    detectable: float | None = None  # the smallest true difference that this many users would show
+    detectable: float | None = None  # the smallest true difference that this many users would show, uncorrected
     p_corrected: float | None = None  # Holm, over the recommenders whose values changed
     judged: str = ""  # better | worse | undecided | unchanged
 
@@ -123,7 +123,8 @@ def as_text(found: Compared) -> str:
         f"{found.metric} of {found.queries} test queries of {found.users} users",
         *aligned(table),
         f"interval: {found.level:.0%}, paired bootstrap over users. detectable: the smallest true difference that so "
-        "many users show. p: corrected for the number of recommenders that changed (Holm).",
+        "many users would show, before p's correction. p: corrected for the number of recommenders that changed "
+        "(Holm).",
         *(f"{name}: refitted on train + validation in {title} alone." for name, title in found.refitted.items()),
     ]
     return "\n".join(lines)

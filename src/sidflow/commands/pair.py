@@ -28,7 +28,7 @@ class Row:
     low: float
     high: float
     relative: float | None  # to `other`
-    detectable: float  # the smallest true difference that this many users would show
+    detectable: float  # the smallest true difference that this many users would show, uncorrected
     p_corrected: float  # Holm, over the metrics
     verdict: intervals.Verdict
     claim: intervals.Claim | None  # None where no gain is claimed in that metric
@@ -109,7 +109,8 @@ def as_text(found: Pair) -> str:
         f"{found.one} against {found.other}, {found.revision}: {found.queries} test queries of {found.users} users",
         *compare.aligned([heads, *map(_cells, found.rows)]),
         f"interval: {found.level:.0%}, paired bootstrap over users. detectable: the smallest true difference that so "
-        f"many users show. p: corrected for the number of metrics (Holm). shown: {found.one} is better.",
+        "many users would show, before p's correction. p: corrected for the number of metrics (Holm). "
+        f"shown: {found.one} is better.",
     ]
     return "\n".join(lines)
 

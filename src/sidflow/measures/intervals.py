@@ -38,7 +38,9 @@ class Difference(NamedTuple):
     high: float
     error: float
     p: float  # two-sided, not yet corrected
-    detectable: float  # the smallest true difference that this many users would show at the asked power
+    detectable: (
+        float  # the smallest true difference that this many users would show at the asked power, in one test alone
+    )
 
 
 class Resamples(NamedTuple):

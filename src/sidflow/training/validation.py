@@ -36,7 +36,7 @@ class Block(NamedTuple):
         own = scores.gather(1, self.targets[:, None])
         scores[self.barred] = -torch.inf
         last = scores.gather(1, self.targets[:, None])[:, 0].isneginf()
-        better = (scores >= own).view(torch.uint8)  # summed as bool, or into int64, it takes a CPU several times as long
+        better = (scores >= own).view(torch.uint8)  # a CPU sums bools, or into int64, several times as slowly
         rank = better.sum(1, dtype=torch.int32)
         return torch.where(last, torch.full_like(rank, scores.shape[1]), rank)
 
