@@ -14,6 +14,7 @@ from sidflow.llm import evidence
 from sidflow.llm.anchor import Anchor
 from sidflow.llm.model import MmeSid, MmeSidTask
 from sidflow.llm.params import FinetuneParams
+from sidflow.training.device import full_precision
 from sidflow.training.validation import Validation, entries, figures_of
 
 if TYPE_CHECKING:
@@ -76,11 +77,13 @@ class AnchoredValidation(Validation):
         """
         device = query_states.device
         ranks = torch.zeros(len(weights), len(self.queries), dtype=torch.int64)
-        content = self.anchor.content(query_states, self.ends).float()
+        with full_precision(device):
+            content = self.anchor.content(query_states, self.ends).float()
         rows_of = self.anchor.item_matrix(item_matrix)[:, item_matrix.shape[1] :].float()
         for block in self.blocks(device):
-            own = query_states[block.rows].float() @ item_matrix.float().T
-            anchor = content[block.rows] @ rows_of.T
+            with full_precision(device):
+                own = query_states[block.rows].float() @ item_matrix.float().T
+                anchor = content[block.rows] @ rows_of.T
             part = csr_matrix(self.found[block.rows])
             if part.nnz:
                 anchor[entries(part, device)] += self.anchor.weigh(torch.from_numpy(part.data).to(device)).float()

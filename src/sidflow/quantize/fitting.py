@@ -20,6 +20,7 @@ from sidflow.quantize.residual import ResidualQuantizer
 from sidflow.quantize.separation import first_of_each, separate
 from sidflow.quantize.sizes import codes_per_level
 from sidflow.training.checkpoint import Checkpoint
+from sidflow.training.device import full_precision
 from sidflow.training.loop import Fit, fit
 
 
@@ -80,8 +81,12 @@ class Task:
 
         It is what is wanted of the IDs: reconstruction and alignment losses as weighted in training, plus the share
         of items whose codes another item has too, mean over modalities. No item is held out: what is fitted are
-        the very items that get IDs.
+        the very items that get IDs, and in the precision in which they get them.
         """
+        with full_precision(self.quantizer.content(self.quantizer.names[0])[0].device):
+            return self._figures()
+
+    def _figures(self) -> dict[str, float]:
         wanted, seen = 0.0, 0
         for rows in self.items.tensor_split(self._count()):
             wanted += float(self.quantizer.wanted(self.quantizer(rows))) * len(rows)

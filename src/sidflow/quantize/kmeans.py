@@ -7,15 +7,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from sidflow.training.device import full_precision
+
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
     from torch import Tensor
 
 
 def squared_distances(x: Float[Tensor, "n d"], centres: Float[Tensor, "k d"]) -> Float[Tensor, "n k"]:
-    """Return squared distances, never below zero."""
-    norms = x.square().sum(1)[:, None] + centres.square().sum(1)[None, :]
-    return torch.addmm(norms, x, centres.T, alpha=-2).clamp_min_(0)
+    """Return squared distances, never below zero; in float32 or wider, under autocast too."""
+    kind = torch.promote_types(torch.promote_types(x.dtype, centres.dtype), torch.float32)
+    x, centres = x.to(kind), centres.to(kind)
+    with full_precision(x.device):
+        norms = x.square().sum(1)[:, None] + centres.square().sum(1)[None, :]
+        return torch.addmm(norms, x, centres.T, alpha=-2).clamp_min_(0)
 
 
 @torch.no_grad()

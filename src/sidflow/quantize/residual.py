@@ -118,7 +118,7 @@ class ResidualQuantizer(nn.Module):
         dead = torch.nonzero(use < below / len(use))[:, 0][: len(residual)]
         if len(dead):
             drawn = torch.randperm(len(residual))[: len(dead)].to(residual.device)
-            codebook[dead] = residual[drawn]
+            codebook[dead] = residual[drawn].to(codebook)  # bf16 under autocast
             use[dead] = 1.0 / len(use)
 
 

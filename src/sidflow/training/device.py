@@ -41,6 +41,14 @@ def prepare(seed: int, threads: int) -> torch.device:
     return pick_device()
 
 
+def full_precision(device: torch.device) -> torch.autocast:
+    """Return a context that autocast around it does not reach: bf16 makes ties of what decides about ranks and codes.
+
+    Autocast casts what goes into a matrix product, whatever the caller made of it before.
+    """
+    return torch.autocast(device.type, enabled=False)
+
+
 def generator_for(seed: int, epoch: int) -> torch.Generator:
     """Return the CPU generator that draws epoch `epoch`'s batches and negatives."""
     return torch.Generator().manual_seed((seed * 1_000_003 + epoch) % (2**63 - 1))

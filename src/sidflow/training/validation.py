@@ -12,6 +12,7 @@ from torch import Tensor
 
 from sidflow.contracts.histories import Histories
 from sidflow.measures.gains import Metric, gain
+from sidflow.training.device import full_precision
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -66,7 +67,8 @@ class Validation:
         """
         ranks = torch.zeros(len(self.queries), dtype=torch.int64)
         for block in self.blocks(query_states.device):
-            scores = query_states[block.rows].float() @ item_matrix.float().T
+            with full_precision(query_states.device):
+                scores = query_states[block.rows].float() @ item_matrix.float().T
             ranks[block.rows] = block.ranks(scores).cpu()
         return ranks
 

@@ -103,6 +103,17 @@ def test_validation_ranks_by_the_same_scores(tiny, backbone, kind):
 
 
 @torch.no_grad()
+def test_autocast_changes_no_rank(tiny, backbone):
+    model, task, _, _ = build(tiny, backbone)
+    model.eval()
+    states, matrix = model.own_states(task.histories, task.validation.queries), model.fusion.item_matrix()
+    matrix = matrix[:1] + 1e-3 * matrix  # which bf16 cannot tell apart
+    expected = task.validation.ranks_by_weight(states, matrix, [0.0, 1e4])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert task.validation.ranks_by_weight(states, matrix, [0.0, 1e4]).tolist() == expected.tolist()
+
+
+@torch.no_grad()
 def test_the_own_weight_is_the_one_that_does_best_on_validation(tiny, backbone):
     model, task, _, _ = build(tiny, backbone, "content", own_weights=(0.0, 0.5, 2.0))
     model.eval()

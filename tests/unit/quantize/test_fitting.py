@@ -7,7 +7,7 @@ from sidflow.contracts.errors import InputError
 from sidflow.contracts.tensors import Tensors
 from sidflow.quantize.assignment import assign
 from sidflow.quantize.codec import Codec
-from sidflow.quantize.fitting import Modality, Trained, frozen, normalise, summary, train
+from sidflow.quantize.fitting import Modality, Task, Trained, frozen, normalise, summary, train
 from sidflow.quantize.model import Content, MultiModalQuantizer
 from sidflow.quantize.params import QuantizeParams
 from sidflow.quantize.sizes import codes_per_level, distinct_rows
@@ -104,6 +104,19 @@ def test_killed_and_resumed_training_ends_in_the_same_bytes(tmp_path, monkeypatc
     monkeypatch.setattr(training_loop._Trainer, "step", step)
     resumed = run(three(), checkpoint, revive_every=3, revive_below=0.9)
     assert as_bytes(resumed) == as_bytes(whole) and resumed.curves == whole.curves
+
+
+@torch.no_grad()
+def test_under_bf16_validation_sees_the_codes_that_items_get():
+    params = QuantizeParams.model_validate(SMALL)
+    values = torch.from_numpy(modality(n=200).values)
+    module = MultiModalQuantizer({"text": Content(values, torch.ones(200, dtype=torch.bool), [4, 4, 4])}, params)
+    prepare(5, 1)
+    module.start(torch.Generator().manual_seed(0))
+    task = Task(module.eval(), params)
+    expected = task.validate()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert task.validate() == expected
 
 
 def test_planted_clusters_get_their_obvious_ids():

@@ -16,6 +16,14 @@ def planted(clusters, each, d=6, noise=0.01, seed=0):
     return torch.from_numpy(centres).float(), torch.from_numpy(rows).float()
 
 
+def test_autocast_changes_no_distance():
+    rows = 1 + 1e-3 * torch.randn(40, 6, generator=generator())  # which bf16 cannot tell apart
+    expected = squared_distances(rows, rows[:8])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(squared_distances(rows, rows[:8]), expected)
+        assert squared_distances(rows.bfloat16(), rows[:8]).dtype == torch.float32
+
+
 @pytest.mark.parametrize("balanced", [False, True])
 def test_planted_clusters_are_found(balanced):
     centres, rows = planted(8, 20)

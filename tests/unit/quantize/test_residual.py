@@ -111,11 +111,12 @@ def test_code_vectors_are_pulled_to_residuals_and_not_by_the_commitment():
     assert all(codebook.grad is not None and codebook.grad.any() for codebook in quantizer.codebooks)
 
 
-def test_dead_codes_move_to_residuals_of_the_batch():
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])  # the latter is what an encoder gives under bf16
+def test_dead_codes_move_to_residuals_of_the_batch(kind):
     quantizer = filled(dtype=torch.float32).train()
     with torch.no_grad():
         quantizer.codebooks[0][3:] = 1e6
-    z = vectors(64, dtype=torch.float32)
+    z = vectors(64, dtype=torch.float32).to(kind)
     for _ in range(50):
         quantizer(z)
     assert len(quantizer(z).codes[:, 0].unique()) <= 3

@@ -25,6 +25,17 @@ def test_epochs_are_chosen_by_the_ranks_of_the_rank_stage(exclude, block):
     assert near.all() != exclude
 
 
+def test_autocast_changes_no_rank():
+    past = leave_one_out(random_sequences(users=40, items=ITEMS))
+    validation = Validation(past, ITEMS)
+    generator = torch.Generator().manual_seed(0)
+    states = torch.randn(len(validation.queries), 4, generator=generator)
+    matrix = 1 + 1e-3 * torch.randn(ITEMS, 4, generator=generator)  # which bf16 cannot tell apart
+    expected = validation.ranks(states, matrix)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert validation.ranks(states, matrix).tolist() == expected.tolist()
+
+
 def test_figures_of_known_ranks():
     assert figures_of(torch.tensor([1, 3, 10, 11])) == {
         "valid_ndcg_at_10": pytest.approx((1 + 0.5 + 1 / np.log2(11)) / 4),
