@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import resource
-import sys
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import torch
-from side_by_side import Side, arguments, commit, machine, one_side_or_all, own, result_of, run
+from side_by_side import Side, arguments, commit, machine, one_side_or_all, own, peak_mb, result_of, run
 from torch import Tensor
 
 from sidflow.losses.mmd import mmd
@@ -37,10 +35,6 @@ def inputs(b: int, d: int) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(b, d, generator=generator)
     return x, (x + 0.5 * torch.randn(b, d, generator=generator)).requires_grad_()
-
-
-def peak_mb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
 
 
 def measure(given: argparse.Namespace) -> dict[str, float]:

@@ -27,7 +27,7 @@ import torch
 from quantizer_common import load
 from side_by_side import RESULTS, Side, arguments, commit, in_turn, machine, one_side_or_all, own, result_of
 
-from sidflow.contracts.running import peak_memory_mb
+from sidflow.contracts.memory import peak_memory_mb
 from sidflow.quantize.assignment import group_rows
 from sidflow.quantize.fitting import Task, normalise
 from sidflow.quantize.model import Content, MultiModalQuantizer

@@ -1,7 +1,7 @@
 """What every result has: its sides run in turn, both put together, how it came about, and the file.
 
-Nothing but the standard library is imported: a side's peak memory is to be its own, and RecTools' interpreter reads
-this, too.
+Nothing but the standard library, and a module of sidflow's that needs no more, is imported: a side's peak memory is to
+be its own, and RecTools' interpreter, which has no sidflow, reads this, too.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import argparse
 import json
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -20,6 +19,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.append(str(ROOT / "src"))
+
+from sidflow.contracts.memory import peak_memory_mb as peak_mb  # noqa: E402, F401
+
 RESULTS = ROOT / "benchmarks/results"
 
 
@@ -28,18 +31,6 @@ class Side(NamedTuple):
 
     value: float
     peak_mb: float | None = None
-
-
-def peak_mb() -> float:
-    """Return the largest resident memory of this process in MB of 10^6 bytes.
-
-    On Linux `ru_maxrss` would hold that of the process that started it as well.
-    """
-    status = Path("/proc/self/status")
-    if status.is_file():
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        return int(line.split()[1]) * 1024 / 1e6
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
 
 
 def own(script: str, side: str, *more: object) -> list[str]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,18 +14,13 @@ import psutil
 from sidflow.contracts import params, trace, workers
 from sidflow.contracts.errors import InputError
 from sidflow.contracts.files import atomic_path
+from sidflow.contracts.memory import peak_memory_mb
 
 MEASURED = Path(".sidflow/measured")
 
 # Torch's threads spin while they wait for one another. On a machine that others use too, that takes the core from the
 # very thread that is waited for, and small models suffer most: spin briefly. Read when torch loads.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-
-
-def peak_memory_mb() -> float:
-    """Return the largest resident memory of this process so far, in MB of 10^6 bytes."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
 
 
 @contextmanager

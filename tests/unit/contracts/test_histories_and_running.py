@@ -1,10 +1,12 @@
 import json
+import subprocess
+import sys
 
 import numpy as np
 import polars as pl
 import pytest
 
-from sidflow.contracts import histories, running
+from sidflow.contracts import histories, memory, running
 from sidflow.contracts.artifacts.queries import QUERIES
 from sidflow.contracts.artifacts.sequences import SEQUENCES
 from sidflow.contracts.artifacts.targets import TARGETS
@@ -78,6 +80,26 @@ def test_what_a_stage_cost_is_kept_per_preset(tmp_path):
     cost = json.loads((tmp_path / ".sidflow/measured/small/train@x.json").read_text())
     assert cost["stage"] == "train@x"
     assert cost["peak_memory_mb"] > 10
+
+
+CHILD = "from sidflow.contracts.memory import peak_memory_mb; print(peak_memory_mb())"
+LARGE = f"""
+import os, sys
+held = b"x" * 300_000_000
+os.execv(sys.executable, [sys.executable, "-c", {CHILD!r}])
+"""
+
+
+@pytest.mark.skipif(not memory.STATUS.is_file(), reason="needs Linux's /proc")
+def test_peak_memory_is_not_that_of_the_process_before():
+    done = subprocess.run([sys.executable, "-c", LARGE], capture_output=True, text=True, check=True)
+    assert 5 < float(done.stdout) < 200
+
+
+def test_peak_memory_without_proc(monkeypatch, tmp_path):
+    known = memory.peak_memory_mb()
+    monkeypatch.setattr(memory, "STATUS", tmp_path / "none")
+    assert memory.peak_memory_mb() > 0.9 * known
 
 
 def test_a_torn_write_leaves_the_old_file(tmp_path):
