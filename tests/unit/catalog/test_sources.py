@@ -184,6 +184,20 @@ def test_keys_that_were_saved_as_whole_floats_are_integers(tmp_path):
     assert histories(ingest(params(tmp_path, "files"))) == {"1": ["7"], "2": ["8"]}
 
 
+def test_keys_of_the_item_table_are_those_of_events(tmp_path):
+    frame = pl.DataFrame({"user_id": [1, 2], "item_id": [7, 8], "timestamp": [1, 2]})
+    frame.write_parquet(tmp_path / "interactions.parquet")
+    items = pl.DataFrame({"item_id": [7.0, 8.0], "title": ["Seven", "Eight"]})
+    items.write_parquet(tmp_path / "items.parquet")
+    catalog = ingest(params(tmp_path, "files", files={"title": "title"}))
+    assert catalog.items["item_key"].to_list() == ["7", "8"]
+    assert catalog.items["title"].to_list() == ["Seven", "Eight"]
+    for bad, says in ((None, "a value in every row.*row 2: None"), (8.5, "whole number.*row 2: 8.5")):
+        items.with_columns(pl.Series("item_id", [7.0, bad])).write_parquet(tmp_path / "items.parquet")
+        with pytest.raises(InputError, match=says):
+            read(params(tmp_path, "files"))
+
+
 def test_iso_times_are_seconds_utc(tmp_path):
     (tmp_path / "interactions.csv").write_text("user_id,item_id,timestamp\na,x,2020-01-01T00:00:01Z\n")
     assert ingest(params(tmp_path, "files")).interactions["timestamp"].to_list() == [1577836801]

@@ -150,15 +150,17 @@ def _items(path: Path, own: FilesParams, most: int) -> pl.DataFrame:
     for name in own.attributes:
         _need(path, lazy, {"attributes": name})
     frame = collect(lazy, path)
+    _all_good(path, own.item, frame[own.item], frame[own.item].is_not_null(), "a value in every row", _MEND)
+    keys = _keys(frame[own.item], path, own.item).cast(pl.String)
     column = {name: said.get(name, name) for name in ("title", "description", "brand", "categories")}
     rows = frame.iter_rows(named=True)
     made = [
         {
-            "item_key": str(row[own.item]),
+            "item_key": key,
             **{name: cleaning.text(row.get(column[name]), most) for name in ("title", "description", "brand")},
             "categories": cleaning.labels(row.get(column["categories"]) or "", 200, own.category_separator),
             "attributes": cleaning.attributes({name: row[name] for name in own.attributes}, most),
         }
-        for row in rows
+        for key, row in zip(keys, rows, strict=True)
     ]
     return words({name: [row[name] for row in made] for name in made[0]}) if made else words({"item_key": []})
