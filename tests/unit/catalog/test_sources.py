@@ -93,6 +93,14 @@ def test_broken_review_lines_are_counted(tmp_path):
     assert catalog.report["interactions"] == 2
 
 
+def test_separators_inside_a_review_do_not_end_its_line(tmp_path):
+    row = {"reviewerID": "A", "asin": "X", "overall": 5.0, "unixReviewTime": 1, "reviewText": "a\u2028b\u2029c\u0085d"}
+    line = json.dumps(row, ensure_ascii=False)
+    (tmp_path / "Beauty.json").write_text(line + "\n{broken\n" + line.replace('"X"', '"Y"'), encoding="utf-8")
+    catalog = ingest(params(tmp_path, "amazon"))
+    assert (catalog.report["reviews_bad_lines"], catalog.report["interactions"]) == (1, 2)
+
+
 def test_python_literals_of_metadata_run_no_code(tmp_path):
     write_lines(tmp_path / "B.json", [{"reviewerID": "A", "asin": "X", "overall": 5.0, "unixReviewTime": 1}])
     evil = "{'asin': 'X', 'title': __import__('pathlib').Path('%s').touch()}" % (tmp_path / "ran")

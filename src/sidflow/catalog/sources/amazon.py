@@ -112,8 +112,9 @@ def _parse(block: bytes, schema: dict[str, Any]) -> pl.DataFrame:
     try:
         return pl.read_ndjson(io.BytesIO(block), schema=schema)
     except pl.exceptions.PolarsError:
-        text = pl.DataFrame({"line": block.decode("utf-8", "replace").splitlines()})
-        return pl.DataFrame([_one(line, schema) for line in text["line"]], schema=schema, orient="row", strict=False)
+        # Not `splitlines`: it also cuts at U+2028, U+2029 and U+0085, which a JSON string may hold.
+        lines = block.decode("utf-8", "replace").removesuffix("\n").split("\n")
+        return pl.DataFrame([_one(line, schema) for line in lines], schema=schema, orient="row", strict=False)
 
 
 def _one(line: str, schema: dict[str, Any]) -> tuple[Any, ...]:
