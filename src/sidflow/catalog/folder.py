@@ -53,24 +53,39 @@ class Folder:
         return path if path.exists() else None
 
     def find(self, pattern: str) -> list[Path]:
-        """Return the files right in the folder that match `pattern`, sorted by name.
+        """Return the files right in the folder that match `pattern`, sorted by name; an empty one matches none.
 
         Raises:
-            InputError: the pattern names other folders.
+            InputError: the pattern names other folders, or is none.
         """
-        if "/" in pattern or "\\" in pattern or ".." in pattern:
+        if not pattern:
+            return []
+        try:
+            if "/" in pattern or "\\" in pattern or ".." in pattern:
+                raise ValueError
+            return sorted(path for path in self.root.glob(pattern) if path.is_file() and self.inside(path))
+        except ValueError as error:
             raise InputError(
                 str(self.root), expected="a pattern of file names", found=pattern, remedy="leave folders out of it"
-            )
-        return sorted(path for path in self.root.glob(pattern) if path.is_file() and self.inside(path))
+            ) from error
 
-    def pictures(self, name: str) -> dict[str, Path]:
-        """Return the picture files of the subfolder `name` by stem: none where there is no such folder."""
+    def pictures(self, name: str, *, needed: bool = False) -> dict[str, Path]:
+        """Return the picture files of the subfolder `name` by stem: none where there is no such folder.
+
+        Raises:
+            InputError: the name leads out of the folder, or there are none and they are `needed`.
+        """
         folder = self.maybe(name) if name else None
-        if folder is None or not folder.is_dir():
-            return {}
-        found = sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURE_SUFFIXES)
-        return {path.stem: path for path in reversed(found) if self.inside(path)}
+        listed = sorted(folder.iterdir()) if folder is not None and folder.is_dir() else []
+        found = [path for path in listed if path.suffix.lower() in PICTURE_SUFFIXES and self.inside(path)]
+        if needed and not found:
+            raise InputError(
+                str(self.root),
+                expected=f"a folder `{name}` of pictures ({', '.join(PICTURE_SUFFIXES)})",
+                found="none in it" if folder else f"no such folder among {self._listing()}",
+                remedy="name theirs under `ingest` in params.yaml, or empty that name",
+            )
+        return {path.stem: path for path in reversed(found)}
 
     def _listing(self) -> list[str]:
         return sorted(path.name for path in self.root.iterdir())[:12]

@@ -11,6 +11,12 @@ from sidflow.contracts.params import Params
 Repeats = Literal["keep", "drop_consecutive", "first"]
 
 
+def named(params: Params, name: str) -> bool:
+    """Return whether a user asks for the files that `name` names: it is neither empty nor the default."""
+    value = getattr(params, name)
+    return bool(value) and value != type(params).model_fields[name].default
+
+
 class PictureParams(Params):
     """Limits on pictures, checked before a single pixel is decoded."""
 

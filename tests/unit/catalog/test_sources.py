@@ -231,6 +231,52 @@ def test_nothing_outside_the_folder_is_read(tmp_path):
         folder.find("../secret/*")
 
 
+@pytest.mark.parametrize(
+    ("source", "own", "says"),
+    [
+        ("files", {"items": "product.csv"}, r"one file `product\.csv` of items; found none.*ingest\.files\.items"),
+        ("files", {"images": "pics"}, "a folder `pics` of pictures.*no such folder"),
+        ("files", {"images": "empty"}, "a folder `empty` of pictures.*found none in it"),
+        ("files", {"interactions": ""}, r"a name of the file of interactions.*ingest\.files\.interactions"),
+        ("files", {"interactions": "**.csv"}, "a pattern of file names"),
+        ("amazon", {"metadata": "product*"}, r"files `product\*` of metadata; found none"),
+        ("amazon", {"images": "pics"}, "a folder `pics`"),
+        ("sequences", {"images": "pics"}, "a folder `pics`"),
+        ("movielens", {"posters": "pics"}, "a folder `pics`"),
+        ("movielens", {"details": "plots.jsonl"}, r"a file plots\.jsonl \(ingest\.movielens\.details names it\)"),
+    ],
+)
+def test_what_a_user_names_must_be_there(tmp_path, source, own, says):
+    write_raw(tmp_path)
+    with pytest.raises(InputError, match=says):
+        read(params(tmp_path, source, **{source: own}))
+
+
+@pytest.mark.parametrize(
+    ("source", "own"),
+    [
+        ("files", {}),
+        ("files", {"items": "", "images": ""}),
+        ("amazon", {"metadata": "", "images": ""}),
+        ("sequences", {"items": "", "images": ""}),
+        ("movielens", {"details": "", "posters": ""}),
+    ],
+)
+def test_what_nobody_names_may_be_absent(tmp_path, source, own):
+    write_raw(tmp_path)
+    assert read(params(tmp_path, source, **{source: own})).events.height == 1
+
+
+def write_raw(folder):
+    """Write one event in the form of each source, and an empty folder."""
+    (folder / "empty").mkdir()
+    (folder / "interactions.csv").write_text("user_id,item_id,timestamp\na,x,1\n")
+    write_lines(folder / "B.json", [{"reviewerID": "A", "asin": "X", "overall": 5.0, "unixReviewTime": 1}])
+    (folder / "s.txt").write_text("1 2\n")
+    (folder / "ratings.csv").write_text("userId,movieId,rating,timestamp\n1,10,4.0,50\n")
+    (folder / "movies.csv").write_text("movieId,title,genres\n10,Heat (1995),Crime\n")
+
+
 def test_an_absent_path_and_an_empty_core_say_what_to_do(tmp_path):
     with pytest.raises(InputError, match="preset apply"):
         read(params(tmp_path / "absent", "sequences"))

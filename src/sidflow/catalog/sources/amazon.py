@@ -21,7 +21,7 @@ import polars as pl
 
 from sidflow.catalog import cleaning
 from sidflow.catalog.folder import Folder
-from sidflow.catalog.params import IngestParams
+from sidflow.catalog.params import IngestParams, named
 from sidflow.catalog.raw import WORDS, RawCatalog, words
 from sidflow.catalog.sources.lines import JsonLines
 from sidflow.contracts import trace
@@ -39,6 +39,13 @@ def read(path: Path, params: IngestParams) -> RawCatalog:
     folder, own = Folder(path), params.amazon
     listed = [found for ending in ENDINGS for found in folder.find(f"*{ending}")]
     about = folder.find(own.metadata) if own.metadata else [found for found in listed if found.name.startswith("meta")]
+    if own.metadata and not about:
+        raise InputError(
+            str(folder.root),
+            expected=f"files `{own.metadata}` of metadata",
+            found="none",
+            remedy="name them in ingest.amazon.metadata, or empty it: those called meta* are taken, if any",
+        )
     if path.is_file():
         reviews = [path]
     elif own.reviews:
@@ -65,7 +72,7 @@ def read(path: Path, params: IngestParams) -> RawCatalog:
         items=pl.concat(items).unique("item_key", keep="first", maintain_order=True)
         if items
         else words({"item_key": pl.Series([], dtype=pl.String)}),
-        pictures=folder.pictures(own.images),
+        pictures=folder.pictures(own.images, needed=named(own, "images")),
         notes=notes,
     )
 

@@ -10,7 +10,7 @@ import polars as pl
 
 from sidflow.catalog import cleaning
 from sidflow.catalog.folder import Folder
-from sidflow.catalog.params import IngestParams
+from sidflow.catalog.params import IngestParams, MovielensParams, named
 from sidflow.catalog.raw import RawCatalog, words
 from sidflow.catalog.sources.columns import read_table
 from sidflow.catalog.sources.lines import JsonLines
@@ -26,8 +26,8 @@ def read(path: Path, params: IngestParams) -> RawCatalog:
     wanted = {"userId": pl.String, "movieId": pl.String, "rating": pl.Float64, "timestamp": pl.Int64}
     ratings = read_table(folder.file("ratings.csv", "who rated what"), wanted)
     films = read_table(folder.file("movies.csv", "titles and genres"), {"movieId": pl.String, "title": pl.String})
-    posters = folder.pictures(own.posters)
-    details, notes = _details(folder, own.details)
+    posters = folder.pictures(own.posters, needed=named(own, "posters"))
+    details, notes = _details(folder, own)
     notes["ratings_too_low"] = ratings.filter(pl.col("rating") < own.min_rating).height
     ratings = ratings.filter(pl.col("rating") >= own.min_rating)
     if own.require_poster:
@@ -45,8 +45,11 @@ def read(path: Path, params: IngestParams) -> RawCatalog:
     )
 
 
-def _details(folder: Folder, name: str) -> tuple[dict[str, dict[str, Any]], dict[str, int | float | str]]:
-    path = folder.maybe(name) if name else None
+def _details(folder: Folder, own: MovielensParams) -> tuple[dict[str, dict[str, Any]], dict[str, int | float | str]]:
+    if named(own, "details"):
+        path = folder.file(own.details, "ingest.movielens.details names it")
+    else:
+        path = folder.maybe(own.details) if own.details else None
     if path is None:
         return {}, {}
     lines = JsonLines(path)

@@ -18,7 +18,7 @@ import polars as pl
 
 from sidflow.catalog import cleaning
 from sidflow.catalog.folder import Folder, open_text
-from sidflow.catalog.params import IngestParams
+from sidflow.catalog.params import IngestParams, named
 from sidflow.catalog.raw import RawCatalog, words
 from sidflow.catalog.sources.lines import JsonLines, read_json
 from sidflow.contracts.errors import InputError
@@ -52,7 +52,7 @@ def read(path: Path, params: IngestParams) -> RawCatalog:
     return RawCatalog(
         events=events,
         items=_words(source, params.max_text) if source else words({"item_key": pl.Series([], dtype=pl.String)}),
-        pictures=folder.pictures(own.images),
+        pictures=folder.pictures(own.images, needed=named(own, "images")),
         clock=False,
     )
 

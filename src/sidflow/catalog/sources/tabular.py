@@ -8,7 +8,7 @@ import polars as pl
 
 from sidflow.catalog import cleaning
 from sidflow.catalog.folder import Folder
-from sidflow.catalog.params import FilesParams, IngestParams
+from sidflow.catalog.params import FilesParams, IngestParams, named
 from sidflow.catalog.raw import RawCatalog, words
 from sidflow.catalog.sources.columns import collect, scan
 from sidflow.contracts.errors import InputError
@@ -23,11 +23,11 @@ def read(path: Path, params: IngestParams) -> RawCatalog:
     """Read interactions, and items and pictures where there are any."""
     folder, own = Folder(path), params.files
     interactions = path if path.is_file() else _one(folder, own.interactions, "interactions")
-    items = _one(folder, own.items, "items", needed=False)
+    items = _one(folder, own.items, "items", needed=named(own, "items"))
     return RawCatalog(
         events=_events(interactions, own),
         items=_items(items, own, params.max_text) if items else words({"item_key": pl.Series([], dtype=pl.String)}),
-        pictures=folder.pictures(own.images),
+        pictures=folder.pictures(own.images, needed=named(own, "images")),
         clock=bool(own.timestamp),
     )
 
@@ -37,8 +37,8 @@ def _one(folder: Folder, pattern: str, what: str, *, needed: bool = True) -> Pat
     if len(found) > 1 or (needed and not found):
         raise InputError(
             str(folder.root),
-            expected=f"one file `{pattern}` of {what}",
-            found=f"{[path.name for path in found]}",
+            expected=f"one file `{pattern}` of {what}" if pattern else f"a name of the file of {what}",
+            found=f"{[path.name for path in found]}" if found else "none",
             remedy=f"name it in ingest.files.{what}",
         )
     return found[0] if found else None  # type: ignore[return-value]
