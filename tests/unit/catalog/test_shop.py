@@ -55,6 +55,10 @@ def test_truth_is_a_distribution_over_what_the_user_does_not_have(shop):
         assert row["position"] in (len(history) - 1, len(history) - 2)
 
 
+def test_no_truth_may_be_asked_for():
+    assert made(truth_positions=0).truth.height == 0
+
+
 def test_events_happen_as_often_as_the_truth_says():
     shop = made(users=3000, items=48, truth_positions=2, mean_length=8)
     joined = shop.truth.join(shop.interactions, on=["user_id", "position"])

@@ -56,6 +56,13 @@ def test_sequences_of_every_form_say_the_same(tmp_path, form):
         assert catalog.items["in_core"].to_list() == [True, True, False]
 
 
+def test_words_that_are_no_mapping_are_told(tmp_path):
+    (tmp_path / "Toys.inter.json").write_text('{"7": [30, 4]}')
+    (tmp_path / "Toys.item.json").write_text('[{"item": 4, "title": "A"}]')
+    with pytest.raises(InputError, match=r"Toys\.item\.json: expected \{item: \{title"):
+        read(params(tmp_path, "sequences"))
+
+
 def test_the_three_amazon_forms_say_the_same(tmp_path):
     old = [{"reviewerID": "A", "asin": "X", "overall": 5.0, "unixReviewTime": 100, "reviewText": "t\nu"}]
     old.append({"reviewerID": "A", "asin": "W", "overall": 1.0, "unixReviewTime": 90})

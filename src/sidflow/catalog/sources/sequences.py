@@ -124,7 +124,10 @@ def _words(path: Path, most: int) -> pl.DataFrame:
     if path.name.removesuffix(".gz").endswith(".jsonl"):
         rows = [row for row in JsonLines(path) if "item" in row]
     else:
-        rows = [{"item": key, **value} for key, value in read_json(path).items() if isinstance(value, dict)]
+        content = read_json(path)
+        if not isinstance(content, dict):
+            raise InputError(str(path), expected="{item: {title, ...}}", found="other JSON", remedy="convert it")
+        rows = [{"item": key, **value} for key, value in content.items() if isinstance(value, dict)]
     used = {"item", "title", "description", "brand", "categories", "category"}
     made = [
         {

@@ -35,8 +35,8 @@ def read(path: Path, params: IngestParams) -> RawCatalog:
     item_at = {key: row for row, key in enumerate(goods.keys)}
 
     def behind(user_keys: list[str], item_keys: list[str]) -> np.ndarray:
-        who = np.array([user_at[key] for key in user_keys])
-        what = np.array([item_at[key] for key in item_keys])
+        who = np.array([user_at[key] for key in user_keys], dtype=np.int64)
+        what = np.array([item_at[key] for key in item_keys], dtype=np.int64)
         return behaviour.truth(taken, who, (taken[who] == what[:, None]).argmax(axis=1))
 
     pictures = {
