@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from safetensors import safe_open
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
     AutoConfig,
@@ -29,6 +31,7 @@ from sidflow.llm.quiet import quiet
 PATTERNS = ("*.safetensors", "*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt")  # no pickles, no code
 COMMIT = re.compile(r"[0-9a-f]{40}")
 REPO = re.compile(r"[\w.-]+/[\w.-]+")
+REMEDY = "point params.yaml:backbone at a causal LM saved by transformers with safetensors weights"
 
 
 class Backbone(NamedTuple):
@@ -52,7 +55,8 @@ def record(kind: str, folder: Path, **origin: str) -> dict[str, Any]:
     """Return what backbone.json says of the model in `folder`.
 
     Raises:
-        InputError: the folder has no config, no safetensors weights or no tokenizer.
+        InputError: the folder has no config, no safetensors weights or no tokenizer, or holds no causal LM that can be
+            read without code of its own.
     """
     files = file_hashes(folder)
     for needed, found in {
@@ -65,9 +69,18 @@ def record(kind: str, folder: Path, **origin: str) -> dict[str, Any]:
                 str(folder),
                 expected=f"a model folder with {needed}",
                 found=f"files {sorted(files)}" if folder.is_dir() else "no such folder",
-                remedy="point params.yaml:backbone at a causal LM saved by transformers with safetensors weights",
+                remedy=REMEDY,
             )
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    with _in_one_line(folder):
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        for name in files:
+            if name.endswith(".safetensors"):
+                with safe_open(folder / name, framework="pt") as weights:
+                    weights.keys()
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        raise InputError(
+            str(folder), expected="a causal LM", found=f"a model of type {config.model_type}", remedy=REMEDY
+        )
     return {
         "kind": kind,
         "repo": origin.get("repo", ""),
@@ -78,6 +91,20 @@ def record(kind: str, folder: Path, **origin: str) -> dict[str, Any]:
         "layers": int(config.get_text_config().num_hidden_layers),
         "family": config.model_type,
     }
+
+
+@contextmanager
+def _in_one_line(folder: Path) -> Iterator[None]:
+    """Tell in one line what transformers makes of a folder that it cannot read, whatever it raises."""
+    try:
+        yield
+    except Exception as error:
+        raise InputError(
+            str(folder),
+            expected="a causal LM and a tokenizer that transformers reads without code of their own",
+            found=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
+            remedy=REMEDY,
+        ) from error
 
 
 def check_hub(params: BackboneParams) -> None:
@@ -155,7 +182,7 @@ def load(about: Mapping[str, Any], weights: str = "fp32") -> Backbone:
         weights: fp32, bf16, or nf4 (4 bits through bitsandbytes).
 
     Raises:
-        InputError: a file differs from the record, or nf4 cannot be had.
+        InputError: a file differs from the record or cannot be read, or nf4 cannot be had.
     """
     folder = folder_of(about)
     found = file_hashes(folder)
@@ -172,8 +199,9 @@ def load(about: Mapping[str, Any], weights: str = "fp32") -> Backbone:
     if about["kind"] == "scratch":
         for name in found:
             trace.note_read(folder / name)
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    with quiet():
+    more = _four_bits() if weights == "nf4" else {}
+    with _in_one_line(folder), quiet():
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
         model = AutoModelForCausalLM.from_pretrained(
             folder,
             trust_remote_code=False,
@@ -181,9 +209,9 @@ def load(about: Mapping[str, Any], weights: str = "fp32") -> Backbone:
             local_files_only=True,
             attn_implementation=_attention(config),
             dtype=torch.float32 if weights == "fp32" else torch.bfloat16,
-            **(_four_bits() if weights == "nf4" else {}),
+            **more,
         )
-    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     return Backbone(model.requires_grad_(False).eval(), tokenizer)
 
 

@@ -49,6 +49,55 @@ def test_pickled_weights_are_refused(folder):
         backbones.describe(BackboneParams(kind="path", path=str(folder)))
 
 
+def unknown(content):
+    return json.dumps(content | {"model_type": "novel"})
+
+
+def of_its_own_code(content):
+    return json.dumps(content | {"model_type": "novel", "auto_map": {"AutoConfig": "own.Config"}})
+
+
+def nameless(content):
+    return json.dumps({key: value for key, value in content.items() if key not in ("model_type", "architectures")})
+
+
+def broken(content):
+    return json.dumps(content)[:-20]
+
+
+def encoder_decoder(content):
+    return json.dumps({"model_type": "t5", "vocab_size": content["vocab_size"]})
+
+
+@pytest.mark.parametrize("folder", ["llama"], indirect=True)
+@pytest.mark.parametrize(
+    ("config", "says"),
+    [
+        (unknown, "without code of their own; found ValueError: .*novel"),
+        (of_its_own_code, "without code of their own; found ValueError"),
+        (nameless, "without code of their own; found ValueError: .*model_type"),
+        (broken, "without code of their own; found OSError: .*config.json"),
+        (encoder_decoder, "expected a causal LM; found a model of type t5"),
+    ],
+)
+def test_a_folder_of_something_else_is_one_clear_line(folder, config, says):
+    path = folder / "config.json"
+    path.write_text(config(json.loads(path.read_text())))
+    with pytest.raises(InputError, match=says):
+        backbones.describe(BackboneParams(kind="path", path=str(folder)))
+
+
+@pytest.mark.parametrize("folder", ["llama"], indirect=True)
+def test_files_that_cannot_be_read_are_one_clear_line(folder):
+    settings = BackboneParams(kind="path", path=str(folder))
+    (folder / "tokenizer.json").write_text("{")
+    with pytest.raises(InputError, match="a tokenizer that transformers reads"):
+        backbones.load(backbones.describe(settings))
+    (folder / "model.safetensors").write_bytes(b"")
+    with pytest.raises(InputError, match="found SafetensorError"):
+        backbones.describe(settings)
+
+
 def test_remote_code_never_runs(folder, tmp_path):
     mark = tmp_path / "ran"
     (folder / "evil.py").write_text(f"open({str(mark)!r}, 'w')\n")
