@@ -122,9 +122,11 @@ def train(
         checkpoint: see `sidflow.training.loop.fit`.
 
     Raises:
-        InputError: no modality has an item, widths of masks differ, or there are fewer distinct items than codes.
+        InputError: no modality has an item, widths of masks differ, there are fewer distinct items than codes, or
+            several modalities are to be aligned to one that is not there.
     """
     usable = _usable(modalities)
+    _check_anchor(usable, params)
     normalised = {name: normalise(modality) for name, modality in usable.items()}
     codes = {
         name: codes_per_level(modality.values[modality.present], params.codes, params.levels, name)
@@ -200,6 +202,18 @@ def _usable(modalities: Mapping[str, Modality]) -> dict[str, Modality]:
             remedy="name other sources under `modality` in params.yaml",
         )
     return usable
+
+
+def _check_anchor(usable: Mapping[str, Modality], params: QuantizeParams) -> None:
+    """Refuse an anchor that is not there; one modality alone has nothing to be aligned to, whatever the anchor."""
+    aligned = params.method == "mm-rq-vae" and params.alignment != "none"
+    if aligned and len(usable) > 1 and params.alignment_anchor not in usable:
+        raise InputError(
+            "params.yaml:quantize.alignment_anchor",
+            expected=f"one of the modalities that some item has: {list(usable)}",
+            found=repr(params.alignment_anchor),
+            remedy="name one of them, or set quantize.alignment to none",
+        )
 
 
 def _autoencoders(

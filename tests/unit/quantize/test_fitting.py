@@ -106,6 +106,20 @@ def test_killed_and_resumed_training_ends_in_the_same_bytes(tmp_path, monkeypatc
     assert as_bytes(resumed) == as_bytes(whole) and resumed.curves == whole.curves
 
 
+def test_an_anchor_that_is_not_there_is_refused_where_it_is_needed():
+    there = three()
+    without = {**there, "collaborative": modality(seed=1, missing=60)}
+    del there["collaborative"]
+    for given in (there, without):
+        with pytest.raises(InputError, match=r"alignment_anchor: expected one of .*text.*found 'collaborative'"):
+            run(given)
+    run(there, alignment_anchor="text")
+    run(there, alignment="none")
+    run(there, method="rq-vae")
+    run(there, method="rq-kmeans")
+    run({"text": there["text"]})
+
+
 @torch.no_grad()
 def test_under_bf16_validation_sees_the_codes_that_items_get():
     params = QuantizeParams.model_validate(SMALL)
