@@ -13,7 +13,7 @@ from sidflow.contracts.running import stage
 from sidflow.quantize.assigning import Known, assign_all
 from sidflow.quantize.audit import anchors_of, first_categories
 from sidflow.quantize.gate import AssignParams, check
-from sidflow.quantize.known import earlier
+from sidflow.quantize.known import check_frozen, earlier
 
 
 def main() -> None:
@@ -25,6 +25,8 @@ def main() -> None:
         contents = {name: MODALITY.read(name=name).arrays for name in names}
         items = ITEMS.read(columns=["item_id", "item_key", "categories"])
         folder = settings.known_from
+        if folder:
+            check_frozen(quantizer, Path(folder))
         known = Known(items.sort("item_id")["item_key"].to_list(), earlier(Path(folder))) if folder else None
         anchors = anchors_of(histories.load())
         result = assign_all(quantizer, contents, settings, anchors, first_categories(items), known)

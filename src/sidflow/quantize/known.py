@@ -10,8 +10,10 @@ import numpy as np
 import polars as pl
 
 from sidflow.contracts.artifacts.items import ITEMS
+from sidflow.contracts.artifacts.quantizer import QUANTIZER
 from sidflow.contracts.artifacts.semantic_ids import SEMANTIC_IDS
 from sidflow.contracts.errors import InputError
+from sidflow.contracts.tensors import Tensors
 from sidflow.quantize.assignment import Assigned, assign_new
 from sidflow.quantize.codec import Codec
 
@@ -30,12 +32,38 @@ def earlier(artifacts: Path) -> pl.DataFrame:
     Raises:
         InputError: a file is absent or not what it should be.
     """
-    items, ids = (
-        replace(table, path=str(artifacts / Path(table.path).relative_to("artifacts")))
-        for table in (ITEMS, SEMANTIC_IDS)
-    )
+    items, ids = (replace(table, path=str(_in(artifacts, table.path))) for table in (ITEMS, SEMANTIC_IDS))
     keys = items.read(columns=["item_id", "item_key"])
     return ids.read().join(keys, on="item_id", maintain_order="left").drop("item_id")
+
+
+def check_frozen(quantizer: Tensors, artifacts: Path) -> None:
+    """Refuse a quantizer whose codebooks are not those that gave the known IDs: their codes would mean nothing in it.
+
+    Args:
+        quantizer: what new items get their codes from.
+        artifacts: the earlier run's artifacts folder, with `quantizer/quantizer.safetensors`.
+
+    Raises:
+        InputError: that file is absent or not what it should be, or a modality has other codebooks in it.
+    """
+    path = _in(artifacts, QUANTIZER.path)
+    before = QUANTIZER.read_from(path).arrays
+    names = [name for name in quantizer.arrays if name.startswith("codebooks.") and name in before]
+    other = [name for name in names if not np.array_equal(quantizer.arrays[name], before[name])]
+    if other:
+        raise InputError(
+            str(QUANTIZER.at()),
+            expected=f"the codebooks of {path}, which gave the IDs that assign.known_from keeps",
+            found="others",
+            count=len(other),
+            example=other[0],
+            remedy=f"set quantize.frozen_from to {path}, or assign.known_from to null",
+        )
+
+
+def _in(artifacts: Path, path: str) -> Path:
+    return artifacts / Path(path).relative_to("artifacts")
 
 
 def keep(
