@@ -86,7 +86,7 @@ def test_the_seed_matters(shop):
     assert hashes("gru4rec")["factors.safetensors"] != first["factors.safetensors"]
 
 
-def test_params_are_strict(shop):
+def test_params_are_strict(shop, monkeypatch):
     assert isinstance(params.load("sampled"), params.SasrecParams)
     with pytest.raises(InputError, match=r"train\.nobody"):
         params.load("nobody")
@@ -102,6 +102,14 @@ def test_params_are_strict(shop):
     assert chosen.features == ("view_text", "view_image") and base.architecture == chosen.base == "sasrec"
     with pytest.raises(InputError, match=r"here\.model.*hidden"):
         features.with_base(features.FeaturesParams(model={"hidden": 4}), "here")
+    for own, instead in (({"architecture": "gru4rec"}, "base"), ({"refit": True}, "refit")):
+        (name,) = own
+        with pytest.raises(InputError, match=rf"featured\.x\.model\.{name}: .*Remedy: set featured\.x\.{instead}"):
+            features.with_base(features.FeaturesParams(model=own), "params.yaml:featured.x")
+        with monkeypatch.context() as patch:
+            patch.setattr(params.params, "load", lambda section, model, own=own: model(model=own))
+            with pytest.raises(InputError, match=rf"enhance\.x\.model\.{name}: .*Remedy: set enhance\.x\.{instead}"):
+                params.load_dmesr("x")
     settings, base = params.load_dmesr("dmesr_sasrec")
     assert settings.base == base.architecture == "sasrec" and base.loss == "sampled"
 

@@ -13,7 +13,7 @@ from sidflow.contracts import params
 from sidflow.contracts.params import Params
 from sidflow.recommenders.neural.content import View
 from sidflow.recommenders.neural.items import Items
-from sidflow.recommenders.neural.params import SequenceParams, from_content
+from sidflow.recommenders.neural.params import SequenceParams, base_of
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
@@ -38,8 +38,7 @@ def load(name: str) -> tuple[FeaturesParams, SequenceParams]:
 
 def with_base(settings: FeaturesParams, where: str) -> tuple[FeaturesParams, SequenceParams]:
     """Return `settings`, found at `where`, and the params of the base model that they name."""
-    content = settings.model | {"architecture": settings.base, "refit": settings.refit}
-    return settings, from_content(content, settings.base, f"{where}.model")
+    return settings, base_of(settings.model, settings.base, settings.refit, where)
 
 
 class FeaturedItems(Items):

@@ -123,6 +123,23 @@ def from_content(content: Any, default: str, where: str) -> SequenceParams:
     return params.check(content, ARCHITECTURES[name], where)
 
 
+def base_of(model: dict[str, Any], base: str, refit: bool, where: str) -> SequenceParams:
+    """Return the params of the base model that the section `where` wraps, whose own knobs are `model`.
+
+    Raises:
+        InputError: as `from_content`, or `model` says what the section itself says.
+    """
+    for name, instead in (("architecture", "base"), ("refit", "refit")):
+        if name in model:
+            raise InputError(
+                f"{where}.model.{name}",
+                expected=f"`{name}` left out: {where.partition(':')[2]}.{instead} says it",
+                found=repr(model[name]),
+                remedy=f"set {where.partition(':')[2]}.{instead} instead",
+            )
+    return from_content(model | {"architecture": base, "refit": refit}, base, f"{where}.model")
+
+
 def load(name: str) -> SequenceParams:
     """Return the params of `train.<name>`."""
     section = f"train.{name}"
@@ -133,11 +150,10 @@ def load_dmesr(name: str) -> tuple[DmesrParams, SequenceParams]:
     """Return the params of `enhance.<name>`, and those of its base model."""
     section = f"enhance.{name}"
     settings = params.load(section, DmesrParams)
-    where = f"params.yaml:{section}.model"
-    base = from_content(settings.model | {"architecture": settings.base, "refit": settings.refit}, settings.base, where)
+    base = base_of(settings.model, settings.base, settings.refit, f"params.yaml:{section}")
     if base.dimensions % settings.heads:
         raise InputError(
-            where,
+            f"params.yaml:{section}.model",
             expected=f"dimensions that are a multiple of heads ({settings.heads})",
             found=str(base.dimensions),
             remedy="change either in params.yaml",
