@@ -14,6 +14,7 @@ from scipy.sparse import csr_matrix
 
 from sidflow.contracts.histories import Histories
 from sidflow.counting import events, pairs, ties
+from sidflow.counting.hashing import mix
 from sidflow.llm.params import AnchoringParams
 
 if TYPE_CHECKING:
@@ -76,15 +77,9 @@ def of_queries(histories: Histories, queries: Int[np.ndarray, " p"]) -> Ends:
 
 
 def fold_of(users: Int[np.ndarray, " u"], folds: int) -> Int[np.ndarray, " u"]:
-    """Return each user's fold by a hash of the id (ids are sorted by key, so that neighbours may be alike).
-
-    Source: the mixing steps of SplitMix64 (Steele, Lea and Flood 2014).
-    """
-    with np.errstate(over="ignore"):
-        mixed = (users.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
-        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return ((mixed ^ (mixed >> np.uint64(31))) % np.uint64(folds)).astype(np.int64)
+    """Return each user's fold by a hash of the id (ids are sorted by key, so that neighbours may be alike)."""
+    mixed = mix((users.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15))
+    return (mixed % np.uint64(folds)).astype(np.int64)
 
 
 class Counts(NamedTuple):

@@ -46,7 +46,6 @@ class _CatalogueCrossEntropy(torch.autograd.Function):
         ctx: Any,
         states: Tensor,
         item_matrix: Tensor,
-        bias: Tensor | None,
         values: Tensor | None,
         targets: Tensor,
         places: Places | None,
@@ -56,12 +55,10 @@ class _CatalogueCrossEntropy(torch.autograd.Function):
     ) -> Tensor:
         kind = torch.promote_types(torch.promote_types(states.dtype, item_matrix.dtype), torch.float32)
         items = item_matrix.to(kind)
-        offset = None if bias is None else bias.to(kind)
-        wanted = [train and one for one in ctx.needs_input_grad[:4]]
+        wanted = [train and one for one in ctx.needs_input_grad[:3]]
         grad_states = torch.empty_like(states) if wanted[0] else None
         grad_items = torch.zeros_like(items) if wanted[1] else None
-        grad_bias = torch.zeros_like(offset) if offset is not None and wanted[2] else None
-        grad_values = torch.empty_like(values) if values is not None and wanted[3] else None
+        grad_values = torch.empty_like(values) if values is not None and wanted[2] else None
         total = torch.zeros((), dtype=kind, device=states.device)
         scale = 1.0 / len(states)
         with torch.autocast(states.device.type, enabled=False):
@@ -70,8 +67,6 @@ class _CatalogueCrossEntropy(torch.autograd.Function):
                 stop = start + len(part)
                 target = targets[start:stop, None]
                 logits = part @ items.T
-                if offset is not None:
-                    logits += offset
                 entries, where = slice(0), None
                 if places is not None and values is not None:
                     entries, where = places.flat(start, stop, len(items))
@@ -91,23 +86,19 @@ class _CatalogueCrossEntropy(torch.autograd.Function):
                     grad_states[start:stop] = slope @ items
                 if grad_items is not None:
                     grad_items.addmm_(slope.T, part)
-                if grad_bias is not None:
-                    grad_bias += slope.sum(0)
                 if grad_values is not None and where is not None:
                     grad_values[entries] = slope.view(-1)[where].to(grad_values.dtype)
-        ctx.dtypes = (item_matrix.dtype, None if bias is None else bias.dtype)
-        ctx.save_for_backward(grad_states, grad_items, grad_bias, grad_values)
+        ctx.item_type = item_matrix.dtype
+        ctx.save_for_backward(grad_states, grad_items, grad_values)
         return total * scale
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (grad,) = grads
-        states, items, bias, values = ctx.saved_tensors
-        item_type, bias_type = ctx.dtypes
+        states, items, values = ctx.saved_tensors
         return (
             None if states is None else states * grad.to(states.dtype),
-            None if items is None else (items * grad).to(item_type),
-            None if bias is None else (bias * grad).to(bias_type),
+            None if items is None else (items * grad).to(ctx.item_type),
             None if values is None else values * grad.to(values.dtype),
             *[None] * 5,
         )
@@ -117,22 +108,20 @@ def catalogue_cross_entropy(
     states: Float[Tensor, "p d"],
     item_matrix: Float[Tensor, "n d"],
     targets: Int[Tensor, " p"],
-    bias: Float[Tensor, " n"] | None = None,
     *,
     evidence: Evidence | None = None,
     barred: Places | None = None,
     chunk: int | None = None,
 ) -> Float[Tensor, ""]:
-    """Return the mean cross-entropy of `softmax(states @ item_matrix.T + bias + evidence)` against `targets`, exactly.
+    """Return the mean cross-entropy of `softmax(states @ item_matrix.T + evidence)` against `targets`, exactly.
 
-    Gradients flow to `states`, `item_matrix`, `bias` and the evidence's values; second derivatives do not exist. The
+    Gradients flow to `states`, `item_matrix` and the evidence's values; second derivatives do not exist. The
     arithmetic is in float32 or wider, under autocast too. No positions at all give zero.
 
     Args:
         states: one row per position to be predicted.
         item_matrix: one row per item of the catalogue.
         targets: the item at each position, in [0, n).
-        bias: added to every position's logits, for example log-popularity.
         evidence: what is added to single logits.
         barred: what is no candidate at a position; never its target.
         chunk: positions computed at a time; by default as many as hold four million logits.
@@ -142,7 +131,7 @@ def catalogue_cross_entropy(
     rows = chunk or max(1, CHUNK_LOGITS // max(1, len(item_matrix)))
     places, values = evidence or (None, None)
     train = torch.is_grad_enabled()
-    loss = _CatalogueCrossEntropy.apply(states, item_matrix, bias, values, targets, places, barred, rows, train)
+    loss = _CatalogueCrossEntropy.apply(states, item_matrix, values, targets, places, barred, rows, train)
     assert isinstance(loss, Tensor)
     return loss
 

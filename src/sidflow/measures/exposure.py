@@ -20,12 +20,12 @@ def coverage(exposure: Float[np.ndarray, " n"]) -> float:
     return float((exposure > 0).mean()) if len(exposure) else 0.0
 
 
-def gini(exposure: Float[np.ndarray, " n"]) -> float:
-    """Return the Gini index of exposure: 0 = all items alike, towards 1 = one item has it all."""
-    n, total = len(exposure), exposure.sum()
+def gini(counts: Float[np.ndarray, " n"]) -> float:
+    """Return the Gini index of counts, for example of exposure: 0 = all alike, towards 1 = one has everything."""
+    n, total = len(counts), counts.sum()
     if n == 0 or total == 0:
         return 0.0
-    ordered = np.sort(exposure)
+    ordered = np.sort(counts)
     return float((2 * np.arange(1, n + 1) - n - 1) @ ordered / (n * total))
 
 

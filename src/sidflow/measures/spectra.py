@@ -24,10 +24,9 @@ class Spectrum(NamedTuple):
     mean_cosine: float  # between two distinct rows
 
 
-def singular_values(values: Float[np.ndarray, "n d"], centred: bool = False) -> Float[np.ndarray, " m"]:
+def singular_values(values: Float[np.ndarray, "n d"]) -> Float[np.ndarray, " m"]:
     """Return the singular values, descending, through the smaller Gram matrix in float64."""
-    mean = values.mean(axis=0, dtype=np.float64) if centred else np.zeros(values.shape[1])
-    return np.sqrt(np.clip(np.linalg.eigvalsh(_gram(values, mean))[::-1], 0, None))
+    return np.sqrt(np.clip(np.linalg.eigvalsh(_gram(values))[::-1], 0, None))
 
 
 def effective_rank(singular: Float[np.ndarray, " m"]) -> float:
@@ -99,12 +98,12 @@ def _unit(values: np.ndarray) -> np.ndarray:
     return values[norms > 0].astype(np.float64) / norms[norms > 0, None]
 
 
-def _gram(values: np.ndarray, mean: np.ndarray) -> np.ndarray:
+def _gram(values: np.ndarray) -> np.ndarray:
     if len(values) <= values.shape[1]:
-        rows = values.astype(np.float64) - mean
+        rows = values.astype(np.float64)
         return rows @ rows.T
     gram = np.zeros((values.shape[1], values.shape[1]))
     for start in range(0, len(values), _ROWS):
-        rows = values[start : start + _ROWS].astype(np.float64) - mean
+        rows = values[start : start + _ROWS].astype(np.float64)
         gram += rows.T @ rows
     return gram

@@ -10,6 +10,7 @@ import polars as pl
 
 from sidflow.contracts.histories import Histories
 from sidflow.measures import neighbourhoods, tau
+from sidflow.measures.exposure import gini
 from sidflow.quantize.assignment import Assigned, group_rows
 from sidflow.quantize.codec import Codec
 
@@ -47,18 +48,11 @@ def code_figures(codes: Int[np.ndarray, "n l"], counts: Sequence[int], name: str
         figures |= {
             f"code_usage_{at}": float((use > 0).mean()),
             f"perplexity_{at}": float(np.exp(-(share * np.log(share)).sum())),
-            f"gini_{at}": gini(use),
+            f"gini_{at}": gini(use.astype(np.float64)),
             f"branching_{at}": nodes / parents,
         }
         parents = nodes
     return figures
-
-
-def gini(counts: Int[np.ndarray, " k"]) -> float:
-    """Return the Gini coefficient of counts: 0 = all alike, towards 1 = one has everything."""
-    ordered = np.sort(counts).astype(np.float64)
-    k, total = len(ordered), ordered.sum()
-    return float((2 * np.arange(1, k + 1) - k - 1) @ ordered / (k * total)) if total else 0.0
 
 
 def collision_figures(codes: Int[np.ndarray, "n l"], name: str, inputs: np.ndarray | None = None) -> dict[str, float]:

@@ -18,7 +18,6 @@ the codes of an item depend on who else collides, and new items without a rule.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -41,8 +40,6 @@ SHARPER = 10.0  # weight of the second term in units of the first one's
 MARGIN = 0.02  # of the second term, in units of the mean squared distance to the nearest code
 
 TRIES = 32  # codes that may be moved for one pair
-
-Term = Callable[["Tensor", "Tensor", "Tensor", float], "Tensor"]  # distances [n, k], pairs' rows, share of steps done
 
 
 @torch.no_grad()

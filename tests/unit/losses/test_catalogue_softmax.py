@@ -17,18 +17,16 @@ def case(p=37, n=53, d=7, dtype=torch.float64, scale=1.0):
     generator = torch.Generator().manual_seed(1)
     states = (torch.randn(p, d, generator=generator, dtype=dtype) * scale).requires_grad_()
     items = (torch.randn(n, d, generator=generator, dtype=dtype) * scale).requires_grad_()
-    bias = torch.randn(n, generator=generator, dtype=dtype).requires_grad_()
-    return states, items, bias, torch.randint(n, (p,), generator=generator)
+    return states, items, torch.randint(n, (p,), generator=generator)
 
 
 @pytest.mark.parametrize("chunk", [None, 1, 10, 36, 37, 1000])
-@pytest.mark.parametrize("biased", [True, False])
-def test_loss_and_gradients_equal_autograd(chunk, biased):
-    states, items, bias, targets = case()
-    inputs = [states, items, bias] if biased else [states, items]
-    reference = functional.cross_entropy(states @ items.T + (bias if biased else 0), targets) * 3
+def test_loss_and_gradients_equal_autograd(chunk):
+    states, items, targets = case()
+    inputs = [states, items]
+    reference = functional.cross_entropy(states @ items.T, targets) * 3
     expected = torch.autograd.grad(reference, inputs)
-    ours = catalogue_cross_entropy(states, items, targets, bias if biased else None, chunk=chunk) * 3
+    ours = catalogue_cross_entropy(states, items, targets, chunk=chunk) * 3
     found = torch.autograd.grad(ours, inputs)
     torch.testing.assert_close(ours, reference, rtol=1e-12, atol=1e-12)
     for one, other in zip(found, expected, strict=True):
@@ -36,12 +34,12 @@ def test_loss_and_gradients_equal_autograd(chunk, biased):
 
 
 def test_gradcheck():
-    states, items, bias, targets = case(5, 6, 3)
+    states, items, targets = case(5, 6, 3)
 
-    def loss(s, i, b):
-        return catalogue_cross_entropy(s, i, targets, b, chunk=2)
+    def loss(s, i):
+        return catalogue_cross_entropy(s, i, targets, chunk=2)
 
-    assert torch.autograd.gradcheck(loss, (states, items, bias))
+    assert torch.autograd.gradcheck(loss, (states, items))
 
 
 class Largest(TorchDispatchMode):
@@ -60,7 +58,7 @@ def test_no_more_logits_are_held_with_more_positions(monkeypatch):
     monkeypatch.setattr(catalogue_softmax, "CHUNK_LOGITS", 300)
     held = []
     for positions in (50, 400):
-        states, items, _, targets = case(p=positions, n=60, d=3)
+        states, items, targets = case(p=positions, n=60, d=3)
         with Largest() as seen:
             catalogue_cross_entropy(states, items, targets).backward()
         held.append(seen.entries)
@@ -68,7 +66,7 @@ def test_no_more_logits_are_held_with_more_positions(monkeypatch):
 
 
 def test_only_what_is_needed_gets_a_gradient():
-    states, items, _, targets = case()
+    states, items, targets = case()
     catalogue_cross_entropy(states, items.detach(), targets).backward()
     assert states.grad is not None and items.grad is None
     with torch.no_grad():
@@ -76,13 +74,13 @@ def test_only_what_is_needed_gets_a_gradient():
 
 
 def test_large_logits_do_not_overflow():
-    states, items, _, targets = case(dtype=torch.float32, scale=100.0)
+    states, items, targets = case(dtype=torch.float32, scale=100.0)
     reference = functional.cross_entropy(states @ items.T, targets)
     torch.testing.assert_close(catalogue_cross_entropy(states, items, targets), reference, rtol=1e-5, atol=1e-3)
 
 
 def test_half_precision_states_are_computed_wider():
-    states, items, _, targets = case(dtype=torch.float32)
+    states, items, targets = case(dtype=torch.float32)
     half = states.detach().bfloat16().requires_grad_()
     loss = catalogue_cross_entropy(half, items, targets)
     loss.backward()
@@ -91,14 +89,14 @@ def test_half_precision_states_are_computed_wider():
 
 
 def test_no_positions_give_zero_and_zero_gradients():
-    states, items, _, targets = case()
+    states, items, targets = case()
     loss = catalogue_cross_entropy(states[:0], items, targets[:0])
     loss.backward()
     assert float(loss.detach()) == 0 and items.grad is not None and not items.grad.any()
 
 
 def test_sampled_equals_a_softmax_written_out():
-    states, items, _, targets = case()
+    states, items, targets = case()
     negatives = torch.tensor([3, 9, 9, int(targets[0])])
     log_expected = torch.tensor([0.1, -0.7, -0.7, 0.4], dtype=torch.float64)
     expected = 0.0
@@ -114,13 +112,13 @@ def test_sampled_equals_a_softmax_written_out():
 
 
 def test_every_item_once_as_a_negative_is_the_full_softmax():
-    states, items, _, targets = case()
+    states, items, targets = case()
     full = functional.cross_entropy(states @ items.T, targets)
     torch.testing.assert_close(sampled_cross_entropy(states, items, targets, torch.arange(len(items))), full)
 
 
 def test_corrected_sampling_estimates_the_full_softmax():
-    states, items, _, targets = case(scale=0.5)
+    states, items, targets = case(scale=0.5)
     chance = torch.linspace(1, 5, len(items), dtype=torch.float64)
     chance /= chance.sum()
     count = 200_000
@@ -132,7 +130,7 @@ def test_corrected_sampling_estimates_the_full_softmax():
 
 
 def test_binary_equals_its_definition():
-    states, items, _, targets = case(n=54)
+    states, items, targets = case(n=54)
     targets[targets == 53] = 0
     negatives = torch.tensor([53])  # nobody's target
     own, other = (states * items[targets]).sum(1), states @ items[53]
@@ -141,6 +139,6 @@ def test_binary_equals_its_definition():
 
 
 def test_a_negative_that_is_the_target_is_not_pushed_away():
-    states, items, _, targets = case(p=1)
+    states, items, targets = case(p=1)
     own = -(states * items[targets]).sum().sigmoid().log()
     torch.testing.assert_close(binary_cross_entropy(states, items, targets, targets), own)

@@ -65,6 +65,11 @@ def test_short_lists_and_small_catalogues_earn_what_is_there():
     assert gains.best_expected(truth, "recall", 10)[0] == pytest.approx(1)
 
 
+@pytest.mark.parametrize(("counts", "expected"), [([5, 5, 5, 5], 0), ([0, 0, 0, 8], 0.75), ([1, 3], 0.25), ([0, 0], 0)])
+def test_gini(counts, expected):
+    assert exposure.gini(np.array(counts, dtype=np.float64)) == pytest.approx(expected)
+
+
 def test_exposure():
     lists = np.array([[0, 1], [0, 2], [0, -1]])
     shown = exposure.shown(lists, 5)

@@ -18,11 +18,6 @@ def test_known_figures_of_codes():
     assert (found["branching_text_level_0"], found["branching_text_level_1"]) == (2, 1.5)
 
 
-@pytest.mark.parametrize(("counts", "expected"), [([5, 5, 5, 5], 0), ([0, 0, 0, 8], 0.75), ([1, 3], 0.25), ([0, 0], 0)])
-def test_gini(counts, expected):
-    assert audit.gini(np.array(counts)) == pytest.approx(expected)
-
-
 def test_collisions_among_all_and_among_distinct_inputs():
     codes = np.array([[1, 1], [1, 1], [2, 2], [3, 3], [3, 3], [3, 3]])
     inputs = np.array([[0.0], [0.0], [1.0], [2.0], [3.0], [3.0]])  # the 1s are copies; of the 3s two differ

@@ -59,8 +59,3 @@ def codebooks_of(quantizer: Tensors, modality: str) -> Float[np.ndarray, "l k d"
             remedy="rerun `dvc repro quantize`; a modality that no item has is not quantized",
         )
     return quantizer.arrays[name]
-
-
-def codebooks(modality: str) -> Float[np.ndarray, "l k d"]:
-    """Read the artifact and return the codebooks of `modality`, float32 [levels, codes, code_dim]."""
-    return codebooks_of(QUANTIZER.read(), modality)
