@@ -13,6 +13,7 @@ from sidflow.commands.runs import Run
 from sidflow.contracts.artifacts.evaluations import CUTOFFS
 from sidflow.contracts.documents import rounded
 from sidflow.contracts.errors import InputError
+from sidflow.contracts.files import atomic_path
 from sidflow.evaluation.refits import refuse_mixture
 from sidflow.measures import gains, intervals
 
@@ -35,7 +36,8 @@ def add() -> str:
     _refuse_other_presets(new)
     runs.write(new, FOLDER / preset)
     target = FOLDER / f"{preset}.json"
-    target.write_text(json.dumps(summary(kept(preset)), indent=1) + "\n")
+    with atomic_path(target) as temporary:
+        temporary.write_text(json.dumps(summary(kept(preset)), indent=1) + "\n")
     return f"{target} holds seed {', '.join(str(run.record['seed']) for run in kept(preset))}."
 
 

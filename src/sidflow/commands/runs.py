@@ -17,6 +17,7 @@ from sidflow.contracts.artifacts.queries import TEST
 from sidflow.contracts.artifacts.users import USERS
 from sidflow.contracts.documents import Document
 from sidflow.contracts.errors import InputError
+from sidflow.contracts.files import atomic_path
 from sidflow.contracts.running import measured_path
 
 CODE = ("src", "stages", "dvc.yaml")
@@ -102,16 +103,29 @@ def require_up_to_date(*targets: str) -> None:
 
 
 def read(path: Path) -> Run:
-    """Read what `write` wrote; `path` is the JSON file."""
-    return Run(Document(str(path)).read(), pl.read_parquet(path.with_suffix(".parquet")))
+    """Read what `write` wrote; `path` is the JSON file.
+
+    Raises:
+        InputError: it is broken, or the ranks beside it are absent.
+    """
+    ranks = path.with_suffix(".parquet")
+    if not ranks.is_file():
+        raise InputError(
+            str(ranks),
+            expected=f"the ranks that belong to {path.name}",
+            found="no such file",
+            remedy=f"bring it back (`git checkout {ranks}`), or remove {path} and add that run again",
+        )
+    return Run(Document(str(path)).read(), pl.read_parquet(ranks))
 
 
 def write(run: Run, folder: Path) -> Path:
-    """Write `seed-<seed>.json` and `.parquet` into `folder`."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write `seed-<seed>.json` and `.parquet` into `folder`, the JSON last: it is what says that the run is there."""
     path = folder / f"seed-{run.record['seed']}.json"
-    path.write_text(json.dumps(run.record, indent=1, sort_keys=True) + "\n")
-    run.ranks.write_parquet(path.with_suffix(".parquet"), compression="zstd", compression_level=19, statistics=False)
+    with atomic_path(path.with_suffix(".parquet")) as temporary:
+        run.ranks.write_parquet(temporary, compression="zstd", compression_level=19, statistics=False)
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(run.record, indent=1, sort_keys=True) + "\n")
     return path
 
 

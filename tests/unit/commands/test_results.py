@@ -119,6 +119,54 @@ def test_adding_a_seed_again_replaces_it(finished_run) -> None:
     assert Path("docs/results/embedded.json").read_bytes() == before
 
 
+def test_a_run_that_cannot_be_written_leaves_what_was_there(finished_run, monkeypatch) -> None:
+    results.add()
+    before = {path: path.read_bytes() for path in Path("docs").rglob("*") if path.is_file()}
+
+    def killed(self, path, **_):
+        Path(path).write_bytes(b"half of it")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pl.DataFrame, "write_parquet", killed)
+    Path(".sidflow/measured/embedded/ingest.json").write_text(
+        json.dumps({"stage": "ingest", "wall_seconds": 9, "peak_memory_mb": 1, "cpus": 2})
+    )
+    with pytest.raises(KeyboardInterrupt):
+        results.add()
+    assert {path: path.read_bytes() for path in Path("docs").rglob("*") if path.is_file()} == before
+
+
+def test_a_write_that_is_cut_short_leaves_the_file_as_it_was(finished_run, monkeypatch) -> None:
+    results.add()
+    page, before = Path("page.md"), Path("docs/results/embedded.json").read_text()
+    page.write_text("<!-- results:begin -->\n<!-- results:end -->\n")
+    whole = Path.write_text
+
+    def killed(self, text, **_):
+        whole(self, text[:9])
+        raise KeyboardInterrupt
+
+    runs_write = runs.write
+    monkeypatch.setattr(runs, "write", lambda run, folder: None)  # that one is tried above
+    monkeypatch.setattr(Path, "write_text", killed)
+    with pytest.raises(KeyboardInterrupt):
+        results.add()
+    with pytest.raises(KeyboardInterrupt):
+        markers.write(page)
+    with pytest.raises(KeyboardInterrupt):
+        runs_write(results.kept("embedded")[0], Path("docs/results/embedded"))
+    assert Path("docs/results/embedded.json").read_text() == before
+    assert page.read_text() == "<!-- results:begin -->\n<!-- results:end -->\n"
+    assert results.kept("embedded")[0].record["seed"] == 42
+
+
+def test_a_run_without_its_ranks_is_named_with_what_to_do(finished_run) -> None:
+    results.add()
+    Path("docs/results/embedded/seed-42.parquet").unlink()
+    with pytest.raises(InputError, match=r"seed-42\.parquet: .*no such file.*git checkout.*add that run again"):
+        results.kept("embedded")
+
+
 def test_runs_of_other_commits_params_or_data_refuse_to_mix(finished_run) -> None:
     results.add()
     before = Path("docs/results/embedded.json").read_bytes()

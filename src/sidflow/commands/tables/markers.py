@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sidflow.commands.tables import measurements, results
 from sidflow.contracts.errors import InputError
+from sidflow.contracts.files import atomic_path
 
 MARKERS: dict[str, Callable[[], str]] = {
     "results": results.overview,
@@ -47,7 +48,8 @@ def write(path: Path) -> str:
             found="no markers",
             remedy=f"add them where the table shall stand; the names are {', '.join(MARKERS)}",
         )
-    path.write_text(after)
+    with atomic_path(path) as temporary:
+        temporary.write_text(after)
     return f"{path} is up to date." if after == before else f"{path} is written."
 
 
