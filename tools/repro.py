@@ -15,10 +15,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-
-from ruamel.yaml import YAML
+from typing import Any
 
 from sidflow.commands import dvc, git
+from sidflow.contracts import yamls
+from sidflow.contracts.errors import InputError
+from sidflow.contracts.files import atomic_path
 
 ROOT = Path(__file__).resolve().parents[1]
 STAMP = ROOT / ".sidflow/last_run.json"
@@ -34,11 +36,17 @@ def _files(place: Path) -> Iterator[Path]:
 
 
 def seen(root: Path = ROOT) -> dict[str, list[int]]:
-    """Return the size and modification time of everything that decides whether a stage runs."""
-    raw_data = (YAML(typ="safe").load((root / "params.yaml").read_text()).get("ingest") or {}).get("path") or ""
+    """Return the size and modification time of everything that decides whether a stage runs.
+
+    Raises:
+        InputError: params.yaml has a slip.
+    """
+    params = root / "params.yaml"
+    ingest = yamls.read_mapping(params).get("ingest") if params.is_file() else None
+    raw_data = ingest.get("path") if isinstance(ingest, dict) else None
     found = {}
-    for place in (*WATCHED, raw_data):
-        for path in _files(root / place) if place else ():
+    for place in (*WATCHED, *([str(raw_data)] if raw_data else [])):
+        for path in _files(root / place):
             status = path.stat()
             found[str(path)] = [status.st_size, status.st_mtime_ns]
     return found
@@ -54,9 +62,27 @@ def is_idle(lock: Path) -> bool:
     return not any((ROOT / out.path).exists() or (cache and dvc.cached(cache, out.md5)) for out in made)
 
 
+def _stamp() -> Any:
+    """Return what was seen after the last run that ended well; None where that is not known."""
+    try:
+        return json.loads(STAMP.read_text())
+    except (FileNotFoundError, ValueError):  # none, or a broken one
+        return None
+
+
 def main() -> int:
-    """Run what has to run, and say where to look."""
-    if STAMP.is_file() and json.loads(STAMP.read_text()) == seen():
+    """Run what has to run, and say where to look; bad input ends in one line and exit code 2."""
+    try:
+        return _run()
+    except InputError:
+        from sidflow.contracts.running import in_one_line  # loaded late, as are the lanes below
+
+        with in_one_line("make repro"):
+            raise
+
+
+def _run() -> int:
+    if seen() == _stamp():
         print("Data and pipelines are up to date: nothing changed since the last run.")
     else:
         STAMP.unlink(missing_ok=True)
@@ -69,8 +95,8 @@ def main() -> int:
         status = subprocess.run([sys.executable, "tools/quick_dvc.py", "repro"], cwd=ROOT, check=False).returncode
         if status:
             return status
-        STAMP.parent.mkdir(exist_ok=True)
-        STAMP.write_text(json.dumps(seen()))
+        with atomic_path(STAMP) as temporary:
+            temporary.write_text(json.dumps(seen()))
     print(f"report: {ROOT / REPORT}")
     return 0
 

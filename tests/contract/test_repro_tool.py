@@ -7,6 +7,7 @@ import pytest
 from tools import repro
 
 from sidflow.commands import dvc
+from sidflow.contracts.errors import InputError
 
 LOCK = """schema: '2.0'
 stages:
@@ -64,6 +65,68 @@ def test_a_lost_artifact_asks_and_so_does_a_run_that_failed(project):
     assert repro.main() == 3
     assert repro.main() == 0
     assert len(calls) == 3
+
+
+@pytest.mark.parametrize("text", ["", '{"dvc.ya', "\xff", "[1"])
+def test_a_broken_stamp_is_none(project, text):
+    _, calls, _ = project
+    repro.main()
+    repro.STAMP.write_bytes(text.encode("latin-1"))
+    assert repro.main() == repro.main() == 0
+    assert len(calls) == 2
+
+
+def test_a_stamp_that_is_cut_short_is_not_left(project, monkeypatch):
+    folder, _, _ = project
+    whole = type(folder).write_text
+
+    def killed(self, text, **_):
+        whole(self, text[:9])
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(type(folder), "write_text", killed)
+        repro.main()
+    assert not any(repro.STAMP.parent.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("ingest: {path: raw\nseed: 1\n", "params.yaml, line 2, column 5: expected YAML"),
+        ("ingest: {}\ningest: {}\n", "line 2, column 1: expected every name once"),
+        ("- ingest\n", "params.yaml: expected lines of `name: value`; found a list"),
+    ],
+)
+def test_a_slip_in_params_is_one_line_and_the_lock_stays(project, text, said, capsys):
+    folder, calls, _ = project
+    (folder / "params.yaml").write_text(text)
+    with pytest.raises(SystemExit) as stopped:
+        repro.main()
+    told = capsys.readouterr().err
+    assert stopped.value.code == 2 and said in told and told.count("\n") == 1
+    assert not calls and (folder / "dvc.lock").is_file()
+
+
+@pytest.mark.parametrize("text", ["ingest: 3\n", "ingest: {path: 3}\n", "ingest:\n", ""])
+def test_params_that_name_no_data_are_left_to_dvc(project, text):
+    folder, calls, _ = project
+    (folder / "params.yaml").write_text(text)
+    assert repro.main() == 0
+    assert len(calls) == 1
+
+
+def test_what_the_lanes_and_dvc_refuse_is_one_line(project, monkeypatch, capsys):
+    def refuse(*_):
+        raise InputError("dvc", expected="the dvc command", found="none", remedy="`make` installs it into .venv")
+
+    monkeypatch.setattr(repro, "is_idle", refuse)
+    with pytest.raises(SystemExit) as stopped:
+        repro.main()
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err == (
+        "make repro: dvc: expected the dvc command; found none. Remedy: `make` installs it into .venv\n"
+    )
 
 
 @pytest.fixture
