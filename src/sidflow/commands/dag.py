@@ -27,7 +27,7 @@ def stages(params: Mapping[str, Any], path: Path = PATH) -> list[Stage]:
     """Return the stages of dvc.yaml under `params`, in its order.
 
     Raises:
-        InputError: dvc.yaml is absent or names a param that does not exist.
+        InputError: dvc.yaml is absent, or names a param that does not exist or has no entries to go through.
     """
     if not path.is_file():
         raise InputError(
@@ -39,14 +39,23 @@ def stages(params: Mapping[str, Any], path: Path = PATH) -> list[Stage]:
         if "foreach" not in body:
             found.append(_stage(name, body, params))
             continue
-        for key, item in _each(_value(body["foreach"], params)):
+        for key, item in _each(body["foreach"], params):
             found.append(_stage(f"{name}@{key}", body["do"], {**params, "key": key, "item": item}))
     return found
 
 
-def _each(over: Any) -> Iterator[tuple[str, Any]]:
+def _each(foreach: Any, params: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    over = _value(foreach, params)
     if isinstance(over, Mapping):
         yield from ((str(key), item) for key, item in over.items())
+    elif not isinstance(over, list):  # DVC refuses a null, too
+        name = _name(foreach) or foreach
+        raise InputError(
+            "dvc.yaml",
+            expected=f"params whose `{name}` is a mapping or a list",
+            found="null, no entries" if over is None else repr(over),
+            remedy=f"give it entries in params.yaml, or write `{name}: {{}}` for none",
+        )
     else:
         plain = not any(isinstance(item, (Mapping, list)) for item in over)
         yield from ((str(item) if plain else str(row), item) for row, item in enumerate(over))
@@ -69,8 +78,14 @@ def _text(template: str, names: Mapping[str, Any]) -> str:
 
 
 def _value(template: Any, names: Mapping[str, Any]) -> Any:
+    name = _name(template)
+    return _look(name, names) if name else template
+
+
+def _name(template: Any) -> str | None:
+    """Return the param that is the whole of `template`, if it is one."""
     hole = _HOLE.fullmatch(template) if isinstance(template, str) else None
-    return _look(hole.group(1), names) if hole else template
+    return hole.group(1) if hole else None
 
 
 def _look(dotted: str, names: Any) -> Any:

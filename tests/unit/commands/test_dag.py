@@ -1,5 +1,6 @@
 """Our reading of dvc.yaml against DVC's own."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,17 @@ def test_names_and_outs_are_those_of_dvc(dvc_project: Path) -> None:
 def test_a_param_that_is_not_there_is_named(small_project: Path) -> None:
     with pytest.raises(InputError, match=r"ingest\.path"):
         dag.stages({"ingest": {}, "train": {}, "recommenders": []})
+
+
+@pytest.mark.parametrize(("value", "found"), [(None, "null, no entries"), (3, "3"), ("sasrec", "'sasrec'")])
+def test_a_section_without_entries_is_refused_as_dvc_refuses_it(dvc_project: Path, value: object, found: str) -> None:
+    settings = params.load_all() | {"train": value}
+    with pytest.raises(InputError, match=f"`train` is a mapping or a list; found {found}.*`train: {{}}`"):
+        dag.stages(settings)
+    Path("params.yaml").write_text(json.dumps(settings))
+    assert dvc.run("stage", "list").returncode != 0
+    Path("params.yaml").write_text(json.dumps(settings | {"train": {}}))
+    assert dvc.run("stage", "list").returncode == 0
 
 
 def test_two_makers_of_one_artifact_are_told(small_project: Path) -> None:
