@@ -180,9 +180,8 @@ def _enter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, value in _environment(tmp_path).items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("SIDFLOW_DATA", raising=False)
-    monkeypatch.setattr(
-        "sidflow.commands.check.check_sections", lambda settings, where: None
-    )  # the small DAG has its own
+    for name in ("check_sections", "check_names"):
+        monkeypatch.setattr(f"sidflow.commands.check.{name}", lambda *_: None)  # the small DAG has its own sections
     monkeypatch.chdir(tmp_path / "project")
     return tmp_path / "project"
 
