@@ -11,6 +11,7 @@ from sidflow.contracts.errors import InputError
 
 REMEDY = "edit params.yaml (or the preset), whose comments say what fits"
 EMBEDDINGS = PurePosixPath("artifacts/embeddings")
+UNITS = "tfidf_svd_units"  # the kind of encoder whose file has several vectors an item
 
 
 def check_names(sections: Mapping[str, Any], where: str) -> None:
@@ -27,26 +28,35 @@ def check_names(sections: Mapping[str, Any], where: str) -> None:
 
 
 def _check_embeddings(sections: Mapping[str, Any], where: str) -> None:
-    made = sections["embed"].encoders
-    for place, file in _embeddings_read(sections):
-        if file not in made:
+    encoders = sections["embed"].encoders
+    for place, file, of_units in _embeddings_read(sections):
+        fitting = [name for name, encoder in encoders.items() if (encoder.kind == UNITS) == of_units]
+        if file not in fitting:
+            what = "units of an item" if of_units else "one vector an item"
             raise InputError(
                 f"{where}:{place}",
-                expected=f"a file of embed.encoders: {', '.join(made)}",
+                expected=f"a file of embed.encoders with {what}: {', '.join(fitting) or 'none'}",
                 found=file,
                 remedy=REMEDY,
             )
 
 
-def _embeddings_read(sections: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield the knob and the name of every embedding that a stage is told to read."""
-    for name, modality in sections["modality"].items():
-        source = PurePosixPath(modality.source)
-        if source.parent == EMBEDDINGS:
-            yield f"modality.{name}.source", source.stem
+def _embeddings_read(sections: Mapping[str, Any]) -> Iterator[tuple[str, str, bool]]:
+    """Yield the knob and the name of every embedding that a stage is told to read, and whether it is one of units."""
+    sources = [(f"modality.{name}.source", modality.source) for name, modality in sections["modality"].items()]
+    sources += [(f"informed.{name}.features", informed.features) for name, informed in sections["informed"].items()]
+    for place, source in sources:
+        path = PurePosixPath(source)
+        if path.parent == EMBEDDINGS:
+            yield place, path.name.removesuffix(".safetensors"), False
     for name, featured in sections["featured"].items():
         for feature in featured.features:
-            yield f"featured.{name}.features", feature
+            yield f"featured.{name}.features", feature, False
+    for name, enhanced in sections["enhance"].items():
+        for knob in ("text_view", "image_view", "joint_view"):
+            if (view := getattr(enhanced, knob)) is not None:
+                yield f"enhance.{name}.{knob}", view, False
+        yield f"enhance.{name}.fine", enhanced.fine, True
 
 
 def check_graph(settings: Mapping[str, Any], where: str) -> None:
