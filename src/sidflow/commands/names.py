@@ -8,10 +8,10 @@ from typing import Any
 
 from sidflow.commands import dag
 from sidflow.contracts.errors import InputError
+from sidflow.embedding.params import TfidfSvdUnits
 
 REMEDY = "edit params.yaml (or the preset), whose comments say what fits"
 EMBEDDINGS = PurePosixPath("artifacts/embeddings")
-UNITS = "tfidf_svd_units"  # the kind of encoder whose file has several vectors an item
 
 
 def check_names(sections: Mapping[str, Any], where: str) -> None:
@@ -30,7 +30,7 @@ def check_names(sections: Mapping[str, Any], where: str) -> None:
 def _check_embeddings(sections: Mapping[str, Any], where: str) -> None:
     encoders = sections["embed"].encoders
     for place, file, of_units in _embeddings_read(sections):
-        fitting = [name for name, encoder in encoders.items() if (encoder.kind == UNITS) == of_units]
+        fitting = [name for name, encoder in encoders.items() if isinstance(encoder, TfidfSvdUnits) == of_units]
         if file not in fitting:
             what = "units of an item" if of_units else "one vector an item"
             raise InputError(

@@ -140,7 +140,14 @@ def test_every_preset_fits_every_stage(name, tmp_path, monkeypatch) -> None:
         ({"enhance": {"dmesr_sasrec": {"joint_view": "x"}}}, r"joint_view: .*found x"),
         ({"enhance": {"dmesr_sasrec": {"fine": "text"}}}, r"fine: .*units of an item: fine_text; found text"),
         ({"embed": {"encoders": {"view_joint": None}}}, r"joint_view: .*found view_joint"),
-        ({"featured": {"sasrec_features": {"features": None}}, "embed": {"encoders": {"image": None}}}, "found image"),
+        (
+            {
+                "featured": {"sasrec_features": {"features": None}},
+                "modality": {"image": None},
+                "embed": {"encoders": {"image": None}},
+            },
+            r"featured\.sasrec_features\.features.*found image",
+        ),
         ({"recommenders": ["sasrec", "slim"]}, "artifacts/recommenders/slim"),
         ({"train": {"mme_sid": {"architecture": "sasrec"}}}, "made once"),
         ({"seed": -1}, r"params\.yaml:seed: expected an integer >= 0"),
