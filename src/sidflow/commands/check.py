@@ -97,11 +97,26 @@ def _check_named(section: str, key: str, content: Any, where: str) -> params.Par
     if section == "enhance":
         neural = importlib.import_module("sidflow.recommenders.neural.params")
         settings = params.check(content, neural.DmesrParams, where)
+        _check_base(settings, where)
         neural.from_content({**settings.model, "architecture": settings.base}, settings.base, f"{where}.model")
         return settings
     if section == "featured":
         features = importlib.import_module("sidflow.recommenders.neural.features")
-        return features.with_base(params.check(content, features.FeaturesParams, where), where)[0]
+        settings = params.check(content, features.FeaturesParams, where)
+        _check_base(settings, where)
+        return features.with_base(settings, where)[0]
     fitting = importlib.import_module("sidflow.recommenders.counting.fitting")
     names = {**fitting.INFORMED} if section == "informed" else {k: m.params for k, m in fitting.COUNTED.items()}
     return params.check(content, fitting.known(key, names, section), where)
+
+
+def _check_base(settings: Any, where: str) -> None:
+    """Refuse the base model's knobs that the stage sets itself, from those one level up."""
+    for knob, above in (("architecture", "base"), ("refit", "refit")):
+        if knob in settings.model:
+            raise InputError(
+                f"{where}.model",
+                expected=f"the base model's other knobs: `{above}`, beside `model`, is in force",
+                found=f"`{knob}`",
+                remedy=f"remove it there, and set `{where.rpartition(':')[2]}.{above}`",
+            )

@@ -148,6 +148,14 @@ def test_every_preset_fits_every_stage(name, tmp_path, monkeypatch) -> None:
             },
             r"featured\.sasrec_features\.features.*found image",
         ),
+        *(
+            (
+                {section: {name: {"model": {knob: value}}}},
+                rf"{name}\.model: .*found `{knob}`.*{section}\.{name}\.{above}",
+            )
+            for section, name in (("featured", "sasrec_features"), ("enhance", "dmesr_sasrec"))
+            for knob, value, above in (("architecture", "sasrec", "base"), ("refit", True, "refit"))
+        ),
         ({"recommenders": ["sasrec", "slim"]}, "artifacts/recommenders/slim"),
         ({"train": {"mme_sid": {"architecture": "sasrec"}}}, "made once"),
         ({"seed": -1}, r"params\.yaml:seed: expected an integer >= 0"),
