@@ -78,7 +78,7 @@ def check_sections(settings: Mapping[str, Any], where: str) -> dict[str, Any]:
         _check_mapping(settings.get(name), f"{where}:{name}")
         for key, content in (settings.get(name) or {}).items():
             _check_mapping(content, f"{where}:{name}.{key}")
-            found[name][str(key)] = _check_named(name, str(key), content, f"{where}:{name}.{key}")
+            found[name][str(key)] = check_named(name, str(key), content, f"{where}:{name}.{key}")
     return found
 
 
@@ -87,7 +87,12 @@ def _check_mapping(content: Any, where: str) -> None:
         raise InputError(where, expected="a mapping of names to values", found=repr(content), remedy=REMEDY)
 
 
-def _check_named(section: str, key: str, content: Any, where: str) -> params.Params:
+def check_named(section: str, key: str, content: Any, where: str) -> params.Params:
+    """Check the entry `key` of a section by names, and return it as its stage's model.
+
+    Raises:
+        InputError: the stage has no such entry, or one of its values does not fit.
+    """
     if section == "train":
         return importlib.import_module("sidflow.recommenders.neural.params").from_content(content, key, where)
     if section == "modality":
@@ -95,11 +100,7 @@ def _check_named(section: str, key: str, content: Any, where: str) -> params.Par
     if section == "finetune":
         return params.check(content, importlib.import_module("sidflow.llm.params").FinetuneParams, where)
     if section == "enhance":
-        neural = importlib.import_module("sidflow.recommenders.neural.params")
-        settings = params.check(content, neural.DmesrParams, where)
-        _check_base(settings, where)
-        neural.from_content({**settings.model, "architecture": settings.base}, settings.base, f"{where}.model")
-        return settings
+        return _check_dmesr(content, where)
     if section == "featured":
         features = importlib.import_module("sidflow.recommenders.neural.features")
         settings = params.check(content, features.FeaturesParams, where)
@@ -108,6 +109,23 @@ def _check_named(section: str, key: str, content: Any, where: str) -> params.Par
     fitting = importlib.import_module("sidflow.recommenders.counting.fitting")
     names = {**fitting.INFORMED} if section == "informed" else {k: m.params for k, m in fitting.COUNTED.items()}
     return params.check(content, fitting.known(key, names, section), where)
+
+
+def _check_dmesr(content: Any, where: str) -> params.Params:
+    """Do as the stage's own `load_dmesr`, which reads params.yaml alone; a test holds the two to one another."""
+    neural = importlib.import_module("sidflow.recommenders.neural.params")
+    settings = params.check(content, neural.DmesrParams, where)
+    _check_base(settings, where)
+    chosen = settings.model | {"architecture": settings.base, "refit": settings.refit}
+    base = neural.from_content(chosen, settings.base, f"{where}.model")
+    if base.dimensions % settings.heads:
+        raise InputError(
+            f"{where}.model",
+            expected=f"dimensions that are a multiple of heads ({settings.heads})",
+            found=str(base.dimensions),
+            remedy="change either in params.yaml",
+        )
+    return settings
 
 
 def _check_base(settings: Any, where: str) -> None:

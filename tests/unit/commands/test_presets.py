@@ -10,8 +10,9 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 
 from sidflow.commands import presets
-from sidflow.commands.check import check
+from sidflow.commands.check import check, check_named
 from sidflow.contracts.errors import InputError
+from sidflow.recommenders.neural.params import load_dmesr
 
 ROOT = Path(__file__).parents[3]
 
@@ -135,6 +136,10 @@ def test_every_preset_fits_every_stage(name, tmp_path, monkeypatch) -> None:
         ),
         ({"modality": {"text": {"source": "artifacts/embeddings/text.parquet"}}}, r"found text\.parquet"),
         ({"informed": {"cooccurrence_content": {"features": "artifacts/embeddings/txt.safetensors"}}}, "found txt"),
+        (
+            {"enhance": {"dmesr_sasrec": {"heads": 3}}},
+            r"enhance\.dmesr_sasrec\.model: .*multiple of heads \(3\); found 64",
+        ),
         ({"enhance": {"dmesr_sasrec": {"text_view": "veiw_text"}}}, r"dmesr_sasrec\.text_view: .*found veiw_text"),
         ({"enhance": {"dmesr_sasrec": {"image_view": "fine_text"}}}, r"image_view: .*one vector an item"),
         ({"enhance": {"dmesr_sasrec": {"joint_view": "x"}}}, r"joint_view: .*found x"),
@@ -172,3 +177,37 @@ def test_what_does_not_fit_is_named_before_a_run(patch, said, monkeypatch) -> No
     presets.merge(settings, patch)
     with pytest.raises(InputError, match=said):
         check(settings, "params.yaml")
+
+
+@pytest.mark.parametrize(
+    ("dmesr", "fits"),
+    [
+        ({}, True),
+        ({"heads": 3}, False),
+        ({"heads": 3, "model": {"dimensions": 48}}, True),
+        ({"model": {"heads": 3}}, False),
+        ({"model": {"dimensions": 30, "heads": 3}, "heads": 5, "base": "bert4rec"}, True),
+        ({"base": "gru4rec"}, False),  # it has no positions
+        ({"refit": True}, True),
+        ({"refit": 7}, False),
+        ({"model": {"loop": {"epochs": -1}}}, False),
+        ({"fine": None}, False),
+    ],
+)
+def test_dmesr_is_refused_before_a_run_as_in_its_stage(dmesr, fits, tmp_path, monkeypatch) -> None:
+    content = YAML(typ="safe").load((ROOT / "params.yaml").read_text())["enhance"]["dmesr_sasrec"]
+    content |= dmesr | {"model": content["model"] | dmesr.get("model", {})}
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text(json.dumps({"enhance": {"dmesr_sasrec": content}}))
+    lines = []
+    for refuse in (
+        lambda: load_dmesr("dmesr_sasrec"),
+        lambda: check_named("enhance", "dmesr_sasrec", content, "params.yaml:enhance.dmesr_sasrec"),
+    ):
+        try:
+            refuse()
+            lines.append(None)
+        except InputError as error:
+            lines.append(error.line())
+    assert lines[0] == lines[1]
+    assert (lines[0] is None) == fits
