@@ -25,6 +25,8 @@ def check_names(sections: Mapping[str, Any], where: str) -> None:
         InputError: it is not.
     """
     _check_embeddings(sections, where)
+    for name, settings in sections["finetune"].items():
+        _check_modalities(settings, list(sections["modality"]), f"{where}:finetune.{name}")
 
 
 def _check_embeddings(sections: Mapping[str, Any], where: str) -> None:
@@ -57,6 +59,27 @@ def _embeddings_read(sections: Mapping[str, Any]) -> Iterator[tuple[str, str, bo
             if (view := getattr(enhanced, knob)) is not None:
                 yield f"enhance.{name}.{knob}", view, False
         yield f"enhance.{name}.fine", enhanced.fine, True
+
+
+def _check_modalities(settings: Any, made: list[str], where: str) -> None:
+    unknown = [name for name in settings.without if name not in made]
+    left = [name for name in made if name not in settings.without]
+    if unknown or not left:
+        raise InputError(
+            f"{where}.without",
+            expected=f"names out of {', '.join(made)}, but not all of them",
+            found=", ".join(unknown or settings.without),
+            remedy="correct the name, or leave a modality in",
+        )
+    read = settings.anchoring.modalities if settings.anchor in ("content", "both") else ()
+    for name in read:
+        if name not in left:
+            raise InputError(
+                f"{where}.anchoring.modalities",
+                expected=f"names out of {', '.join(left)}, which `without` leaves in",
+                found=name,
+                remedy="name another modality, or set `anchor: cooccurrence`",
+            )
 
 
 def check_graph(settings: Mapping[str, Any], where: str) -> None:

@@ -161,6 +161,16 @@ def test_every_preset_fits_every_stage(name, tmp_path, monkeypatch) -> None:
             for section, name in (("featured", "sasrec_features"), ("enhance", "dmesr_sasrec"))
             for knob, value, above in (("architecture", "sasrec", "base"), ("refit", True, "refit"))
         ),
+        ({"finetune": {"mme_sid": {"without": ["txt"]}}}, r"mme_sid\.without: .*collaborative, text, image.*found txt"),
+        ({"finetune": {"mme_sid": {"without": ["collaborative", "text", "image"]}}}, "but not all of them"),
+        (
+            {"finetune": {"mme_sid_anchored": {"anchoring": {"modalities": ["txt"]}}}},
+            r"mme_sid_anchored\.anchoring\.modalities: .*found txt",
+        ),
+        (
+            {"finetune": {"mme_sid": {"anchor": "content", "without": ["text"]}}},
+            "which `without` leaves in; found text",
+        ),
         ({"recommenders": ["sasrec", "slim"]}, "artifacts/recommenders/slim"),
         ({"train": {"mme_sid": {"architecture": "sasrec"}}}, "made once"),
         ({"seed": -1}, r"params\.yaml:seed: expected an integer >= 0"),
