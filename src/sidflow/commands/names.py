@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sidflow.commands import dag
 from sidflow.contracts.errors import InputError
 from sidflow.embedding.params import TfidfSvdUnits
+
+if TYPE_CHECKING:  # they load torch
+    from sidflow.llm.params import FinetuneParams
+    from sidflow.quantize.params import QuantizeParams
 
 REMEDY = "edit params.yaml (or the preset), whose comments say what fits"
 EMBEDDINGS = PurePosixPath("artifacts/embeddings")
@@ -25,6 +29,7 @@ def check_names(sections: Mapping[str, Any], where: str) -> None:
         InputError: it is not.
     """
     _check_embeddings(sections, where)
+    _check_anchor(sections["quantize"], list(sections["modality"]), where)
     for name, settings in sections["finetune"].items():
         _check_modalities(settings, list(sections["modality"]), f"{where}:finetune.{name}")
 
@@ -61,7 +66,18 @@ def _embeddings_read(sections: Mapping[str, Any]) -> Iterator[tuple[str, str, bo
         yield f"enhance.{name}.fine", enhanced.fine, True
 
 
-def _check_modalities(settings: Any, made: list[str], where: str) -> None:
+def _check_anchor(settings: QuantizeParams, made: list[str], where: str) -> None:
+    aligns = settings.method == "mm-rq-vae" and settings.alignment != "none" and not settings.frozen_from
+    if aligns and settings.alignment_anchor not in made:
+        raise InputError(
+            f"{where}:quantize.alignment_anchor",
+            expected=f"one of the modalities {', '.join(made)}",
+            found=settings.alignment_anchor,
+            remedy="name one of them, or set `alignment: none`: without its anchor nothing is aligned",
+        )
+
+
+def _check_modalities(settings: FinetuneParams, made: list[str], where: str) -> None:
     unknown = [name for name in settings.without if name not in made]
     left = [name for name in made if name not in settings.without]
     if unknown or not left:

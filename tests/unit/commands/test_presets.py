@@ -161,6 +161,10 @@ def test_every_preset_fits_every_stage(name, tmp_path, monkeypatch) -> None:
             for section, name in (("featured", "sasrec_features"), ("enhance", "dmesr_sasrec"))
             for knob, value, above in (("architecture", "sasrec", "base"), ("refit", True, "refit"))
         ),
+        (
+            {"quantize": {"alignment_anchor": "colaborative"}},
+            r"quantize\.alignment_anchor: .* collaborative, text, image; found colaborative",
+        ),
         ({"finetune": {"mme_sid": {"without": ["txt"]}}}, r"mme_sid\.without: .*collaborative, text, image.*found txt"),
         ({"finetune": {"mme_sid": {"without": ["collaborative", "text", "image"]}}}, "but not all of them"),
         (
@@ -186,6 +190,30 @@ def test_what_does_not_fit_is_named_before_a_run(patch, said, monkeypatch) -> No
     settings = YAML().load(Path("params.yaml").read_text())
     presets.merge(settings, patch)
     with pytest.raises(InputError, match=said):
+        check(settings, "params.yaml")
+
+
+@pytest.mark.parametrize(
+    "patch",
+    [
+        {"alignment": "none"},
+        {"method": "rq-vae"},
+        {"method": "rq-kmeans"},
+        {"frozen_from": "earlier/quantizer.safetensors"},
+    ],
+)
+def test_what_aligns_nothing_needs_no_anchor(patch, monkeypatch) -> None:
+    monkeypatch.chdir(ROOT)
+    settings = YAML(typ="safe").load(Path("params.yaml").read_text())
+    settings["quantize"] |= {"alignment_anchor": "sound"} | patch
+    check(settings, "params.yaml")
+
+
+@pytest.mark.parametrize("section", ["count", "informed", "train", "modality", "finetune", "enhance", "featured"])
+def test_a_section_whose_entries_are_all_commented_out_is_named(section, monkeypatch) -> None:
+    monkeypatch.chdir(ROOT)
+    settings = YAML(typ="safe").load(Path("params.yaml").read_text()) | {section: None}
+    with pytest.raises(InputError, match=f"`{section}` is a mapping or a list; found null, no entries"):
         check(settings, "params.yaml")
 
 
