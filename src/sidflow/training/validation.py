@@ -32,13 +32,13 @@ class Block(NamedTuple):
     def ranks(self, scores: Float[Tensor, "b n"]) -> Int[Tensor, " b"]:
         """Return each target's rank by `scores`, which are overwritten; 1 = best, ties against the target.
 
-        A target that is no candidate comes last.
+        A target that is no candidate comes last, and what is no number (NaN) stands against the target.
         """
         own = scores.gather(1, self.targets[:, None])
         scores[self.barred] = -torch.inf
         last = scores.gather(1, self.targets[:, None])[:, 0].isneginf()
-        better = (scores >= own).view(torch.uint8)  # a CPU sums bools, or into int64, several times as slowly
-        rank = better.sum(1, dtype=torch.int32)
+        worse = (scores < own).view(torch.uint8)  # a CPU sums bools, or into int64, several times as slowly
+        rank = scores.shape[1] - worse.sum(1, dtype=torch.int32)
         return torch.where(last, torch.full_like(rank, scores.shape[1]), rank)
 
 

@@ -36,6 +36,17 @@ def test_autocast_changes_no_rank():
         assert validation.ranks(states, matrix).tolist() == expected.tolist()
 
 
+def test_scores_that_are_no_numbers_never_put_a_target_first():
+    past = leave_one_out(random_sequences(users=40, items=ITEMS))
+    validation = Validation(past, ITEMS)
+    states, matrix = torch.ones(len(validation.queries), 4), torch.ones(ITEMS, 4)
+    assert (validation.ranks(states * torch.nan, matrix) == ITEMS).all()
+    matrix[3] = torch.nan
+    asked = validation.targets == 3
+    ranks = validation.ranks(states, matrix)
+    assert asked.any() and (ranks[asked] == ITEMS).all() and (ranks > 1).all()
+
+
 def test_figures_of_known_ranks():
     assert figures_of(torch.tensor([1, 3, 10, 11])) == {
         "valid_ndcg_at_10": pytest.approx((1 + 0.5 + 1 / np.log2(11)) / 4),
