@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from sidflow.contracts.complaints import Unfit
 from sidflow.contracts.errors import InputError
 from sidflow.contracts.params import Params
 from sidflow.quantize.reference import recall_ratios
@@ -34,6 +35,15 @@ class AssignParams(Params):
     reference: Literal["rq-kmeans", "none"] = "rq-kmeans"  # audited beside the IDs: residual k-means on the rows
     seed: int = 0  # draws the triples and the reference's centres
     gate: GateParams = GateParams.model_validate({})
+
+    @model_validator(mode="after")
+    def _fits(self) -> AssignParams:
+        if self.reference == "none" and self.gate.least_recall_ratio is not None:
+            raise Unfit(
+                "`gate.least_recall_ratio: null` with `reference: none`, which has nothing to compare with",
+                f"{self.gate.least_recall_ratio:g}",
+            )
+        return self
 
 
 def check(figures: Mapping[str, float], gate: GateParams) -> None:
