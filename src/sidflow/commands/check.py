@@ -1,4 +1,7 @@
-"""Params as a whole: every section fits its stage's model here, and every name what others make in names.py."""
+"""Params as a whole: here every section fits its stage's model, in names.py the sections fit one another.
+
+What only artifacts tell is left to the stages: whether a modality has rows, or an earlier run is there.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names in params that have to be made by something else there: embeddings, and whatever a stage reads."""
+"""What one section of params.yaml needs of others: embeddings, modalities, frozen codebooks, and whatever is read."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from sidflow.embedding.params import TfidfSvdUnits
 
 if TYPE_CHECKING:  # they load torch
     from sidflow.llm.params import FinetuneParams
+    from sidflow.quantize.gate import AssignParams
     from sidflow.quantize.params import QuantizeParams
 
 REMEDY = "edit params.yaml (or the preset), whose comments say what fits"
@@ -19,7 +20,7 @@ EMBEDDINGS = PurePosixPath("artifacts/embeddings")
 
 
 def check_names(sections: Mapping[str, Any], where: str) -> None:
-    """Check that what a section names in another one is there.
+    """Check that what a section needs of another one is there.
 
     Args:
         sections: by name, as `check_sections` returns them.
@@ -30,6 +31,7 @@ def check_names(sections: Mapping[str, Any], where: str) -> None:
     """
     _check_embeddings(sections, where)
     _check_anchor(sections["quantize"], list(sections["modality"]), where)
+    _check_known(sections["assign"], sections["quantize"], where)
     for name, settings in sections["finetune"].items():
         _check_modalities(settings, list(sections["modality"]), f"{where}:finetune.{name}")
 
@@ -74,6 +76,16 @@ def _check_anchor(settings: QuantizeParams, made: list[str], where: str) -> None
             expected=f"one of the modalities {', '.join(made)}",
             found=settings.alignment_anchor,
             remedy="name one of them, or set `alignment: none`: without its anchor nothing is aligned",
+        )
+
+
+def _check_known(assign: AssignParams, quantize: QuantizeParams, where: str) -> None:
+    if assign.known_from and not quantize.frozen_from:
+        raise InputError(
+            f"{where}:assign.known_from",
+            expected="`quantize.frozen_from` beside it: IDs that stay are codes of an earlier quantizer",
+            found="a quantizer that is trained anew",
+            remedy=f"set `quantize.frozen_from: {assign.known_from}/quantizer/quantizer.safetensors`, or neither",
         )
 
 

@@ -165,6 +165,10 @@ def test_every_preset_fits_every_stage(name, tmp_path, monkeypatch) -> None:
             {"quantize": {"alignment_anchor": "colaborative"}},
             r"quantize\.alignment_anchor: .* collaborative, text, image; found colaborative",
         ),
+        (
+            {"assign": {"known_from": "earlier/artifacts"}},
+            r"assign\.known_from: .*frozen_from: earlier/artifacts/quantizer/quantizer\.safetensors`, or neither",
+        ),
         ({"finetune": {"mme_sid": {"without": ["txt"]}}}, r"mme_sid\.without: .*collaborative, text, image.*found txt"),
         ({"finetune": {"mme_sid": {"without": ["collaborative", "text", "image"]}}}, "but not all of them"),
         (
@@ -206,6 +210,15 @@ def test_what_aligns_nothing_needs_no_anchor(patch, monkeypatch) -> None:
     monkeypatch.chdir(ROOT)
     settings = YAML(typ="safe").load(Path("params.yaml").read_text())
     settings["quantize"] |= {"alignment_anchor": "sound"} | patch
+    check(settings, "params.yaml")
+
+
+def test_known_ids_with_their_quantizer_fit(monkeypatch) -> None:
+    monkeypatch.chdir(ROOT)
+    settings = YAML(typ="safe").load(Path("params.yaml").read_text())
+    settings["quantize"]["frozen_from"] = "earlier/artifacts/quantizer/quantizer.safetensors"
+    check(settings, "params.yaml")
+    settings["assign"]["known_from"] = "earlier/artifacts"
     check(settings, "params.yaml")
 
 
