@@ -70,7 +70,7 @@ def _embeddings_read(sections: Mapping[str, Any]) -> Iterator[tuple[str, str, bo
 
 def _check_anchor(settings: QuantizeParams, made: list[str], where: str) -> None:
     aligns = settings.method == "mm-rq-vae" and settings.alignment != "none" and not settings.frozen_from
-    if aligns and settings.alignment_anchor not in made:
+    if aligns and len(made) > 1 and settings.alignment_anchor not in made:
         raise InputError(
             f"{where}:quantize.alignment_anchor",
             expected=f"one of the modalities {', '.join(made)}",

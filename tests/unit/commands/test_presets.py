@@ -213,6 +213,15 @@ def test_what_aligns_nothing_needs_no_anchor(patch, monkeypatch) -> None:
     check(settings, "params.yaml")
 
 
+def test_one_modality_alone_is_aligned_to_nothing(monkeypatch) -> None:
+    monkeypatch.chdir(ROOT)
+    settings = YAML(typ="safe").load(Path("params.yaml").read_text())
+    settings["modality"] = {"text": settings["modality"]["text"]}
+    settings["recommenders"] = [name for name in settings["recommenders"] if not name.startswith("mme_sid")]
+    settings["finetune"] = {}
+    check(settings, "params.yaml")
+
+
 def test_known_ids_with_their_quantizer_fit(monkeypatch) -> None:
     monkeypatch.chdir(ROOT)
     settings = YAML(typ="safe").load(Path("params.yaml").read_text())
