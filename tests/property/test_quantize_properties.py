@@ -125,7 +125,7 @@ def test_sinkhorns_marginals(seed, b, k, epsilon):
     kernel = np.exp((costs.min(1, keepdims=True) - costs) / epsilon)
     plan = balance(kernel, 3000)
     assert plan.sum(1) == pytest.approx(np.ones(b))
-    assert plan.sum(0) == pytest.approx(np.full(k, b / k), rel=1e-4)
+    assert plan.sum(0) == pytest.approx(np.full(k, b / k), rel=1e-3)  # at worst they near it as 1 / iterations
     assert np.allclose(balance(torch.from_numpy(kernel), 3000).numpy(), plan)
 
 
