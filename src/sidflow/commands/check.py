@@ -106,9 +106,7 @@ def check_named(section: str, key: str, content: Any, where: str) -> params.Para
         return _check_dmesr(content, where)
     if section == "featured":
         features = importlib.import_module("sidflow.recommenders.neural.features")
-        settings = params.check(content, features.FeaturesParams, where)
-        _check_base(settings, where)
-        return features.with_base(settings, where)[0]
+        return features.with_base(params.check(content, features.FeaturesParams, where), where)[0]
     fitting = importlib.import_module("sidflow.recommenders.counting.fitting")
     names = {**fitting.INFORMED} if section == "informed" else {k: m.params for k, m in fitting.COUNTED.items()}
     return params.check(content, fitting.known(key, names, section), where)
@@ -118,9 +116,7 @@ def _check_dmesr(content: Any, where: str) -> params.Params:
     """Do as the stage's own `load_dmesr`, which reads params.yaml alone; a test holds the two to one another."""
     neural = importlib.import_module("sidflow.recommenders.neural.params")
     settings = params.check(content, neural.DmesrParams, where)
-    _check_base(settings, where)
-    chosen = settings.model | {"architecture": settings.base, "refit": settings.refit}
-    base = neural.from_content(chosen, settings.base, f"{where}.model")
+    base = neural.base_of(settings.model, settings.base, settings.refit, where)
     if base.dimensions % settings.heads:
         raise InputError(
             f"{where}.model",
@@ -129,15 +125,3 @@ def _check_dmesr(content: Any, where: str) -> params.Params:
             remedy="change either in params.yaml",
         )
     return settings
-
-
-def _check_base(settings: Any, where: str) -> None:
-    """Refuse the base model's knobs that the stage sets itself, from those one level up."""
-    for knob, above in (("architecture", "base"), ("refit", "refit")):
-        if knob in settings.model:
-            raise InputError(
-                f"{where}.model",
-                expected=f"the base model's other knobs: `{above}`, beside `model`, is in force",
-                found=f"`{knob}`",
-                remedy=f"remove it there, and set `{where.rpartition(':')[2]}.{above}`",
-            )

@@ -156,7 +156,7 @@ def test_every_preset_fits_every_stage(name, tmp_path, monkeypatch) -> None:
         *(
             (
                 {section: {name: {"model": {knob: value}}}},
-                rf"{name}\.model: .*found `{knob}`.*{section}\.{name}\.{above}",
+                rf"{name}\.model\.{knob}: .*{section}\.{name}\.{above}",
             )
             for section, name in (("featured", "sasrec_features"), ("enhance", "dmesr_sasrec"))
             for knob, value, above in (("architecture", "sasrec", "base"), ("refit", True, "refit"))
