@@ -103,25 +103,11 @@ def check_named(section: str, key: str, content: Any, where: str) -> params.Para
     if section == "finetune":
         return params.check(content, importlib.import_module("sidflow.llm.params").FinetuneParams, where)
     if section == "enhance":
-        return _check_dmesr(content, where)
+        neural = importlib.import_module("sidflow.recommenders.neural.params")
+        return neural.with_base(params.check(content, neural.DmesrParams, where), where)[0]
     if section == "featured":
         features = importlib.import_module("sidflow.recommenders.neural.features")
         return features.with_base(params.check(content, features.FeaturesParams, where), where)[0]
     fitting = importlib.import_module("sidflow.recommenders.counting.fitting")
     names = {**fitting.INFORMED} if section == "informed" else {k: m.params for k, m in fitting.COUNTED.items()}
     return params.check(content, fitting.known(key, names, section), where)
-
-
-def _check_dmesr(content: Any, where: str) -> params.Params:
-    """Do as the stage's own `load_dmesr`, which reads params.yaml alone; a test holds the two to one another."""
-    neural = importlib.import_module("sidflow.recommenders.neural.params")
-    settings = params.check(content, neural.DmesrParams, where)
-    base = neural.base_of(settings.model, settings.base, settings.refit, where)
-    if base.dimensions % settings.heads:
-        raise InputError(
-            f"{where}.model",
-            expected=f"dimensions that are a multiple of heads ({settings.heads})",
-            found=str(base.dimensions),
-            remedy="change either in params.yaml",
-        )
-    return settings

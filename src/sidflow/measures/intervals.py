@@ -38,9 +38,7 @@ class Difference(NamedTuple):
     high: float
     error: float
     p: float  # two-sided, not yet corrected
-    detectable: (
-        float  # the smallest true difference that this many users would show at the asked power, in one test alone
-    )
+    detectable: float  # the smallest true difference that so many users would show at the asked power, uncorrected
 
 
 class Resamples(NamedTuple):

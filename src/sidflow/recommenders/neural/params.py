@@ -149,11 +149,19 @@ def load(name: str) -> SequenceParams:
 def load_dmesr(name: str) -> tuple[DmesrParams, SequenceParams]:
     """Return the params of `enhance.<name>`, and those of its base model."""
     section = f"enhance.{name}"
-    settings = params.load(section, DmesrParams)
-    base = base_of(settings.model, settings.base, settings.refit, f"params.yaml:{section}")
+    return with_base(params.load(section, DmesrParams), f"params.yaml:{section}")
+
+
+def with_base(settings: DmesrParams, where: str) -> tuple[DmesrParams, SequenceParams]:
+    """Return `settings`, found at `where`, and the params of the base model that they name.
+
+    Raises:
+        InputError: as `base_of`, or `heads` does not divide the base model's dimensions.
+    """
+    base = base_of(settings.model, settings.base, settings.refit, where)
     if base.dimensions % settings.heads:
         raise InputError(
-            f"params.yaml:{section}.model",
+            f"{where}.model",
             expected=f"dimensions that are a multiple of heads ({settings.heads})",
             found=str(base.dimensions),
             remedy="change either in params.yaml",
