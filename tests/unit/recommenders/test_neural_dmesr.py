@@ -95,12 +95,21 @@ def test_some_items_are_as_in_the_whole():
 def test_alignment_is_over_items_with_both_views():
     items = fused(content_of(text=[1, 2], image=[3]), alignment_weight=0.3)
     torch.manual_seed(0)
-    weight, loss = items.auxiliary(torch.tensor([0, 1, 2, 3, 4]))["align"]
+    weight, loss = items.auxiliary(lambda: torch.tensor([0, 1, 2, 3, 4]))["align"]
     assert weight == 0.3 and float(loss.detach()) > 0
-    assert (
-        float(items.auxiliary(torch.tensor([1, 2, 3, 4]))["align"][1].detach()) == 0
-    )  # one item alone has nothing to tell
-    assert not fused(content_of(), alignment_weight=0).auxiliary(torch.arange(4))
+    alone = items.auxiliary(lambda: torch.tensor([1, 2, 3, 4]))["align"][1]
+    assert float(alone.detach()) == 0  # one item alone has nothing to tell
+    assert not fused(content_of(), alignment_weight=0).auxiliary(lambda: torch.arange(4))
+
+
+@pytest.mark.parametrize("loss", ["full", "sampled"])
+def test_padding_is_not_aligned(loss, monkeypatch):
+    settings = from_content({"dimensions": D, "loss": loss, "negatives": 4}, "sasrec", "test")
+    model = SequenceModel(settings, fused(content_of(text=[], image=[], fine=[])), torch.ones(N))
+    seen = []
+    monkeypatch.setattr(model.items, "auxiliary", lambda batch: seen.append(batch().tolist()) or {})
+    model(torch.tensor([[1, 2, 3, 4], [5, 6, 0, 0]]), torch.tensor([4, 2]))
+    assert seen == [[1, 2, 3, 4, 5, 6]]
 
 
 def test_alignment_and_ranking_train_all_of_it():

@@ -183,6 +183,7 @@ def test_item_dropout_is_drawn_for_each_place_or_for_each_item(by):
 
 def test_next_items_are_the_shifted_window():
     found = next_items(torch.tensor([[9, 8, 7, 0], [5, 4, 3, 2]]), torch.tensor([3, 4]))
+    assert found.items().tolist() == [2, 3, 4, 5, 7, 8, 9]
     assert found.inputs.tolist() == [[9, 8, 7], [5, 4, 3]]
     assert found.lengths.tolist() == [2, 3]
     assert found.places.tolist() == [0, 1, 3, 4, 5]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -123,10 +124,11 @@ class FusedItems(Items):
         vectors = torch.cat([self.fuse(part) for part in parts])
         return vectors if self.weight is None else vectors + functional.embedding(ids, self.weight)
 
-    def auxiliary(self, ids: Int[Tensor, " k"]) -> dict[str, tuple[float, Tensor]]:
-        """Return the alignment of the text and image views of those `ids` that have both, as `align`."""
+    def auxiliary(self, batch: Callable[[], Int[Tensor, " k"]]) -> dict[str, tuple[float, Tensor]]:
+        """Return the alignment of the text and image views of those items of `batch` that have both, as `align`."""
         if "text" not in self.views or "image" not in self.views or not self.settings.alignment_weight:
             return {}
+        ids = batch()
         both = ids[self.get_buffer("text_present")[ids] & self.get_buffer("image_present")[ids]]
         both = both[torch.randperm(len(both), device=ids.device)[: self.settings.alignment_items]]
         text = self.project["text"](self.get_buffer("text_values")[both])

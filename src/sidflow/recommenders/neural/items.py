@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -21,8 +22,8 @@ class Items(nn.Module):
         """Return the vectors of the items `ids`, or of all."""
         raise NotImplementedError
 
-    def auxiliary(self, ids: Int[Tensor, " k"]) -> dict[str, tuple[float, Tensor]]:
-        """Return further losses over the batch's distinct items `ids`, by name, each with its weight."""
+    def auxiliary(self, batch: Callable[[], Int[Tensor, " k"]]) -> dict[str, tuple[float, Tensor]]:
+        """Return further losses over the distinct items that `batch` returns, by name, each with its weight."""
         return {}
 
 

@@ -66,7 +66,6 @@ class SequenceModel(nn.Module):
         examples = self.examples(items, lengths)
         inputs, targets = examples.inputs, examples.targets
         drawn = self.objective.draw() if self.objective.sampled else None
-        near = torch.unique(torch.cat([inputs.flatten(), targets]))
         negatives = None
         if drawn is None:
             table = self.items()
@@ -80,7 +79,7 @@ class SequenceModel(nn.Module):
         chosen = self.states(inputs, read, examples).flatten(0, 1).index_select(0, examples.places)
         losses = {"rank": self.objective(chosen, candidates, targets, negatives, drawn)}
         total = losses["rank"]
-        for name, (weight, loss) in self.items.auxiliary(near).items():
+        for name, (weight, loss) in self.items.auxiliary(examples.items).items():
             losses[name] = loss
             total = total + weight * loss
         return {"loss": total, **losses} if len(losses) > 1 else {"loss": total}

@@ -25,6 +25,13 @@ class Examples(NamedTuple):
     places: Int[Tensor, " p"]  # places to be predicted, numbered row by row through [b, t]
     targets: Int[Tensor, " p"]
 
+    def items(self) -> Int[Tensor, " k"]:
+        """Return the distinct items that the batch shows or asks for: no padding."""
+        shown = real(self.lengths, self.inputs.shape[1])
+        if self.masked is not None:
+            shown = shown & ~self.masked
+        return torch.unique(torch.cat([self.inputs[shown], self.targets]))
+
 
 def next_items(items: Int[Tensor, "b t_plus_1"], lengths: Int[Tensor, " b"]) -> Examples:
     """Each item but the last is an input, the one after it the target."""
