@@ -17,6 +17,7 @@ from sidflow.contracts.files import atomic_path
 from sidflow.contracts.memory import peak_memory_mb
 
 MEASURED = Path(".sidflow/measured")
+_resumed = {"seconds": 0.0}  # what killed runs of this stage had taken
 
 # Torch's threads spin while they wait for one another. On a machine that others use too, that takes the core from the
 # very thread that is waited for, and small models suffer most: spin briefly. Read when torch loads.
@@ -37,8 +38,8 @@ def in_one_line(name: str) -> Iterator[None]:
 def stage(name: str) -> Iterator[None]:
     """Run a stage's body; `name` is DVC's, for example `train@sasrec`.
 
-    Wall time (of the whole process, imports included) and peak memory go to `.sidflow/measured/<preset>/<stage>.json`,
-    outside of every hashed file; of the main process, where several run the stage.
+    Wall time (`spent`) and peak memory go to `.sidflow/measured/<preset>/<stage>.json`, outside of every hashed file;
+    of the main process, where several run the stage.
     """
     try:
         with in_one_line(name):
@@ -50,12 +51,25 @@ def stage(name: str) -> Iterator[None]:
         return
     cost = {
         "stage": name,
-        "wall_seconds": round(time.time() - psutil.Process().create_time(), 3),
+        "wall_seconds": round(spent(), 3),
         "peak_memory_mb": round(peak_memory_mb(), 1),
         "cpus": os.cpu_count(),
     }
     with atomic_path(measured_path(str(params.load_value("preset")), name)) as temporary:
         temporary.write_text(json.dumps(cost) + "\n")
+
+
+def spent() -> float:
+    """Return the stage's seconds so far: of this whole process, imports included, and of the runs that it resumes."""
+    return _resumed["seconds"] + time.time() - psutil.Process().create_time()
+
+
+def resume_after(seconds: float) -> None:
+    """Count a killed run as this stage's own, which had taken `seconds` (its `spent`) when it was last saved.
+
+    Of several trainings in one stage each checkpoint holds what the stage had taken until then: the longest counts.
+    """
+    _resumed["seconds"] = max(_resumed["seconds"], seconds)
 
 
 def measured_path(preset: str, name: str) -> Path:

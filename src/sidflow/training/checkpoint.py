@@ -13,10 +13,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from sidflow.contracts import imports, runtime, trace, workers
+from sidflow.contracts import imports, running, runtime, trace, workers
 from sidflow.contracts.files import atomic_path
 
 STATE_KEY = "state"
+SPENT_KEY = "seconds"
 
 
 class Snapshot(NamedTuple):
@@ -66,19 +67,26 @@ class Checkpoint:
             return
         tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in snapshot.tensors.items()}
         with atomic_path(self.path) as temporary:
-            save_file(tensors, temporary, metadata={STATE_KEY: json.dumps(snapshot.values)})
+            told = {STATE_KEY: json.dumps(snapshot.values), SPENT_KEY: str(running.spent())}
+            save_file(tensors, temporary, metadata=told)
 
     def load(self) -> Snapshot | None:
-        """Return the last snapshot, or None where there is none that can be read."""
+        """Return the last snapshot, or None where there is none that can be read.
+
+        The time that the run which wrote it had taken counts as this one's (`running.spent`).
+        """
         if not self.path.is_file():
             return None
         try:
             with safe_open(self.path, framework="pt") as handle:
-                values = json.loads(handle.metadata()[STATE_KEY])
-                return Snapshot({name: handle.get_tensor(name) for name in handle.keys()}, values)  # noqa: SIM118
+                told = handle.metadata()
+                values, seconds = json.loads(told[STATE_KEY]), float(told[SPENT_KEY])
+                snapshot = Snapshot({name: handle.get_tensor(name) for name in handle.keys()}, values)  # noqa: SIM118
         except (SafetensorError, KeyError, ValueError):
             self.discard()
             return None
+        running.resume_after(seconds)
+        return snapshot
 
     def discard(self) -> None:
         """Remove the checkpoint: the artifacts are written."""

@@ -3,8 +3,9 @@ import pytest
 import torch
 from torch import nn
 
+from sidflow.contracts import running
 from sidflow.contracts.errors import InputError
-from sidflow.training.checkpoint import Checkpoint
+from sidflow.training.checkpoint import Checkpoint, Snapshot
 from sidflow.training.device import prepare
 from sidflow.training.loop import LoopParams, fit, learning_rate_at, trained_state
 
@@ -114,6 +115,23 @@ def test_settings_and_code_and_inputs_tell_checkpoints_apart(cache, tmp_path, mo
     with_input = Checkpoint("t", {"a": 1}, code=[code]).path
     data.write_text("2")
     assert len({changed, with_input, Checkpoint("t", {"a": 1}, code=[code]).path}) == 3
+
+
+def test_a_resumed_run_counts_the_time_of_the_killed_ones(cache, monkeypatch):
+    def saved(name, seconds):
+        monkeypatch.setattr(running, "_resumed", {"seconds": seconds})
+        checkpoint = Checkpoint(name, {}, code=[])
+        checkpoint.save(Snapshot({"a": torch.zeros(1)}, {}))
+        return checkpoint
+
+    short, long = saved("short", 50_000.0), saved("long", 90_000.0)
+    monkeypatch.setattr(running, "_resumed", {"seconds": 0.0})
+    assert running.spent() < 40_000
+    short.load()
+    assert 50_000 < running.spent() < 90_000
+    long.load()
+    short.load()  # of two trainings of a stage the later one's holds the earlier one's time, too
+    assert 90_000 < running.spent() < 130_000
 
 
 def test_a_torn_checkpoint_is_forgotten(cache):
