@@ -204,6 +204,7 @@ def test_a_hidden_item_is_nowhere_in_the_input():
     assert found.masked.any(1).all() and (found.lengths <= lengths).all()
     shown = inside & ~found.masked
     assert torch.equal(found.inputs[shown], items[shown])
+    assert torch.equal(found.items(), items[inside].unique())  # hidden ones, too, as targets; no padding
 
 
 def test_rows_that_look_like_queries_end_anywhere():
