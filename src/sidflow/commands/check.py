@@ -12,7 +12,8 @@ from typing import Any
 from pydantic import Field
 
 from sidflow.commands.names import REMEDY, check_graph, check_names
-from sidflow.contracts import complaints, params
+from sidflow.contracts import params
+from sidflow.contracts.complaints import closest_names
 from sidflow.contracts.errors import InputError
 
 MODELS = {  # section: module and model
@@ -68,7 +69,7 @@ def check_sections(settings: Mapping[str, Any], where: str) -> dict[str, Any]:
     known = [*Plain.model_fields, *MODELS, *NAMED]
     for name in settings:
         if name not in known:
-            expected = complaints.nearest(str(name), known)
+            expected = closest_names(str(name), known)
             raise InputError(where, expected=expected, found=f"`{name}`", remedy="rename or remove it")
     params.check({name: settings[name] for name in Plain.model_fields if name in settings}, Plain, where)
     found: dict[str, Any] = {}

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from pydantic import Field, model_validator
 
 from sidflow.contracts import params, yamls
-from sidflow.contracts.complaints import Unfit
+from sidflow.contracts.complaints import InvalidValue
 from sidflow.contracts.params import Params
 
 PATH = Path("docs/published.yaml")
@@ -62,12 +62,12 @@ class Published(Params):
         for figure in self.figures:
             for name, known in ((figure.source, self.sources), (figure.caveat, self.caveats)):
                 if name is not None and name not in known:
-                    raise Unfit(f"a name among {sorted(known)} for {figure.model}", repr(name))
+                    raise InvalidValue(f"a name among {sorted(known)} for {figure.model}", repr(name))
             if not all(0 <= value <= 1 for value in figure.metrics.values()):
-                raise Unfit(f"metrics of {figure.model} from 0 to 1", str(figure.metrics))
+                raise InvalidValue(f"metrics of {figure.model} from 0 to 1", str(figure.metrics))
         for name, claim in self.claims or ():
             if claim.source not in self.sources:
-                raise Unfit(f"a name among {sorted(self.sources)} for claims.{name}", repr(claim.source))
+                raise InvalidValue(f"a name among {sorted(self.sources)} for claims.{name}", repr(claim.source))
         return self
 
 

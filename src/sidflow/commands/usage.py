@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sidflow.contracts.complaints import nearest
+from sidflow.contracts.complaints import closest_names
 from sidflow.contracts.errors import InputError
 
 PROGRAM = "sidflow"
@@ -29,7 +29,7 @@ def _expected_and_found(error: Any, command: Any, rest: Sequence[str]) -> tuple[
     options = [name for param in command.params for name in param.opts if name.startswith("-")]
     option, param = getattr(error, "option_name", None), getattr(error, "param", None)
     if option is not None and hasattr(error, "possibilities"):
-        return nearest(option, [*options, "--help"]).replace("names", "options"), f"`{option}`"
+        return closest_names(option, [*options, "--help"]).replace("names", "options"), f"`{option}`"
     if option is not None and "requires" in error.message:
         return f"a value after {option}", "none"
     if option is not None:
@@ -41,7 +41,7 @@ def _expected_and_found(error: Any, command: Any, rest: Sequence[str]) -> tuple[
         typed = error.__cause__.errors()[0]["input"] if hasattr(error.__cause__, "errors") else "another value"
         return f"{_KINDS.get(param.type_descriptor.annotation, 'a value')}{least} after {param.opts[0]}", repr(typed)
     if rest and getattr(command, "commands", None):
-        return nearest(rest[0], command.commands).replace("names", "commands"), f"`{rest[0]}`"
+        return closest_names(rest[0], command.commands).replace("names", "commands"), f"`{rest[0]}`"
     return "nothing more", error.message.rpartition("(")[2].removesuffix(")")
 
 

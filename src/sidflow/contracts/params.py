@@ -7,7 +7,8 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from sidflow.contracts import complaints, trace, yamls
+from sidflow.contracts import trace, yamls
+from sidflow.contracts.complaints import first_field_error
 from sidflow.contracts.errors import InputError
 
 PATH = Path("params.yaml")
@@ -84,12 +85,12 @@ def check(content: Any, model: type[P], where: str, remedy: str | None = None) -
     try:
         return model.model_validate(content)
     except ValidationError as error:
-        told = complaints.first(error, model, content)
+        invalid = first_field_error(error, model, content)
         joint = "." if ":" in where else ":"
         raise InputError(
-            f"{where}{joint}{told.name}" if told.name else where,
-            expected=told.expected,
-            found=told.found,
-            count=told.count if told.count > 1 else None,
+            f"{where}{joint}{invalid.name}" if invalid.name else where,
+            expected=invalid.expected,
+            found=invalid.found,
+            count=invalid.count if invalid.count > 1 else None,
             remedy=remedy or f"edit {where.partition(':')[0]}, whose comments give units and ranges",
         ) from error

@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from sidflow.contracts import complaints, yamls
+from sidflow.contracts import yamls
+from sidflow.contracts.complaints import closest_names, first_field_error
 from sidflow.contracts.errors import InputError
 from sidflow.contracts.params import Params, check
 
@@ -69,9 +70,9 @@ def _check_variable(name: str, value: str) -> None:
     try:
         Runtime.model_validate({name: value})
     except ValidationError as error:
-        told = complaints.first(error, Runtime, {name: value})
+        invalid = first_field_error(error, Runtime, {name: value})
         remedy = f"set {variable(name)} to that, or unset it"
-        raise InputError(variable(name), expected=told.expected, found=told.found, remedy=remedy) from error
+        raise InputError(variable(name), expected=invalid.expected, found=invalid.found, remedy=remedy) from error
 
 
 def _refuse_typos() -> None:
@@ -82,7 +83,7 @@ def _refuse_typos() -> None:
         if name.startswith(PREFIX) and setting not in known and difflib.get_close_matches(setting, known, 1, 0.75):
             raise InputError(
                 name,
-                expected=complaints.nearest(name, map(variable, known)),
+                expected=closest_names(name, map(variable, known)),
                 found=f"`{name}`",
                 remedy=f"rename or unset {name}",
             )

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from sidflow.contracts.complaints import Unfit
+from sidflow.contracts.complaints import InvalidValue
 from sidflow.contracts.params import Params
 
 Document = Literal["item", "view_text", "view_image", "view_joint"]  # `item`: title, brand, ..., description
@@ -81,7 +81,7 @@ class EmbedParams(Params):
     def _spaces_exist(self) -> EmbedParams:
         for name, encoder in self.encoders.items():
             if not isinstance(encoder, PictureDescriptors) and encoder.space not in self.spaces:
-                raise Unfit(
+                raise InvalidValue(
                     f"encoder `{name}` to name one of the spaces {', '.join(self.spaces)}", f"`{encoder.space}`"
                 )
         return self

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from sidflow.contracts.complaints import Unfit
+from sidflow.contracts.complaints import InvalidValue
 from sidflow.contracts.params import Params
 from sidflow.losses.negatives import NegativeParams
 from sidflow.training.loop import LoopParams
@@ -43,7 +43,7 @@ class ScratchParams(Params):
     @model_validator(mode="after")
     def _heads_divide(self) -> ScratchParams:
         if self.hidden % (2 * self.heads):
-            raise Unfit(f"`hidden` as an even multiple of `heads` ({self.heads})", str(self.hidden))
+            raise InvalidValue(f"`hidden` as an even multiple of `heads` ({self.heads})", str(self.hidden))
         return self
 
 
@@ -135,7 +135,7 @@ class FinetuneParams(NegativeParams):
     @model_validator(mode="after")
     def _usable(self) -> FinetuneParams:
         if self.prompt.count("{history}") != 1:
-            raise Unfit("`prompt` with {history} once", f"{self.prompt.count('{history}')} times")
+            raise InvalidValue("`prompt` with {history} once", f"{self.prompt.count('{history}')} times")
         if not (self.raw or self.codes):
-            raise Unfit("`raw` or `codes`, since one has to tell items apart", "neither")
+            raise InvalidValue("`raw` or `codes`, since one has to tell items apart", "neither")
         return self

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from sidflow.contracts.complaints import Unfit
+from sidflow.contracts.complaints import InvalidValue
 from sidflow.contracts.errors import InputError
 from sidflow.contracts.params import Params
 from sidflow.quantize.reference import recall_ratios
@@ -39,7 +39,7 @@ class AssignParams(Params):
     @model_validator(mode="after")
     def _fits(self) -> AssignParams:
         if self.reference == "none" and self.gate.least_recall_ratio is not None:
-            raise Unfit(
+            raise InvalidValue(
                 "`gate.least_recall_ratio: null` with `reference: none`, which has nothing to compare with",
                 f"{self.gate.least_recall_ratio:g}",
             )

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from sidflow.contracts.complaints import Unfit
+from sidflow.contracts.complaints import InvalidValue
 from sidflow.contracts.params import Params
 from sidflow.training.loop import LoopParams
 
@@ -53,17 +53,17 @@ class QuantizeParams(Params):
         for name in ("codes", "sinkhorn"):
             value = getattr(self, name)
             if isinstance(value, list) and len(value) != self.levels:
-                raise Unfit(f"an entry of `{name}` for each of the {self.levels} levels", str(len(value)))
+                raise InvalidValue(f"an entry of `{name}` for each of the {self.levels} levels", str(len(value)))
         counts = self.codes if isinstance(self.codes, list) else [self.codes]
         if any(isinstance(count, int) and count < 2 for count in counts):
-            raise Unfit("`codes` >= 2 per level", str(self.codes))
+            raise InvalidValue("`codes` >= 2 per level", str(self.codes))
         epsilons = self.sinkhorn if isinstance(self.sinkhorn, list) else [self.sinkhorn]
         if any(epsilon < 0 for epsilon in epsilons):
-            raise Unfit("`sinkhorn` >= 0", str(self.sinkhorn))
+            raise InvalidValue("`sinkhorn` >= 0", str(self.sinkhorn))
         if any(width < 1 for width in self.hidden):
-            raise Unfit("`hidden` widths >= 1", str(self.hidden))
+            raise InvalidValue("`hidden` widths >= 1", str(self.hidden))
         if not self.mmd_bandwidths or any(factor <= 0 for factor in self.mmd_bandwidths):
-            raise Unfit("`mmd_bandwidths` > 0, at least one", str(self.mmd_bandwidths))
+            raise InvalidValue("`mmd_bandwidths` > 0, at least one", str(self.mmd_bandwidths))
         return self
 
     def epsilons(self) -> list[float]:

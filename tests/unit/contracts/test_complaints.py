@@ -1,12 +1,11 @@
-"""Every kind of refusal in house wording, none of it pydantic's."""
+"""Every kind of validation error in plain words, none of them pydantic's."""
 
 from typing import Annotated, Literal
 
 import pytest
 from pydantic import Field, model_validator
 
-from sidflow.contracts import complaints
-from sidflow.contracts.complaints import Unfit
+from sidflow.contracts.complaints import InvalidValue, closest_names
 from sidflow.contracts.errors import InputError
 from sidflow.contracts.params import Params, check
 
@@ -33,12 +32,12 @@ class Drawing(Params):
     @model_validator(mode="after")
     def _red_is_filled(self) -> "Drawing":
         if self.colour == "red" and not self.filled:
-            raise Unfit("`filled` where `colour` is red", "false")
+            raise InvalidValue("`filled` where `colour` is red", "false")
         return self
 
 
 @pytest.mark.parametrize(
-    ("content", "complaint"),
+    ("content", "message"),
     [
         ({"nmae": 1}, "p:s: expected one of the names name, colour, codes, depth, filled and 2 more; found `nmae`"),
         ({"name": ""}, "p:s.name: expected text that is not empty; found ''"),
@@ -59,21 +58,21 @@ class Drawing(Params):
         ([], "p:s: expected a mapping of names to values; found []"),
     ],
 )  # fmt: skip
-def test_each_refusal_in_words(content, complaint):
+def test_each_kind_of_error_in_words(content, message):
     with pytest.raises(InputError) as caught:
         check(content, Drawing, "p:s")
     line = str(caught.value)
-    assert line.startswith(complaint)
+    assert line.startswith(message)
     assert "Input should" not in line
     assert "permitted" not in line
 
 
-def test_what_is_absent_is_told():
+def test_an_absent_name_is_an_error():
     with pytest.raises(InputError, match=r"^p:kind: expected round; found none\. Remedy: draw it$"):
         check({}, Round, "p", "draw it")
 
 
 def test_the_nearest_names_come_first():
-    assert complaints.nearest("rat", ["name", "rate"]) == "one of the names rate, name"
-    assert complaints.nearest("x", list("abcdefg")) == "one of the names a, b, c, d, e and 2 more"
-    assert complaints.nearest("x", []) == "no names"
+    assert closest_names("rat", ["name", "rate"]) == "one of the names rate, name"
+    assert closest_names("x", list("abcdefg")) == "one of the names a, b, c, d, e and 2 more"
+    assert closest_names("x", []) == "no names"

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from sidflow.contracts import params
-from sidflow.contracts.complaints import Unfit
+from sidflow.contracts.complaints import InvalidValue
 from sidflow.contracts.errors import InputError
 from sidflow.contracts.params import Params
 from sidflow.losses.negatives import NegativeParams
@@ -51,9 +51,9 @@ class TransformerParams(SequenceParams):
     @model_validator(mode="after")
     def _fits(self) -> TransformerParams:
         if self.dimensions % self.heads:
-            raise Unfit(f"`dimensions` as a multiple of `heads` ({self.heads})", str(self.dimensions))
+            raise InvalidValue(f"`dimensions` as a multiple of `heads` ({self.heads})", str(self.dimensions))
         if self.block == "ligr" and not self.pre_norm:
-            raise Unfit("`pre_norm: true` with `block: ligr`, whose sublayers read normalised input", "false")
+            raise InvalidValue("`pre_norm: true` with `block: ligr`, whose sublayers read normalised input", "false")
         return self
 
 
