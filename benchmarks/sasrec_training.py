@@ -34,6 +34,7 @@ from sidflow.recommenders.neural.model import SequenceModel, WindowLosses
 from sidflow.recommenders.neural.params import SasrecParams
 from sidflow.training.device import prepare
 from sidflow.training.loop import LoopParams, fit
+from sidflow.training.scores import TrainingScores
 
 
 class Task:
@@ -61,14 +62,13 @@ class OwnNegatives(torch.nn.Module):
         super().__init__()
         self.count = count
 
-    def forward(
-        self, states: torch.Tensor, vectors: torch.Tensor, targets: torch.Tensor, *_: torch.Tensor | None
-    ) -> torch.Tensor:
-        """Return the mean loss over the places; `targets` are rows of `vectors`, all items'.
+    def forward(self, scores: TrainingScores) -> torch.Tensor:
+        """Return the mean loss over the positions; all items are scored.
 
         Gradients are taken with the loss, 1,024 places at a time. A place's few items are picked from the logits of
         all: one large product takes less time than a row gathered for every negative.
         """
+        states, vectors, targets = scores.states, scores.item_matrix, scores.targets
         drawn = torch.randint(len(vectors), (len(states), self.count))
         value, of_states, of_vectors = torch.zeros(()), torch.empty_like(states), torch.zeros_like(vectors)
         with torch.no_grad():

@@ -6,6 +6,7 @@ import torch
 from torch.nn import functional
 
 from sidflow.contracts.histories import Histories
+from sidflow.losses.negatives import Candidates
 from sidflow.recommenders.neural.batches import (
     Windows,
     query_windows,
@@ -20,6 +21,7 @@ from sidflow.recommenders.neural.items import ItemTable
 from sidflow.recommenders.neural.model import SequenceModel, build_encoder
 from sidflow.recommenders.neural.objective import masked_items, next_items
 from sidflow.recommenders.neural.params import Bert4recParams, from_content
+from sidflow.training.scores import TrainingScores
 
 VARIANTS = [
     ("sasrec", {}),
@@ -146,13 +148,17 @@ def test_a_query_state_does_not_depend_on_its_batch(name, extra):
         assert not together[4].any()
 
 
+def columns_of(rows, width):
+    return torch.arange(width).expand(rows, width)
+
+
 @pytest.mark.parametrize(("name", "extra"), VARIANTS)
 def test_no_gradient_reaches_padding_and_all_positions_are_trained(name, extra):
     torch.manual_seed(0)
     settings = settings_of(name, extra, dropout=0, item_dropout=0, loss="sampled", negatives=4)
     model = SequenceModel(settings, ItemTable(ITEMS, 16), torch.ones(ITEMS))
     seen = []
-    model.objective.forward = lambda states, *rest: seen.append(states) or states.pow(3).sum()  # type: ignore[method-assign]
+    model.objective.forward = lambda scores: seen.append(scores.states) or scores.states.pow(3).sum()  # type: ignore[method-assign]
     items, lengths = torch.tensor([[9, 8, 7, 0, 0], [5, 4, 3, 2, 1]]), torch.tensor([3, 5])
     model(items, lengths)["loss"].backward()
     table = next(iter(model.items.parameters()))
@@ -173,7 +179,7 @@ def test_item_dropout_is_drawn_for_each_place_or_for_each_item(by):
     read, scored = [], []
     encode, score = model.encoder.forward, model.objective.forward
     model.encoder.forward = lambda vectors, *rest: read.append(vectors) or encode(vectors, *rest)  # type: ignore[method-assign]
-    model.objective.forward = lambda states, table, *rest: scored.append(table) or score(states, table, *rest)  # type: ignore[method-assign]
+    model.objective.forward = lambda scores: scored.append(scores.item_matrix) or score(scores)  # type: ignore[method-assign]
     model(torch.tensor([[9, 9, 9]]), torch.tensor([3]))
     masks = [read[0][0, 0] == 0, read[0][0, 1] == 0, scored[0][9] == 0]
     assert all(0 < int(mask.sum()) < 16 for mask in masks)
@@ -182,19 +188,20 @@ def test_item_dropout_is_drawn_for_each_place_or_for_each_item(by):
 
 
 def test_next_items_are_the_shifted_window():
-    found = next_items(torch.tensor([[9, 8, 7, 0], [5, 4, 3, 2]]), torch.tensor([3, 4]))
+    found = next_items(torch.tensor([[9, 8, 7, 0], [5, 4, 3, 2]]), torch.tensor([3, 4]), columns_of(2, 4))
     assert found.items().tolist() == [2, 3, 4, 5, 7, 8, 9]
     assert found.inputs.tolist() == [[9, 8, 7], [5, 4, 3]]
     assert found.lengths.tolist() == [2, 3]
     assert found.places.tolist() == [0, 1, 3, 4, 5]
     assert found.targets.tolist() == [8, 7, 4, 3, 2]
+    assert (found.last.tolist(), found.predicted.tolist()) == ([0, 1, 0, 1, 2], [1, 2, 1, 2, 3])
 
 
 def test_a_hidden_item_is_nowhere_in_the_input():
     torch.manual_seed(0)
     items = torch.randint(1, ITEMS, (64, 9))
     lengths = torch.randint(1, 10, (64,))
-    found = masked_items(items, lengths, 0.3, 0.4)
+    found = masked_items(items, lengths, columns_of(64, 9), 0.3, 0.4)
     assert found.masked is not None
     assert torch.equal(found.masked.flatten().nonzero()[:, 0], found.places)
     assert torch.equal(items.flatten()[found.places], found.targets)
@@ -210,12 +217,12 @@ def test_a_hidden_item_is_nowhere_in_the_input():
 def test_rows_that_look_like_queries_end_anywhere():
     torch.manual_seed(0)
     items = torch.randint(1, ITEMS, (4000, 6))
-    found = masked_items(items, torch.full((4000,), 6), 0.3, 1.0)
+    found = masked_items(items, torch.full((4000,), 6), columns_of(*items.shape), 0.3, 1.0)
     assert found.masked is not None
     assert torch.equal(found.masked.long().argmax(1), found.lengths - 1) and (found.masked.sum(1) == 1).all()
     shares = torch.bincount(found.lengths, minlength=7)[2:] / 4000
     assert (shares - 0.2).abs().max() < 0.03 and found.lengths.min() == 2
-    assert (masked_items(items, torch.full((4000,), 6), 0.3, 0.0).lengths == 6).all()
+    assert (masked_items(items, torch.full((4000,), 6), columns_of(*items.shape), 0.3, 0.0).lengths == 6).all()
 
 
 def test_bert4rec_loss_cannot_see_what_it_predicts():
@@ -225,7 +232,7 @@ def test_bert4rec_loss_cannot_see_what_it_predicts():
     torch.manual_seed(3)
     model = SequenceModel(settings, ItemTable(ITEMS, 16, 0.5), torch.ones(ITEMS)).eval()
     items = torch.arange(1, 19).view(2, 9)
-    examples = masked_items(items, torch.tensor([9, 9]), 0.4, 0.0)
+    examples = masked_items(items, torch.tensor([9, 9]), columns_of(2, 9), 0.4, 0.0)
     before = model.states(examples.inputs, model.items(), examples)
     other = model.items().detach().clone()
     other[examples.targets] += 100.0
@@ -253,9 +260,10 @@ def test_skipping_keeps_order_and_two_items_at_least_and_leaves_out_the_share():
     torch.manual_seed(0)
     lengths = torch.tensor([2, 3, 40, 60]).repeat(100)
     items = (torch.arange(60)[None, :] + 1) * real(lengths, 60)
-    kept, left = thinned(items, lengths, 0.25)
+    kept, left, columns = thinned(items, lengths, 0.25)
     assert (left >= 2).all() and (left <= lengths).all()
     assert torch.equal((kept > 0).sum(1), left)
+    assert torch.equal(items.gather(1, columns)[kept > 0], kept[kept > 0])
     for row, count in zip(kept, left.tolist(), strict=True):
         assert (row[:count] > 0).all() and (row[:count].diff() > 0).all()
     assert left[lengths == 2].tolist() == [2] * 100
@@ -301,10 +309,14 @@ def test_item_vectors_at_hand_give_the_loss_of_all(loss):
     torch.manual_seed(7)
     found = model(items, lengths)["loss"]
     torch.manual_seed(7)
-    drawn = None if loss == "full" else model.objective.draw()
-    examples = next_items(items, lengths)
+    examples, candidates = model.examples(items, lengths), None
+    if loss != "full":
+        negatives = model.objective.negatives.draw()
+        log_expected = model.objective.negatives.log_expected(negatives)
+        candidates = Candidates(torch.arange(ITEMS), examples.targets, negatives, log_expected)
     states = model.states(examples.inputs, model.items(), examples).flatten(0, 1)[examples.places]
-    expected = model.objective(states, model.items(), examples.targets, drawn, drawn)
+    scores = TrainingScores(states, model.items(), examples.targets, candidates, examples.last, examples.predicted)
+    expected = model.objective(scores)
     torch.testing.assert_close(found, expected)
 
 

@@ -87,17 +87,20 @@ def shuffled(lengths: Int[Tensor, " w"], size: int, generator: torch.Generator) 
 
 def thinned(
     items: Int[Tensor, "b t"], lengths: Int[Tensor, " b"], share: float
-) -> tuple[Int[Tensor, "b t"], Int[Tensor, " b"]]:
+) -> tuple[Int[Tensor, "b t"], Int[Tensor, " b"], Int[Tensor, "b t"]]:
     """Leave out each item of padded rows with probability `share`; the others move up, in their order.
 
     A row of which fewer than two items would stay keeps all of them. Draws from the global generator.
+
+    Returns:
+        The rows, their lengths, and the column that each item had before.
     """
     inside = real(lengths, items.shape[1])
     stays = (torch.rand(items.shape, device=items.device) >= share) & inside
     stays = torch.where(stays.sum(1, keepdim=True) >= 2, stays, inside)
     order = torch.argsort((~stays).byte(), dim=1, stable=True)
     kept = stays.sum(1)
-    return items.gather(1, order).masked_fill(~real(kept, items.shape[1]), 0), kept
+    return items.gather(1, order).masked_fill(~real(kept, items.shape[1]), 0), kept, order
 
 
 def by_length(lengths: Int[Tensor, " w"], size: int) -> list[Int[Tensor, " b"]]:

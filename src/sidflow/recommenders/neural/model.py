@@ -14,6 +14,7 @@ from sidflow.recommenders.neural.objective import Examples, Objective, masked_it
 from sidflow.recommenders.neural.params import Bert4recParams, Gru4recParams, SasrecParams, SequenceParams
 from sidflow.recommenders.neural.recurrent import Recurrent
 from sidflow.recommenders.neural.transformer import Transformer
+from sidflow.training.scores import RankLoss, TrainingScores
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -42,12 +43,13 @@ class SequenceModel(nn.Module):
         self.item_dropout = nn.Dropout(settings.item_dropout)
 
     def examples(self, items: Int[Tensor, "b t"], lengths: Int[Tensor, " b"]) -> Examples:
-        """Return what a batch of padded training windows asks for."""
+        """Return the inputs and targets of padded training windows."""
+        columns = torch.arange(items.shape[1], device=items.device).expand_as(items)
         if self.training and self.settings.skip_share:
-            items, lengths = thinned(items, lengths, self.settings.skip_share)
+            items, lengths, columns = thinned(items, lengths, self.settings.skip_share)
         if isinstance(self.settings, Bert4recParams):
-            return masked_items(items, lengths, self.settings.mask_share, self.settings.query_share)
-        return next_items(items, lengths)
+            return masked_items(items, lengths, columns, self.settings.mask_share, self.settings.query_share)
+        return next_items(items, lengths, columns)
 
     def states(
         self, inputs: Int[Tensor, "b t"], table: Float[Tensor, "k d"], examples: Examples
@@ -61,23 +63,37 @@ class SequenceModel(nn.Module):
             vectors = torch.where(examples.masked[..., None], self.encoder.mask_vector, vectors)
         return self.encoder(vectors, examples.lengths)
 
-    def forward(self, items: Int[Tensor, "b t"], lengths: Int[Tensor, " b"]) -> dict[str, Tensor]:
-        """Return the losses of a batch of padded training windows; `loss` is their weighted sum."""
+    def forward(
+        self,
+        items: Int[Tensor, "b t"],
+        lengths: Int[Tensor, " b"],
+        starts: Int[Tensor, " b"] | None = None,
+        rank_loss: RankLoss | None = None,
+    ) -> dict[str, Tensor]:
+        """Return the losses of a batch of padded training windows; `loss` is their weighted sum.
+
+        Args:
+            items: the windows, padded.
+            lengths: of the windows.
+            starts: number of each window's first event; None: 0.
+            rank_loss: the loss of the scores; None: that of the settings.
+        """
         examples = self.examples(items, lengths)
-        inputs, targets = examples.inputs, examples.targets
-        drawn = self.objective.draw() if self.objective.sampled else None
-        negatives = None
-        if drawn is None:
+        inputs, candidates = examples.inputs, None
+        if self.objective.sampled:  # only the vectors of this batch: an item embedding module may be expensive
+            candidates = self.objective.candidates(inputs, examples.targets)
+            table = self.items(candidates.items)
+            inputs = torch.searchsorted(candidates.items, inputs.contiguous())
+        else:
             table = self.items()
-        else:  # only the vectors at hand: an item embedding module may be dear
-            at_hand, where = torch.unique(torch.cat([inputs.flatten(), targets, drawn]), return_inverse=True)
-            table = self.items(at_hand)
-            flat, targets, negatives = where.split([inputs.numel(), len(targets), len(drawn)])
-            inputs = flat.view_as(inputs)
-        candidates = self.item_dropout(table)
-        read = table if self.settings.item_dropout_by == "place" else candidates
-        chosen = self.states(inputs, read, examples).flatten(0, 1).index_select(0, examples.places)
-        losses = {"rank": self.objective(chosen, candidates, targets, negatives, drawn)}
+        scored = self.item_dropout(table)
+        read = table if self.settings.item_dropout_by == "place" else scored
+        states = self.states(inputs, read, examples).flatten(0, 1).index_select(0, examples.places)
+        first = 0 if starts is None else starts[examples.places // examples.inputs.shape[1]]
+        scores = TrainingScores(
+            states, scored, examples.targets, candidates, first + examples.last, first + examples.predicted
+        )
+        losses = {"rank": (rank_loss or self.objective)(scores)}
         total = losses["rank"]
         for name, (weight, loss) in self.items.auxiliary(examples.items).items():
             losses[name] = loss
@@ -94,8 +110,9 @@ class WindowLosses(nn.Module):
         self.model = model
         self.windows = windows
 
-    def forward(self, rows: Int[Tensor, " b"]) -> dict[str, Tensor]:
-        """Return the losses of the windows `rows`."""
+    def forward(self, rows: Int[Tensor, " b"], rank_loss: RankLoss | None = None) -> dict[str, Tensor]:
+        """Return the losses of the windows `rows`; `rank_loss` as in `SequenceModel.forward`."""
         items, lengths = self.windows.padded(rows)
         device = next(self.model.parameters()).device
-        return self.model(items.to(device), lengths.to(device))
+        starts = self.windows.starts[rows].to(device)
+        return self.model(items.to(device), lengths.to(device), starts, rank_loss)

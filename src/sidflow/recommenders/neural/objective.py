@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from sidflow.losses.catalogue_softmax import binary_cross_entropy, catalogue_cross_entropy, sampled_cross_entropy
-from sidflow.losses.negatives import Negatives
+from sidflow.losses.negatives import Candidates, Negatives
 from sidflow.recommenders.neural.batches import real
 from sidflow.recommenders.neural.params import SequenceParams
+from sidflow.training.scores import TrainingScores
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
@@ -24,6 +25,8 @@ class Examples(NamedTuple):
     lengths: Int[Tensor, " b"]
     places: Int[Tensor, " p"]  # places to be predicted, numbered row by row through [b, t]
     targets: Int[Tensor, " p"]
+    last: Int[Tensor, " p"]  # where in its window each position's history ends; -1 before its first item
+    predicted: Int[Tensor, " p"]  # where in its window each position's target stands
 
     def items(self) -> Int[Tensor, " k"]:
         """Return the distinct items that the batch shows or asks for: no padding."""
@@ -33,25 +36,35 @@ class Examples(NamedTuple):
         return torch.unique(torch.cat([self.inputs[shown], self.targets]))
 
 
-def next_items(items: Int[Tensor, "b t_plus_1"], lengths: Int[Tensor, " b"]) -> Examples:
-    """Each item but the last is an input, the one after it the target."""
+def next_items(
+    items: Int[Tensor, "b t_plus_1"], lengths: Int[Tensor, " b"], columns: Int[Tensor, "b t_plus_1"]
+) -> Examples:
+    """Each item but the last is an input, the one after it the target; `columns` say where in its window each was."""
     inputs, targets = items[:, :-1], items[:, 1:]
     lengths = lengths - 1
     places = real(lengths, inputs.shape[1]).flatten().nonzero()[:, 0]
-    return Examples(inputs, None, lengths, places, targets.flatten()[places])
+    last, predicted = (part.flatten()[places] for part in (columns[:, :-1], columns[:, 1:]))
+    return Examples(inputs, None, lengths, places, targets.flatten()[places], last, predicted)
 
 
 def masked_items(
-    items: Int[Tensor, "b t"], lengths: Int[Tensor, " b"], mask_share: float, query_share: float
+    items: Int[Tensor, "b t"],
+    lengths: Int[Tensor, " b"],
+    columns: Int[Tensor, "b t"],
+    mask_share: float,
+    query_share: float,
 ) -> Examples:
     """Hide some items, at least one of each row, and ask for them (Source: arXiv 1904.06690, section 3.6).
 
     Deviation: some rows end at a place drawn for this batch, with just the item there hidden. The paper hides the
     last item of whole sequences for that purpose, which shows the model each user's same single query every time.
 
+    A position's history, for a score prior, is what stands before its item in the window, as in a query.
+
     Args:
         items: padded rows.
         lengths: of the rows, at least 1.
+        columns: where in its window each item was.
         mask_share: probability of each item to be hidden.
         query_share: probability of a row to look like a query: its end cut off, its last item hidden.
 
@@ -67,7 +80,8 @@ def masked_items(
     masked = torch.where((as_query | ~masked.any(1))[:, None], last, masked)
     places = masked.flatten().nonzero()[:, 0]
     kept = items.masked_fill(masked | ~real(lengths, t), 0)
-    return Examples(kept, masked, lengths, places, items.flatten()[places])
+    predicted = columns.flatten()[places]
+    return Examples(kept, masked, lengths, places, items.flatten()[places], predicted - 1, predicted)
 
 
 class Objective(nn.Module):
@@ -84,29 +98,21 @@ class Objective(nn.Module):
         """Whether only drawn items are scored."""
         return self.settings.loss != "full"
 
-    def draw(self) -> Int[Tensor, " m"]:
-        """Return this batch's negatives, from the global generator."""
-        return self.negatives.draw()
+    def candidates(self, inputs: Int[Tensor, "b t"], targets: Int[Tensor, " p"]) -> Candidates:
+        """Return what a sampled loss scores; its negatives are sampled by the global generator.
 
-    def forward(
-        self,
-        states: Float[Tensor, "p d"],
-        vectors: Float[Tensor, "k d"],
-        targets: Int[Tensor, " p"],
-        negatives: Int[Tensor, " m"] | None = None,
-        drawn: Int[Tensor, " m"] | None = None,
-    ) -> Float[Tensor, ""]:
-        """Return the mean loss over the places.
-
-        Args:
-            states: of the places to be predicted.
-            vectors: of the items at hand.
-            targets: rows of `vectors`.
-            negatives: rows of `vectors`; None scores all of them.
-            drawn: the negatives' item ids.
+        `items` holds the `inputs` too, since their vectors are needed as well.
         """
-        if negatives is None or drawn is None:
-            return catalogue_cross_entropy(states, vectors, targets)
+        negatives = self.negatives.draw()
+        items, rows = torch.unique(torch.cat([inputs.flatten(), targets, negatives]), return_inverse=True)
+        _, own, shared = rows.split([inputs.numel(), len(targets), len(negatives)])
+        return Candidates(items, own, shared, self.negatives.log_expected(negatives))
+
+    def forward(self, scores: TrainingScores) -> Float[Tensor, ""]:
+        """Return the mean loss over the positions of a batch."""
+        if scores.candidates is None:
+            return catalogue_cross_entropy(scores.states, scores.item_matrix, scores.targets)
+        targets, negatives, log_expected = scores.candidates.scored
         if self.settings.loss == "bce":
-            return binary_cross_entropy(states, vectors, targets, negatives)
-        return sampled_cross_entropy(states, vectors, targets, negatives, self.negatives.log_expected(drawn))
+            return binary_cross_entropy(scores.states, scores.item_matrix, targets, negatives)
+        return sampled_cross_entropy(scores.states, scores.item_matrix, targets, negatives, log_expected)
