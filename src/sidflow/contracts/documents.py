@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sidflow.contracts import trace
 from sidflow.contracts.errors import InputError
-from sidflow.contracts.files import atomic_path
+from sidflow.contracts.files import atomic_path, project_path
 
 DIGITS = 6  # significant digits kept in metrics: enough to compare, few enough to read
 
@@ -38,7 +38,7 @@ class Document:
 
     def at(self, **names: str) -> Path:
         """Return the path with its placeholders filled."""
-        return Path(self.path.format(**names))
+        return project_path(self.path.format(**names))
 
     def write(self, content: Mapping[str, object], **names: str) -> Path:
         """Write atomically, keys sorted, floats rounded.
@@ -94,7 +94,7 @@ class Curve:
 
     def at(self, **names: str) -> Path:
         """Return the path with its placeholders filled."""
-        return Path(self.path.format(**names))
+        return project_path(self.path.format(**names))
 
     def write(self, rows: Sequence[Mapping[str, object]], columns: Sequence[str], **names: str) -> Path:
         """Write atomically; floats rounded, absent values empty."""
@@ -125,7 +125,7 @@ class Text:
 
     def at(self, **names: str) -> Path:
         """Return the path with its placeholders filled."""
-        return Path(self.path.format(**names))
+        return project_path(self.path.format(**names))
 
     def write(self, content: str, **names: str) -> Path:
         """Write atomically as UTF-8."""

@@ -1,4 +1,4 @@
-"""Files appear whole or not at all."""
+"""Paths of a project's files, and writing that leaves either the whole new file or the old one."""
 
 from __future__ import annotations
 
@@ -6,7 +6,28 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
+
+_PROJECT_ROOT: ContextVar[Path] = ContextVar("project_root", default=Path())  # default: the current folder
+
+
+@contextmanager
+def project_root(root: Path) -> Iterator[None]:
+    """Resolve the paths of artifacts, params.yaml and runtime.yaml against `root` while the block runs.
+
+    The Python API uses it, to work from any folder. Stages run in the project's root and do without.
+    """
+    token = _PROJECT_ROOT.set(root)
+    try:
+        yield
+    finally:
+        _PROJECT_ROOT.reset(token)
+
+
+def project_path(path: str | Path) -> Path:
+    """Return a path that is relative to the project's root as one that can be opened; absolute paths stay."""
+    return _PROJECT_ROOT.get() / path
 
 
 @contextmanager

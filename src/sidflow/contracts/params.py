@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from sidflow.contracts import trace, yamls
 from sidflow.contracts.complaints import first_field_error
 from sidflow.contracts.errors import InputError
+from sidflow.contracts.files import project_path
 
 PATH = Path("params.yaml")
 
@@ -30,7 +31,7 @@ def load_all(path: Path = PATH) -> dict[str, Any]:
         InputError: the file is absent, no YAML, or no mapping.
     """
     try:
-        return yamls.read_mapping(path)
+        return yamls.read_mapping(project_path(path))
     except FileNotFoundError as error:
         raise InputError(
             str(path),

@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError
 from sidflow.contracts import yamls
 from sidflow.contracts.complaints import closest_names, first_field_error
 from sidflow.contracts.errors import InputError
+from sidflow.contracts.files import project_path
 from sidflow.contracts.params import Params, check
 
 PATH = Path("runtime.yaml")
@@ -63,6 +64,7 @@ def load(path: Path = PATH) -> Runtime:
 
 
 def _in_file(path: Path) -> dict[str, Any]:
+    path = project_path(path)
     return yamls.read_mapping(path) if path.is_file() else {}
 
 

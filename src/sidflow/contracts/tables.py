@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from sidflow.contracts import trace
 from sidflow.contracts.errors import InputError
-from sidflow.contracts.files import atomic_path
+from sidflow.contracts.files import atomic_path, project_path
 
 FOOTER = b"sidflow"
 DEFECT = "report this as a defect of the stage that writes it"
@@ -41,7 +41,7 @@ class Table:
 
     def at(self, **names: str) -> Path:
         """Return the path with its placeholders filled, for example `model="sasrec"`."""
-        return Path(self.path.format(**names))
+        return project_path(self.path.format(**names))
 
     def write(self, frame: pl.DataFrame, metadata: Mapping[str, object] | None = None, **names: str) -> Path:
         """Sort by key, check, and write atomically, with `metadata` beside schema and version in the footer.

@@ -17,7 +17,7 @@ from safetensors.numpy import save_file
 
 from sidflow.contracts import trace
 from sidflow.contracts.errors import InputError
-from sidflow.contracts.files import atomic_path
+from sidflow.contracts.files import atomic_path, project_path
 
 METADATA_KEY = "sidflow"  # with two keys or more the bytes of a safetensors file are not stable
 
@@ -47,7 +47,7 @@ class TensorFile:
 
     def at(self, **names: str) -> Path:
         """Return the path with its placeholders filled."""
-        return Path(self.path.format(**names))
+        return project_path(self.path.format(**names))
 
     def write(self, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, object], **names: str) -> Path:
         """Check and write atomically.

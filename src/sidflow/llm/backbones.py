@@ -25,6 +25,7 @@ from transformers import (
 from sidflow.contracts import trace
 from sidflow.contracts.artifacts.backbone import MODEL_FOLDER
 from sidflow.contracts.errors import InputError
+from sidflow.contracts.files import project_path
 from sidflow.llm.params import BackboneParams
 from sidflow.llm.quiet import quiet
 
@@ -171,7 +172,7 @@ def folder_of(about: Mapping[str, Any]) -> Path:
     """Return where the recorded model lies on this machine."""
     if about["kind"] == "hub":
         return hub_folder(about["repo"], about["commit"])
-    return MODEL_FOLDER if about["kind"] == "scratch" else Path(about["path"]).expanduser()
+    return project_path(MODEL_FOLDER if about["kind"] == "scratch" else Path(about["path"]).expanduser())
 
 
 def load(about: Mapping[str, Any], weights: str = "fp32") -> Backbone:

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -7,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from sidflow.contracts.errors import InputError
+from sidflow.contracts.files import project_path, project_root
 from sidflow.contracts.tables import Table, Vector, dense
 
 THINGS = Table(
@@ -96,3 +98,11 @@ def test_reading_checks_presence_schema_version_and_order(tmp_path):
     path.write_bytes(b"torn")
     with pytest.raises(InputError, match="a Parquet file"):
         THINGS.read(kind="a")
+
+
+def test_a_project_root_moves_every_artifact_and_ends_with_its_block(tmp_path):
+    relative = THINGS.at(kind="a")
+    with project_root(tmp_path):
+        assert THINGS.at(kind="a") == tmp_path / relative
+        assert project_path("/absolute") == Path("/absolute")
+    assert THINGS.at(kind="a") == relative

@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
+from sidflow.contracts.files import project_path
 from sidflow.contracts.tensors import TensorFile
 
 
 def adapter_folder(model: str) -> Path:
     """Return where the adapter lies: adapter_config.json, adapter_model.safetensors; absent without LoRA."""
-    return Path(f"artifacts/recommenders/{model}/adapter")
+    return project_path(f"artifacts/recommenders/{model}/adapter")
 
 
 HEADS = TensorFile(  # `item_tokens.*`, `fusion.*`, `anchor.*`: every trained weight outside the language model
