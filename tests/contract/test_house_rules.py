@@ -11,7 +11,7 @@ from sidflow.contracts.imports import closure
 
 ROOT = Path(__file__).parents[2]
 SRC = ROOT / "src"
-SHARED = {"contracts", "counting", "losses", "measures", "training"}
+SHARED = {"contracts", "counting", "hybrid", "losses", "measures", "training"}
 DOMAINS = {"catalog", "splits", "semantics", "embedding", "quantize", "recommenders", "llm", "ranking", "evaluation"}
 TOP = {"report", "commands", "cli"}  # read every domain's artifacts; only the command line may call domains
 FREE_OF_TORCH = ["ingest", "split", "describe", "count", "informed", "assign", "rank", "evaluate", "compare", "report"]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
 from sidflow.contracts.complaints import InvalidValue
 from sidflow.contracts.params import Params
+from sidflow.hybrid.params import HybridParams, ScorePriorParams
 from sidflow.losses.negatives import NegativeParams
 from sidflow.training.loop import LoopParams
 
@@ -67,29 +68,12 @@ class LoraParams(Params):
     targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
-class AnchoringParams(Params):
-    """The simple recommender that an anchored score starts from, and how it is learned; `anchor: none` asks nothing."""
+class AnchoringParams(ScorePriorParams):
+    """The score prior beside MME-SID; nothing of it counts with `anchor: none`."""
 
-    modalities: tuple[str, ...] = Field(default=("text",), min_length=1)  # whose rows' cosines are the content term
-    folds: int = Field(default=8, ge=2)  # groups of users; a training position sees counts of all groups but its own
-    window: int = Field(default=10, ge=1, le=1000)  # steps; furthest apart that two items count as a pair
-    decay: float = Field(default=0.5, ge=0, le=4)  # exponent of 1 / distance
-    last: int = Field(default=10, ge=1, le=1000)  # items of the history that are looked at, the most recent
-    recency: float = Field(default=1.0, ge=0, le=4)  # exponent of 1 / steps back; of cosines at the start
-    backward: float = Field(default=0.25, ge=0, le=1)  # weight of a pair in the other order
-    damping: float = Field(default=0.25, ge=0, le=1)  # exponent of 1 / popularity of the history's item
-    neighbours: int = Field(default=200, ge=1)  # items kept per item, those with the most evidence
-    cooccurrence_weight: float = Field(default=2.0, gt=0)  # lambda_k at the start
-    epsilon: float = Field(default=0.4, gt=0)  # evidence that counts as little, at the start
-    content_weight: float = Field(default=2.0, gt=0)  # lambda_c of the last item at the start
-    own_weight: float = Field(default=0.3, gt=0)  # of MME-SID's own four parts in training, where the anchor is there
-    own_weights: tuple[Annotated[float, Field(ge=0)], ...] = Field(
-        default=(0.3, 0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 0.8, 1.2), min_length=1
-    )  # of them in the score: chosen on validation, after each epoch
-    discount_popularity: bool = True  # log-popularity is a learned term in training, and none of the score
-    rate_factor: float = Field(default=5.0, gt=0)  # learning rate of these weights, in learning rates
-    dropout: float = Field(default=0.8, ge=0, le=1)  # share of training histories that see no anchor
-    mask_history: bool = True  # in training what a history holds is no candidate, as when ranking
+    modalities: tuple[str, ...] = Field(
+        default=("text",), min_length=1, description="modalities whose rows' cosines are part of the prior"
+    )
 
 
 class FinetuneLoop(LoopParams):
@@ -131,6 +115,17 @@ class FinetuneParams(NegativeParams):
     anchoring: AnchoringParams = AnchoringParams()
     loop: FinetuneLoop = FinetuneLoop()
     refit: bool = False  # answer test queries from a fit on training and validation events, as validation chose it
+
+    @property
+    def hybrid(self) -> HybridParams | None:
+        """The score prior that `anchor` and `anchoring` ask for; None where MME-SID stands alone."""
+        if self.anchor == "none":
+            return None
+        return HybridParams(
+            **self.anchoring.model_dump(exclude={"modalities"}),
+            cooccurrence=self.anchor in ("cooccurrence", "both"),
+            content=self.anchoring.modalities if self.anchor in ("content", "both") else (),
+        )
 
     @model_validator(mode="after")
     def _usable(self) -> FinetuneParams:

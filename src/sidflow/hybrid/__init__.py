@@ -1,0 +1,1 @@
+"""A score prior of co-occurrence and content, with learned weights, beside any base recommender."""
