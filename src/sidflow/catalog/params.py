@@ -20,91 +20,130 @@ def named(params: Params, name: str) -> bool:
 class PictureParams(Params):
     """Limits on pictures, checked before a single pixel is decoded."""
 
-    max_bytes: int = Field(default=20_000_000, gt=0)
-    max_pixels: int = Field(default=40_000_000, gt=0)
-    max_side: int = Field(default=160, ge=16, le=2048)
-    quality: int = Field(default=85, ge=30, le=95)
+    max_bytes: int = Field(default=20_000_000, gt=0, description="bytes of a file; larger ones are refused unread")
+    max_pixels: int = Field(
+        default=40_000_000, gt=0, description="pixels, width x height; larger ones are refused before decoding"
+    )
+    max_side: int = Field(default=160, ge=16, le=2048, description="pixels; longer sides are reduced to it")
+    quality: int = Field(default=85, ge=30, le=95, description="JPEG quality of the packed picture")
 
 
 class SyntheticParams(Params):
-    """Size and nature of the synthetic shop; see docs in `sidflow.catalog.shop`."""
+    """Size and nature of the synthetic shop."""
 
-    users: int = Field(default=1500, ge=10, le=200_000)
-    items: int = Field(default=500, ge=24, le=8000)
-    mean_length: float = Field(default=13.0, ge=7, le=200)
-    truth_positions: int = Field(default=2, ge=0, le=5)
-    late_share: float = Field(default=0.10, ge=0, le=0.5)
-    unwanted_share: float = Field(default=0.06, ge=0, le=0.5)
-    pictureless_share: float = Field(default=0.04, ge=0, le=1)
-    textless_share: float = Field(default=0.03, ge=0, le=1)
-    basket_share: float = Field(default=0.10, ge=0, le=0.9)
-    picture_side: int = Field(default=128, ge=32, le=512)
-    popularity: float = Field(default=0.8, ge=0, le=5)
-    taste: float = Field(default=4.5, ge=0, le=20)
-    colour: float = Field(default=1.6, ge=0, le=20)
-    transition: float = Field(default=1.2, ge=0, le=20)
-    companion: float = Field(default=2.2, ge=0, le=20)
+    users: int = Field(default=1500, ge=10, le=200_000, description="users of the shop")
+    items: int = Field(default=500, ge=24, le=8000, description="products, those that few or none want included")
+    mean_length: float = Field(default=13.0, ge=7, le=200, description="events per user on average, never fewer than 6")
+    truth_positions: int = Field(
+        default=2, ge=0, le=5, description="last events of each user for which the true probabilities are kept"
+    )
+    late_share: float = Field(
+        default=0.10,
+        ge=0,
+        le=0.5,
+        description="share of products released when the shop is nearly over, and advertised",
+    )
+    unwanted_share: float = Field(
+        default=0.06, ge=0, le=0.5, description="share of products that are hardly ever taken, so outside the core"
+    )
+    pictureless_share: float = Field(default=0.04, ge=0, le=1, description="share of products without a picture")
+    textless_share: float = Field(default=0.03, ge=0, le=1, description="share of products without a text")
+    basket_share: float = Field(
+        default=0.10, ge=0, le=0.9, description="share of events in the same second as the event before"
+    )
+    picture_side: int = Field(default=128, ge=32, le=512, description="pixels of a side of a drawn picture")
+    popularity: float = Field(
+        default=0.8, ge=0, le=5, description="effect of a product's demand on its score, in log units"
+    )
+    taste: float = Field(default=4.5, ge=0, le=20, description="effect of the user's styles, in log units")
+    colour: float = Field(default=1.6, ge=0, le=20, description="effect of the user's colour, in log units")
+    transition: float = Field(
+        default=1.2, ge=0, le=20, description="effect of the category that usually follows the last one, in log units"
+    )
+    companion: float = Field(
+        default=2.2, ge=0, le=20, description="effect of the two products that go with the last one, in log units"
+    )
 
 
 class MovielensParams(Params):
     """Reading of a GroupLens folder."""
 
-    min_rating: float = Field(default=0.0, ge=0, le=5)
-    require_poster: bool = False
-    details: str = "details.jsonl"
-    posters: str = "posters"
+    min_rating: float = Field(default=0.0, ge=0, le=5, description="stars; lower ratings are no interactions")
+    require_poster: bool = Field(default=False, description="true: ratings of films without a picture are dropped")
+    details: str = Field(default="details.jsonl", description="file of plots and people, where the folder has one")
+    posters: str = Field(default="posters", description="folder of <movieId>.jpg")
 
 
 class AmazonParams(Params):
-    """Reading of Amazon Reviews files; empty patterns: `meta*` is metadata, the other JSON file the reviews."""
+    """Reading of Amazon Reviews files."""
 
-    reviews: str = ""
-    metadata: str = ""
-    images: str = "images"
-    min_rating: float = Field(default=0.0, ge=0, le=5)
+    reviews: str = Field(default="", description="file pattern; empty: the JSON file that is not `meta*`")
+    metadata: str = Field(default="", description="file pattern; empty: `meta*`")
+    images: str = Field(default="images", description="folder of pictures by item key")
+    min_rating: float = Field(default=0.0, ge=0, le=5, description="stars; lower ratings are no interactions")
 
 
 class SequencesParams(Params):
-    """Reading of published sequences; empty patterns look for the known names."""
+    """Reading of published sequences."""
 
-    sequences: str = ""
-    items: str = ""
-    images: str = "images"
+    sequences: str = Field(default="", description="file pattern of the histories; empty: the usual names")
+    items: str = Field(default="", description="file pattern of the items' texts; empty: the usual names")
+    images: str = Field(default="images", description="folder of pictures by item key")
 
 
 class FilesParams(Params):
-    """Reading of CSV or Parquet; an empty item column takes the one of our own name where there is one."""
+    """Reading of CSV or Parquet files."""
 
-    interactions: str = "interactions.*"
-    items: str = "items.*"
-    images: str = "images"
-    user: str = Field(default="user_id", min_length=1)
-    item: str = Field(default="item_id", min_length=1)
-    timestamp: str = "timestamp"
-    timestamp_unit: Literal["s", "ms", "us", "ns"] = "s"
-    title: str = ""
-    description: str = ""
-    brand: str = ""
-    categories: str = ""
-    category_separator: str = "|"
-    attributes: tuple[str, ...] = ()
+    interactions: str = Field(default="interactions.*", description="file pattern of the interactions")
+    items: str = Field(default="items.*", description="file pattern of the items")
+    images: str = Field(default="images", description="folder of pictures by item key")
+    user: str = Field(default="user_id", min_length=1, description="column of users")
+    item: str = Field(default="item_id", min_length=1, description="column of items, in both files")
+    timestamp: str = Field(default="timestamp", description="column of times; empty: the order of the rows")
+    timestamp_unit: Literal["s", "ms", "us", "ns"] = Field(
+        default="s", description="s | ms | us | ns, of numeric times"
+    )
+    title: str = Field(default="", description="column of the items file; empty: `title` where there is one")
+    description: str = Field(
+        default="", description="column of the items file; empty: `description` where there is one"
+    )
+    brand: str = Field(default="", description="column of the items file; empty: `brand` where there is one")
+    categories: str = Field(default="", description="column of the items file; empty: `categories` where there is one")
+    category_separator: str = Field(default="|", description="text between two categories")
+    attributes: tuple[str, ...] = Field(default=(), description="further columns of the items file")
 
 
 class IngestParams(Params):
-    """The section `ingest` of params.yaml."""
+    """Source of the raw data, and what of it enters the catalogue."""
 
-    source: Literal["synthetic", "movielens", "amazon", "sequences", "files"] = "synthetic"
-    path: str = "presets/grammar.yaml"
-    seed: int = Field(default=7, ge=0)
-    tie_seed: int = Field(default=11, ge=0)
-    min_user_events: int = Field(default=5, ge=1)
-    min_item_events: int = Field(default=5, ge=1)
-    repeats: Repeats = "keep"
-    outside_core: Literal["all", "seen", "none"] = "all"
-    max_text: int = Field(default=4000, ge=100)
-    pictures: PictureParams = PictureParams()
-    synthetic: SyntheticParams = SyntheticParams()
-    movielens: MovielensParams = MovielensParams()
-    amazon: AmazonParams = AmazonParams()
-    sequences: SequencesParams = SequencesParams()
-    files: FilesParams = FilesParams()
+    source: Literal["synthetic", "movielens", "amazon", "sequences", "files"] = Field(
+        default="synthetic", description="synthetic | movielens | amazon | sequences | files"
+    )
+    path: str = Field(
+        default="presets/grammar.yaml",
+        description="file or folder of the raw data; of `synthetic`: its grammar of products",
+    )
+    seed: int = Field(
+        default=7, ge=0, description="of the synthetic catalogue alone; model seeds do not change the data"
+    )
+    tie_seed: int = Field(default=11, ge=0, description="of the hash that orders events of the same second")
+    min_user_events: int = Field(default=5, ge=1, description="events; users with fewer leave the k-core, 1 keeps all")
+    min_item_events: int = Field(default=5, ge=1, description="events; items with fewer are outside the k-core")
+    repeats: Repeats = Field(
+        default="keep",
+        description="keep | drop_consecutive (A A B A -> A B A) | first (A A B A -> A B), before the k-core",
+    )
+    outside_core: Literal["all", "seen", "none"] = Field(
+        default="all", description="items outside the core that stay in the catalogue: all | seen (have events) | none"
+    )
+    max_text: int = Field(default=4000, ge=100, description="characters of a title or description, cut at a word")
+    pictures: PictureParams = Field(default=PictureParams(), description="limits on pictures")
+    synthetic: SyntheticParams = Field(default=SyntheticParams(), description="of source synthetic")
+    movielens: MovielensParams = Field(default=MovielensParams(), description="of source movielens")
+    amazon: AmazonParams = Field(default=AmazonParams(), description="of source amazon")
+    sequences: SequencesParams = Field(default=SequencesParams(), description="of source sequences")
+    files: FilesParams = Field(default=FilesParams(), description="of source files")
+
+    def unused(self) -> frozenset[str]:
+        """Return the sections of the other sources."""
+        return frozenset({"synthetic", "movielens", "amazon", "sequences", "files"} - {self.source})

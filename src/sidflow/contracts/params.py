@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,9 +17,30 @@ PATH = Path("params.yaml")
 
 
 class Params(BaseModel):
-    """Base of every params model: unknown names are refused, values are frozen."""
+    """Base of every params model: unknown names are refused, values are frozen.
+
+    A field's `description` is its meaning and unit in one line, and stands as a comment in params.yaml. A subclass
+    changes defaults alone by `class Longer(LoopParams, defaults={"epochs": 20})`; bounds and meanings stay.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def __init_subclass__(cls, defaults: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
+        """Accept the class keyword `defaults`, which pydantic's hook below uses."""
+        super().__init_subclass__(**kwargs)
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, defaults: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
+        """Take the `defaults` that a subclass has in place of its parent's."""
+        super().__pydantic_init_subclass__(**kwargs)
+        for name, value in (defaults or {}).items():
+            cls.model_fields[name].default = value
+        if defaults:
+            cls.model_rebuild(force=True)
+
+    def unused(self) -> frozenset[str]:
+        """Return the fields that mean nothing beside the others' values, and so are left out of params.yaml."""
+        return frozenset()
 
 
 P = TypeVar("P", bound=Params)

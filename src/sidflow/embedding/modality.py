@@ -19,11 +19,15 @@ Normalise = Literal["scale", "l2", "standardise", "whiten", "none"]
 
 
 class ModalityParams(Params):
-    """The section `modality.<name>`."""
+    """The item vectors of one modality."""
 
-    source: Path  # of the contract `embedding`: an encoder's file, or a recommender's item table
-    normalise: Normalise = "scale"
-    dim: int | None = Field(default=None, ge=1, le=8192)  # principal components kept, before normalising; null: all
+    source: Path = Field(description="an encoder's file, or a recommender's item table")
+    normalise: Normalise = Field(
+        default="scale", description="scale (mean 0, one common factor) | l2 | standardise | whiten | none"
+    )
+    dim: int | None = Field(
+        default=None, ge=1, le=8192, description="principal components kept, before normalising; null = all"
+    )
 
 
 def normalise(rows: Float32[np.ndarray, "p d"], how: Normalise) -> Float32[np.ndarray, "p d"]:

@@ -15,40 +15,50 @@ Document = Literal["item", "view_text", "view_image", "view_joint"]  # `item`: t
 class SpaceParams(Params):
     """A TF-IDF vocabulary and its truncated SVD, fitted on documents of the whole catalogue."""
 
-    documents: tuple[Document, ...] = Field(default=("item",), min_length=1)
-    dim: int = Field(default=256, ge=1, le=4096)  # width; fewer where the documents have no higher rank
-    ngram: int = Field(default=1, ge=1, le=4)  # longest run of words that is a term
-    min_df: int = Field(default=2, ge=1)  # documents that a term must stand in
-    max_df: float = Field(default=0.5, gt=0, le=1)  # share of the documents that a term may stand in
-    max_features: int = Field(default=200_000, ge=1)  # terms kept, those in most documents first
-    sublinear: bool = True  # 1 + log(count) instead of the count
-    iterations: int = Field(default=4, ge=1, le=50)  # power iterations of the randomised SVD
+    documents: tuple[Document, ...] = Field(
+        default=("item",),
+        min_length=1,
+        description="item (title, brand, categories, attributes, description) | view_text | view_image | view_joint",
+    )
+    dim: int = Field(default=256, ge=1, le=4096, description="width; fewer where the documents have no higher rank")
+    ngram: int = Field(default=1, ge=1, le=4, description="words; longest run that is a term")
+    min_df: int = Field(default=2, ge=1, description="documents that a term must stand in")
+    max_df: float = Field(default=0.5, gt=0, le=1, description="share of the documents that a term may stand in")
+    max_features: int = Field(default=200_000, ge=1, description="terms kept, those in most documents first")
+    sublinear: bool = Field(default=True, description="true: 1 + log(count) instead of the count")
+    iterations: int = Field(default=4, ge=1, le=50, description="power iterations of the randomised SVD")
 
 
 class TfidfSvd(Params):
     """One vector per item of one kind of document."""
 
-    kind: Literal["tfidf_svd"]
-    space: str
-    document: Document = "item"
+    kind: Literal["tfidf_svd"] = Field(description="tfidf_svd: one vector per item, of its words")
+    space: str = Field(description="the space of embed.spaces that the words are placed in")
+    document: Document = Field(default="item", description="item | view_text | view_image | view_joint")
 
 
 class TfidfSvdUnits(Params):
     """Up to `units` vectors per item: its title, then its sentences and attributes in turns."""
 
-    kind: Literal["tfidf_svd_units"]
-    space: str
-    units: int = Field(default=8, ge=1, le=256)
+    kind: Literal["tfidf_svd_units"] = Field(description="tfidf_svd_units: several vectors per item, of its words")
+    space: str = Field(description="the space of embed.spaces that the words are placed in")
+    units: int = Field(default=8, ge=1, le=256, description="vectors per item at most: title, sentences, attributes")
 
 
 class PictureDescriptors(Params):
     """Hand-made descriptors of a picture's colour, shape and texture, reduced by PCA."""
 
-    kind: Literal["picture_descriptors"]
-    dim: int = Field(default=64, ge=1, le=1024)  # width; fewer where the pictures have no higher rank
-    side: int = Field(default=64, ge=32, le=256)  # pixels; pictures are measured at side x side
+    kind: Literal["picture_descriptors"] = Field(
+        description="picture_descriptors: colour, shape and texture, reduced by PCA"
+    )
+    dim: int = Field(
+        default=64, ge=1, le=1024, description="principal components; fewer where pictures have no higher rank"
+    )
+    side: int = Field(default=64, ge=32, le=256, description="pixels; pictures are measured at side x side")
     blocks: tuple[Literal["colour", "colour_grid", "gradients", "patterns", "frequencies"], ...] = Field(
-        default=("colour", "colour_grid", "gradients", "patterns", "frequencies"), min_length=1
+        default=("colour", "colour_grid", "gradients", "patterns", "frequencies"),
+        min_length=1,
+        description="descriptors of equal weight: colour, colour_grid, gradients, patterns, frequencies",
     )
 
 
@@ -72,10 +82,14 @@ def _default_encoders() -> dict[str, Encoder]:
 
 
 class EmbedParams(Params):
-    """The section `embed`."""
+    """Offline encoders of words and pictures: no trained weights, no interaction is seen."""
 
-    spaces: dict[str, SpaceParams] = Field(default_factory=_default_spaces)
-    encoders: dict[str, Encoder] = Field(default_factory=_default_encoders)  # by the name of the file they write
+    spaces: dict[str, SpaceParams] = Field(
+        default_factory=_default_spaces, description="TF-IDF and truncated SVD, fitted on the words of all items"
+    )
+    encoders: dict[str, Encoder] = Field(
+        default_factory=_default_encoders, description="by the name of the file that each writes"
+    )
 
     @model_validator(mode="after")
     def _spaces_exist(self) -> EmbedParams:

@@ -10,12 +10,22 @@ from sidflow.contracts.params import Params
 
 
 class EvaluateParams(Params):
-    """How slices are cut."""
+    """How slices of items and histories are cut."""
 
-    head_share: float = Field(0.3333, gt=0, lt=1)
-    tail_share: float = Field(0.3333, gt=0, lt=1)
-    short_history: int = Field(5, ge=0)
-    long_history: int = Field(20, ge=1)
+    head_share: float = Field(
+        default=0.3333,
+        gt=0,
+        lt=1,
+        description="share of training events; the most popular items that hold it are the head",
+    )
+    tail_share: float = Field(
+        default=0.3333,
+        gt=0,
+        lt=1,
+        description="share of training events; the least popular items that hold it are the tail",
+    )
+    short_history: int = Field(default=5, ge=0, description="events; up to that a history is short")
+    long_history: int = Field(default=20, ge=1, description="events; above that a history is long")
 
 
 class CompareParams(Params):
@@ -26,13 +36,24 @@ class CompareParams(Params):
     and it is held against whatever `primary` is.
     """
 
-    primary: Literal["ndcg_at_5", "ndcg_at_10", "ndcg_at_20", "recall_at_5", "recall_at_10", "recall_at_20"] = (
-        "ndcg_at_10"
+    primary: Literal["ndcg_at_5", "ndcg_at_10", "ndcg_at_20", "recall_at_5", "recall_at_10", "recall_at_20"] = Field(
+        default="ndcg_at_10",
+        description="metric that chooses the best baseline, on validation: ndcg_at_K | recall_at_K",
     )
-    methods: tuple[str, ...] = ("mme_sid", "dmesr")
-    references: tuple[str, ...] = ("oracle",)
-    claimed_gain: float = Field(0.04, ge=0)  # relative to the best baseline
-    level: float = Field(0.95, gt=0.5, lt=1)
-    power: float = Field(0.8, gt=0.5, lt=1)
-    draws: int = Field(2_000, ge=200, le=100_000)
-    seed: int = Field(42, ge=0)
+    methods: tuple[str, ...] = Field(
+        default=("mme_sid", "dmesr"), description="name prefixes of what is under test; all others are baselines"
+    )
+    references: tuple[str, ...] = Field(default=("oracle",), description="know the answer: shown, never compared with")
+    claimed_gain: float = Field(
+        default=0.04,
+        ge=0,
+        description="relative gain over the best baseline that is tested; the papers claim 0.04 to 0.10",
+    )
+    level: float = Field(
+        default=0.95, gt=0.5, lt=1, description="of the intervals, and of the tests after Holm's correction"
+    )
+    power: float = Field(default=0.8, gt=0.5, lt=1, description="of the minimum detectable effect")
+    draws: int = Field(
+        default=2_000, ge=200, le=100_000, description="bootstrap resamples of users; p is never below 2 / (draws + 1)"
+    )
+    seed: int = Field(default=42, ge=0, description="of the resampling")

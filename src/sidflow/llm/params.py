@@ -13,33 +13,38 @@ from sidflow.losses.negatives import NegativeParams
 from sidflow.training.loop import LoopParams
 
 
-class PretrainingLoop(LoopParams):
+class PretrainingLoop(
+    LoopParams,
+    defaults={
+        "epochs": 3,
+        "patience": 2,
+        "learning_rate": 3e-3,
+        "weight_decay": 0.01,
+        "warmup_steps": 20,
+        "schedule": "cosine",
+        "clip_norm": 1.0,
+    },
+):
     """How long a backbone from scratch is trained on the catalogue's words."""
-
-    epochs: int = Field(default=2, ge=0)
-    patience: int = Field(default=2, ge=0)
-    learning_rate: float = Field(default=3e-3, gt=0)
-    weight_decay: float = Field(default=0.01, ge=0)
-    warmup_steps: int = Field(default=20, ge=0)
-    schedule: Literal["constant", "cosine"] = "cosine"
-    clip_norm: float = Field(default=1.0, ge=0)
 
 
 class ScratchParams(Params):
     """A small Llama and the tokenizer that goes with it."""
 
-    hidden: int = Field(default=64, ge=8)  # width; a multiple of heads
-    layers: int = Field(default=2, ge=1)
-    heads: int = Field(default=4, ge=1)
-    feedforward: int = Field(default=192, ge=8)  # width inside the gated MLP
-    vocabulary: int = Field(default=2048, ge=300)  # tokens at most, the 256 bytes included
-    block_tokens: int = Field(default=128, ge=8)  # length of a packed training sequence
-    batch_blocks: int = Field(default=32, ge=1)
-    title_words: int = Field(default=12, ge=1)  # words of a title that a history is told with
-    item_words: int = Field(default=60, ge=1)  # words of an item's text
-    epoch_blocks: int = Field(default=3000, ge=1)  # blocks in an epoch at most, drawn anew each epoch
-    held_out: float = Field(default=0.05, gt=0, lt=0.5)  # share of blocks that validate
-    loop: PretrainingLoop = PretrainingLoop()
+    hidden: int = Field(default=64, ge=8, description="width; an even multiple of heads")
+    layers: int = Field(default=2, ge=1, description="decoder layers")
+    heads: int = Field(default=4, ge=1, description="attention heads in each layer")
+    feedforward: int = Field(default=192, ge=8, description="width inside the gated MLP")
+    vocabulary: int = Field(
+        default=2048, ge=300, description="tokens of its own byte-pair encoding at most, the 256 bytes included"
+    )
+    block_tokens: int = Field(default=128, ge=8, description="tokens of a packed training sequence")
+    batch_blocks: int = Field(default=32, ge=1, description="sequences a step")
+    title_words: int = Field(default=8, ge=1, description="words of a title in the text of a training history")
+    item_words: int = Field(default=60, ge=1, description="words of an item's text")
+    epoch_blocks: int = Field(default=1500, ge=1, description="sequences an epoch at most, sampled anew each epoch")
+    held_out: float = Field(default=0.05, gt=0, lt=0.5, description="share of the sequences that validate")
+    loop: PretrainingLoop = Field(default=PretrainingLoop(), description="how long and how fast to train")
 
     @model_validator(mode="after")
     def _heads_divide(self) -> ScratchParams:
@@ -49,23 +54,31 @@ class ScratchParams(Params):
 
 
 class BackboneParams(Params):
-    """Which causal language model."""
+    """The causal language model that finetune adapts."""
 
-    kind: Literal["scratch", "path", "hub"] = "scratch"
-    path: str = ""  # kind path: a folder in the layout that transformers saves
-    repo: str = ""  # kind hub: owner/name
-    commit: str = ""  # kind hub: the 40 hex digits of the commit, never a branch
-    scratch: ScratchParams = ScratchParams()
+    kind: Literal["scratch", "path", "hub"] = Field(
+        default="scratch",
+        description="scratch: a small Llama trained here | path: a local folder | hub: a pinned repository",
+    )
+    path: str = Field(
+        default="", description="of kind path: a folder as transformers saves it, safetensors weights only"
+    )
+    repo: str = Field(default="", description="of kind hub: owner/name")
+    commit: str = Field(default="", description="of kind hub: the commit's 40 hex digits, never a branch")
+    scratch: ScratchParams = Field(default=ScratchParams(), description="of kind scratch")
 
 
 class LoraParams(Params):
     """Low-rank adaptation of the frozen backbone."""
 
-    enabled: bool = True
-    rank: int = Field(default=32, ge=1)  # width of the update, the product of two thin matrices
-    alpha: float = Field(default=128, gt=0)  # the update is scaled by alpha / rank
-    dropout: float = Field(default=0.0, ge=0, lt=1)
-    targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+    enabled: bool = Field(default=True, description="false: the backbone stays as it is")
+    rank: int = Field(default=32, ge=1, description="width of the update, the product of two thin matrices")
+    alpha: float = Field(default=128, gt=0, description="the update is scaled by alpha / rank")
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="share dropped of what enters the adapter")
+    targets: tuple[str, ...] = Field(
+        default=("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
+        description="modules of the backbone that are adapted",
+    )
 
 
 class AnchoringParams(ScorePriorParams):
@@ -76,45 +89,78 @@ class AnchoringParams(ScorePriorParams):
     )
 
 
-class FinetuneLoop(LoopParams):
+class FinetuneLoop(
+    LoopParams,
+    defaults={
+        "epochs": 10,
+        "patience": 3,
+        "learning_rate": 3e-3,
+        "weight_decay": 0.1,
+        "warmup_steps": 30,
+        "schedule": "cosine",
+        "clip_norm": 1.0,
+    },
+):
     """How long MME-SID is trained."""
-
-    epochs: int = Field(default=10, ge=0)
-    patience: int = Field(default=3, ge=0)
-    learning_rate: float = Field(default=3e-3, gt=0)
-    weight_decay: float = Field(default=0.1, ge=0)
-    warmup_steps: int = Field(default=30, ge=0)
-    schedule: Literal["constant", "cosine"] = "cosine"
-    clip_norm: float = Field(default=1.0, ge=0)
 
 
 class FinetuneParams(NegativeParams):
-    """MME-SID."""
+    """MME-SID: a language model that reads item tokens and scores items by several embeddings."""
 
-    prompt: str = "A customer bought these products, oldest first: {history} The product bought next is:"
-    readout: Literal["last_item", "response"] = "last_item"
-    max_length: int = Field(default=50, ge=1)  # items of a history that are seen, the last ones
-    batch_size: int = Field(default=64, ge=1)  # histories a step
-    without: tuple[str, ...] = ()  # modalities left out of tokens and scores
-    raw: bool = True  # raw modality rows in the item token
-    codes: bool = True  # code vectors in the item token
-    codebook_init: Literal["trained", "random"] = "trained"
-    train_codes: bool = True
-    frequency_aware: bool = True  # off = the parts of the score weigh the same
-    temperature: float = Field(default=1.0, gt=0)  # of the softmax over the score's parts; the published code has 1e-3
-    skip_share: float = Field(default=0.0, ge=0, lt=1)  # of a training piece's items that a step leaves out
-    token_dropout: float = Field(default=0.4, ge=0, lt=1)  # on item tokens
-    item_dropout: float = Field(default=0.0, ge=0, lt=1)  # on the rows that items are scored by
-    cold_dropout: float = Field(default=0.0, ge=0, lt=1)  # share of items that a step scores as if nobody had had them
-    loss: Literal["full", "sampled"] = "full"  # softmax over all core items, or over targets and a step's negatives
-    start: Literal["settled", "plain"] = "settled"  # initial weights: from the items, or plain random
-    token_scale: float = Field(default=1.0, gt=0)  # of `settled`: item tokens' size, in that of word embeddings
-    lora: LoraParams = LoraParams()
-    weights: Literal["fp32", "bf16", "nf4"] = "fp32"  # of the frozen backbone; nf4 needs CUDA and bitsandbytes
-    anchor: Literal["none", "content", "cooccurrence", "both"] = "none"  # simple terms beside the paper's four parts
-    anchoring: AnchoringParams = AnchoringParams()
-    loop: FinetuneLoop = FinetuneLoop()
-    refit: bool = False  # answer test queries from a fit on training and validation events, as validation chose it
+    prompt: str = Field(
+        default="A customer bought these products, oldest first: {history} The product bought next is:",
+        description="text around the history; {history} is where the item tokens go",
+    )
+    readout: Literal["last_item", "response"] = Field(
+        default="last_item", description="state that scores: last_item | response (of the words after {history})"
+    )
+    max_length: int = Field(
+        default=50, ge=1, description="most recent items that are read; longer training parts become several windows"
+    )
+    batch_size: int = Field(default=64, ge=1, description="histories a step")
+    without: tuple[str, ...] = Field(default=(), description="modalities left out of item tokens and scores")
+    raw: bool = Field(default=True, description="true: raw modality rows in the item token")
+    codes: bool = Field(default=True, description="true: code vectors in the item token")
+    codebook_init: Literal["trained", "random"] = Field(
+        default="trained", description="code vectors at the start: trained (the quantizer's codebooks) | random"
+    )
+    train_codes: bool = Field(default=True, description="false: code vectors stay as initialised")
+    frequency_aware: bool = Field(default=True, description="false: every part of the score weighs the same")
+    temperature: float = Field(default=1.0, gt=0, description="of the softmax over the score's parts")
+    skip_share: float = Field(
+        default=0.0, ge=0, lt=1, description="share of a training history's items that a step leaves out"
+    )
+    token_dropout: float = Field(default=0.4, ge=0, lt=1, description="share dropped of item tokens")
+    item_dropout: float = Field(
+        default=0.0, ge=0, lt=1, description="share dropped of the rows that items are scored by; small data wants more"
+    )
+    cold_dropout: float = Field(
+        default=0.0, ge=0, lt=1, description="share of items that a step scores as if new, by their content alone"
+    )
+    loss: Literal["full", "sampled"] = Field(
+        default="full", description="full (softmax over all core items) | sampled (over a step's targets and negatives)"
+    )
+    start: Literal["settled", "plain"] = Field(
+        default="settled", description="initial weights: settled (similar items score high) | plain (random)"
+    )
+    token_scale: float = Field(
+        default=1.0, gt=0, description="of `settled`: size of item tokens at the start, in that of word embeddings"
+    )
+    lora: LoraParams = Field(default=LoraParams(), description="low-rank adaptation of the frozen backbone")
+    weights: Literal["fp32", "bf16", "nf4"] = Field(
+        default="fp32", description="of the frozen backbone: fp32 | bf16 | nf4 (needs CUDA and bitsandbytes)"
+    )
+    anchor: Literal["none", "content", "cooccurrence", "both"] = Field(
+        default="none",
+        description="score prior beside the paper's parts: none (the paper) | content | cooccurrence | both",
+    )
+    anchoring: AnchoringParams = Field(
+        default=AnchoringParams(), description="the score prior; unused with `anchor: none`"
+    )
+    loop: FinetuneLoop = Field(default=FinetuneLoop(), description="how long and how fast to train")
+    refit: bool = Field(
+        default=False, description="true: test queries are answered by a second fit on training + validation"
+    )
 
     @property
     def hybrid(self) -> HybridParams | None:

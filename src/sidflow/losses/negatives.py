@@ -18,9 +18,11 @@ if TYPE_CHECKING:
 class NegativeParams(Params):
     """The knobs of a sampled loss, of every model that has one."""
 
-    negatives: int = Field(1024, ge=1)  # items drawn per batch, shared by all its positions
-    negatives_power: float = Field(0.0, ge=0, le=1)  # drawn by (training count + 1) ** this; 0 = uniformly
-    logq: bool = False  # correct `loss: sampled` for how likely each negative was drawn
+    negatives: int = Field(default=1024, ge=1, description="negatives sampled per batch, shared by its positions")
+    negatives_power: float = Field(
+        default=0.0, ge=0, le=1, description="negatives are sampled by (training count + 1) ** this; 0 = uniformly"
+    )
+    logq: bool = Field(default=False, description="true: correct `loss: sampled` for how likely each negative was")
 
 
 class Candidates(NamedTuple):

@@ -14,27 +14,45 @@ from sidflow.quantize.reference import recall_ratios
 
 
 class GateParams(Params):
-    """Thresholds over all modalities; null = not asked for."""
+    """Thresholds over all modalities and levels; null = not checked."""
 
-    least_code_usage: float | None = Field(0.99, ge=0, le=1)  # of any level
-    most_collision_rate_distinct: float | None = Field(0.01, ge=0, le=1)  # among items with distinct inputs
-    least_neighbour_recall: float | None = Field(None, ge=0, le=1)
-    least_recall_ratio: float | None = Field(None, ge=0)  # neighbour recall in that of the reference
-    least_tau_triples: float | None = Field(0.0, ge=-1, le=1)
+    least_code_usage: float | None = Field(
+        default=0.99, ge=0, le=1, description="share of a level's codes that some item has"
+    )
+    most_collision_rate_distinct: float | None = Field(
+        default=0.01, ge=0, le=1, description="share of items with distinct inputs that share their codes"
+    )
+    least_neighbour_recall: float | None = Field(
+        default=None, ge=0, le=1, description="share of an item's nearest neighbours that stay so after quantizing"
+    )
+    least_recall_ratio: float | None = Field(
+        default=None, ge=0, description="the same share, divided by that of the reference"
+    )
+    least_tau_triples: float | None = Field(
+        default=0.0, ge=-1, le=1, description="rank agreement of distances before and after, -1 to 1"
+    )
 
 
 class AssignParams(Params):
-    """Section `assign`."""
+    """How collisions are resolved, and what the audit measures and demands."""
 
-    known_from: str | None = None  # artifacts folder of an earlier run, whose IDs stay as they are; with frozen_from
-    resolution: Literal["suffix", "sinkhorn_reassign"] = "suffix"  # of collisions; a suffix ends either
-    sinkhorn_epsilon: float = Field(0.05, gt=0)  # of distances scaled to [-1, 1]
-    sinkhorn_iterations: int = Field(50, ge=1)
-    neighbours: int = Field(10, ge=1)  # of the audit
-    triples: int = Field(20_000, ge=1)  # of the audit's tau
-    reference: Literal["rq-kmeans", "none"] = "rq-kmeans"  # audited beside the IDs: residual k-means on the rows
-    seed: int = 0  # draws the triples and the reference's centres
-    gate: GateParams = GateParams.model_validate({})
+    known_from: str | None = Field(
+        default=None, description="artifacts folder of an earlier run whose IDs stay; needs quantize.frozen_from"
+    )
+    resolution: Literal["suffix", "sinkhorn_reassign"] = Field(
+        default="suffix", description="of collisions: suffix | sinkhorn_reassign (other last codes first, then suffix)"
+    )
+    sinkhorn_epsilon: float = Field(default=0.05, gt=0, description="of distances scaled to [-1, 1]")
+    sinkhorn_iterations: int = Field(default=50, ge=1, description="scalings of rows and columns")
+    neighbours: int = Field(default=10, ge=1, description="neighbours per item in the audit")
+    triples: int = Field(default=20_000, ge=1, description="triples sampled for the audit's rank agreement")
+    reference: Literal["rq-kmeans", "none"] = Field(
+        default="rq-kmeans", description="audited beside the IDs: rq-kmeans (residual k-means on the rows) | none"
+    )
+    seed: int = Field(default=0, description="of the triples and the reference's centres")
+    gate: GateParams = Field(
+        default=GateParams(), description="thresholds over all modalities and levels that end a run; null = not checked"
+    )
 
     @model_validator(mode="after")
     def _fits(self) -> AssignParams:

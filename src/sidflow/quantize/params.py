@@ -11,42 +11,87 @@ from sidflow.contracts.params import Params
 from sidflow.training.loop import LoopParams
 
 
-class QuantizeParams(Params):
-    """Section `quantize`. The paper's values are in the preset `mme-sid-paper`."""
+class QuantizeLoop(LoopParams, defaults={"epochs": 3, "patience": 0, "learning_rate": 3e-4, "weight_decay": 1e-4}):
+    """How long the quantizer is trained."""
 
-    method: Literal["mm-rq-vae", "rq-vae", "rq-kmeans"] = "mm-rq-vae"
-    frozen_from: str | None = None  # an earlier quantizer.safetensors, taken as it is: old items keep their codes
-    levels: int = Field(4, ge=1, le=16)  # codes per item
-    codes: int | list[int] | Literal["auto"] = "auto"  # per level, >= 2; auto: by distinct items, see sizes.py
-    code_dim: int = Field(256, ge=1)  # width of code vectors; `rq-kmeans` keeps the modality's own
-    hidden: list[int] = Field([256, 128])  # encoder widths; the decoder is mirrored; [] = linear
-    skip: Literal["pca", "none"] = "pca"  # a linear map beside each tower, starting as the principal components
-    reconstruction: Literal["mse", "mmd", "both"] = "both"
-    mse_weight: float = Field(1.0, ge=0)
-    mmd_weight: float = Field(3.0, ge=0)
-    mmd_bandwidths: list[float] = Field([1.0])  # factors of the mean squared distance
-    mmd_estimator: Literal["published", "u_statistic"] = "published"
-    alignment: Literal["infonce", "mmd", "none"] = "infonce"  # of quantized vectors: anchor with each other modality
-    alignment_anchor: str = "collaborative"
-    alignment_weight: float = Field(0.001, ge=0)
-    temperature: float = Field(0.1, gt=0)  # of InfoNCE
-    codebook_weight: float = Field(1.0, ge=0)  # pulls code vectors to residuals
-    commitment_weight: float = Field(1.0, ge=0)  # pulls residuals to code vectors
-    gradient: Literal["straight_through_total", "rotation", "per_level"] = "straight_through_total"
-    sinkhorn: float | list[float] = 0.0  # epsilon (of distances scaled to [-1, 1]) per level while training; 0 = off
-    sinkhorn_iterations: int = Field(50, ge=1)
-    initialisation: Literal["kmeans", "balanced-kmeans", "random"] = "balanced-kmeans"
-    refit: Literal["none", "last", "all"] = "none"  # levels that k-means fits again to the trained encoder's output
-    refine_steps: int = Field(100, ge=0)  # after training, code vectors of all levels moved together; 0 = off
-    separate_steps: int = Field(100, ge=0)  # after that, last codes moved until distinct items part; 0 = off
-    separate_weight: float = Field(5.0, ge=0)  # of colliding pairs beside the distances to the codes
-    revive_below: float = Field(0.1, ge=0, lt=1)  # share of a code's fair use below which it is moved; 0 = never
-    revive_every: int = Field(20, ge=1)  # steps
-    batch_size: int = Field(512, ge=2)  # items
-    passes: int = Field(10, ge=1)  # over all items per epoch of `loop`
-    loop: LoopParams = LoopParams.model_validate(
-        {"epochs": 3, "patience": 0, "learning_rate": 3e-4, "weight_decay": 1e-4}
+
+class QuantizeParams(Params):
+    """How item vectors become codes. The paper's values are in the preset `mme-sid-paper`."""
+
+    method: Literal["mm-rq-vae", "rq-vae", "rq-kmeans"] = Field(
+        default="mm-rq-vae", description="mm-rq-vae | rq-vae (each modality alone, MSE) | rq-kmeans (no encoder)"
     )
+    frozen_from: str | None = Field(
+        default=None, description="path of an earlier quantizer.safetensors to use unchanged; null = train"
+    )
+    levels: int = Field(default=4, ge=1, le=16, description="codes per item")
+    codes: int | list[int] | Literal["auto"] = Field(
+        default="auto",
+        description="codes per level: a number, a list, or auto: the largest power of two, 2 to 256, "
+        "that leaves each code at least 4 distinct items",
+    )
+    code_dim: int = Field(default=256, ge=1, description="width of code vectors; rq-kmeans keeps the modality's own")
+    hidden: list[int] = Field(
+        default=[256, 128], description="widths of the encoder, mirrored in the decoder; [] = linear"
+    )
+    skip: Literal["pca", "none"] = Field(
+        default="pca",
+        description="pca: beside encoder and decoder a linear map that starts as principal components | none",
+    )
+    reconstruction: Literal["mse", "mmd", "both"] = Field(
+        default="both", description="mse | mmd | both: what keeps decoded vectors near their inputs"
+    )
+    mse_weight: float = Field(default=1.0, ge=0, description="of the mean squared error in the loss")
+    mmd_weight: float = Field(default=3.0, ge=0, description="of the maximum mean discrepancy in the loss")
+    mmd_bandwidths: list[float] = Field(default=[1.0], description="factors of the mean squared distance")
+    mmd_estimator: Literal["published", "u_statistic"] = Field(
+        default="published", description="of the squared discrepancy: published | u_statistic (matching rows left out)"
+    )
+    alignment: Literal["infonce", "mmd", "none"] = Field(
+        default="infonce", description="of quantized vectors, the anchor with each other modality: infonce | mmd | none"
+    )
+    alignment_anchor: str = Field(default="collaborative", description="the modality that the others are aligned to")
+    alignment_weight: float = Field(
+        default=0.001, ge=0, description="in the loss; the paper has 0.01, see docs/semantic_ids.md"
+    )
+    temperature: float = Field(default=0.1, gt=0, description="of InfoNCE")
+    codebook_weight: float = Field(default=1.0, ge=0, description="in the loss: pulls code vectors to residuals")
+    commitment_weight: float = Field(default=1.0, ge=0, description="in the loss: pulls residuals to code vectors")
+    gradient: Literal["straight_through_total", "rotation", "per_level"] = Field(
+        default="straight_through_total",
+        description="straight_through_total | rotation | per_level (as published; starves the encoder)",
+    )
+    sinkhorn: float | list[float] = Field(
+        default=0.0,
+        description="epsilon while training, one for all levels or a list, of distances scaled to [-1, 1]; 0 = off",
+    )
+    sinkhorn_iterations: int = Field(default=50, ge=1, description="scalings of rows and columns per batch")
+    initialisation: Literal["kmeans", "balanced-kmeans", "random"] = Field(
+        default="balanced-kmeans", description="of code vectors: kmeans | balanced-kmeans (equal shares) | random"
+    )
+    refit: Literal["none", "last", "all"] = Field(
+        default="none", description="levels that k-means fits again to the trained encoder's output: none | last | all"
+    )
+    refine_steps: int = Field(
+        default=100,
+        ge=0,
+        description="after training, steps that move all code vectors together, mm-rq-vae only; 0 = off",
+    )
+    separate_steps: int = Field(
+        default=100,
+        ge=0,
+        description="after that, steps that move last codes apart on collision, mm-rq-vae only; 0 = off",
+    )
+    separate_weight: float = Field(
+        default=5.0, ge=0, description="of colliding pairs beside the distances to the codes"
+    )
+    revive_below: float = Field(
+        default=0.1, ge=0, lt=1, description="share of a code's fair use below which it moves to an item; 0 = never"
+    )
+    revive_every: int = Field(default=20, ge=1, description="steps between two looks at the codes' use")
+    batch_size: int = Field(default=512, ge=2, description="items a step")
+    passes: int = Field(default=10, ge=1, description="passes over all items per epoch of the loop")
+    loop: QuantizeLoop = Field(default=QuantizeLoop(), description="how long and how fast to train")
 
     @model_validator(mode="after")
     def _per_level(self) -> QuantizeParams:

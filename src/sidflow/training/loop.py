@@ -25,14 +25,20 @@ from sidflow.training.state import chosen_state, restore, trained_state
 class LoopParams(Params):
     """How long and how fast to train."""
 
-    epochs: int = Field(100, ge=0)
-    patience: int = Field(10, ge=0)  # epochs without a better validation before the end; 0 = never stop early
-    learning_rate: float = Field(1e-3, gt=0)
-    weight_decay: float = Field(0.0, ge=0)
-    warmup_steps: int = Field(0, ge=0)
-    schedule: Literal["constant", "cosine"] = "constant"
-    clip_norm: float = Field(0.0, ge=0)  # 0 = no clipping
-    precision: Literal["fp32", "bf16"] = "fp32"
+    epochs: int = Field(default=100, ge=0, description="epochs at most")
+    patience: int = Field(default=10, ge=0, description="epochs without a better validation before the end; 0 = never")
+    learning_rate: float = Field(default=1e-3, gt=0, description="of AdamW, per step, at its largest")
+    weight_decay: float = Field(
+        default=0.0, ge=0, description="of AdamW: share of a weight taken off per step, in learning rates"
+    )
+    warmup_steps: int = Field(default=0, ge=0, description="steps over which the learning rate rises to its full size")
+    schedule: Literal["constant", "cosine"] = Field(
+        default="constant", description="constant | cosine (ends at zero): the learning rate after the warm-up"
+    )
+    clip_norm: float = Field(default=0.0, ge=0, description="largest norm of all gradients together; 0 = no clipping")
+    precision: Literal["fp32", "bf16"] = Field(
+        default="fp32", description="fp32 | bf16, of the arithmetic; weights stay fp32"
+    )
 
 
 class Task(Protocol):

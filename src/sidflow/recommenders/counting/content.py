@@ -33,12 +33,14 @@ BLOCK = 512  # queries scored at once
 
 
 class ContentParams(CooccurrenceParams):
-    """As co-occurrence, plus where the content lies and how much it may weigh."""
+    """Co-occurrence plus the similarity of contents, weighed on validation."""
 
-    features: str  # an embedding or a modality: safetensors with `values` and `present`
+    features: str = Field(description="embedding or modality whose rows' cosines are the content")
     contents: tuple[Annotated[float, Field(ge=0)], ...] = Field(
-        default=(0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0), min_length=1
-    )  # weight of a cosine against one neighbouring pair; 0 is co-occurrence alone
+        default=(0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0),
+        min_length=1,
+        description="weight of a cosine against one neighbouring pair; 0 is co-occurrence alone",
+    )
 
 
 def directions(path: Path, items: int) -> np.ndarray:

@@ -29,14 +29,28 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class CooccurrenceParams(ChosenParams):
-    """Values to try of each knob; the search starts from the first of each list."""
+    """Windowed co-occurrence: values to try of each knob; the search starts from the first of each list."""
 
-    windows: tuple[Steps, ...] = Field(default=(10, 5, 20, 2, 1), min_length=1)
-    decays: tuple[Exponent, ...] = Field(default=(0.5, 0.25, 1.0, 2.0), min_length=1)
-    lasts: tuple[Steps, ...] = Field(default=(5, 3, 10, 1), min_length=1)
-    recencies: tuple[Exponent, ...] = Field(default=(1.0, 0.75, 0.5, 1.5, 2.5), min_length=1)
-    backwards: tuple[Share, ...] = Field(default=(0.25, 0.0, 0.5, 1.0), min_length=1)
-    dampings: tuple[Share, ...] = Field(default=(0.25, 0.0, 0.5), min_length=1)
+    windows: tuple[Steps, ...] = Field(
+        default=(10, 5, 20, 2, 1), min_length=1, description="steps; furthest apart that two items count as a pair"
+    )
+    decays: tuple[Exponent, ...] = Field(
+        default=(0.5, 0.25, 1.0, 2.0), min_length=1, description="exponent of 1 / distance"
+    )
+    lasts: tuple[Steps, ...] = Field(
+        default=(5, 3, 10, 1), min_length=1, description="most recent items of the history that give evidence"
+    )
+    recencies: tuple[Exponent, ...] = Field(
+        default=(1.0, 0.75, 0.5, 1.5, 2.5), min_length=1, description="exponent of 1 / steps back"
+    )
+    backwards: tuple[Share, ...] = Field(
+        default=(0.25, 0.0, 0.5, 1.0),
+        min_length=1,
+        description="weight of a pair in the other order; 1 = order is ignored",
+    )
+    dampings: tuple[Share, ...] = Field(
+        default=(0.25, 0.0, 0.5), min_length=1, description="exponent of 1 / popularity of the history's item"
+    )
 
     def grid(self) -> dict[str, tuple[float, ...]]:
         """Return the lists under the names that a setting has."""

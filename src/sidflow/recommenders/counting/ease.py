@@ -31,10 +31,14 @@ BITS = 20  # of a weight's fraction: rounds off what another thread count would 
 
 
 class EaseParams(ChosenParams):
-    """The ridges to try, and how much of the result is stored."""
+    """EASE: a linear item-to-item model in closed form."""
 
-    ridges: tuple[Annotated[float, Field(gt=0)], ...] = Field(default=(10.0, 3.0, 50.0, 200.0, 1000.0), min_length=1)
-    kept: int = Field(default=256, ge=1)  # weights stored per item
+    ridges: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+        default=(10.0, 3.0, 50.0, 200.0, 1000.0),
+        min_length=1,
+        description="added to each item's own count before the inversion",
+    )
+    kept: int = Field(default=256, ge=1, description="weights stored per item, the largest")
 
 
 def weights(events: Events, ridge: float) -> np.ndarray:

@@ -24,10 +24,16 @@ from sidflow.recommenders.counting.search import Choice
 
 
 class ItemKnnParams(ChosenParams):
-    """Values to try of each knob; the search starts from the first of each list."""
+    """Item-kNN: cosines of users in common; the search starts from the first of each list."""
 
-    neighbours: tuple[Annotated[int, Field(ge=1)], ...] = Field(default=(100, 20, 50, 200, 400), min_length=1)
-    shrinks: tuple[Annotated[float, Field(ge=0)], ...] = Field(default=(5.0, 0.0, 2.0, 10.0, 20.0, 40.0), min_length=1)
+    neighbours: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        default=(100, 20, 50, 200, 400), min_length=1, description="items kept per item, the nearest"
+    )
+    shrinks: tuple[Annotated[float, Field(ge=0)], ...] = Field(
+        default=(5.0, 0.0, 2.0, 10.0, 20.0, 40.0),
+        min_length=1,
+        description="users added to a cosine's denominator, against chance",
+    )
 
     def grid(self) -> dict[str, tuple[float, ...]]:
         """Return the lists under the names that a setting has."""

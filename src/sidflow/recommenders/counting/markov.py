@@ -12,7 +12,7 @@ from sidflow.recommenders.counting.params import CountingParams
 
 
 class MarkovParams(CountingParams):
-    """A Markov chain has no knobs of its own."""
+    """Markov chain of first order: what followed the last item. No knobs of its own."""
 
 
 def factors(histories: Histories, events: Events) -> Factored:

@@ -6,6 +6,7 @@ from typing import Literal
 
 import numpy as np
 import polars as pl
+from pydantic import Field
 
 from sidflow.contracts.artifacts.truth import TRUTH
 from sidflow.contracts.errors import InputError
@@ -15,9 +16,11 @@ from sidflow.contracts.params import Params
 
 
 class OracleParams(Params):
-    """Where the truth lies; there is nothing to fit and so nothing to refit."""
+    """The synthetic generator's own probabilities; nothing is fitted."""
 
-    features: Literal["artifacts/catalog/truth.parquet"] = "artifacts/catalog/truth.parquet"
+    features: Literal["artifacts/catalog/truth.parquet"] = Field(
+        default="artifacts/catalog/truth.parquet", description="the true probabilities"
+    )
 
 
 def factors(histories: Histories, truth: pl.DataFrame, items: int) -> Factored:

@@ -8,12 +8,16 @@ from sidflow.contracts.params import Params
 
 
 class CountingParams(Params):
-    """What every counting model is told."""
+    """What all counting models share."""
 
-    refit: bool = False  # answer test queries from a fit on training and validation events
+    refit: bool = Field(
+        default=False, description="true: test queries are answered by a second fit on training + validation"
+    )
 
 
 class ChosenParams(CountingParams):
     """Of a model that chooses its setting on validation."""
 
-    choose_on: int = Field(default=10_000, ge=1)  # at most so many validation queries, evenly spread
+    choose_on: int = Field(
+        default=10_000, ge=1, description="validation queries that choose a setting, at most, evenly spread"
+    )

@@ -11,7 +11,7 @@ from sidflow.recommenders.counting.params import CountingParams
 
 
 class PopularityParams(CountingParams):
-    """Popularity has no knobs of its own."""
+    """Popularity: every user gets the most frequent items. No knobs of its own."""
 
 
 def factors(histories: Histories, events: Events) -> Factored:

@@ -20,14 +20,24 @@ if TYPE_CHECKING:
 
 
 class FeaturesParams(Params):
-    """Which features a base model's item vectors are given, and how."""
+    """A base model whose item vectors also get raw features: the opponent of multimodal methods."""
 
-    base: Literal["sasrec", "gru4rec", "bert4rec"] = "sasrec"
-    model: dict[str, Any] = Field(default_factory=dict)  # the base model's own knobs, as in `train`
-    features: tuple[str, ...] = Field(("text", "image"), min_length=1)  # names under artifacts/embeddings
-    dropout: float = Field(0.2, ge=0, lt=1)  # of the features, before they are projected
-    scale: float = Field(1.0, gt=0)  # of what each feature brings, in that of the free vectors, at the start
-    refit: bool = False  # of the whole, as in `train`
+    base: Literal["sasrec", "gru4rec", "bert4rec"] = Field(default="sasrec", description="sasrec | gru4rec | bert4rec")
+    model: dict[str, Any] = Field(default_factory=dict, description="the base model's own knobs")
+    features: tuple[str, ...] = Field(
+        default=("text", "image"),
+        min_length=1,
+        description="embeddings, each projected and added to a free vector per item",
+    )
+    dropout: float = Field(
+        default=0.2, ge=0, lt=1, description="share dropped of the features, before they are projected"
+    )
+    scale: float = Field(
+        default=1.0, gt=0, description="size of what each feature brings at the start, in that of the free vectors"
+    )
+    refit: bool = Field(
+        default=False, description="true: test queries are answered by a second fit on training + validation"
+    )
 
 
 def load(name: str) -> tuple[FeaturesParams, SequenceParams]:

@@ -20,33 +20,49 @@ Positions = Literal["start", "end", "relative", "none"]
 class SequenceParams(NegativeParams):
     """What all sequential recommenders share."""
 
-    architecture: Literal["sasrec", "gru4rec", "bert4rec"]
-    dimensions: int = Field(64, ge=2)  # of item vectors and states
-    max_length: int = Field(50, ge=2)  # most recent items that are read; longer training parts become several windows
-    dropout: float = Field(0.2, ge=0, lt=1)  # inside the network
-    item_dropout: float = Field(0.2, ge=0, lt=1)  # on item vectors, as inputs and as candidates
-    # Drawn for each place of the input and apart for the candidates, or once for an item wherever it stands.
-    item_dropout_by: Literal["place", "item"] = "place"
+    architecture: Literal["sasrec", "gru4rec", "bert4rec"] = Field(description="sasrec | gru4rec | bert4rec")
+    dimensions: int = Field(default=64, ge=2, description="width of item vectors and states")
+    max_length: int = Field(
+        default=50, ge=2, description="most recent items that are read; longer training parts become several windows"
+    )
+    dropout: float = Field(default=0.2, ge=0, lt=1, description="share dropped inside the network")
+    item_dropout: float = Field(
+        default=0.2, ge=0, lt=1, description="share dropped of item vectors, as inputs and as candidates"
+    )
+    item_dropout_by: Literal["place", "item"] = Field(
+        default="place", description="place (apart for each position and for candidates) | item (once for an item)"
+    )
     skip_share: float = Field(
-        0.0, ge=0, lt=1
-    )  # of a training window's items that a batch leaves out, two at least stay
-    init_std: float = Field(0.02, gt=0)  # of item vectors
-    loss: Literal["full", "sampled", "bce"] = "full"  # over the catalogue, or over the negatives of a batch
-    batch_size: int = Field(128, ge=1)  # sequences
-    loop: LoopParams = LoopParams.model_validate({})
-    refit: bool = False  # answer test queries from a fit on training and validation events, as long as validation chose
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="share of a training window's items that a batch leaves out; two at least stay",
+    )
+    init_std: float = Field(default=0.02, gt=0, description="standard deviation of item vectors at the start")
+    loss: Literal["full", "sampled", "bce"] = Field(
+        default="full", description="full (softmax over all core items) | sampled (softmax over negatives) | bce"
+    )
+    batch_size: int = Field(default=128, ge=1, description="sequences a step")
+    loop: LoopParams = Field(default=LoopParams(), description="how long and how fast to train")
+    refit: bool = Field(
+        default=False, description="true: test queries are answered by a second fit on training + validation"
+    )
 
 
 class TransformerParams(SequenceParams):
     """What the transformers share."""
 
-    blocks: int = Field(2, ge=1)
-    heads: int = Field(2, ge=1)
-    feedforward: int = Field(4, ge=1)  # hidden width of a block's second half, in dimensions
-    block: Literal["plain", "ligr"] = "plain"  # ligr: gated residuals and SwiGLU; with it SASRec is eSASRec
-    pre_norm: bool = True  # normalise what enters a sublayer; false: what leaves it
-    attention_dropout: float = Field(0.0, ge=0, lt=1)
-    positions: Positions = "start"
+    blocks: int = Field(default=2, ge=1, description="transformer blocks, each of attention and two linear layers")
+    heads: int = Field(default=2, ge=1, description="attention heads in each block; divides dimensions")
+    feedforward: int = Field(default=4, ge=1, description="hidden width of a block's second half, in dimensions")
+    block: Literal["plain", "ligr"] = Field(
+        default="plain", description="plain | ligr (gated residuals and SwiGLU); SASRec with ligr is eSASRec"
+    )
+    pre_norm: bool = Field(default=True, description="true: normalise what enters a sublayer; false: what leaves it")
+    attention_dropout: float = Field(default=0.0, ge=0, lt=1, description="share dropped of attention weights")
+    positions: Positions = Field(
+        default="start", description="learned positions from the start | end, relative (attention by distance) | none"
+    )
 
     @model_validator(mode="after")
     def _fits(self) -> TransformerParams:
@@ -60,42 +76,58 @@ class TransformerParams(SequenceParams):
 class SasrecParams(TransformerParams):
     """SASRec: causal attention, every position predicts its next item."""
 
-    architecture: Literal["sasrec"] = "sasrec"
+    architecture: Literal["sasrec"] = Field(
+        default="sasrec", description="sasrec | gru4rec | bert4rec; left out: the entry's name"
+    )
 
 
 class Gru4recParams(SequenceParams):
     """GRU4Rec: a recurrent network, every position predicts its next item."""
 
-    architecture: Literal["gru4rec"] = "gru4rec"
-    hidden: int = Field(128, ge=1)  # width of the recurrent state
-    layers: int = Field(1, ge=1)
+    architecture: Literal["gru4rec"] = Field(
+        default="gru4rec", description="sasrec | gru4rec | bert4rec; left out: the entry's name"
+    )
+    hidden: int = Field(default=128, ge=1, description="width of the recurrent state")
+    layers: int = Field(default=1, ge=1, description="recurrent layers, one on the other")
 
 
-class Bert4recParams(TransformerParams):
+class Bert4recParams(TransformerParams, defaults={"positions": "end"}):
     """BERT4Rec: attention both ways, masked items are predicted."""
 
-    architecture: Literal["bert4rec"] = "bert4rec"
-    positions: Positions = "end"
-    mask_share: float = Field(0.2, gt=0, lt=1)  # probability of each item to be masked in training
-    query_share: float = Field(0.5, ge=0, le=1)  # share of sequences cut at random, with just their last item masked
+    architecture: Literal["bert4rec"] = Field(
+        default="bert4rec", description="sasrec | gru4rec | bert4rec; left out: the entry's name"
+    )
+    mask_share: float = Field(default=0.2, gt=0, lt=1, description="probability of an item to be masked in training")
+    query_share: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="share of sequences that are cut at random and have just their last item masked",
+    )
 
 
 class DmesrParams(Params):
     """DMESR: a base model whose item vectors also come from aligned and fused views of the item."""
 
-    base: Literal["sasrec", "gru4rec", "bert4rec"] = "sasrec"
-    model: dict[str, Any] = Field(default_factory=dict)  # the base model's own knobs, as in `train`
-    text_view: str = "view_text"  # names under artifacts/embeddings: the two views that are aligned
-    image_view: str = "view_image"
-    joint_view: str | None = "view_joint"  # a third coarse view, not aligned; null = none
-    fine: str = "fine_text"  # units of the original text
-    mode: Literal["add", "replace"] = "add"  # content on top of a free vector an item, or in place of it
-    heads: int = Field(2, ge=1)  # of both cross-attentions
-    dropout: float = Field(0.2, ge=0, lt=1)  # of what they bring in
-    alignment_weight: float = Field(0.1, ge=0)  # of the InfoNCE loss beside the recommender's
-    temperature: float = Field(0.1, gt=0)  # of InfoNCE
-    alignment_items: int = Field(512, ge=2)  # of a batch at most
-    refit: bool = False  # of the whole, as in `train`
+    base: Literal["sasrec", "gru4rec", "bert4rec"] = Field(default="sasrec", description="sasrec | gru4rec | bert4rec")
+    model: dict[str, Any] = Field(default_factory=dict, description="the base model's own knobs")
+    text_view: str = Field(default="view_text", description="embedding of a view that is aligned with the image view")
+    image_view: str = Field(default="view_image", description="embedding of a view that is aligned with the text view")
+    joint_view: str | None = Field(
+        default="view_joint", description="embedding of a third view, not aligned; null = none"
+    )
+    fine: str = Field(default="fine_text", description="embedding with several vectors per item, of the original text")
+    mode: Literal["add", "replace"] = Field(
+        default="add", description="add (content on top of a free vector per item) | replace (in place of it)"
+    )
+    heads: int = Field(default=2, ge=1, description="attention heads of both cross-attentions; divides dimensions")
+    dropout: float = Field(default=0.2, ge=0, lt=1, description="share dropped of what the cross-attentions bring in")
+    alignment_weight: float = Field(default=0.1, ge=0, description="of InfoNCE beside the recommender's loss; 0 = none")
+    temperature: float = Field(default=0.1, gt=0, description="of InfoNCE")
+    alignment_items: int = Field(default=512, ge=2, description="items of a batch that are aligned, at most")
+    refit: bool = Field(
+        default=False, description="true: test queries are answered by a second fit on training + validation"
+    )
 
 
 ARCHITECTURES: dict[str, type[SequenceParams]] = {
