@@ -70,7 +70,7 @@ class LinearTokens(ItemTokens):
         return raw_rows(self)(items)
 
     @torch.no_grad()
-    def settle(self, size: float) -> None:
+    def set_scale(self, size: float) -> None:
         """Give the tokens mean 0 and root mean square `size`."""
         part = raw_rows(self)
         rows = part.project(part.raw[part.present])
@@ -116,9 +116,9 @@ def linear(project: common.Project, width: int) -> MmeSid:
     """Return the model with linear tokens."""
     model = MmeSid(project.backbone, project.inputs, project.histories, project.settings)
     tokens = LinearTokens(project.inputs.modalities, width, project.settings)
-    words = model.reader.decoder.get_input_embeddings().weight
+    words = model.backbone.decoder.get_input_embeddings().weight
     model.item_tokens = tokens
-    tokens.settle(project.settings.token_scale * float(words.float().square().mean().sqrt()))
+    tokens.set_scale(project.settings.token_scale * float(words.float().square().mean().sqrt()))
     return model
 
 

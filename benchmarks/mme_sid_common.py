@@ -19,12 +19,13 @@ from sidflow.contracts.artifacts.backbone import BACKBONE
 from sidflow.contracts.artifacts.items import core_count
 from sidflow.contracts.artifacts.mme_sid import HEADS, adapter_folder
 from sidflow.contracts.histories import Histories
-from sidflow.llm import adapter, backbones, inputs, prompt, starting
-from sidflow.llm.backbones import Backbone
-from sidflow.llm.inputs import ItemInputs
+from sidflow.llm.adapter import load_adapter
+from sidflow.llm.backbones import Backbone, load_backbone
+from sidflow.llm.inputs import ItemInputs, load_item_inputs
 from sidflow.llm.model import MmeSid
 from sidflow.llm.params import FinetuneParams
-from sidflow.llm.prompt import Prompt
+from sidflow.llm.prompt import Prompt, tokenize_prompt
+from sidflow.llm.starting import initialise_from_items
 from sidflow.training.device import prepare
 from sidflow.training.loop import Task
 from sidflow.training.weights import from_arrays
@@ -67,10 +68,10 @@ def load(argument: str, threads: int, seed: int | None = None) -> Project:
         seed = params.load_value("seed") if seed is None else seed
         prepare(seed, threads)
         histories = past.load()
-        known = inputs.load(
+        known = load_item_inputs(
             list(params.load_value("modality")), settings.without, histories.training_counts(core_count())
         )
-        backbone = backbones.load(BACKBONE.read(), settings.weights)
+        backbone = load_backbone(BACKBONE.read(), settings.weights)
         prepare(seed, threads)
         return Project(name, settings, histories, known, backbone, seed)
 
@@ -79,14 +80,14 @@ def fresh(project: Project) -> MmeSid:
     """Return the model as fine-tuning starts from it."""
     model = MmeSid(project.backbone, project.inputs, project.histories, project.settings)
     if project.settings.start == "settled":
-        starting.settle(model, project.settings.token_scale)
+        initialise_from_items(model, project.settings.token_scale)
     return model
 
 
 def tuned(argument: str, project: Project) -> MmeSid:
     """Return the model as the run fine-tuned it, ready to answer."""
     with inside(argument):
-        inner = project.backbone._replace(model=adapter.load(project.backbone.model, adapter_folder(MODEL)))
+        inner = project.backbone._replace(model=load_adapter(project.backbone.model, adapter_folder(MODEL)))
         lora = project.settings.lora.model_copy(update={"enabled": False})  # the saved one is on already
         settings = project.settings.model_copy(update={"lora": lora})
         model = MmeSid(inner, project.inputs, project.histories, settings)
@@ -98,7 +99,7 @@ def tuned(argument: str, project: Project) -> MmeSid:
 
 def words(project: Project) -> Prompt:
     """Return the words around a history."""
-    return prompt.render(project.backbone.tokenizer, project.settings.prompt)
+    return tokenize_prompt(project.backbone.tokenizer, project.settings.prompt)
 
 
 class Share:

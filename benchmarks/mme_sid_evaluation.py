@@ -24,7 +24,7 @@ from rectools_common import SETTINGS
 from side_by_side import Side, facts, in_turn, medians, one_side_or_all, peak_mb, result_of
 
 from sidflow.contracts.histories import Histories
-from sidflow.llm.reader import Reader
+from sidflow.llm.reader import PromptedBackbone
 from sidflow.measures.gains import gain
 from sidflow.ranking.answer import best
 
@@ -106,7 +106,7 @@ def theirs(given: argparse.Namespace) -> dict[str, Any]:
         rates[name] = (len(queries) - WARM_UP) / (time.perf_counter() - began)
     same = float((lists["per_second"] == lists["per_second_kept"]).mean())
     assert same > 0.99, f"the folded matrix gives other lists than the equations: only {same:.3f} of places are alike"
-    model.reader = Reader(model.reader.model, common.words(project), "response").eval()
+    model.backbone = PromptedBackbone(model.backbone.model, common.words(project), "response").eval()
     some = queries[:CHECKED]
     difference = float((model.own_states(past, some) - published.query_states(some)).abs().max())
     assert difference < 1e-3, f"not the states that our own code has with the same readout: {difference:.1e}"

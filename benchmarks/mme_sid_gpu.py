@@ -33,12 +33,11 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from sidflow.contracts import histories as past
 from sidflow.contracts.artifacts.items import core_count
 from sidflow.contracts.histories import Histories
-from sidflow.llm import backbones
-from sidflow.llm.backbones import Backbone
-from sidflow.llm.inputs import ItemInputs, Modality
+from sidflow.llm.backbones import Backbone, load_backbone, record_of_folder
+from sidflow.llm.inputs import ItemInputs, ModalityInputs
 from sidflow.llm.model import MmeSid, MmeSidTask
 from sidflow.llm.params import FinetuneLoop, FinetuneParams, LoraParams
-from sidflow.llm.quiet import quiet
+from sidflow.llm.quiet import without_library_output
 from sidflow.llm.scratch import train_tokenizer
 from sidflow.training.device import prepare
 from sidflow.training.loop import fit
@@ -96,7 +95,7 @@ def drawn_inputs(size: Size, histories: Histories, items: int) -> ItemInputs:
     levels, codes = size.codes
     hidden = size.shape["hidden_size"]
     modalities = {
-        name: Modality(
+        name: ModalityInputs(
             draw.standard_normal((items, width), dtype=np.float32),
             np.ones(items, dtype=bool),
             draw.integers(0, codes, (items, levels)),
@@ -115,7 +114,7 @@ def built(size: Size, weights: str, device: torch.device) -> Backbone:
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.bfloat16)
     try:
-        with device, quiet():
+        with device, without_library_output():
             model = LlamaForCausalLM(config)
     finally:
         torch.set_default_dtype(before)
@@ -126,7 +125,7 @@ def built(size: Size, weights: str, device: torch.device) -> Backbone:
         tokenizer.save_pretrained(folder)
         del model
         torch.cuda.empty_cache()
-        return backbones.load(backbones.record("path", Path(folder), path=folder), weights)
+        return load_backbone(record_of_folder("path", Path(folder), path=folder), weights)
 
 
 def rate_of_products(size: int, device: torch.device) -> float:

@@ -59,16 +59,16 @@ class Published(nn.Module):
     def __init__(self, model: MmeSid) -> None:
         """Take a model whose prompt has a response marker."""
         super().__init__()
-        assert len(model.reader.after), "the published form reads a response marker: put words after {history}"
+        assert len(model.backbone.marker), "the published form reads a response marker: put words after {history}"
         self.model = model
         self.samples = samples(model.histories, model.max_length)
 
     def states(self, items: np.ndarray, start: np.ndarray, length: np.ndarray) -> Float[Tensor, "b h"]:
         """Return the states at the end of rows [padding; instruction; items; marker]."""
-        reader, device = self.model.reader, self.model.fusion.table.device
+        reader, device = self.model.backbone, self.model.fusion.table.device
         history = padded(items, start, length)[0].to(device)
         rows, longest = history.shape
-        before, after = reader.words(reader.before), reader.words(reader.after)[None]
+        before, after = reader.embed_tokens(reader.instruction), reader.embed_tokens(reader.marker)[None]
         tokens = self.model.item_tokens.of_sequences(history).to(before.dtype)
         inputs = torch.cat([before.expand(rows, -1, -1), tokens, after.expand(rows, -1, -1)], 1)
         place = torch.arange(inputs.shape[1], device=device)

@@ -26,7 +26,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from sidflow.contracts.histories import Histories
 from sidflow.llm.backbones import Backbone
-from sidflow.llm.inputs import ItemInputs, Modality
+from sidflow.llm.inputs import ItemInputs, ModalityInputs
 from sidflow.llm.model import MmeSid, MmeSidTask
 from sidflow.llm.params import FinetuneParams
 from sidflow.llm.scratch import train_tokenizer
@@ -129,7 +129,9 @@ def catalogue(items: int) -> ItemInputs:
     rows = draw.standard_normal((items, WIDTH), dtype=np.float32)
     books = draw.standard_normal((LEVELS, CODES, WIDTH), dtype=np.float32)
     codes = draw.integers(0, CODES, (items, LEVELS))
-    return ItemInputs({"text": Modality(rows, np.ones(items, dtype=bool), codes, books)}, np.ones(items, dtype=int))
+    return ItemInputs(
+        {"text": ModalityInputs(rows, np.ones(items, dtype=bool), codes, books)}, np.ones(items, dtype=int)
+    )
 
 
 def histories(items: int) -> Histories:

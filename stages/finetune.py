@@ -6,7 +6,8 @@ from sidflow.contracts import histories, params
 from sidflow.contracts.artifacts.backbone import BACKBONE
 from sidflow.contracts.artifacts.items import core_count
 from sidflow.contracts.running import stage
-from sidflow.llm import finetuning, inputs, results
+from sidflow.llm import finetuning, results
+from sidflow.llm.inputs import load_item_inputs
 from sidflow.llm.params import FinetuneParams
 from sidflow.training import processes
 from sidflow.training.device import prepare
@@ -24,7 +25,7 @@ def main(model: str) -> None:
         device = prepare(seed, threads)
         processes.join(device, threads)
         past = histories.load_to_rank()
-        known = inputs.load(names, settings.without, past.training_counts(core_count()))
+        known = load_item_inputs(names, settings.without, past.training_counts(core_count()))
         about = BACKBONE.read()
         facts = {"params": settings.model_dump(), "names": names, "seed": seed, "threads": threads}
         facts["exclude_history"] = past.exclude_history

@@ -30,18 +30,23 @@ def project_path(path: str | Path) -> Path:
     return _PROJECT_ROOT.get() / path
 
 
+def default_permissions() -> int:
+    """Return the permission bits that this process gives a new file."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return 0o666 & ~mask
+
+
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path in the target's folder that replaces `path` when the block ends well."""
+    """Yield a temporary path in the target's folder that replaces `path` when the block ends without an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     os.close(handle)
     temporary = Path(name)
     try:
         yield temporary
-        mask = os.umask(0)
-        os.umask(mask)
-        temporary.chmod(0o666 & ~mask)
+        temporary.chmod(default_permissions())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

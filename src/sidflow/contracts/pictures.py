@@ -1,4 +1,4 @@
-"""Packed pictures as arrays: small square thumbnails, and their colours in a perceptual space."""
+"""Packed pictures as arrays: square thumbnails, and their colours in CIE L*a*b*."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _RGB_TO_XYZ = np.array(  # linear sRGB to XYZ, each row divided by the D65 white
 _XYZ_TO_LAB = np.array([[0, 116, 0], [500, -500, 0], [0, 200, -200]], dtype=np.float32)
 
 
-def thumbnails(pictures: Iterable[bytes], side: int) -> UInt8[np.ndarray, "b side side 3"]:
-    """Decode each picture into `side` x `side` RGB pixels, its aspect ratio squeezed away.
+def decode_thumbnails(pictures: Iterable[bytes], side: int) -> UInt8[np.ndarray, "b side side 3"]:
+    """Return each picture as `side` x `side` RGB pixels; its aspect ratio is not kept.
 
     Raises:
-        InputError: one of them is no picture.
+        InputError: one of them cannot be decoded.
     """
-    made = []
+    decoded = []
     for row, data in enumerate(pictures):
         try:
             with Image.open(io.BytesIO(data)) as picture:
@@ -43,21 +43,21 @@ def thumbnails(pictures: Iterable[bytes], side: int) -> UInt8[np.ndarray, "b sid
                 expected="pictures that Pillow can decode",
                 found=str(error),
                 example=row,
-                remedy="run `dvc repro --force ingest`, which leaves broken pictures out",
+                remedy="run `dvc repro --force ingest`, which leaves out broken pictures",
             ) from error
-        made.append(np.asarray(small))
-    return np.stack(made) if made else np.zeros((0, side, side, 3), dtype=np.uint8)
+        decoded.append(np.asarray(small))
+    return np.stack(decoded) if decoded else np.zeros((0, side, side, 3), dtype=np.uint8)
 
 
-def lab(rgb: UInt8[np.ndarray, "*shape 3"]) -> Float32[np.ndarray, "*shape 3"]:
-    """Return CIE L*a*b* (D65; L 0 to 100) of 8-bit sRGB: equal distances look about equally different.
+def rgb_to_lab(rgb: UInt8[np.ndarray, "*shape 3"]) -> Float32[np.ndarray, "*shape 3"]:
+    """Return CIE L*a*b* (D65; L 0 to 100) of 8-bit sRGB; equal distances look about equally large.
 
     Source: IEC 61966-2-1 (sRGB) and CIE 15 (L*a*b*).
     """
     level = np.arange(256, dtype=np.float64) / 255
     linear = np.where(level <= 0.04045, level / 12.92, ((level + 0.055) / 1.055) ** 2.4).astype(np.float32)
     xyz = linear[rgb] @ _RGB_TO_XYZ.T
-    bent = np.where(xyz > (6 / 29) ** 3, np.cbrt(xyz), xyz * np.float32((29 / 6) ** 2 / 3) + np.float32(4 / 29))
-    values = bent @ _XYZ_TO_LAB.T
+    cube_root = np.where(xyz > (6 / 29) ** 3, np.cbrt(xyz), xyz * np.float32((29 / 6) ** 2 / 3) + np.float32(4 / 29))
+    values = cube_root @ _XYZ_TO_LAB.T
     values[..., 0] -= 16
     return values

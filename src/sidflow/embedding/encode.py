@@ -13,7 +13,7 @@ from sidflow.contracts.artifacts.embeddings import EMBEDDING, UNITS
 from sidflow.contracts.artifacts.semantics import IMAGE, JOINT, TEXT
 from sidflow.contracts.running import say
 from sidflow.contracts.tensors import TensorFile
-from sidflow.contracts.words import Words, sentences, words_of
+from sidflow.contracts.words import ItemText, item_texts, split_sentences
 from sidflow.embedding.params import Document, EmbedParams, Encoder, PictureDescriptors, TfidfSvd, TfidfSvdUnits
 from sidflow.embedding.picture_encoder import encode_pictures
 from sidflow.embedding.text_space import Pieces, TextSpace, fit
@@ -35,12 +35,12 @@ def encode_all(
 
     Spaces are fitted on content alone, of all items: no interaction is seen, so nothing leaks.
     """
-    words = words_of(items)
+    words = item_texts(items)
     documents: dict[Document, list[Pieces]] = {"item": [one.pieces() for one in words]}
     views: dict[Document, str] = {"view_text": TEXT, "view_image": IMAGE, "view_joint": JOINT}
     for document, view in views.items():
         said = dict(semantics.filter(pl.col("view") == view).select("item_id", "text").iter_rows())
-        documents[document] = [sentences(said.get(item, "")) for item in range(len(words))]
+        documents[document] = [split_sentences(said.get(item, "")) for item in range(len(words))]
     spaces = _Spaces(documents, params, seed)
     for name, encoder in params.encoders.items():
         if isinstance(encoder, PictureDescriptors):
@@ -54,7 +54,7 @@ def encode_all(
         yield Encoded(name, contract, {"values": values, "present": present}, _metadata(encoder, params, seed))
 
 
-def units_of(words: Words, most: int) -> tuple[str, ...]:
+def units_of(words: ItemText, most: int) -> tuple[str, ...]:
     """Return up to `most` pieces: title, brand and categories, then sentences and attributes in turns."""
     general = " ".join((words.brand, *words.categories))
     attributes = (f"{name} {value}" for name, value in words.attributes)
@@ -81,7 +81,7 @@ class _Spaces:
         return self._fitted[key]
 
 
-def _encode_units(words: list[Words], space: TextSpace, most: int) -> tuple[np.ndarray, np.ndarray]:
+def _encode_units(words: list[ItemText], space: TextSpace, most: int) -> tuple[np.ndarray, np.ndarray]:
     """Return values [n, most, d] and present [n, most]."""
     chosen = [units_of(one, most) for one in words]
     flat = [(row, place) for row, units in enumerate(chosen) for place in range(len(units))]

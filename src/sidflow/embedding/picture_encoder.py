@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from sidflow.contracts.pictures import lab, thumbnails
+from sidflow.contracts.pictures import decode_thumbnails, rgb_to_lab
 from sidflow.contracts.running import say
 from sidflow.embedding.descriptors import BLOCKS
 from sidflow.embedding.params import PictureDescriptors
@@ -38,7 +38,7 @@ def _describe(images: pl.DataFrame, params: PictureDescriptors) -> list[np.ndarr
     made: list[list[np.ndarray]] = [[] for _ in params.blocks]
     done = 0
     for batch in images.iter_slices(BATCH):
-        values = lab(thumbnails(batch["picture"], params.side))
+        values = rgb_to_lab(decode_thumbnails(batch["picture"], params.side))
         for parts, block in zip(made, params.blocks, strict=True):
             parts.append(BLOCKS[block](values))
         done += batch.height

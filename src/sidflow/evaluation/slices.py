@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from sidflow.contracts.histories import Histories
-from sidflow.contracts.words import words_of
+from sidflow.contracts.words import item_texts
 from sidflow.evaluation.params import EvaluateParams
 from sidflow.measures import gains
 
@@ -34,7 +34,7 @@ def content(items: pl.DataFrame, pictured: Integer[np.ndarray, " p"]) -> Content
         pictured: item ids that have a picture, core or not.
     """
     core = items.filter(pl.col("in_core"))
-    text = np.array([bool(words.pieces()) for words in words_of(core)], dtype=bool)
+    text = np.array([bool(words.pieces()) for words in item_texts(core)], dtype=bool)
     return Content(text, np.isin(core["item_id"].to_numpy(), pictured))
 
 

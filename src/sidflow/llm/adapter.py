@@ -1,4 +1,4 @@
-"""LoRA through peft: put on, written with stable bytes, and put back."""
+"""LoRA adapters through PEFT: added to a model, saved with stable bytes, loaded again."""
 
 from __future__ import annotations
 
@@ -15,17 +15,19 @@ from sidflow.contracts import trace
 from sidflow.contracts.errors import InputError
 from sidflow.contracts.files import atomic_path
 from sidflow.llm.params import LoraParams
-from sidflow.llm.quiet import quiet
-from sidflow.llm.saving import announce
+from sidflow.llm.quiet import without_library_output
+from sidflow.llm.saving import record_written_files
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 
-def put_on(model: PreTrainedModel, params: LoraParams) -> PeftModel | PreTrainedModel:
-    """Return `model` with a fresh adapter, the only thing in it that trains; as it is where LoRA is off.
+def add_adapter(model: PreTrainedModel, params: LoraParams) -> PeftModel | PreTrainedModel:
+    """Return `model` with a fresh adapter, its only trainable weights; unchanged where LoRA is off.
 
     Raises:
-        InputError: no module of the model has a target's name.
+        InputError: a target is the name of no module of the model, or there are no targets.
+
+    Source: Hu et al. 2022, LoRA.
     """
     if not params.enabled:
         return model
@@ -46,38 +48,43 @@ def put_on(model: PreTrainedModel, params: LoraParams) -> PeftModel | PreTrained
         target_modules=list(params.targets),
         task_type="CAUSAL_LM",
     )
-    with quiet():
+    with without_library_output():
         return get_peft_model(model, config)  # type: ignore[return-value]
 
 
-def save(model: PeftModel | PreTrainedModel, folder: Path, about: Mapping[str, Any]) -> None:
-    """Write the adapter to `folder` as PEFT does, less its model card; nothing where there is no adapter.
+def save_adapter(model: PeftModel | PreTrainedModel, folder: Path, backbone: Mapping[str, Any]) -> None:
+    """Write the adapter to `folder` as PEFT does, without its model card; nothing where the model has no adapter.
 
-    The config's sets are sorted, and the base model is named by repository and commit or not at all, so that the
-    bytes depend neither on the hash seed nor on the machine.
+    The config's sets are sorted, and the base model is named by repository and commit or not at all. The bytes
+    therefore depend neither on the hash seed nor on the machine.
+
+    Args:
+        model: with or without an adapter.
+        folder: emptied first.
+        backbone: the backbone's record.
     """
     shutil.rmtree(folder, ignore_errors=True)
     if not isinstance(model, PeftModel):
         return
-    with quiet():
+    with without_library_output():
         model.save_pretrained(str(folder), save_embedding_layers=False)
     (folder / "README.md").unlink(missing_ok=True)
     content = json.loads((folder / CONFIG).read_text())
     for key, value in content.items():
-        if isinstance(value, list) and all(isinstance(one, str) for one in value):
+        if isinstance(value, list) and all(isinstance(entry, str) for entry in value):
             content[key] = sorted(value)
-    content["base_model_name_or_path"] = about["repo"] or None
-    content["revision"] = about["commit"] or None
+    content["base_model_name_or_path"] = backbone["repo"] or None
+    content["revision"] = backbone["commit"] or None
     with atomic_path(folder / CONFIG) as temporary:
         temporary.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
-    announce(folder)
+    record_written_files(folder)
 
 
-def load(model: PreTrainedModel, folder: Path) -> PeftModel | PreTrainedModel:
-    """Return `model` with the saved adapter, frozen; as it is where none was saved."""
+def load_adapter(model: PreTrainedModel, folder: Path) -> PeftModel | PreTrainedModel:
+    """Return `model` with the saved adapter, frozen; unchanged where none was saved."""
     if not (folder / CONFIG).is_file():
         return model
     for name in (CONFIG, WEIGHTS):
         trace.note_read(folder / name)
-    with quiet():
+    with without_library_output():
         return PeftModel.from_pretrained(model, str(folder)).eval()

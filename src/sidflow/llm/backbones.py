@@ -1,4 +1,4 @@
-"""Causal language models by folder or by hub commit: recorded by their files' hashes, loaded without remote code."""
+"""Causal language models from a folder or a hub commit: recorded by file hashes, loaded without remote code."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from sidflow.contracts.artifacts.backbone import MODEL_FOLDER
 from sidflow.contracts.errors import InputError
 from sidflow.contracts.files import project_path
 from sidflow.llm.params import BackboneParams
-from sidflow.llm.quiet import quiet
+from sidflow.llm.quiet import without_library_output
 
-PATTERNS = ("*.safetensors", "*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt")  # no pickles, no code
+FILE_PATTERNS = ("*.safetensors", "*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt")  # no pickles, no code
 COMMIT = re.compile(r"[0-9a-f]{40}")
 REPO = re.compile(r"[\w.-]+/[\w.-]+")
 REMEDY = "point params.yaml:backbone at a causal LM saved by transformers with safetensors weights"
@@ -44,35 +44,40 @@ class Backbone(NamedTuple):
 
 def file_hashes(folder: Path) -> dict[str, str]:
     """Return the sha256 of every file in `folder` that loading reads, by name."""
-    found = sorted({path for pattern in PATTERNS for path in folder.glob(pattern) if path.is_file()})
+    paths = sorted({path for pattern in FILE_PATTERNS for path in folder.glob(pattern) if path.is_file()})
     hashes = {}
-    for path in found:
+    for path in paths:
         with path.open("rb") as handle:
             hashes[path.name] = hashlib.file_digest(handle, "sha256").hexdigest()
     return hashes
 
 
-def record(kind: str, folder: Path, **origin: str) -> dict[str, Any]:
-    """Return what backbone.json says of the model in `folder`.
+def record_of_folder(kind: str, folder: Path, **origin: str) -> dict[str, Any]:
+    """Return the record (backbone.json) of the model in `folder`.
+
+    Args:
+        kind: scratch, path or hub.
+        folder: where the model's files are.
+        origin: `repo` and `commit`, or `path`, as params name them.
 
     Raises:
-        InputError: the folder has no config, no safetensors weights or no tokenizer, or holds no causal LM that can be
-            read without code of its own.
+        InputError: the folder has no config, no safetensors weights or no tokenizer, or it holds no causal LM that
+            transformers reads without remote code.
     """
     files = file_hashes(folder)
-    for needed, found in {
+    for requirement, met in {
         "config.json": "config.json" in files,
         "weights as *.safetensors": any(name.endswith(".safetensors") for name in files),
         "a tokenizer": any(name.startswith("tokenizer") for name in files),
     }.items():
-        if not found:
+        if not met:
             raise InputError(
                 str(folder),
-                expected=f"a model folder with {needed}",
+                expected=f"a model folder with {requirement}",
                 found=f"files {sorted(files)}" if folder.is_dir() else "no such folder",
                 remedy=REMEDY,
             )
-    with _in_one_line(folder):
+    with _load_errors_as_input_errors(folder):
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         for name in files:
             if name.endswith(".safetensors"):
@@ -95,24 +100,24 @@ def record(kind: str, folder: Path, **origin: str) -> dict[str, Any]:
 
 
 @contextmanager
-def _in_one_line(folder: Path) -> Iterator[None]:
-    """Tell in one line what transformers makes of a folder that it cannot read, whatever it raises."""
+def _load_errors_as_input_errors(folder: Path) -> Iterator[None]:
+    """Raise as an `InputError` whatever transformers raises for a folder that it cannot read."""
     try:
         yield
     except Exception as error:
         raise InputError(
             str(folder),
-            expected="a causal LM and a tokenizer that transformers reads without code of their own",
+            expected="a causal LM and a tokenizer that transformers reads without remote code",
             found=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
             remedy=REMEDY,
         ) from error
 
 
-def check_hub(params: BackboneParams) -> None:
-    """Refuse a hub model that is not pinned.
+def check_hub_params(params: BackboneParams) -> None:
+    """Check that params pin a hub model to a commit.
 
     Raises:
-        InputError: the repository is no `owner/name`, or the commit no 40 hex digits.
+        InputError: the repository is not `owner/name`, or the commit is not 40 hex digits.
     """
     if not REPO.fullmatch(params.repo):
         raise InputError(
@@ -138,15 +143,15 @@ def hub_cache() -> str:
 
 
 def hub_folder(repo: str, commit: str) -> Path:
-    """Return the folder of a hub commit in the hub's own cache, downloading what is missing.
+    """Return the folder of a hub commit in the hub's own cache; missing files are downloaded.
 
     Raises:
-        InputError: it is not in the cache and can't be had.
+        InputError: the commit is neither in the cache nor can be downloaded.
     """
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(repo, revision=commit, allow_patterns=list(PATTERNS), cache_dir=hub_cache()))
+        return Path(snapshot_download(repo, revision=commit, allow_patterns=list(FILE_PATTERNS), cache_dir=hub_cache()))
     except Exception as error:
         raise InputError(
             f"hub model {repo}",
@@ -156,73 +161,82 @@ def hub_folder(repo: str, commit: str) -> Path:
         ) from error
 
 
-def describe(params: BackboneParams) -> dict[str, Any]:
-    """Return the record of a backbone that is not trained here: kinds `path` and `hub`."""
+def record_of_pretrained(params: BackboneParams) -> dict[str, Any]:
+    """Return the record (backbone.json) of a pretrained backbone, of kind `path` or `hub`.
+
+    Raises:
+        InputError: params do not name a model, or its files cannot be read.
+    """
     if params.kind == "hub":
-        check_hub(params)
-        return record("hub", hub_folder(params.repo, params.commit), repo=params.repo, commit=params.commit)
+        check_hub_params(params)
+        return record_of_folder("hub", hub_folder(params.repo, params.commit), repo=params.repo, commit=params.commit)
     if not params.path:
         raise InputError(
             "params.yaml:backbone.path", expected="a model folder", found="nothing", remedy="set backbone.path"
         )
-    return record("path", Path(params.path).expanduser(), path=params.path)
+    return record_of_folder("path", Path(params.path).expanduser(), path=params.path)
 
 
-def folder_of(about: Mapping[str, Any]) -> Path:
-    """Return where the recorded model lies on this machine."""
-    if about["kind"] == "hub":
-        return hub_folder(about["repo"], about["commit"])
-    return project_path(MODEL_FOLDER if about["kind"] == "scratch" else Path(about["path"]).expanduser())
+def backbone_folder(record: Mapping[str, Any]) -> Path:
+    """Return the folder of the recorded model on this machine."""
+    if record["kind"] == "hub":
+        return hub_folder(record["repo"], record["commit"])
+    return project_path(MODEL_FOLDER if record["kind"] == "scratch" else Path(record["path"]).expanduser())
 
 
-def load(about: Mapping[str, Any], weights: str = "fp32") -> Backbone:
-    """Load the recorded model, frozen, and its tokenizer.
+def load_backbone(record: Mapping[str, Any], weights: str = "fp32") -> Backbone:
+    """Return the recorded model, frozen and in evaluation mode, and its tokenizer.
 
     Args:
-        about: backbone.json.
+        record: the content of backbone.json.
         weights: fp32, bf16, or nf4 (4 bits through bitsandbytes).
 
     Raises:
-        InputError: a file differs from the record or cannot be read, or nf4 cannot be had.
+        InputError: a file differs from the record or cannot be read, or nf4 is not available here.
     """
-    folder = folder_of(about)
-    found = file_hashes(folder)
-    wrong = sorted(name for name in {*found, *about["files"]} if found.get(name) != about["files"].get(name))
-    if wrong:
+    folder = backbone_folder(record)
+    hashes, recorded = file_hashes(folder), record["files"]
+    changed = sorted(name for name in {*hashes, *recorded} if hashes.get(name) != recorded.get(name))
+    if changed:
         raise InputError(
             str(folder),
             expected="the files that artifacts/backbone/backbone.json records",
-            found="others",
-            count=len(wrong),
-            example=wrong[0],
+            found="other or missing files",
+            count=len(changed),
+            example=changed[0],
             remedy="put the recorded model back, or `dvc repro -f backbone` to record this one",
         )
-    if about["kind"] == "scratch":
-        for name in found:
+    if record["kind"] == "scratch":
+        for name in hashes:
             trace.note_read(folder / name)
-    more = _four_bits() if weights == "nf4" else {}
-    with _in_one_line(folder), quiet():
+    options = _nf4_options() if weights == "nf4" else {}
+    with _load_errors_as_input_errors(folder), without_library_output():
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
         model = AutoModelForCausalLM.from_pretrained(
             folder,
             trust_remote_code=False,
             use_safetensors=True,
             local_files_only=True,
-            attn_implementation=_attention(config),
+            attn_implementation=_attention_implementation(config),
             dtype=torch.float32 if weights == "fp32" else torch.bfloat16,
-            **more,
+            **options,
         )
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     return Backbone(model.requires_grad_(False).eval(), tokenizer)
 
 
-def _attention(config: PretrainedConfig) -> str:
+def _attention_implementation(config: PretrainedConfig) -> str:
     """Return `sdpa` where the model has it, else `eager` (Gemma 2: its logits are capped before the softmax)."""
     model = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
     return "sdpa" if getattr(model, "_supports_sdpa", True) else "eager"
 
 
-def _four_bits() -> dict[str, Any]:
+def _nf4_options() -> dict[str, Any]:
+    """Return the loading options of 4-bit weights.
+
+    Raises:
+        InputError: there is no CUDA device or no bitsandbytes.
+    """
     if not torch.cuda.is_available() or importlib.util.find_spec("bitsandbytes") is None:
         raise InputError(
             "params.yaml:finetune.weights",

@@ -9,12 +9,14 @@ import torch
 
 from sidflow.contracts.factored import by_part
 from sidflow.contracts.histories import Histories
-from sidflow.llm import anchor, backbones, results, starting
+from sidflow.llm import anchor, results
 from sidflow.llm.anchored_task import AnchoredTask
+from sidflow.llm.backbones import load_backbone
 from sidflow.llm.inputs import ItemInputs
 from sidflow.llm.model import MmeSid, MmeSidTask
 from sidflow.llm.params import FinetuneParams
 from sidflow.llm.results import Outcome
+from sidflow.llm.starting import initialise_from_items
 from sidflow.training import processes
 from sidflow.training.checkpoint import Checkpoint
 from sidflow.training.device import prepare
@@ -69,7 +71,7 @@ def _tune(given: Given, histories: Histories, chosen: Chosen | None = None) -> _
     """Return a fresh model, fitted to the training parts of `histories`."""
     settings, core = given.settings, len(given.inputs.counts)
     inputs = given.inputs._replace(counts=histories.training_counts(core))
-    backbone = backbones.load(given.about, settings.weights)
+    backbone = load_backbone(given.about, settings.weights)
     name = f"{given.stage}-refit" if chosen else given.stage
     checkpoint = Checkpoint(name, {**given.facts, "chosen": chosen})
     prepare(given.seed, given.threads)
@@ -78,10 +80,10 @@ def _tune(given: Given, histories: Histories, chosen: Chosen | None = None) -> _
     if anchored is not None and chosen is not None and chosen.own is not None:
         anchored.own.fill_(chosen.own)
     mme_sid = MmeSid(backbone, inputs, histories, settings, anchored)
-    processes.shard(mme_sid.reader.decoder, given.device)
+    processes.shard(mme_sid.backbone.decoder, given.device)
     mme_sid.to(given.device)
     if settings.start == "settled":
-        starting.settle(mme_sid, settings.token_scale)
+        initialise_from_items(mme_sid, settings.token_scale)
     task = (AnchoredTask if anchored else MmeSidTask)(mme_sid, histories, settings)
     fitted = fit(
         name,

@@ -1,4 +1,4 @@
-"""Frequency-aware fusion: four ways to score an item, weighed by how often it was bought, folded into one matrix."""
+"""Frequency-aware fusion: an item's score by its learned row and its modality rows, weighted by its frequency."""
 
 from __future__ import annotations
 
@@ -15,34 +15,36 @@ from sidflow.llm.params import FinetuneParams
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
 
-WIDTH = 16  # of the MLP from frequency to weights
+FREQUENCY_HIDDEN = 16  # width of the MLP from frequency to weights
 
 
 def relative_frequency(counts: Int[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-    """Return min-max of log(count + 1): 0 for the rarest item, 1 for the most frequent; zeros where all are alike."""
+    """Return min-max of log(count + 1): 0 for the rarest item, 1 for the most frequent; zeros where all are equal."""
     logs = np.log1p(counts.astype(np.float64))
     spread = logs.max(initial=0) - logs.min(initial=np.inf)
     return ((logs - logs.min()) / spread if spread > 0 else np.zeros_like(logs)).astype(np.float32)
 
 
 class FrequencyAwareFusion(nn.Module):
-    """The score w_x (o . E_x) + sum over modalities of w_m (o . (W_m SG(E_m) + b_m)), as one matrix.
+    """The score of item i for the state o: w_x (o . E_x[i]) + sum over modalities m of w_m (o . (W_m E_m[i] + b_m)).
 
-    The weights are the target item's own: softmax(MLP(relative frequency) / temperature) over the parts that the
-    item has (a missing modality has weight zero; the learned table E_x is always there). The MLP's last layer
-    starts at zero, so that all parts weigh the same at first; without frequency-awareness they stay so.
-    Since the weights depend on the item alone, the score is o . W_eff[i] with
-    W_eff[i] = w_x E_x[i] + sum w_m (W_m E_m[i] + b_m).
+    E_x is a learned table, E_m are the modality's frozen rows. The weights belong to the item: they are
+    softmax(MLP(relative frequency) / temperature) over the parts that the item has. A missing modality has weight
+    zero; the learned table is always present. The MLP's last layer starts at zero, so that all parts have equal
+    weight at first; without `frequency_aware` they keep it.
 
-    With `cold_dropout` a random share of the items is scored, anew in each training step, as items outside the core
-    are (see `sidflow.llm.cold`): at frequency 0, by those parts alone that such items have (ours).
+    The weights depend on the item alone, so that the score is o . W_eff[i] with
+    W_eff[i] = w_x E_x[i] + sum over m of w_m (W_m E_m[i] + b_m): one matrix for exact search.
 
-    Source: MME-SID (arXiv 2509.02017), Eqs. 17-18; folding is ours.
+    With `cold_dropout`, each training step scores a random share of the items as items outside the core are scored
+    (see `ColdRows`): at frequency 0, by the parts that such items can have.
+
+    Source: MME-SID (arXiv 2509.02017), Eqs. 17-18. Ours: the folded matrix and `cold_dropout`.
     """
 
     frequency: Tensor
     usable: Tensor
-    of_cold: Tensor
+    cold_parts: Tensor
 
     def __init__(self, inputs: ItemInputs, hidden: int, params: FinetuneParams) -> None:
         super().__init__()
@@ -54,39 +56,39 @@ class FrequencyAwareFusion(nn.Module):
             self.register_buffer(f"raw_{name}", torch.from_numpy(modality.raw[:core].copy()).float(), persistent=False)
         present = [np.ones(core, dtype=bool), *(modality.present[:core] for modality in inputs.modalities.values())]
         self.register_buffer("usable", torch.from_numpy(np.stack(present, 1)), persistent=False)
-        of_cold = [False, *(modality.present[core:].any() for modality in inputs.modalities.values())]
-        self.register_buffer("of_cold", torch.tensor(of_cold), persistent=False)
+        cold_parts = [False, *(modality.present[core:].any() for modality in inputs.modalities.values())]
+        self.register_buffer("cold_parts", torch.tensor(cold_parts), persistent=False)
         frequency = torch.from_numpy(relative_frequency(inputs.counts))[:, None]
         self.register_buffer("frequency", frequency, persistent=False)
         self.weigh: nn.Sequential | None = None
         if params.frequency_aware:
-            last = nn.Linear(WIDTH, len(present))
+            last = nn.Linear(FREQUENCY_HIDDEN, len(present))
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
-            self.weigh = nn.Sequential(nn.Linear(1, WIDTH), nn.ReLU(), last)
+            self.weigh = nn.Sequential(nn.Linear(1, FREQUENCY_HIDDEN), nn.ReLU(), last)
 
     def part_weights(self, items: Int[Tensor, " k"] | None = None) -> Float[Tensor, "n parts"]:
         """Return each item's weights: of the learned table, then of the modalities in order; rows sum to 1.
 
         Args:
-            items: of the core, each once; None: all.
+            items: core items, each once; None for all of them.
         """
         frequency, usable = self.frequency, self.usable
         if items is not None:
             frequency, usable = frequency[items], usable[items]
         if self.training and self.cold_dropout:
-            left = usable & self.of_cold
-            cold = (torch.rand(len(usable), 1).to(usable.device) < self.cold_dropout) & left.any(1, keepdim=True)
-            frequency, usable = torch.where(cold, 0, frequency), torch.where(cold, left, usable)
+            remaining = usable & self.cold_parts
+            cold = (torch.rand(len(usable), 1).to(usable.device) < self.cold_dropout) & remaining.any(1, keepdim=True)
+            frequency, usable = torch.where(cold, 0, frequency), torch.where(cold, remaining, usable)
         return self.weights_at(frequency, usable)
 
     def weights_at(self, frequency: Float[Tensor, "n 1"], usable: Bool[Tensor, "n parts"]) -> Float[Tensor, "n parts"]:
-        """Return the weights of items of relative `frequency` that have the parts `usable`, one at least."""
+        """Return the weights of items with relative `frequency` and the parts `usable`, at least one each."""
         logits = self.weigh(frequency) if self.weigh else torch.zeros_like(usable, dtype=torch.float32)
         return (logits.float() / self.temperature).masked_fill(~usable, -torch.inf).softmax(1)
 
     def item_matrix(self) -> Float[Tensor, "n h"]:
-        """Return W_eff of the core items."""
+        """Return W_eff, the rows of all core items."""
         weights = self.part_weights()
         matrix = weights[:, :1] * self.table
         for column, (name, project) in enumerate(self.project.items(), 1):
@@ -94,7 +96,7 @@ class FrequencyAwareFusion(nn.Module):
         return matrix
 
     def rows_of(self, items: Int[Tensor, " k"]) -> Float[Tensor, "k h"]:
-        """Return the rows of `item_matrix` that belong to `items`, each once, without making the others."""
+        """Return the rows of `item_matrix` of `items` alone; each item stands once."""
         weights = self.part_weights(items)
         rows = weights[:, :1] * functional.embedding(items, self.table)
         for column, (name, project) in enumerate(self.project.items(), 1):

@@ -1,4 +1,4 @@
-"""What MME-SID knows of every item before it is trained: modality rows, codes, codebooks, how often it was bought."""
+"""What MME-SID takes of every item: modality rows, codes and codebooks, and how often it occurs in training."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
 
 
-class Modality(NamedTuple):
+class ModalityInputs(NamedTuple):
     """One modality of all items."""
 
     raw: Float[np.ndarray, "n d"]
@@ -27,10 +27,10 @@ class Modality(NamedTuple):
 
 
 class ItemInputs(NamedTuple):
-    """All items."""
+    """All modalities of all items, and the core items' frequencies."""
 
-    modalities: dict[str, Modality]
-    counts: Int[np.ndarray, " core"]  # in training parts, of the core items
+    modalities: dict[str, ModalityInputs]
+    counts: Int[np.ndarray, " core"]  # occurrences in training parts, of the core items
 
     @property
     def items(self) -> int:
@@ -38,11 +38,11 @@ class ItemInputs(NamedTuple):
         return len(next(iter(self.modalities.values())).present)
 
 
-def load(names: Sequence[str], without: Sequence[str], counts: np.ndarray) -> ItemInputs:
-    """Read the modalities `names` but those in `without`; one that no item has drops out.
+def load_item_inputs(names: Sequence[str], without: Sequence[str], counts: np.ndarray) -> ItemInputs:
+    """Read the modalities `names` except those in `without`; one that no item has is left out.
 
     Raises:
-        InputError: a name in `without` is unknown, nothing is left, or artifacts disagree.
+        InputError: `without` names an unknown modality, no modality is left, or artifacts disagree.
     """
     unknown = sorted(set(without) - set(names))
     if unknown:
@@ -52,15 +52,16 @@ def load(names: Sequence[str], without: Sequence[str], counts: np.ndarray) -> It
             found=f"{unknown}",
             remedy="correct the name, or add the modality to params.yaml:modality",
         )
-    table = SEMANTIC_IDS.read()
+    semantic_ids = SEMANTIC_IDS.read()
     quantizer = QUANTIZER.read()
     modalities = {}
     for name in (name for name in names if name not in without):
         raw = MODALITY.read(name=name).arrays
         if raw["present"].any():
-            own = table.filter(pl.col("modality") == name)
-            books = codebooks_of(quantizer, name)
-            modalities[name] = Modality(raw["values"], raw["present"], _codes(own, len(raw["present"]), books), books)
+            rows = semantic_ids.filter(pl.col("modality") == name)
+            codebooks = codebooks_of(quantizer, name)
+            codes = _code_matrix(rows, len(raw["present"]), codebooks)
+            modalities[name] = ModalityInputs(raw["values"], raw["present"], codes, codebooks)
     if not modalities:
         raise InputError(
             "artifacts/modalities",
@@ -71,15 +72,17 @@ def load(names: Sequence[str], without: Sequence[str], counts: np.ndarray) -> It
     return ItemInputs(modalities, counts)
 
 
-def _codes(table: pl.DataFrame, items: int, books: np.ndarray) -> np.ndarray:
-    codes = np.full((items, books.shape[0]), -1, dtype=np.int64)
-    found = table["codes"].to_numpy().reshape(table.height, -1) if table.height else codes[:0]
-    if found.shape[1] != books.shape[0] or (found.size and found.max() >= books.shape[1]):
+def _code_matrix(rows: pl.DataFrame, items: int, codebooks: np.ndarray) -> Int[np.ndarray, "n l"]:
+    """Return the codes of one modality's `rows` by item id, -1 where an item has no row."""
+    levels, size = codebooks.shape[:2]
+    matrix = np.full((items, levels), -1, dtype=np.int64)
+    codes = rows["codes"].to_numpy().reshape(rows.height, -1) if rows.height else matrix[:0]
+    if codes.shape[1] != levels or (codes.size and codes.max() >= size):
         raise InputError(
             str(SEMANTIC_IDS.at()),
-            expected=f"{books.shape[0]} codes below {books.shape[1]} an item, as in the quantizer",
-            found=f"{found.shape[1]} codes up to {found.max(initial=0)}",
+            expected=f"{levels} codes below {size} an item, as in the quantizer",
+            found=f"{codes.shape[1]} codes up to {codes.max(initial=0)}",
             remedy="rerun `dvc repro assign`",
         )
-    codes[table["item_id"].to_numpy()] = found
-    return codes
+    matrix[rows["item_id"].to_numpy()] = codes
+    return matrix

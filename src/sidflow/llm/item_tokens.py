@@ -1,4 +1,4 @@
-"""One token per item: raw modality rows and code vectors, fused by an MLP into the language model's width."""
+"""One input token per item: its modality rows and code vectors, fused by an MLP into the language model's width."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sidflow.llm.inputs import Modality
+from sidflow.llm.inputs import ModalityInputs
 from sidflow.llm.params import FinetuneParams
 
 if TYPE_CHECKING:
@@ -18,25 +18,24 @@ if TYPE_CHECKING:
 class CodeVectors(nn.Module):
     """The sum of an item's code vectors in one modality, initialised from the quantizer's codebooks.
 
-    Where the codebooks are as wide as the language model they are used as they are (the paper); otherwise a linear
-    map follows (a deviation, so that a small quantizer fits any model).
+    Source: MME-SID (arXiv 2509.02017), stage 2. Deviation: where the codebooks are not as wide as the language model,
+    a linear map follows, so that a small quantizer fits any model.
     """
 
     codes: Tensor
     absent: Tensor
 
-    def __init__(self, modality: Modality, hidden: int, init: str, trainable: bool) -> None:
+    def __init__(self, modality: ModalityInputs, hidden: int, init: str, trainable: bool) -> None:
         super().__init__()
-        books = torch.from_numpy(modality.codebooks.copy()).float()
+        codebooks = torch.from_numpy(modality.codebooks.copy()).float()
         if init == "random":
-            books = torch.randn_like(books) * books.std()
-        self.vectors = nn.Parameter(books, requires_grad=trainable)
-        width = books.shape[2]
+            codebooks = torch.randn_like(codebooks) * codebooks.std()
+        self.vectors = nn.Parameter(codebooks, requires_grad=trainable)
+        levels, size, width = codebooks.shape
         self.project = nn.Identity() if width == hidden else nn.Linear(width, hidden, bias=False)
         self.missing = nn.Parameter(torch.randn(hidden) * 0.02)
-        levels = torch.arange(books.shape[0]) * books.shape[1]
         codes = torch.from_numpy(modality.codes)
-        self.register_buffer("codes", codes.clamp(min=0) + levels, persistent=False)
+        self.register_buffer("codes", codes.clamp(min=0) + torch.arange(levels) * size, persistent=False)
         self.register_buffer("absent", (codes < 0).any(1), persistent=False)
 
     def sums(self, items: Int[Tensor, " n"]) -> Float[Tensor, "n c"]:
@@ -49,12 +48,12 @@ class CodeVectors(nn.Module):
 
 
 class RawVectors(nn.Module):
-    """The frozen row of one modality in the language model's width; a learned vector where an item has none."""
+    """The frozen row of one modality, projected into the language model's width."""
 
     raw: Tensor
     present: Tensor
 
-    def __init__(self, modality: Modality, hidden: int) -> None:
+    def __init__(self, modality: ModalityInputs, hidden: int) -> None:
         super().__init__()
         self.register_buffer("raw", torch.from_numpy(modality.raw.copy()).float(), persistent=False)
         self.register_buffer("present", torch.from_numpy(modality.present.copy()), persistent=False)
@@ -62,17 +61,17 @@ class RawVectors(nn.Module):
         self.missing = nn.Parameter(torch.randn(hidden) * 0.02)
 
     def forward(self, items: Int[Tensor, " n"]) -> Float[Tensor, "n h"]:
-        """Return the projected rows."""
+        """Return the projected rows; a learned vector for items without the modality."""
         return torch.where(self.present[items, None], self.project(self.raw[items]), self.missing)
 
 
 class ItemTokens(nn.Module):
-    """GELU(MLP(parts)), the parts being the raw row and the code vectors of every modality.
+    """GELU(MLP(parts)): the parts are the raw row and the code vectors of every modality, each in width h.
 
     Source: MME-SID (arXiv 2509.02017), stage 2; the MLP is [parts * h -> 3h -> ReLU -> h].
     """
 
-    def __init__(self, modalities: dict[str, Modality], hidden: int, params: FinetuneParams) -> None:
+    def __init__(self, modalities: dict[str, ModalityInputs], hidden: int, params: FinetuneParams) -> None:
         super().__init__()
         self.raw = nn.ModuleDict()
         self.codes = nn.ModuleDict()
@@ -86,11 +85,11 @@ class ItemTokens(nn.Module):
         self.dropout = nn.Dropout(params.token_dropout)
 
     def forward(self, items: Int[Tensor, " n"]) -> Float[Tensor, "n h"]:
-        """Return the tokens of `items`."""
+        """Return one token per item, without dropout."""
         parts = [part(items) for part in (*self.raw.values(), *self.codes.values())]
         return functional.gelu(self.fuse(torch.cat(parts, 1)))
 
     def of_sequences(self, items: Int[Tensor, "b t"]) -> Float[Tensor, "b t h"]:
-        """Return the tokens of whole sequences; each item's is computed once, dropout is drawn per position."""
-        unique, place = torch.unique(items, return_inverse=True)
-        return self.dropout(functional.embedding(place, self(unique)))
+        """Return the tokens of whole sequences: each item's token is computed once, dropout applies per position."""
+        unique, index = torch.unique(items, return_inverse=True)
+        return self.dropout(functional.embedding(index, self(unique)))

@@ -20,11 +20,13 @@ from sidflow.contracts.artifacts.mme_sid import COLD_ROWS, adapter_folder
 from sidflow.contracts.errors import InputError
 from sidflow.contracts.factored import served_matrix
 from sidflow.contracts.params import check
-from sidflow.llm import adapter, backbones, prompt
+from sidflow.llm.adapter import load_adapter
 from sidflow.llm.anchor import Anchor
+from sidflow.llm.backbones import load_backbone
 from sidflow.llm.params import FinetuneParams
-from sidflow.llm.quiet import quiet
-from sidflow.llm.saving import announce
+from sidflow.llm.prompt import tokenize_prompt
+from sidflow.llm.quiet import without_library_output
+from sidflow.llm.saving import record_written_files
 from sidflow.llm.serving import saved_anchor
 
 TABLES = "sidflow.safetensors"
@@ -67,9 +69,9 @@ def merge(name: str, folder: Path) -> None:
     summary = SUMMARY.read(model=name)
     params = check(summary["params"], FinetuneParams, str(SUMMARY.at(model=name)), "`dvc repro finetune`")
     about = BACKBONE.read()
-    model, tokenizer = backbones.load(about, "bf16" if params.weights == "nf4" else params.weights)
-    tuned = adapter.load(model, adapter_folder(name))
-    words = prompt.render(tokenizer, params.prompt)
+    model, tokenizer = load_backbone(about, "bf16" if params.weights == "nf4" else params.weights)
+    tuned = load_adapter(model, adapter_folder(name))
+    prompt = tokenize_prompt(tokenizer, params.prompt)
     cold = COLD_ROWS.read(model=name).arrays
     tables = {
         "item_tokens": ITEM_TABLE.read(model=name).arrays["values"],
@@ -82,8 +84,8 @@ def merge(name: str, folder: Path) -> None:
     settings = {
         "recommender": name,
         "backbone": summary["backbone"],
-        "before": words.before,
-        "after": words.after,
+        "before": prompt.instruction,
+        "after": prompt.marker,
         "readout": params.readout,
         "max_length": params.max_length,
         "scores": [READING[params.readout], *(ANCHORED if anchor else PLAIN)],
@@ -93,13 +95,13 @@ def merge(name: str, folder: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
         made = Path(temporary) / "made"
-        with quiet():
+        with without_library_output():
             merged = tuned.merge_and_unload() if isinstance(tuned, PeftModel) else tuned  # type: ignore[operator]
             merged.save_pretrained(made, safe_serialization=True)
             tokenizer.save_pretrained(made)
         save_file(tables | (anchor.kept() if anchor else {}), made / TABLES)
         (made / SETTINGS).write_text(json.dumps(settings, indent=1) + "\n")
-        announce(made)
+        record_written_files(made)
         made.replace(folder)
 
 

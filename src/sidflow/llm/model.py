@@ -11,14 +11,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sidflow.contracts.histories import Histories
-from sidflow.llm import adapter, evidence, prompt, windows
+from sidflow.llm import evidence, windows
+from sidflow.llm.adapter import add_adapter
 from sidflow.llm.anchor import Anchor
 from sidflow.llm.backbones import Backbone
 from sidflow.llm.fusion import FrequencyAwareFusion
 from sidflow.llm.inputs import ItemInputs
 from sidflow.llm.item_tokens import ItemTokens
 from sidflow.llm.params import FinetuneParams
-from sidflow.llm.reader import Reader
+from sidflow.llm.prompt import tokenize_prompt
+from sidflow.llm.reader import PromptedBackbone
 from sidflow.llm.windows import Drawn
 from sidflow.losses.catalogue_softmax import catalogue_cross_entropy, sampled_cross_entropy
 from sidflow.losses.negatives import Negatives
@@ -45,8 +47,8 @@ class MmeSid(nn.Module):
         """Put fresh heads and a fresh adapter around `backbone`; `anchor` adds its terms to the score."""
         super().__init__()
         hidden = backbone.model.config.get_text_config().hidden_size
-        words = prompt.render(backbone.tokenizer, params.prompt)
-        self.reader = Reader(adapter.put_on(backbone.model, params.lora), words, params.readout)
+        prompt = tokenize_prompt(backbone.tokenizer, params.prompt)
+        self.backbone = PromptedBackbone(add_adapter(backbone.model, params.lora), prompt, params.readout)
         self.item_tokens = ItemTokens(inputs.modalities, hidden, params)
         self.item_dropout = nn.Dropout(params.item_dropout)
         self.fusion = FrequencyAwareFusion(inputs, hidden, params)
@@ -71,7 +73,7 @@ class MmeSid(nn.Module):
         history = torch.from_numpy(items[:, :-1] * foretold).to(device)
         target, real = (torch.from_numpy(part).to(device) for part in (items[:, 1:], foretold))
         reads = torch.arange(history.shape[1], device=device).expand(len(history), -1)
-        states = self.reader(self.item_tokens.of_sequences(history), reads)
+        states = self.backbone(self.item_tokens.of_sequences(history), reads)
         candidates = None
         if seed is not None:
             assert self.negatives is not None
@@ -100,7 +102,7 @@ class MmeSid(nn.Module):
         """Return the language model's states that answer `queries`, without an anchor."""
         lengths = np.minimum(histories.query_end[queries], self.max_length)
         starts = histories.offsets[histories.query_user[queries]] + histories.query_end[queries] - lengths
-        return encode(self.reader, self.all_tokens(), histories.items, starts, lengths)
+        return encode(self.backbone, self.all_tokens(), histories.items, starts, lengths)
 
     @torch.no_grad()
     def query_states(self, histories: Histories, queries: np.ndarray) -> Float[Tensor, "q d"]:
@@ -114,23 +116,23 @@ class MmeSid(nn.Module):
 
 @torch.no_grad()
 def encode(
-    reader: Reader, tokens: Float[Tensor, "n h"], items: np.ndarray, starts: np.ndarray, lengths: np.ndarray
+    backbone: PromptedBackbone, tokens: Float[Tensor, "n h"], items: np.ndarray, starts: np.ndarray, lengths: np.ndarray
 ) -> Float[Tensor, "q h"]:
     """Return the state at the end of each history `items[starts[q]:starts[q] + lengths[q]]`.
 
     Histories of like length go together, so that little is padding; the instruction is computed once. An empty
     history gets a zero state, which ties all items.
     """
-    prefix = reader.prefix()
+    key_values = backbone.instruction_key_values()
     found = torch.zeros(len(starts), tokens.shape[1], device=tokens.device)
     order = np.argsort(lengths, kind="stable")
     order = order[lengths[order] > 0]
     while len(order):
-        size = max(1, BLOCK_TOKENS // (int(lengths[order[-1]]) + reader.before.shape[1]))
+        size = max(1, BLOCK_TOKENS // (int(lengths[order[-1]]) + backbone.instruction.shape[1]))
         rows, order = order[-size:], order[:-size]
         history, _ = windows.padded(items, starts[rows], lengths[rows])
         reads = torch.from_numpy(lengths[rows] - 1).to(tokens.device)[:, None]
-        states = reader(functional.embedding(history.to(tokens.device), tokens), reads, prefix)
+        states = backbone(functional.embedding(history.to(tokens.device), tokens), reads, key_values)
         found[torch.from_numpy(rows).to(tokens.device)] = states[:, 0]
     return found
 

@@ -1,4 +1,4 @@
-"""Loading models without what transformers and PEFT print unasked: a command prints its answer, or one line."""
+"""Loading and saving models without the progress bars and warnings that transformers and PEFT print unasked."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from transformers.utils import logging
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """Load, wrap or save a model with neither progress bars nor the warning that PEFT's own code sets off.
+def without_library_output() -> Iterator[None]:
+    """Load, wrap or save a model without progress bars and without one warning that PEFT's own code sets off.
 
-    PEFT asks every model for `is_gradient_checkpointing`, a name that transformers has deprecated. Other warnings pass.
-    Downloads from the hub stay outside of this: their bars are wanted.
+    PEFT asks every model for `is_gradient_checkpointing`, which transformers has deprecated; other warnings pass.
+    Downloads from the hub stay outside of this context, so that their progress shows.
     """
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()

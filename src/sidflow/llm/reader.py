@@ -1,4 +1,4 @@
-"""Histories through a causal language model, the instruction computed once and shared by all rows."""
+"""A causal language model behind a fixed instruction, whose keys and values are computed once for all rows."""
 
 from __future__ import annotations
 
@@ -14,34 +14,43 @@ from sidflow.llm.prompt import Prompt
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
 
+KeyValues = list[tuple[Tensor, Tensor]]  # one pair a layer
 
-class Reader(nn.Module):
-    """A causal language model that reads [instruction; item tokens; response marker].
 
-    The instruction is the same for every row and, the model being causal, sees nothing of the row: its keys and
-    values are computed once a step, gradients included, and expanded over the batch.
+class PromptedBackbone(nn.Module):
+    """A causal language model over the sequence [instruction; item tokens; response marker].
 
-    With `readout: response` every read position gets its own copy of the marker, which sees the items up to it and
-    nothing of other copies; so all positions of a history are predicted in one pass, in the paper's form.
+    The instruction is the same for every row. A causal model computes it without looking at the row, so that its keys
+    and values are computed once a step, with gradients, and expanded over the batch.
+
+    With `readout: last_item` the state of an item's own token predicts the next item. With `readout: response` every
+    read position gets its own copy of the response marker. A copy attends to the items up to its position and to
+    itself, never to another copy. All positions of a history are thus predicted in one pass, in the paper's form.
+
+    Source: MME-SID (arXiv 2509.02017), stage 2; sharing the instruction and the marker copies are ours.
     """
 
-    before: Tensor
-    after: Tensor
+    instruction: Tensor
+    marker: Tensor
 
     def __init__(self, model: PreTrainedModel | nn.Module, prompt: Prompt, readout: str) -> None:
-        """Wrap `model`, a causal LM (with or without an adapter inside)."""
+        """Wrap `model`, a causal LM with or without an adapter inside.
+
+        Raises:
+            InputError: `readout` is `response` and the prompt has no response marker.
+        """
         super().__init__()
-        if readout == "response" and not prompt.after:
+        if readout == "response" and not prompt.marker:
             raise InputError(
                 "params.yaml:finetune.*.prompt",
-                expected="words after {history}: they are the response marker",
+                expected="text after {history}: it is the response marker",
                 found="none",
-                remedy="add some, or set its readout to last_item",
+                remedy="add some, or set readout to last_item",
             )
         self.model = model
         self.readout = readout
-        self.register_buffer("before", torch.tensor([prompt.before]), persistent=False)
-        self.register_buffer("after", torch.tensor(prompt.after, dtype=torch.int64), persistent=False)
+        self.register_buffer("instruction", torch.tensor([prompt.instruction]), persistent=False)
+        self.register_buffer("marker", torch.tensor(prompt.marker, dtype=torch.int64), persistent=False)
 
     @property
     def decoder(self) -> Any:
@@ -54,89 +63,89 @@ class Reader(nn.Module):
         """The transformer's configuration."""
         return self.decoder.config.get_text_config()
 
-    def words(self, ids: Tensor) -> Tensor:
-        """Return the token embeddings of `ids`."""
+    def embed_tokens(self, ids: Tensor) -> Tensor:
+        """Return the token embeddings of `ids`, [*shape, h]."""
         return self.decoder.get_input_embeddings()(ids)
 
-    def prefix(self) -> list[tuple[Tensor, Tensor]]:
-        """Return keys and values of the instruction, one row, layer by layer."""
+    def instruction_key_values(self) -> KeyValues:
+        """Return the instruction's keys and values of one row, layer by layer."""
         cache = DynamicCache()
-        self.decoder(inputs_embeds=self.words(self.before), past_key_values=cache, use_cache=True)
+        self.decoder(inputs_embeds=self.embed_tokens(self.instruction), past_key_values=cache, use_cache=True)
         return [(layer.keys, layer.values) for layer in cache.layers]  # type: ignore[misc]
 
     def forward(
         self,
         tokens: Float[Tensor, "b t h"],
-        reads: Int[Tensor, "b r"],
-        prefix: list[tuple[Tensor, Tensor]] | None = None,
+        read_positions: Int[Tensor, "b r"],
+        key_values: KeyValues | None = None,
     ) -> Float[Tensor, "b r h"]:
-        """Return the states that foretell what follows each read position.
+        """Return the state at each read position, which predicts the item that follows it.
 
         Args:
-            tokens: item tokens, padded on the right with anything; cast to the language model's precision.
-            reads: positions in [0, t); a read at j sees items 0 to j.
-            prefix: what `prefix()` returned, where it can be kept (no gradient, no dropout).
+            tokens: item tokens, padded on the right with any values; cast to the language model's precision.
+            read_positions: in [0, t); a state at position j depends on items 0 to j.
+            key_values: what `instruction_key_values` returned, to reuse it where neither gradient nor dropout is on.
         """
         rows, length = tokens.shape[:2]
         tokens = tokens.to(self.decoder.get_input_embeddings().weight.dtype)
-        keys = prefix or self.prefix()
-        start = self.before.shape[1]
         cache = DynamicCache()
-        for layer, (key, value) in enumerate(keys):
+        for layer, (key, value) in enumerate(key_values or self.instruction_key_values()):
             cache.update(key.expand(rows, -1, -1, -1), value.expand(rows, -1, -1, -1), layer)
-        place = torch.arange(length, device=tokens.device)
-        sees = (place[:, None] >= place).expand(rows, -1, -1)
-        position = place.expand(rows, -1)
+        steps = torch.arange(length, device=tokens.device)
+        attends = (steps[:, None] >= steps).expand(rows, -1, -1)
+        positions = steps.expand(rows, -1)
         inputs = tokens
         if self.readout == "response":
-            inputs, position, sees = self._with_markers(tokens, position, sees, reads)
+            inputs, positions, attends = self._append_markers(tokens, positions, attends, read_positions)
         states = self.decoder(
             inputs_embeds=inputs,
-            position_ids=position + start,
-            attention_mask=self._masks(sees, position, inputs.dtype),
+            position_ids=positions + self.instruction.shape[1],
+            attention_mask=self._attention_masks(attends, positions, inputs.dtype),
             past_key_values=cache,
             use_cache=True,
         ).last_hidden_state.float()
         if self.readout == "response":
-            return states[:, length + len(self.after) - 1 :: len(self.after)]
-        return states.gather(1, reads[..., None].expand(-1, -1, states.shape[2]))
+            return states[:, length + len(self.marker) - 1 :: len(self.marker)]
+        return states.gather(1, read_positions[..., None].expand(-1, -1, states.shape[2]))
 
-    def _masks(
-        self, sees: Bool[Tensor, "b s s"], position: Int[Tensor, "b s"], kind: torch.dtype
+    def _attention_masks(
+        self, attends: Bool[Tensor, "b s s"], positions: Int[Tensor, "b s"], dtype: torch.dtype
     ) -> Tensor | dict[str, Tensor]:
-        """Return what sees what, the instruction first, as the decoder takes it: by kind of layer where there are two.
+        """Return the decoder's attention mask, instruction included; a dict by layer type where there are two.
 
-        A layer with a sliding window sees what is fewer positions back than its window is long, and itself.
+        A layer with a sliding window attends to positions less than one window back, itself included.
         """
-        start = self.before.shape[1]
-        instruction = sees.new_ones(*sees.shape[:2], start)
-        everything = torch.cat([instruction, sees], 2)
+        start = self.instruction.shape[1]
+        full = torch.cat([attends.new_ones(*attends.shape[:2], start), attends], 2)
         sliding = set(DynamicCache(config=self.config).is_sliding)
         if not any(sliding):
-            return self._mask(everything, kind)
-        keys = torch.cat([torch.arange(start, device=sees.device).expand(len(sees), -1), position + start], 1)
-        back = (position + start)[:, :, None] - keys[:, None, :]
-        near = self._mask(everything & (back < self.config.sliding_window), kind)
-        both = {"full_attention": self._mask(everything, kind), "sliding_attention": near}
-        return both if len(sliding) > 1 else near
+            return self._attention_mask(full, dtype)
+        keys = torch.cat([torch.arange(start, device=attends.device).expand(len(attends), -1), positions + start], 1)
+        distance = (positions + start)[:, :, None] - keys[:, None, :]
+        windowed = self._attention_mask(full & (distance < self.config.sliding_window), dtype)
+        both = {"full_attention": self._attention_mask(full, dtype), "sliding_attention": windowed}
+        return both if len(sliding) > 1 else windowed
 
-    def _mask(self, sees: Bool[Tensor, "b s t"], kind: torch.dtype) -> Tensor:
+    def _attention_mask(self, attends: Bool[Tensor, "b s t"], dtype: torch.dtype) -> Tensor:
+        """Return [b, 1, s, t]: boolean, or added to the logits where attention is `eager`."""
         if self.config._attn_implementation != "eager":
-            return sees[:, None]
-        return torch.zeros_like(sees, dtype=kind).masked_fill(~sees, torch.finfo(kind).min)[:, None]
+            return attends[:, None]
+        return torch.zeros_like(attends, dtype=dtype).masked_fill(~attends, torch.finfo(dtype).min)[:, None]
 
-    def _with_markers(
-        self, tokens: Tensor, position: Tensor, sees: Tensor, reads: Tensor
+    def _append_markers(
+        self, tokens: Tensor, positions: Tensor, attends: Tensor, read_positions: Tensor
     ) -> tuple[Float[Tensor, "b s h"], Int[Tensor, "b s"], Bool[Tensor, "b s s"]]:
+        """Return inputs, positions and attention with one copy of the response marker per read position."""
         rows, length = tokens.shape[:2]
-        count, marker = reads.shape[1], len(self.after)
-        words = self.words(self.after).repeat(count, 1).expand(rows, -1, -1)
-        step = torch.arange(marker, device=tokens.device)
-        after = (reads[:, :, None] + 1 + step).flatten(1)
-        of_read = torch.arange(count, device=tokens.device).repeat_interleave(marker)
-        of_step = step.repeat(count)
-        own = (of_read[:, None] == of_read) & (of_step[:, None] >= of_step)
-        items = torch.arange(length, device=tokens.device) <= reads[:, of_read, None]
-        upper = torch.cat([sees, sees.new_zeros(rows, length, count * marker)], 2)
-        lower = torch.cat([items, own.expand(rows, -1, -1)], 2)
-        return torch.cat([tokens, words], 1), torch.cat([position, after], 1), torch.cat([upper, lower], 1)
+        copies, width = read_positions.shape[1], len(self.marker)
+        markers = self.embed_tokens(self.marker).repeat(copies, 1).expand(rows, -1, -1)
+        step = torch.arange(width, device=tokens.device)
+        marker_positions = (read_positions[:, :, None] + 1 + step).flatten(1)
+        copy_index = torch.arange(copies, device=tokens.device).repeat_interleave(width)
+        step_index = step.repeat(copies)
+        within_copy = (copy_index[:, None] == copy_index) & (step_index[:, None] >= step_index)
+        to_items = torch.arange(length, device=tokens.device) <= read_positions[:, copy_index, None]
+        upper = torch.cat([attends, attends.new_zeros(rows, length, copies * width)], 2)
+        lower = torch.cat([to_items, within_copy.expand(rows, -1, -1)], 2)
+        inputs = torch.cat([tokens, markers], 1)
+        return inputs, torch.cat([positions, marker_positions], 1), torch.cat([upper, lower], 1)

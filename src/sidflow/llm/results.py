@@ -14,7 +14,8 @@ from sidflow.contracts.artifacts.factors import CURVES, FACTORS, SUMMARY
 from sidflow.contracts.artifacts.mme_sid import ANCHOR, COLD_ROWS, HEADS, adapter_folder
 from sidflow.contracts.factored import Factored
 from sidflow.contracts.histories import Histories
-from sidflow.llm import adapter, cold, evidence
+from sidflow.llm import cold, evidence
+from sidflow.llm.adapter import save_adapter
 from sidflow.llm.inputs import ItemInputs
 from sidflow.llm.model import MmeSid
 from sidflow.llm.params import FinetuneParams
@@ -60,7 +61,7 @@ def save(name: str, outcome: Outcome, histories: Histories, params: FinetunePara
         return
     model, fitted, inputs = outcome.model, outcome.fitted, outcome.inputs
     refit = refits.fact(outcome.refit_epochs is not None)
-    adapter.save(model.reader.model, adapter_folder(name), about)  # type: ignore[arg-type]
+    save_adapter(model.backbone.model, adapter_folder(name), about)  # type: ignore[arg-type]
     heads = to_arrays(model.item_tokens, "item_tokens.") | to_arrays(model.fusion, "fusion.")
     factors = outcome.answers.arrays()
     told: dict[str, Any] = {}

@@ -1,17 +1,18 @@
-"""Files that other libraries wrote into an artifact's folder: readable as ours are, and announced."""
+"""Artifact files that other libraries have written: given the usual permissions, and recorded as written."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from sidflow.contracts import trace
+from sidflow.contracts.files import default_permissions
 
 
-def announce(folder: Path) -> None:
-    """Give every file in `folder` the usual permissions (safetensors' own are for the owner alone) and note it."""
-    mask = os.umask(0)
-    os.umask(mask)
+def record_written_files(folder: Path) -> None:
+    """Record every file in `folder` as written, and give it the permissions that a new file gets.
+
+    Safetensors' own files are readable by their owner alone.
+    """
     for path in sorted(folder.iterdir()):
-        path.chmod(0o666 & ~mask)
+        path.chmod(default_permissions())
         trace.note_write(path)

@@ -1,4 +1,4 @@
-"""A small Llama from its config, with its own tokenizer, trained on the catalogue: a backbone without a download."""
+"""A small Llama with its own tokenizer, trained from scratch on the catalogue: a backbone without a download."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from sidflow.training.loop import Fit, fit
 BEGIN, END, PAD = "<|begin|>", "<|end|>", "<|pad|>"
 
 
-class Scratch(NamedTuple):
-    """A trained backbone."""
+class ScratchBackbone(NamedTuple):
+    """A trained model, its tokenizer, and how the training went."""
 
     model: LlamaForCausalLM
     tokenizer: PreTrainedTokenizerFast
@@ -27,7 +27,7 @@ class Scratch(NamedTuple):
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenizerFast:
-    """Return a byte-level BPE tokenizer of at most `vocabulary` tokens; no text is unknown to it."""
+    """Return a byte-level BPE tokenizer of at most `vocabulary` tokens, which encodes any text."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -41,15 +41,18 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenize
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=BEGIN, eos_token=END, pad_token=PAD)
 
 
-def marks(tokenizer: PreTrainedTokenizerFast) -> tuple[int, int, int]:
-    """Return the ids of padding, begin and end."""
+def special_token_ids(tokenizer: PreTrainedTokenizerFast) -> tuple[int, int, int]:
+    """Return the ids of the padding, begin and end tokens."""
     vocabulary = tokenizer.get_vocab()
     return vocabulary[PAD], vocabulary[BEGIN], vocabulary[END]
 
 
-def pack(texts: Sequence[str], tokenizer: PreTrainedTokenizerFast, block: int) -> Tensor:
-    """Return all texts, each between its begin and end marks, as int64 [blocks, block]; the last rest is left out."""
-    pad, begin, end = marks(tokenizer)
+def pack_blocks(texts: Sequence[str], tokenizer: PreTrainedTokenizerFast, block: int) -> Tensor:
+    """Return the token ids of all texts in one stream, cut into blocks, int64 [blocks, block].
+
+    Each text stands between a begin and an end token. An incomplete last block is left out.
+    """
+    pad, begin, end = special_token_ids(tokenizer)
     stream: list[int] = []
     for ids in tokenizer.backend_tokenizer.encode_batch(list(texts), add_special_tokens=False):
         stream += [begin, *ids.ids, end]
@@ -76,9 +79,9 @@ class _Pretraining:
 
     def __init__(self, module: _LanguageModel, held_out: Tensor, params: ScratchParams) -> None:
         self.module, self.params = module, params
-        everything = torch.ones(len(module.blocks), dtype=torch.bool)
-        everything[held_out] = False
-        self.training, self.held_out = everything.nonzero().flatten(), held_out
+        trained = torch.ones(len(module.blocks), dtype=torch.bool)
+        trained[held_out] = False
+        self.training, self.held_out = trained.nonzero().flatten(), held_out
 
     def batches(self, epoch: int, generator: torch.Generator) -> Sequence[Tensor]:
         order = torch.randperm(len(self.training), generator=generator)[: self.params.epoch_blocks]
@@ -93,7 +96,7 @@ class _Pretraining:
         return {"valid_loss": sum(losses) / len(self.held_out)}
 
 
-def train_scratch(
+def train_scratch_backbone(
     items: Sequence[str],
     histories: Sequence[str],
     params: ScratchParams,
@@ -101,22 +104,22 @@ def train_scratch(
     seed: int,
     device: torch.device,
     checkpoint: Checkpoint | None = None,
-) -> Scratch:
-    """Train tokenizer and model on items' texts and training histories, packed; the best epoch by held-out blocks.
+) -> ScratchBackbone:
+    """Train tokenizer and model on item texts and training histories; the epoch with the lowest held-out loss stays.
 
     Args:
         items: one text per item.
         histories: one text per user, training parts only.
-        params: shapes and how long.
-        seed: draws held-out blocks and batches; initial weights are the global generator's.
-        device: where.
-        checkpoint: where a killed training finds itself again.
+        params: sizes, and the training's length.
+        seed: of held-out blocks and batches; initial weights come from torch's global generator.
+        device: to train on.
+        checkpoint: to resume an interrupted training.
     """
     texts = [*items, *histories]
     tokenizer = train_tokenizer(texts, params.vocabulary)
     order = torch.randperm(len(texts), generator=torch.Generator().manual_seed(seed)).tolist()
-    blocks = pack([texts[index] for index in order], tokenizer, params.block_tokens)
-    pad, begin, end = marks(tokenizer)
+    blocks = pack_blocks([texts[index] for index in order], tokenizer, params.block_tokens)
+    pad, begin, end = special_token_ids(tokenizer)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=params.hidden,
@@ -135,4 +138,4 @@ def train_scratch(
     held_out = torch.randperm(len(blocks), generator=torch.Generator().manual_seed(seed))[:count].sort().values
     task = _Pretraining(_LanguageModel(model, blocks), held_out, params)
     fitted = fit("backbone", task, params.loop, seed=seed, device=device, checkpoint=checkpoint, higher_is_better=False)
-    return Scratch(model.cpu(), tokenizer, fitted)
+    return ScratchBackbone(model.cpu(), tokenizer, fitted)

@@ -16,12 +16,15 @@ from sidflow.contracts.artifacts.mme_sid import ANCHOR, COLD_ROWS, HEADS, adapte
 from sidflow.contracts.errors import InputError
 from sidflow.contracts.factored import Factored, served_matrix
 from sidflow.contracts.params import check
-from sidflow.llm import adapter, anchor, backbones, prompt
+from sidflow.llm import anchor
+from sidflow.llm.adapter import load_adapter
+from sidflow.llm.backbones import load_backbone
 from sidflow.llm.cold import ColdRows
 from sidflow.llm.evidence import Ends
 from sidflow.llm.model import encode
 from sidflow.llm.params import FinetuneParams
-from sidflow.llm.reader import Reader
+from sidflow.llm.prompt import tokenize_prompt
+from sidflow.llm.reader import PromptedBackbone
 from sidflow.training.weights import from_arrays
 
 if TYPE_CHECKING:
@@ -37,10 +40,10 @@ class HistoryEncoder:
         self.params = check(
             SUMMARY.read(model=name)["params"], FinetuneParams, str(SUMMARY.at(model=name)), "`dvc repro finetune`"
         )
-        model, tokenizer = backbones.load(BACKBONE.read(), self.params.weights)
-        tuned = adapter.load(model, adapter_folder(name))
-        words = prompt.render(tokenizer, self.params.prompt)
-        self.reader = Reader(tuned, words, self.params.readout).to(where).eval()
+        model, tokenizer = load_backbone(BACKBONE.read(), self.params.weights)
+        tuned = load_adapter(model, adapter_folder(name))
+        prompt = tokenize_prompt(tokenizer, self.params.prompt)
+        self.backbone = PromptedBackbone(tuned, prompt, self.params.readout).to(where).eval()
         self.tokens = torch.from_numpy(ITEM_TABLE.read(model=name).arrays["values"]).to(where)
         self.item_matrix = served_matrix(FACTORS.read(model=name))
         self.anchor = saved_anchor(name, self.params, len(self.item_matrix))
@@ -95,7 +98,7 @@ class HistoryEncoder:
                 )
         ends = _flat(histories)
         lengths = np.minimum(ends.end - ends.begin, self.params.max_length)
-        states = encode(self.reader, self.tokens, ends.items, ends.end - lengths, lengths)
+        states = encode(self.backbone, self.tokens, ends.items, ends.end - lengths, lengths)
         return (states if self.anchor is None else self.anchor.states(states, ends)).cpu().numpy()
 
 

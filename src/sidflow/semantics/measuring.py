@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from sidflow.contracts.pictures import lab
+from sidflow.contracts.pictures import rgb_to_lab
 from sidflow.semantics.palette import NAMES, colour_index
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Measurements(NamedTuple):
 
 def measure(pixels: UInt8[np.ndarray, "b side side 3"], aspect: Float32[np.ndarray, " b"]) -> Measurements:
     """Measure a batch of thumbnails; `aspect` is the width / height that each had before it was made square."""
-    values = lab(pixels)
+    values = rgb_to_lab(pixels)
     lightness = values[..., 0]
     plain, background, subject = _background(pixels, values)
     counted = (subject | ~subject.any(axis=(1, 2), keepdims=True)).astype(np.float32)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sidflow.contracts.pictures import lab
+from sidflow.contracts.pictures import rgb_to_lab
 
 if TYPE_CHECKING:
     from jaxtyping import Int8, UInt8
@@ -66,9 +66,9 @@ def _lookup() -> np.ndarray:
 
 def _nearest(rgb: np.ndarray, anchors: Mapping[str, tuple[tuple[int, int, int], ...]]) -> np.ndarray:
     """Return for each row of `rgb` the index of the name whose anchor is nearest."""
-    places = lab(np.array([one for several in anchors.values() for one in several], dtype=np.uint8))
+    places = rgb_to_lab(np.array([one for several in anchors.values() for one in several], dtype=np.uint8))
     owner = np.array([index for index, several in enumerate(anchors.values()) for _ in several], dtype=np.int8)
-    return owner[np.square(lab(rgb)[:, None, :] - places).sum(axis=-1).argmin(axis=1)]
+    return owner[np.square(rgb_to_lab(rgb)[:, None, :] - places).sum(axis=-1).argmin(axis=1)]
 
 
 def colour_index(rgb: UInt8[np.ndarray, "*shape 3"]) -> Int8[np.ndarray, "*shape"]:

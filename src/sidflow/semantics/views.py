@@ -8,9 +8,9 @@ import numpy as np
 import polars as pl
 
 from sidflow.contracts.artifacts.semantics import IMAGE, JOINT, TEXT
-from sidflow.contracts.pictures import thumbnails
+from sidflow.contracts.pictures import decode_thumbnails
 from sidflow.contracts.running import say
-from sidflow.contracts.words import Words, words_of
+from sidflow.contracts.words import ItemText, item_texts
 from sidflow.semantics.measuring import measure
 from sidflow.semantics.palette import NAMES
 from sidflow.semantics.params import RulesParams
@@ -28,7 +28,7 @@ def describe(items: pl.DataFrame, images: pl.DataFrame, params: RulesParams) -> 
         images: the `images` table, a row per item with a picture.
         params: what may be said, and how much.
     """
-    said = dict(zip(items["item_id"].to_list(), words_of(items), strict=True))
+    said = dict(zip(items["item_id"].to_list(), item_texts(items), strict=True))
     seen = picture_words(images, params)
     rows: list[tuple[int, str, str]] = []
     for item, words in said.items():
@@ -51,18 +51,18 @@ def picture_words(images: pl.DataFrame, params: RulesParams) -> dict[int, Pictur
     seen: dict[int, PictureWords] = {}
     for batch in images.iter_slices(BATCH):
         aspect = (batch["width"] / batch["height"]).to_numpy().astype(np.float32)
-        measured = measure(thumbnails(batch["picture"], params.side), aspect)
+        measured = measure(decode_thumbnails(batch["picture"], params.side), aspect)
         for row, item in enumerate(batch["item_id"].to_list()):
             seen[item] = word(measured, row, colours=params.colours, min_share=params.min_share)
         say(f"pictures measured: {len(seen)} of {images.height}")
     return seen
 
 
-def _text_view(words: Words, max_sentences: int) -> str:
+def _text_view(words: ItemText, max_sentences: int) -> str:
     return " ".join((*_facts(words), *words.sentences[:max_sentences]))
 
 
-def _joint_view(words: Words, picture: PictureWords, max_sentences: int) -> str:
+def _joint_view(words: ItemText, picture: PictureWords, max_sentences: int) -> str:
     """Name the item, say what its picture shows, and where words and picture agree on a colour or do not."""
     spoken = {found.replace("gray", "grey") for found in _COLOUR_WORD.findall(" ".join(words.pieces()).lower())}
     shown = {part for name in picture.colours for part in (name, name.split()[-1])}
@@ -76,7 +76,7 @@ def _joint_view(words: Words, picture: PictureWords, max_sentences: int) -> str:
     return " ".join((*_facts(words), f"Its picture: {picture.sentences[0]}", *checks, *picture.sentences[1:], *lead))
 
 
-def _facts(words: Words) -> list[str]:
+def _facts(words: ItemText) -> list[str]:
     facts = [
         words.title,
         f"By {words.brand}" if words.brand else "",

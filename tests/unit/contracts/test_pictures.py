@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from sidflow.contracts.errors import InputError
-from sidflow.contracts.pictures import lab, thumbnails
+from sidflow.contracts.pictures import decode_thumbnails, rgb_to_lab
 
 
 def jpeg(pixels):
@@ -17,20 +17,20 @@ def jpeg(pixels):
 def test_lab_of_known_colours():
     rgb = np.array([[255, 255, 255], [0, 0, 0], [255, 0, 0], [0, 255, 0], [0, 0, 255]], dtype=np.uint8)
     known = [[100, 0, 0], [0, 0, 0], [53.24, 80.09, 67.20], [87.73, -86.18, 83.18], [32.30, 79.19, -107.86]]
-    np.testing.assert_allclose(lab(rgb), known, atol=0.03)
+    np.testing.assert_allclose(rgb_to_lab(rgb), known, atol=0.03)
 
 
 def test_thumbnails_keep_places_and_colours():
     picture = np.zeros((90, 60, 3), dtype=np.uint8)
     picture[:45] = (250, 10, 10)
     picture[45:] = (10, 10, 250)
-    small = thumbnails([jpeg(picture)], 32)
+    small = decode_thumbnails([jpeg(picture)], 32)
     assert small.shape == (1, 32, 32, 3)
     assert np.abs(small[0, :14].astype(int) - (250, 10, 10)).max() < 12
     assert np.abs(small[0, 18:].astype(int) - (10, 10, 250)).max() < 12
 
 
 def test_no_pictures_and_broken_pictures():
-    assert thumbnails([], 32).shape == (0, 32, 32, 3)
+    assert decode_thumbnails([], 32).shape == (0, 32, 32, 3)
     with pytest.raises(InputError, match="pictures that Pillow can decode"):
-        thumbnails([b"no picture"], 32)
+        decode_thumbnails([b"no picture"], 32)

@@ -2,26 +2,26 @@ import polars as pl
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidflow.contracts.words import sentences, words_of
+from sidflow.contracts.words import item_texts, split_sentences
 
 
 def test_sentences_end_where_sentences_end():
     text = "Made by Dr. Kay in the U.S. Army. It weighs 3.5 lbs. net! Why?\n• Bullet one\n• Bullet two"
-    assert sentences(text) == (
+    assert split_sentences(text) == (
         "Made by Dr. Kay in the U.S. Army.", "It weighs 3.5 lbs. net!", "Why?", "Bullet one", "Bullet two",
     )  # fmt: skip
 
 
 def test_a_repeated_sentence_counts_once():
-    assert sentences("Soft wool. Soft wool. Warm.") == ("Soft wool.", "Warm.")
+    assert split_sentences("Soft wool. Soft wool. Warm.") == ("Soft wool.", "Warm.")
 
 
 @given(st.text(max_size=200))
 def test_no_word_is_lost_or_invented(text):
-    kept = " ".join(sentences(text)).split()
+    kept = " ".join(split_sentences(text)).split()
     told = text.replace("•", " ").replace("·", " ").split()
     assert set(kept) == set(told)
-    assert sum(map(len, sentences(text))) <= len(text)
+    assert sum(map(len, split_sentences(text))) <= len(text)
 
 
 def test_words_of_a_row_are_tidy_and_an_empty_row_has_none():
@@ -38,6 +38,6 @@ def test_words_of_a_row_are_tidy_and_an_empty_row_has_none():
             "attributes": pl.List(pl.Struct({"name": pl.String, "value": pl.String})),
         },
     )
-    full, empty = words_of(items)
+    full, empty = item_texts(items)
     assert full.pieces() == ("Oak table", "Kay", "home", "red", "Sturdy.")  # the title is not said twice
     assert empty.pieces() == ()

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from sidflow.contracts.artifacts.images import IMAGES
-from sidflow.contracts.pictures import lab
+from sidflow.contracts.pictures import rgb_to_lab
 from sidflow.embedding.descriptors import BLOCKS, GRADIENT_CELLS, ORIENTATIONS
 from sidflow.embedding.params import PictureDescriptors
 from sidflow.embedding.picture_encoder import encode_pictures
@@ -15,11 +15,11 @@ SIDE = 64
 
 
 def grey(values):
-    return lab(np.repeat(np.clip(values, 0, 255).astype(np.uint8)[..., None], 3, axis=-1))
+    return rgb_to_lab(np.repeat(np.clip(values, 0, 255).astype(np.uint8)[..., None], 3, axis=-1))
 
 
 def noise(batch=4, seed=0):
-    return lab(np.random.default_rng(seed).integers(0, 256, (batch, SIDE, SIDE, 3)).astype(np.uint8))
+    return rgb_to_lab(np.random.default_rng(seed).integers(0, 256, (batch, SIDE, SIDE, 3)).astype(np.uint8))
 
 
 @pytest.mark.parametrize("name", BLOCKS)
@@ -38,7 +38,7 @@ def test_a_picture_of_one_colour_is_finite(name):
 
 
 def test_colour_knows_no_places_and_the_grid_does():
-    picture = lab(np.zeros((1, SIDE, SIDE, 3), dtype=np.uint8))
+    picture = rgb_to_lab(np.zeros((1, SIDE, SIDE, 3), dtype=np.uint8))
     picture[:, :, : SIDE // 2] = (60, 70, 40)
     mirrored = picture[:, :, ::-1]
     np.testing.assert_array_equal(BLOCKS["colour"](picture), BLOCKS["colour"](mirrored))

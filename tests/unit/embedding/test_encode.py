@@ -11,7 +11,7 @@ from sidflow.contracts.artifacts.items import ITEMS
 from sidflow.contracts.artifacts.semantics import SEMANTICS
 from sidflow.contracts.errors import InputError
 from sidflow.contracts.params import check
-from sidflow.contracts.words import Words
+from sidflow.contracts.words import ItemText
 from sidflow.embedding.encode import encode_all, units_of
 from sidflow.embedding.params import EmbedParams, SpaceParams
 
@@ -86,10 +86,12 @@ def test_a_catalogue_without_content_gives_absent_rows_of_width_one(tmp_path, mo
 
 
 def test_units_take_sentences_and_attributes_in_turns():
-    words = Words("Title", "Kay", ("home", "mugs"), (("size", "small"), ("colour", "red")), ("One.", "Two.", "Three."))
+    words = ItemText(
+        "Title", "Kay", ("home", "mugs"), (("size", "small"), ("colour", "red")), ("One.", "Two.", "Three.")
+    )
     assert units_of(words, 6) == ("Title", "Kay home mugs", "One.", "size small", "Two.", "colour red")
     assert units_of(words, 99)[-1] == "Three."
-    assert units_of(Words("", "", (), (), ()), 3) == ()
+    assert units_of(ItemText("", "", (), (), ()), 3) == ()
 
 
 def test_what_changes_in_one_item_does_not_leak_from_interactions():

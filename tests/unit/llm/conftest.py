@@ -19,7 +19,7 @@ from transformers import (
 
 from sidflow.contracts.histories import Histories
 from sidflow.llm.backbones import Backbone
-from sidflow.llm.inputs import ItemInputs, Modality
+from sidflow.llm.inputs import ItemInputs, ModalityInputs
 from sidflow.llm.scratch import train_tokenizer
 
 HIDDEN, ITEMS, CORE, CODE_DIM = 32, 14, 12, 8
@@ -100,7 +100,7 @@ def make_inputs(seed=0, items=ITEMS, core=CORE, code_dim=CODE_DIM):
             present[[1, 5, items - 1]] = False
         raw = draw.normal(size=(items, width)).astype(np.float32) * present[:, None]
         codes = np.where(present[:, None], draw.integers(0, 5, (items, 2)), -1)
-        modalities[name] = Modality(raw, present, codes, draw.normal(size=(2, 5, code_dim)).astype(np.float32))
+        modalities[name] = ModalityInputs(raw, present, codes, draw.normal(size=(2, 5, code_dim)).astype(np.float32))
     return ItemInputs(modalities, np.arange(core) ** 2)
 
 

@@ -52,7 +52,7 @@ def finetuned(kind, dropout=0.0, checkpoint=None, killed_at=0):
     anchored = anchor.Anchor(sources, tiny.CORE, params) if sources else None
     backbone = Backbone(tiny.tiny_model("llama", len(tokenizer)), tokenizer)
     model = MmeSid(backbone, known, past, params, anchored)
-    processes.shard(model.reader.decoder, device)
+    processes.shard(model.backbone.decoder, device)
     task = (AnchoredTask if anchored else MmeSidTask)(model, past, params)
 
     def on_step(steps):

@@ -47,7 +47,7 @@ def build(tiny, backbone, kind="both", loop=LOOP, **changes):
 def unfolded(model, inputs, history, counts):
     """The equation written out for one history, item by item, in float64."""
     own = model.anchor
-    state = model.reader(model.all_tokens()[history][None], torch.tensor([[len(history) - 1]]))[0, 0].double()
+    state = model.backbone(model.all_tokens()[history][None], torch.tensor([[len(history) - 1]]))[0, 0].double()
     scores = own.own.double() * (model.fusion.item_matrix().double() @ state)
     back = list(reversed(history))[: SETTINGS["last"]]
     for name, raw in own.content_raw.items():

@@ -8,6 +8,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from sidflow.contracts.errors import InputError
 from sidflow.llm import backbones
+from sidflow.llm.backbones import load_backbone, record_of_pretrained
 from sidflow.llm.params import BackboneParams
 
 BITS = "bitsandbytes"
@@ -23,30 +24,30 @@ def folder(request, tiny, tokenizer, tmp_path):
 
 
 def test_a_folder_is_recorded_by_hash_and_loaded(folder, tiny):
-    about = backbones.describe(BackboneParams(kind="path", path=str(folder)))
+    about = record_of_pretrained(BackboneParams(kind="path", path=str(folder)))
     assert about["hidden_size"] == tiny.hidden
     assert about["family"] == AutoConfig.from_pretrained(folder).model_type
     assert {"config.json", "model.safetensors", "tokenizer.json"} <= set(about["files"])
-    model, tokenizer = backbones.load(about)
+    model, tokenizer = load_backbone(about)
     assert not any(p.requires_grad for p in model.parameters())
     expected = AutoModelForCausalLM.from_pretrained(folder)
     ids = torch.tensor([[3, 4, 5]])
     torch.testing.assert_close(model(ids).logits, expected(ids).logits)
     assert tokenizer.decode(tokenizer.encode("a lamp")) == "a lamp"
-    assert next(backbones.load(about, "bf16").model.parameters()).dtype == torch.bfloat16
+    assert next(load_backbone(about, "bf16").model.parameters()).dtype == torch.bfloat16
 
 
 def test_changed_files_are_refused(folder):
-    about = backbones.describe(BackboneParams(kind="path", path=str(folder)))
+    about = record_of_pretrained(BackboneParams(kind="path", path=str(folder)))
     (folder / "config.json").write_text((folder / "config.json").read_text() + " ")
     with pytest.raises(InputError, match=r"records.*config\.json"):
-        backbones.load(about)
+        load_backbone(about)
 
 
 def test_pickled_weights_are_refused(folder):
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     with pytest.raises(InputError, match=r"safetensors"):
-        backbones.describe(BackboneParams(kind="path", path=str(folder)))
+        record_of_pretrained(BackboneParams(kind="path", path=str(folder)))
 
 
 def unknown(content):
@@ -73,10 +74,10 @@ def encoder_decoder(content):
 @pytest.mark.parametrize(
     ("config", "says"),
     [
-        (unknown, "without code of their own; found ValueError: .*novel"),
-        (of_its_own_code, "without code of their own; found ValueError"),
-        (nameless, "without code of their own; found ValueError: .*model_type"),
-        (broken, "without code of their own; found OSError: .*config.json"),
+        (unknown, "without remote code; found ValueError: .*novel"),
+        (of_its_own_code, "without remote code; found ValueError"),
+        (nameless, "without remote code; found ValueError: .*model_type"),
+        (broken, "without remote code; found OSError: .*config.json"),
         (encoder_decoder, "expected a causal LM; found a model of type t5"),
     ],
 )
@@ -84,7 +85,7 @@ def test_a_folder_of_something_else_is_one_clear_line(folder, config, says):
     path = folder / "config.json"
     path.write_text(config(json.loads(path.read_text())))
     with pytest.raises(InputError, match=says):
-        backbones.describe(BackboneParams(kind="path", path=str(folder)))
+        record_of_pretrained(BackboneParams(kind="path", path=str(folder)))
 
 
 @pytest.mark.parametrize("folder", ["llama"], indirect=True)
@@ -92,10 +93,10 @@ def test_files_that_cannot_be_read_are_one_clear_line(folder):
     settings = BackboneParams(kind="path", path=str(folder))
     (folder / "tokenizer.json").write_text("{")
     with pytest.raises(InputError, match="a tokenizer that transformers reads"):
-        backbones.load(backbones.describe(settings))
+        load_backbone(record_of_pretrained(settings))
     (folder / "model.safetensors").write_bytes(b"")
     with pytest.raises(InputError, match="found SafetensorError"):
-        backbones.describe(settings)
+        record_of_pretrained(settings)
 
 
 def test_remote_code_never_runs(folder, tmp_path):
@@ -104,7 +105,7 @@ def test_remote_code_never_runs(folder, tmp_path):
     content = json.loads((folder / "config.json").read_text())
     content["auto_map"] = {"AutoConfig": "evil.Evil", "AutoModelForCausalLM": "evil.Evil"}
     (folder / "config.json").write_text(json.dumps(content))
-    backbones.load(backbones.describe(BackboneParams(kind="path", path=str(folder))))
+    load_backbone(record_of_pretrained(BackboneParams(kind="path", path=str(folder))))
     assert not mark.exists()
 
 
@@ -121,7 +122,7 @@ def test_remote_code_never_runs(folder, tmp_path):
 )
 def test_bad_choices_are_one_clear_line(params, message):
     with pytest.raises(InputError, match=message):
-        backbones.describe(BackboneParams(**params))
+        record_of_pretrained(BackboneParams(**params))
 
 
 def test_a_hub_model_is_taken_at_its_commit(folder, tmp_path, monkeypatch):
@@ -131,25 +132,25 @@ def test_a_hub_model_is_taken_at_its_commit(folder, tmp_path, monkeypatch):
     (snapshots / ("f" * 40)).mkdir()
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr(backbones, "hub_cache", lambda: str(cache))
-    about = backbones.describe(BackboneParams(kind="hub", repo="owner/name", commit=COMMIT))
+    about = record_of_pretrained(BackboneParams(kind="hub", repo="owner/name", commit=COMMIT))
     assert (about["repo"], about["commit"], about["path"]) == ("owner/name", COMMIT, "")
     assert str(tmp_path) not in json.dumps(about)
-    backbones.load(about)
+    load_backbone(about)
     with pytest.raises(InputError, match=r"hub model owner/name.*HF_HUB_OFFLINE"):
-        backbones.describe(BackboneParams(kind="hub", repo="owner/name", commit="a" * 40))
+        record_of_pretrained(BackboneParams(kind="hub", repo="owner/name", commit="a" * 40))
 
 
 def test_four_bits_need_bitsandbytes(folder, monkeypatch):
-    about = backbones.describe(BackboneParams(kind="path", path=str(folder)))
+    about = record_of_pretrained(BackboneParams(kind="path", path=str(folder)))
     find = importlib.util.find_spec
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: find(name, *more) if name != BITS else None)
     with pytest.raises(InputError, match=r"nf4.*no bitsandbytes.*bf16"):
-        backbones.load(about, "nf4")
+        load_backbone(about, "nf4")
 
 
 def test_four_bits_need_cuda(folder, monkeypatch):
-    about = backbones.describe(BackboneParams(kind="path", path=str(folder)))
+    about = record_of_pretrained(BackboneParams(kind="path", path=str(folder)))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(InputError, match=r"nf4.*no CUDA device"):
-        backbones.load(about, "nf4")
+        load_backbone(about, "nf4")

@@ -11,7 +11,7 @@ from sidflow.contracts.artifacts.factors import FACTORS
 from sidflow.contracts.artifacts.mme_sid import COLD_ROWS, HEADS
 from sidflow.llm import anchor, cold
 from sidflow.llm.backbones import Backbone
-from sidflow.llm.inputs import ItemInputs, Modality
+from sidflow.llm.inputs import ItemInputs, ModalityInputs
 from sidflow.llm.model import MmeSid, MmeSidTask
 from sidflow.llm.params import AnchoringParams, FinetuneLoop, FinetuneParams
 from sidflow.llm.serving import HistoryEncoder
@@ -159,7 +159,9 @@ def themed(seed=0, users=240, length=8):
     raw /= np.linalg.norm(raw, axis=1, keepdims=True)
     likes = draw.integers(0, KINDS, users)
     rows = np.stack([draw.permutation(np.flatnonzero(kind[:core] == like))[:length] for like in likes])
-    modality = Modality(raw, np.ones(len(kind), bool), kind[:, None] * np.ones(2, int), draw.normal(size=(2, 6, 8)))
+    modality = ModalityInputs(
+        raw, np.ones(len(kind), bool), kind[:, None] * np.ones(2, int), draw.normal(size=(2, 6, 8))
+    )
     offsets = np.arange(users + 1, dtype=np.int64) * length
     ends = np.full(users, length - 2, dtype=np.int64)
     past = histories.Histories(

@@ -54,7 +54,7 @@ def test_the_loss_is_the_mean_over_all_positions_of_a_full_softmax(tiny, backbon
         start, length = model.pieces.start[row], model.pieces.length[row]
         for end in range(1, length + 1):
             history = torch.from_numpy(model.pieces.items[start : start + end].astype(np.int64))
-            state = model.reader(tokens[history][None], torch.tensor([[end - 1]]))[0, 0]
+            state = model.backbone(tokens[history][None], torch.tensor([[end - 1]]))[0, 0]
             target = torch.tensor(int(model.pieces.items[start + end]))
             losses.append(functional.cross_entropy(state @ matrix.T, target))
     torch.testing.assert_close(model(rows)["loss"], torch.stack(losses).mean(), atol=1e-5, rtol=1e-5)
@@ -66,7 +66,7 @@ def test_only_adapter_and_heads_are_trained(tiny, backbone):
     trained = {name for name, p in model.named_parameters() if p.requires_grad}
     assert all("lora" in name or name.startswith(("item_tokens", "fusion")) for name in trained)
     fit("t", task, params.loop, seed=3, device=device)
-    after = {name.replace(".base_layer", ""): p for name, p in model.reader.model.get_base_model().named_parameters()}
+    after = {name.replace(".base_layer", ""): p for name, p in model.backbone.model.get_base_model().named_parameters()}
     assert all(torch.equal(value, after[name]) for name, value in frozen.items())
 
 
@@ -115,7 +115,7 @@ def test_half_precision_learns(tiny, backbone, weights, precision, fresh_acceler
     loop = LOOP.model_copy(update={"precision": precision})
     model, task, params, device = build(tiny, backbone, loop=loop)
     kinds = set()
-    product = model.reader.decoder.layers[0].mlp
+    product = model.backbone.decoder.layers[0].mlp
     product.register_forward_hook(lambda _, given, found: kinds.add(found.dtype))
     fitted = fit("t", task, params.loop, seed=3, device=device)
     assert kinds == {torch.bfloat16}
@@ -127,10 +127,10 @@ def test_the_instruction_is_read_once_a_step_and_once_an_evaluation(tiny, backbo
     monkeypatch.setattr("sidflow.llm.model.BLOCK_TOKENS", 1000)
     model, task, _, _ = build(tiny, backbone)
     read = []
-    model.reader.decoder.register_forward_pre_hook(
+    model.backbone.decoder.register_forward_pre_hook(
         lambda _, args, given: read.append(tuple(given["inputs_embeds"].shape[:2])), with_kwargs=True
     )
-    instruction = (1, model.reader.before.shape[1])
+    instruction = (1, model.backbone.instruction.shape[1])
     model(torch.arange(5))
     assert read == [instruction, (5, int(model.pieces.length[0]))]
     read.clear()

@@ -2,28 +2,28 @@ import pytest
 import torch
 
 from sidflow.contracts.errors import InputError
-from sidflow.llm import adapter
+from sidflow.llm.adapter import add_adapter
 from sidflow.llm.params import LoraParams
-from sidflow.llm.prompt import Prompt, render
-from sidflow.llm.reader import Reader
+from sidflow.llm.prompt import Prompt, tokenize_prompt
+from sidflow.llm.reader import PromptedBackbone
 
-PROMPT = Prompt(before=[5, 9, 11, 30], after=[7, 8, 40])
+PROMPT = Prompt(instruction=[5, 9, 11, 30], marker=[7, 8, 40])
 
 
 def reader_of(tiny, family="llama", readout="last_item", lora=True):
     model = tiny.model(family, 300)
-    wrapped = adapter.put_on(
+    wrapped = add_adapter(
         model, LoraParams(rank=4, alpha=16, targets=("gate_proj", "up_proj", "down_proj"), enabled=lora)
     )
     for name, parameter in wrapped.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.3)  # a fresh adapter changes nothing
-    return Reader(wrapped, PROMPT, readout).eval()
+    return PromptedBackbone(wrapped, PROMPT, readout).eval()
 
 
 def plain(reader, tokens):
     """The states at every place of [instruction; tokens], each row with its own copy of the instruction."""
-    words = reader.words(reader.before).expand(len(tokens), -1, -1)
+    words = reader.embed_tokens(reader.instruction).expand(len(tokens), -1, -1)
     states = reader.decoder(inputs_embeds=torch.cat([words, tokens], 1), use_cache=False).last_hidden_state
     return states[:, words.shape[1] :]
 
@@ -46,7 +46,7 @@ def test_gradients_reach_the_adapter_through_the_shared_instruction(tiny):
     repeated = torch.autograd.grad(plain(reader, tokens).square().sum(), list(weights.values()))
     for one, other in zip(shared, repeated, strict=True):
         torch.testing.assert_close(one, other, atol=2e-4, rtol=1e-4)
-    kept = [(key.detach(), value.detach()) for key, value in reader.prefix()]
+    kept = [(key.detach(), value.detach()) for key, value in reader.instruction_key_values()]
     cut = torch.autograd.grad(reader(tokens, reads, kept).square().sum(), list(weights.values()))
     assert any(not torch.allclose(one, other, rtol=1e-3) for one, other in zip(shared, cut, strict=True))
 
@@ -70,7 +70,7 @@ def test_all_response_markers_in_one_pass_equal_one_sample_per_prefix(tiny, fami
     reader = reader_of(tiny, family, readout="response")
     tokens = torch.randn(2, 5, tiny.hidden, generator=torch.Generator().manual_seed(3))
     found = reader(tokens, torch.arange(5).expand(2, -1))
-    marker = reader.words(reader.after).expand(2, -1, -1)
+    marker = reader.embed_tokens(reader.marker).expand(2, -1, -1)
     for end in range(5):
         sample = plain(reader, torch.cat([tokens[:, : end + 1], marker], 1))
         torch.testing.assert_close(found[:, end], sample[:, -1], atol=1e-5, rtol=1e-5)
@@ -89,28 +89,28 @@ def test_bf16_weights_stay_close(tiny):
 
 
 def test_prompt_uses_the_chat_template_where_there_is_one(tokenizer):
-    bare = render(tokenizer, "a {history} b")
-    assert bare.before[0] == tokenizer.bos_token_id
-    assert tokenizer.decode(bare.after) == " b"
+    bare = tokenize_prompt(tokenizer, "a {history} b")
+    assert bare.instruction[0] == tokenizer.bos_token_id
+    assert tokenizer.decode(bare.marker) == " b"
     turns = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
     tokenizer.chat_template = turns + "{% if add_generation_prompt %}<assistant>{% endif %}"
     try:
-        chat = render(tokenizer, "a {history} b")
+        chat = tokenize_prompt(tokenizer, "a {history} b")
     finally:
         tokenizer.chat_template = None
-    assert tokenizer.decode(chat.before) == "<user>a "
-    assert tokenizer.decode(chat.after) == " b<assistant>"
+    assert tokenizer.decode(chat.instruction) == "<user>a "
+    assert tokenizer.decode(chat.marker) == " b<assistant>"
 
 
 def test_a_response_readout_needs_a_marker(tiny):
     with pytest.raises(InputError, match=r"response marker"):
-        Reader(tiny.model("llama", 300), Prompt([1], []), "response")
+        PromptedBackbone(tiny.model("llama", 300), Prompt([1], []), "response")
 
 
 def test_the_update_is_scaled_by_alpha_over_rank(tiny):
     x = torch.randn(3, tiny.hidden, generator=torch.Generator().manual_seed(1))
     for alpha in (2, 16):
-        model = adapter.put_on(tiny.model("llama", 300), LoraParams(rank=4, alpha=alpha, targets=("q_proj",)))
+        model = add_adapter(tiny.model("llama", 300), LoraParams(rank=4, alpha=alpha, targets=("q_proj",)))
         layer = model.get_submodule("base_model.model.model.layers.0.self_attn.q_proj")
         torch.nn.init.normal_(layer.lora_B["default"].weight)
         down, up = layer.lora_A["default"].weight, layer.lora_B["default"].weight
@@ -119,7 +119,7 @@ def test_the_update_is_scaled_by_alpha_over_rank(tiny):
 
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
 def test_what_enters_the_adapter_is_dropped_out_in_training_alone(tiny, dropout):
-    model = adapter.put_on(tiny.model("llama", 300), LoraParams(rank=4, dropout=dropout, targets=("q_proj",)))
+    model = add_adapter(tiny.model("llama", 300), LoraParams(rank=4, dropout=dropout, targets=("q_proj",)))
     layer = model.get_submodule("base_model.model.model.layers.0.self_attn.q_proj")
     torch.nn.init.normal_(layer.lora_B["default"].weight)
     x = torch.ones(64, tiny.hidden)
@@ -129,4 +129,4 @@ def test_what_enters_the_adapter_is_dropped_out_in_training_alone(tiny, dropout)
 
 def test_lora_targets_must_exist(tiny):
     with pytest.raises(InputError, match=r"up_proj.*found \['c_fc'\]"):
-        adapter.put_on(tiny.model("llama", 300), LoraParams(targets=("c_fc",)))
+        add_adapter(tiny.model("llama", 300), LoraParams(targets=("c_fc",)))

@@ -17,11 +17,14 @@ from sidflow.contracts.artifacts.backbone import BACKBONE
 from sidflow.contracts.artifacts.embeddings import ITEM_TABLE
 from sidflow.contracts.artifacts.factors import CURVES, FACTORS, SUMMARY
 from sidflow.contracts.factored import served_matrix
-from sidflow.llm import anchor, backbones, inputs, merging, results, starting
+from sidflow.llm import anchor, merging, results
 from sidflow.llm.anchored_task import AnchoredTask
+from sidflow.llm.backbones import load_backbone
+from sidflow.llm.inputs import load_item_inputs
 from sidflow.llm.model import MmeSid, MmeSidTask
 from sidflow.llm.params import FinetuneParams
 from sidflow.llm.serving import HistoryEncoder
+from sidflow.llm.starting import initialise_from_items
 from sidflow.ranking.scores import Scores
 from sidflow.training.device import prepare
 from sidflow.training.loop import fit
@@ -68,13 +71,13 @@ def by_hand(model, past, epochs, own):
     wide = past._replace(
         train_end=past.train_end + 1, query_user=none, query_end=none, query_valid=none.astype(bool), targets=none
     )
-    known = inputs.load(list(params.load_value("modality")), (), wide.training_counts(CORE))
-    backbone = backbones.load(BACKBONE.read(), settings.weights)
+    known = load_item_inputs(list(params.load_value("modality")), (), wide.training_counts(CORE))
+    backbone = load_backbone(BACKBONE.read(), settings.weights)
     device = prepare(4, 1)
     sources = anchor.gather(wide, known, settings)
     anchored = anchor.Anchor(sources, CORE, settings) if sources else None
     made = MmeSid(backbone, known, wide, settings, anchored)
-    starting.settle(made, settings.token_scale)
+    initialise_from_items(made, settings.token_scale)
     task = (AnchoredTask if anchored else MmeSidTask)(made, wide, settings)
     fit("t", task, settings.loop, seed=4, device=device, stop_after=epochs)
     if made.anchor is not None:

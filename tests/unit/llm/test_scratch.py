@@ -3,9 +3,9 @@ import polars as pl
 import pytest
 import torch
 
-from sidflow.llm import corpus
+from sidflow.llm.corpus import history_documents, item_documents, item_titles
 from sidflow.llm.params import PretrainingLoop, ScratchParams
-from sidflow.llm.scratch import marks, pack, train_scratch, train_tokenizer
+from sidflow.llm.scratch import pack_blocks, special_token_ids, train_scratch_backbone, train_tokenizer
 from sidflow.training.device import prepare
 
 PARAMS = ScratchParams(
@@ -29,7 +29,7 @@ def on_cpu(monkeypatch):
 def test_pretraining_learns_and_repeats_itself():
     def once():
         device = prepare(5, 1)
-        made = train_scratch(TEXTS[:20], TEXTS[20:], PARAMS, seed=5, device=device)
+        made = train_scratch_backbone(TEXTS[:20], TEXTS[20:], PARAMS, seed=5, device=device)
         return made, {name: tensor.numpy().tobytes() for name, tensor in made.model.state_dict().items()}
 
     (first, bytes_of_first), (second, bytes_of_second) = once(), once()
@@ -48,18 +48,18 @@ def test_any_text_survives_the_tokenizer():
 
 def test_packing_loses_nothing_but_the_rest():
     tokenizer = train_tokenizer(TEXTS, 300)
-    blocks = pack(TEXTS, tokenizer, 10)
-    _, begin, end = marks(tokenizer)
+    blocks = pack_blocks(TEXTS, tokenizer, 10)
+    _, begin, end = special_token_ids(tokenizer)
     expected = [i for text in TEXTS for i in [begin, *tokenizer.encode(text, add_special_tokens=False), end]]
     assert blocks.flatten().tolist() == expected[: len(blocks) * 10]
     assert len(expected) - blocks.numel() < 10
-    assert pack(["lamp"], tokenizer, 64).shape == (1, 64)
+    assert pack_blocks(["lamp"], tokenizer, 64).shape == (1, 64)
 
 
 def test_histories_tell_training_parts_alone(tiny):
     past = tiny.histories(users=3, length=5)
     titles = [f"t{item}" for item in range(12)]
-    assert corpus.history_texts(past, titles) == ["t0 ; t1 ; t2", "t1 ; t2 ; t3", "t2 ; t3 ; t4"]
+    assert history_documents(past, titles) == ["t0 ; t1 ; t2", "t1 ; t2 ; t3", "t2 ; t3 ; t4"]
 
 
 def test_items_without_words_go_by_their_key():
@@ -77,8 +77,8 @@ def test_items_without_words_go_by_their_key():
             "attributes": pl.List(pl.Struct({"name": pl.String, "value": pl.String})),
         },
     )
-    assert corpus.item_texts(items, 60) == ["A red lamp. home. red. It glows", "k1"]
-    assert corpus.item_titles(items, 2) == ["A red", "k1"]
+    assert item_documents(items, 60) == ["A red lamp. home. red. It glows", "k1"]
+    assert item_titles(items, 2) == ["A red", "k1"]
 
 
 def test_params_refuse_heads_that_do_not_divide():
@@ -88,5 +88,5 @@ def test_params_refuse_heads_that_do_not_divide():
 
 def test_a_tiny_corpus_still_trains():
     device = prepare(5, 1)
-    made = train_scratch(["lamp"], ["lamp ; lamp"], PARAMS, seed=5, device=device)
+    made = train_scratch_backbone(["lamp"], ["lamp ; lamp"], PARAMS, seed=5, device=device)
     assert torch.isfinite(torch.tensor(made.fitted.curves[-1]["loss"]))

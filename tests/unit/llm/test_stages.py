@@ -20,7 +20,10 @@ from sidflow.contracts.artifacts.embeddings import ITEM_TABLE
 from sidflow.contracts.artifacts.factors import CURVES, FACTORS, SUMMARY
 from sidflow.contracts.artifacts.mme_sid import ANCHOR, HEADS, adapter_folder
 from sidflow.contracts.errors import InputError
-from sidflow.llm import adapter, anchor, backbones, inputs
+from sidflow.llm import anchor
+from sidflow.llm.adapter import load_adapter
+from sidflow.llm.backbones import Backbone, load_backbone
+from sidflow.llm.inputs import load_item_inputs
 from sidflow.llm.model import MmeSid
 from sidflow.llm.params import FinetuneParams
 from sidflow.llm.serving import HistoryEncoder
@@ -90,14 +93,14 @@ def test_everything_is_there_and_readable(inside, model):
 def test_the_saved_model_loads_back_to_identical_scores(inside, model):
     settings = params.load(f"finetune.{model}", FinetuneParams)
     past = histories.load()
-    known = inputs.load(list(params.load_value("modality")), (), past.training_counts(12))
-    language_model, tokenizer = backbones.load(BACKBONE.read())
+    known = load_item_inputs(list(params.load_value("modality")), (), past.training_counts(12))
+    language_model, tokenizer = load_backbone(BACKBONE.read())
     torch.manual_seed(123)
     bare = settings.model_copy(update={"lora": settings.lora.model_copy(update={"enabled": False})})
     sources = anchor.gather(past, known, bare)
     anchored = anchor.Anchor(sources, 12, bare) if sources else None
-    again = MmeSid(backbones.Backbone(language_model, tokenizer), known, past, bare, anchored)
-    again.reader.model = adapter.load(language_model, adapter_folder(model))
+    again = MmeSid(Backbone(language_model, tokenizer), known, past, bare, anchored)
+    again.backbone.model = load_adapter(language_model, adapter_folder(model))
     heads = HEADS.read(model=model).arrays
     from_arrays(again.item_tokens, heads, "item_tokens.")
     from_arrays(again.fusion, heads, "fusion.")
@@ -137,8 +140,8 @@ def test_loading_prints_nothing(inside, capfd):
 
 def test_modalities_that_are_not_there_are_told(inside):
     counts = np.arange(12)
-    assert list(inputs.load(["text", "image"], ["image"], counts).modalities) == ["text"]
+    assert list(load_item_inputs(["text", "image"], ["image"], counts).modalities) == ["text"]
     with pytest.raises(InputError, match=r"names out of.*pictures"):
-        inputs.load(["text"], ["pictures"], counts)
+        load_item_inputs(["text"], ["pictures"], counts)
     with pytest.raises(InputError, match="at least one modality"):
-        inputs.load(["text", "sound"], ["text"], counts)
+        load_item_inputs(["text", "sound"], ["text"], counts)

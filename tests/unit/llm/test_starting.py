@@ -2,7 +2,7 @@ import torch
 
 from sidflow.llm.model import MmeSid, encode
 from sidflow.llm.params import FinetuneParams
-from sidflow.llm.starting import settle
+from sidflow.llm.starting import initialise_from_items
 from sidflow.training.device import prepare
 
 
@@ -15,12 +15,12 @@ def fresh(tiny, backbone, **changes):
 def own_scores(model):
     items = torch.arange(12)
     ones = torch.ones(12, dtype=torch.int64).numpy()
-    return encode(model.reader, model.all_tokens(), items.numpy(), items.numpy(), ones) @ model.fusion.item_matrix().T
+    return encode(model.backbone, model.all_tokens(), items.numpy(), items.numpy(), ones) @ model.fusion.item_matrix().T
 
 
 def test_tokens_have_the_size_asked_for_and_little_in_common(tiny, backbone):
     model = fresh(tiny, backbone)
-    settle(model, 3.0)
+    initialise_from_items(model, 3.0)
     words = backbone.model.get_input_embeddings().weight
     tokens = model.all_tokens()[:12]
     size = tokens.square().mean().sqrt() / words.square().mean().sqrt()
@@ -31,7 +31,7 @@ def test_tokens_have_the_size_asked_for_and_little_in_common(tiny, backbone):
 def test_an_item_alone_scores_itself_and_its_likes_high(tiny, backbone):
     model = fresh(tiny, backbone)
     plain = own_scores(model).detach()
-    settle(model, 4.0)
+    initialise_from_items(model, 4.0)
     settled = own_scores(model).detach()
 
     def margin(scores):
@@ -45,7 +45,7 @@ def test_it_works_without_some_parts_and_keeps_codes(tiny, backbone):
     for change in ({"raw": False}, {"codes": False}, {"readout": "response"}):
         model = fresh(tiny, backbone, **change)
         before = {name: part.vectors.clone() for name, part in model.item_tokens.codes.items()}
-        settle(model, 4.0)
+        initialise_from_items(model, 4.0)
         assert torch.isfinite(own_scores(model)).all()
         assert model.training
         for name, part in model.item_tokens.codes.items():
