@@ -65,7 +65,7 @@ PresetName = Annotated[str, typer.Argument(metavar="NAME", help="A preset that `
 
 @contextmanager
 def one_line() -> Iterator[None]:
-    """Turn bad input into one line and exit code 2."""
+    """Print an `InputError` as one line and exit with code 2."""
     try:
         yield
     except InputError as error:
@@ -75,7 +75,7 @@ def one_line() -> Iterator[None]:
 
 @contextmanager
 def in_project(*signs: str) -> Iterator[None]:
-    """Do as `one_line`, and refuse to run outside of a project."""
+    """Do as `one_line`, and exit as well where the current folder is no project."""
     with one_line():
         project.require(*signs)
         yield
@@ -155,56 +155,84 @@ def recommend(
     user: Annotated[str | None, typer.Option(metavar="KEY", help="Key of a user, for example U000001.")] = None,
     history: Annotated[
         str | None,
-        typer.Option(metavar="KEYS", help="Instead of a user: keys of items, oldest first, with commas between."),
+        typer.Option(metavar="KEYS", help="Instead of a user: keys of items, oldest first, separated by commas."),
     ] = None,
     k: Annotated[int, typer.Option("-k", min=1, metavar="N", help="How many items to recommend.")] = 10,
-    model: Annotated[
+    recommender: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="One of `recommenders` in params.yaml; mme_sid where it is among them."),
+        typer.Option(metavar="NAME", help="One of `recommenders` in params.yaml; by default mme_sid."),
     ] = None,
     include_cold: Annotated[
-        bool, typer.Option("--include-cold", help="With --history: items outside the core too, by their modalities.")
+        bool, typer.Option("--include-cold", help="With --history: rank items outside the core as well.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Recommend items to a user, or after a given history.
+    """Print recommendations for a user or a new history.
 
-    For a user of the catalogue the list is the one that was evaluated, with the item that was truly taken next.
+    A user's list is the one that was evaluated; it is printed with the held-out item that really came next.
     """
-    from sidflow.commands import recommend as recommending
+    from sidflow.api import Project
+    from sidflow.commands.recommend import recommendation_as_json, recommendation_as_text
 
     with in_project():
-        found = recommending.recommend(user, history.split(",") if history else None, k, model, include_cold)
-        typer.echo(recommending.as_json(found) if as_json else recommending.as_text(found))
+        if (user is None) == (history is None):
+            raise InputError(
+                "sidflow recommend",
+                expected="either --user or --history",
+                found="both" if user is not None else "neither",
+                remedy="`sidflow recommend --user USER_KEY`, or `--history ITEM_KEY,ITEM_KEY`",
+            )
+        if user is not None and include_cold:
+            raise InputError(
+                "--include-cold",
+                expected="a history: a user's list is the evaluated one, over the core",
+                found="--user",
+                remedy="--history with the keys of the user's items",
+            )
+        project = Project.load()
+        recommendation = (
+            project.recommend(user, k=k, recommender=recommender)
+            if user is not None
+            else project.recommend(
+                history=[key.strip() for key in str(history).split(",")],
+                k=k,
+                recommender=recommender,
+                include_cold=include_cold,
+            )
+        )
+        typer.echo(recommendation_as_json(recommendation) if as_json else recommendation_as_text(recommendation))
 
 
 @app.command("assign-new")
 def assign_new(
     artifacts: Annotated[Path, typer.Argument(help="Artifacts folder of the run that trained the quantizer.")],
-    out: Annotated[Path, typer.Option(help="Parquet file of item_key, modality, codes, suffix, new.")],
+    out: Annotated[Path, typer.Option(help="Parquet file to write: item_key, modality, codes, suffix, new.")],
     vectors: Annotated[
         list[str] | None,
-        typer.Option(help="MODALITY=FILE, Parquet of item_key and vector; repeatable. Default: the workspace."),
+        typer.Option(help="MODALITY=FILE, Parquet of item_key and vector; repeatable. Default: this project's items."),
     ] = None,
 ) -> None:
-    """Give new items semantic IDs; known ones keep theirs."""
-    from sidflow.commands import newcomers
+    """Write semantic IDs for new items and print their number.
+
+    Items that have an ID in that run keep it.
+    """
+    from sidflow.commands.newcomers import write_new_ids
 
     with one_line():
-        for line in newcomers.assign(artifacts, out, vectors):
+        for line in write_new_ids(artifacts, out, vectors):
             typer.echo(line)
 
 
 @app.command()
 def merge(
     out: Annotated[Path, typer.Option(help="Folder to write, new or empty.")],
-    model: Annotated[str, typer.Option(metavar="NAME", help="One of `finetune` in params.yaml.")] = "mme_sid",
+    recommender: Annotated[str, typer.Option(metavar="NAME", help="One of `finetune` in params.yaml.")] = "mme_sid",
 ) -> None:
     """Write a fine-tuned MME-SID as one checkpoint."""
-    from sidflow.commands import merge as merging
+    from sidflow.commands.merge import write_merged
 
     with in_project():
-        typer.echo(merging.write(model, out))
+        typer.echo(write_merged(recommender, out))
 
 
 @show_app.command("item")
@@ -212,15 +240,16 @@ def show_item(
     item_key: Annotated[str, typer.Argument(metavar="KEY", help="Key of an item, for example P00001.")],
     as_json: AsJson = False,
 ) -> None:
-    """Show an item's words, semantic IDs and neighbours.
+    """Print an item's text, semantic IDs and neighbours.
 
-    Its picture's size, how often it occurs in training, and the items that share its first codes are told too.
+    The size of its picture, its count in training, and the items that share its first codes are printed as well.
     """
-    from sidflow.commands import show
+    from sidflow.api import Project
+    from sidflow.commands.show import item_as_json, item_as_text
 
     with in_project():
-        found = show.item(item_key)
-        typer.echo(show.as_json(found) if as_json else show.as_text(found))
+        item = Project.load().item(item_key)
+        typer.echo(item_as_json(item) if as_json else item_as_text(item))
 
 
 @results_app.command("add")

@@ -1,27 +1,27 @@
-"""`sidflow merge`: a fine-tuned MME-SID as a checkpoint of its own."""
+"""`sidflow merge`: a fine-tuned MME-SID as one checkpoint."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from sidflow.contracts import params
 from sidflow.contracts.errors import InputError
+from sidflow.contracts.params import load_all
 from sidflow.llm.merging import SETTINGS, TABLES, merge
 
 
-def write(model: str, folder: Path) -> str:
-    """Write it and return what is there.
+def write_merged(recommender: str, folder: Path) -> str:
+    """Write the checkpoint to `folder` and return what it holds.
 
     Raises:
-        InputError: `model` is none of those that are fine-tuned; else see `sidflow.llm.merging.merge`.
+        InputError: `recommender` is not a fine-tuned one; else see `sidflow.llm.merging.merge`.
     """
-    known = list(params.load_all().get("finetune") or [])
-    if model not in known:
+    finetuned = list(load_all().get("finetune") or [])
+    if recommender not in finetuned:
         raise InputError(
-            "--model",
-            expected=f"one of `finetune` in params.yaml: {', '.join(known) or 'there is none'}",
-            found=model,
+            "--recommender",
+            expected=f"one of `finetune` in params.yaml: {', '.join(finetuned) or 'there is none'}",
+            found=recommender,
             remedy="name one of them",
         )
-    merge(model, folder)
-    return f"{folder} has {model}'s language model with its adapter folded in, {TABLES} and {SETTINGS}."
+    merge(recommender, folder)
+    return f"{folder} has {recommender}'s language model with the adapter merged in, {TABLES} and {SETTINGS}."

@@ -77,7 +77,7 @@ def test_known_ids_stay_and_new_items_get_the_nearest(old, tmp_path):
     (tmp_path / "now" / "params.yaml").write_text("modality: {text: {}}\n")
     done = run(old, "--out", "ids.parquet")
     assert done.exit_code == 0, done.output
-    assert "text: 2 new items beside 8 known ones" in done.output
+    assert "text: 2 new items, 8 with an ID already" in done.output
     found = pl.read_parquet("ids.parquet")
     before, after = as_rows(earlier(old)), as_rows(found)
     assert {key: after[key] for key in before} == before
@@ -95,7 +95,7 @@ def test_vectors_may_come_from_a_file(old):
 @pytest.mark.parametrize(
     ("vectors", "message"),
     [
-        ([[1.0, 2.0, 3.0]], "new.parquet: expected vectors of 2 dimensions"),
+        ([[1.0, 2.0, 3.0]], "vectors of `text`: expected vectors of 2 dimensions"),
         ([[float("nan"), 1.0]], "finite vectors"),
         (["words"], "item_key and vector"),
     ],

@@ -1,4 +1,4 @@
-"""What is told of users and items, on a catalogue small enough to know the answers."""
+"""`recommend` and `show item`, from the API and as commands, on a catalogue small enough to know the answers."""
 
 import json
 
@@ -6,114 +6,158 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from sidflow import Project
 from sidflow.cli import app
-from sidflow.commands import recommend, show
+from sidflow.commands.show import item_as_json, item_as_text
 from sidflow.contracts.artifacts.mme_sid import COLD_ROWS
 from sidflow.contracts.errors import InputError
+from sidflow.serving import recommendations
+from sidflow.serving.items import Item, SemanticId, SharedPrefix
+from sidflow.serving.recommendations import HistoryFactors
 
 runner = CliRunner()
 
 
-def test_a_known_user_gets_what_rank_wrote_for_the_test_query(catalogue) -> None:
-    found = recommend.recommend("u-1", None, 2, "sasrec")
-    assert [one.item_key for one in found.history] == ["k-0", "k-1", "k-2"]
-    assert [(one.item_key, one.score) for one in found.items] == [("k-2", 3.0), ("k-3", 2.0)]
-    assert found.followed is not None
-    assert found.followed.title == "Gold lamp"
-    assert found.followed_rank is None  # rank 3 of 2 candidates: it stood in the history
-    assert recommend.recommend("u-1", None, 2, "popularity").followed_rank == 2
+def test_a_user_gets_the_evaluated_list_of_the_test_query(catalogue) -> None:
+    project = Project.load()
+    recommendation = project.recommend("u-1", k=2, recommender="sasrec")
+    assert [item.item_key for item in recommendation.history] == ["k-0", "k-1", "k-2"]
+    assert [(item.item_key, item.score) for item in recommendation.items] == [("k-2", 3.0), ("k-3", 2.0)]
+    assert recommendation.target is not None
+    assert recommendation.target.title == "Gold lamp"
+    assert recommendation.target_rank is None  # rank 3 of 2 candidates: the target is in the history
+    assert project.recommend("u-1", k=2, recommender="popularity").target_rank == 2
 
 
-def test_empty_places_are_not_shown_and_too_many_are_refused(catalogue) -> None:
-    assert len(recommend.recommend("u-0", None, 4, None).items) == 3
+def test_empty_positions_are_left_out_and_too_long_a_list_is_an_error(catalogue) -> None:
+    assert len(Project.load().recommend("u-0", k=4).items) == 3
     with pytest.raises(InputError, match=r"rank\.top"):
-        recommend.recommend("u-0", None, 5, None)
+        Project.load().recommend("u-0", k=5)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["--user", "u-11"], "did you mean u-1"),
         (["--user", "u-1", "--history", "k-1"], "either --user or --history"),
         ([], "either --user or --history"),
-        (["--user", "u-1", "--model", "none"], "popularity, sasrec"),
-        (["--history", "k-5", "--model", "sasrec"], "items of the core"),
-        (["--history", "k-0", "--model", "popularity"], "cannot"),
+        (["--user", "u-1", "--recommender", "none"], "popularity, sasrec"),
+        (["--history", "k-5", "--recommender", "sasrec"], "items of the core"),
+        (["--history", "k-0", "--recommender", "popularity"], "cannot"),
         (["--history", "gold"], "k-3 (Gold lamp)"),
         (["--user", "u-1", "--include-cold"], "over the core"),
     ],
 )
-def test_bad_questions_end_in_one_line(catalogue, arguments, said) -> None:
+def test_invalid_questions_end_in_one_line(catalogue, arguments, message) -> None:
     result = runner.invoke(app, ["recommend", *arguments])
     assert result.exit_code == 2
     assert len(result.stderr.splitlines()) == 1
-    assert said in result.stderr
+    assert message in result.stderr
 
 
-def test_only_what_is_fine_tuned_can_be_merged(catalogue, tmp_path) -> None:
-    result = runner.invoke(app, ["merge", "--model", "popularity", "--out", str(tmp_path / "merged")])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, "either a user or a history; found neither"),
+        ({"user": "u-1", "history": ["k-1"]}, "either a user or a history; found both"),
+        ({"user": "u-1", "include_cold": True}, "over the core"),
+        ({"user": "u-1", "k": 0}, "k: expected an integer >= 1; found 0"),
+    ],
+)
+def test_invalid_arguments_of_the_api(catalogue, arguments, message) -> None:
+    with pytest.raises(InputError, match=message):
+        Project.load().recommend(**arguments)
+
+
+def test_only_a_fine_tuned_recommender_can_be_merged(catalogue, tmp_path) -> None:
+    result = runner.invoke(app, ["merge", "--recommender", "popularity", "--out", str(tmp_path / "merged")])
     assert result.exit_code == 2
-    assert result.stderr.startswith("--model: expected one of `finetune` in params.yaml: ")
+    assert result.stderr.startswith("--recommender: expected one of `finetune` in params.yaml: ")
     assert "found popularity" in result.stderr and len(result.stderr.splitlines()) == 1
     assert not (tmp_path / "merged").exists()
 
 
-def test_a_runtime_setting_with_a_typo_is_refused(catalogue, monkeypatch) -> None:
+def test_a_runtime_setting_with_a_typo_is_an_error(catalogue, monkeypatch) -> None:
     monkeypatch.setenv("SIDFLOW_DEVICE", "gpu")
     result = runner.invoke(app, ["recommend", "--user", "u-1"])
     assert result.exit_code == 2
     assert result.stderr.startswith("SIDFLOW_DEVICE: expected one of auto, cpu, cuda; found 'gpu'")
 
 
-def answered(scores, candidate):
-    """What stands in for a trained model: these scores of every item."""
+def factors(scores, candidates) -> HistoryFactors:
+    """Return factors of one history that give these scores, in place of a trained model."""
     arrays = {
         "query_states": np.ones((1, 1), dtype=np.float32),
         "item_matrix": np.array(scores, dtype=np.float32)[:, None],
     }
-    return recommend.Asked(arrays, np.array(candidate, dtype=bool))
+    return HistoryFactors(arrays, np.array(candidates, dtype=bool))
 
 
-def test_a_new_history_goes_through_the_models_encoder(catalogue, monkeypatch) -> None:
-    def asked(model, history, cold):
-        assert (model, history, cold) == ("sasrec", [2, 0], False)
-        return answered([0, 1, 2, 1, 0], [1] * 5)
+@pytest.fixture
+def encoder(monkeypatch):
+    """Replace trained models by a function that the test sets; count how often one is loaded."""
+    loaded = []
 
-    monkeypatch.setattr(recommend, "_asked", asked)
-    found = recommend.recommend(None, ["k-2", " k-0"], 2, "sasrec")
-    assert [(one.item_key, one.score) for one in found.items] == [("k-1", 1.0), ("k-3", 1.0)]
-    assert len(recommend.recommend(None, ["k-2", "k-0"], 9, "sasrec").items) == 3  # all there is
+    def replace_by(encode):
+        def load(recommender):
+            loaded.append(recommender)
+            return encode
+
+        monkeypatch.setattr(recommendations, "_can_encode", lambda _: True)
+        monkeypatch.setattr(recommendations, "load_history_encoder", load)
+        return loaded
+
+    return replace_by
+
+
+def test_a_new_history_is_encoded_by_a_model_that_is_loaded_once(catalogue, encoder) -> None:
+    def encode(history, include_cold):
+        assert (history, include_cold) == ([2, 0], False)
+        return factors([0, 1, 2, 1, 0], [1] * 5)
+
+    loaded, project = encoder(encode), Project.load()
+    recommendation = project.recommend(history=["k-2", "k-0"], k=2, recommender="sasrec")
+    assert [(item.item_key, item.score) for item in recommendation.items] == [("k-1", 1.0), ("k-3", 1.0)]
+    everything = project.recommend(history=["k-2", "k-0"], k=9, recommender="sasrec").items
+    assert len(everything) == 3  # the core without the history
+    assert loaded == ["sasrec"]
+
+
+def test_spaces_around_keys_of_a_history_do_not_count(catalogue, encoder) -> None:
+    encoder(lambda history, _: factors([0, 1, 2, 1, 0], [1] * 5) if history == [2, 0] else None)
+    assert runner.invoke(app, ["recommend", "--history", "k-2, k-0", "--recommender", "sasrec"]).exit_code == 0
 
 
 @pytest.mark.parametrize("has_row", [True, False])
-def test_cold_items_are_marked_and_those_without_a_row_are_told(catalogue, monkeypatch, has_row) -> None:
-    monkeypatch.setattr(recommend, "_asked", lambda *_: answered([0, 1, 2, 1, 0, 5], [1] * 5 + [has_row]))
-    arguments = ["recommend", "--history", "k-2", "--model", "sasrec", "-k", "2", "--include-cold"]
+def test_cold_items_are_marked_and_those_without_a_row_are_counted(catalogue, encoder, has_row) -> None:
+    encoder(lambda *_: factors([0, 1, 2, 1, 0, 5], [1] * 5 + [has_row]))
+    COLD_ROWS.write({"values": np.ones((1, 2), np.float32), "present": np.ones(1, bool)}, {}, model="sasrec")
+    arguments = ["recommend", "--history", "k-2", "--recommender", "sasrec", "-k", "2", "--include-cold"]
     text = runner.invoke(app, arguments).stdout
     content = json.loads(runner.invoke(app, [*arguments, "--json"]).stdout)
-    marks = [(one["item_key"], one["cold"]) for one in content["items"]]
+    marks = [(item["item_key"], item["cold"]) for item in content["items"]]
     if has_row:
         assert marks == [("k-5", True), ("k-1", False)]
         assert "1. Odd thing  [k-5]  5  (cold: outside the core)\n" in text
         assert "Green lamp  [k-1]  1\n" in text
-        assert content["never"] == 0
-        assert "Never" not in text
+        assert content["unscored"] == 0
+        assert "Not scored" not in text
     else:
         assert marks == [("k-1", False), ("k-3", False)]
         assert "cold:" not in text
-        assert content["never"] == 1
-        assert "Never recommended, having no modality: 1 item outside the core\n" in text
+        assert content["unscored"] == 1
+        assert "Not scored, because they have no modality: 1 item outside the core\n" in text
 
 
-def test_a_model_without_cold_rows_says_which_has_some(catalogue, monkeypatch) -> None:
-    monkeypatch.setattr(recommend, "_can_encode", lambda model: True)
-    arguments = ["recommend", "--history", "k-2", "--model", "sasrec", "--include-cold"]
+def test_a_recommender_without_cold_rows_names_one_that_has_some(catalogue, monkeypatch) -> None:
+    monkeypatch.setattr(recommendations, "_can_encode", lambda _: True)
+    arguments = ["recommend", "--history", "k-2", "--recommender", "sasrec", "--include-cold"]
     assert "rows of cold items from sasrec; found none. Remedy: `dvc repro fine" in runner.invoke(app, arguments).stderr
     COLD_ROWS.write({"values": np.ones((1, 2), np.float32), "present": np.ones(1, bool)}, {}, model="popularity")
-    assert "--model popularity" in runner.invoke(app, arguments).stderr
+    assert "take recommender popularity" in runner.invoke(app, arguments).stderr
 
 
-def test_text_and_json_say_the_same(catalogue) -> None:
+def test_text_and_json_hold_the_same(catalogue) -> None:
     text = runner.invoke(app, ["recommend", "--user", "u-0", "-k", "1"]).stdout
     assert "Red lamp  [k-0]" in text
     assert "1. Gold lamp  [k-3]  3" in text
@@ -121,44 +165,45 @@ def test_text_and_json_say_the_same(catalogue) -> None:
     assert content["items"] == [{"item_key": "k-3", "title": "Gold lamp", "score": 3.0, "cold": False}]
 
 
-def test_an_item_is_shown_with_all_there_is(catalogue) -> None:
-    found = show.item("k-0")
-    assert found.training_count == 2
-    identity = found.semantic_ids["text"]
-    assert (identity.codes, identity.suffix) == ([1, 2], 0)
-    assert [(one.depth, one.count, one.examples) for one in identity.sharing] == [
-        (2, 1, ["Green lamp"]),
-        (1, 1, ["Blue lamp"]),
-    ]
-    near = found.neighbours["text"]
-    assert [one.item_key for one in near] == ["k-1", "k-5", "k-2", "k-3", "k-4"]
-    assert near[2].cosine == pytest.approx(np.sqrt(0.5))
-    assert found.neighbours["image"] == []
-    text = show.as_text(found)
+def test_an_item_has_all_that_the_artifacts_hold(catalogue) -> None:
+    item = Project.load().item("k-0")
+    assert item.training_count == 2
+    semantic_id = item.semantic_ids["text"]
+    assert (semantic_id.codes, semantic_id.suffix) == ([1, 2], 0)
+    assert semantic_id.shared_prefixes == [SharedPrefix(2, 1, ["Green lamp"]), SharedPrefix(1, 1, ["Blue lamp"])]
+    neighbours = item.neighbours["text"]
+    assert [near.item_key for near in neighbours] == ["k-1", "k-5", "k-2", "k-3", "k-4"]
+    assert neighbours[2].cosine == pytest.approx(np.sqrt(0.5))
+    assert item.neighbours["image"] == []
+    assert item.embedding("text").tolist() == [2, 0]
+    with pytest.raises(InputError, match="expected one of its modalities: text; found image"):
+        item.embedding("image")
+    text = item_as_text(item)
     assert "Semantic ID, text: 1-2" in text
     assert "in training: 2 times" in text
     assert "  all codes shared with 1 other: Green lamp\n  first code shared with 1 other: Blue lamp\n" in text
-    assert json.loads(show.as_json(found))["attributes"] == {"colour": "Red"}
+    assert "Nearest, image\n  the item lacks this modality" in text
+    assert json.loads(item_as_json(item))["attributes"] == {"colour": "Red"}
 
 
-def test_an_absent_picture_is_nobodys_neighbour(catalogue) -> None:
-    assert "k-0" not in [one.item_key for one in show.item("k-1").neighbours["image"]]
+def test_an_item_without_a_picture_is_no_neighbour_by_image(catalogue) -> None:
+    assert "k-0" not in [near.item_key for near in Project.load().item("k-1").neighbours["image"]]
 
 
 def test_shared_codes_are_counted_and_some_items_named() -> None:
-    identity = show.SemanticId([4, 5, 6], 0, [show.Sharing(2, 7, ["A", "B", "C"]), show.Sharing(1, 1, ["D"])])
-    item = show.Item("k", "", "", "", [], {}, True, "", 1, {}, {"text": identity}, {})
-    text = show.as_text(item)
+    prefixes = [SharedPrefix(2, 7, ["A", "B", "C"]), SharedPrefix(1, 1, ["D"])]
+    ids = {"text": SemanticId([4, 5, 6], 0, prefixes)}
+    text = item_as_text(Item("k", "", "", "", [], {}, True, None, 1, {}, ids, {}, {}))
     assert "  first 2 codes shared with 7 others: for example A; B; C\n  first code shared with 1 other: D" in text
 
 
-def test_an_empty_key_is_nobodys_misspelling(catalogue) -> None:
-    result = runner.invoke(app, ["recommend", "--history", "k-0,", "--model", "sasrec"])
+def test_an_empty_key_resembles_no_item(catalogue) -> None:
+    result = runner.invoke(app, ["recommend", "--history", "k-0,", "--recommender", "sasrec"])
     assert result.exit_code == 2
     assert "found ''. Remedy: keys look like 'k-0'" in result.stderr
 
 
-def test_an_unknown_item_is_told_with_its_neighbours(catalogue) -> None:
+def test_an_unknown_item_is_answered_with_keys_like_it(catalogue) -> None:
     result = runner.invoke(app, ["show", "item", "k-9"])
     assert result.exit_code == 2
     assert "did you mean k-" in result.stderr

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from sidflow.commands import recommend
 from sidflow.contracts import histories
 from sidflow.contracts.artifacts.embeddings import MODALITY
 from sidflow.contracts.artifacts.factors import FACTORS
@@ -16,6 +15,7 @@ from sidflow.llm.model import MmeSid, MmeSidTask
 from sidflow.llm.params import AnchoringParams, FinetuneLoop, FinetuneParams
 from sidflow.llm.serving import HistoryEncoder
 from sidflow.ranking.scores import Scores
+from sidflow.serving.recommendations import recommend_after
 from sidflow.training.checkpoint import Checkpoint
 from sidflow.training.device import prepare
 from sidflow.training.loop import fit
@@ -138,11 +138,11 @@ def test_what_is_recommended_is_what_scores_highest(inside, model):
     scores = Scores(encoder.factors([history], cold=True), 1, 14).of(slice(None))[0]
     scores[history] = -np.inf
     order = [item for item in np.argsort(-scores, kind="stable") if np.isfinite(scores[item])]
-    found = recommend.recommend(None, keys, 20, model, cold=True)
+    found = recommend_after(keys, 20, model, include_cold=True)
     assert [one.item_key for one in found.items] == [f"k{item:02d}" for item in order]
     assert [one.item_key for one in found.items if one.cold] == ["k12"]  # 13 stands in the history
     assert [one.score for one in found.items] == pytest.approx(scores[order].tolist(), abs=1e-6)
-    plain = recommend.recommend(None, keys, 20, model)
+    plain = recommend_after(keys, 20, model)
     assert [one.item_key for one in plain.items] == [f"k{item:02d}" for item in order if item < 12]
 
 

@@ -1,0 +1,267 @@
+"""The Python API: a finished project, from any folder. docs/api.md has examples.
+
+>>> import sidflow
+>>> project = sidflow.Project.load("path/to/project")  # doctest: +SKIP
+>>> project.recommend(user="U000001", k=5).items[0].title  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from os import PathLike
+from pathlib import Path
+from typing import overload
+
+import polars as pl
+
+from sidflow.contracts.artifacts.embeddings import MODALITY
+from sidflow.contracts.artifacts.evaluations import LEADERBOARD, PER_QUERY
+from sidflow.contracts.artifacts.items import ITEMS
+from sidflow.contracts.artifacts.semantic_ids import SEMANTIC_IDS
+from sidflow.contracts.artifacts.users import USERS
+from sidflow.contracts.errors import InputError
+from sidflow.contracts.files import project_root
+from sidflow.contracts.params import load_all
+from sidflow.serving.items import Item, Neighbour, SemanticId, SharedPrefix, describe_item
+from sidflow.serving.new_items import assign_ids
+from sidflow.serving.recommendations import (
+    EncodeHistory,
+    NamedItem,
+    Recommendation,
+    RecommendedItem,
+    choose_recommender,
+    recommend_after,
+    recommend_to_user,
+)
+
+__all__ = [
+    "InputError",
+    "Item",
+    "NamedItem",
+    "Neighbour",
+    "Project",
+    "Recommendation",
+    "RecommendedItem",
+    "SemanticId",
+    "SharedPrefix",
+]
+
+ARTIFACTS = Path("artifacts")
+
+
+class Project:
+    """A project whose pipeline has run. Every method reads artifacts; none writes any.
+
+    Attributes:
+        path: the project's root, absolute.
+        preset: the preset in params.yaml.
+        recommenders: names of all recommenders, in the order of params.yaml.
+        modalities: names of all modalities, for example `collaborative`, `text`, `image`.
+    """
+
+    path: Path
+    preset: str
+    recommenders: list[str]
+    modalities: list[str]
+
+    def __init__(self, path: str | PathLike[str] = ".") -> None:
+        """Read params.yaml and check that the catalogue exists; see `load`."""
+        self.path = Path(path).expanduser().resolve()
+        self._encoders: dict[str, EncodeHistory] = {}
+        with self._root():
+            params = load_all()
+            ITEMS.metadata()
+        self.preset = str(params.get("preset", ""))
+        self.recommenders = [str(name) for name in params.get("recommenders") or []]
+        self.modalities = [str(name) for name in params.get("modality") or {}]
+
+    @classmethod
+    def load(cls, path: str | PathLike[str] = ".") -> Project:
+        """Return the project in a folder.
+
+        Raises:
+            InputError: the folder has no params.yaml or no catalogue.
+        """
+        return cls(path)
+
+    @overload
+    def recommend(self, user: str, *, k: int = 10, recommender: str | None = None) -> Recommendation: ...
+
+    @overload
+    def recommend(
+        self,
+        user: None = None,
+        *,
+        history: Sequence[str],
+        k: int = 10,
+        recommender: str | None = None,
+        include_cold: bool = False,
+    ) -> Recommendation: ...
+
+    def recommend(
+        self,
+        user: str | None = None,
+        *,
+        history: Sequence[str] | None = None,
+        k: int = 10,
+        recommender: str | None = None,
+        include_cold: bool = False,
+    ) -> Recommendation:
+        """Return `k` items for a user of the catalogue, or after a new history.
+
+        A user's list is the one that was evaluated. A new history is encoded by the trained model, which is loaded
+        once and kept.
+
+        Args:
+            user: a user key.
+            history: instead of `user`: item keys, oldest first.
+            k: how many items, at least 1.
+            recommender: its name; by default `mme_sid`, or the first one where the project has no such.
+            include_cold: with `history`: rank items outside the core as well.
+
+        Raises:
+            InputError: a key or name is unknown, both or neither of `user` and `history` are given, or the recommender
+                cannot answer.
+        """
+        if (user is None) == (history is None):
+            raise InputError(
+                "recommend",
+                expected="either a user or a history",
+                found="both" if user is not None else "neither",
+                remedy="pass one of them",
+            )
+        if k < 1:
+            raise InputError("k", expected="an integer >= 1", found=str(k), remedy="ask for at least one item")
+        if user is not None and include_cold:
+            raise InputError(
+                "cold items",
+                expected="a history: a user's list is the evaluated one, over the core",
+                found="a user",
+                remedy="pass the keys of the user's items as a history",
+            )
+        with self._root():
+            if user is not None:
+                return recommend_to_user(user, k, recommender)
+            return recommend_after(history or [], k, recommender, include_cold, self._encoders)
+
+    def item(self, key: str) -> Item:
+        """Return an item: its text, semantic IDs, embeddings and nearest neighbours.
+
+        Raises:
+            InputError: the catalogue has no item of this key.
+        """
+        with self._root():
+            return describe_item(key)
+
+    def semantic_ids(self) -> pl.DataFrame:
+        """Return all semantic IDs: item_key, title, modality, codes (Array[Int32, levels]), suffix."""
+        with self._root():
+            items = ITEMS.read(columns=["item_id", "item_key", "title"])
+            ids = SEMANTIC_IDS.read().join(items, on="item_id", maintain_order="left")
+        return ids.select("item_key", "title", "modality", "codes", "suffix")
+
+    def embeddings(self, modality: str) -> pl.DataFrame:
+        """Return the items that have a modality: item_key, vector (Array[Float32, d]), as the quantizer reads them.
+
+        Raises:
+            InputError: the project has no such modality.
+        """
+        if modality not in self.modalities:
+            raise InputError(
+                "modality",
+                expected=f"one of {', '.join(self.modalities)}",
+                found=modality,
+                remedy="name one of these modalities",
+            )
+        with self._root():
+            keys = ITEMS.read(columns=["item_id", "item_key"])["item_key"]
+            arrays = MODALITY.read(name=modality).arrays
+        values, present = arrays["values"], arrays["present"]
+        vectors = pl.Series("vector", values, dtype=pl.Array(pl.Float32, values.shape[1]))
+        return pl.DataFrame([keys, vectors]).filter(pl.Series(present))
+
+    def assign_new(self, vectors: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
+        """Return the project's semantic IDs followed by those of new items, which its quantizer encodes.
+
+        Args:
+            vectors: by modality, the columns item_key and vector, made by the encoder of this project. Items that have
+                an ID keep it.
+
+        Returns:
+            The columns item_key, modality, codes, suffix, new.
+
+        Raises:
+            InputError: a modality is unknown, or vectors are of another width or not finite.
+        """
+        with self._root():
+            return assign_ids(ARTIFACTS, vectors)
+
+    def leaderboard(self, metric: str | None = None) -> pl.DataFrame:
+        """Return one row for each recommender, best first, over the test part.
+
+        Args:
+            metric: for example `recall_at_10`; by default the primary metric of the comparison.
+
+        Returns:
+            The columns recommender, kind (`method`, `baseline`, `reference`), metric, mean, low, high (its interval),
+            and, against the best baseline, where compared: difference, difference_low, difference_high,
+            relative_difference (a share of the baseline's mean), p_corrected, verdict.
+
+        Raises:
+            InputError: the leaderboard is absent, or has no such metric.
+        """
+        with self._root():
+            board = LEADERBOARD.read()
+        metric = metric or str(board["primary"])
+        rows = []
+        for name, entry in board["recommenders"].items():
+            if metric not in entry["metrics"]:
+                raise InputError(
+                    "metric",
+                    expected=f"one of {', '.join(entry['metrics'])}",
+                    found=metric,
+                    remedy="name one of these metrics",
+                )
+            measured = entry["metrics"][metric]
+            difference = board["differences"].get(name, {}).get(metric, {})
+            rows.append(
+                {
+                    "recommender": name,
+                    "kind": entry["kind"],
+                    "metric": metric,
+                    **{part: measured[part] for part in ("mean", "low", "high")},
+                    "difference": difference.get("difference"),
+                    "difference_low": difference.get("low"),
+                    "difference_high": difference.get("high"),
+                    "relative_difference": difference.get("relative"),
+                    "p_corrected": difference.get("p_corrected"),
+                    "verdict": difference.get("verdict"),
+                }
+            )
+        numbers = [*rows[0]][3:-1] if rows else []
+        frame = pl.DataFrame(rows, schema_overrides={**dict.fromkeys(numbers, pl.Float64), "verdict": pl.String})
+        lower_is_better = metric.startswith("mean_")  # ranks
+        return frame.sort("mean", "recommender", descending=[not lower_is_better, False])
+
+    def per_query(self, recommender: str) -> pl.DataFrame:
+        """Return one row for each query: user_key, part (`valid`, `test`), rank of the target, candidates, and more.
+
+        Raises:
+            InputError: the project has no such recommender, or it was not evaluated.
+        """
+        with self._root():
+            users = USERS.read()
+            frame = PER_QUERY.read(model=choose_recommender(recommender)).join(
+                users, on="user_id", maintain_order="left"
+            )
+        return frame.select("query_id", "user_key", pl.exclude("query_id", "user_key", "user_id"))
+
+    def __repr__(self) -> str:
+        """Return the project's folder and preset."""
+        return f"Project({str(self.path)!r}, preset={self.preset!r})"
+
+    @contextmanager
+    def _root(self) -> Iterator[None]:
+        with project_root(self.path):
+            yield

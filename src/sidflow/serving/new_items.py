@@ -1,0 +1,107 @@
+"""Semantic IDs for items that came after the quantizer was trained, from its frozen codebooks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from sidflow.contracts.artifacts.quantizer import QUANTIZER, modalities
+from sidflow.contracts.errors import InputError
+from sidflow.contracts.files import project_path
+from sidflow.contracts.tensors import Tensors
+from sidflow.quantize.assignment import assign_new
+from sidflow.quantize.codec import Codec
+from sidflow.quantize.known import earlier
+
+COLUMNS = ["item_key", "modality", "codes", "suffix", "new"]
+
+
+def assign_ids(artifacts: Path, vectors: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
+    """Return the semantic IDs of a run, followed by those of new items.
+
+    An item that has an ID keeps it. A new one gets the nearest codes, and a suffix that its codes leave free.
+
+    Args:
+        artifacts: the artifacts folder of the run that trained the quantizer.
+        vectors: by modality, the columns item_key and vector; made by the encoder that the quantizer was trained on.
+            Keys that have an ID already are skipped.
+
+    Returns:
+        The columns item_key, modality, codes, suffix, new.
+
+    Raises:
+        InputError: an artifact is absent, or vectors are of an unknown modality, of another width or not finite.
+    """
+    quantizer = read_quantizer(artifacts)
+    old = earlier(artifacts)
+    frames = [old.with_columns(new=pl.lit(False))]
+    for modality, frame in vectors.items():
+        values = _checked_vectors(frame, modality, quantizer)
+        own = old.filter(pl.col("modality") == modality)
+        ids = assign_new(
+            Codec(quantizer, modality), values, np.ones(len(values), dtype=bool), frame["item_key"].to_list(), own
+        )
+        frames.append(ids.filter("new").with_columns(modality=pl.lit(modality)))
+    return pl.concat([frame.select(COLUMNS) for frame in frames])
+
+
+def read_quantizer(artifacts: Path) -> Tensors:
+    """Read the quantizer of a run.
+
+    Raises:
+        InputError: it is absent or broken.
+    """
+    path = project_path(artifacts / Path(QUANTIZER.path).relative_to("artifacts"))
+    if not path.is_file():
+        raise InputError(
+            str(path),
+            expected="the quantizer of a finished run",
+            found="no such file",
+            remedy="name the artifacts folder of a run that has it, or `dvc repro assign` there",
+        )
+    return QUANTIZER.read_from(path)
+
+
+def _checked_vectors(frame: pl.DataFrame, modality: str, quantizer: Tensors) -> np.ndarray:
+    """Return the vectors as float32 [n, d]."""
+    trained = modalities(quantizer)
+    where = f"vectors of `{modality}`"
+    if modality not in trained:
+        raise InputError(
+            where,
+            expected=f"a modality of the quantizer: {', '.join(trained)}",
+            found=modality,
+            remedy="leave it out, or train a quantizer with it",
+        )
+    try:
+        rows = frame["vector"].to_list()
+        values = np.array(rows, dtype=np.float32).reshape(len(rows), -1)
+    except (pl.exceptions.PolarsError, ValueError, TypeError) as error:
+        raise InputError(
+            where,
+            expected="the columns item_key and vector, a fixed number of floats",
+            found=str(error).splitlines()[0],
+            remedy="write the embeddings of one encoder",
+        ) from error
+    width = quantizer.arrays[f"mean.{modality}"].shape[0]
+    if values.shape[1] != width:
+        raise InputError(
+            where,
+            expected=f"vectors of {width} dimensions, as the quantizer was trained on",
+            found=f"{values.shape[1]}",
+            remedy="embed them with the encoder of that run",
+        )
+    invalid = np.flatnonzero(~np.isfinite(values).all(axis=1))
+    if len(invalid):
+        raise InputError(
+            where,
+            expected="finite vectors",
+            found="NaN or infinity",
+            count=len(invalid),
+            example=frame["item_key"][int(invalid[0])],
+            remedy="leave these items out, or embed them again",
+        )
+    return values

@@ -1,0 +1,266 @@
+"""Recommendations: for a user of the catalogue, the list that was evaluated; for a new history, a fresh one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import polars as pl
+from scipy.sparse import csr_matrix
+
+from sidflow.contracts.artifacts.factors import WEIGHTS
+from sidflow.contracts.artifacts.items import ITEMS
+from sidflow.contracts.artifacts.mme_sid import COLD_ROWS, HEADS
+from sidflow.contracts.artifacts.rankings import TARGET_RANKS, TOP
+from sidflow.contracts.artifacts.users import USERS
+from sidflow.contracts.errors import InputError
+from sidflow.contracts.histories import load as load_histories
+from sidflow.contracts.params import load_all
+from sidflow.contracts.runtime import load as load_runtime
+from sidflow.ranking import answer
+from sidflow.serving.items import close_keys, item_row, suggestion
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from jaxtyping import Bool, Float
+
+DEFAULT = "mme_sid"  # the recommender that answers where none is named, if the project has it
+
+
+@dataclass(frozen=True)
+class NamedItem:
+    """An item's key and title."""
+
+    item_key: str
+    title: str
+
+
+@dataclass(frozen=True)
+class RecommendedItem(NamedItem):
+    """An item of a list."""
+
+    score: float
+    cold: bool  # outside the core: no training history holds it, so that its modalities alone give its score
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """What a recommender lists after a history."""
+
+    recommender: str
+    user_key: str | None  # None for a new history
+    history: list[NamedItem]  # oldest first
+    items: list[RecommendedItem]  # best first
+    target: NamedItem | None  # of a user: the held-out item that really came next
+    target_rank: int | None  # 1 = best; None where the target is no candidate, being in the history
+    unscored: int | None = None  # with cold items: how many have no modality, and so no score
+
+
+class HistoryFactors(NamedTuple):
+    """The two factors of a new history's scores."""
+
+    arrays: dict[str, np.ndarray]  # of a FACTORS artifact with one query
+    candidates: Bool[np.ndarray, " n"]  # which items have a row
+
+
+EncodeHistory = Callable[[list[int], bool], HistoryFactors]  # from item ids, oldest first, and whether to add cold rows
+
+
+def recommend_to_user(key: str, k: int, recommender: str | None = None) -> Recommendation:
+    """Return the first `k` items of the evaluated list of a user of the core.
+
+    Raises:
+        InputError: the user or the recommender is unknown, the user has no query, or the list is shorter than `k`.
+    """
+    name, items = choose_recommender(recommender), _read_items()
+    histories = load_histories()
+    queries = np.flatnonzero(histories.query_user == _user_row(key))
+    if not len(queries):
+        raise InputError(
+            f"user {key}",
+            expected="a query of this user",
+            found="none: the history is too short for one",
+            remedy="--history with the keys of the user's items",
+        )
+    query = int(max(queries, key=lambda one: (not histories.query_valid[one], histories.query_end[one])))
+    top = TOP.read(model=name).row(query, named=True)
+    if k > len(top["items"]):
+        raise InputError(
+            str(TOP.at(model=name)),
+            expected=f"{k} items per query",
+            found=f"{len(top['items'])}",
+            remedy=f"-k {len(top['items'])}, or raise rank.top in params.yaml and `dvc repro`",
+        )
+    ranks = TARGET_RANKS.read(model=name).row(query, named=True)
+    return Recommendation(
+        recommender=name,
+        user_key=key,
+        history=[_named(items, int(item)) for item in histories.history(query)],
+        items=_recommended(items, top["items"], top["scores"])[:k],
+        target=_named(items, int(histories.targets[query])),
+        target_rank=int(ranks["rank"]) if ranks["rank"] <= ranks["candidates"] else None,
+    )
+
+
+def recommend_after(
+    keys: Sequence[str],
+    k: int,
+    recommender: str | None = None,
+    include_cold: bool = False,
+    encoders: dict[str, EncodeHistory] | None = None,
+) -> Recommendation:
+    """Return the best `k` items after a new history, ranked over all candidates.
+
+    Args:
+        keys: item keys, oldest first.
+        k: how many items.
+        recommender: a name; see `choose_recommender`.
+        include_cold: rank items outside the core as well, where the recommender has rows of them.
+        encoders: loaded recommenders by name, which the call adds to: pass it again to load none twice.
+
+    Raises:
+        InputError: a key or the recommender is unknown, or the recommender cannot encode a new history, does not know
+            one of its items, or has no rows of cold items.
+    """
+    name, items = choose_recommender(recommender), _read_items()
+    rows = [item_row(items, key) for key in keys]
+    outside = [key for key, row in zip(keys, rows, strict=True) if row >= int(items["in_core"].sum())]
+    if outside and not _is_finetuned(name):
+        raise InputError(
+            "history",
+            expected=f"items of the core, which {name} was trained on",
+            found="items outside of it",
+            count=len(outside),
+            example=outside[0],
+            remedy=f"leave them out, or take recommender {DEFAULT}, which encodes them by their semantic IDs",
+        )
+    _check_can_answer(name, include_cold)
+    encoders = {} if encoders is None else encoders
+    if name not in encoders:
+        encoders[name] = load_history_encoder(name)
+    factors = encoders[name](rows, include_cold)
+    excluded = ~factors.candidates
+    if load_all().get("rank", {}).get("exclude_history", True):
+        excluded[[row for row in rows if row < len(excluded)]] = True
+    top = answer.best(factors.arrays, csr_matrix(excluded[None]), k, f"recommender {name}")
+    return Recommendation(
+        recommender=name,
+        user_key=None,
+        history=[_named(items, row) for row in rows],
+        items=_recommended(items, top.items[0].tolist(), top.scores[0].tolist()),
+        target=None,
+        target_rank=None,
+        unscored=int((~factors.candidates).sum()) if include_cold else None,
+    )
+
+
+def choose_recommender(name: str | None) -> str:
+    """Return `name`, or the default of the project where it is None.
+
+    Raises:
+        InputError: params.yaml has no recommender of this name.
+    """
+    names = list(load_all().get("recommenders") or [])
+    if name is None and names:
+        return DEFAULT if DEFAULT in names else names[0]
+    if name is None or name not in names:
+        raise InputError(
+            "params.yaml:recommenders",
+            expected=f"one of {', '.join(names)}",
+            found=str(name),
+            remedy="name one of these recommenders",
+        )
+    return name
+
+
+def load_history_encoder(recommender: str) -> EncodeHistory:
+    """Return a trained model as a function from a history to its factors; torch is imported only here."""
+    if _is_finetuned(recommender):
+        from sidflow.llm.serving import HistoryEncoder
+        from sidflow.training.device import pick_device
+
+        encoder = HistoryEncoder(recommender, pick_device())
+
+        def encode_with_language_model(history: list[int], include_cold: bool) -> HistoryFactors:
+            core = np.ones(len(encoder.item_matrix), dtype=bool)
+            candidates = np.concatenate([core, encoder.cold.present]) if include_cold else core
+            return HistoryFactors(encoder.factors([history], include_cold), candidates)
+
+        return encode_with_language_model
+    from sidflow.recommenders.neural import encoding
+
+    model = encoding.load(recommender)
+    matrix: Float[np.ndarray, "n d"] = model.item_matrix.numpy()
+
+    def encode_with_sequential_model(history: list[int], _: bool) -> HistoryFactors:
+        states = model.encode([np.array(history, dtype=np.int32)])
+        return HistoryFactors({"query_states": states, "item_matrix": matrix}, np.ones(len(matrix), dtype=bool))
+
+    return encode_with_sequential_model
+
+
+def _check_can_answer(recommender: str, include_cold: bool) -> None:
+    names = list(load_all().get("recommenders") or [])
+    if not _can_encode(recommender):
+        able = [name for name in names if _can_encode(name)]
+        raise InputError(
+            f"recommender {recommender}",
+            expected="one that can encode a new history",
+            found="one that cannot, or whose weights are absent",
+            remedy=f"take recommender {' or '.join(able)}" if able else "`dvc repro` trains some that can",
+        )
+    if include_cold and not COLD_ROWS.at(model=recommender).is_file():
+        able = [name for name in names if COLD_ROWS.at(model=name).is_file()]
+        raise InputError(
+            "cold items",
+            expected=f"rows of cold items from {recommender}",
+            found="none",
+            remedy=f"take recommender {' or '.join(able)}" if able else "`dvc repro finetune` makes some",
+        )
+
+
+def _can_encode(recommender: str) -> bool:
+    return _is_finetuned(recommender) or WEIGHTS.at(model=recommender).is_file()
+
+
+def _is_finetuned(recommender: str) -> bool:
+    return HEADS.at(model=recommender).is_file()
+
+
+def _read_items() -> pl.DataFrame:
+    load_runtime()  # a wrong runtime setting is an error, whether this answer needs a device or not
+    return ITEMS.read(columns=["item_id", "item_key", "title", "in_core"])
+
+
+def _user_row(key: str) -> int:
+    """Return the user_id of a user key.
+
+    Raises:
+        InputError: no user of the core has this key. The message suggests keys that are close.
+    """
+    keys = USERS.read()["user_key"]
+    row = keys.index_of(key)
+    if row is not None:
+        return int(row)
+    raise InputError(
+        str(USERS.at()),
+        expected="a user key of the core",
+        found=repr(key),
+        remedy=suggestion(close_keys(key, keys), keys),
+    )
+
+
+def _named(items: pl.DataFrame, row: int) -> NamedItem:
+    return NamedItem(items["item_key"][row], items["title"][row])
+
+
+def _recommended(items: pl.DataFrame, rows: Sequence[int], scores: Sequence[float]) -> list[RecommendedItem]:
+    """Return the items of a list; -1 stands for an empty position at its end."""
+    return [
+        RecommendedItem(items["item_key"][row], items["title"][row], float(score), not items["in_core"][row])
+        for row, score in zip(rows, scores, strict=True)
+        if row >= 0
+    ]
