@@ -24,7 +24,7 @@ from ruamel.yaml import YAML
 from side_by_side import RESULTS, commit, machine
 
 FOLDER = RESULTS / "settings"
-STAGES = ("train", "featured", "enhance", "finetune")  # whose sections of params.yaml name what they train
+STAGES = ("train_sequential", "train_multimodal", "finetune")  # whose sections of params.yaml name what they train
 TIMES = {"epochs": (0.5, 2), "learning_rate": (0.5, 2), "weight_decay": (0.33, 3)}  # of the loop
 SHARES = ("dropout", "item_dropout", "token_dropout", "skip_share")
 STEP = 0.15  # up and down, of a share

@@ -21,8 +21,8 @@ def test_no_half_reads_what_the_other_makes():
     stages = dag.stages(params.load_all(ROOT / "params.yaml"), ROOT / "dvc.yaml")
     found = lanes.parted(stages)
     first, second = map(set, found.halves)
-    assert {"train@sasrec", "quantize", "backbone", "finetune@mme_sid", "rank@mme_sid"} <= first
-    assert {"train@gru4rec", "enhance@dmesr_sasrec", "evaluate@oracle"} <= second
+    assert {"train_sequential@sasrec", "quantize", "backbone", "finetune@mme_sid", "rank@mme_sid"} <= first
+    assert {"train_sequential@gru4rec", "train_multimodal@dmesr_sasrec", "evaluate@oracle"} <= second
     assert not first & second and not (first | second) & set(found.before)
     assert {one.name for one in stages} - first - second - set(found.before) == {"compare", "report"}
     made = {out: one.name for one in stages for out in one.outs}

@@ -89,15 +89,15 @@ def test_a_changed_param_reruns_what_follows_from_it_alone(borrowed):
     draws = borrowed.params()["compare"]["draws"]
     borrowed.set_params({"compare": {"draws": draws + 10}})
     assert borrowed.repro() == {"compare", "report"}
-    borrowed.set_params({"count": {"cooccurrence": {"lasts": [2]}}})
-    own = {f"{stage}@cooccurrence" for stage in ("count", "rank", "evaluate")}
+    borrowed.set_params({"train_counting": {"cooccurrence": {"lasts": [2]}}})
+    own = {f"{stage}@cooccurrence" for stage in ("train_counting", "rank", "evaluate")}
     assert borrowed.repro() == {*own, "compare", "report"}
 
 
 def test_one_refitted_recommender_among_others_is_refused(borrowed):
-    borrowed.set_params({"count": {"markov": {"refit": True}}})
+    borrowed.set_params({"train_counting": {"markov": {"refit": True}}})
     output = borrowed.run("dvc", "repro", check=False)
-    assert ran(output) == {"count@markov", "rank@markov", "evaluate@markov", "compare"}
+    assert ran(output) == {"train_counting@markov", "rank@markov", "evaluate@markov", "compare"}
     assert "compare: artifacts/evaluations: expected all refitted on train + validation before the test" in output
 
 
@@ -153,7 +153,7 @@ def _kill_once_saved(project, *command):
 
 
 TRAININGS = {
-    "train@gru4rec": ("stages/train.py", "gru4rec", "artifacts/recommenders/gru4rec"),
+    "train_sequential@gru4rec": ("stages/train_sequential.py", "gru4rec", "artifacts/recommenders/gru4rec"),
     "quantize": ("stages/quantize.py", "artifacts/quantizer"),
     "finetune@mme_sid": ("stages/finetune.py", "mme_sid", "artifacts/recommenders/mme_sid"),
     "finetune@mme_sid_anchored": ("stages/finetune.py", "mme_sid_anchored", "artifacts/recommenders/mme_sid_anchored"),
@@ -174,10 +174,10 @@ def test_a_killed_training_resumes_to_the_same_bytes(borrowed, tmp_path, name):
 
 def test_a_stage_whose_code_changed_does_not_resume(borrowed, tmp_path):
     borrowed.environment["SIDFLOW_CACHE"] = str(tmp_path / "own-cache")
-    _kill_once_saved(borrowed, "stages/train.py", "sasrec")
-    script = borrowed.folder / "stages/train.py"
+    _kill_once_saved(borrowed, "stages/train_sequential.py", "sasrec")
+    script = borrowed.folder / "stages/train_sequential.py"
     script.write_text(script.read_text() + "\n# changed\n")
-    assert "resumed at" not in borrowed.run(sys.executable, "stages/train.py", "sasrec", PYTHONPATH="src")
+    assert "resumed at" not in borrowed.run(sys.executable, "stages/train_sequential.py", "sasrec", PYTHONPATH="src")
 
 
 def test_bad_input_is_one_line_exit_code_2_and_loses_nothing(borrowed):

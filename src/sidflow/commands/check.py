@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import Field
 
-from sidflow.commands.names import REMEDY, check_graph, check_names
+from sidflow.commands.names import REMEDY, check_graph, check_names, check_recommenders
 from sidflow.contracts import params
 from sidflow.contracts.complaints import closest_names
 from sidflow.contracts.errors import InputError
@@ -29,15 +29,14 @@ MODELS = {  # section: module and model
     "compare": ("sidflow.evaluation.params", "CompareParams"),
     "report": ("sidflow.report.params", "ReportParams"),
 }
-NAMED = (
-    "count",
-    "informed",
-    "train",
+NAMED = (  # sections whose entries have names of the preset's choice
+    "train_counting",
+    "train_content",
+    "train_sequential",
+    "train_multimodal",
     "modality",
     "finetune",
-    "enhance",
-    "featured",
-)  # sections by names of the preset's choice
+)
 
 
 class Plain(params.Params):
@@ -57,6 +56,7 @@ def check(settings: Mapping[str, Any], where: str) -> None:
     """
     sections = check_sections(settings, where)
     check_graph(settings, where)
+    check_recommenders(settings, where)
     check_names(sections, where)
 
 
@@ -97,18 +97,13 @@ def check_named(section: str, key: str, content: Any, where: str) -> params.Para
     Raises:
         InputError: the stage has no such entry, or one of its values does not fit.
     """
-    if section == "train":
+    if section == "train_sequential":
         return importlib.import_module("sidflow.recommenders.neural.params").from_content(content, key, where)
+    if section == "train_multimodal":
+        return importlib.import_module("sidflow.recommenders.neural.multimodal").multimodal_params(content, where)[0]
     if section == "modality":
         return params.check(content, importlib.import_module("sidflow.embedding.modality").ModalityParams, where)
     if section == "finetune":
         return params.check(content, importlib.import_module("sidflow.llm.params").FinetuneParams, where)
-    if section == "enhance":
-        neural = importlib.import_module("sidflow.recommenders.neural.params")
-        return neural.with_base(params.check(content, neural.DmesrParams, where), where)[0]
-    if section == "featured":
-        features = importlib.import_module("sidflow.recommenders.neural.features")
-        return features.with_base(params.check(content, features.FeaturesParams, where), where)[0]
     fitting = importlib.import_module("sidflow.recommenders.counting.fitting")
-    names = {**fitting.INFORMED} if section == "informed" else {k: m.params for k, m in fitting.COUNTED.items()}
-    return params.check(content, fitting.known(key, names, section), where)
+    return params.check(content, fitting.params_model(section, key), where)

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from sidflow.contracts import yamls
 from sidflow.contracts.errors import InputError
 
 PATH = Path("dvc.yaml")
+RECOMMENDERS = PurePosixPath("artifacts/recommenders")
 _HOLE = re.compile(r"\$\{([^}]+)\}")
 
 
 class Stage(NamedTuple):
     """One stage with every `${...}` filled."""
 
-    name: str  # as DVC calls it, for example `train@sasrec`
+    name: str  # as DVC calls it, for example `train_sequential@sasrec`
     deps: tuple[str, ...]
     outs: tuple[str, ...]  # all of them, metrics and plots included
     uncached: frozenset[str]  # the outs that DVC's cache does not keep
@@ -42,6 +43,20 @@ def stages(params: Mapping[str, Any], path: Path = PATH) -> list[Stage]:
         for key, item in _each(body["foreach"], params):
             found.append(_stage(f"{name}@{key}", body["do"], {**params, "key": key, "item": item}))
     return found
+
+
+def recommenders_of(params: Mapping[str, Any], path: Path = PATH) -> list[str]:
+    """Return the recommenders that stages make under `params`, in the DAG's order, `compare.references` last.
+
+    `recommenders` in `params` itself is not read: this is what it has to be.
+
+    Raises:
+        InputError: as `stages`.
+    """
+    outs = [PurePosixPath(out) for stage in stages({**params, "recommenders": []}, path) for out in stage.outs]
+    names = [out.name for out in outs if out.parent == RECOMMENDERS]
+    references = (params.get("compare") or {}).get("references", ())
+    return sorted(names, key=lambda name: name in references)
 
 
 def _each(foreach: Any, params: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

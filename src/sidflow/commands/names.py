@@ -53,19 +53,19 @@ def _check_embeddings(sections: Mapping[str, Any], where: str) -> None:
 def _embeddings_read(sections: Mapping[str, Any]) -> Iterator[tuple[str, str, bool]]:
     """Yield the knob and the name of every embedding that a stage is told to read, and whether it is one of units."""
     sources = [(f"modality.{name}.source", modality.source) for name, modality in sections["modality"].items()]
-    sources += [(f"informed.{name}.features", informed.features) for name, informed in sections["informed"].items()]
+    sources += [(f"train_content.{name}.features", one.features) for name, one in sections["train_content"].items()]
     for place, source in sources:
         path = PurePosixPath(source)
         if path.parent == EMBEDDINGS:
             yield place, path.name.removesuffix(".safetensors"), False
-    for name, featured in sections["featured"].items():
-        for feature in featured.features:
-            yield f"featured.{name}.features", feature, False
-    for name, enhanced in sections["enhance"].items():
+    for name, settings in sections["train_multimodal"].items():
+        for feature in getattr(settings, "features", ()):
+            yield f"train_multimodal.{name}.features", feature, False
         for knob in ("text_view", "image_view", "joint_view"):
-            if (view := getattr(enhanced, knob)) is not None:
-                yield f"enhance.{name}.{knob}", view, False
-        yield f"enhance.{name}.fine", enhanced.fine, True
+            if (view := getattr(settings, knob, None)) is not None:
+                yield f"train_multimodal.{name}.{knob}", view, False
+        if hasattr(settings, "fine"):
+            yield f"train_multimodal.{name}.fine", settings.fine, True
 
 
 def _check_anchor(settings: QuantizeParams, made: list[str], where: str) -> None:
@@ -108,6 +108,24 @@ def _check_modalities(settings: FinetuneParams, made: list[str], where: str) -> 
                 found=name,
                 remedy="name another modality, or set `anchor: cooccurrence`",
             )
+
+
+def check_recommenders(settings: Mapping[str, Any], where: str) -> None:
+    """Check that the list `recommenders` names just what the training sections make, in that order.
+
+    Raises:
+        InputError: it does not.
+    """
+    expected, listed = dag.recommenders_of(settings), list(settings["recommenders"])
+    if listed != expected:
+        differing = [name for name in (*expected, *listed) if (name in expected) != (name in listed)]
+        raise InputError(
+            f"{where}:recommenders",
+            expected=f"what the training sections name: [{', '.join(expected)}]",
+            found=f"[{', '.join(map(str, listed))}]" if len(listed) < 5 else "another list",
+            example=differing[0] if differing else None,
+            remedy="write that list; `sidflow preset apply` does",
+        )
 
 
 def check_graph(settings: Mapping[str, Any], where: str) -> None:

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
+from sidflow.commands import dag
 from sidflow.contracts import params, yamls
 from sidflow.contracts.errors import InputError
 from sidflow.contracts.files import atomic_path
@@ -85,6 +86,8 @@ def compose(name: str, data: Path | None = None, folder: Path = FOLDER, seed: in
             _refuse_data(name)
     elif data is not None or "path" not in ingest or (ingest.get("source") != source and ingest["path"] == inherited):
         _set_path(ingest, str(_data_folder(name, data)))
+    base["recommenders"] = CommentedSeq(dag.recommenders_of(base))
+    base["recommenders"].fa.set_flow_style()
     out = io.StringIO()
     _yaml().dump(base, out)
     return out.getvalue()

@@ -64,7 +64,7 @@ def load_all(path: Path = PATH) -> dict[str, Any]:
 
 
 def load(section: str, model: type[P], path: Path = PATH) -> P:
-    """Return one section, checked, for example `load("train.sasrec", SasrecParams)`.
+    """Return one section, checked, for example `load("train_sequential.sasrec", SasrecParams)`.
 
     Raises:
         InputError: the section is absent, a name unknown, or a value out of range.

@@ -36,7 +36,7 @@ def in_one_line(name: str) -> Iterator[None]:
 
 @contextmanager
 def stage(name: str) -> Iterator[None]:
-    """Run a stage's body; `name` is DVC's, for example `train@sasrec`.
+    """Run a stage's body; `name` is DVC's, for example `train_sequential@sasrec`.
 
     Wall time (`spent`) and peak memory go to `.sidflow/measured/<preset>/<stage>.json`, outside of every hashed file;
     of the main process, where several run the stage.

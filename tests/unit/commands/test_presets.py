@@ -12,7 +12,7 @@ from ruamel.yaml.comments import CommentedMap
 from sidflow.commands import presets
 from sidflow.commands.check import check, check_named
 from sidflow.contracts.errors import InputError
-from sidflow.recommenders.neural.params import load_dmesr
+from sidflow.recommenders.neural.multimodal import load_multimodal
 
 ROOT = Path(__file__).parents[3]
 
@@ -120,45 +120,51 @@ def test_every_preset_fits_every_stage(name, tmp_path, monkeypatch) -> None:
 @pytest.mark.parametrize(
     ("patch", "said"),
     [
-        ({"trian": {}}, "names train, rank.*found `trian`"),
+        ({"train_sequentail": {}}, "names train_sequential.*found `train_sequentail`"),
         ({"seed": "x"}, "seed"),
         ({"split": {"method": "none"}}, r"split\.method"),
         (
-            {"train": {"sasrec": {"dimension": 3}}},
-            r"train\.sasrec: expected one of the names dimensions, .*found `dimension`",
+            {"train_sequential": {"sasrec": {"dimension": 3}}},
+            r"train_sequential\.sasrec: expected one of the names dimensions, .*found `dimension`",
         ),
-        ({"train": {"new": {}}}, r"train\.new\.architecture"),
-        ({"count": {"none": {}}}, "none"),
+        ({"train_sequential": {"new": {}}}, r"train_sequential\.new\.architecture"),
+        ({"train_counting": {"none": {}}}, "none"),
         ({"modality": {"text": {"source": "artifacts/embeddings/txt.safetensors"}}}, "txt"),
         (
             {"modality": {"text": {"source": "artifacts/embeddings/fine_text.safetensors"}}},
             "one vector an item: text, ",
         ),
         ({"modality": {"text": {"source": "artifacts/embeddings/text.parquet"}}}, r"found text\.parquet"),
-        ({"informed": {"cooccurrence_content": {"features": "artifacts/embeddings/txt.safetensors"}}}, "found txt"),
         (
-            {"enhance": {"dmesr_sasrec": {"heads": 3}}},
-            r"enhance\.dmesr_sasrec\.model: .*multiple of heads \(3\); found 64",
+            {"train_content": {"cooccurrence_content": {"features": "artifacts/embeddings/txt.safetensors"}}},
+            "found txt",
         ),
-        ({"enhance": {"dmesr_sasrec": {"text_view": "veiw_text"}}}, r"dmesr_sasrec\.text_view: .*found veiw_text"),
-        ({"enhance": {"dmesr_sasrec": {"image_view": "fine_text"}}}, r"image_view: .*one vector an item"),
-        ({"enhance": {"dmesr_sasrec": {"joint_view": "x"}}}, r"joint_view: .*found x"),
-        ({"enhance": {"dmesr_sasrec": {"fine": "text"}}}, r"fine: .*units of an item: fine_text; found text"),
+        (
+            {"train_multimodal": {"dmesr_sasrec": {"heads": 3}}},
+            r"train_multimodal\.dmesr_sasrec\.model: .*multiple of heads \(3\); found 64",
+        ),
+        (
+            {"train_multimodal": {"dmesr_sasrec": {"text_view": "veiw_text"}}},
+            r"dmesr_sasrec\.text_view: .*found veiw_text",
+        ),
+        ({"train_multimodal": {"dmesr_sasrec": {"image_view": "fine_text"}}}, r"image_view: .*one vector an item"),
+        ({"train_multimodal": {"dmesr_sasrec": {"joint_view": "x"}}}, r"joint_view: .*found x"),
+        ({"train_multimodal": {"dmesr_sasrec": {"fine": "text"}}}, r"fine: .*units of an item: fine_text; found text"),
         ({"embed": {"encoders": {"view_joint": None}}}, r"joint_view: .*found view_joint"),
         (
             {
-                "featured": {"sasrec_features": {"features": None}},
+                "train_multimodal": {"sasrec_features": {"features": None}},
                 "modality": {"image": None},
                 "embed": {"encoders": {"image": None}},
             },
-            r"featured\.sasrec_features\.features.*found image",
+            r"train_multimodal\.sasrec_features\.features.*found image",
         ),
         *(
             (
                 {section: {name: {"model": {knob: value}}}},
                 rf"{name}\.model\.{knob}: .*{section}\.{name}\.{above}",
             )
-            for section, name in (("featured", "sasrec_features"), ("enhance", "dmesr_sasrec"))
+            for section, name in (("train_multimodal", "sasrec_features"), ("train_multimodal", "dmesr_sasrec"))
             for knob, value, above in (("architecture", "sasrec", "base"), ("refit", True, "refit"))
         ),
         (
@@ -180,13 +186,24 @@ def test_every_preset_fits_every_stage(name, tmp_path, monkeypatch) -> None:
             "which `without` leaves in; found text",
         ),
         ({"recommenders": ["sasrec", "slim"]}, "artifacts/recommenders/slim"),
-        ({"train": {"mme_sid": {"architecture": "sasrec"}}}, "made once"),
+        ({"train_sequential": {"twin": {"architecture": "sasrec"}}}, r"yaml:recommenders: .*bert4rec, twin, .*'twin'"),
+        ({"recommenders": ["popularity"]}, r"yaml:recommenders: .*found \[popularity\]"),
+        ({"train_sequential": {"mme_sid": {"architecture": "sasrec"}}}, "made once"),
         ({"seed": -1}, r"params\.yaml:seed: expected an integer >= 0"),
         ({"threads": 0}, r"params\.yaml:threads: expected an integer >= 1; found 0"),
-        ({"train": 3}, r"params\.yaml:train: expected a mapping of names to values; found 3"),
-        ({"featured": {"sasrec_features": {"features": ["smell"]}}}, r"featured\.sasrec_features\.features: .*smell"),
-        ({"featured": {"sasrec_features": {"model": {"hidden": 3}}}}, r"featured\.sasrec_features\.model.*`hidden`"),
-        ({"enhance": {"dmesr_sasrec": 3}}, r"enhance\.dmesr_sasrec: expected a mapping of names to values; found 3"),
+        ({"train_sequential": 3}, r"params\.yaml:train_sequential: expected a mapping of names to values; found 3"),
+        (
+            {"train_multimodal": {"sasrec_features": {"features": ["smell"]}}},
+            r"train_multimodal\.sasrec_features\.features: .*smell",
+        ),
+        (
+            {"train_multimodal": {"sasrec_features": {"model": {"hidden": 3}}}},
+            r"train_multimodal\.sasrec_features\.model.*`hidden`",
+        ),
+        (
+            {"train_multimodal": {"dmesr_sasrec": 3}},
+            r"train_multimodal\.dmesr_sasrec: expected a mapping of names to values; found 3",
+        ),
     ],
 )
 def test_what_does_not_fit_is_named_before_a_run(patch, said, monkeypatch) -> None:
@@ -231,7 +248,9 @@ def test_known_ids_with_their_quantizer_fit(monkeypatch) -> None:
     check(settings, "params.yaml")
 
 
-@pytest.mark.parametrize("section", ["count", "informed", "train", "modality", "finetune", "enhance", "featured"])
+@pytest.mark.parametrize(
+    "section", ["train_counting", "train_content", "train_sequential", "train_multimodal", "modality", "finetune"]
+)
 def test_a_section_whose_entries_are_all_commented_out_is_named(section, monkeypatch) -> None:
     monkeypatch.chdir(ROOT)
     settings = YAML(typ="safe").load(Path("params.yaml").read_text()) | {section: None}
@@ -255,14 +274,14 @@ def test_a_section_whose_entries_are_all_commented_out_is_named(section, monkeyp
     ],
 )
 def test_dmesr_is_refused_before_a_run_as_in_its_stage(dmesr, fits, tmp_path, monkeypatch) -> None:
-    content = YAML(typ="safe").load((ROOT / "params.yaml").read_text())["enhance"]["dmesr_sasrec"]
+    content = YAML(typ="safe").load((ROOT / "params.yaml").read_text())["train_multimodal"]["dmesr_sasrec"]
     content |= dmesr | {"model": content["model"] | dmesr.get("model", {})}
     monkeypatch.chdir(tmp_path)
-    Path("params.yaml").write_text(json.dumps({"enhance": {"dmesr_sasrec": content}}))
+    Path("params.yaml").write_text(json.dumps({"train_multimodal": {"dmesr_sasrec": content}}))
     lines = []
     for refuse in (
-        lambda: load_dmesr("dmesr_sasrec"),
-        lambda: check_named("enhance", "dmesr_sasrec", content, "params.yaml:enhance.dmesr_sasrec"),
+        lambda: load_multimodal("dmesr_sasrec"),
+        lambda: check_named("train_multimodal", "dmesr_sasrec", content, "params.yaml:train_multimodal.dmesr_sasrec"),
     ):
         try:
             refuse()

@@ -107,8 +107,8 @@ def test_what_dvc_does_not_hold_is_moved_not_deleted(dvc_project: Path) -> None:
 
 def test_a_refused_preset_changes_nothing(dvc_project: Path) -> None:
     files, text = _files(Path("artifacts")), Path("params.yaml").read_text()
-    Path("presets/other.yaml").write_text("recommenders: [quick, unknown]\n")
-    with pytest.raises(InputError, match="artifacts/recommenders/unknown"):
+    Path("presets/other.yaml").write_text("ingest: {path: artifacts/unknown}\n")
+    with pytest.raises(InputError, match="none that makes artifacts/unknown"):
         switching.apply("other")
     assert (_files(Path("artifacts")), Path("params.yaml").read_text()) == (files, text)
 

@@ -40,18 +40,21 @@ def quick(**more):
 
 
 SECTIONS = {
-    "train": {
+    "train_sequential": {
         "sasrec": quick(),
         "sampled": quick(architecture="sasrec", loss="sampled", negatives=8, negatives_power=0.5, logq=True),
         "esasrec": quick(architecture="sasrec", block="ligr", loss="sampled", negatives=8, logq=True),
         "gru4rec": quick(hidden=16),
         "bert4rec": quick(loop={"epochs": 30, "patience": 0, "learning_rate": 0.01}),
     },
-    "enhance": {
-        "dmesr_sasrec": {"model": quick(loss="sampled", negatives=8), "dropout": 0.0},
-    },
-    "featured": {
-        "sasrec_features": {"model": quick(), "features": ["view_text", "view_image"], "dropout": 0.0},
+    "train_multimodal": {
+        "dmesr_sasrec": {"kind": "dmesr", "model": quick(loss="sampled", negatives=8), "dropout": 0.0},
+        "sasrec_features": {
+            "kind": "features",
+            "model": quick(),
+            "features": ["view_text", "view_image"],
+            "dropout": 0.0,
+        },
     },
 }
 
@@ -114,8 +117,8 @@ def write_shop():
 def edit_params(epochs, schedule="constant", **more):
     """Shorten every training to `epochs`, and set top-level values."""
     content = YAML(typ="safe").load(Path("params.yaml").read_text()) | more
-    built = [content["enhance"]["dmesr_sasrec"], content["featured"]["sasrec_features"]]
-    for section in [*content["train"].values(), *(one["model"] for one in built)]:
+    bases = [entry["model"] for entry in content["train_multimodal"].values()]
+    for section in [*content["train_sequential"].values(), *bases]:
         section["loop"] |= {"epochs": epochs, "schedule": schedule}
     with Path("params.yaml").open("w") as handle:
         YAML().dump(content, handle)

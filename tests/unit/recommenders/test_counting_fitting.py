@@ -44,46 +44,46 @@ def scores_of(model):
     return total
 
 
-@pytest.mark.parametrize("model", sorted(fitting.COUNTED))
+@pytest.mark.parametrize("model", sorted(fitting.METHODS))
 def test_a_refit_answers_test_queries_from_more_and_leaves_validation_alone(split, model):
-    kind = fitting.COUNTED[model].params
-    fitting.count(model, kind())
+    kind = fitting.METHODS[model].params
+    fitting.fit_counting(model, kind())
     plain, chosen = scores_of(model), SUMMARY.read(model=model)["chosen"]
-    fitting.count(model, kind(refit=True))
+    fitting.fit_counting(model, kind(refit=True))
     refitted, valid = scores_of(model), leave_one_out(split).query_valid
     assert SUMMARY.read(model=model)["chosen"] == chosen
     assert np.allclose(plain[valid], refitted[valid], atol=1e-6)
     assert not np.allclose(plain[~valid], refitted[~valid], atol=1e-3)
     longer = leave_one_out(split)._replace(train_end=load().train_end + 1)
-    method = fitting.COUNTED[model]
+    method = fitting.METHODS[model]
     expected = method.factors(longer, training(longer, ITEMS), *([chosen] if method.choose else []))
     assert np.allclose(refitted[~valid], expected.scores(np.flatnonzero(~valid)), atol=1e-6)
 
 
 def test_the_fact_and_the_item_rows_of_the_second_fit_go_with_the_factors(split):
-    fitting.count("popularity", fitting.COUNTED["popularity"].params())
+    fitting.fit_counting("popularity", fitting.METHODS["popularity"].params())
     plain = FACTORS.read(model="popularity")
     assert refits.of(plain.metadata) is False and served_matrix(plain).shape == (ITEMS, 1)
-    fitting.count("popularity", fitting.COUNTED["popularity"].params(refit=True))
+    fitting.fit_counting("popularity", fitting.METHODS["popularity"].params(refit=True))
     both = FACTORS.read(model="popularity")
     assert refits.of(both.metadata) is True and both.arrays["item_matrix"].shape == (ITEMS, 2)
     wide = training(leave_one_out(split)._replace(train_end=load().train_end + 1), ITEMS)
     assert np.array_equal(
-        served_matrix(both)[:, 0].argsort(), fitting.COUNTED["popularity"].factors(load(), wide).matrix[:, 0].argsort()
+        served_matrix(both)[:, 0].argsort(), fitting.METHODS["popularity"].factors(load(), wide).matrix[:, 0].argsort()
     )
 
 
 def test_who_has_nothing_to_fit_says_so(split):
     TRUTH.write(TRUTH.empty(ITEMS))
-    fitting.informed("oracle", oracle.OracleParams())
+    fitting.fit_counting("oracle", oracle.OracleParams())
     assert refits.of(FACTORS.read(model="oracle").metadata) is None
 
 
-@pytest.mark.parametrize("model", sorted(fitting.COUNTED))
+@pytest.mark.parametrize("model", sorted(fitting.METHODS))
 def test_the_same_input_gives_the_same_bytes(split, model):
     runs = []
     for _ in range(2):
-        fitting.count(model, fitting.COUNTED[model].params())
+        fitting.fit_counting(model, fitting.METHODS[model].params())
         runs.append((FACTORS.at(model=model).read_bytes(), SUMMARY.at(model=model).read_bytes()))
     assert runs[0] == runs[1]
 
@@ -94,7 +94,7 @@ def test_a_model_with_content_is_refitted_too_and_chosen_on_the_first_fit(split)
     found = []
     for refit in (False, True):
         params = content.ContentParams(features=str(path), contents=(0.5, 2.0), refit=refit)
-        fitting.informed("cooccurrence_content", params)
+        fitting.fit_counting("cooccurrence_content", params)
         found.append((scores_of("cooccurrence_content"), SUMMARY.read(model="cooccurrence_content")["chosen"]))
     (plain, chosen), (refitted, again) = found
     known = leave_one_out(split)
@@ -112,19 +112,19 @@ def test_a_model_with_content_is_refitted_too_and_chosen_on_the_first_fit(split)
     [("ease", ease.EaseParams(ridges=(1.0, 30.0), kept=3)), ("item_knn", item_knn.ItemKnnParams(neighbours=(2, 5)))],
 )
 def test_what_is_chosen_has_the_validation_figure_of_the_factors_that_are_written(split, model, params):
-    fitting.count(model, params)
+    fitting.fit_counting(model, params)
     summary, known = SUMMARY.read(model=model), load_to_rank()
     valid = np.flatnonzero(known.query_valid)
     ranks = validation.dense_ranks(scores_of(model)[valid], known.barred(ITEMS, valid), known.targets[valid])
     assert summary["valid_ndcg_at_10"] == pytest.approx(validation.ndcg(ranks), rel=1e-5)
-    fitting.count(model, params.model_copy(update={"refit": True}))
+    fitting.fit_counting(model, params.model_copy(update={"refit": True}))
     assert SUMMARY.read(model=model)["trials"] == summary["trials"]
 
 
 @pytest.mark.parametrize("exclude", [True, False])
 def test_the_summary_tells_what_was_chosen_and_tried(split, exclude):
     Path("params.yaml").write_text(f"rank: {{exclude_history: {str(exclude).lower()}}}\n")
-    fitting.count("cooccurrence", CooccurrenceParams(windows=(2, 4), lasts=(3,)))
+    fitting.fit_counting("cooccurrence", CooccurrenceParams(windows=(2, 4), lasts=(3,)))
     summary = SUMMARY.read(model="cooccurrence")
     assert (summary["name"], summary["family"]) == ("cooccurrence", "counting")
     assert summary["chosen"]["window"] in (2, 4)
@@ -148,7 +148,7 @@ def test_content_is_read_from_embeddings_and_from_modalities(split):
         assert np.allclose(np.delete(np.linalg.norm(rows, axis=1), 2), 1)
         assert (rows[2] == 0).all()
         params = content.ContentParams(features=str(path), contents=(2.0,), refit=True)
-        fitting.informed("cooccurrence_content", params)
+        fitting.fit_counting("cooccurrence_content", params)
         assert SUMMARY.read(model="cooccurrence_content")["chosen"]["content"] == 2
     with pytest.raises(InputError, match="a row for each of 30 core items"):
         content.directions(EMBEDDING.at(name="text"), 30)
@@ -156,7 +156,7 @@ def test_content_is_read_from_embeddings_and_from_modalities(split):
 
 def test_an_unknown_model_is_told_in_one_line(split):
     with pytest.raises(InputError, match="found sasrec"):
-        fitting.known("sasrec", fitting.COUNTED, "count")
+        fitting.params_model("train_counting", "sasrec")
 
 
 @pytest.mark.parametrize("wrong", [{"windows": []}, {"windows": [0]}, {"dampings": [2]}, {"window": 5}])

@@ -15,12 +15,16 @@ from sidflow.contracts.artifacts.factors import CURVES, FACTORS, SUMMARY, WEIGHT
 from sidflow.contracts.artifacts.images import IMAGES
 from sidflow.contracts.artifacts.truth import TRUTH
 from sidflow.evaluation.diagnostics import diagnose
-from sidflow.recommenders.neural import content, encoding, features, params, run
-from sidflow.recommenders.neural.fusion import FusedItems
+from sidflow.recommenders.neural import encoding, params, run
 from sidflow.recommenders.neural.items import ItemTable
+from sidflow.recommenders.neural.multimodal import item_maker, load_multimodal
 from sidflow.training.device import prepare
 
-CASES = [("train", "gru4rec"), ("featured", "sasrec_features"), ("enhance", "dmesr_sasrec")]
+CASES = [
+    ("train_sequential", "gru4rec"),
+    ("train_multimodal", "sasrec_features"),
+    ("train_multimodal", "dmesr_sasrec"),
+]
 
 
 def set_params(section, model, **values):
@@ -42,16 +46,12 @@ def by_hand(stage, model, epochs):
     wide = known._replace(train_end=known.train_end + asked, query_valid=np.zeros(0, dtype=bool))
     wide = wide._replace(query_user=np.zeros(0, int), query_end=np.zeros(0, int), targets=np.zeros(0, int))
     device = prepare(3, 1)
-    if stage == "train":
-        base = params.load(model)
+    if stage == "train_sequential":
+        base = params.load_sequential(model)
         items = ItemTable(CYCLE + 1, base.dimensions, base.init_std)
-    elif stage == "enhance":
-        chosen, base = params.load_dmesr(model)
-        items = FusedItems(content.read(chosen, CYCLE + 1), CYCLE + 1, base.dimensions, base.init_std, chosen)
     else:
-        chosen, base = features.load(model)
-        views = content.views(chosen.features, CYCLE + 1)
-        items = features.FeaturedItems(views, CYCLE + 1, base.dimensions, base.init_std, chosen)
+        chosen, base = load_multimodal(model)
+        items = item_maker(chosen, base, CYCLE + 1)()
     trained = run.train("t", base, items, wide, CYCLE + 1, seed=3, device=device, stop_after=epochs)
     return run.answer(trained.model, known)
 
@@ -90,33 +90,33 @@ def test_killed_in_the_second_fit_it_ends_in_the_same_bytes(shop, monkeypatch, s
 @pytest.fixture
 def measured(shop):
     """A refitted neural recommender beside one that counts and one with nothing to fit, up to their evaluations."""
-    text = {"evaluate": {}, "compare": {"draws": 200}, "count": {"markov": {}, "popularity": {}}}
+    text = {"evaluate": {}, "compare": {"draws": 200}, "train_counting": {"markov": {}, "popularity": {}}}
     edit_params(epochs=2, recommenders=["gru4rec", "markov", "popularity"], **text)
-    set_params("train", "gru4rec", refit=True)
+    set_params("train_sequential", "gru4rec", refit=True)
     IMAGES.write(IMAGES.empty())
     TRUTH.write(TRUTH.empty(CYCLE + 1))
-    stage_main("train")("gru4rec")
+    stage_main("train_sequential")("gru4rec")
     count(shop)
     return shop
 
 
 def count(shop):
     for model in ("markov", "popularity"):
-        stage_main("count")(model)
+        stage_main("train_counting")(model)
     for model in ("gru4rec", "markov", "popularity"):
         stage_main("rank")(model)
         stage_main("evaluate")(model)
 
 
 def test_a_leaderboard_never_mixes_the_two(measured, capsys):
-    set_params("count", "markov", refit=True)
+    set_params("train_counting", "markov", refit=True)
     count(measured)
     with pytest.raises(SystemExit) as stopped:
         stage_main("compare")()
     told = capsys.readouterr().err
     assert (stopped.value.code, len(told.splitlines())) == (2, 1)
     assert "refitted: gru4rec, markov; not: popularity" in told
-    set_params("count", "popularity", refit=True)
+    set_params("train_counting", "popularity", refit=True)
     count(measured)
     stage_main("compare")()
     assert set(LEADERBOARD.read()["recommenders"]) == {"gru4rec", "markov", "popularity"}

@@ -11,7 +11,8 @@ from sidflow.contracts.artifacts.embeddings import ITEM_TABLE
 from sidflow.contracts.artifacts.factors import CURVES, FACTORS, SUMMARY
 from sidflow.contracts.artifacts.sequences import SEQUENCES
 from sidflow.contracts.errors import InputError
-from sidflow.recommenders.neural import encoding, features, params
+from sidflow.recommenders.neural import encoding, params
+from sidflow.recommenders.neural.multimodal import load_multimodal, multimodal_params
 from sidflow.training.checkpoint import Checkpoint
 
 
@@ -46,11 +47,11 @@ def test_the_obvious_is_learned_and_everything_written(shop, stage, model):
 @pytest.mark.parametrize(
     ("stage", "model"),
     [
-        ("train", "sampled"),
-        ("train", "gru4rec"),
-        ("train", "bert4rec"),
-        ("enhance", "dmesr_sasrec"),
-        ("featured", "sasrec_features"),
+        ("train_sequential", "sampled"),
+        ("train_sequential", "gru4rec"),
+        ("train_sequential", "bert4rec"),
+        ("train_multimodal", "dmesr_sasrec"),
+        ("train_multimodal", "sasrec_features"),
     ],
 )
 def test_killed_and_resumed_it_ends_in_the_same_bytes(shop, monkeypatch, stage, model):
@@ -78,7 +79,7 @@ def test_killed_and_resumed_it_ends_in_the_same_bytes(shop, monkeypatch, stage, 
 
 def test_the_seed_matters(shop):
     edit_params(epochs=1)
-    main = stage_main("train")
+    main = stage_main("train_sequential")
     main("gru4rec")
     first = hashes("gru4rec")
     edit_params(epochs=1, seed=4)
@@ -86,10 +87,10 @@ def test_the_seed_matters(shop):
     assert hashes("gru4rec")["factors.safetensors"] != first["factors.safetensors"]
 
 
-def test_params_are_strict(shop, monkeypatch):
-    assert isinstance(params.load("sampled"), params.SasrecParams)
-    with pytest.raises(InputError, match=r"train\.nobody"):
-        params.load("nobody")
+def test_params_are_strict(shop):
+    assert isinstance(params.load_sequential("sampled"), params.SasrecParams)
+    with pytest.raises(InputError, match=r"train_sequential\.nobody"):
+        params.load_sequential("nobody")
     with pytest.raises(InputError, match="architecture"):
         params.from_content({}, "nobody", "here")
     with pytest.raises(InputError, match="multiple of `heads`"):
@@ -98,19 +99,20 @@ def test_params_are_strict(shop, monkeypatch):
         params.from_content({"hidden": 4}, "sasrec", "here")
     with pytest.raises(InputError, match=r"`pre_norm: true` with `block: ligr`"):
         params.from_content({"block": "ligr", "pre_norm": False}, "sasrec", "here")
-    chosen, base = features.load("sasrec_features")
+    chosen, base = load_multimodal("sasrec_features")
     assert chosen.features == ("view_text", "view_image") and base.architecture == chosen.base == "sasrec"
     with pytest.raises(InputError, match=r"here\.model.*hidden"):
-        features.with_base(features.FeaturesParams(model={"hidden": 4}), "here")
+        multimodal_params({"kind": "features", "model": {"hidden": 4}}, "here")
     for own, instead in (({"architecture": "gru4rec"}, "base"), ({"refit": True}, "refit")):
         (name,) = own
-        with pytest.raises(InputError, match=rf"featured\.x\.model\.{name}: .*Remedy: set featured\.x\.{instead}"):
-            features.with_base(features.FeaturesParams(model=own), "params.yaml:featured.x")
-        with monkeypatch.context() as patch:
-            patch.setattr(params.params, "load", lambda section, model, own=own: model(model=own))
-            with pytest.raises(InputError, match=rf"enhance\.x\.model\.{name}: .*Remedy: set enhance\.x\.{instead}"):
-                params.load_dmesr("x")
-    settings, base = params.load_dmesr("dmesr_sasrec")
+        for kind in ("features", "dmesr"):
+            with pytest.raises(InputError, match=rf"here:x\.model\.{name}: .*Remedy: set x\.{instead}"):
+                multimodal_params({"kind": kind, "model": own}, "here:x")
+    settings, base = load_multimodal("dmesr_sasrec")
+    assert "kind" not in settings.model_dump(), "summaries and checkpoints keep their bytes"
+    for kind in ({}, {"kind": "nobody"}):
+        with pytest.raises(InputError, match=r"here\.kind: expected one of \['dmesr', 'features'\]"):
+            multimodal_params(kind, "here")
     assert settings.base == base.architecture == "sasrec" and base.loss == "sampled"
 
 
@@ -118,5 +120,5 @@ def test_nothing_to_train_on_is_one_line(shop, capsys):
     frame = SEQUENCES.read()
     SEQUENCES.write(frame.with_columns(pl.lit(1, dtype=pl.Int32).alias("train_end")))
     with pytest.raises(SystemExit) as stopped:
-        stage_main("train")("sasrec")
+        stage_main("train_sequential")("sasrec")
     assert stopped.value.code == 2 and "two training items" in capsys.readouterr().err

@@ -15,6 +15,7 @@ from sidflow.contracts.errors import InputError
 from sidflow.contracts.factored import Factored, by_part
 from sidflow.contracts.histories import Histories
 from sidflow.contracts.params import Params
+from sidflow.contracts.params import load as load_params
 from sidflow.counting.events import Events, before_test, training
 from sidflow.recommenders.counting import content, cooccurrence, ease, item_knn, markov, oracle, popularity
 from sidflow.recommenders.counting.params import CountingParams
@@ -31,60 +32,59 @@ class Method(NamedTuple):
     factors: Callable[..., Factored]  # (histories, events) or, where there is a choice, (histories, events, setting)
 
 
-COUNTED = {
+METHODS = {
     "popularity": Method(popularity.PopularityParams, None, popularity.factors),
     "markov": Method(markov.MarkovParams, None, markov.factors),
     "cooccurrence": Method(cooccurrence.CooccurrenceParams, cooccurrence.choose, cooccurrence.factors),
     "ease": Method(ease.EaseParams, ease.choose, ease.factors),
     "item_knn": Method(item_knn.ItemKnnParams, item_knn.choose, item_knn.factors),
 }
-INFORMED: dict[str, type[Params]] = {
-    "cooccurrence_content": content.ContentParams,
-    "oracle": oracle.OracleParams,
+PARAMS: dict[str, dict[str, type[Params]]] = {  # by section of params.yaml and recommender
+    "train_counting": {**{name: method.params for name, method in METHODS.items()}, "oracle": oracle.OracleParams},
+    "train_content": {"cooccurrence_content": content.ContentParams},
 }
 
 
-def known(model: str, names: dict[str, Any], section: str) -> Any:
-    """Return the entry of `model`.
+def params_model(section: str, model: str) -> type[Params]:
+    """Return the params model of recommender `model` in a section of `PARAMS`.
 
     Raises:
-        InputError: there is none.
+        InputError: the section has no such recommender.
     """
-    if model not in names:
+    models = PARAMS[section]
+    if model not in models:
         raise InputError(
-            f"params.yaml:{section}", expected=f"one of {sorted(names)}", found=model, remedy="correct or remove it"
+            f"params.yaml:{section}", expected=f"one of {sorted(models)}", found=model, remedy="correct or remove it"
         )
-    return names[model]
+    return models[model]
 
 
-def count(model: str, params: Params) -> None:
-    """Fit one of `COUNTED` and write its factors and summary."""
-    method = known(model, COUNTED, "count")
+def load_counting(section: str, model: str) -> Params:
+    """Return the checked params of `<section>.<model>`."""
+    return load_params(f"{section}.{model}", params_model(section, model))
+
+
+def fit_counting(model: str, params: Params) -> None:
+    """Fit recommender `model` to the split and write its factors and summary."""
+    histories, items = histories_of.load_to_rank(), core_count()
+    if isinstance(params, oracle.OracleParams):
+        _write(model, params, Choice({}, []), oracle.factors(histories, TRUTH.read(), items), refit=None)
+        return
     assert isinstance(params, CountingParams)
-    histories, items = histories_of.load_to_rank(), core_count()
-    choice = method.choose(histories, items, params) if method.choose else Choice({}, [])
-
-    def fitted(events: Events) -> Factored:
-        return method.factors(histories, events, *([choice.setting] if method.choose else []))
-
-    _write(model, params, choice, _answer(histories, items, params.refit, fitted), params.refit)
-
-
-def informed(model: str, params: Params) -> None:
-    """Fit one of `INFORMED` and write its factors and summary."""
-    known(model, INFORMED, "informed")
-    histories, items = histories_of.load_to_rank(), core_count()
     if isinstance(params, content.ContentParams):
         vectors = content.directions(Path(params.features), items)
         choice = content.choose(histories, items, params, vectors)
 
         def fitted(events: Events) -> Factored:
             return content.factors(histories, events, choice.setting, vectors)
+    else:
+        method = METHODS[model]
+        choice = method.choose(histories, items, params) if method.choose else Choice({}, [])
 
-        _write(model, params, choice, _answer(histories, items, params.refit, fitted), params.refit)
-        return
-    assert isinstance(params, oracle.OracleParams)
-    _write(model, params, Choice({}, []), oracle.factors(histories, TRUTH.read(), items), refit=None)
+        def fitted(events: Events) -> Factored:
+            return method.factors(histories, events, *([choice.setting] if method.choose else []))
+
+    _write(model, params, choice, _answer(histories, items, params.refit, fitted), params.refit)
 
 
 def _answer(histories: Histories, items: int, refit: bool, fitted: Callable[[Events], Factored]) -> Factored:

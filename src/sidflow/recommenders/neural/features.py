@@ -9,11 +9,9 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sidflow.contracts import params
 from sidflow.contracts.params import Params
 from sidflow.recommenders.neural.content import View
 from sidflow.recommenders.neural.items import Items
-from sidflow.recommenders.neural.params import SequenceParams, base_of
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
@@ -22,6 +20,9 @@ if TYPE_CHECKING:
 class FeaturesParams(Params):
     """A base model whose item vectors also get raw features: the opponent of multimodal methods."""
 
+    kind: Literal["features"] = Field(
+        default="features", exclude=True, description="which multimodal recommender this is: dmesr | features"
+    )
     base: Literal["sasrec", "gru4rec", "bert4rec"] = Field(default="sasrec", description="sasrec | gru4rec | bert4rec")
     model: dict[str, Any] = Field(default_factory=dict, description="the base model's own knobs")
     features: tuple[str, ...] = Field(
@@ -38,17 +39,6 @@ class FeaturesParams(Params):
     refit: bool = Field(
         default=False, description="true: test queries are answered by a second fit on training + validation"
     )
-
-
-def load(name: str) -> tuple[FeaturesParams, SequenceParams]:
-    """Return the params of `featured.<name>`, and those of its base model."""
-    section = f"featured.{name}"
-    return with_base(params.load(section, FeaturesParams), f"params.yaml:{section}")
-
-
-def with_base(settings: FeaturesParams, where: str) -> tuple[FeaturesParams, SequenceParams]:
-    """Return `settings`, found at `where`, and the params of the base model that they name."""
-    return settings, base_of(settings.model, settings.base, settings.refit, where)
 
 
 class FeaturedItems(Items):

@@ -109,6 +109,9 @@ class Bert4recParams(TransformerParams, defaults={"positions": "end"}):
 class DmesrParams(Params):
     """DMESR: a base model whose item vectors also come from aligned and fused views of the item."""
 
+    kind: Literal["dmesr"] = Field(
+        default="dmesr", exclude=True, description="which multimodal recommender this is: dmesr | features"
+    )
     base: Literal["sasrec", "gru4rec", "bert4rec"] = Field(default="sasrec", description="sasrec | gru4rec | bert4rec")
     model: dict[str, Any] = Field(default_factory=dict, description="the base model's own knobs")
     text_view: str = Field(default="view_text", description="embedding of a view that is aligned with the image view")
@@ -172,25 +175,18 @@ def base_of(model: dict[str, Any], base: str, refit: bool, where: str) -> Sequen
     return from_content(model | {"architecture": base, "refit": refit}, base, f"{where}.model")
 
 
-def load(name: str) -> SequenceParams:
-    """Return the params of `train.<name>`."""
-    section = f"train.{name}"
+def load_sequential(name: str) -> SequenceParams:
+    """Return the params of `train_sequential.<name>`."""
+    section = f"train_sequential.{name}"
     return from_content(params.load_value(section), name, f"params.yaml:{section}")
 
 
-def load_dmesr(name: str) -> tuple[DmesrParams, SequenceParams]:
-    """Return the params of `enhance.<name>`, and those of its base model."""
-    section = f"enhance.{name}"
-    return with_base(params.load(section, DmesrParams), f"params.yaml:{section}")
-
-
-def with_base(settings: DmesrParams, where: str) -> tuple[DmesrParams, SequenceParams]:
-    """Return `settings`, found at `where`, and the params of the base model that they name.
+def check_heads(settings: DmesrParams, base: SequenceParams, where: str) -> None:
+    """Check that DMESR's attention heads divide the base model's dimensions.
 
     Raises:
-        InputError: as `base_of`, or `heads` does not divide the base model's dimensions.
+        InputError: they do not; `where` is the section of both.
     """
-    base = base_of(settings.model, settings.base, settings.refit, where)
     if base.dimensions % settings.heads:
         raise InputError(
             f"{where}.model",
@@ -198,4 +194,3 @@ def with_base(settings: DmesrParams, where: str) -> tuple[DmesrParams, SequenceP
             found=str(base.dimensions),
             remedy="change either in params.yaml",
         )
-    return settings, base

@@ -1,18 +1,18 @@
-"""Train a sequential recommender on the training parts, stopped early on validation. Run: dvc repro train@MODEL."""
+"""Train a sequential recommender, stopped early on validation. Run: dvc repro train_sequential@MODEL."""
 
 import typer
 
 from sidflow.contracts.running import stage
 from sidflow.recommenders.neural import run
 from sidflow.recommenders.neural.items import ItemTable
-from sidflow.recommenders.neural.params import load
+from sidflow.recommenders.neural.params import load_sequential
 
 
 def main(model: str) -> None:
     """Read split, write recommenders/MODEL."""
-    with stage(f"train@{model}"):
-        chosen = load(model)
-        begun = run.begin(f"train@{model}")
+    with stage(f"train_sequential@{model}"):
+        chosen = load_sequential(model)
+        begun = run.begin(f"train_sequential@{model}")
 
         def items() -> ItemTable:
             return ItemTable(begun.count, chosen.dimensions, chosen.init_std)

@@ -1,0 +1,16 @@
+"""Fit a recommender that counts (popularity, Markov, EASE, ...). Run: dvc repro train_counting@cooccurrence."""
+
+import typer
+
+from sidflow.contracts.running import stage
+from sidflow.recommenders.counting.fitting import fit_counting, load_counting
+
+
+def main(model: str) -> None:
+    """Read the split, choose the setting on validation, write factors and summary."""
+    with stage(f"train_counting@{model}"):
+        fit_counting(model, load_counting("train_counting", model))
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,20 @@
+"""Train a sequential recommender whose item vectors get content too. Run: dvc repro train_multimodal@MODEL."""
+
+import typer
+
+from sidflow.contracts.running import stage
+from sidflow.recommenders.neural import run
+from sidflow.recommenders.neural.multimodal import item_maker, load_multimodal
+
+
+def main(model: str) -> None:
+    """Read split and embeddings, write recommenders/MODEL."""
+    with stage(f"train_multimodal@{model}"):
+        settings, base = load_multimodal(model)
+        begun = run.begin(f"train_multimodal@{model}")
+        items = item_maker(settings, base, begun.count)
+        run.finish(begun, base, items, settings.model_dump(mode="json") | {"model": base.model_dump(mode="json")})
+
+
+if __name__ == "__main__":
+    typer.run(main)
