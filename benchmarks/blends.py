@@ -25,7 +25,7 @@ from torch import Tensor
 from sidflow.contracts import histories
 from sidflow.contracts.artifacts.factors import FACTORS
 from sidflow.contracts.artifacts.items import core_count
-from sidflow.measures.gains import gain
+from sidflow.measures.gains import metric_at_k
 from sidflow.ranking.scores import Scores
 from sidflow.training.validation import entries
 
@@ -71,7 +71,7 @@ class Asked:
         """Return each query's gain, ties against the target."""
         own = scores.gather(1, self.targets[:, None])
         rank = (scores >= own).sum(1)  # a target in the history comes last
-        return gain(rank.numpy(), *METRIC)
+        return metric_at_k(rank.numpy(), *METRIC)
 
 
 class Blend(NamedTuple):

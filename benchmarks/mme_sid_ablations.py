@@ -27,8 +27,17 @@ from side_by_side import RESULTS, commit, machine
 
 from sidflow.contracts.artifacts.evaluations import PER_QUERY
 from sidflow.contracts.artifacts.queries import TEST
-from sidflow.evaluation import ablation
-from sidflow.evaluation.ablation import MODEL, WHOLE, Changes, Measured
+from sidflow.evaluation.ablation import (
+    FULL_MODEL,
+    MODEL,
+    AblationRun,
+    ParamChanges,
+    ablation_metric,
+    ablation_table,
+    applicable_rows,
+    mean_per_user,
+    model_diagnostics,
+)
 from sidflow.evaluation.params import CompareParams
 
 FOLDER = RESULTS / "ablations"
@@ -42,7 +51,7 @@ def present(project: Path) -> list[str]:
     return list(summary["modalities"])
 
 
-def measured(project: Path, changes: Changes, seed: int) -> tuple[dict[str, Any], np.ndarray]:
+def measured(project: Path, changes: ParamChanges, seed: int) -> tuple[dict[str, Any], np.ndarray]:
     """Run one row; return its diagnostics and seconds, and each user's gain."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder)
@@ -56,11 +65,11 @@ def measured(project: Path, changes: Changes, seed: int) -> tuple[dict[str, Any]
         summary = json.loads((copy / f"artifacts/recommenders/{MODEL}/summary.json").read_text())
         tests = pl.read_parquet(copy / PER_QUERY.at(model=MODEL)).filter(pl.col("part") == TEST)
         found = {
-            "metric": ablation.metric_of(tests),
-            **ablation.diagnostics(report, summary),
+            "metric": ablation_metric(tests),
+            **model_diagnostics(report, summary),
             "seconds": round(time.perf_counter() - began, 1),
         }
-        return found, ablation.gains(tests)
+        return found, mean_per_user(tests)
 
 
 class Kept:
@@ -85,7 +94,7 @@ class Kept:
         seeds = sorted({int(seed) for one in self.runs.values() for seed in one})
         result = {
             "run": name,
-            "metric": next(iter(self.runs[WHOLE].values()))["metric"] if WHOLE in self.runs else None,
+            "metric": next(iter(self.runs[FULL_MODEL].values()))["metric"] if FULL_MODEL in self.runs else None,
             "rows": self._table(),
             "command": f"python {Path(__file__).parent.name}/{Path(__file__).name} --run {name}=FOLDER --seeds "
             + " ".join(map(str, seeds)),
@@ -99,10 +108,10 @@ class Kept:
 
     def _table(self) -> list[dict[str, object]]:
         runs = {
-            row: [Measured(self.gains[f"{row}, {seed}"].to_numpy(), found) for seed, found in seeds.items()]
+            row: [AblationRun(self.gains[f"{row}, {seed}"].to_numpy(), found) for seed, found in seeds.items()]
             for row, seeds in self.runs.items()
         }
-        return ablation.table(runs, CompareParams())
+        return ablation_table(runs, CompareParams())
 
 
 def main() -> None:
@@ -115,7 +124,7 @@ def main() -> None:
     project = Path(folder).resolve()
     kept = Kept(FOLDER / name)
     threads: int = YAML().load((project / "params.yaml").read_text())["threads"]
-    rows = ablation.rows(present(project))
+    rows = applicable_rows(present(project))
     for row in options.only.split(",") if options.only else rows:
         for seed in [seed for seed in options.seeds if str(seed) not in kept.runs.get(row, {})]:
             found, gains = measured(project, rows[row], seed)

@@ -24,7 +24,7 @@ from sidflow.contracts.artifacts.items import ITEMS
 from sidflow.contracts.artifacts.mme_sid import COLD_ROWS
 from sidflow.contracts.artifacts.users import USERS
 from sidflow.contracts.histories import Histories
-from sidflow.measures import intervals
+from sidflow.measures.intervals import PairedBootstrap
 from sidflow.ranking.scores import Scores
 
 K = 10
@@ -97,9 +97,8 @@ def told(model: str, past: Histories, known: Truth) -> None:
         "expected nDCG@10 with them": with_cold,
         "expected nDCG@10 of the truth": best,
     }.items():
-        drawn = intervals.resample(values[:, None], user, 2000, 0)
-        found = intervals.interval(float(drawn.mean[0]), drawn.drawn[:, 0])
-        print(f"{model}: {name}: {found.mean:.4f} [{found.low:.4f}, {found.high:.4f}]")
+        interval = PairedBootstrap({name: values}, user, draws=2000, seed=0).interval(name)
+        print(f"{model}: {name}: {interval.mean:.4f} [{interval.low:.4f}, {interval.high:.4f}]")
 
 
 def main() -> None:

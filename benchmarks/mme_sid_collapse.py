@@ -27,7 +27,7 @@ from side_by_side import Side, facts, peak_mb, result_of, write
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from sidflow.commands.claims import over_seeds
+from sidflow.commands.claims import format_over_seeds
 from sidflow.llm.backbones import Backbone
 from sidflow.llm.item_tokens import ItemTokens, RawVectors
 from sidflow.llm.model import MmeSid, MmeSidTask
@@ -132,7 +132,7 @@ def told(model: MmeSid) -> dict[str, float]:
 
 def shown(found: list[dict[str, Any]]) -> str:
     """Return every figure of `TOLD`, over the seeds."""
-    return ", ".join(over_seeds([one[name] for one in found], form) for name, form in TOLD.items())
+    return ", ".join(format_over_seeds([one[name] for one in found], form) for name, form in TOLD.items())
 
 
 def main() -> None:

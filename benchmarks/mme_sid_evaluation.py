@@ -25,7 +25,7 @@ from side_by_side import Side, facts, in_turn, medians, one_side_or_all, peak_mb
 
 from sidflow.contracts.histories import Histories
 from sidflow.llm.reader import PromptedBackbone
-from sidflow.measures.gains import gain
+from sidflow.measures.gains import metric_at_k
 from sidflow.ranking.answer import best
 
 CUTOFFS = (5, 10, 20)
@@ -38,7 +38,7 @@ def metrics(lists: np.ndarray, targets: np.ndarray) -> dict[str, float]:
     """Return recall and NDCG of lists [q, TOP]."""
     hit = lists == targets[:, None]
     ranks = np.where(hit.any(1), hit.argmax(1) + 1, TOP + 1)
-    return {f"{name}_at_{k}": float(gain(ranks, name, k).mean()) for name in ("recall", "ndcg") for k in CUTOFFS}
+    return {f"{name}_at_{k}": float(metric_at_k(ranks, name, k).mean()) for name in ("recall", "ndcg") for k in CUTOFFS}
 
 
 def asked(histories: Histories) -> np.ndarray:

@@ -5,9 +5,9 @@ import typer
 from sidflow.contracts import params, refits
 from sidflow.contracts.artifacts.evaluations import LEADERBOARD, PER_QUERY
 from sidflow.contracts.running import stage
-from sidflow.evaluation.comparison import compare
+from sidflow.evaluation.comparison import build_leaderboard
 from sidflow.evaluation.params import CompareParams
-from sidflow.evaluation.refits import refuse_mixture
+from sidflow.evaluation.refits import require_same_refit
 
 
 def main() -> None:
@@ -15,9 +15,12 @@ def main() -> None:
     with stage("compare"):
         settings = params.load("compare", CompareParams)
         tables = {name: PER_QUERY.read(model=name) for name in params.load_value("recommenders")}
-        known = {name: refits.of(PER_QUERY.metadata(model=name)) for name in tables}
-        refuse_mixture(known, "artifacts/evaluations", "set `refit` alike for all in params.yaml, then `dvc repro`")
-        LEADERBOARD.write(compare(tables, settings))
+        require_same_refit(
+            {name: refits.of(PER_QUERY.metadata(model=name)) for name in tables},
+            "artifacts/evaluations",
+            "set `refit` alike for all in params.yaml, then `dvc repro`",
+        )
+        LEADERBOARD.write(build_leaderboard(tables, settings))
 
 
 if __name__ == "__main__":

@@ -12,10 +12,10 @@ from sidflow.contracts.artifacts.rankings import TARGET_RANKS, TOP
 from sidflow.contracts.artifacts.targets import TARGETS
 from sidflow.contracts.artifacts.truth import TRUTH
 from sidflow.contracts.running import stage
-from sidflow.evaluation.diagnostics import scoring_rows
-from sidflow.evaluation.evaluate import Inputs, evaluate
+from sidflow.evaluation.diagnostics import scoring_item_matrix
+from sidflow.evaluation.evaluate import EvaluationInputs, evaluate
 from sidflow.evaluation.params import EvaluateParams
-from sidflow.evaluation.slices import content
+from sidflow.evaluation.slices import content_presence
 
 
 def main(model: str) -> None:
@@ -26,25 +26,25 @@ def main(model: str) -> None:
         factors = FACTORS.read(model=model)
         table = ITEM_TABLE.read(model=model) if ITEM_TABLE.at(model=model).is_file() else None
         learned = table.arrays if table and refits.of(table.metadata) is refit else {}
-        found = evaluate(
-            Inputs(
+        evaluation = evaluate(
+            EvaluationInputs(
                 histories=histories.load(),
                 tied=TARGETS.read()["tied"].to_numpy(),
                 ranks=TARGET_RANKS.read(model=model),
                 top=TOP.read(model=model),
                 truth=TRUTH.read(),
-                content=content(ITEMS.read(), IMAGES.read(columns=["item_id"])["item_id"].to_numpy()),
-                item_matrix=scoring_rows(factors),
+                content=content_presence(ITEMS.read(), IMAGES.read(columns=["item_id"])["item_id"].to_numpy()),
+                item_matrix=scoring_item_matrix(factors),
                 item_table=learned.get("values"),
                 present=learned.get("present"),
                 summary=SUMMARY.read(model=model) if SUMMARY.at(model=model).is_file() else {},
             ),
             settings,
         )
-        PER_QUERY.write(found.per_query, refits.fact(refit), model=model)
-        METRICS.write(found.metrics, model=model)
-        SLICES.write(found.slices, list(found.slices[0]), model=model)
-        SPECTRUM.write(found.spectrum, ["matrix", "dimension", "singular_value"], model=model)
+        PER_QUERY.write(evaluation.per_query, refits.fact(refit), model=model)
+        METRICS.write(evaluation.metrics, model=model)
+        SLICES.write(evaluation.slices, list(evaluation.slices[0]), model=model)
+        SPECTRUM.write(evaluation.spectrum, ["matrix", "dimension", "singular_value"], model=model)
 
 
 if __name__ == "__main__":

@@ -258,10 +258,10 @@ def results_add() -> None:
 
     That is one seed of one preset, of committed code, with every stage up to date and measured on this machine.
     """
-    from sidflow.commands import results
+    from sidflow.commands.results import add_result
 
     with in_project():
-        typer.echo(results.add())
+        typer.echo(add_result())
 
 
 @results_app.command("table")
@@ -272,13 +272,13 @@ def results_table(
     ] = None,
 ) -> None:
     """Print the results as Markdown tables, or write them into files."""
-    from sidflow.commands.tables import markers
+    from sidflow.commands.tables.markers import all_tables, write_tables
 
     with in_project():
         if not write:
-            typer.echo(markers.everything())
+            typer.echo(all_tables())
         for path in write or []:
-            typer.echo(markers.write(path))
+            typer.echo(write_tables(path))
 
 
 @app.command()
@@ -306,23 +306,21 @@ def compare(
     Every recommender is compared with itself, or the two of --pair with one another, query by query. What a revision
     measured is read from DVC's cache; the files in artifacts/ stay as they are.
     """
-    from sidflow.commands import compare as comparing
-    from sidflow.commands import pair as pairing
-    from sidflow.commands import revisions
+    from sidflow.commands.compare import check_arguments, compare_recommenders, compare_revisions, to_json, to_text
+    from sidflow.commands.revisions import read_revision, read_workspace
     from sidflow.contracts import params
     from sidflow.evaluation.params import CompareParams
 
     with in_project():
-        comparing.require_fitting(rev, other, metric or (), pair=bool(pair))
+        check_arguments(rev, other, metric or (), pair=bool(pair))
         settings = params.load("compare", CompareParams)
+        state = read_revision(rev) if rev else read_workspace()
         if pair:
-            state = revisions.committed(rev) if rev else revisions.workspace()
-            two = pairing.compare_pair(state, pair, metric or (), settings)
-            typer.echo(pairing.as_json(two) if as_json else pairing.as_text(two))
-        elif rev:
-            before, after = revisions.committed(rev), revisions.committed(other) if other else revisions.workspace()
-            found = comparing.compare(before, after, settings, metric[0] if metric else None)
-            typer.echo(comparing.as_json(found) if as_json else comparing.as_text(found))
+            comparison = compare_recommenders(state, pair, metric or (), settings)
+        else:
+            later = read_revision(other) if other else read_workspace()
+            comparison = compare_revisions(state, later, settings, metric[0] if metric else None)
+        typer.echo(to_json(comparison) if as_json else to_text(comparison))
 
 
 @app.command()
@@ -337,10 +335,10 @@ def ablations(
     One experiment a row and seed, each in a temporary copy that shares the cache. What ran before under the same
     commit is kept, so that this can be stopped and started again. `dvc repro report` shows the table.
     """
-    from sidflow.commands import ablations as experiments
+    from sidflow.commands.ablations import run_ablations
 
     with in_project():
-        for line in experiments.run(seed, only):
+        for line in run_ablations(seed, only):
             typer.echo(line)
 
 

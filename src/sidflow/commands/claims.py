@@ -1,4 +1,4 @@
-"""What the paper of MME-SID claims, beside what docs/results and benchmarks/results hold of it."""
+"""The claims of the MME-SID paper beside our figures in docs/results and benchmarks/results."""
 
 from __future__ import annotations
 
@@ -7,68 +7,71 @@ from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple
 
-from sidflow.commands import paired, published
+from sidflow.commands.paired import METHODS, answer_questions
+from sidflow.commands.published import PUBLISHED_PATH, PublishedClaim, read_published
 from sidflow.contracts.documents import Document
-from sidflow.evaluation.ablation import WHOLE
+from sidflow.evaluation.ablation import FULL_MODEL
+from sidflow.measures.intervals import format_difference, format_relative
 
-GAIN = "ndcg_at_5"
-COLLAPSE = Path("benchmarks/results/mme_sid_collapse.json")
-ABLATIONS = Path("benchmarks/results/ablations")
-RANDOM = "codebooks at random"  # a row of the ablation table
+GAIN_METRIC = "ndcg_at_5"
+COLLAPSE_PATH = Path("benchmarks/results/mme_sid_collapse.json")
+ABLATIONS_FOLDER = Path("benchmarks/results/ablations")
+RANDOM_CODEBOOKS = "codebooks at random"  # a row of the ablation table
 
 
-class Ours(NamedTuple):
+class ClaimResult(NamedTuple):
     """One of our figures beside a claim."""
 
-    claim: published.Claim
-    of: str  # data set, and what is compared
-    found: str
+    claim: PublishedClaim
+    subject: str  # data set, and what is compared
+    result: str
     command: str  # that printed it
 
 
-def beside() -> Iterator[Ours]:
-    """Yield our figures, claim by claim.
+def results_beside_claims() -> Iterator[ClaimResult]:
+    """Yield our figures, claim by claim; none where docs/published.yaml has no claims.
 
     Raises:
-        InputError: docs/published.yaml is not of its form.
+        InputError: docs/published.yaml is not valid.
     """
-    claims = published.read().claims if published.PATH.is_file() else None
+    claims = read_published().claims if PUBLISHED_PATH.is_file() else None
     if claims is None:
         return
-    yield from _gains(claims.gain)
-    yield from _live_dimensions(claims.live_dimensions)
-    yield from _forgetting(claims.forgetting)
+    yield from _gain_results(claims.gain)
+    yield from _live_dimension_results(claims.live_dimensions)
+    yield from _forgetting_results(claims.forgetting)
 
 
-def _gains(claim: published.Claim) -> Iterator[Ours]:
-    for answer in paired.answers([GAIN]):
-        if answer.best and answer.one in paired.METHODS and answer.relative is not None:
-            found = answer.found
-            told = f"{100 * answer.relative:+.1f}%, {found.difference:+.4f} [{found.low:+.4f}, {found.high:+.4f}]"
-            of = f"{answer.preset}, {answer.one} over {answer.other}"
-            yield Ours(claim, of, f"{told}: {answer.verdict}", "sidflow results table")
-
-
-def _live_dimensions(claim: published.Claim) -> Iterator[Ours]:
-    if not COLLAPSE.is_file():
-        return
-    document = Document(str(COLLAPSE)).read()
-    shares = {form: [seed["alive_share"] for seed in seeds] for form, seeds in document["per_seed"].items()}
-    whole, *others = shares
-    for name in others:
-        found = f"{over_seeds(shares[whole], '.1%')} against {over_seeds(shares[name], '.1%')}"
-        yield Ours(claim, f"{whole} against {name}", found, document["command"])
-
-
-def _forgetting(claim: published.Claim) -> Iterator[Ours]:
-    for path in sorted(ABLATIONS.glob("*.json")):
-        document = Document(str(path)).read()
-        tau = {row: [seed["tau_of_codes"] for seed in seeds.values()] for row, seeds in document["runs"].items()}
-        if WHOLE in tau and RANDOM in tau:
-            found = f"{over_seeds(tau[WHOLE], '.4f')} against {over_seeds(tau[RANDOM], '.4f')}"
-            yield Ours(claim, document["run"], found, document["command"])
-
-
-def over_seeds(values: Sequence[float], form: str) -> str:
+def format_over_seeds(values: Sequence[float], form: str) -> str:
     """Return the mean over seeds and, in brackets, the least and the most, each in the format `form`."""
     return f"{fmean(values):{form}} [{min(values):{form}}, {max(values):{form}}]"
+
+
+def _gain_results(claim: PublishedClaim) -> Iterator[ClaimResult]:
+    for answer in answer_questions([GAIN_METRIC]):
+        comparison = answer.comparison
+        if answer.other_is_best_baseline and answer.one in METHODS and comparison.relative is not None:
+            difference = format_difference(comparison.difference, comparison.low, comparison.high)
+            result = f"{format_relative(comparison.relative)}, {difference}: {comparison.verdict}"
+            subject = f"{answer.preset}, {answer.one} over {answer.other}"
+            yield ClaimResult(claim, subject, result, "sidflow results table")
+
+
+def _live_dimension_results(claim: PublishedClaim) -> Iterator[ClaimResult]:
+    if not COLLAPSE_PATH.is_file():
+        return
+    document = Document(str(COLLAPSE_PATH)).read()
+    shares = {form: [seed["alive_share"] for seed in seeds] for form, seeds in document["per_seed"].items()}
+    full, *others = shares
+    for name in others:
+        result = f"{format_over_seeds(shares[full], '.1%')} against {format_over_seeds(shares[name], '.1%')}"
+        yield ClaimResult(claim, f"{full} against {name}", result, document["command"])
+
+
+def _forgetting_results(claim: PublishedClaim) -> Iterator[ClaimResult]:
+    for path in sorted(ABLATIONS_FOLDER.glob("*.json")):
+        document = Document(str(path)).read()
+        tau = {row: [seed["tau_of_codes"] for seed in seeds.values()] for row, seeds in document["runs"].items()}
+        if FULL_MODEL in tau and RANDOM_CODEBOOKS in tau:
+            full, random = (format_over_seeds(tau[row], ".4f") for row in (FULL_MODEL, RANDOM_CODEBOOKS))
+            yield ClaimResult(claim, document["run"], f"{full} against {random}", document["command"])

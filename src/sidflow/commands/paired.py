@@ -1,25 +1,24 @@
-"""Recommenders of one preset against one another, query by query, from the ranks that docs/results keeps."""
+"""Recommenders of one preset against one another, query by query, from the recorded ranks in docs/results.
+
+Also pooled over data sets: the random-effects mean of log ratios of nDCG@10.
+"""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from sidflow.commands import results
+from sidflow.commands.results import SETTINGS, bootstrap_runs, preset_names, read_runs
 from sidflow.commands.runs import Run
-from sidflow.evaluation.comparison import MEAN_LOG2_RANK, judge
-from sidflow.evaluation.params import CompareParams
-from sidflow.evaluation.queries import split_name
-from sidflow.measures import gains, intervals, pooling
-from sidflow.measures.intervals import Difference, Verdict
-from sidflow.measures.pooling import Pooled
+from sidflow.evaluation.comparison import LOWER_IS_BETTER
+from sidflow.measures.intervals import Pair, PairedComparison, Verdict, holm, verdict_on_gain
+from sidflow.measures.pooling import PooledEffect, pool_effects
 
 METRIC = "ndcg_at_10"
 METRICS = (METRIC, f"expected_{METRIC}")
-QUESTIONS = (  # who is asked to be better than whom
+QUESTIONS = (  # whether the first is better than the second
     ("mme_sid", "sasrec"),
     ("dmesr_sasrec", "sasrec"),
     ("mme_sid", "sasrec_features"),
@@ -36,150 +35,123 @@ QUESTIONS = (  # who is asked to be better than whom
     ("sasrec", "markov"),
 )
 METHODS = ("mme_sid", "mme_sid_anchored")
-BEST = "the best baseline"  # of each data set, as its validation chose it
-OPPONENTS = (BEST, "sasrec", "cooccurrence", "cooccurrence_content", "sasrec_features")
+BEST_BASELINE = "the best baseline"  # of each data set, as its validation chose it
+OPPONENTS = (BEST_BASELINE, "sasrec", "cooccurrence", "cooccurrence_content", "sasrec_features")
 POOLED_QUESTIONS = tuple((method, opponent) for method in METHODS for opponent in OPPONENTS)
-_SETTINGS = CompareParams.model_validate({"level": results.LEVEL})
-CLAIMED = _SETTINGS.claimed_gain  # relative
-# Published forms of a source that another preset holds too: such a preset counts only where the other has no answer.
+# Published forms of a data set that another preset holds too: they count only where the other has no answer.
 OTHER_FORMS = {"amazon-beauty-mmesid": "amazon-beauty"}
 
 
 class Answer(NamedTuple):
-    """One paired difference."""
+    """One paired comparison of two recommenders of a preset."""
 
     preset: str
     metric: str
     one: str
     other: str
-    found: Difference
-    relative: float | None  # to the other; None where that has nothing
-    best: bool  # whether the other is the preset's best baseline
-    verdict: Verdict
+    comparison: PairedComparison
+    other_is_best_baseline: bool
 
 
-class Share(NamedTuple):
-    """What one data set says of a pooled question: the logarithm of (nDCG@10 of one / that of the other)."""
+class DataSetEffect(NamedTuple):
+    """The effect of one data set in a pooled comparison: log(nDCG@10 of one / that of the opponent)."""
 
     preset: str
     opponent: str
     effect: float
-    error: float  # standard error, by bootstrap over users
+    standard_error: float  # by bootstrap over users
 
 
 class PooledAnswer(NamedTuple):
-    """One question over all real data sets; figures are logarithms of ratios, as in `Share`."""
+    """Two recommenders over all real data sets; figures are log ratios."""
 
     one: str
     other: str
-    shares: list[Share]
-    pooled: Pooled
+    effects: list[DataSetEffect]
+    pooled: PooledEffect
     verdict: Verdict
 
 
-def answers(metrics: Sequence[str] = METRICS) -> list[Answer]:
-    """Return the paired difference of every question that a preset's runs can answer.
+def answer_questions(metrics: Sequence[str] = METRICS) -> list[Answer]:
+    """Return the paired comparison of every question that a preset's runs can answer.
 
     Args:
-        metrics: of full ranking, expected ones, or `mean_log2_rank`, where the lower one is the better one.
+        metrics: of full ranking, expected ones, or `mean_log2_rank`, of which lower is better.
     """
-    presets = sorted(path.stem for path in results.FOLDER.glob("*.json"))
-    return [answer for preset in presets for answer in _of_preset(preset, metrics)]
+    return [answer for preset in preset_names() for answer in _answers_of_preset(preset, metrics)]
 
 
-def pooled() -> list[PooledAnswer]:
+def answer_pooled_questions() -> list[PooledAnswer]:
     """Return the random-effects estimate of every question that two real data sets or more can answer.
 
-    The synthetic catalogue is no data set that one could meet, and is left out. A source that stands in docs/results
-    in two published forms counts once (`OTHER_FORMS`). Verdicts are corrected for the number of questions (Holm).
+    The synthetic catalogue is left out. A data set that docs/results has in two published forms counts once
+    (`OTHER_FORMS`). Verdicts are corrected for the number of questions (Holm).
     """
-    runs = {path.stem: found for path in sorted(results.FOLDER.glob("*.json")) if (found := results.kept(path.stem))}
-    real = {preset: found for preset, found in runs.items() if not _synthetic(found[0])}
-    rows: dict[str, tuple[str, str, list[Share], Pooled]] = {}
-    for one, other in POOLED_QUESTIONS:
-        shares = {preset: share for preset, each in real.items() if (share := _share(preset, each, one, other))}
-        once = [share for preset, share in shares.items() if OTHER_FORMS.get(preset) not in shares]
-        if len(once) > 1:
-            effects, errors = (np.array([getattr(share, name) for share in once]) for name in ("effect", "error"))
-            rows[f"{one} {other}"] = (one, other, once, pooling.pool(effects, errors, results.LEVEL))
-    corrected = intervals.holm({name: row[-1].found.p for name, row in rows.items()})
-    claimed = float(np.log1p(CLAIMED))
+    runs = {preset: found for preset in preset_names() if (found := read_runs(preset))}
+    real = {preset: one for preset, one in runs.items() if one[0].record["params"]["ingest"]["source"] != "synthetic"}
+    pooled: dict[tuple[str, str], tuple[list[DataSetEffect], PooledEffect]] = {}
+    effects_of_preset = {preset: _data_set_effects(preset, one) for preset, one in real.items()}
+    for question in POOLED_QUESTIONS:
+        by_preset = {preset: effects[question] for preset, effects in effects_of_preset.items() if question in effects}
+        effects = [effect for preset, effect in by_preset.items() if OTHER_FORMS.get(preset) not in by_preset]
+        if len(effects) > 1:
+            values = np.array([effect.effect for effect in effects])
+            errors = np.array([effect.standard_error for effect in effects])
+            pooled[question] = (effects, pool_effects(values, errors, SETTINGS.level))
+    corrected = holm({question: effect.p for question, (_, effect) in pooled.items()})
+    claimed = float(np.log1p(SETTINGS.claimed_gain))
     return [
-        PooledAnswer(*row, intervals.verdict(row[-1].found, corrected[name], claimed, 1 - results.LEVEL))
-        for name, row in rows.items()
+        PooledAnswer(
+            *question, effects, effect, verdict_on_gain(effect, corrected[question], claimed, 1 - SETTINGS.level)
+        )
+        for question, (effects, effect) in pooled.items()
     ]
 
 
-def _synthetic(run: Run) -> bool:
-    return run.record["params"]["ingest"]["source"] == "synthetic"
+def _data_set_effects(preset: str, runs: Sequence[Run]) -> dict[tuple[str, str], DataSetEffect]:
+    """Return the effects of one data set by pooled question.
+
+    A question is left out where the runs lack a recommender, or a resample of one has no hit.
+    """
+    opponents = {other: _best_baseline(runs) if other == BEST_BASELINE else other for other in OPPONENTS}
+    names = dict.fromkeys((*METHODS, *opponents.values()))
+    bootstraps = bootstrap_runs(runs, [(name, METRIC) for name in names])
+    effects = {}
+    for one, other in POOLED_QUESTIONS:
+        column, baseline = (one, METRIC), (opponents[other], METRIC)
+        ratio = bootstraps[column].log_ratio(column, baseline) if {column, baseline} <= set(bootstraps) else None
+        if ratio and ratio[1] > 0:
+            effects[one, other] = DataSetEffect(preset, opponents[other], *ratio)
+    return effects
 
 
-def _share(preset: str, found: list[Run], one: str, other: str) -> Share | None:
-    """Return what a preset's runs say, or None where they lack one of the two or a resample of one has no hit."""
-    other = _best_baseline(found) if other == BEST else other
-    if not {f"{one}.rank", f"{other}.rank"} <= set(found[0].ranks.columns):
-        return None
-    values = np.stack([_per_query(found, name, METRIC) for name in (one, other)], axis=1)
-    users = found[0].ranks["user_id"].to_numpy()
-    sampled = intervals.resample(values, users, results.DRAWS, results.BOOTSTRAP_SEED)
-    if not (sampled.mean > 0).all() or not (sampled.drawn > 0).all():
-        return None
-    error = float(np.log(sampled.drawn[:, 0] / sampled.drawn[:, 1]).std(ddof=1))
-    return Share(preset, other, float(np.log(sampled.mean[0] / sampled.mean[1])), error) if error > 0 else None
-
-
-def _best_baseline(found: list[Run]) -> str:
-    """Return the baseline that validation chose in most of the runs; "" where none says."""
-    named = [run.record["best_baseline"] for run in found if run.record.get("best_baseline")]
+def _best_baseline(runs: Sequence[Run]) -> str:
+    """Return the baseline that validation chose in most of the runs; "" where no run names one."""
+    named = [run.record["best_baseline"] for run in runs if run.record.get("best_baseline")]
     return max(sorted(set(named)), key=named.count, default="")
 
 
-def _of_preset(preset: str, metrics: Sequence[str]) -> Iterator[Answer]:
-    """Yield what a preset's runs can answer; verdicts are corrected for the number of its questions (Holm)."""
-    found = results.kept(preset)
-    if not found:
-        return
-    best = _best_baseline(found)
-    questions = dict.fromkeys([*QUESTIONS, *((method, best) for method in METHODS)])
-    answered = {metric: dict(_answered(found, metric, questions)) for metric in metrics}
-    corrected = {
-        metric: intervals.holm({" ".join(names): each.p for names, (each, _) in of.items()})
-        for metric, of in answered.items()
-    }
-    for names, metric in itertools.product(questions, metrics):
-        if names in answered[metric]:
-            difference, base = answered[metric][names]
-            judged = judge(difference, corrected[metric][" ".join(names)], metric, base, _SETTINGS)
-            relative = difference.difference / base if base else None
-            yield Answer(preset, metric, *names, difference, relative, names[1] == best, judged.verdict)
-
-
-def _answered(
-    found: list[Run], metric: str, questions: Iterable[tuple[str, str]]
-) -> Iterator[tuple[tuple[str, str], tuple[Difference, float]]]:
-    """Yield the paired difference of each question that the runs can answer, and what the other one has."""
-    columns = set(found[0].ranks.columns)
-    for one, other in questions:
-        if {f"{name}.{_column(metric)}" for name in (one, other)} <= columns:
-            values = np.stack([_per_query(found, name, metric) for name in (one, other)], axis=1)
-            known = ~np.isnan(values).any(axis=1)
-            users = found[0].ranks["user_id"].to_numpy()[known]
-            sampled = intervals.resample(values[known], users, results.DRAWS, results.BOOTSTRAP_SEED)
-            mean = float(sampled.mean[0] - sampled.mean[1])
-            drawn = sampled.drawn[:, 0] - sampled.drawn[:, 1]
-            yield (one, other), (intervals.difference(mean, drawn, results.LEVEL), float(sampled.mean[1]))
-
-
-def _column(metric: str) -> str:
-    """Return which column of a run's ranks has what `metric` is made of."""
-    return metric if metric.startswith("expected") else "rank"
-
-
-def _per_query(found: list[Run], name: str, metric: str) -> np.ndarray:
-    """Return one number a query, seeds averaged, float64 [q]."""
-    rows = [run.ranks[f"{name}.{_column(metric)}"].to_numpy() for run in found]
-    return np.mean([_of_ranks(row, metric) if _column(metric) == "rank" else row for row in rows], axis=0)
-
-
-def _of_ranks(ranks: np.ndarray, metric: str) -> np.ndarray:
-    return np.log2(ranks) if metric == MEAN_LOG2_RANK else gains.gain(ranks, *split_name(metric))
+def _answers_of_preset(preset: str, metrics: Sequence[str]) -> list[Answer]:
+    """Return the comparisons that a preset's runs allow, corrected for their number within each metric (Holm)."""
+    runs = read_runs(preset)
+    if not runs:
+        return []
+    best = _best_baseline(runs)
+    questions = list(dict.fromkeys([*QUESTIONS, *((method, best) for method in METHODS)]))
+    names = dict.fromkeys(name for question in questions for name in question)
+    comparisons: dict[str, dict[tuple[str, str], PairedComparison]] = {}
+    for metric in metrics:
+        bootstraps = bootstrap_runs(runs, [(name, metric) for name in names])
+        shared = next(iter(bootstraps.values()), None)  # a truth is known for a query or not, whoever answers it
+        pairs = {
+            (one, other): Pair((one, metric), (other, metric), metric in LOWER_IS_BETTER)
+            for one, other in questions
+            if shared and bootstraps.get((one, metric)) is bootstraps.get((other, metric)) is shared
+        }
+        comparisons[metric] = shared.compare(pairs, SETTINGS.claimed_gain) if shared else {}
+    return [
+        Answer(preset, metric, *question, comparisons[metric][question], question[1] == best)
+        for question in questions
+        for metric in metrics
+        if question in comparisons[metric]
+    ]

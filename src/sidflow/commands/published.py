@@ -1,4 +1,4 @@
-"""What others report on the same data sets: docs/published.yaml, checked, beside what docs/results holds."""
+"""Published figures on the same data sets: docs/published.yaml, validated, beside our results in docs/results."""
 
 from __future__ import annotations
 
@@ -12,57 +12,57 @@ from sidflow.contracts import params, yamls
 from sidflow.contracts.complaints import InvalidValue
 from sidflow.contracts.params import Params
 
-PATH = Path("docs/published.yaml")
+PUBLISHED_PATH = Path("docs/published.yaml")
 
 
 class Source(Params):
-    """Where figures stand."""
+    """A paper or page with figures."""
 
     title: str = Field(min_length=1)  # paper or page, and the table in it
     url: str = Field(pattern=r"^https://\S+$")
 
 
-class Figure(Params):
-    """What one source reports of one model on one data set."""
+class PublishedFigure(Params):
+    """The metrics that one source reports of one model on one data set."""
 
     preset: str
     model: str  # as the source calls it
     metrics: dict[str, float] = Field(min_length=1)  # by the names of docs/results, each from 0 to 1
     source: str  # a name under `sources`
-    caveat: str | None = None  # a name under `caveats`: what is not as in our protocol, or how the figure came here
+    caveat: str | None = None  # a name under `caveats`: a difference to our protocol, or how the figure was obtained
     beside: tuple[str, ...] = Field(min_length=1)  # our recommenders; the first that has been measured is shown
 
 
-class Claim(Params):
-    """What the paper of MME-SID says of it."""
+class PublishedClaim(Params):
+    """One claim of the MME-SID paper."""
 
     what: str = Field(min_length=1)
     published: str = Field(min_length=1)
     source: str  # a name under `sources`
 
 
-class Claims(Params):
-    """The claims that ours stands beside, each by what it is about."""
+class PublishedClaims(Params):
+    """The claims that we check, each under its subject."""
 
-    gain: Claim  # nDCG@5 over the best baseline
-    live_dimensions: Claim  # of item tokens, against collaborative rows alone
-    forgetting: Claim  # tau of code vectors after fine-tuning, codebooks of the quantizer against random ones
+    gain: PublishedClaim  # nDCG@5 over the best baseline
+    live_dimensions: PublishedClaim  # of item tokens, against collaborative rows alone
+    forgetting: PublishedClaim  # tau of code vectors after fine-tuning, codebooks of the quantizer against random ones
 
 
 class Published(Params):
-    """All of docs/published.yaml."""
+    """The content of docs/published.yaml."""
 
     sources: dict[str, Source]
     caveats: dict[str, str]
-    figures: tuple[Figure, ...]
-    claims: Claims | None = None
+    figures: tuple[PublishedFigure, ...]
+    claims: PublishedClaims | None = None
 
     @model_validator(mode="after")
-    def _names_are_known(self) -> Published:
+    def _check_names(self) -> Published:
         for figure in self.figures:
-            for name, known in ((figure.source, self.sources), (figure.caveat, self.caveats)):
-                if name is not None and name not in known:
-                    raise InvalidValue(f"a name among {sorted(known)} for {figure.model}", repr(name))
+            for name, valid in ((figure.source, self.sources), (figure.caveat, self.caveats)):
+                if name is not None and name not in valid:
+                    raise InvalidValue(f"a name among {sorted(valid)} for {figure.model}", repr(name))
             if not all(0 <= value <= 1 for value in figure.metrics.values()):
                 raise InvalidValue(f"metrics of {figure.model} from 0 to 1", str(figure.metrics))
         for name, claim in self.claims or ():
@@ -71,10 +71,10 @@ class Published(Params):
         return self
 
 
-class Beside(NamedTuple):
+class FigureResult(NamedTuple):
     """A published figure beside ours."""
 
-    figure: Figure
+    figure: PublishedFigure
     metric: str
     published: float
     ours: str  # the recommender
@@ -85,36 +85,36 @@ class Beside(NamedTuple):
     caveat: str
 
 
-def read(path: Path = PATH) -> Published:
-    """Return the file's content.
+def read_published(path: Path = PUBLISHED_PATH) -> Published:
+    """Return the content of docs/published.yaml.
 
     Raises:
-        InputError: it is not of its form.
+        InputError: the file is not valid.
     """
     return params.check(yamls.read_mapping(path), Published, str(path), "correct the file")
 
 
-def beside(measured: Mapping[str, Mapping[str, Any]]) -> Iterator[Beside]:
-    """Yield every published figure that one of our recommenders stands beside, by preset, in the file's order.
+def results_beside_figures(results: Mapping[str, Mapping[str, Any]]) -> Iterator[FigureResult]:
+    """Yield every published figure for which we have a result, by preset, in the file's order.
 
     Args:
-        measured: of each preset, `recommenders` of its file in docs/results.
+        results: `recommenders` of each preset's file in docs/results.
 
     Raises:
-        InputError: docs/published.yaml is not of its form.
+        InputError: docs/published.yaml is not valid.
     """
-    if not PATH.is_file():
+    if not PUBLISHED_PATH.is_file():
         return
-    content = read()
-    for preset, recommenders in measured.items():
+    content = read_published()
+    for preset, recommenders in results.items():
         for figure in content.figures:
             ours = next((name for name in figure.beside if name in recommenders), None)
             if figure.preset != preset or ours is None:
                 continue
             for metric, value in figure.metrics.items():
-                found = recommenders[ours]["metrics"].get(metric)
-                if found is not None:
+                result = recommenders[ours]["metrics"].get(metric)
+                if result is not None:
                     caveat = "" if figure.caveat is None else content.caveats[figure.caveat]
                     source = content.sources[figure.source]
-                    bounds = (found["mean"], found["low"], found["high"])
-                    yield Beside(figure, metric, value, ours, *bounds, source, caveat)
+                    interval = (result["mean"], result["low"], result["high"])
+                    yield FigureResult(figure, metric, value, ours, *interval, source, caveat)

@@ -1,49 +1,109 @@
-"""What a preset's runs found: `docs/results/<preset>.json`, made of one record and one rank table per seed."""
+"""Results of a preset: `docs/results/<preset>.json`, made from one record and one rank table per seed."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from sidflow.commands import runs
-from sidflow.commands.runs import Run
+from sidflow.commands.runs import Run, read_run, run_of_workspace, write_run
 from sidflow.contracts.artifacts.evaluations import CUTOFFS
 from sidflow.contracts.documents import rounded
 from sidflow.contracts.errors import InputError
 from sidflow.contracts.files import atomic_path
-from sidflow.evaluation.refits import refuse_mixture
-from sidflow.measures import gains, intervals
+from sidflow.evaluation.comparison import paired_bootstrap, values_from_ranks
+from sidflow.evaluation.params import CompareParams
+from sidflow.evaluation.refits import require_same_refit
+from sidflow.measures.gains import METRICS
+from sidflow.measures.intervals import PairedBootstrap
 
 FOLDER = Path("docs/results")
-DRAWS, BOOTSTRAP_SEED, LEVEL = 2_000, 42, 0.95
+SETTINGS = CompareParams()  # records are compared with the defaults, whatever a preset has
 
 
-def add() -> str:
-    """Add the run in the workspace to docs/results and return a line that says so.
+def add_result() -> str:
+    """Add the run in the workspace to docs/results.
+
+    Returns:
+        A line that says so.
 
     Raises:
-        InputError: it is not committed, up to date and measured, or was made with other code, params or data than
-            the runs that are there, or is refitted before the test and those of other presets are not.
+        InputError: the run is not committed, up to date and measured; or it was made with other code, params or data
+            than the preset's other runs; or it is refitted before the test and those of other presets are not.
     """
-    new = runs.present()
+    new = run_of_workspace()
     preset = str(new.record["preset"])
-    others = [run for run in kept(preset) if run.record["seed"] != new.record["seed"]]
-    for other in others:
-        _refuse_mixture(other, new)
-    _refuse_other_presets(new)
-    runs.write(new, FOLDER / preset)
+    for other in read_runs(preset):
+        if other.record["seed"] != new.record["seed"]:
+            _require_same_experiment(other, new)
+    _require_same_refit_as_other_presets(new)
+    write_run(new, FOLDER / preset)
     target = FOLDER / f"{preset}.json"
+    runs = read_runs(preset)
     with atomic_path(target) as temporary:
-        temporary.write_text(json.dumps(summary(kept(preset)), indent=1) + "\n")
-    return f"{target} holds seed {', '.join(str(run.record['seed']) for run in kept(preset))}."
+        temporary.write_text(json.dumps(summarise(runs), indent=1) + "\n")
+    return f"{target} holds seed {', '.join(str(run.record['seed']) for run in runs)}."
 
 
-def summary(found: list[Run]) -> dict[str, Any]:
+def preset_names() -> list[str]:
+    """Return the presets that have results."""
+    return sorted(path.stem for path in FOLDER.glob("*.json"))
+
+
+def read_runs(preset: str) -> list[Run]:
+    """Return the recorded runs of a preset, by seed."""
+    return sorted(map(read_run, (FOLDER / preset).glob("seed-*.json")), key=lambda run: run.record["seed"])
+
+
+def is_refitted(run: Run) -> bool:
+    """Return whether the models of a run were refitted on training and validation events before the test."""
+    return bool(run.record.get("refit"))  # older records lack the entry, and were not refitted
+
+
+def values_per_seed(runs: Sequence[Run], recommender: str, metric: str) -> np.ndarray | None:
+    """Return a metric's value for every seed and query, float64 [seeds, q].
+
+    NaN for a query without a truth where the metric is an expected one. None where the runs lack the recommender.
+    """
+    expected = metric.startswith("expected")
+    column = f"{recommender}.{metric if expected else 'rank'}"
+    if column not in runs[0].ranks.columns:
+        return None
+    rows = [run.ranks[column].to_numpy() for run in runs]
+    return np.stack([row.astype(np.float64) if expected else values_from_ranks(row, metric) for row in rows])
+
+
+def bootstrap_runs(
+    runs: Sequence[Run], columns: Sequence[tuple[str, str]]
+) -> dict[tuple[str, str], PairedBootstrap[tuple[str, str]]]:
+    """Return the bootstrap that holds each (recommender, metric), seeds averaged per query first.
+
+    Columns that are known for the same queries share one bootstrap, so that they can be compared; those of expected
+    metrics are known where there is a truth. What the runs lack is left out.
+    """
+    values = {
+        (recommender, metric): seeds.mean(axis=0)
+        for recommender, metric in columns
+        if (seeds := values_per_seed(runs, recommender, metric)) is not None
+    }
+    groups: dict[bytes, dict[tuple[str, str], np.ndarray]] = {}
+    for column, column_values in values.items():
+        groups.setdefault(np.isnan(column_values).tobytes(), {})[column] = column_values
+    users = runs[0].ranks["user_id"].to_numpy()
+    bootstraps: dict[tuple[str, str], PairedBootstrap[tuple[str, str]]] = {}
+    for group in groups.values():
+        present = ~np.isnan(next(iter(group.values())))
+        bootstrap = paired_bootstrap({name: one[present] for name, one in group.items()}, users[present], SETTINGS)
+        bootstraps |= dict.fromkeys(group, bootstrap)
+    return bootstraps
+
+
+def summarise(runs: Sequence[Run]) -> dict[str, Any]:
     """Return the JSON of one preset: means over users and seeds, intervals over users, seeds averaged first."""
-    records = [run.record for run in found]
+    records = [run.record for run in runs]
     first = records[0]
     return {
         "preset": first["preset"],
@@ -51,76 +111,49 @@ def summary(found: list[Run]) -> dict[str, Any]:
         "seeds": [record["seed"] for record in records],
         "users": first["users"],
         "items": first["items"],
-        "wall_seconds": min(record["wall_seconds"] for record in records),  # what else the machine did only adds
+        "wall_seconds": min(record["wall_seconds"] for record in records),  # other load on the machine only adds
         "peak_memory_mb": max(record["peak_memory_mb"] for record in records),
         "cpus": max(record["cpus"] for record in records),
-        "interval": f"{LEVEL:.0%} bootstrap over users, seeds averaged per user first, {DRAWS} draws",
-        **({"refit": True} if refitted(found[0]) else {}),
-        "recommenders": _metrics(found),
+        "interval": f"{SETTINGS.level:.0%} bootstrap over users, seeds averaged per user first, {SETTINGS.draws} draws",
+        **({"refit": True} if is_refitted(runs[0]) else {}),
+        "recommenders": _metrics_by_recommender(runs),
     }
 
 
-def _metrics(found: list[Run]) -> dict[str, dict[str, Any]]:
-    columns = [column.split(".", 1) for column in found[0].ranks.columns if "." in column]
-    users = found[0].ranks["user_id"].to_numpy()
-    names: list[tuple[str, str]] = []
-    per_seed: list[np.ndarray] = []  # one [seeds, q] each, in the order of names
-    for model, column in columns:
-        table = np.stack([run.ranks[f"{model}.{column}"].to_numpy() for run in found])
-        if column == "rank":
-            for metric in gains.METRICS:
-                for k in CUTOFFS:
-                    names.append((model, f"{metric}_at_{k}"))
-                    per_seed.append(np.stack([gains.gain(row, metric, k) for row in table]))
-        else:
-            names.append((model, column))
-            per_seed.append(table.astype(np.float64))
-    known = [~np.isnan(values).any(axis=0) for values in per_seed]
-    result: dict[str, dict[str, Any]] = {}
-    masks = {np.asarray(row).tobytes(): np.asarray(row) for row in known}  # without a known truth nothing is expected
-    for chosen in masks.values():
-        places = [place for place, row in enumerate(known) if np.array_equal(row, chosen)]
-        values = np.stack([per_seed[place][:, chosen].mean(axis=0) for place in places], axis=1)
-        sampled = intervals.resample(values, users[chosen], DRAWS, BOOTSTRAP_SEED)
-        for column, place in enumerate(places):
-            model, metric = names[place]
-            bounds = intervals.interval(float(sampled.mean[column]), sampled.drawn[:, column], LEVEL)
-            result.setdefault(model, {})[metric] = {
-                "mean": bounds.mean,
-                "low": bounds.low,
-                "high": bounds.high,
-                "per_seed": [float(row[chosen].mean()) for row in per_seed[place]],
-            }
-    order = list(dict.fromkeys(model for model, _ in names))
-    ordered = {model: {"metrics": dict(sorted(result[model].items()))} for model in order}
-    content = rounded(ordered)
+def _metrics_by_recommender(runs: Sequence[Run]) -> dict[str, dict[str, Any]]:
+    ranking = [f"{metric}_at_{k}" for metric in METRICS for k in CUTOFFS]
+    columns = []
+    for name, column in (name.split(".", 1) for name in runs[0].ranks.columns if "." in name):
+        columns += [(name, metric) for metric in (ranking if column == "rank" else [column])]
+    recommenders: dict[str, dict[str, Any]] = {name: {} for name, _ in columns}
+    for (name, metric), bootstrap in bootstrap_runs(runs, columns).items():
+        interval = bootstrap.interval((name, metric))
+        seeds = values_per_seed(runs, name, metric)
+        assert seeds is not None
+        present = ~np.isnan(seeds.mean(axis=0))
+        recommenders[name][metric] = {
+            "mean": interval.mean,
+            "low": interval.low,
+            "high": interval.high,
+            "per_seed": [float(row[present].mean()) for row in seeds],
+        }
+    content = rounded({name: {"metrics": dict(sorted(metrics.items()))} for name, metrics in recommenders.items()})
     assert isinstance(content, dict)
     return content
 
 
-def kept(preset: str) -> list[Run]:
-    """Return the runs that docs/results keeps of a preset, by seed."""
-    return sorted(map(runs.read, (FOLDER / preset).glob("seed-*.json")), key=lambda run: run.record["seed"])
-
-
-def refitted(run: Run) -> bool:
-    """Return whether a run's test queries were answered from fits on training and validation events."""
-    return bool(run.record.get("refit"))  # runs of older commits do not say so, and never were
-
-
-def _refuse_other_presets(new: Run) -> None:
-    """Presets stand side by side in one table, and are pooled."""
-    preset = str(new.record["preset"])
-    others = {path.stem: found for path in sorted(FOLDER.glob("*.json")) if (found := kept(path.stem))}
-    known = {name: refitted(found[0]) for name, found in others.items()}
-    refuse_mixture(
-        known | {preset: refitted(new)},
+def _require_same_refit_as_other_presets(new: Run) -> None:
+    """Presets stand side by side in one table, and are pooled: all are refitted, or none."""
+    refitted = {name: is_refitted(runs[0]) for name in preset_names() if (runs := read_runs(name))}
+    require_same_refit(
+        refitted | {str(new.record["preset"]): is_refitted(new)},
         str(FOLDER),
-        f"set `refit` in params.yaml as it was in the runs that are there, or remove what is in {FOLDER} first",
+        f"set `refit` in params.yaml as it was in the recorded runs, or remove what is in {FOLDER} first",
     )
 
 
-def _refuse_mixture(old: Run, new: Run) -> None:
+def _require_same_experiment(old: Run, new: Run) -> None:
+    """Two seeds of one preset differ in nothing else."""
     preset = new.record["preset"]
     remedy = (
         f"add runs of one commit and one set of params, or remove {FOLDER / preset}.json and {FOLDER / preset}/ first"
@@ -133,7 +166,7 @@ def _refuse_mixture(old: Run, new: Run) -> None:
                 found=str(new.record[name])[:12],
                 remedy=remedy,
             )
-    differing = sorted(differences(old.record["params"], new.record["params"]))
+    differing = sorted(differing_keys(old.record["params"], new.record["params"]))
     if differing:
         raise InputError(
             f"{FOLDER / preset}.json",
@@ -148,10 +181,13 @@ def _refuse_mixture(old: Run, new: Run) -> None:
         raise InputError(f"{FOLDER / preset}", expected="the same queries", found="others", remedy=remedy)
 
 
-def differences(one: Any, other: Any, at: str = "") -> set[str]:
-    """Return the dotted names under which two nested documents differ."""
+def differing_keys(one: Any, other: Any, prefix: str = "") -> set[str]:
+    """Return the dotted keys under which two nested documents differ."""
     if isinstance(one, dict) and isinstance(other, dict):
         return set().union(
-            *(differences(one.get(key), other.get(key), f"{at}.{key}".lstrip(".")) for key in one.keys() | other.keys())
+            *(
+                differing_keys(one.get(key), other.get(key), f"{prefix}.{key}".lstrip("."))
+                for key in one.keys() | other.keys()
+            )
         )
-    return set() if one == other else {at}
+    return set() if one == other else {prefix}

@@ -1,8 +1,12 @@
-"""What a revision measured: params and lock from git, results per query from the cache; the workspace is only read."""
+"""The results of a revision, read only: params and lock from git, results per query from DVC's cache.
+
+Also whether the workspace's results belong to committed code and are up to date.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,20 +25,27 @@ COLUMNS = [
     *("expected_recall_at_10", "expected_ndcg_at_10"),
 ]
 WORKSPACE = "workspace"
+CODE = ("src", "stages", "dvc.yaml")
 
 
 class Revision(NamedTuple):
-    """What one state of the project measured."""
+    """The test results of one state of the project."""
 
-    name: str  # as it was typed, or WORKSPACE
+    name: str  # as the user typed it, or WORKSPACE
     commit: str  # its full hash; empty for the workspace
     preset: str
-    tests: dict[str, pl.DataFrame]  # by recommender, in the order of params: COLUMNS of the test queries
-    refits: Mapping[str, bool | None] = {}  # which of them were refitted before the test (`contracts.refits`)
+    tests: dict[str, pl.DataFrame]  # COLUMNS of the test queries by recommender, in the order of params
+    refits: Mapping[str, bool | None] = {}  # which recommenders were refitted before the test (`contracts.refits`)
+
+    @property
+    def title(self) -> str:
+        """The name with the first digits of the commit."""
+        short = self.commit[:8]
+        return self.name if not short or self.name.startswith(short) else f"{self.name} ({short})"
 
 
-def workspace(models: Sequence[str] | None = None) -> Revision:
-    """Return what lies in artifacts/.
+def read_workspace(models: Sequence[str] | None = None) -> Revision:
+    """Return the results that lie in artifacts/.
 
     Args:
         models: recommenders; all that params name if absent.
@@ -44,25 +55,25 @@ def workspace(models: Sequence[str] | None = None) -> Revision:
     """
     settings = params.load_all()
     tables = {name: PER_QUERY.read(COLUMNS, model=name) for name in models or settings.get("recommenders") or []}
-    known = {name: PER_QUERY.metadata(model=name) for name in tables}
-    return _revision(WORKSPACE, "", settings, tables, known)
+    metadata = {name: PER_QUERY.metadata(model=name) for name in tables}
+    return _revision(WORKSPACE, "", settings, tables, metadata)
 
 
-def committed(name: str, models: Sequence[str] | None = None) -> Revision:
-    """Return what a commit, a branch, a tag or an experiment of DVC measured.
+def read_revision(name: str, models: Sequence[str] | None = None) -> Revision:
+    """Return the results of a commit, a branch, a tag or an experiment of DVC.
 
     Args:
-        name: what git or `dvc exp show` calls it.
+        name: as git or `dvc exp show` names it.
         models: recommenders; all that its params name if absent.
 
     Raises:
         InputError: there is no such revision, its lock has no evaluations, or the cache does not hold them.
     """
-    commit = _commit(name)
-    settings, locked = _state(name, commit)
-    tables = {model: PER_QUERY.at(model=model) for model in models or settings.get("recommenders") or []}
-    found = {model: path for model, path in tables.items() if path.parent in locked}
-    if not found:
+    commit = _commit_of(name)
+    settings, locked = _params_and_lock(name, commit)
+    paths = {model: PER_QUERY.at(model=model) for model in models or settings.get("recommenders") or []}
+    evaluated = {model: path for model, path in paths.items() if path.parent in locked}
+    if not evaluated:
         raise InputError(
             f"{dvc.LOCK} of {name}",
             expected="evaluated recommenders",
@@ -70,8 +81,8 @@ def committed(name: str, models: Sequence[str] | None = None) -> Revision:
             remedy=f"name a revision whose `dvc repro` finished; `git log -- {dvc.LOCK}` lists candidates",
         )
     cache = dvc.cache_folder()
-    paths = {model: _cached(cache, locked, path) for model, path in found.items()}
-    absent = [model for model, path in paths.items() if path is None]
+    cached = {model: _path_in_cache(cache, locked, path) for model, path in evaluated.items()}
+    absent = [model for model, path in cached.items() if path is None]
     if absent:
         raise InputError(
             "DVC's cache",
@@ -81,51 +92,103 @@ def committed(name: str, models: Sequence[str] | None = None) -> Revision:
             example=absent[0],
             remedy=f"`dvc fetch --all-commits` from a remote that has them, or `dvc repro` in a clone at {commit[:10]}",
         )
-    files = {model: dataclasses.replace(PER_QUERY, path=str(path)) for model, path in paths.items()}
-    read = {model: file.read(COLUMNS) for model, file in files.items()}
-    return _revision(name, commit, settings, read, {model: file.metadata() for model, file in files.items()})
+    files = {model: dataclasses.replace(PER_QUERY, path=str(path)) for model, path in cached.items()}
+    tables = {model: file.read(COLUMNS) for model, file in files.items()}
+    return _revision(name, commit, settings, tables, {model: file.metadata() for model, file in files.items()})
 
 
 def cached_file(name: str, path: Path) -> Path:
-    """Return where the cache holds what `path` was in a revision.
+    """Return where DVC's cache holds the content that `path` had in a revision.
 
     Args:
-        name: as for `committed`.
+        name: of the revision, as for `read_revision`.
         path: of an out, or of a file in one.
 
     Raises:
         InputError: there is no such revision, or the cache does not hold the file.
     """
-    found = _cached(dvc.cache_folder(), _state(name, _commit(name))[1], path)
-    if found is None:
+    cached = _path_in_cache(dvc.cache_folder(), _params_and_lock(name, _commit_of(name))[1], path)
+    if cached is None:
         raise InputError(
             "DVC's cache", expected=f"{path} of {name}", found="none", remedy="`dvc fetch` from a remote that has it"
         )
-    return found
+    return cached
 
 
-def _state(name: str, commit: str) -> tuple[dict, dict[Path, str]]:
+def code_commit() -> str:
+    """Return the last commit that changed code; commits of documents alone do not count.
+
+    Raises:
+        InputError: the code differs from the commit, or there is no commit.
+    """
+    changed = git.output("status", "--porcelain", "--", *CODE).splitlines()
+    if changed:
+        raise InputError(
+            "the working tree",
+            expected=f"{', '.join(CODE)} as committed, so that a result names its code",
+            found="uncommitted changes",
+            count=len(changed),
+            example=changed[0].split()[-1],
+            remedy="commit, then `dvc repro`",
+        )
+    commit = git.run("log", "-1", "--format=%H", "--", *CODE).stdout.strip()
+    if not commit:
+        raise InputError(
+            "git",
+            expected="a repository whose code is committed",
+            found="no commit of it",
+            remedy="`git add` and `git commit` the project, then `dvc repro`",
+        )
+    return commit
+
+
+def require_up_to_date(*targets: str) -> None:
+    """Make sure that the artifacts are those of the present code, params and data, as DVC has it.
+
+    Args:
+        targets: stages to check, with all before them; every stage if there are none.
+
+    Raises:
+        InputError: a stage is out of date, or DVC failed.
+    """
+    status = dvc.run("status", "--json", *targets)
+    stale = json.loads(status.stdout or "null") if status.returncode == 0 else None
+    if stale is None or stale:
+        raise InputError(
+            "artifacts",
+            expected="the outputs of the present code, params and data",
+            found="stages that are out of date" if stale else f"dvc status failed: {status.stderr.strip()[-200:]}",
+            count=len(stale) if stale else None,
+            example=next(iter(stale)) if stale else None,
+            remedy="`dvc repro`",
+        )
+
+
+def _params_and_lock(name: str, commit: str) -> tuple[dict, dict[Path, str]]:
     """Return a revision's params, and the hash of every out that its lock names."""
     with tempfile.TemporaryDirectory(prefix="sidflow-compare-") as folder:
         files = {path: Path(folder) / path for path in (params.PATH, dvc.LOCK)}
         for path, copy in files.items():
-            copy.write_text(_content(name, commit, path))
+            copy.write_text(_committed_text(name, commit, path))
         outs = dvc.locked_outs(files[dvc.LOCK])
         return params.load_all(files[params.PATH]), {Path(out.path): out.md5 for out in outs}
 
 
 def _revision(
-    name: str, commit: str, settings: dict, tables: dict[str, pl.DataFrame], known: Mapping[str, dict[str, object]]
+    name: str,
+    commit: str,
+    settings: dict,
+    tables: Mapping[str, pl.DataFrame],
+    metadata: Mapping[str, dict[str, object]],
 ) -> Revision:
     tests = {model: table.filter(pl.col("part") == TEST) for model, table in tables.items()}
-    return Revision(
-        name, commit, str(settings.get("preset")), tests, {one: refits.of(told) for one, told in known.items()}
-    )
+    refitted = {model: refits.of(fields) for model, fields in metadata.items()}
+    return Revision(name, commit, str(settings.get("preset")), tests, refitted)
 
 
-def _cached(cache: Path | None, locked: Mapping[Path, str], path: Path) -> Path | None:
+def _path_in_cache(cache: Path | None, locked: Mapping[Path, str], path: Path) -> Path | None:
     """Return where the cache holds an out, or a file in one; None where it does not."""
-    out = next((one for one in (path, *path.parents) if one in locked), None)
+    out = next((parent for parent in (path, *path.parents) if parent in locked), None)
     if cache is None or out is None:
         return None
     inside = path.relative_to(out).as_posix()
@@ -133,21 +196,21 @@ def _cached(cache: Path | None, locked: Mapping[Path, str], path: Path) -> Path 
     return dvc.object_path(cache, md5) if dvc.cached(cache, md5) else None
 
 
-def _commit(name: str) -> str:
-    """Return the commit that git, or DVC's list of experiments, knows by that name."""
-    found = git.run("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}").stdout.strip()
-    found = found or git.run("for-each-ref", "--format=%(objectname)", f"refs/exps/*/*/{name}").stdout.strip()
-    if not found:
+def _commit_of(name: str) -> str:
+    """Return the commit that git, or DVC's list of experiments, has under that name."""
+    commits = git.run("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}").stdout.strip()
+    commits = commits or git.run("for-each-ref", "--format=%(objectname)", f"refs/exps/*/*/{name}").stdout.strip()
+    if not commits:
         raise InputError(
             "REV",
             expected="a commit, branch, tag or experiment",
             found=repr(name),
             remedy="`git log --oneline` and `dvc exp show` list them",
         )
-    return found.splitlines()[-1]
+    return commits.splitlines()[-1]
 
 
-def _content(name: str, commit: str, path: Path) -> str:
+def _committed_text(name: str, commit: str, path: Path) -> str:
     text = git.run("show", f"{commit}:./{path.as_posix()}").stdout
     if not text:
         raise InputError(

@@ -1,15 +1,16 @@
-"""One run of a preset under one seed: what it was made with, what it cost, and the rank of every test target."""
+"""Result records: one run of a preset under one seed, with its params, its cost and the rank of every test target."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import polars as pl
 
-from sidflow.commands import dag, dvc, git
+from sidflow.commands import dag, dvc
+from sidflow.commands.revisions import code_commit, require_up_to_date
 from sidflow.contracts import params, refits
 from sidflow.contracts.artifacts.evaluations import EXPECTED, LEADERBOARD, PER_QUERY
 from sidflow.contracts.artifacts.items import core_count
@@ -20,19 +21,18 @@ from sidflow.contracts.errors import InputError
 from sidflow.contracts.files import atomic_path
 from sidflow.contracts.running import measured_path
 
-CODE = ("src", "stages", "dvc.yaml")
-KEPT_EXPECTED = tuple(name for name in EXPECTED if name.endswith("_at_10"))
-_KEYS = ("query_id", "user_id", "candidates")
+RECORDED_EXPECTED = tuple(name for name in EXPECTED if name.endswith("_at_10"))
+_QUERY_COLUMNS = ("query_id", "user_id", "candidates")
 
 
 class Run(NamedTuple):
-    """What docs/results keeps of one run: the record as JSON, the ranks as Parquet."""
+    """One run as docs/results keeps it: the record as JSON, the ranks as Parquet."""
 
     record: dict[str, Any]
-    ranks: pl.DataFrame
+    ranks: pl.DataFrame  # query_id, user_id, candidates, and RECOMMENDER.rank of every recommender
 
 
-def present() -> Run:
+def run_of_workspace() -> Run:
     """Return the run that lies in the workspace.
 
     Raises:
@@ -42,7 +42,7 @@ def present() -> Run:
     stages = dag.stages(settings)
     commit = code_commit()
     require_up_to_date()
-    costs = {stage.name: _cost(str(settings["preset"]), stage.name) for stage in stages}
+    costs = {stage.name: _stage_cost(str(settings["preset"]), stage.name) for stage in stages}
     record = {
         "preset": settings["preset"],
         "seed": settings["seed"],
@@ -54,59 +54,18 @@ def present() -> Run:
         "peak_memory_mb": max(cost["peak_memory_mb"] for cost in costs.values()),
         "cpus": max(cost["cpus"] for cost in costs.values()),
         "stages": costs,
-        "data": _data(settings),
-        "params": _comparable(settings),
+        "data": _data_hash(settings),
+        "params": _params_without_seed_and_path(settings),
         "refit": any(refits.of(PER_QUERY.metadata(model=name)) for name in settings["recommenders"]),
     }
-    return Run(record, _ranks(settings["recommenders"]))
+    return Run(record, _rank_table(settings["recommenders"]))
 
 
-def code_commit() -> str:
-    """Return the last commit that changed code; a commit of documents leaves it as it is.
-
-    Raises:
-        InputError: code differs from the commit, or there is none.
-    """
-    changed = _git("status", "--porcelain", "--", *CODE).splitlines()
-    if changed:
-        raise InputError(
-            "the working tree",
-            expected=f"{', '.join(CODE)} as committed, so that a result names its code",
-            found="uncommitted changes",
-            count=len(changed),
-            example=changed[0].split()[-1],
-            remedy="commit, `dvc repro`, then add the results",
-        )
-    return _git("log", "-1", "--format=%H", "--", *CODE).strip()
-
-
-def require_up_to_date(*targets: str) -> None:
-    """Ask DVC whether the artifacts are those of the present code, params and data.
-
-    Args:
-        targets: stages that count, with all before them; every stage if there are none.
+def read_run(path: Path) -> Run:
+    """Return a run from its JSON file and the Parquet file beside it.
 
     Raises:
-        InputError: they are not.
-    """
-    told = dvc.run("status", "--json", *targets)
-    stale = json.loads(told.stdout or "null") if told.returncode == 0 else None
-    if stale is None or stale:
-        raise InputError(
-            "artifacts",
-            expected="what the present code, params and data make",
-            found="stages that are out of date" if stale else f"dvc status failed: {told.stderr.strip()[-200:]}",
-            count=len(stale) if stale else None,
-            example=next(iter(stale)) if stale else None,
-            remedy="`dvc repro`",
-        )
-
-
-def read(path: Path) -> Run:
-    """Read what `write` wrote; `path` is the JSON file.
-
-    Raises:
-        InputError: it is broken, or the ranks beside it are absent.
+        InputError: the JSON is broken, or the ranks are absent.
     """
     ranks = path.with_suffix(".parquet")
     if not ranks.is_file():
@@ -119,8 +78,12 @@ def read(path: Path) -> Run:
     return Run(Document(str(path)).read(), pl.read_parquet(ranks))
 
 
-def write(run: Run, folder: Path) -> Path:
-    """Write `seed-<seed>.json` and `.parquet` into `folder`, the JSON last: it is what says that the run is there."""
+def write_run(run: Run, folder: Path) -> Path:
+    """Write `seed-<seed>.parquet` and then `.json` into `folder`; a run without its JSON does not count.
+
+    Returns:
+        The path of the JSON file.
+    """
     path = folder / f"seed-{run.record['seed']}.json"
     with atomic_path(path.with_suffix(".parquet")) as temporary:
         run.ranks.write_parquet(temporary, compression="zstd", compression_level=19, statistics=False)
@@ -129,27 +92,26 @@ def write(run: Run, folder: Path) -> Path:
     return path
 
 
-def _cost(preset: str, stage: str) -> dict[str, Any]:
+def _stage_cost(preset: str, stage: str) -> dict[str, Any]:
     path = measured_path(preset, stage)
     if not path.is_file():
         raise InputError(
             str(path),
-            expected=f"what stage {stage} took",
-            found="no such file: it was restored from a cache, not run here",
+            expected=f"time and memory of stage {stage}",
+            found="no such file: the stage was restored from a cache, not run here",
             remedy="`dvc repro -f` runs and measures every stage",
         )
     cost = Document(str(path)).read()
     return {name: cost[name] for name in ("wall_seconds", "peak_memory_mb", "cpus")}
 
 
-def _comparable(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the params but for the seed and for where the data lie."""
+def _params_without_seed_and_path(settings: Mapping[str, Any]) -> dict[str, Any]:
     kept = {name: value for name, value in settings.items() if name != "seed"}
     kept["ingest"] = {name: value for name, value in dict(settings["ingest"]).items() if name != "path"}
     return json.loads(json.dumps(kept))
 
 
-def _data(settings: Mapping[str, Any]) -> str:
+def _data_hash(settings: Mapping[str, Any]) -> str:
     """Return the hash of the raw data, as DVC locked it."""
     path = str(settings["ingest"]["path"])
     for dep in dvc.lock().get("ingest", {}).get("deps", []):
@@ -160,26 +122,15 @@ def _data(settings: Mapping[str, Any]) -> str:
     )
 
 
-def _ranks(recommenders: list[str]) -> pl.DataFrame:
+def _rank_table(recommenders: Sequence[str]) -> pl.DataFrame:
+    """Return the test ranks, and the expected metrics that are known, of all recommenders side by side."""
     joined: pl.DataFrame | None = None
     for name in recommenders:
         table = PER_QUERY.read(model=name).filter(pl.col("part") == TEST)
-        table = table.with_columns(pl.col(column).cast(pl.Float32) for column in KEPT_EXPECTED)
-        known = [column for column in KEPT_EXPECTED if table[column].is_not_null().any()]
-        columns = {f"{name}.{column}": table[column] for column in ("rank", *known)}
-        joined = (table.select(_KEYS) if joined is None else joined).with_columns(**columns)
+        table = table.with_columns(pl.col(column).cast(pl.Float32) for column in RECORDED_EXPECTED)
+        expected = [column for column in RECORDED_EXPECTED if table[column].is_not_null().any()]
+        columns = {f"{name}.{column}": table[column] for column in ("rank", *expected)}
+        joined = (table.select(_QUERY_COLUMNS) if joined is None else joined).with_columns(**columns)
     if joined is None or joined.is_empty():
         raise InputError("artifacts/evaluations", expected="test queries", found="none", remedy="`dvc repro`")
     return joined
-
-
-def _git(*arguments: str) -> str:
-    ran = git.run(*arguments)
-    if ran.returncode or not (ran.stdout or arguments[0] == "status"):
-        raise InputError(
-            "git",
-            expected="a repository whose code is committed",
-            found=ran.stderr.strip() or "no commit of it",
-            remedy="`git add` and `git commit` the project, `dvc repro`, then add the results",
-        )
-    return ran.stdout

@@ -1,4 +1,4 @@
-"""What each part of MME-SID is worth: one thing off at a time, each row against the whole, user by user.
+"""MME-SID's ablation table: one part removed at a time, each row compared with the full model, user by user.
 
 Source: the ablation study of MME-SID (arXiv 2509.02017); the last two rows are ours.
 """
@@ -11,19 +11,18 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import polars as pl
 
-from sidflow.evaluation.comparison import columns
+from sidflow.evaluation.comparison import paired_bootstrap, per_query_values
 from sidflow.evaluation.params import CompareParams
-from sidflow.measures import intervals
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
 MODEL = "mme_sid"
-WHOLE = "whole"
+FULL_MODEL = "whole"
 WITHOUT = f"finetune.{MODEL}.without"
-Changes = Mapping[str, bool | str | float | list[str]]  # of params.yaml, dots between sections
-ROWS: dict[str, Changes] = {
-    WHOLE: {},
+ParamChanges = Mapping[str, bool | str | float | list[str]]  # values by dotted names of params.yaml
+ABLATION_ROWS: dict[str, ParamChanges] = {
+    FULL_MODEL: {},
     "without collaborative": {WITHOUT: ["collaborative"]},
     "without text": {WITHOUT: ["text"]},
     "without image": {WITHOUT: ["image"]},
@@ -40,44 +39,51 @@ ROWS: dict[str, Changes] = {
 DIAGNOSTICS = ("valid_ndcg_at_10", "effective_rank", "alive_share", "tau_of_codes")
 
 
-class Measured(NamedTuple):
-    """One row under one seed."""
+class AblationRun(NamedTuple):
+    """The results of one row under one seed."""
 
-    gains: Float[np.ndarray, " users"]  # in the metric of the table, users in the same order everywhere
+    user_values: Float[np.ndarray, " users"]  # in the metric of the table, users in the same order in all runs
     diagnostics: Mapping[str, float | None]
 
 
-def rows(modalities: Sequence[str]) -> dict[str, Changes]:
-    """Return the rows that mean something where items have `modalities`: something goes, and something stays."""
-    found: dict[str, Changes] = {}
-    for name, changes in ROWS.items():
-        wanted = changes.get(WITHOUT)
-        off = [one for one in modalities if isinstance(wanted, list) and one in wanted]
-        if wanted is None:
-            found[name] = changes
-        elif off and len(off) < len(modalities):
-            found[name] = {**changes, WITHOUT: off}
-    return found
+def applicable_rows(modalities: Sequence[str]) -> dict[str, ParamChanges]:
+    """Return the rows of the table that make sense where items have `modalities`.
+
+    A row that removes modalities needs one that is there, and must leave one.
+    """
+    rows: dict[str, ParamChanges] = {}
+    for name, changes in ABLATION_ROWS.items():
+        without = changes.get(WITHOUT)
+        removed = [modality for modality in modalities if isinstance(without, list) and modality in without]
+        if without is None:
+            rows[name] = changes
+        elif removed and len(removed) < len(modalities):
+            rows[name] = {**changes, WITHOUT: removed}
+    return rows
 
 
-def metric_of(tests: pl.DataFrame) -> str:
-    """Return the expected nDCG@10 where the catalogue knows the truth, else nDCG@10."""
+def ablation_metric(tests: pl.DataFrame) -> str:
+    """Return the metric of the table: expected nDCG@10 where the catalogue has the truth, else nDCG@10.
+
+    Args:
+        tests: test queries of PER_QUERY.
+    """
     return "ndcg_at_10" if tests["expected_ndcg_at_10"].null_count() else "expected_ndcg_at_10"
 
 
-def gains(tests: pl.DataFrame) -> Float[np.ndarray, " users"]:
+def mean_per_user(tests: pl.DataFrame) -> Float[np.ndarray, " users"]:
     """Return the mean over each user's test queries, by user_id, in the metric of the table.
 
     Args:
         tests: test queries of PER_QUERY.
     """
-    values = pl.Series("gain", columns(tests)[metric_of(tests)])
-    return tests.select("user_id").with_columns(values).group_by("user_id").mean().sort("user_id")["gain"].to_numpy()
+    values = pl.Series("value", per_query_values(tests)[ablation_metric(tests)])
+    return tests.select("user_id").with_columns(values).group_by("user_id").mean().sort("user_id")["value"].to_numpy()
 
 
-def diagnostics(metrics: Mapping[str, float], summary: Mapping) -> dict[str, float | None]:
+def model_diagnostics(metrics: Mapping[str, float], summary: Mapping) -> dict[str, float | None]:
     """Return DIAGNOSTICS from the model's METRICS and the summary of its training."""
-    taus = [one["tau_finetuned"] for one in summary["forgetting"].values()]
+    taus = [modality["tau_finetuned"] for modality in summary["forgetting"].values()]
     return {
         "valid_ndcg_at_10": summary["valid_ndcg_at_10"],
         "effective_rank": metrics.get("item_table_effective_rank"),
@@ -86,28 +92,26 @@ def diagnostics(metrics: Mapping[str, float], summary: Mapping) -> dict[str, flo
     }
 
 
-def table(runs: Mapping[str, Sequence[Measured]], settings: CompareParams) -> list[dict[str, object]]:
-    """Return a row each, in the order of `runs`: mean, difference from the whole with its interval
-    and what would have been detected, diagnostics.
+def ablation_table(runs: Mapping[str, Sequence[AblationRun]], settings: CompareParams) -> list[dict[str, object]]:
+    """Return one entry per row: mean, paired difference to the full model with its interval, and diagnostics.
 
-    Seeds are averaged per user first; users are drawn with replacement.
+    Seeds are averaged per user first; users are resampled.
+
+    Args:
+        runs: the seeds of every row.
+        settings: level, power, draws and seed of the bootstrap.
     """
-    means = {name: np.mean([one.gains for one in seeds], axis=0, dtype=np.float64) for name, seeds in runs.items()}
-    found: list[dict[str, object]] = []
-    for name, seeds in runs.items():
-        row: dict[str, object] = {"row": name, "seeds": len(seeds), "mean": float(means[name].mean())}
-        if name != WHOLE and WHOLE in means:
-            both = np.stack([means[name], means[WHOLE]], axis=1)
-            drawn = intervals.resample(both, np.arange(len(both)), settings.draws, settings.seed)
-            one = intervals.difference(
-                float(drawn.mean[0] - drawn.mean[1]),
-                drawn.drawn[:, 0] - drawn.drawn[:, 1],
-                settings.level,
-                settings.power,
-            )
-            row |= {"difference": one.difference, "low": one.low, "high": one.high, "detectable": one.detectable}
+    means = {row: np.mean([run.user_values for run in seeds], axis=0, dtype=np.float64) for row, seeds in runs.items()}
+    users = np.arange(len(next(iter(means.values()), ())))
+    bootstrap = paired_bootstrap(means, users, settings) if FULL_MODEL in means else None
+    table: list[dict[str, object]] = []
+    for row, seeds in runs.items():
+        entry: dict[str, object] = {"row": row, "seeds": len(seeds), "mean": float(means[row].mean())}
+        if bootstrap and row != FULL_MODEL:
+            difference = bootstrap.difference(row, FULL_MODEL)
+            entry |= {name: getattr(difference, name) for name in ("difference", "low", "high", "detectable")}
         for key in DIAGNOSTICS:
-            values = [value for one in seeds if (value := one.diagnostics.get(key)) is not None]
-            row[key] = float(np.mean(values)) if values else None
-        found.append(row)
-    return found
+            values = [value for run in seeds if (value := run.diagnostics.get(key)) is not None]
+            entry[key] = float(np.mean(values)) if values else None
+        table.append(entry)
+    return table

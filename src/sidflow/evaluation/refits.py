@@ -1,4 +1,4 @@
-"""Test figures of a fit on training parts and of one on more do not belong into one table."""
+"""Test figures of models refitted on training + validation and of models that were not do not belong in one table."""
 
 from __future__ import annotations
 
@@ -7,26 +7,25 @@ from collections.abc import Mapping
 from sidflow.contracts.errors import InputError
 
 
-def refuse_mixture(refits: Mapping[str, bool | None], where: str, remedy: str) -> None:
-    """Make sure that all were refitted on training and validation events before the test, or none of them.
+def require_same_refit(refits: Mapping[str, bool | None], artifact: str, remedy: str) -> None:
+    """Make sure that all models were refitted on training + validation before the test, or none of them.
 
     Args:
-        refits: what the PER_QUERY of each recommender, or of each preset's, says of it (`contracts.refits`).
-        where: the table that they meet in.
-        remedy: what to do about it.
+        refits: by name, whether it was refitted (see `contracts.refits`); None where there was nothing to fit, which
+            goes with both.
+        artifact: the table in which they would meet.
+        remedy: what the user can do about it.
 
     Raises:
-        InputError: some were and some were not; those with nothing to fit are neither.
+        InputError: some were refitted and some were not.
     """
-    refitted, others = _those(refits, True), _those(refits, False)
+    refitted, others = (
+        ", ".join(name for name, refit in refits.items() if refit is wanted) for wanted in (True, False)
+    )
     if refitted and others:
         raise InputError(
-            where,
+            artifact,
             expected="all refitted on train + validation before the test, or none",
             found=f"refitted: {refitted}; not: {others}",
             remedy=remedy,
         )
-
-
-def _those(refits: Mapping[str, bool | None], wanted: bool) -> str:
-    return ", ".join(name for name, refit in refits.items() if refit is wanted)

@@ -1,4 +1,4 @@
-"""Parts of the test queries, each with its users: by the target's popularity and content, history and last step."""
+"""Slices of the test queries, each with its users: by the target's popularity and content, history and last step."""
 
 from __future__ import annotations
 
@@ -10,102 +10,108 @@ import polars as pl
 from sidflow.contracts.histories import Histories
 from sidflow.contracts.words import item_texts
 from sidflow.evaluation.params import EvaluateParams
-from sidflow.measures import gains
+from sidflow.measures.gains import METRICS, metric_at_k
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Integer
 
 POPULARITY = ("head", "middle", "tail", "cold")
-TRANSITION = ("seen_transition", "new_transition")  # what memory suffices for, and what has to be generalised
+TRANSITION = ("seen_transition", "new_transition")  # memory suffices for the first, the second needs generalisation
 
 
-class Content(NamedTuple):
-    """What the catalogue knows of each item."""
+class ContentPresence(NamedTuple):
+    """Which core items have which content."""
 
     text: Bool[np.ndarray, " n"]
     picture: Bool[np.ndarray, " n"]
 
 
-def content(items: pl.DataFrame, pictured: Integer[np.ndarray, " p"]) -> Content:
-    """Return what is known of every core item.
+def content_presence(items: pl.DataFrame, pictured: Integer[np.ndarray, " p"]) -> ContentPresence:
+    """Return which core items have a text and which have a picture.
 
     Args:
         items: the `items` table.
-        pictured: item ids that have a picture, core or not.
+        pictured: ids of the items that have a picture, core or not.
     """
     core = items.filter(pl.col("in_core"))
-    text = np.array([bool(words.pieces()) for words in item_texts(core)], dtype=bool)
-    return Content(text, np.isin(core["item_id"].to_numpy(), pictured))
+    text = np.array([bool(texts.pieces()) for texts in item_texts(core)], dtype=bool)
+    return ContentPresence(text, np.isin(core["item_id"].to_numpy(), pictured))
 
 
-def popularity(counts: Integer[np.ndarray, " n"], head: float, tail: float) -> np.ndarray:
+def popularity_groups(counts: Integer[np.ndarray, " n"], head: float, tail: float) -> np.ndarray:
     """Return `head`, `middle`, `tail` or `cold` for every item, from training events only.
 
     The head are the most popular items that together hold the share `head` of all training events, the tail the
-    least popular ones that hold the share `tail`; cold items were never trained on.
+    least popular ones that hold the share `tail`. Cold items have no training event.
     """
     order = np.argsort(-counts, kind="stable")
     before = np.concatenate([[0], np.cumsum(counts[order])[:-1]]) / max(1, counts.sum()) + 1e-9  # 2/3 is not below 2/3
-    names = np.empty(len(counts), dtype="<U6")
-    names[order] = np.select([counts[order] == 0, before < head, before < 1 - tail], ["cold", "head", "middle"], "tail")
-    return names
+    groups = np.empty(len(counts), dtype="<U6")
+    groups[order] = np.select(
+        [counts[order] == 0, before < head, before < 1 - tail], ["cold", "head", "middle"], "tail"
+    )
+    return groups
 
 
 def transition_seen(histories: Histories, items: int) -> Bool[np.ndarray, " q"]:
-    """Return whether each query's step (last item, target) stands in anybody's training part."""
+    """Return whether each query's step (last item, target) occurs in any user's training part."""
     user, item = histories.training_events()
     follows = user[1:] == user[:-1]
-    known = np.unique(item[:-1][follows] * items + item[1:][follows])
+    trained = np.unique(item[:-1][follows] * items + item[1:][follows])
     last = histories.items[np.maximum(histories.offsets[histories.query_user] + histories.query_end - 1, 0)]
-    return np.isin(last.astype(np.int64) * items + histories.targets, known) & (histories.query_end > 0)
+    return np.isin(last.astype(np.int64) * items + histories.targets, trained) & (histories.query_end > 0)
 
 
-def positions(histories: Histories) -> dict[str, Bool[np.ndarray, " q"]]:
-    """Return a slice for each event from the second last on, where the test queries are every user's last n events.
+def earlier_event_slices(histories: Histories) -> dict[str, Bool[np.ndarray, " q"]]:
+    """Return one mask per event from the second last on, where the test queries are every user's last n events.
 
-    The last event is a slice of its own. Where it alone is asked for, or where a point in time says which events are,
-    there is none.
+    The last event is a slice of its own. There is none of these where only the last event is a test query, or where
+    the split is by time.
     """
     test = ~histories.query_valid
     from_end = np.diff(histories.offsets)[histories.query_user] - histories.query_end  # 1 = the last event
-    asked = np.bincount(histories.query_user[test], minlength=len(histories.offsets) - 1)
-    farthest = np.zeros_like(asked)
+    queries_of_user = np.bincount(histories.query_user[test], minlength=len(histories.offsets) - 1)
+    farthest = np.zeros_like(queries_of_user)
     np.maximum.at(farthest, histories.query_user[test], from_end[test])
-    if (asked != farthest).any():
+    if (queries_of_user != farthest).any():
         return {}
-    return {f"event_{place}_from_end": from_end == place for place in range(2, int(farthest.max(initial=0)) + 1)}
+    return {
+        f"event_{distance}_from_end": from_end == distance for distance in range(2, int(farthest.max(initial=0)) + 1)
+    }
 
 
-def masks(
-    histories: Histories, counts: Integer[np.ndarray, " n"], content: Content, settings: EvaluateParams
+def slice_masks(
+    histories: Histories, counts: Integer[np.ndarray, " n"], content: ContentPresence, settings: EvaluateParams
 ) -> dict[str, Bool[np.ndarray, " q"]]:
-    """Return which queries belong to each slice, in the order in which they are shown."""
-    of_target = popularity(counts, settings.head_share, settings.tail_share)[histories.targets]
+    """Return which queries belong to each slice, in the order in which slices are listed."""
+    group = popularity_groups(counts, settings.head_share, settings.tail_share)[histories.targets]
     seen, length = transition_seen(histories, len(counts)), histories.query_end
     last = length + 1 == np.diff(histories.offsets)[histories.query_user]
     short, long = length <= settings.short_history, length > settings.long_history
     return {
-        **{name: of_target == name for name in POPULARITY},
+        **{name: group == name for name in POPULARITY},
         "short_history": short,
         "medium_history": ~short & ~long,
         "long_history": long,
         "last_event": last,
         "earlier_event": ~last,
-        **positions(histories),
+        **earlier_event_slices(histories),
         **dict(zip(TRANSITION, (seen, ~seen), strict=True)),
         "without_text": ~content.text[histories.targets],
         "without_picture": ~content.picture[histories.targets],
     }
 
 
-def rows(frame: pl.DataFrame, parts: dict[str, Bool[np.ndarray, " q"]], test: np.ndarray) -> list[dict[str, object]]:
-    """Return one row a slice: users, queries, and metrics at 10 (empty where there is no query)."""
-    ranks, users = frame["rank"].to_numpy(), frame["user_id"].to_numpy()
-    found = []
-    for name, part in {"all": np.ones_like(test), **parts}.items():
-        chosen = part & test
+def slice_rows(
+    per_query: pl.DataFrame, masks: dict[str, Bool[np.ndarray, " q"]], test: Bool[np.ndarray, " q"]
+) -> list[dict[str, object]]:
+    """Return one row per slice of the test queries: users, queries, and metrics at 10 (None without a query)."""
+    ranks, users = per_query["rank"].to_numpy(), per_query["user_id"].to_numpy()
+    rows = []
+    for name, mask in {"all": np.ones_like(test), **masks}.items():
+        chosen = mask & test
         row: dict[str, object] = {"slice": name, "users": len(np.unique(users[chosen])), "queries": int(chosen.sum())}
-        for metric in gains.METRICS:
-            row[f"{metric}_at_10"] = float(gains.gain(ranks[chosen], metric, 10).mean()) if chosen.any() else None
-        found.append(row)
-    return found
+        for metric in METRICS:
+            row[f"{metric}_at_10"] = float(metric_at_k(ranks[chosen], metric, 10).mean()) if chosen.any() else None
+        rows.append(row)
+    return rows

@@ -1,4 +1,4 @@
-"""What the lists of all users show together: coverage, concentration, novelty."""
+"""Beyond-accuracy metrics of all lists together: catalogue coverage, concentration, novelty."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ if TYPE_CHECKING:
     from jaxtyping import Float, Integer
 
 
-def shown(items: Integer[np.ndarray, "q k"], catalogue: int) -> Float[np.ndarray, " n"]:
-    """Return how often each of `catalogue` items stands in the lists; -1 is no item."""
+def exposure_counts(items: Integer[np.ndarray, "q k"], catalogue: int) -> Float[np.ndarray, " n"]:
+    """Return how often each of `catalogue` items is recommended; -1 is no item."""
     return np.bincount(items[items >= 0], minlength=catalogue).astype(np.float64)
 
 
-def coverage(exposure: Float[np.ndarray, " n"]) -> float:
-    """Return the share of items that are shown at all, 0 to 1."""
+def catalogue_coverage(exposure: Float[np.ndarray, " n"]) -> float:
+    """Return the share of items that are recommended at all, 0 to 1."""
     return float((exposure > 0).mean()) if len(exposure) else 0.0
 
 
 def gini(counts: Float[np.ndarray, " n"]) -> float:
-    """Return the Gini index of counts, for example of exposure: 0 = all alike, towards 1 = one has everything."""
+    """Return the Gini index of counts, for example of exposure: 0 = all equal, towards 1 = one item has everything."""
     n, total = len(counts), counts.sum()
     if n == 0 or total == 0:
         return 0.0
@@ -30,7 +30,12 @@ def gini(counts: Float[np.ndarray, " n"]) -> float:
 
 
 def novelty(items: Integer[np.ndarray, "q k"], counts: Integer[np.ndarray, " n"]) -> float:
-    """Return the mean -log2 of the shown items' share of training events, one event added to each (bits)."""
-    surprise = -np.log2((counts + 1) / (counts.sum() + len(counts)))
-    listed = items[items >= 0]
-    return float(surprise[listed].mean()) if len(listed) else 0.0
+    """Return the mean self-information of recommended items in bits: -log2 of their share of training events.
+
+    Args:
+        items: the recommended items; -1 is no item.
+        counts: training events of every item; one event is added to each.
+    """
+    information = -np.log2((counts + 1) / (counts.sum() + len(counts)))
+    recommended = items[items >= 0]
+    return float(information[recommended].mean()) if len(recommended) else 0.0

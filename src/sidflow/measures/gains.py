@@ -1,4 +1,7 @@
-"""Ranking metrics with one target a query: what a rank earns, and what a list earns under known probabilities."""
+"""Ranking metrics with one target per query: from the target's rank, or in expectation under known probabilities.
+
+With one target, recall at k is the hit rate, nDCG at k is 1 / log2(rank + 1) and MRR at k is 1 / rank; 0 beyond k.
+"""
 
 from __future__ import annotations
 
@@ -13,32 +16,47 @@ Metric = Literal["recall", "ndcg", "mrr"]
 METRICS: tuple[Metric, ...] = ("recall", "ndcg", "mrr")
 
 
-def weights(metric: Metric, k: int) -> Float[np.ndarray, " k"]:
-    """Return what the target earns at the ranks 1 to k: 1, 1/log2(rank + 1), or 1/rank."""
+def rank_weights(metric: Metric, k: int) -> Float[np.ndarray, " k"]:
+    """Return the metric's value for a target at each of the ranks 1 to k: 1, 1 / log2(rank + 1), or 1 / rank."""
     ranks = np.arange(1, k + 1, dtype=np.float64)
     if metric == "recall":
         return np.ones(k)
     return 1 / np.log2(ranks + 1) if metric == "ndcg" else 1 / ranks
 
 
-def gain(ranks: Integer[np.ndarray, " q"], metric: Metric, k: int) -> Float[np.ndarray, " q"]:
-    """Return each query's recall (with one target: hit rate), ndcg or reciprocal rank at k, from 0 to 1."""
-    earned = np.concatenate([weights(metric, k), [0.0]])
-    return earned[np.clip(ranks, 1, k + 1) - 1]
+def metric_at_k(ranks: Integer[np.ndarray, " q"], metric: Metric, k: int) -> Float[np.ndarray, " q"]:
+    """Return the metric at cutoff k of every query, from 0 to 1.
+
+    Args:
+        ranks: of the targets, 1 = best.
+        metric: recall, ndcg or mrr.
+        k: the cutoff.
+    """
+    values = np.concatenate([rank_weights(metric, k), [0.0]])
+    return values[np.clip(ranks, 1, k + 1) - 1]
 
 
-def expected(
+def expected_metric_at_k(
     items: Integer[np.ndarray, "q top"], probabilities: Float[np.ndarray, "q n"], metric: Metric, k: int
 ) -> Float[np.ndarray, " q"]:
-    """Return what each list earns in the mean over targets drawn from `probabilities`; -1 in `items` earns nothing."""
-    listed = items[:, :k]
-    chance = np.take_along_axis(probabilities, np.maximum(listed, 0), axis=1).astype(np.float64)
-    return np.where(listed >= 0, chance, 0.0) @ weights(metric, k)[: listed.shape[1]]
+    """Return the metric's expectation over targets drawn from `probabilities`.
+
+    Args:
+        items: the recommended items, best first; -1 is no item and adds nothing.
+        probabilities: of every item to be the target.
+        metric: recall, ndcg or mrr.
+        k: the cutoff.
+    """
+    top = items[:, :k]
+    probability = np.take_along_axis(probabilities, np.maximum(top, 0), axis=1).astype(np.float64)
+    return np.where(top >= 0, probability, 0.0) @ rank_weights(metric, k)[: top.shape[1]]
 
 
-def best_expected(probabilities: Float[np.ndarray, "q n"], metric: Metric, k: int) -> Float[np.ndarray, " q"]:
-    """Return what the best possible list earns in the mean: the k most probable items in order."""
+def best_expected_metric_at_k(
+    probabilities: Float[np.ndarray, "q n"], metric: Metric, k: int
+) -> Float[np.ndarray, " q"]:
+    """Return the highest expectation that any list can have: that of the k most probable items in order."""
     n = probabilities.shape[1]
     width = min(k, n)
     top = -np.sort(-np.partition(probabilities, n - width, axis=1)[:, n - width :], axis=1)
-    return top.astype(np.float64) @ weights(metric, k)[:width]
+    return top.astype(np.float64) @ rank_weights(metric, k)[:width]

@@ -1,14 +1,14 @@
 """One effect over several data sets: a random-effects estimate, its interval, and how far the data sets disagree.
 
-Source: DerSimonian and Laird 1986 (heterogeneity by moments); Hartung and Knapp 2001, Sidik and Jonkman 2002 (the
-error from what is left around the estimate, Student's t with one degree of freedom per data set but one); Roever,
-Knapp and Friede 2015 (never an error below that of the estimate whose effects are known to agree); Higgins and
-Thompson 2002 (I squared).
+Source: DerSimonian and Laird 1986 (heterogeneity by moments); Hartung and Knapp 2001, Sidik and Jonkman 2002 (standard
+error from the effects' spread around the estimate, Student's t); Roever, Knapp and Friede 2015 (never a standard error
+below that of effects that agree); Higgins and Thompson 2002 (I squared).
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.stats import norm
@@ -20,52 +20,64 @@ if TYPE_CHECKING:
     from jaxtyping import Float
 
 
-class Pooled(NamedTuple):
-    """An effect over data sets, each of them a draw from the data sets that there could be."""
+@dataclass(frozen=True)
+class PooledEffect(Difference):
+    """The mean effect over data sets, each of them one draw from all data sets that there could be."""
 
-    found: Difference  # of the mean over all such data sets
     tau_squared: float  # variance of true effects between data sets; NaN for one data set
     i_squared: float  # share of the effects' variance that is between data sets, 0 to 1; NaN for one data set
     data_sets: int
     normal: tuple[float, float]  # DerSimonian and Laird's own interval: too narrow where data sets are few
 
 
-def pool(
-    effects: Float[np.ndarray, " k"], errors: Float[np.ndarray, " k"], level: float = 0.95, power: float = 0.8
-) -> Pooled:
+def pool_effects(
+    effects: Float[np.ndarray, " k"], standard_errors: Float[np.ndarray, " k"], level: float = 0.95, power: float = 0.8
+) -> PooledEffect:
     """Return the mean effect over data sets, with an interval that holds for data sets like these.
 
-    With few data sets the interval is wide, as it should be: Student's t has k - 1 degrees of freedom. One data set
-    says nothing of others: its interval has no end.
+    With few data sets the interval is wide: Student's t has k - 1 degrees of freedom. One data set says nothing of
+    others, and its interval is infinite.
 
     Args:
-        effects: one a data set, on a scale on which they add up (differences, logarithms of ratios).
-        errors: their standard errors, above 0.
+        effects: one per data set, on a scale on which they add up (differences, logarithms of ratios).
+        standard_errors: of the effects, above 0.
         level: of the interval.
-        power: chance that a true mean of the detectable size is shown. The size is that of a central t, for the
-            error that these data sets gave.
+        power: probability that a true mean of the detectable size is shown. The size is that of a central t, for the
+            standard error that these data sets gave.
 
     Raises:
-        ValueError: no data set, or an error that is not above 0 and finite.
+        ValueError: there is no data set, or a standard error is not above 0 and finite.
     """
-    if not len(effects) or len(effects) != len(errors) or not (np.isfinite(errors) & (errors > 0)).all():
-        raise ValueError(f"effects with finite errors above 0, one each, not {list(effects)} with {list(errors)}")
+    valid = np.isfinite(standard_errors) & (standard_errors > 0)
+    if not len(effects) or len(effects) != len(standard_errors) or not valid.all():
+        raise ValueError(
+            f"expected effects, each with a finite standard error above 0; found effects {list(effects)} with standard "
+            f"errors {list(standard_errors)}"
+        )
     if len(effects) == 1:
-        only = Difference(float(effects[0]), -np.inf, np.inf, float(errors[0]), 1.0, np.inf)
-        return Pooled(only, float("nan"), float("nan"), 1, (-np.inf, np.inf))
-    free = len(effects) - 1
-    known = 1 / np.square(errors)
-    spread = float((known * np.square(effects - np.average(effects, weights=known))).sum())  # Cochran's Q
-    scale = float(known.sum() - np.square(known).sum() / known.sum())
-    tau_squared = max(0.0, (spread - free) / scale)
-    weights = 1 / (np.square(errors) + tau_squared)
+        unbounded = (-np.inf, np.inf)
+        error = float(standard_errors[0])
+        return PooledEffect(float(effects[0]), *unbounded, error, 1.0, np.inf, float("nan"), float("nan"), 1, unbounded)
+    freedom = len(effects) - 1
+    fixed = 1 / np.square(standard_errors)  # weights if all data sets had one true effect
+    cochran_q = float((fixed * np.square(effects - np.average(effects, weights=fixed))).sum())
+    scale = float(fixed.sum() - np.square(fixed).sum() / fixed.sum())
+    tau_squared = max(0.0, (cochran_q - freedom) / scale)
+    weights = 1 / (np.square(standard_errors) + tau_squared)
     mean = float(np.average(effects, weights=weights))
-    around = float((weights * np.square(effects - mean)).sum()) / free
-    error = float(np.sqrt(max(1.0, around) / weights.sum()))
-    reach = float(student.ppf((1 + level) / 2, free))
-    detectable = (reach + float(student.ppf(power, free))) * error
-    p = float(2 * student.sf(abs(mean) / error, free))
-    found = Difference(mean, mean - reach * error, mean + reach * error, error, p, detectable)
+    spread = float((weights * np.square(effects - mean)).sum()) / freedom
+    error = float(np.sqrt(max(1.0, spread) / weights.sum()))
+    quantile = float(student.ppf((1 + level) / 2, freedom))
     half = float(norm.ppf((1 + level) / 2) / np.sqrt(weights.sum()))
-    share = max(0.0, 1 - free / spread) if spread > 0 else 0.0
-    return Pooled(found, tau_squared, share, len(effects), (mean - half, mean + half))
+    return PooledEffect(
+        difference=mean,
+        low=mean - quantile * error,
+        high=mean + quantile * error,
+        standard_error=error,
+        p=float(2 * student.sf(abs(mean) / error, freedom)),
+        detectable=(quantile + float(student.ppf(power, freedom))) * error,
+        tau_squared=tau_squared,
+        i_squared=max(0.0, 1 - freedom / cochran_q) if cochran_q > 0 else 0.0,
+        data_sets=len(effects),
+        normal=(mean - half, mean + half),
+    )

@@ -11,7 +11,7 @@ from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from sidflow.contracts.histories import Histories
-from sidflow.measures.gains import Metric, gain
+from sidflow.measures.gains import Metric, metric_at_k
 from sidflow.training.device import full_precision
 
 if TYPE_CHECKING:
@@ -88,4 +88,4 @@ def figures_of(ranks: Int[Tensor, " q"]) -> dict[str, float]:
     found = ranks.numpy(force=True)
     if not len(found):
         return {"valid_ndcg_at_10": 0.0, "valid_recall_at_10": 0.0}
-    return {f"valid_{metric}_at_10": float(gain(found, metric, 10).mean()) for metric in VALIDATED}
+    return {f"valid_{metric}_at_10": float(metric_at_k(found, metric, 10).mean()) for metric in VALIDATED}

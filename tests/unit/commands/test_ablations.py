@@ -96,7 +96,7 @@ def fake(tmp_path, monkeypatch):
 
 
 def test_rows_run_once_and_the_table_says_what_each_is_worth(fake):
-    said = list(ablations.run([42, 43], ["whole", "without codes"]))
+    said = list(ablations.run_ablations([42, 43], ["whole", "without codes"]))
     assert [asked[1] for asked in fake.asked] == [
         "ablation-whole-seed-43",
         "ablation-without-codes-seed-42",
@@ -113,26 +113,26 @@ def test_rows_run_once_and_the_table_says_what_each_is_worth(fake):
     assert less["low"] <= less["difference"] <= less["high"] < 0
     assert less["difference"] == pytest.approx(less["mean"] - whole["mean"], abs=1e-6)
 
-    assert next(ablations.run([42, 43], ["whole", "without codes"])) == "4 runs, 0 of them missing"
+    assert next(ablations.run_ablations([42, 43], ["whole", "without codes"])) == "4 runs, 0 of them missing"
     assert len(fake.asked) == 3
 
 
 def test_lists_are_written_as_dvc_reads_them(fake):
-    list(ablations.run(None, ["without text"]))
+    list(ablations.run_ablations(None, ["without text"]))
     assert fake.asked[0][-1] == "finetune.mme_sid.without=[text]"
 
 
 def test_what_ran_under_another_commit_does_not_count(fake):
-    list(ablations.run(None, ["without codes"]))
+    list(ablations.run_ablations(None, ["without codes"]))
     Path("src/code").write_text("new")
     git("commit", "-qam", "new")
-    assert next(ablations.run(None, ["without codes"])) == "1 runs, 1 of them missing"
+    assert next(ablations.run_ablations(None, ["without codes"])) == "1 runs, 1 of them missing"
 
 
 def test_a_failed_row_says_why_and_what_ran_is_kept(fake):
     with pytest.raises(InputError, match="out of memory"):
-        list(ablations.run(None, ["without codes", "without raw rows"]))
-    assert next(ablations.run(None, ["without codes"])) == "1 runs, 0 of them missing"
+        list(ablations.run_ablations(None, ["without codes", "without raw rows"]))
+    assert next(ablations.run_ablations(None, ["without codes"])) == "1 runs, 0 of them missing"
 
 
 @pytest.mark.parametrize(

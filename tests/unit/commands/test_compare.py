@@ -12,9 +12,11 @@ from typer.testing import CliRunner
 
 from sidflow.cli import app
 from sidflow.commands import compare, dvc, revisions
+from sidflow.commands.compare import compare_revisions
+from sidflow.commands.revisions import read_revision, read_workspace
 from sidflow.contracts.artifacts.evaluations import EXPECTED, PER_QUERY
 from sidflow.contracts.errors import InputError
-from sidflow.evaluation.comparison import compare as leaderboard
+from sidflow.evaluation.comparison import build_leaderboard
 from sidflow.evaluation.params import CompareParams
 
 runner = CliRunner()
@@ -79,28 +81,28 @@ def project(tmp_path, monkeypatch):
     return tmp_path
 
 
-def _rows(found: compare.Compared) -> dict[str, compare.Row]:
+def _rows(found: compare.RevisionComparison) -> dict[str, compare.RecommenderChange]:
     return {row.recommender: row for row in found.rows}
 
 
 def test_what_got_better_is_told_from_what_is_the_same(project):
-    found = compare.compare(revisions.committed("before"), revisions.workspace(), SETTINGS)
+    found = compare_revisions(read_revision("before"), read_workspace(), SETTINGS)
     rows = _rows(found)
     assert (found.queries, found.users) == (USERS * EACH, USERS)
-    assert rows["sasrec"].judged == "better"
+    assert rows["sasrec"].outcome == "better"
     assert rows["sasrec"].low > 0
-    assert rows["markov"] == compare.Row(
+    assert rows["markov"] == compare.RecommenderChange(
         "markov", rows["markov"].after, rows["markov"].after, 0, 0, 0, 0, 0, None, "unchanged"
     )
-    back = compare.compare(revisions.workspace(), revisions.committed("before"), SETTINGS)
-    assert _rows(back)["sasrec"].judged == "worse"
+    back = compare_revisions(read_workspace(), read_revision("before"), SETTINGS)
+    assert _rows(back)["sasrec"].outcome == "worse"
     assert _rows(back)["sasrec"].difference == pytest.approx(-rows["sasrec"].difference)
 
 
 def test_the_numbers_are_those_of_a_leaderboard_with_both_in_it(project):
     before, after = _table(0), _better(_table(0))
-    row = _rows(compare.compare(revisions.committed("before"), revisions.workspace(), SETTINGS))["sasrec"]
-    board = leaderboard({"before": before, "mme_sid": after}, SETTINGS)
+    row = _rows(compare_revisions(read_revision("before"), read_workspace(), SETTINGS))["sasrec"]
+    board = build_leaderboard({"before": before, "mme_sid": after}, SETTINGS)
     known = board["differences"]["mme_sid"]["ndcg_at_10"]
     for name in ("difference", "low", "high", "detectable", "p_corrected"):  # one test: nothing to correct
         assert getattr(row, name) == pytest.approx(known[name]), name
@@ -108,23 +110,23 @@ def test_the_numbers_are_those_of_a_leaderboard_with_both_in_it(project):
 
 
 def test_p_is_corrected_for_the_number_of_recommenders_that_changed(project):
-    alone = _rows(compare.compare(revisions.committed("before"), revisions.workspace(), SETTINGS))["sasrec"]
+    alone = _rows(compare_revisions(read_revision("before"), read_workspace(), SETTINGS))["sasrec"]
     worse = _table(1).with_columns(rank=pl.col("rank") + pl.Series(np.random.default_rng(3).integers(0, 2, USERS * 4)))
     PER_QUERY.write(worse, model="markov")
-    rows = _rows(compare.compare(revisions.committed("before"), revisions.workspace(), SETTINGS))
+    rows = _rows(compare_revisions(read_revision("before"), read_workspace(), SETTINGS))
     assert rows["sasrec"].p_corrected == pytest.approx(2 * alone.p_corrected)
     assert rows["markov"].p_corrected >= rows["sasrec"].p_corrected
 
 
 def test_a_lower_log_rank_is_a_better_one_and_stands_first(project):
-    found = compare.compare(revisions.committed("before"), revisions.workspace(), SETTINGS, "mean_log2_rank")
+    found = compare_revisions(read_revision("before"), read_workspace(), SETTINGS, "mean_log2_rank")
     row = _rows(found)["sasrec"]
     ranks = _table(0).filter(pl.col("part") == "test")["rank"].to_numpy()
     assert row.difference == pytest.approx(np.mean(np.log2((ranks + 1) // 2) - np.log2(ranks)))
-    assert (row.high < 0, row.judged) == (True, "better")
+    assert (row.high < 0, row.outcome) == (True, "better")
     assert [row.recommender for row in found.rows] == ["sasrec", "markov"]
-    back = compare.compare(revisions.workspace(), revisions.committed("before"), SETTINGS, "mean_log2_rank")
-    assert _rows(back)["sasrec"].judged == "worse"
+    back = compare_revisions(read_workspace(), read_revision("before"), SETTINGS, "mean_log2_rank")
+    assert _rows(back)["sasrec"].outcome == "worse"
 
 
 def test_users_are_resampled_never_queries(project):
@@ -137,7 +139,7 @@ def test_users_are_resampled_never_queries(project):
             revisions.Revision(name, "", "embedded", {k: pl.concat([v] * copies) for k, v in tests.items()})
             for name, tests in (("a", once), ("b", more))
         ]
-        row = compare.compare(*sides, SETTINGS).rows[0]
+        row = compare_revisions(*sides, SETTINGS).rows[0]
         return row.high - row.low
 
     assert half_width(4) == pytest.approx(half_width(1))
@@ -155,12 +157,12 @@ def test_the_workspace_is_left_alone(project):
 
 def test_a_refit_in_one_of_the_two_is_said(project):
     PER_QUERY.write(_better(_table(0)), {"refit": True}, model="sasrec")
-    found = compare.compare(revisions.committed("before"), revisions.workspace(), SETTINGS)
+    found = compare_revisions(read_revision("before"), read_workspace(), SETTINGS)
     assert found.refitted == {"sasrec": "workspace"}
-    assert "sasrec: refitted on train + validation in workspace alone." in compare.as_text(found)
-    back = compare.compare(revisions.workspace(), revisions.committed("before"), SETTINGS)
+    assert "sasrec: refitted on train + validation in workspace alone." in compare.to_text(found)
+    back = compare_revisions(read_workspace(), read_revision("before"), SETTINGS)
     assert back.refitted == {"sasrec": "workspace"}
-    assert not compare.compare(revisions.workspace(), revisions.workspace(), SETTINGS).refitted
+    assert not compare_revisions(read_workspace(), read_workspace(), SETTINGS).refitted
 
 
 def test_a_pair_of_which_one_was_refitted_is_refused(project):
@@ -173,12 +175,12 @@ def test_a_pair_of_which_one_was_refitted_is_refused(project):
 def test_the_better_stands_first_and_who_is_on_one_side_only_has_no_difference(project):
     PER_QUERY.write(_table(3, most=4), model="gru4rec")
     Path("params.yaml").write_text(PARAMS.replace("[sasrec, markov]", "[sasrec, gru4rec]"))
-    found = compare.compare(revisions.committed("before"), revisions.workspace(), SETTINGS)
+    found = compare_revisions(read_revision("before"), read_workspace(), SETTINGS)
     assert [row.recommender for row in found.rows] == ["gru4rec", "sasrec", "markov"]
     rows = _rows(found)
-    assert (rows["gru4rec"].before, rows["gru4rec"].difference, rows["gru4rec"].judged) == (None, None, "")
+    assert (rows["gru4rec"].before, rows["gru4rec"].difference, rows["gru4rec"].outcome) == (None, None, "")
     assert (rows["markov"].after, rows["markov"].difference) == (None, None)
-    assert "  -  " in compare.as_text(found)
+    assert "  -  " in compare.to_text(found)
 
 
 def test_json_and_another_metric(project):
@@ -197,7 +199,7 @@ def test_two_commits_need_no_workspace(project):
     for name in ("sasrec", "markov"):
         PER_QUERY.at(model=name).unlink()
     result = runner.invoke(app, ["compare", "before", "HEAD", "--json"])
-    assert [row["judged"] for row in json.loads(result.stdout)["rows"]] == ["better", "unchanged"]
+    assert [row["outcome"] for row in json.loads(result.stdout)["rows"]] == ["better", "unchanged"]
     missing = runner.invoke(app, ["compare", "before"])
     assert (missing.exit_code, len(missing.stderr.splitlines())) == (2, 1)
     assert "dvc repro" in missing.stderr
@@ -239,7 +241,7 @@ def test_other_queries_are_refused(project):
     for name in ("sasrec", "markov"):
         PER_QUERY.write(_table(0, users=USERS + 1), model=name)
     with pytest.raises(InputError, match="of one preset"):
-        compare.compare(revisions.committed("before"), revisions.workspace(), SETTINGS)
+        compare_revisions(read_revision("before"), read_workspace(), SETTINGS)
 
 
 def _pair(*typed: str) -> dict:
@@ -249,7 +251,7 @@ def _pair(*typed: str) -> dict:
 
 
 def test_two_recommenders_against_one_another_are_as_in_a_leaderboard(project):
-    board = leaderboard({"markov": _table(1), "mme_sid": _better(_table(0))}, SETTINGS)
+    board = build_leaderboard({"markov": _table(1), "mme_sid": _better(_table(0))}, SETTINGS)
     known = board["differences"]["mme_sid"]["ndcg_at_10"]
     found = _pair("--pair", "sasrec", "markov")
     (row,) = found["rows"]
@@ -324,7 +326,7 @@ def test_dvcs_own_lock_cache_and_experiments(project, monkeypatch):
     do(program, "commit", "-q", "-f")
     do(program, "exp", "save", "-n", "tried")
     PER_QUERY.write(_better(_table(0)), model="sasrec")
-    found = compare.compare(revisions.committed("tried"), revisions.committed("HEAD"), SETTINGS)
+    found = compare_revisions(read_revision("tried"), read_revision("HEAD"), SETTINGS)
     means = {row.recommender: row.before for row in found.rows}
     assert means["sasrec"] == means["markov"]  # seed 1 is markov's
     assert _rows(found)["sasrec"].after != means["sasrec"]

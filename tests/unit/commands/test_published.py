@@ -23,14 +23,14 @@ MEASURED = {"tiny": {"sasrec": {"metrics": {"ndcg_at_10": {"mean": 0.06, "low": 
 @pytest.fixture
 def file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    path = tmp_path / published.PATH
+    path = tmp_path / published.PUBLISHED_PATH
     path.parent.mkdir()
     path.write_text(FILE)
     return path
 
 
 def test_a_figure_stands_beside_the_first_of_ours_that_is_measured_in_its_metric(file):
-    plain, other = published.beside(MEASURED)
+    plain, other = published.results_beside_figures(MEASURED)
     assert (plain.figure.model, plain.metric, plain.published, plain.ours) == ("SASRec", "ndcg_at_10", 0.05, "sasrec")
     assert (plain.mean, plain.low, plain.high) == (0.06, 0.05, 0.07)
     assert plain.source.url == "https://arxiv.org/abs/1"
@@ -51,16 +51,16 @@ def test_a_slip_in_the_file_is_one_line(file, old, new, told):
     assert old in FILE
     file.write_text(FILE.replace(old, new))
     with pytest.raises(InputError, match=told):
-        list(published.beside(MEASURED))
+        list(published.results_beside_figures(MEASURED))
 
 
 def test_without_the_file_nothing_is_told(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert not list(published.beside(MEASURED))
+    assert not list(published.results_beside_figures(MEASURED))
 
 
 def test_every_committed_figure_names_a_preset_and_recommenders_that_exist():
-    content = published.read(ROOT / published.PATH)
+    content = published.read_published(ROOT / published.PUBLISHED_PATH)
     known = {path.stem for path in (ROOT / "presets").glob("*.yaml")}
     assert {figure.preset for figure in content.figures} <= known
     ours = {"sasrec", "esasrec", "gru4rec", "bert4rec", "mme_sid"}

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from ruamel.yaml import YAML
 
-from sidflow.commands import claims, presets, results, runs
+from sidflow.commands import presets, results, revisions, runs
 from sidflow.commands.tables import markers, measurements
 from sidflow.commands.tables import results as result_tables
 from sidflow.contracts.artifacts.evaluations import LEADERBOARD, PER_QUERY
@@ -69,7 +69,7 @@ def _written() -> dict:
 
 
 def test_one_run_is_exported_in_the_agreed_shape(finished_run) -> None:
-    results.add()
+    results.add_result()
     content = _written()
     assert content["preset"] == "embedded"
     assert content["commit"] == _git("rev-parse", "HEAD")
@@ -82,15 +82,15 @@ def test_one_run_is_exported_in_the_agreed_shape(finished_run) -> None:
     assert metrics["mrr_at_10"]["low"] < metrics["mrr_at_10"]["mean"] < metrics["mrr_at_10"]["high"]
     assert "expected_ndcg_at_10" not in metrics
     assert content["recommenders"]["sasrec"]["metrics"]["expected_ndcg_at_10"]["mean"] == 0.25
-    assert results.kept("embedded")[0].record["best_baseline"] == "popularity"
+    assert results.read_runs("embedded")[0].record["best_baseline"] == "popularity"
 
 
 def test_seeds_are_averaged_per_user_before_the_bootstrap(finished_run) -> None:
-    results.add()
+    results.add_result()
     _another_seed([1, 1, 3])  # seed 42 had 3, 3, 1: users' mean reciprocal ranks are then all 2/3
     slow = Path(".sidflow/measured/embedded/rank@sasrec.json")
     slow.write_text(json.dumps({**json.loads(slow.read_text()), "wall_seconds": 99}))
-    results.add()
+    results.add_result()
     content = _written()
     found = content["recommenders"]["sasrec"]["metrics"]["mrr_at_10"]
     assert (content["seeds"], content["wall_seconds"]) == ([42, 43], 4.0)
@@ -107,20 +107,20 @@ def test_several_queries_of_a_user_are_resampled_together() -> None:
         columns = {"user_id": np.tile(np.arange(40), copies), "sasrec.rank": np.tile(ranks, copies)}
         record = dict.fromkeys(("preset", "commit", "seed", "users", "items"), 0)
         record |= {"params": {}, "wall_seconds": 1, "peak_memory_mb": 1, "cpus": 1}
-        found = results.summary([runs.Run(record, pl.DataFrame(columns))])["recommenders"]["sasrec"]["metrics"]
+        found = results.summarise([runs.Run(record, pl.DataFrame(columns))])["recommenders"]["sasrec"]["metrics"]
         bounds.append([found["ndcg_at_10"][name] for name in ("mean", "low", "high")])
     assert bounds[0] == pytest.approx(bounds[1])
 
 
 def test_adding_a_seed_again_replaces_it(finished_run) -> None:
-    results.add()
+    results.add_result()
     before = Path("docs/results/embedded.json").read_bytes()
-    results.add()
+    results.add_result()
     assert Path("docs/results/embedded.json").read_bytes() == before
 
 
 def test_a_run_that_cannot_be_written_leaves_what_was_there(finished_run, monkeypatch) -> None:
-    results.add()
+    results.add_result()
     before = {path: path.read_bytes() for path in Path("docs").rglob("*") if path.is_file()}
 
     def killed(self, path, **_):
@@ -132,12 +132,12 @@ def test_a_run_that_cannot_be_written_leaves_what_was_there(finished_run, monkey
         json.dumps({"stage": "ingest", "wall_seconds": 9, "peak_memory_mb": 1, "cpus": 2})
     )
     with pytest.raises(KeyboardInterrupt):
-        results.add()
+        results.add_result()
     assert {path: path.read_bytes() for path in Path("docs").rglob("*") if path.is_file()} == before
 
 
 def test_a_write_that_is_cut_short_leaves_the_file_as_it_was(finished_run, monkeypatch) -> None:
-    results.add()
+    results.add_result()
     page, before = Path("page.md"), Path("docs/results/embedded.json").read_text()
     page.write_text("<!-- results:begin -->\n<!-- results:end -->\n")
     whole = Path.write_text
@@ -146,52 +146,52 @@ def test_a_write_that_is_cut_short_leaves_the_file_as_it_was(finished_run, monke
         whole(self, text[:9])
         raise KeyboardInterrupt
 
-    runs_write = runs.write
-    monkeypatch.setattr(runs, "write", lambda run, folder: None)  # that one is tried above
+    runs_write = runs.write_run
+    monkeypatch.setattr(results, "write_run", lambda run, folder: None)  # that one is tried above
     monkeypatch.setattr(Path, "write_text", killed)
     with pytest.raises(KeyboardInterrupt):
-        results.add()
+        results.add_result()
     with pytest.raises(KeyboardInterrupt):
-        markers.write(page)
+        markers.write_tables(page)
     with pytest.raises(KeyboardInterrupt):
-        runs_write(results.kept("embedded")[0], Path("docs/results/embedded"))
+        runs_write(results.read_runs("embedded")[0], Path("docs/results/embedded"))
     assert Path("docs/results/embedded.json").read_text() == before
     assert page.read_text() == "<!-- results:begin -->\n<!-- results:end -->\n"
-    assert results.kept("embedded")[0].record["seed"] == 42
+    assert results.read_runs("embedded")[0].record["seed"] == 42
 
 
 def test_a_run_without_its_ranks_is_named_with_what_to_do(finished_run) -> None:
-    results.add()
+    results.add_result()
     Path("docs/results/embedded/seed-42.parquet").unlink()
     with pytest.raises(InputError, match=r"seed-42\.parquet: .*no such file.*git checkout.*add that run again"):
-        results.kept("embedded")
+        results.read_runs("embedded")
 
 
 def test_runs_of_other_commits_params_or_data_refuse_to_mix(finished_run) -> None:
-    results.add()
+    results.add_result()
     before = Path("docs/results/embedded.json").read_bytes()
     _another_seed([1, 1, 1])
     text = Path("params.yaml").read_text()
     Path("params.yaml").write_text(text.replace("exclude_history: true", "exclude_history: false"))
     with pytest.raises(InputError, match=r"rank\.exclude_history"):
-        results.add()
+        results.add_result()
     Path("params.yaml").write_text(text)
     lock = Path("dvc.lock").read_text()
     Path("dvc.lock").write_text(lock.replace("abc", "abd"))
     with pytest.raises(InputError, match="one data"):
-        results.add()
+        results.add_result()
     Path("dvc.lock").write_text(lock)
     Path("src/code.py").write_text("2\n")
     with pytest.raises(InputError, match="uncommitted"):
-        results.add()
+        results.add_result()
     _git("commit", "-qam", "other code")
     with pytest.raises(InputError, match="one commit"):
-        results.add()
+        results.add_result()
     assert Path("docs/results/embedded.json").read_bytes() == before
 
 
 def test_presets_of_which_one_is_refitted_refuse_to_stand_side_by_side(finished_run) -> None:
-    results.add()
+    results.add_result()
     assert "refit" not in _written()
     text = Path("params.yaml").read_text()
     Path("params.yaml").write_text(text.replace("preset: embedded", "preset: other", 1))
@@ -199,45 +199,45 @@ def test_presets_of_which_one_is_refitted_refuse_to_stand_side_by_side(finished_
     for model in ("popularity", "sasrec"):
         PER_QUERY.write(PER_QUERY.read(model=model), {"refit": True}, model=model)
     with pytest.raises(InputError, match="refitted: other; not: embedded"):
-        results.add()
+        results.add_result()
     Path("docs/results/embedded.json").unlink()
-    results.add()
+    results.add_result()
     assert json.loads(Path("docs/results/other.json").read_text())["refit"] is True
-    assert "All are refitted on train + validation" in result_tables.overview()
+    assert "All are refitted on train + validation" in result_tables.results_overview_table()
 
 
 def test_a_commit_of_documents_is_no_other_code(finished_run) -> None:
-    results.add()
+    results.add_result()
     _git("add", "docs")
     _git("commit", "-qm", "results")
     _another_seed([1, 1, 1])
-    results.add()
+    results.add_result()
     assert _written()["seeds"] == [42, 43]
 
 
 def test_where_the_data_lie_is_no_param(finished_run) -> None:
-    results.add()
+    results.add_result()
     _another_seed([1, 1, 1])
     for path in ("params.yaml", "dvc.lock"):
         Path(path).write_text(Path(path).read_text().replace("words.txt", "elsewhere.txt"))
-    results.add()
+    results.add_result()
 
 
 def test_a_stage_that_was_not_measured_is_named(finished_run) -> None:
     Path(".sidflow/measured/embedded/rank@sasrec.json").unlink()
     with pytest.raises(InputError, match=r"rank@sasrec.*dvc repro -f"):
-        results.add()
+        results.add_result()
 
 
 def test_artifacts_must_be_up_to_date(dvc_project) -> None:
-    runs.require_up_to_date()
+    revisions.require_up_to_date()
     Path("words.txt").write_text("changed")
     with pytest.raises(InputError, match="ingest"):
-        runs.require_up_to_date()
+        revisions.require_up_to_date()
 
 
 def test_tables_stand_between_their_markers(finished_run) -> None:
-    results.add()
+    results.add_result()
     benchmark = {
         "claim": "k-core",
         "unit": "s",
@@ -254,17 +254,17 @@ def test_tables_stand_between_their_markers(finished_run) -> None:
     page.write_text(
         "a\n<!-- results:begin -->\n<!-- results:end -->\nb\n<!-- benchmarks:begin -->\nold\n<!-- benchmarks:end -->\n"
     )
-    assert "written" in markers.write(page)
+    assert "written" in markers.write_tables(page)
     text = page.read_text()
     assert text.startswith("a\n<!-- results:begin -->\n| preset |")
     assert "| embedded | `make repro` | 3 | 5 | 42 | 4 s | 0.30 GB | 2 |" in text
     assert "| popularity | 0.7103 [" in text
     assert "| k-core | 2 s | 4 s | 2.00 | 900 MB / 1,200 MB | `python x` |" in text
     assert "old" not in text
-    assert "up to date" in markers.write(page)
+    assert "up to date" in markers.write_tables(page)
     page.write_text("nothing")
     with pytest.raises(InputError, match="no markers"):
-        markers.write(page)
+        markers.write_tables(page)
 
 
 @pytest.mark.parametrize(
@@ -282,16 +282,16 @@ def test_the_committed_tables_are_those_of_the_json(name, monkeypatch) -> None:
     monkeypatch.chdir(ROOT)
     if Path(name).is_file():
         text = Path(name).read_text()
-        assert markers.filled(text) == text, f"Remedy: sidflow results table --write {name}"
+        assert markers.fill_markers(text) == text, f"Remedy: sidflow results table --write {name}"
 
 
 def test_an_ablation_has_what_could_have_been_detected_where_that_is_known(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(claims, "ABLATIONS", tmp_path)
+    monkeypatch.setattr(measurements, "ABLATIONS_FOLDER", tmp_path)
     known = {"row": "less", "seeds": 1, "mean": 0.2, "difference": -0.1, "low": -0.2, "high": 0.0}
     known |= {"effective_rank": None, "alive_share": None, "tau_of_codes": None}
     rows = [known | {"detectable": 0.0321}, known]
     (tmp_path / "tiny.json").write_text(json.dumps({"run": "tiny", "rows": rows}))
-    head, _, new, old = measurements.ablations().splitlines()
+    head, _, new, old = measurements.ablations_table().splitlines()
     place = head.split(" | ").index("smallest detectable")
     assert (new.split(" | ")[place], old.split(" | ")[place]) == ("0.0321", "")
 
@@ -304,7 +304,7 @@ def test_a_setting_stands_between_its_neighbours(tmp_path, monkeypatch) -> None:
     share = up | {"knob": "dropout", "standing": 0.1, "value": 0.25, "valid_ndcg_at_10": 0.18}
     (tmp_path / "settings").mkdir()
     (tmp_path / "settings/tiny.json").write_text(json.dumps({"run": "tiny", "rows": [none, up, down, share]}))
-    *_, epochs, dropout = measurements.settings().splitlines()
+    *_, epochs, dropout = measurements.settings_table().splitlines()
     assert epochs == "| tiny | gru4rec | epochs | 4: 0.1900 | 8: 0.2000 | **16: 0.2100** |"
     assert dropout == "| tiny | gru4rec | dropout |  | **0.1: 0.2000** | 0.25: 0.1800 |"
 
@@ -318,7 +318,7 @@ def test_a_claim_fits_a_tables_cell() -> None:
 def test_the_committed_json_is_that_of_the_kept_ranks(monkeypatch) -> None:
     monkeypatch.chdir(ROOT)
     for path in sorted(results.FOLDER.glob("*.json")):
-        assert json.loads(path.read_text()) == json.loads(json.dumps(results.summary(results.kept(path.stem))))
+        assert json.loads(path.read_text()) == json.loads(json.dumps(results.summarise(results.read_runs(path.stem))))
 
 
 def test_a_broken_results_file_is_one_line(tmp_path, monkeypatch) -> None:
@@ -326,7 +326,7 @@ def test_a_broken_results_file_is_one_line(tmp_path, monkeypatch) -> None:
     (tmp_path / "docs/results").mkdir(parents=True)
     (tmp_path / "docs/results/x.json").write_text("{")
     with pytest.raises(InputError, match=r"docs/results/x\.json: expected JSON"):
-        markers.filled("<!-- results:begin -->\n<!-- results:end -->\n")
+        markers.fill_markers("<!-- results:begin -->\n<!-- results:end -->\n")
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "docs/results").glob("*.json")))

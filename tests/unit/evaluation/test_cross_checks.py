@@ -16,9 +16,9 @@ from sklearn.metrics import label_ranking_average_precision_score, ndcg_score, t
 
 from sidflow.contracts.histories import Histories
 from sidflow.evaluation import slices
-from sidflow.evaluation.evaluate import Inputs, evaluate
+from sidflow.evaluation.evaluate import EvaluationInputs, evaluate
 from sidflow.evaluation.params import EvaluateParams
-from sidflow.evaluation.queries import NAMES, split_name
+from sidflow.evaluation.queries import METRIC_NAMES, parse_metric_name
 from sidflow.measures import gains
 from sidflow.ranking import negatives, ranks, scores
 from sidflow.ranking.params import RankParams
@@ -58,13 +58,13 @@ def _factors(histories: Histories, items: int, kind: str, seed: int = 1) -> dict
 def _measure(histories: Histories, arrays: dict[str, np.ndarray], items: int) -> dict[str, object]:
     best, of_targets = ranks.rank(arrays, histories, items, RankParams()).tables()
     known = np.ones(items, dtype=bool)
-    given = Inputs(
+    given = EvaluationInputs(
         histories=histories,
         tied=np.zeros(histories.queries, dtype=bool),
         ranks=of_targets,
         top=best,
         truth=pl.DataFrame(),
-        content=slices.Content(known, known),
+        content=slices.ContentPresence(known, known),
         item_matrix=None,
         item_table=None,
         present=None,
@@ -99,8 +99,8 @@ def test_every_metric_equals_lists_that_are_written_out(kind, items, repeats):
     arrays = _factors(histories, items, kind)
     found = _measure(histories, arrays, items)
     table = _table(histories, arrays)
-    for name in NAMES:
-        assert found[name] == pytest.approx(_naive(histories, table, *split_name(name)), abs=1e-12), name
+    for name in METRIC_NAMES:
+        assert found[name] == pytest.approx(_naive(histories, table, *parse_metric_name(name)), abs=1e-12), name
     assert found["targets_in_history"] == in_history
     assert (found["users_evaluated"], found["queries_evaluated"]) == (USERS, 2 * USERS)
 
@@ -118,7 +118,7 @@ def test_the_only_item_there_is_is_found(kind):
         targets=zeros,
     )
     found = _measure(first, _factors(first, 1, kind), 1)
-    assert {found[name] for name in NAMES} == {1.0}
+    assert {found[name] for name in METRIC_NAMES} == {1.0}
     assert (found["coverage_at_1"], found["gini_at_1"], found["novelty_at_1"]) == (1, 0, 0)
 
 
@@ -215,8 +215,8 @@ def test_a_recommender_that_sees_the_target_gets_one_whatever_the_cutoff():
     histories = _world(items, repeats=False)
     one_hot = np.eye(items, dtype=np.float32)
     found = _measure(histories, {"query_states": one_hot[histories.targets], "item_matrix": one_hot}, items)
-    assert {found[name] for name in NAMES} == {1.0}
-    assert {found[f"sampled_{name}"] for name in NAMES} == {1.0}
+    assert {found[name] for name in METRIC_NAMES} == {1.0}
+    assert {found[f"sampled_{name}"] for name in METRIC_NAMES} == {1.0}
 
 
 def test_where_the_target_is_never_recommended_everything_is_zero():
@@ -224,8 +224,8 @@ def test_where_the_target_is_never_recommended_everything_is_zero():
     histories = _world(items, repeats=False)
     again = histories._replace(targets=np.array([histories.history(q)[0] for q in range(histories.queries)]))
     found = _measure(again, _factors(again, items, "random"), items)
-    assert {found[name] for name in NAMES} == {0.0}
-    assert {found[f"sampled_{name}"] for name in NAMES} == {0.0}
+    assert {found[name] for name in METRIC_NAMES} == {0.0}
+    assert {found[f"sampled_{name}"] for name in METRIC_NAMES} == {0.0}
     assert found["targets_in_history"] == again.queries
 
 
@@ -234,8 +234,8 @@ def test_random_scores_get_the_expectation_of_a_random_rank():
     histories = _world(items, repeats=False)
     candidates = items - histories.query_end
     runs = [_measure(histories, _rows_of_noise(histories, items, seed), items) for seed in range(draws)]
-    for name in NAMES:
-        metric, k = split_name(name)
+    for name in METRIC_NAMES:
+        metric, k = parse_metric_name(name)
         gains = [sum(_earned(metric, r) for r in range(1, min(k, n) + 1)) / n for n in candidates]
         values = np.array([run[name] for run in runs])
         error = values.std(ddof=1) / np.sqrt(draws)

@@ -9,7 +9,7 @@ from sidflow.contracts.errors import InputError
 from sidflow.contracts.histories import Histories
 from sidflow.contracts.tensors import Tensors
 from sidflow.evaluation import comparison, diagnostics, queries, slices
-from sidflow.evaluation.evaluate import Inputs, evaluate
+from sidflow.evaluation.evaluate import EvaluationInputs, evaluate
 from sidflow.evaluation.params import CompareParams, EvaluateParams
 from sidflow.measures import spectra
 
@@ -32,7 +32,7 @@ def _two_tests_each() -> Histories:
     return histories._replace(query_valid=np.zeros(histories.queries, dtype=bool))
 
 
-def _given(histories: Histories, seed: int = 1, truth: bool = True, rank: np.ndarray | None = None) -> Inputs:
+def _given(histories: Histories, seed: int = 1, truth: bool = True, rank: np.ndarray | None = None) -> EvaluationInputs:
     generator = np.random.default_rng(seed)
     q = histories.queries
     ranks = generator.integers(1, ITEMS - 10, size=q) if rank is None else rank
@@ -45,7 +45,7 @@ def _given(histories: Histories, seed: int = 1, truth: bool = True, rank: np.nda
         schema={"user_id": pl.Int32, "position": pl.Int32},
     ).with_columns(pl.Series("probabilities", probabilities[order], dtype=pl.Array(pl.Float32, ITEMS)))
     matrix = generator.normal(size=(ITEMS, 5)).astype(np.float32)
-    return Inputs(
+    return EvaluationInputs(
         histories=histories,
         tied=generator.random(q) < 0.3,
         ranks=pl.DataFrame(
@@ -61,7 +61,7 @@ def _given(histories: Histories, seed: int = 1, truth: bool = True, rank: np.nda
             pl.Series("items", top, dtype=pl.Array(pl.Int32, 20))
         ),
         truth=table if truth else table.clear(),
-        content=slices.Content(text=np.arange(ITEMS) % 5 > 0, picture=np.arange(ITEMS) % 2 > 0),
+        content=slices.ContentPresence(text=np.arange(ITEMS) % 5 > 0, picture=np.arange(ITEMS) % 2 > 0),
         item_matrix=matrix,
         item_table=np.vstack([matrix, np.zeros((2, 5), np.float32)]),
         present=np.arange(ITEMS + 2) < ITEMS,
@@ -163,10 +163,10 @@ def test_tau_is_that_of_distances_before_and_after():
 
 def test_a_matrix_that_does_not_score_alone_is_not_looked_at():
     dense = {"query_states": np.ones((2, 1)), "item_matrix": np.arange(3.0)[:, None]}
-    assert diagnostics.scoring_rows(Tensors(dense, {})) is dense["item_matrix"]
+    assert diagnostics.scoring_item_matrix(Tensors(dense, {})) is dense["item_matrix"]
     sparse = {"query_indptr": np.zeros(3), "item_indptr": np.zeros(2)}
-    assert diagnostics.scoring_rows(Tensors(sparse, {})) is None
-    assert diagnostics.scoring_rows(Tensors(dense | sparse, {})) is None
+    assert diagnostics.scoring_item_matrix(Tensors(sparse, {})) is None
+    assert diagnostics.scoring_item_matrix(Tensors(dense | sparse, {})) is None
     found = evaluate(_given(_world())._replace(item_matrix=None), EvaluateParams())
     assert not [name for name in found.metrics if "item_matrix" in name]
     assert {row["matrix"] for row in found.spectrum} == {"item_table"}
@@ -175,13 +175,13 @@ def test_a_matrix_that_does_not_score_alone_is_not_looked_at():
 def test_a_perfect_recommender_gets_one():
     histories = _world()
     found = evaluate(_given(histories, rank=np.ones(histories.queries, dtype=int)), EvaluateParams())
-    assert all(found.metrics[name] == 1 for name in queries.NAMES)
+    assert all(found.metrics[name] == 1 for name in queries.METRIC_NAMES)
     assert all(row["ndcg_at_10"] in (1, None) for row in found.slices)
 
 
 def test_popularity_slices_cut_training_events_into_thirds_and_cold_items_out():
     counts = np.array([0, 3, 1, 1, 1, 0, 3])
-    assert slices.popularity(counts, 1 / 3, 1 / 3).tolist() == [
+    assert slices.popularity_groups(counts, 1 / 3, 1 / 3).tolist() == [
         "cold",
         "head",
         "tail",
@@ -190,7 +190,7 @@ def test_popularity_slices_cut_training_events_into_thirds_and_cold_items_out():
         "cold",
         "middle",
     ]
-    assert slices.popularity(np.zeros(3, dtype=int), 0.3, 0.3).tolist() == ["cold"] * 3
+    assert slices.popularity_groups(np.zeros(3, dtype=int), 0.3, 0.3).tolist() == ["cold"] * 3
 
 
 def test_popularity_looks_at_training_parts_only():
@@ -207,7 +207,9 @@ def test_what_happens_after_the_training_parts_makes_no_item_popular():
     given = _given(_world())
     histories = given.histories
     counts = histories.training_counts(ITEMS)
-    by_hand = slices.popularity(counts, EvaluateParams().head_share, EvaluateParams().tail_share)[histories.targets]
+    by_hand = slices.popularity_groups(counts, EvaluateParams().head_share, EvaluateParams().tail_share)[
+        histories.targets
+    ]
     found = evaluate(given, EvaluateParams())
     rows = {row["slice"]: row["queries"] for row in found.slices}
     for name in slices.POPULARITY:
@@ -316,10 +318,10 @@ def test_each_of_the_last_events_is_a_slice_with_its_users():
 
 
 def test_places_from_the_end_are_no_slices_where_one_event_or_a_point_in_time_is_asked_for():
-    assert slices.positions(_world()) == {}
+    assert slices.earlier_event_slices(_world()) == {}
     histories = _last_three()
     later = histories._replace(query_valid=histories.query_end == np.diff(histories.offsets)[histories.query_user] - 1)
-    assert slices.positions(later) == {}
+    assert slices.earlier_event_slices(later) == {}
 
 
 def test_memorising_and_generalising_are_in_the_metrics_with_their_users():
@@ -351,7 +353,7 @@ def test_content_is_known_of_core_items_alone():
             nothing | {"item_id": 3, "in_core": False},
         ]
     )
-    found = slices.content(items, np.array([1, 3]))
+    found = slices.content_presence(items, np.array([1, 3]))
     assert found.text.tolist() == [True, False, True]
     assert found.picture.tolist() == [False, True, False]
 
@@ -373,7 +375,7 @@ def _tables(**ranks: np.ndarray) -> dict[str, pl.DataFrame]:
 def test_the_best_baseline_is_chosen_on_validation_never_on_test_nor_among_methods():
     test_star = np.tile([20, 1], USERS)  # queries alternate: validation, test
     valid_star = np.tile([1, 20], USERS)
-    found = comparison.compare(
+    found = comparison.build_leaderboard(
         _tables(markov=test_star, sasrec=valid_star, mme_sid=np.ones(2 * USERS, int), oracle=np.ones(2 * USERS, int)),
         CompareParams(draws=200),
     )
@@ -386,7 +388,7 @@ def test_the_best_baseline_is_chosen_on_validation_never_on_test_nor_among_metho
 def test_only_methods_get_a_verdict_and_all_count_in_the_correction():
     generator = np.random.default_rng(0)
     names = ("markov", "sasrec", "gru4rec", "mme_sid")
-    found = comparison.compare(
+    found = comparison.build_leaderboard(
         _tables(**{name: generator.integers(1, 20, 2 * USERS) for name in names}), CompareParams(draws=200)
     )
     judged = {name for name, one in found["differences"].items() for row in one.values() if "verdict" in row}
@@ -398,22 +400,24 @@ def test_only_methods_get_a_verdict_and_all_count_in_the_correction():
 
 def test_lower_log_ranks_are_better_ones():
     ranks = np.random.default_rng(0).integers(2, 20, 2 * USERS)
-    board = comparison.compare(_tables(sasrec=ranks, mme_sid=ranks // 2), CompareParams(draws=200))
+    board = comparison.build_leaderboard(_tables(sasrec=ranks, mme_sid=ranks // 2), CompareParams(draws=200))
     better = board["differences"]["mme_sid"]["mean_log2_rank"]
     by_hand = np.mean(np.log2(ranks[1::2] // 2) - np.log2(ranks[1::2]))
     assert better["difference"] == pytest.approx(by_hand)
     assert better["low"] < by_hand < better["high"] < 0
     assert better["verdict"] == "shown"
     assert "claim" not in better  # the claimed gain is one of accuracy
-    worse = comparison.compare(_tables(sasrec=ranks, mme_sid=2 * ranks), CompareParams(draws=200))
+    worse = comparison.build_leaderboard(_tables(sasrec=ranks, mme_sid=2 * ranks), CompareParams(draws=200))
     assert worse["differences"]["mme_sid"]["mean_log2_rank"]["verdict"] == "contradicted"
 
 
 def test_what_is_averaged_is_what_the_metrics_are():
     given = _given(_world())
     found = evaluate(given, EvaluateParams())
-    averaged = comparison.columns(found.per_query.filter(pl.col("part") == "test"))
-    assert {*queries.NAMES, *(f"sampled_{name}" for name in queries.NAMES), "mean_log2_rank"} <= set(averaged)
+    averaged = comparison.per_query_values(found.per_query.filter(pl.col("part") == "test"))
+    assert {*queries.METRIC_NAMES, *(f"sampled_{name}" for name in queries.METRIC_NAMES), "mean_log2_rank"} <= set(
+        averaged
+    )
     for name, values in averaged.items():
         assert found.metrics[name] == pytest.approx(values.mean()), name
 
@@ -421,13 +425,13 @@ def test_what_is_averaged_is_what_the_metrics_are():
 def test_recommenders_with_the_same_ranks_are_named():
     same, other = (np.random.default_rng(seed).integers(1, 20, 2 * USERS) for seed in (0, 1))
     tables = _tables(b=same, c=other, a=same)
-    assert comparison.compare(tables, CompareParams(draws=200))["equal"] == [["a", "b"]]
-    assert comparison.compare(_tables(a=same, c=other), CompareParams(draws=200))["equal"] == []
+    assert comparison.build_leaderboard(tables, CompareParams(draws=200))["equal"] == [["a", "b"]]
+    assert comparison.build_leaderboard(_tables(a=same, c=other), CompareParams(draws=200))["equal"] == []
 
 
 def test_a_recommender_compared_with_its_twin_is_undecided_or_contradicted_never_shown():
     same = np.random.default_rng(0).integers(1, 20, 2 * USERS)
-    found = comparison.compare(_tables(sasrec=same, mme_sid=same), CompareParams(draws=200))
+    found = comparison.build_leaderboard(_tables(sasrec=same, mme_sid=same), CompareParams(draws=200))
     for metric, one in found["differences"]["mme_sid"].items():
         assert (one["difference"], one["low"], one["high"]) == (0, 0, 0)
         assert one["p"] == 1
@@ -436,7 +440,7 @@ def test_a_recommender_compared_with_its_twin_is_undecided_or_contradicted_never
 
 def test_means_are_the_metrics_and_intervals_hold_them():
     ranks = np.random.default_rng(0).integers(1, 20, 2 * USERS)
-    found = comparison.compare(_tables(sasrec=ranks), CompareParams(draws=300))
+    found = comparison.build_leaderboard(_tables(sasrec=ranks), CompareParams(draws=300))
     measured = found["recommenders"]["sasrec"]["metrics"]
     by_hand = np.mean([_earned(int(rank), "ndcg", 10) for rank in ranks[1::2]])
     assert measured["ndcg_at_10"]["mean"] == pytest.approx(by_hand)
@@ -448,14 +452,14 @@ def test_recommenders_of_two_splits_do_not_mix():
     tables = _tables(sasrec=np.ones(2 * USERS, int))
     other = evaluate(_given(_world(seed=9), truth=False), EvaluateParams()).per_query
     with pytest.raises(InputError, match="older split"):
-        comparison.compare({**tables, "markov": other}, CompareParams(draws=200))
+        comparison.build_leaderboard({**tables, "markov": other}, CompareParams(draws=200))
 
 
 def test_comparison_does_not_depend_on_the_order_of_recommenders():
     generator = np.random.default_rng(0)
     tables = _tables(**{name: generator.integers(1, 20, 2 * USERS) for name in ("sasrec", "markov", "mme_sid")})
-    forward = comparison.compare(tables, CompareParams(draws=200))
-    backward = comparison.compare(dict(reversed(tables.items())), CompareParams(draws=200))
+    forward = comparison.build_leaderboard(tables, CompareParams(draws=200))
+    backward = comparison.build_leaderboard(dict(reversed(tables.items())), CompareParams(draws=200))
     assert str(sorted(forward["differences"])) == str(sorted(backward["differences"]))
     for name, one in forward["recommenders"].items():
         assert backward["recommenders"][name]["metrics"]["ndcg_at_10"] == pytest.approx(one["metrics"]["ndcg_at_10"])

@@ -17,7 +17,7 @@ def naive(rank: int, metric: str, k: int) -> float:
 @given(st.lists(st.integers(1, 60), min_size=1), st.sampled_from(gains.METRICS), st.integers(1, 25))
 def test_gains_equal_the_definition(ranks, metric, k):
     expected = [naive(rank, metric, k) for rank in ranks]
-    np.testing.assert_allclose(gains.gain(np.array(ranks), metric, k), expected)
+    np.testing.assert_allclose(gains.metric_at_k(np.array(ranks), metric, k), expected)
 
 
 def test_ndcg_equals_sklearns():
@@ -27,13 +27,15 @@ def test_ndcg_equals_sklearns():
     target = np.random.default_rng(1).integers(30, size=50)
     relevance = np.eye(30)[target]
     ranks = 1 + (scores > scores[np.arange(50), target][:, None]).sum(axis=1)
-    assert gains.gain(ranks, "ndcg", 10).mean() == pytest.approx(ndcg_score(relevance, scores, k=10))
+    assert gains.metric_at_k(ranks, "ndcg", 10).mean() == pytest.approx(ndcg_score(relevance, scores, k=10))
 
 
 def test_random_ranking_gets_its_expectation():
     ranks = np.random.default_rng(0).integers(1, 101, size=200_000)
-    assert gains.gain(ranks, "recall", 10).mean() == pytest.approx(0.1, abs=0.003)
-    assert gains.gain(ranks, "mrr", 10).mean() == pytest.approx(sum(1 / r for r in range(1, 11)) / 100, abs=0.001)
+    assert gains.metric_at_k(ranks, "recall", 10).mean() == pytest.approx(0.1, abs=0.003)
+    assert gains.metric_at_k(ranks, "mrr", 10).mean() == pytest.approx(
+        sum(1 / r for r in range(1, 11)) / 100, abs=0.001
+    )
 
 
 def test_expected_is_the_mean_over_targets_drawn_from_the_truth():
@@ -46,7 +48,7 @@ def test_expected_is_the_mean_over_targets_drawn_from_the_truth():
                 sum(truth[q, item] * naive(place + 1, metric, k) for place, item in enumerate(lists[q]))
                 for q in range(3)
             ]
-            np.testing.assert_allclose(gains.expected(lists, truth, metric, k), by_hand, rtol=1e-6)
+            np.testing.assert_allclose(gains.expected_metric_at_k(lists, truth, metric, k), by_hand, rtol=1e-6)
 
 
 def test_nothing_beats_the_best_and_the_true_order_reaches_it():
@@ -54,15 +56,15 @@ def test_nothing_beats_the_best_and_the_true_order_reaches_it():
     right = np.argsort(-truth, axis=1)
     wrong = np.random.default_rng(1).permuted(right, axis=1)
     for metric in gains.METRICS:
-        best = gains.best_expected(truth, metric, 10)
-        np.testing.assert_allclose(gains.expected(right, truth, metric, 10), best, rtol=1e-6)
-        assert (gains.expected(wrong, truth, metric, 10) <= best + 1e-7).all()
+        best = gains.best_expected_metric_at_k(truth, metric, 10)
+        np.testing.assert_allclose(gains.expected_metric_at_k(right, truth, metric, 10), best, rtol=1e-6)
+        assert (gains.expected_metric_at_k(wrong, truth, metric, 10) <= best + 1e-7).all()
 
 
 def test_short_lists_and_small_catalogues_earn_what_is_there():
     truth = np.array([[0.5, 0.25, 0.25]], dtype=np.float32)
-    assert gains.expected(np.array([[0, -1, -1, -1]]), truth, "recall", 10)[0] == pytest.approx(0.5)
-    assert gains.best_expected(truth, "recall", 10)[0] == pytest.approx(1)
+    assert gains.expected_metric_at_k(np.array([[0, -1, -1, -1]]), truth, "recall", 10)[0] == pytest.approx(0.5)
+    assert gains.best_expected_metric_at_k(truth, "recall", 10)[0] == pytest.approx(1)
 
 
 @pytest.mark.parametrize(("counts", "expected"), [([5, 5, 5, 5], 0), ([0, 0, 0, 8], 0.75), ([1, 3], 0.25), ([0, 0], 0)])
@@ -72,10 +74,10 @@ def test_gini(counts, expected):
 
 def test_exposure():
     lists = np.array([[0, 1], [0, 2], [0, -1]])
-    shown = exposure.shown(lists, 5)
-    assert shown.tolist() == [3, 1, 1, 0, 0]
-    assert exposure.coverage(shown) == pytest.approx(3 / 5)
-    pairs = np.abs(shown[:, None] - shown[None]).sum()
-    assert exposure.gini(shown) == pytest.approx(pairs / (2 * 5 * shown.sum()))
+    counts = exposure.exposure_counts(lists, 5)
+    assert counts.tolist() == [3, 1, 1, 0, 0]
+    assert exposure.catalogue_coverage(counts) == pytest.approx(3 / 5)
+    pairs = np.abs(counts[:, None] - counts[None]).sum()
+    assert exposure.gini(counts) == pytest.approx(pairs / (2 * 5 * counts.sum()))
     assert exposure.gini(np.ones(7)) == pytest.approx(0)
     assert exposure.novelty(np.array([[0]]), np.array([3, 3])) == pytest.approx(1)

@@ -14,7 +14,7 @@ from sidflow.contracts.artifacts.evaluations import LEADERBOARD, METRICS
 from sidflow.contracts.artifacts.factors import CURVES, FACTORS, SUMMARY, WEIGHTS
 from sidflow.contracts.artifacts.images import IMAGES
 from sidflow.contracts.artifacts.truth import TRUTH
-from sidflow.evaluation.diagnostics import diagnose
+from sidflow.evaluation.diagnostics import diagnose_item_vectors
 from sidflow.recommenders.neural import encoding, params, run
 from sidflow.recommenders.neural.items import ItemTable
 from sidflow.recommenders.neural.multimodal import item_maker, load_multimodal
@@ -124,7 +124,7 @@ def test_a_leaderboard_never_mixes_the_two(measured, capsys):
 
 def test_diagnostics_are_of_the_refitted_vectors_alone(measured):
     matrix = WEIGHTS.read(model="gru4rec").arrays["item_matrix"]
-    expected = diagnose(matrix, None, None, histories.load()).metrics
+    expected = diagnose_item_vectors(matrix, None, None, histories.load()).metrics
     found = METRICS.read(model="gru4rec")
     told = {name: value for name, value in found.items() if name.startswith(("item_", "tau_"))}
     assert told == pytest.approx(expected, rel=1e-4)

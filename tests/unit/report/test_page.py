@@ -13,10 +13,10 @@ from sidflow.contracts.artifacts.semantic_ids import SEMANTIC_IDS
 from sidflow.contracts.artifacts.semantics import SEMANTICS
 from sidflow.contracts.histories import Histories
 from sidflow.evaluation.ablation import DIAGNOSTICS
-from sidflow.evaluation.comparison import compare
-from sidflow.evaluation.evaluate import Inputs, evaluate
+from sidflow.evaluation.comparison import build_leaderboard
+from sidflow.evaluation.evaluate import EvaluationInputs, evaluate
 from sidflow.evaluation.params import CompareParams, EvaluateParams
-from sidflow.evaluation.slices import Content
+from sidflow.evaluation.slices import ContentPresence
 from sidflow.report.gather import Gathered, Lists, stars
 from sidflow.report.learning import unfinished
 from sidflow.report.page import page
@@ -66,13 +66,13 @@ def _gathered(rich: bool = True, names: tuple[str, ...] = ("popularity", "sasrec
         frame = dict.fromkeys(("rank", "sampled_rank"), ranks) | {"candidates": np.full(len(ranks), CORE - 5)}
         matrix = generator.normal(size=(CORE, 4)).astype(np.float32)
         found[name] = evaluate(
-            Inputs(
+            EvaluationInputs(
                 histories=histories,
                 tied=np.zeros(histories.queries, dtype=bool),
                 ranks=pl.DataFrame({"query_id": np.arange(len(ranks)), **frame}).cast(pl.Int32),
                 top=pl.DataFrame({"items": pl.Series(top, dtype=pl.Array(pl.Int32, 20))}),
                 truth=_truth(histories) if rich else pl.DataFrame(),
-                content=Content(*(np.arange(CORE) % 3 > lacking for lacking in (-1, 0))),
+                content=ContentPresence(*(np.arange(CORE) % 3 > lacking for lacking in (-1, 0))),
                 item_matrix=matrix,
                 item_table=matrix if rich else None,
                 present=np.ones(CORE, dtype=bool) if rich else None,
@@ -80,7 +80,7 @@ def _gathered(rich: bool = True, names: tuple[str, ...] = ("popularity", "sasrec
             ),
             CUTS,
         )
-    board = compare({name: one.per_query for name, one in found.items()}, CompareParams(draws=200))
+    board = build_leaderboard({name: one.per_query for name, one in found.items()}, CompareParams(draws=200))
     item = list(range(CORE))
     items = pl.DataFrame(
         {

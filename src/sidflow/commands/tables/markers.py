@@ -1,4 +1,4 @@
-"""All tables by the names of their markers, printed or written between them."""
+"""All tables by the names of their markers in Markdown files: printed, or written between the markers."""
 
 from __future__ import annotations
 
@@ -10,29 +10,32 @@ from sidflow.commands.tables import measurements, results
 from sidflow.contracts.errors import InputError
 from sidflow.contracts.files import atomic_path
 
-MARKERS: dict[str, Callable[[], str]] = {
-    "results": results.overview,
-    "results-full": results.full,
-    "differences": results.differences,
-    "log-ranks": results.log_ranks,
-    "pooled": results.pooled,
-    "published": results.published,
-    "claims": results.claimed,
-    "benchmarks": measurements.benchmarks,
-    "findings": measurements.findings,
-    "quantizers": measurements.quantizers,
-    "ablations": measurements.ablations,
-    "settings": measurements.settings,
+TABLES: dict[str, Callable[[], str]] = {
+    "results": results.results_overview_table,
+    "results-full": results.results_full_table,
+    "differences": results.differences_table,
+    "log-ranks": results.log_rank_differences_table,
+    "pooled": results.pooled_table,
+    "published": results.published_table,
+    "claims": results.claims_table,
+    "benchmarks": measurements.benchmarks_table,
+    "findings": measurements.benchmark_conditions,
+    "quantizers": measurements.quantizers_table,
+    "ablations": measurements.ablations_table,
+    "settings": measurements.settings_table,
 }
 
 
-def everything() -> str:
+def all_tables() -> str:
     """Return all tables, one after the other."""
-    return "\n\n".join(text for text in (make() for make in MARKERS.values()) if text)
+    return "\n\n".join(text for text in (table() for table in TABLES.values()) if text)
 
 
-def write(path: Path) -> str:
-    """Write each table between its markers in `path`, such as `<!-- results:begin -->`, and return what was done.
+def write_tables(path: Path) -> str:
+    """Write each table between its markers in `path`, such as `<!-- results:begin -->`.
+
+    Returns:
+        A line that says whether the file changed.
 
     Raises:
         InputError: the file is absent or has none of the markers.
@@ -40,25 +43,26 @@ def write(path: Path) -> str:
     if not path.is_file():
         raise InputError(str(path), expected="a Markdown file", found="no such file", remedy="create it with markers")
     before = path.read_text()
-    after = filled(before)
-    if not any(_block(name).search(before) for name in MARKERS):
+    after = fill_markers(before)
+    if not any(_block(name).search(before) for name in TABLES):
         raise InputError(
             str(path),
             expected="a line `<!-- results:begin -->` and a line `<!-- results:end -->`",
             found="no markers",
-            remedy=f"add them where the table shall stand; the names are {', '.join(MARKERS)}",
+            remedy=f"add them where the table belongs; the names are {', '.join(TABLES)}",
         )
     with atomic_path(path) as temporary:
         temporary.write_text(after)
     return f"{path} is up to date." if after == before else f"{path} is written."
 
 
-def filled(text: str) -> str:
+def fill_markers(text: str) -> str:
     """Return Markdown `text` with every table between its markers renewed."""
-    for name, make in MARKERS.items():
+    for name, make_table in TABLES.items():
         if _block(name).search(text):
-            table = f"\n{made}" if (made := make()) else ""
-            text = _block(name).sub(lambda found, table=table: f"{found[1]}{table}\n{found[2]}", text)
+            table = make_table()
+            body = f"\n{table}" if table else ""
+            text = _block(name).sub(lambda match, body=body: f"{match[1]}{body}\n{match[2]}", text)
     return text
 
 

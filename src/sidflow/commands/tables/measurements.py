@@ -1,116 +1,123 @@
-"""Tables of benchmarks/results: speed and memory, quantizers, settings, and what each part of MME-SID is worth."""
+"""Tables of benchmarks/results: speed and memory, quantizers, settings, and MME-SID's ablations."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from sidflow.commands import claims
-from sidflow.commands.tables import markdown
+from sidflow.commands.claims import ABLATIONS_FOLDER
+from sidflow.commands.tables.markdown import format_number, format_optional, markdown_table
 from sidflow.contracts.documents import Document
+from sidflow.measures.intervals import format_difference
 
 FOLDER = Path("benchmarks/results")
 
 
-def benchmarks() -> str:
+def benchmarks_table() -> str:
     """Return the benchmarks, one row each; a ratio above 1 means that ours is better."""
-    found = [Document(str(path)).read() for path in sorted(FOLDER.glob("*.json"))]
-    return markdown.table(
+    return markdown_table(
         ["claim", "ours", "theirs", "ratio", "peak memory ours / theirs", "command"],
         [
             [
-                one["claim"],
-                f"{markdown.number(one['ours'])} {one['unit']}",
-                "" if one.get("theirs") is None else f"{markdown.number(one['theirs'])} {one['unit']}",
-                "" if one.get("ratio") is None else f"{one['ratio']:.2f}",
+                benchmark["claim"],
+                f"{format_number(benchmark['ours'])} {benchmark['unit']}",
+                "" if benchmark.get("theirs") is None else f"{format_number(benchmark['theirs'])} {benchmark['unit']}",
+                format_optional(benchmark.get("ratio"), 2),
                 " / ".join(
-                    "-" if one.get(name) is None else f"{one[name]:,.0f} MB"
+                    "-" if benchmark.get(name) is None else f"{benchmark[name]:,.0f} MB"
                     for name in ("peak_memory_ours", "peak_memory_theirs")
                 ),
-                f"`{one['command']}`",
+                f"`{benchmark['command']}`",
             ]
-            for one in found
+            for _, benchmark in _documents(FOLDER)
         ],
     )
 
 
-def findings() -> str:
-    """Return what each benchmark found, in a sentence, and under which conditions."""
-    parts = []
-    for path in sorted(FOLDER.glob("*.json")):
-        one = Document(str(path)).read()
-        busy = f", load average {one['load_average']}" if "load_average" in one else ""
-        told = f" {one['finding']}." if "finding" in one else ""
-        parts.append(f"- **{one['claim']}.**{told} {one['machine']}{busy}, code `{one['commit']}` (`{path}`)")
-    return "\n".join(parts)
+def benchmark_conditions() -> str:
+    """Return a list of the benchmarks' conclusions, each in a sentence, with machine and code."""
+    lines = []
+    for path, benchmark in _documents(FOLDER):
+        load = f", load average {benchmark['load_average']}" if "load_average" in benchmark else ""
+        conclusion = f" {benchmark['finding']}." if "finding" in benchmark else ""
+        lines.append(
+            f"- **{benchmark['claim']}.**{conclusion} {benchmark['machine']}{load}, "
+            f"code `{benchmark['commit']}` (`{path}`)"
+        )
+    return "\n".join(lines)
 
 
-def quantizers() -> str:
-    """Return the audits of all methods of semantic IDs, one row per run, modality and method."""
-    found = [Document(str(path)).read() for path in sorted((FOLDER / "quantizer").glob("*.json"))]
+def quantizers_table() -> str:
+    """Return the audits of all methods for semantic IDs, one row per run, modality and method."""
     rows = []
-    for one in found:
-        for row in one["rows"]:
-            collisions, every = row.get("collisions"), row.get("collisions_all")
-            told = f"{100 * every:.2f}% of all" if collisions is None else f"{100 * collisions:.2f}%"
+    for _, audit in _documents(FOLDER / "quantizer"):
+        for row in audit["rows"]:
+            collisions, collisions_all = row.get("collisions"), row.get("collisions_all")
             rows.append(
                 [
-                    "" if one["run"] == "published" else one["run"],
+                    "" if audit["run"] == "published" else audit["run"],
                     row["modality"],
                     row["method"],
                     f"{row['items']:,.0f}",
                     row["codes"],
                     f"{100 * row['usage']:.1f}%",
-                    told,
-                    *(f"{row[name]:.4f}" if name in row else "" for name in ("recall", "tau", "tau_triples", "error")),
+                    f"{100 * collisions_all:.2f}% of all" if collisions is None else f"{100 * collisions:.2f}%",
+                    *(format_optional(row.get(name), 4) for name in ("recall", "tau", "tau_triples", "error")),
                     str(row.get("seeds", "")),
                 ]
             )
     head = ["run", "modality", "method", "items", "codes", "lowest code usage", "collisions", "recall@10 of neighbours"]
-    return markdown.table([*head, "tau", "tau over triples", "reconstruction error", "seeds"], rows)
+    return markdown_table([*head, "tau", "tau over triples", "reconstruction error", "seeds"], rows)
 
 
-def ablations() -> str:
-    """Return what each part of MME-SID is worth, one row per preset and part that is taken away."""
+def ablations_table() -> str:
+    """Return MME-SID's ablations, one row per preset and removed part."""
     rows = [
         [
-            one["run"],
+            ablation["run"],
             row["row"],
             f"{row['mean']:.4f}",
-            markdown.difference(row["difference"], row["low"], row["high"]) if "difference" in row else "",
-            markdown.optional(row.get("detectable"), 4),
-            *(markdown.optional(row[name], digits) for name, digits in (("effective_rank", 1), ("alive_share", 2))),
-            markdown.optional(row["tau_of_codes"], 4),
+            format_difference(row["difference"], row["low"], row["high"]) if "difference" in row else "",
+            format_optional(row.get("detectable"), 4),
+            format_optional(row["effective_rank"], 1),
+            format_optional(row["alive_share"], 2),
+            format_optional(row["tau_of_codes"], 4),
             str(row["seeds"]),
         ]
-        for one in (Document(str(path)).read() for path in sorted(claims.ABLATIONS.glob("*.json")))
-        for row in one["rows"]
+        for _, ablation in _documents(ABLATIONS_FOLDER)
+        for row in ablation["rows"]
     ]
     head = ["run", "MME-SID", "nDCG@10", "less the whole, 95% interval", "smallest detectable"]
-    return markdown.table(
+    return markdown_table(
         [*head, "effective rank of item tokens", "live dimensions", "tau of code vectors", "seeds"], rows
     )
 
 
-def settings() -> str:
-    """Return what validation says of each trained recommender's setting and its neighbours, one row per knob."""
+def settings_table() -> str:
+    """Return the validation nDCG@10 of each trained recommender's setting and its neighbours, one row per knob."""
     rows = []
-    for path in sorted((FOLDER / "settings").glob("*.json")):
-        one = Document(str(path)).read()
-        standing = {row["model"]: row["valid_ndcg_at_10"] for row in one["rows"] if row["knob"] is None}
-        tried: dict[tuple[str, str], list[dict[str, Any]]] = {}
-        for row in one["rows"]:
+    for _, trials in _documents(FOLDER / "settings"):
+        current = {row["model"]: row["valid_ndcg_at_10"] for row in trials["rows"] if row["knob"] is None}
+        by_knob: dict[tuple[str, str], list[dict[str, Any]]] = {}
+        for row in trials["rows"]:
             if row["knob"] is not None:
-                tried.setdefault((row["model"], row["knob"]), []).append(row)
-        for (model, knob), each in tried.items():
-            stands = each[0]["standing"]
-            found = {row["value"]: row["valid_ndcg_at_10"] for row in each} | {stands: standing[model]}
-            lower, higher = ([value for value in found if (value - stands) * way > 0] for way in (-1, 1))
-            rows.append([one["run"], model, knob, *(_settings(found, part) for part in (lower, [stands], higher))])
-    return markdown.table(["run", "recommender", "knob", "lower", "as it stands", "higher"], rows)
+                by_knob.setdefault((row["model"], row["knob"]), []).append(row)
+        for (model, knob), neighbours in by_knob.items():
+            standing = neighbours[0]["standing"]
+            metrics = {row["value"]: row["valid_ndcg_at_10"] for row in neighbours} | {standing: current[model]}
+            lower, higher = ([value for value in metrics if (value - standing) * sign > 0] for sign in (-1, 1))
+            cells = [_setting_cell(metrics, values) for values in (lower, [standing], higher)]
+            rows.append([trials["run"], model, knob, *cells])
+    return markdown_table(["run", "recommender", "knob", "lower", "as it stands", "higher"], rows)
 
 
-def _settings(found: dict[float, float], values: list[float]) -> str:
-    best = max(found.values())
-    told = {value: f"{value:g}: {found[value]:.4f}" for value in values}
-    return ", ".join(f"**{text}**" if found[value] == best else text for value, text in told.items())
+def _setting_cell(metrics: dict[float, float], values: list[float]) -> str:
+    """Return `values` with their metric; the best of all in bold."""
+    best = max(metrics.values())
+    cells = {value: f"{value:g}: {metrics[value]:.4f}" for value in values}
+    return ", ".join(f"**{text}**" if metrics[value] == best else text for value, text in cells.items())
+
+
+def _documents(folder: Path) -> Iterable[tuple[Path, dict[str, Any]]]:
+    return ((path, Document(str(path)).read()) for path in sorted(folder.glob("*.json")))

@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from sidflow.measures.gains import gain
+from sidflow.measures.gains import metric_at_k
 
 BARRED = np.float32(-1e30)
 
 
 def ndcg(ranks: np.ndarray, cutoff: int = 10) -> float:
     """Return the mean NDCG of queries with one target each, whose ranks are given."""
-    return float(gain(ranks, "ndcg", cutoff).mean()) if len(ranks) else 0.0
+    return float(metric_at_k(ranks, "ndcg", cutoff).mean()) if len(ranks) else 0.0
 
 
 def sparse_ranks(scores: csr_matrix, ties: np.ndarray, barred: csr_matrix, targets: np.ndarray) -> np.ndarray:
