@@ -10,16 +10,18 @@ from sidflow.report.figures import figures
 from sidflow.report.gather import gather
 from sidflow.report.page import page
 from sidflow.report.params import ReportParams
+from sidflow.report.plots import write_plots
 
 
 def main() -> None:
-    """Read what was made of the recommenders in params, write report/report.html and metrics.json."""
+    """Read what was made of the recommenders in params, write report/report.html, metrics.json and plots/."""
     with stage("report"):
         settings = params.load("report", ReportParams)
         cuts = params.load("evaluate", EvaluateParams).model_dump()
         given = gather(str(params.load_value("preset")), list(params.load_value("recommenders")), cuts)
         PAGE.write(page(given, settings))
         FIGURES.write(figures(given))
+        write_plots(given.curves, given.slices, given.spectra)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """dvc.yaml, the artifacts, the stages' imports and params.yaml say the same."""
 
+import json
 import re
 from pathlib import Path
 
@@ -10,9 +11,8 @@ from tools.deps import with_code_deps
 from sidflow.commands.dag import stages
 from sidflow.contracts import yamls
 from sidflow.contracts.artifacts import quantizer
-from sidflow.contracts.artifacts.evaluations import SLICES, SPECTRUM
-from sidflow.contracts.artifacts.factors import CURVES
-from sidflow.contracts.artifacts.reports import FIGURES
+from sidflow.contracts.artifacts.reports import FIGURES, SINGULAR_VALUES_PLOT, SLICES_PLOT, VALIDATION_PLOT
+from sidflow.report.plots import COLUMNS, write_plots
 
 ROOT = Path(__file__).parents[2]
 DAG = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
@@ -71,27 +71,34 @@ def test_reports_are_committed_rather_than_cached():
 
 
 def test_plots_are_of_files_that_stages_write_and_of_columns_that_they_have():
-    text = yamls.read_mapping(ROOT / "dvc.yaml")
-    written = {
-        CURVES: [f"artifacts/recommenders/{name}" for name in PARAMS["recommenders"]],
-        SLICES: [f"artifacts/evaluations/{name}" for name in PARAMS["recommenders"]],
-        SPECTRUM: [f"artifacts/evaluations/{name}" for name in PARAMS["recommenders"]],
-        quantizer.CURVES: ["artifacts/quantizer"],
-    }
-    known = {f"{folder}/{Path(curve.path).name}" for curve, folders in written.items() for folder in folders}
+    """No plot names a recommender: tables have a column for it, and so do the templates."""
+    columns = {plot.path: set(names) for plot, names in COLUMNS.items()}
+    columns[quantizer.CURVES.path] = {"epoch", "all_objective"}
     outs = {out for stage in stages(PARAMS, ROOT / "dvc.yaml") for out in stage.outs}
-    columns = {
-        "slices.csv": {"slice", "ndcg_at_10"},
-        "spectrum.csv": {"dimension", "singular_value"},
-        "curves.csv": {"epoch", "valid_ndcg_at_10", "all_objective"},
-    }
-    assert len(text["plots"]) == 4
-    for plot in text["plots"]:
-        for options in plot.values():
-            for path, y in options["y"].items():
-                assert path in known
-                assert outs & set(map(str, Path(path).parents)), path
-                assert {options["x"], y} <= columns[Path(path).name]
+    plots = [options for plot in yamls.read_mapping(ROOT / "dvc.yaml")["plots"] for options in plot.values()]
+    assert {path for options in plots for path in options["y"]} == set(columns)
+    for options in plots:
+        ((path, y),) = options["y"].items()
+        assert {options["x"], y} <= columns[path]
+        assert outs & {path, *map(str, Path(path).parents)}, path
+        assert ("recommender" in columns[path]) == ("template" in options)
+        if "template" in options:
+            template = json.loads((ROOT / f".dvc/plots/{options['template']}.json").read_text())
+            assert template["encoding"]["color"]["field"] == "recommender"
+
+
+def test_a_row_of_a_plot_is_one_point_of_one_recommender(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    curve = [{"epoch": "1", "loss": "2.5", "valid_ndcg_at_10": "0.25"}, {"epoch": "2", "valid_ndcg_at_10": ""}]
+    spectrum = [{"matrix": name, "dimension": "1", "singular_value": "3.5"} for name in ("item_matrix", "item_table")]
+    write_plots(
+        {"a": curve, "b": []},
+        {name: [{"slice": "all", "users": "7", "ndcg_at_10": "0.5"}] for name in ("a", "b")},
+        {"a": spectrum, "b": spectrum},
+    )
+    assert VALIDATION_PLOT.at().read_text() == "recommender,epoch,valid_ndcg_at_10\na,1,0.25\n"
+    assert SLICES_PLOT.at().read_text() == "recommender,slice,ndcg_at_10\na,all,0.5\nb,all,0.5\n"
+    assert SINGULAR_VALUES_PLOT.at().read_text() == "recommender,dimension,singular_value\na,1,3.5\n"
 
 
 def test_metrics_and_plots_are_committed_rather_than_cached():
