@@ -108,7 +108,7 @@ def theirs(given: argparse.Namespace) -> dict[str, Any]:
     assert same > 0.99, f"the folded matrix gives other lists than the equations: only {same:.3f} of places are alike"
     model.backbone = PromptedBackbone(model.backbone.model, common.words(project), "response").eval()
     some = queries[:CHECKED]
-    difference = float((model.own_states(past, some) - published.query_states(some)).abs().max())
+    difference = float((model.query_states(past, some) - published.query_states(some)).abs().max())
     assert difference < 1e-3, f"not the states that our own code has with the same readout: {difference:.1e}"
     return {**rates, "difference": difference, "peak_mb": peak_mb()}
 

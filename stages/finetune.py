@@ -6,9 +6,10 @@ from sidflow.contracts import histories, params
 from sidflow.contracts.artifacts.backbone import BACKBONE
 from sidflow.contracts.artifacts.items import core_count
 from sidflow.contracts.running import stage
-from sidflow.llm import finetuning, results
+from sidflow.llm.finetuning import FinetuneSetup, finetune
 from sidflow.llm.inputs import load_item_inputs
 from sidflow.llm.params import FinetuneParams
+from sidflow.llm.results import write_finetuned
 from sidflow.training import processes
 from sidflow.training.device import prepare
 
@@ -24,15 +25,15 @@ def main(model: str) -> None:
         names = list(params.load_value("modality"))
         device = prepare(seed, threads)
         processes.join(device, threads)
-        past = histories.load_to_rank()
-        known = load_item_inputs(names, settings.without, past.training_counts(core_count()))
-        about = BACKBONE.read()
-        facts = {"params": settings.model_dump(), "names": names, "seed": seed, "threads": threads}
-        facts["exclude_history"] = past.exclude_history
-        given = finetuning.Given(name, settings, known, about, facts, seed, threads, device)
-        outcome = finetuning.run(given, past)
-        results.save(model, outcome, past, settings, about)
-        for checkpoint in outcome.checkpoints:
+        users = histories.load_to_rank()
+        items = load_item_inputs(names, settings.without, users.training_counts(core_count()))
+        backbone = BACKBONE.read()
+        fingerprint = {"params": settings.model_dump(), "names": names, "seed": seed, "threads": threads}
+        fingerprint["exclude_history"] = users.exclude_history
+        setup = FinetuneSetup(name, settings, items, backbone, fingerprint, seed, threads, device)
+        finetuned = finetune(setup, users)
+        write_finetuned(model, finetuned, users, settings, backbone)
+        for checkpoint in finetuned.checkpoints:
             checkpoint.discard()
         processes.leave()
 

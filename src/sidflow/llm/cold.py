@@ -4,8 +4,8 @@
 
 It is the core's formula less the learned table, which has no row of such an item. The weights are those of a relative
 frequency of 0 (nobody has had it), renormalised over what is left: softmax over the item's modalities alone. An item
-without any modality has no row. Where the anchor knows content, the item's own content rows stand beside W_cold;
-co-occurrence says nothing of what nobody has had.
+without any modality has no row. In a hybrid with content the item's own content rows stand
+beside W_cold; co-occurrence gives no evidence for such items.
 
 Source: MME-SID (arXiv 2509.02017), Eqs. 17-18, for an item that they do not speak of; the renormalising is ours.
 """
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 
+from sidflow.hybrid.prior import ScorePrior
 from sidflow.llm.fusion import FrequencyAwareFusion
 from sidflow.llm.inputs import ItemInputs
 from sidflow.llm.model import MmeSid
@@ -33,10 +34,10 @@ class ColdRows(NamedTuple):
 
 
 @torch.no_grad()
-def rows(model: MmeSid, inputs: ItemInputs) -> ColdRows:
-    """Return the rows of all items outside the core."""
+def cold_rows(model: MmeSid, inputs: ItemInputs, prior: ScorePrior | None = None) -> ColdRows:
+    """Return the rows of all items outside the core, with the content rows of `prior` beside them."""
     own, present = modal_rows(model.fusion, inputs, slice(len(inputs.counts), None))
-    beside = [] if model.anchor is None else [rows[len(inputs.counts) :] for rows in model.anchor.content_rows()]
+    beside = [] if prior is None else [rows[len(inputs.counts) :] for rows in prior.content_rows()]
     values = np.concatenate([own, *(part.cpu().numpy() for part in beside)], 1)
     return ColdRows(np.where(present[:, None], values, 0).astype(np.float32), present)
 

@@ -1,4 +1,4 @@
-"""The fits of MME-SID: one on the training parts, and with `refit` one more, on training and validation events."""
+"""Fine-tuning of MME-SID: a fit on the training parts, and with `refit` a second one on validation events too."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import Any, NamedTuple
 
 import torch
 
+from sidflow.contracts.errors import InputError
 from sidflow.contracts.factored import by_part
 from sidflow.contracts.histories import Histories
-from sidflow.llm import anchor, results
-from sidflow.llm.anchored_task import AnchoredTask
+from sidflow.hybrid.prior import ContentRows, ScorePrior, prior_inputs
 from sidflow.llm.backbones import load_backbone
 from sidflow.llm.inputs import ItemInputs
 from sidflow.llm.model import MmeSid, MmeSidTask
 from sidflow.llm.params import FinetuneParams
-from sidflow.llm.results import Outcome
+from sidflow.llm.results import Finetuned, answer_queries
 from sidflow.llm.starting import initialise_from_items
 from sidflow.training import processes
 from sidflow.training.checkpoint import Checkpoint
@@ -23,75 +23,98 @@ from sidflow.training.device import prepare
 from sidflow.training.loop import Fit, fit
 
 
-class Given(NamedTuple):
+class FinetuneSetup(NamedTuple):
     """What every fit of one stage starts from."""
 
     stage: str
-    settings: FinetuneParams
+    params: FinetuneParams
     inputs: ItemInputs
-    about: Mapping[str, Any]  # BACKBONE
-    facts: Mapping[str, object]  # that training depends on, for its checkpoint's fingerprint
+    backbone: Mapping[str, Any]  # the BACKBONE artifact
+    fingerprint: Mapping[str, object]  # what training depends on, for its checkpoint
     seed: int
     threads: int
     device: torch.device
 
 
-class Chosen(NamedTuple):
+class ValidationChoice(NamedTuple):
     """What validation chose in the first fit."""
 
     epochs: int
-    own: float | None  # weight of MME-SID's own part beside an anchor
+    own: float | None  # weight of MME-SID's score beside a prior
 
 
-class _Tuned(NamedTuple):
+class _FirstOrSecondFit(NamedTuple):
     model: MmeSid
+    prior: ScorePrior | None
     inputs: ItemInputs
     fitted: Fit
     checkpoint: Checkpoint
 
 
-def run(given: Given, histories: Histories) -> Outcome:
-    """Fit MME-SID to `histories`; with `refit` validation queries are answered by this fit, test queries by the second.
+def finetune(setup: FinetuneSetup, histories: Histories) -> Finetuned:
+    """Fit MME-SID to `histories`; with `refit` this fit answers validation queries and a second one test queries.
 
-    The second one is fresh, from the backbone on, and has no validation: it takes over what the first one chose.
+    The second fit starts anew from the backbone and has no validation: it takes over what validation chose before.
     """
-    model, inputs, fitted, checkpoint = _tune(given, histories)
-    first = results.answer(model, histories)
-    if not given.settings.refit:
-        return Outcome(model, inputs, fitted, first, (checkpoint,))
-    own = None if model.anchor is None else model.anchor.own.item()
-    del model  # the memory of a backbone
-    second = _tune(given, histories.before_test(), Chosen(fitted.best_epoch + 1, own))
-    answers = by_part(histories.query_valid, first, results.answer(second.model, histories))
-    checkpoints = (checkpoint, second.checkpoint)
-    return Outcome(second.model, second.inputs, fitted, answers, checkpoints, len(second.fitted.curves))
+    first = _fit_once(setup, histories)
+    answers = answer_queries(first.model, first.prior, histories)
+    checkpoint, fitted = first.checkpoint, first.fitted
+    if not setup.params.refit:
+        return Finetuned(first.model, first.prior, first.inputs, fitted, answers, (checkpoint,))
+    choice = ValidationChoice(fitted.best_epoch + 1, None if first.prior is None else first.prior.own.item())
+    del first  # the memory of a backbone
+    second = _fit_once(setup, histories.before_test(), choice)
+    answers = by_part(histories.query_valid, answers, answer_queries(second.model, second.prior, histories))
+    checkpoints, epochs = (checkpoint, second.checkpoint), len(second.fitted.curves)
+    return Finetuned(second.model, second.prior, second.inputs, fitted, answers, checkpoints, epochs)
 
 
-def _tune(given: Given, histories: Histories, chosen: Chosen | None = None) -> _Tuned:
+def _fit_once(setup: FinetuneSetup, histories: Histories, choice: ValidationChoice | None = None) -> _FirstOrSecondFit:
     """Return a fresh model, fitted to the training parts of `histories`."""
-    settings, core = given.settings, len(given.inputs.counts)
-    inputs = given.inputs._replace(counts=histories.training_counts(core))
-    backbone = load_backbone(given.about, settings.weights)
-    name = f"{given.stage}-refit" if chosen else given.stage
-    checkpoint = Checkpoint(name, {**given.facts, "chosen": chosen})
-    prepare(given.seed, given.threads)
-    sources = anchor.gather(histories, inputs, settings)
-    anchored = anchor.Anchor(sources, core, settings) if sources else None
-    if anchored is not None and chosen is not None and chosen.own is not None:
-        anchored.own.fill_(chosen.own)
-    mme_sid = MmeSid(backbone, inputs, histories, settings, anchored)
-    processes.shard(mme_sid.backbone.decoder, given.device)
-    mme_sid.to(given.device)
-    if settings.start == "settled":
-        initialise_from_items(mme_sid, settings.token_scale)
-    task = (AnchoredTask if anchored else MmeSidTask)(mme_sid, histories, settings)
+    params = setup.params
+    inputs = setup.inputs._replace(counts=histories.training_counts(len(setup.inputs.counts)))
+    backbone = load_backbone(setup.backbone, params.weights)
+    name = f"{setup.stage}-refit" if choice else setup.stage
+    checkpoint = Checkpoint(name, {**setup.fingerprint, "chosen": choice})
+    prepare(setup.seed, setup.threads)
+    prior = score_prior(histories, inputs, params)
+    if prior is not None and choice is not None and choice.own is not None:
+        prior.own.fill_(choice.own)
+    model = MmeSid(backbone, inputs, histories, params)
+    processes.shard(model.backbone.decoder, setup.device)
+    model.to(setup.device)
+    if params.start == "settled":
+        initialise_from_items(model, params.token_scale)
     fitted = fit(
         name,
-        task,
-        settings.loop,
-        seed=given.seed,
-        device=given.device,
+        MmeSidTask(model, histories, params, prior),
+        params.loop,
+        seed=setup.seed,
+        device=setup.device,
         checkpoint=checkpoint,
-        stop_after=chosen.epochs if chosen else None,
+        stop_after=choice.epochs if choice else None,
     )
-    return _Tuned(mme_sid, inputs, fitted, checkpoint)
+    return _FirstOrSecondFit(model, prior, inputs, fitted, checkpoint)
+
+
+def score_prior(histories: Histories, inputs: ItemInputs, params: FinetuneParams) -> ScorePrior | None:
+    """Return the score prior that `params` ask for, counted in `histories`; None where they ask for none.
+
+    Raises:
+        InputError: a modality of the prior is not among those that items have.
+    """
+    hybrid = params.hybrid
+    if hybrid is None:
+        return None
+    for name in hybrid.content:
+        if name not in inputs.modalities:
+            raise InputError(
+                "params.yaml:finetune.*.anchoring.modalities",
+                expected=f"names out of {list(inputs.modalities)}, which some item has and `without` leaves in",
+                found=name,
+                remedy="name another modality, or set `anchor: cooccurrence`",
+            )
+    content = {
+        name: ContentRows(inputs.modalities[name].raw, inputs.modalities[name].present) for name in hybrid.content
+    }
+    return ScorePrior(prior_inputs(histories, len(inputs.counts), content, hybrid), hybrid)

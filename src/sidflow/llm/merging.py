@@ -20,14 +20,14 @@ from sidflow.contracts.artifacts.mme_sid import COLD_ROWS, adapter_folder
 from sidflow.contracts.errors import InputError
 from sidflow.contracts.factored import served_matrix
 from sidflow.contracts.params import check
+from sidflow.hybrid.prior import ScorePrior
 from sidflow.llm.adapter import load_adapter
-from sidflow.llm.anchor import Anchor
 from sidflow.llm.backbones import load_backbone
 from sidflow.llm.params import FinetuneParams
 from sidflow.llm.prompt import tokenize_prompt
 from sidflow.llm.quiet import without_library_output
 from sidflow.llm.saving import record_written_files
-from sidflow.llm.serving import saved_anchor
+from sidflow.llm.serving import saved_prior
 
 TABLES = "sidflow.safetensors"
 SETTINGS = "sidflow.json"
@@ -42,7 +42,7 @@ PLAIN = (
     "Rows are items in the order of item_keys: item_tokens has all of them, item_matrix the first ones, which are the "
     "candidates that training knew, cold_rows the others; where cold_present is false such an item has no row.",
 )
-ANCHORED = (
+HYBRID = (
     "Query: [own * state; for each modality of content, in order: sum over s = 1 ... last of content[modality][s - 1] "
     "* the tensor content.MODALITY at the item s steps back], as far as the history goes.",
     "Score of item i: query . item_matrix[i] + cooccurrence.weight * ln(1 + K[i] / cooccurrence.epsilon).",
@@ -58,8 +58,8 @@ def merge(name: str, folder: Path) -> None:
 
     The folder has the language model with its adapter folded in (safetensors), its tokenizer, `sidflow.safetensors`
     with every item's token and row, and `sidflow.json`: the token ids around the item tokens, the readout, the longest
-    history, the items' keys in the order of the rows, and in words how scores are made of all that. Of an anchored
-    model they hold the counts and the weights of the anchor too. A 4-bit backbone is merged in bf16.
+    history, the items' keys in the order of the rows, and in words how scores are made of all that. Of a hybrid
+    they hold the counts and the weights of its score prior too. A 4-bit backbone is merged in bf16.
 
     Raises:
         InputError: the folder exists and is not empty, or artifacts are absent.
@@ -80,7 +80,7 @@ def merge(name: str, folder: Path) -> None:
         "cold_present": cold["present"],
     }
     keys = ITEMS.read(columns=["item_id", "item_key"]).sort("item_id")["item_key"].to_list()
-    anchor = saved_anchor(name, params, len(tables["item_matrix"]))
+    prior = saved_prior(name, params, len(tables["item_matrix"]))
     settings = {
         "recommender": name,
         "backbone": summary["backbone"],
@@ -88,8 +88,8 @@ def merge(name: str, folder: Path) -> None:
         "after": prompt.marker,
         "readout": params.readout,
         "max_length": params.max_length,
-        "scores": [READING[params.readout], *(ANCHORED if anchor else PLAIN)],
-        "anchor": _weights(anchor) if anchor else None,
+        "scores": [READING[params.readout], *(HYBRID if prior else PLAIN)],
+        "anchor": _prior_weights(prior) if prior else None,
         "item_keys": keys,
     }
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -99,24 +99,24 @@ def merge(name: str, folder: Path) -> None:
             merged = tuned.merge_and_unload() if isinstance(tuned, PeftModel) else tuned  # type: ignore[operator]
             merged.save_pretrained(made, safe_serialization=True)
             tokenizer.save_pretrained(made)
-        save_file(tables | (anchor.kept() if anchor else {}), made / TABLES)
+        save_file(tables | (prior.arrays() if prior else {}), made / TABLES)
         (made / SETTINGS).write_text(json.dumps(settings, indent=1) + "\n")
         record_written_files(made)
         made.replace(folder)
 
 
-def _weights(anchor: Anchor) -> dict[str, Any]:
-    """Return the weights by the names that `ANCHORED` calls them."""
-    found: dict[str, Any] = {
-        "last": anchor.last,
-        "own": anchor.own.item(),
-        "content": {name: functional.softplus(raw).tolist() for name, raw in anchor.content_raw.items()},
+def _prior_weights(prior: ScorePrior) -> dict[str, Any]:
+    """Return the weights by the names that `HYBRID` uses."""
+    weights: dict[str, Any] = {
+        "last": prior.params.last,
+        "own": prior.own.item(),
+        "content": {name: functional.softplus(raw).tolist() for name, raw in prior.content_raw.items()},
         "cooccurrence": None,
     }
-    if anchor.counts is not None:
-        found["cooccurrence"] = {
-            "weight": functional.softplus(anchor.cooccurrence_raw).item(),
-            "epsilon": functional.softplus(anchor.epsilon_raw).item(),
-            "recency": np.asarray(anchor.counts.recency, dtype=np.float64).tolist(),
+    if prior.counts is not None:
+        weights["cooccurrence"] = {
+            "weight": functional.softplus(prior.cooccurrence_raw).item(),
+            "epsilon": functional.softplus(prior.epsilon_raw).item(),
+            "recency": np.asarray(prior.counts.recency, dtype=np.float64).tolist(),
         }
-    return found
+    return weights

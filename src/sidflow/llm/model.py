@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sidflow.contracts.histories import Histories
-from sidflow.llm import evidence, windows
+from sidflow.hybrid.prior import ScorePrior
+from sidflow.hybrid.task import RankingTask
+from sidflow.llm import windows
 from sidflow.llm.adapter import add_adapter
-from sidflow.llm.anchor import Anchor
 from sidflow.llm.backbones import Backbone
 from sidflow.llm.fusion import FrequencyAwareFusion
 from sidflow.llm.inputs import ItemInputs
@@ -24,7 +25,7 @@ from sidflow.llm.reader import PromptedBackbone
 from sidflow.llm.windows import Drawn
 from sidflow.losses.catalogue_softmax import catalogue_cross_entropy, sampled_cross_entropy
 from sidflow.losses.negatives import Negatives
-from sidflow.training.validation import Validation
+from sidflow.training.scores import RankLoss, TrainingScores
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -42,9 +43,8 @@ class MmeSid(nn.Module):
         inputs: ItemInputs,
         histories: Histories,
         params: FinetuneParams,
-        anchor: Anchor | None = None,
     ) -> None:
-        """Put fresh heads and a fresh adapter around `backbone`; `anchor` adds its terms to the score."""
+        """Put fresh heads and a fresh adapter around `backbone`."""
         super().__init__()
         hidden = backbone.model.config.get_text_config().hidden_size
         prompt = tokenize_prompt(backbone.tokenizer, params.prompt)
@@ -52,16 +52,16 @@ class MmeSid(nn.Module):
         self.item_tokens = ItemTokens(inputs.modalities, hidden, params)
         self.item_dropout = nn.Dropout(params.item_dropout)
         self.fusion = FrequencyAwareFusion(inputs, hidden, params)
-        self.anchor = anchor
         self.negatives = Negatives(params, torch.from_numpy(inputs.counts)) if params.loss == "sampled" else None
         self.histories, self.pieces = histories, windows.cut(histories, params.max_length)
         self.items, self.max_length, self.skip_share = inputs.items, params.max_length, params.skip_share
 
-    def forward(self, batch: Tensor | Drawn) -> dict[str, Tensor]:
+    def forward(self, batch: Tensor | Drawn, rank_loss: RankLoss | None = None) -> dict[str, Tensor]:
         """Return the mean cross-entropy of every next item in the batch's pieces.
 
         Args:
             batch: rows of `pieces`, for a softmax over all core items; with a seed, over targets and drawn negatives.
+            rank_loss: the loss of the scores, of a hybrid; None: their own cross-entropy.
         """
         rows, seed = batch if isinstance(batch, Drawn) else (batch, None)
         device = self.fusion.table.device
@@ -80,12 +80,9 @@ class MmeSid(nn.Module):
             candidates = self.negatives.candidates(target[real], seed)
         matrix = self.fusion.item_matrix() if candidates is None else self.fusion.rows_of(candidates.items)
         matrix = self.item_dropout(matrix)
-        if self.anchor is not None:
-            positions = evidence.of_places(self.histories, places[:, :-1][foretold], places[:, 1:][foretold])
-            return {"loss": self.anchor.loss(states[real], matrix, positions, candidates)}
-        if candidates is not None:
-            return {"loss": sampled_cross_entropy(states[real], matrix, *candidates.scored)}
-        return {"loss": catalogue_cross_entropy(states[real], matrix, target[real])}
+        last, predicted = (torch.from_numpy(events[foretold]) for events in (places[:, :-1], places[:, 1:]))
+        scores = TrainingScores(states[real], matrix, target[real], candidates, last, predicted)
+        return {"loss": (rank_loss or cross_entropy)(scores)}
 
     def all_tokens(self) -> Float[Tensor, "n h"]:
         """Return every catalogue item's token."""
@@ -93,25 +90,22 @@ class MmeSid(nn.Module):
         return torch.cat([self.item_tokens(part) for part in items.split(BLOCK_ITEMS)])
 
     def item_matrix(self) -> Float[Tensor, "n d"]:
-        """Return the core items' rows: W_eff, and what the anchor has beside it."""
-        matrix = self.fusion.item_matrix()
-        return matrix if self.anchor is None else self.anchor.item_matrix(matrix)
+        """Return the core items' rows, W_eff."""
+        return self.fusion.item_matrix()
 
     @torch.no_grad()
-    def own_states(self, histories: Histories, queries: np.ndarray) -> Float[Tensor, "q h"]:
-        """Return the language model's states that answer `queries`, without an anchor."""
+    def query_states(self, histories: Histories, queries: np.ndarray) -> Float[Tensor, "q h"]:
+        """Return the states that answer `queries`; their inner products with `item_matrix` are the scores."""
         lengths = np.minimum(histories.query_end[queries], self.max_length)
         starts = histories.offsets[histories.query_user[queries]] + histories.query_end[queries] - lengths
         return encode(self.backbone, self.all_tokens(), histories.items, starts, lengths)
 
-    @torch.no_grad()
-    def query_states(self, histories: Histories, queries: np.ndarray) -> Float[Tensor, "q d"]:
-        """Return the states that answer `queries`; their inner products with `item_matrix` are the scores.
 
-        With co-occurrence in the anchor, `anchor.added` of the queries comes on top.
-        """
-        states = self.own_states(histories, queries)
-        return states if self.anchor is None else self.anchor.states(states, evidence.of_queries(histories, queries))
+def cross_entropy(scores: TrainingScores) -> Float[Tensor, ""]:
+    """Return the mean cross-entropy over all core items, or over the candidates where there are some."""
+    if scores.candidates is not None:
+        return sampled_cross_entropy(scores.states, scores.item_matrix, *scores.candidates.scored)
+    return catalogue_cross_entropy(scores.states, scores.item_matrix, scores.targets)
 
 
 @torch.no_grad()
@@ -137,15 +131,15 @@ def encode(
     return found
 
 
-class MmeSidTask:
+class MmeSidTask(RankingTask):
     """MME-SID as the training loop sees it."""
 
-    module: nn.Module
-
-    def __init__(self, module: MmeSid, histories: Histories, params: FinetuneParams) -> None:
-        """Hold what batches and validation need."""
-        self.module, self.model, self.histories, self.params = module, module, histories, params
-        self.validation = Validation(histories, len(module.fusion.table))
+    def __init__(
+        self, model: MmeSid, histories: Histories, params: FinetuneParams, prior: ScorePrior | None = None
+    ) -> None:
+        """Hold what batches and validation need; with a `prior` the model is the base of a hybrid."""
+        super().__init__(model, histories, len(model.fusion.table), prior)
+        self.model, self.histories, self.params = model, histories, params
 
     def batches(self, epoch: int, generator: torch.Generator) -> Sequence[Tensor | Drawn]:
         """Return rows of pieces, shuffled, of like length within a batch; with seeds for a sampled loss."""
@@ -160,9 +154,6 @@ class MmeSidTask:
         rows = rows if len(rows) else everything[:1]
         return (batch._replace(rows=rows) if isinstance(batch, Drawn) else rows), share
 
-    def validate(self) -> Mapping[str, float]:
-        """Return NDCG@10 and recall@10 of the validation queries."""
-        if not len(self.validation.queries):
-            return {}
-        states = self.model.query_states(self.histories, self.validation.queries)
-        return self.validation.figures(states, self.model.item_matrix())
+    def validation_factors(self) -> tuple[Float[Tensor, "q h"], Float[Tensor, "n h"]]:
+        """Return the states of the validation queries, and the item rows."""
+        return self.model.query_states(self.histories, self.validation.queries), self.model.item_matrix()

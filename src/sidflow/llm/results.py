@@ -11,11 +11,13 @@ import torch
 from sidflow.contracts import refits, workers
 from sidflow.contracts.artifacts.embeddings import ITEM_TABLE
 from sidflow.contracts.artifacts.factors import CURVES, FACTORS, SUMMARY
-from sidflow.contracts.artifacts.mme_sid import ANCHOR, COLD_ROWS, HEADS, adapter_folder
+from sidflow.contracts.artifacts.mme_sid import ANCHOR, COLD_ROWS, HEADS, PRIOR_PREFIX, adapter_folder
 from sidflow.contracts.factored import Factored
 from sidflow.contracts.histories import Histories
-from sidflow.llm import cold, evidence
+from sidflow.hybrid.evidence import query_histories
+from sidflow.hybrid.prior import ScorePrior
 from sidflow.llm.adapter import save_adapter
+from sidflow.llm.cold import cold_rows
 from sidflow.llm.inputs import ItemInputs
 from sidflow.llm.model import MmeSid
 from sidflow.llm.params import FinetuneParams
@@ -27,10 +29,11 @@ from sidflow.training.weights import to_arrays
 TAU_QUERIES = 1000  # the first validation queries, for tau in the summary
 
 
-class Outcome(NamedTuple):
-    """What `finetuning` ends with."""
+class Finetuned(NamedTuple):
+    """A fine-tuned MME-SID, before it is written."""
 
-    model: MmeSid  # the refitted one, where there are two
+    model: MmeSid  # of the second fit, where there are two; the prior and the inputs too
+    prior: ScorePrior | None
     inputs: ItemInputs
     fitted: Fit  # the fit on the training parts
     answers: Factored
@@ -39,65 +42,67 @@ class Outcome(NamedTuple):
 
 
 @torch.no_grad()
-def answer(model: MmeSid, histories: Histories) -> Factored:
+def answer_queries(model: MmeSid, prior: ScorePrior | None, histories: Histories) -> Factored:
     """Return the two sides of every score; all processes have to take part, for a model that is sharded."""
     queries = np.arange(histories.queries)
-    states = model.query_states(histories, queries).cpu().numpy()
-    matrix = model.item_matrix().float().cpu().numpy()
-    found = Factored(states, matrix)
-    if model.anchor is None or model.anchor.counts is None:
-        return found
-    return found.plus(model.anchor.added(evidence.of_queries(histories, queries)))
+    states, matrix = model.query_states(histories, queries), model.item_matrix()
+    if prior is None:
+        return Factored(states.cpu().numpy(), matrix.float().cpu().numpy())
+    return prior.factors(states, matrix, query_histories(histories, queries))
 
 
 @torch.no_grad()
-def save(name: str, outcome: Outcome, histories: Histories, params: FinetuneParams, about: Mapping[str, Any]) -> None:
+def write_finetuned(
+    name: str, finetuned: Finetuned, histories: Histories, params: FinetuneParams, backbone: Mapping[str, Any]
+) -> None:
     """Write everything under recommenders/<name>, from the main process.
 
-    Of two fits the first leaves curves and figures of validation, the refitted one what encodes new histories:
-    adapter, heads, anchor, item tokens, cold rows. Factors are of both.
+    Of two fits the first leaves curves and metrics of validation. The second leaves what encodes new histories:
+    adapter, heads, prior, item tokens, cold rows. Factors are of both.
     """
     if not workers.is_main():
         return
-    model, fitted, inputs = outcome.model, outcome.fitted, outcome.inputs
-    refit = refits.fact(outcome.refit_epochs is not None)
-    save_adapter(model.backbone.model, adapter_folder(name), about)  # type: ignore[arg-type]
+    model, prior, fitted, inputs = finetuned.model, finetuned.prior, finetuned.fitted, finetuned.inputs
+    metadata = refits.fact(finetuned.refit_epochs is not None)
+    save_adapter(model.backbone.model, adapter_folder(name), backbone)  # type: ignore[arg-type]
     heads = to_arrays(model.item_tokens, "item_tokens.") | to_arrays(model.fusion, "fusion.")
-    factors = outcome.answers.arrays()
-    told: dict[str, Any] = {}
-    if model.anchor is not None:
-        heads |= to_arrays(model.anchor, "anchor.")
-        ANCHOR.write(model.anchor.kept(), {}, model=name)
+    factors = finetuned.answers.arrays()
+    parameters = list(model.parameters())
+    optional: dict[str, Any] = {}  # entries of the summary
+    if prior is not None:
+        heads |= to_arrays(prior, PRIOR_PREFIX)
+        ANCHOR.write(prior.arrays(), {}, model=name)
+        parameters += prior.parameters()
         megabytes = sum(array.nbytes for array in factors.values()) / 1e6
-        told = {"anchor": model.anchor.learned(), "megabytes": megabytes}
-    if outcome.refit_epochs is not None:
-        told |= {"refit_epochs": outcome.refit_epochs}
+        optional = {"anchor": prior.learned_weights(), "megabytes": megabytes}
+    if finetuned.refit_epochs is not None:
+        optional |= {"refit_epochs": finetuned.refit_epochs}
     HEADS.write(heads, {}, model=name)
-    FACTORS.write(factors, refit, model=name)
-    COLD_ROWS.write(cold.rows(model, inputs)._asdict(), {}, model=name)
+    FACTORS.write(factors, metadata, model=name)
+    COLD_ROWS.write(cold_rows(model, inputs, prior)._asdict(), {}, model=name)
     tokens = model.all_tokens().float().cpu().numpy()
-    ITEM_TABLE.write({"values": tokens, "present": np.ones(len(tokens), dtype=bool)}, refit, model=name)
+    ITEM_TABLE.write({"values": tokens, "present": np.ones(len(tokens), dtype=bool)}, metadata, model=name)
     CURVES.write(fitted.curves, ["epoch", "loss", "valid_ndcg_at_10", "valid_recall_at_10"], model=name)
     SUMMARY.write(
         {
             "params": params.model_dump(),
-            "backbone": {key: about[key] for key in ("kind", "repo", "commit", "family", "hidden_size", "layers")},
+            "backbone": {key: backbone[key] for key in ("kind", "repo", "commit", "family", "hidden_size", "layers")},
             "modalities": list(inputs.modalities),
             "best_epoch": fitted.best_epoch + 1,
             "steps": fitted.steps,
             "valid_ndcg_at_10": fitted.best_value,
             "device": model.fusion.table.device.type,
-            "trained_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
-            "frozen_parameters": sum(p.numel() for p in model.parameters() if not p.requires_grad),
-            "part_weights": dict(zip(["table", *inputs.modalities], mean_weights(model), strict=True)),
+            "trained_parameters": sum(p.numel() for p in parameters if p.requires_grad),
+            "frozen_parameters": sum(p.numel() for p in parameters if not p.requires_grad),
+            "part_weights": dict(zip(["table", *inputs.modalities], mean_part_weights(model), strict=True)),
             "forgetting": forgetting(model, histories, inputs),
-            **told,
+            **optional,
         },
         model=name,
     )
 
 
-def mean_weights(model: MmeSid) -> list[float]:
+def mean_part_weights(model: MmeSid) -> list[float]:
     """Return the mean over core items of each part's weight in the score."""
     return [float(weight) for weight in model.fusion.part_weights().mean(0)]
 
@@ -108,16 +113,16 @@ def forgetting(model: MmeSid, histories: Histories, inputs: ItemInputs) -> dict[
     Source: MME-SID (arXiv 2509.02017), the claim on forgetting.
     """
     queries = np.flatnonzero(histories.query_valid)[:TAU_QUERIES]
-    pasts, targets = [histories.history(query) for query in queries], histories.targets[queries]
-    found: dict[str, dict[str, float | int]] = {}
+    query_items, targets = [histories.history(query) for query in queries], histories.targets[queries]
+    taus: dict[str, dict[str, float | int]] = {}
     for name, part in model.item_tokens.codes.items():
         modality = inputs.modalities[name]
         codes = np.maximum(modality.codes, 0)
         quantized = modality.codebooks[np.arange(codes.shape[1]), codes].sum(1)
-        everything = torch.arange(len(codes), device=model.fusion.table.device)
-        tuned = part.sums(everything).float().cpu().numpy()  # type: ignore[operator]
+        items = torch.arange(len(codes), device=model.fusion.table.device)
+        tuned = part.sums(items).float().cpu().numpy()  # type: ignore[operator]
         usable = modality.present & (modality.codes >= 0).all(1)
-        before = tau.over_histories(modality.raw, quantized, pasts, targets, usable)
-        after = tau.over_histories(modality.raw, tuned, pasts, targets, usable)
-        found[name] = {"tau_quantized": before.value, "tau_finetuned": after.value, "queries": after.anchors}
-    return found
+        before = tau.over_histories(modality.raw, quantized, query_items, targets, usable)
+        after = tau.over_histories(modality.raw, tuned, query_items, targets, usable)
+        taus[name] = {"tau_quantized": before.value, "tau_finetuned": after.value, "queries": after.anchors}
+    return taus

@@ -12,15 +12,15 @@ import torch
 from sidflow.contracts.artifacts.backbone import BACKBONE
 from sidflow.contracts.artifacts.embeddings import ITEM_TABLE
 from sidflow.contracts.artifacts.factors import FACTORS, SUMMARY
-from sidflow.contracts.artifacts.mme_sid import ANCHOR, COLD_ROWS, HEADS, adapter_folder
+from sidflow.contracts.artifacts.mme_sid import ANCHOR, COLD_ROWS, HEADS, PRIOR_PREFIX, adapter_folder
 from sidflow.contracts.errors import InputError
 from sidflow.contracts.factored import Factored, served_matrix
 from sidflow.contracts.params import check
-from sidflow.llm import anchor
+from sidflow.hybrid.evidence import new_histories
+from sidflow.hybrid.prior import ScorePrior, prior_from_arrays
 from sidflow.llm.adapter import load_adapter
 from sidflow.llm.backbones import load_backbone
 from sidflow.llm.cold import ColdRows
-from sidflow.llm.evidence import Ends
 from sidflow.llm.model import encode
 from sidflow.llm.params import FinetuneParams
 from sidflow.llm.prompt import tokenize_prompt
@@ -46,9 +46,9 @@ class HistoryEncoder:
         self.backbone = PromptedBackbone(tuned, prompt, self.params.readout).to(where).eval()
         self.tokens = torch.from_numpy(ITEM_TABLE.read(model=name).arrays["values"]).to(where)
         self.item_matrix = served_matrix(FACTORS.read(model=name))
-        self.anchor = saved_anchor(name, self.params, len(self.item_matrix))
-        if self.anchor is not None:
-            self.anchor.to(where).eval()
+        self.prior = saved_prior(name, self.params, len(self.item_matrix))
+        if self.prior is not None:
+            self.prior.to(where).eval()
 
     @cached_property
     def cold(self) -> ColdRows:
@@ -59,8 +59,8 @@ class HistoryEncoder:
     def scores(self, histories: Sequence[Sequence[int]]) -> Float[np.ndarray, "q n"]:
         """Return each history's score of every core item; `histories` as in `states`."""
         scores = self.states(histories) @ self.item_matrix.T
-        if self.anchor is not None:
-            scores += self.anchor.added(_flat(histories)).toarray()
+        if self.prior is not None:
+            scores += self.prior.cooccurrence_scores(new_histories(histories)).toarray()
         return scores
 
     def factors(self, histories: Sequence[Sequence[int]], cold: bool = False) -> dict[str, np.ndarray]:
@@ -70,16 +70,16 @@ class HistoryEncoder:
         row (see `cold.present`) stands there with zeros, and is not to be ranked.
         """
         matrix = np.concatenate([self.item_matrix, self.cold.values]) if cold else self.item_matrix
-        found = Factored(self.states(histories), matrix)
-        if self.anchor is not None and self.anchor.counts is not None:
-            found = found.plus(self.anchor.added(_flat(histories)))
-        return found.arrays()
+        factored = Factored(self.states(histories), matrix)
+        if self.prior is not None and self.prior.counts is not None:
+            factored = factored.plus(self.prior.cooccurrence_scores(new_histories(histories)))
+        return factored.arrays()
 
     @torch.no_grad()
     def states(self, histories: Sequence[Sequence[int]]) -> Float[np.ndarray, "q h"]:
         """Return the query state of each history: its inner products with `item_matrix` are the scores.
 
-        With co-occurrence in the anchor, its evidence comes on top, as in `scores`.
+        Co-occurrence scores of a hybrid come on top, as in `scores`.
 
         Args:
             histories: item ids, oldest first, at least one each; core or not.
@@ -96,23 +96,16 @@ class HistoryEncoder:
                     found=f"{wrong or 'none'}",
                     remedy="see `sidflow show item` for what the catalogue holds",
                 )
-        ends = _flat(histories)
-        lengths = np.minimum(ends.end - ends.begin, self.params.max_length)
-        states = encode(self.backbone, self.tokens, ends.items, ends.end - lengths, lengths)
-        return (states if self.anchor is None else self.anchor.states(states, ends)).cpu().numpy()
+        slices = new_histories(histories)
+        lengths = np.minimum(slices.stop - slices.start, self.params.max_length)
+        states = encode(self.backbone, self.tokens, slices.items, slices.stop - lengths, lengths)
+        return (states if self.prior is None else self.prior.query_states(states, slices)).cpu().numpy()
 
 
-def saved_anchor(name: str, params: FinetuneParams, core: int) -> anchor.Anchor | None:
-    """Return the anchor of recommenders/<name> with its learned weights; None where it has none."""
-    if params.anchor == "none":
+def saved_prior(name: str, params: FinetuneParams, items: int) -> ScorePrior | None:
+    """Return the score prior of recommenders/<name> with its learned weights; None where it has none."""
+    if params.hybrid is None:
         return None
-    found = anchor.load(ANCHOR.read(model=name).arrays, core, params)
-    from_arrays(found, HEADS.read(model=name).arrays, "anchor.")
-    return found
-
-
-def _flat(histories: Sequence[Sequence[int]]) -> Ends:
-    lengths = np.array([len(history) for history in histories], dtype=np.int64)
-    items = [np.asarray(history, dtype=np.int64) for history in histories]
-    end = np.cumsum(lengths)
-    return Ends(np.concatenate(items) if items else np.zeros(0, dtype=np.int64), end - lengths, end)
+    prior = prior_from_arrays(ANCHOR.read(model=name).arrays, items, params.hybrid)
+    from_arrays(prior, HEADS.read(model=name).arrays, PRIOR_PREFIX)
+    return prior

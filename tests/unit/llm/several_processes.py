@@ -11,9 +11,8 @@ from tests.unit.llm import conftest as tiny
 from torch.distributed.tensor import DTensor
 
 from sidflow.contracts import workers
-from sidflow.llm import anchor
-from sidflow.llm.anchored_task import AnchoredTask
 from sidflow.llm.backbones import Backbone
+from sidflow.llm.finetuning import score_prior
 from sidflow.llm.model import MmeSid, MmeSidTask
 from sidflow.llm.params import FinetuneParams
 from sidflow.llm.scratch import train_tokenizer
@@ -30,7 +29,7 @@ KILLED_AT = 6
 def finetuned(kind, dropout=0.0, checkpoint=None, killed_at=0):
     """Train a tiny model for two epochs of four batches, the last of a single row; return curves and tensors.
 
-    Kind `sampled` is anchored by both, with a sampled softmax.
+    Kind `sampled` is a hybrid of both, with a sampled softmax.
     """
     params = FinetuneParams(
         anchor="none" if kind == "none" else "both",
@@ -48,19 +47,17 @@ def finetuned(kind, dropout=0.0, checkpoint=None, killed_at=0):
     device = prepare(3, 1)
     tokenizer = train_tokenizer(["a customer bought these products", "a red lamp ; a blue chair"], 400)
     past, known = tiny.cyclic_histories(users=17, length=8), tiny.make_inputs()
-    sources = anchor.gather(past, known, params)
-    anchored = anchor.Anchor(sources, tiny.CORE, params) if sources else None
     backbone = Backbone(tiny.tiny_model("llama", len(tokenizer)), tokenizer)
-    model = MmeSid(backbone, known, past, params, anchored)
+    model = MmeSid(backbone, known, past, params)
     processes.shard(model.backbone.decoder, device)
-    task = (AnchoredTask if anchored else MmeSidTask)(model, past, params)
+    task = MmeSidTask(model, past, params, score_prior(past, known, params))
 
     def on_step(steps):
         if steps == killed_at:
             raise KeyboardInterrupt
 
     fitted = fit("t", task, params.loop, seed=3, device=device, checkpoint=checkpoint, on_step=on_step)
-    tensors = {name: tensor.detach().clone() for name, tensor in trained_state(model).items()}
+    tensors = {name: tensor.detach().clone() for name, tensor in trained_state(task.module).items()}
     tensors["query_states"] = model.query_states(past, np.arange(past.queries))
     split = [one for one in model.parameters() if isinstance(one, DTensor)]
     assert all(one.to_local().numel() * 2 == one.numel() and not one.requires_grad for one in split)

@@ -8,8 +8,9 @@ from sidflow.contracts import histories
 from sidflow.contracts.artifacts.embeddings import MODALITY
 from sidflow.contracts.artifacts.factors import FACTORS
 from sidflow.contracts.artifacts.mme_sid import COLD_ROWS, HEADS
-from sidflow.llm import anchor, cold
 from sidflow.llm.backbones import Backbone
+from sidflow.llm.cold import cold_rows
+from sidflow.llm.finetuning import score_prior
 from sidflow.llm.inputs import ItemInputs, ModalityInputs
 from sidflow.llm.model import MmeSid, MmeSidTask
 from sidflow.llm.params import AnchoringParams, FinetuneLoop, FinetuneParams
@@ -54,51 +55,51 @@ def by_hand(fusion, inputs, item):
 
 def build(tiny, tokenizer, inputs, kind="none"):
     params = FinetuneParams(anchor=kind, anchoring=AnchoringParams(modalities=("text", "image")), temperature=0.5)
-    sources = anchor.gather(tiny.histories(), inputs, params)
-    anchored = anchor.Anchor(sources, len(inputs.counts), params) if sources else None
     backbone = Backbone(tiny.model("llama", len(tokenizer)), tokenizer)
-    return shaken(MmeSid(backbone, inputs, tiny.histories(), params, anchored))
+    prior = score_prior(tiny.histories(), inputs, params)
+    return shaken(MmeSid(backbone, inputs, tiny.histories(), params)), prior
 
 
 def test_a_row_is_the_formula_without_the_learned_table(tiny, tokenizer):
     inputs = tiny.inputs()
-    model = build(tiny, tokenizer, inputs)
-    found = cold.rows(model, inputs)
+    model, _ = build(tiny, tokenizer, inputs)
+    found = cold_rows(model, inputs)
     assert found.present.tolist() == [True, True]
     assert found.values.dtype == np.float32
     for row, item in enumerate((12, 13)):  # 13 has no text
         np.testing.assert_allclose(found.values[row], by_hand(model.fusion, inputs, item), atol=1e-5)
     with torch.no_grad():
         model.fusion.table.add_(1)
-    np.testing.assert_array_equal(cold.rows(model, inputs).values, found.values)
+    np.testing.assert_array_equal(cold_rows(model, inputs).values, found.values)
 
 
 def test_an_item_without_modalities_has_no_row(tiny, tokenizer):
     inputs = without(tiny.inputs(), 12)
     for kind in ("none", "both"):
-        found = cold.rows(build(tiny, tokenizer, inputs, kind), inputs)
+        model, prior = build(tiny, tokenizer, inputs, kind)
+        found = cold_rows(model, inputs, prior)
         assert found.present.tolist() == [False, True]
         assert not found.values[0].any()
         assert np.isfinite(found.values).all()
 
 
-def test_beside_an_anchored_row_stands_the_items_content(tiny, tokenizer):
+def test_in_a_hybrid_the_items_content_stands_beside_its_row(tiny, tokenizer):
     inputs = tiny.inputs()
-    plain = cold.rows(build(tiny, tokenizer, inputs), inputs).values
-    model = build(tiny, tokenizer, inputs, "both")
-    found = cold.rows(model, inputs).values
-    assert found.shape[1] == model.item_matrix().shape[1]
+    plain = cold_rows(build(tiny, tokenizer, inputs)[0], inputs).values
+    model, prior = build(tiny, tokenizer, inputs, "both")
+    found = cold_rows(model, inputs, prior).values
+    assert found.shape[1] == prior.item_matrix(model.item_matrix()).shape[1]
     np.testing.assert_allclose(found[:, : plain.shape[1]], plain, atol=1e-6)
     begin = plain.shape[1]
-    for name in model.anchor.content_raw:
+    for name in prior.content_raw:
         raw = inputs.modalities[name].raw[12:]
         expected = raw / np.maximum(np.linalg.norm(raw, axis=1, keepdims=True), 1e-9)
         np.testing.assert_allclose(found[:, begin : begin + raw.shape[1]], expected, atol=1e-6)
         assert expected[1].any() == (name != "text")  # 13 has no text
         begin += raw.shape[1]
     assert begin == found.shape[1]
-    counts_alone = build(tiny, tokenizer, inputs, "cooccurrence")
-    assert cold.rows(counts_alone, inputs).values.shape[1] == tiny.hidden
+    model, counts_alone = build(tiny, tokenizer, inputs, "cooccurrence")
+    assert cold_rows(model, inputs, counts_alone).values.shape[1] == tiny.hidden
 
 
 @pytest.mark.parametrize("model", ["mme_sid", "anchored"])
@@ -196,7 +197,7 @@ def test_cold_items_of_the_users_kind_stand_before_other_cold_ones(tiny, tokeniz
     fit("cold", MmeSidTask(model, past, params), params.loop, seed=3, device=device, checkpoint=Checkpoint("cold", {}))
     model.eval()
     states = model.query_states(past, np.arange(past.queries)).numpy()
-    scores = states @ cold.rows(model, inputs).values.T
+    scores = states @ cold_rows(model, inputs).values.T
     core = len(inputs.counts)
     areas = [area(row, kind[core:] == like) for row, like in zip(scores, likes, strict=True)]
     assert np.mean(areas) > 0.9

@@ -49,7 +49,7 @@ def test_rows_padded_on_the_left_have_the_states_of_the_response_readout(model, 
     queries = np.arange(model.histories.queries)
     model.histories.query_end[:] = queries % 9  # none, fewer than the model reads, and more
     torch.testing.assert_close(
-        way.query_states(queries), model.own_states(model.histories, queries), atol=1e-4, rtol=1e-4
+        way.query_states(queries), model.query_states(model.histories, queries), atol=1e-4, rtol=1e-4
     )
 
 

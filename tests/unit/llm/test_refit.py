@@ -17,12 +17,13 @@ from sidflow.contracts.artifacts.backbone import BACKBONE
 from sidflow.contracts.artifacts.embeddings import ITEM_TABLE
 from sidflow.contracts.artifacts.factors import CURVES, FACTORS, SUMMARY
 from sidflow.contracts.factored import served_matrix
-from sidflow.llm import anchor, merging, results
-from sidflow.llm.anchored_task import AnchoredTask
+from sidflow.llm import merging
 from sidflow.llm.backbones import load_backbone
+from sidflow.llm.finetuning import score_prior
 from sidflow.llm.inputs import load_item_inputs
 from sidflow.llm.model import MmeSid, MmeSidTask
 from sidflow.llm.params import FinetuneParams
+from sidflow.llm.results import answer_queries
 from sidflow.llm.serving import HistoryEncoder
 from sidflow.llm.starting import initialise_from_items
 from sidflow.ranking.scores import Scores
@@ -74,16 +75,15 @@ def by_hand(model, past, epochs, own):
     known = load_item_inputs(list(params.load_value("modality")), (), wide.training_counts(CORE))
     backbone = load_backbone(BACKBONE.read(), settings.weights)
     device = prepare(4, 1)
-    sources = anchor.gather(wide, known, settings)
-    anchored = anchor.Anchor(sources, CORE, settings) if sources else None
-    made = MmeSid(backbone, known, wide, settings, anchored)
+    prior = score_prior(wide, known, settings)
+    made = MmeSid(backbone, known, wide, settings)
     initialise_from_items(made, settings.token_scale)
-    task = (AnchoredTask if anchored else MmeSidTask)(made, wide, settings)
+    task = MmeSidTask(made, wide, settings, prior)
     fit("t", task, settings.loop, seed=4, device=device, stop_after=epochs)
-    if made.anchor is not None:
-        made.anchor.own.fill_(own)
+    if prior is not None:
+        prior.own.fill_(own)
     with torch.no_grad():
-        return results.answer(made, past)
+        return answer_queries(made, prior, past)
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -116,7 +116,7 @@ def test_a_refit_answers_test_queries_from_more_and_leaves_validation_alone(copi
     assert np.array_equal(load_file(copied / "merged" / merging.TABLES)["item_matrix"], served_matrix(factors))
 
 
-def test_what_validation_chose_of_the_anchor_is_not_the_start(copied):
+def test_the_weight_that_validation_chose_is_not_the_start(copied):
     """Else the test above would not see whether the second fit takes it over."""
     assert finetune("anchored")["anchor"]["own"] != FinetuneParams().anchoring.own_weight
 

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from sidflow.llm import anchor
-from sidflow.llm.anchored_task import AnchoredTask
 from sidflow.llm.backbones import Backbone
+from sidflow.llm.finetuning import score_prior
 from sidflow.llm.model import MmeSid, MmeSidTask
 from sidflow.llm.params import FinetuneParams
 from sidflow.llm.windows import Drawn
@@ -34,12 +33,10 @@ def build(tiny, backbone, kind="none", **changes):
     )
     past, known = tiny.histories(), tiny.inputs()
     device = prepare(3, 1)
-    sources = anchor.gather(past, known, params)
-    anchored = anchor.Anchor(sources, CORE, params) if sources else None
-    model = MmeSid(backbone, known, past, params, anchored)
+    model = MmeSid(backbone, known, past, params)
     with torch.no_grad():
         model.fusion.table.mul_(10)  # so that items score unlike
-    return model, (AnchoredTask if anchored else MmeSidTask)(model, past, params), device
+    return model, MmeSidTask(model, past, params, score_prior(past, known, params)), device
 
 
 def gradients(model, batch):
@@ -51,9 +48,9 @@ def gradients(model, batch):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_item_drawn_once_is_the_full_softmax(tiny, backbone, kind, monkeypatch):
-    model, _, _ = build(tiny, backbone, kind, negatives=CORE, logq=False)
+    model, task, _ = build(tiny, backbone, kind, negatives=CORE, logq=False)
     monkeypatch.setattr(model.negatives, "draw", lambda generator: torch.randperm(CORE, generator=generator))
-    full, sampled = gradients(model, ROWS), gradients(model, Drawn(ROWS, 1))
+    full, sampled = gradients(task.module, ROWS), gradients(task.module, Drawn(ROWS, 1))
     torch.testing.assert_close(sampled[0], full[0], atol=1e-5, rtol=1e-5)
     assert set(sampled[1]) == set(full[1])
     for name, gradient in full[1].items():
@@ -62,23 +59,23 @@ def test_every_item_drawn_once_is_the_full_softmax(tiny, backbone, kind, monkeyp
 
 @pytest.mark.parametrize("kind", ["content", "cooccurrence", "both"])
 def test_some_items_drawn_once_are_the_softmax_over_those_alone(tiny, backbone, kind, monkeypatch):
-    model, _, _ = build(tiny, backbone, kind, logq=False)
+    model, task, _ = build(tiny, backbone, kind, logq=False)
     rows, some = torch.tensor([0, 1]), torch.tensor([10, 2, 7, 3, 1])
     model.pieces.length[:2] = 2  # the pieces are 0, 1, 2 and 1, 2, 3
     monkeypatch.setattr(model.negatives, "draw", lambda generator: some)
-    found = model(Drawn(rows, 1))["loss"]
+    found = task.module(Drawn(rows, 1))["loss"]
     others = torch.ones(CORE, dtype=torch.bool).index_fill(0, some, False)
-    model.anchor.popularity[others] = -1e6  # out of the full softmax
-    torch.testing.assert_close(found, model(rows)["loss"], atol=1e-5, rtol=1e-5)
+    task.prior.popularity[others] = -1e6  # out of the full softmax
+    torch.testing.assert_close(found, task.module(rows)["loss"], atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_with_logq_many_draws_tend_to_the_full_softmax(tiny, backbone, kind):
-    model, _, _ = build(tiny, backbone, kind, negatives=50_000, negatives_power=0.5)
-    full = model(ROWS)["loss"].item()
-    assert model(Drawn(ROWS, 1))["loss"].item() == pytest.approx(full, abs=0.01)
+    model, task, _ = build(tiny, backbone, kind, negatives=50_000, negatives_power=0.5)
+    full = task.module(ROWS)["loss"].item()
+    assert task.module(Drawn(ROWS, 1))["loss"].item() == pytest.approx(full, abs=0.01)
     model.negatives.settings = model.negatives.settings.model_copy(update={"logq": False})
-    assert model(Drawn(ROWS, 1))["loss"].item() > full + 1
+    assert task.module(Drawn(ROWS, 1))["loss"].item() > full + 1
 
 
 def test_rows_are_made_and_learned_of_the_drawn_items_alone(tiny, backbone):
@@ -123,10 +120,10 @@ def test_each_batch_has_a_seed_of_its_own_and_the_rows_of_the_full_loss(tiny, ba
 @pytest.mark.parametrize("kind", ["none", "both"])
 def test_it_learns_and_validates_on_all_items(tiny, backbone, kind):
     model, task, device = build(tiny, backbone, kind)
-    before = float(model(ROWS)["loss"].detach())
+    before = float(task.module(ROWS)["loss"].detach())
     fitted = fit("t", task, task.params.loop, seed=3, device=device)
-    model.train()
-    assert float(model(ROWS)["loss"].detach()) < before
+    task.module.train()
+    assert float(task.module(ROWS)["loss"].detach()) < before
     scores = model.query_states(task.histories, task.validation.queries) @ model.item_matrix().T
     assert scores.shape[1] == CORE
     assert fitted.best_value is not None
@@ -136,14 +133,14 @@ def test_a_killed_training_resumes_to_the_same_bytes(tiny, tokenizer, monkeypatc
     monkeypatch.setenv("SIDFLOW_CHECKPOINT_SECONDS", "0.000001")
 
     def run(checkpoint=None, kill_at=None):
-        model, task, device = build(tiny, Backbone(tiny.model("llama", len(tokenizer)), tokenizer), "both")
+        _, task, device = build(tiny, Backbone(tiny.model("llama", len(tokenizer)), tokenizer), "both")
 
         def on_step(steps):
             if steps == kill_at:
                 raise KeyboardInterrupt
 
         fit("t", task, task.params.loop, seed=3, device=device, checkpoint=checkpoint, on_step=on_step)
-        return {name: np.asarray(tensor).tobytes() for name, tensor in trained_state(model).items()}
+        return {name: np.asarray(tensor).tobytes() for name, tensor in trained_state(task.module).items()}
 
     expected = run()
     checkpoint = Checkpoint("t", {}, code=[])

@@ -43,7 +43,7 @@ def two(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def one():
-    """What one process trains, by the kind of anchor."""
+    """What one process trains, by the kind of score prior."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SIDFLOW_DEVICE", "cpu")
         return {kind: several_processes.finetuned(kind) for kind in ("none", "both", "sampled")}

@@ -20,12 +20,13 @@ from sidflow.contracts.artifacts.embeddings import ITEM_TABLE
 from sidflow.contracts.artifacts.factors import CURVES, FACTORS, SUMMARY
 from sidflow.contracts.artifacts.mme_sid import ANCHOR, HEADS, adapter_folder
 from sidflow.contracts.errors import InputError
-from sidflow.llm import anchor
 from sidflow.llm.adapter import load_adapter
 from sidflow.llm.backbones import Backbone, load_backbone
+from sidflow.llm.finetuning import score_prior
 from sidflow.llm.inputs import load_item_inputs
 from sidflow.llm.model import MmeSid
 from sidflow.llm.params import FinetuneParams
+from sidflow.llm.results import answer_queries
 from sidflow.llm.serving import HistoryEncoder
 from sidflow.ranking.scores import Scores
 from sidflow.training.weights import from_arrays
@@ -97,22 +98,23 @@ def test_the_saved_model_loads_back_to_identical_scores(inside, model):
     language_model, tokenizer = load_backbone(BACKBONE.read())
     torch.manual_seed(123)
     bare = settings.model_copy(update={"lora": settings.lora.model_copy(update={"enabled": False})})
-    sources = anchor.gather(past, known, bare)
-    anchored = anchor.Anchor(sources, 12, bare) if sources else None
-    again = MmeSid(Backbone(language_model, tokenizer), known, past, bare, anchored)
+    prior = score_prior(past, known, bare)
+    again = MmeSid(Backbone(language_model, tokenizer), known, past, bare)
     again.backbone.model = load_adapter(language_model, adapter_folder(model))
     heads = HEADS.read(model=model).arrays
     from_arrays(again.item_tokens, heads, "item_tokens.")
     from_arrays(again.fusion, heads, "fusion.")
-    if again.anchor is not None:
-        from_arrays(again.anchor, heads, "anchor.")
+    if prior is not None:
+        from_arrays(prior, heads, "anchor.")
     again.eval()
     factors = FACTORS.read(model=model).arrays
     with torch.no_grad():
-        states = again.query_states(past, np.arange(past.queries)).numpy()
-        matrix = again.item_matrix().numpy()
-    np.testing.assert_array_equal(matrix, factors["item_matrix"])
-    np.testing.assert_allclose(states @ matrix.T, factors["query_states"] @ factors["item_matrix"].T, atol=1e-6)
+        answers = answer_queries(again, prior, past)
+    assert answers.matrix is not None and answers.states is not None
+    np.testing.assert_array_equal(answers.matrix, factors["item_matrix"])
+    np.testing.assert_allclose(
+        answers.states @ answers.matrix.T, factors["query_states"] @ factors["item_matrix"].T, atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("model", MODELS)

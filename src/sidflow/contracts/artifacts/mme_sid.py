@@ -1,4 +1,4 @@
-"""What a fine-tuned MME-SID has beside the factors: the adapter as PEFT writes it, the heads, the anchor, cold rows."""
+"""What a fine-tuned MME-SID has beside the factors: adapter as PEFT writes it, heads, score prior, cold rows."""
 
 from pathlib import Path
 
@@ -11,11 +11,13 @@ def adapter_folder(model: str) -> Path:
     return project_path(f"artifacts/recommenders/{model}/adapter")
 
 
+PRIOR_PREFIX = "anchor."  # of the score prior's weights in HEADS
+
 HEADS = TensorFile(  # `item_tokens.*`, `fusion.*`, `anchor.*`: every trained weight outside the language model
     name="heads", version=1, path="artifacts/recommenders/{model}/heads.safetensors", arrays={}, free=True
 )
 
-ANCHOR = TensorFile(  # of anchored ones: counts of training parts, CSR [n, n], and `content.<modality>`, float32 [n, d]
+ANCHOR = TensorFile(  # of hybrids: counts of training parts, CSR [n, n], and `content.<modality>`, float32 [n, d]
     name="anchor",
     version=1,
     path="artifacts/recommenders/{model}/anchor.safetensors",

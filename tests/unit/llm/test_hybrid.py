@@ -4,12 +4,11 @@ import torch
 from torch.nn import functional
 
 from sidflow.contracts.errors import InputError
-from sidflow.contracts.factored import Factored
-from sidflow.llm import anchor, evidence
-from sidflow.llm.anchored_task import AnchoredTask
 from sidflow.llm.backbones import Backbone
+from sidflow.llm.finetuning import score_prior
 from sidflow.llm.model import MmeSid, MmeSidTask
 from sidflow.llm.params import AnchoringParams, FinetuneLoop, FinetuneParams
+from sidflow.llm.results import answer_queries
 from sidflow.ranking.scores import Scores
 from sidflow.training.checkpoint import Checkpoint
 from sidflow.training.device import prepare
@@ -38,17 +37,15 @@ def build(tiny, backbone, kind="both", loop=LOOP, **changes):
     params = FinetuneParams(anchor=kind, anchoring=settings, batch_size=16, token_dropout=0.0, loop=loop)
     past, inputs = tiny.histories(), tiny.inputs()
     device = prepare(3, 1)
-    sources = anchor.gather(past, inputs, params)
-    anchored = anchor.Anchor(sources, len(inputs.counts), params) if sources else None
-    model = MmeSid(backbone, inputs, past, params, anchored)
-    return model, (AnchoredTask if anchored else MmeSidTask)(model, past, params), params, device
+    model = MmeSid(backbone, inputs, past, params)
+    return model, MmeSidTask(model, past, params, score_prior(past, inputs, params)), params, device
 
 
-def unfolded(model, inputs, history, counts):
+def unfolded(task, inputs, history, counts):
     """The equation written out for one history, item by item, in float64."""
-    own = model.anchor
+    model, own = task.model, task.prior
     state = model.backbone(model.all_tokens()[history][None], torch.tensor([[len(history) - 1]]))[0, 0].double()
-    scores = own.own.double() * (model.fusion.item_matrix().double() @ state)
+    scores = own.own.double() * (model.item_matrix().double() @ state)
     back = list(reversed(history))[: SETTINGS["last"]]
     for name, raw in own.content_raw.items():
         modality = inputs.modalities[name]
@@ -69,19 +66,18 @@ def unfolded(model, inputs, history, counts):
 @pytest.mark.parametrize("kind", KINDS)
 def test_folded_factors_are_the_equations(tiny, backbone, kind):
     model, task, _, _ = build(tiny, backbone, kind)
-    for parameter in model.anchor.parameters():
+    for parameter in task.prior.parameters():
         parameter.add_(0.1 * torch.randn_like(parameter))
     model.eval()
     past, inputs = task.histories, tiny.inputs()
     queries = np.arange(past.queries)
-    factored = Factored(model.query_states(past, queries).numpy(), model.item_matrix().numpy())
+    factored = answer_queries(model, task.prior, past)
     counts = None
     if kind != "content":
-        factored = factored.plus(model.anchor.added(evidence.of_queries(past, queries)))
-        counts = model.anchor.counts.relation().toarray()
+        counts = task.prior.counts.relation().toarray()
     folded = Scores(factored.arrays(), past.queries, len(inputs.counts)).of(queries[:70])
     for query in (0, 1, 13, 69):
-        expected = unfolded(model, inputs, past.history(query).tolist(), counts)
+        expected = unfolded(task, inputs, past.history(query).tolist(), counts)
         np.testing.assert_allclose(folded[query], expected.numpy(), atol=1e-5)
 
 
@@ -91,22 +87,21 @@ def test_validation_ranks_by_the_same_scores(tiny, backbone, kind):
     model, task, _, _ = build(tiny, backbone, kind)
     model.eval()
     past, queries = task.histories, task.validation.queries
-    scores = model.query_states(past, queries) @ model.item_matrix().T
-    scores += torch.from_numpy(model.anchor.added(evidence.of_queries(past, queries)).toarray())
+    scores = torch.from_numpy(answer_queries(model, task.prior, past).scores(queries))
     expected = []
     for row, query in enumerate(queries):
         own = scores[row, past.targets[query]].clone()
         scores[row, past.history(query)] = -torch.inf
         expected.append(int((scores[row] >= own).sum()))
-    states, matrix = model.own_states(past, queries), model.fusion.item_matrix()
-    assert task.validation.ranks_by_weight(states, matrix, [float(model.anchor.own)])[0].tolist() == expected
+    states, matrix = model.query_states(past, queries), model.item_matrix()
+    assert task.validation.ranks_by_weight(states, matrix, [float(task.prior.own)])[0].tolist() == expected
 
 
 @torch.no_grad()
 def test_autocast_changes_no_rank(tiny, backbone):
     model, task, _, _ = build(tiny, backbone)
     model.eval()
-    states, matrix = model.own_states(task.histories, task.validation.queries), model.fusion.item_matrix()
+    states, matrix = model.query_states(task.histories, task.validation.queries), model.item_matrix()
     matrix = matrix[:1] + 1e-3 * matrix  # which bf16 cannot tell apart
     expected = task.validation.ranks_by_weight(states, matrix, [0.0, 1e4])
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -120,8 +115,8 @@ def test_the_own_weight_is_the_one_that_does_best_on_validation(tiny, backbone):
     past, queries = task.histories, task.validation.queries
     reached = []
     for weight in (0.0, 0.5, 2.0):
-        model.anchor.own.fill_(weight)
-        scores = model.query_states(past, queries) @ model.item_matrix().T
+        task.prior.own.fill_(weight)
+        scores = torch.from_numpy(answer_queries(model, task.prior, past).scores(queries))
         gain = 0.0
         for row, query in enumerate(queries):
             target = scores[row, past.targets[query]].clone()
@@ -131,14 +126,14 @@ def test_the_own_weight_is_the_one_that_does_best_on_validation(tiny, backbone):
         reached.append(gain / len(queries))
     assert len(set(reached)) == 3
     assert task.validate()["valid_ndcg_at_10"] == pytest.approx(max(reached))
-    assert float(model.anchor.own) == (0.0, 0.5, 2.0)[int(np.argmax(reached))]
+    assert float(task.prior.own) == (0.0, 0.5, 2.0)[int(np.argmax(reached))]
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_loss_is_the_softmax_of_the_cross_fitted_scores(tiny, backbone, kind):
     model, task, _, _ = build(tiny, backbone, kind, discount_popularity=False)
     model.eval()
-    past, own = task.histories, model.anchor
+    past, own = task.histories, task.prior
     rows = torch.tensor([0, 3, 5])
     losses = []
     for row in rows.tolist():
@@ -148,30 +143,26 @@ def test_the_loss_is_the_softmax_of_the_cross_fitted_scores(tiny, backbone, kind
             fold = int(own.counts.fold[row])
             counts = own.counts.relations[fold * 12 : (fold + 1) * 12].toarray()
         for end in range(1, len(part)):
-            scores = unfolded(model, tiny.inputs(), part[:end], counts).float()
+            scores = unfolded(task, tiny.inputs(), part[:end], counts).float()
             held = [item for item in part[:end] if item != part[end]]
             scores = scores.index_fill(0, torch.tensor(held, dtype=torch.int64), -torch.inf)
             losses.append(functional.cross_entropy(scores, torch.tensor(part[end])))
-    torch.testing.assert_close(model(rows)["loss"], torch.stack(losses).mean(), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(task.module(rows)["loss"], torch.stack(losses).mean(), atol=1e-5, rtol=1e-5)
 
 
 def test_popularity_helps_in_training_and_is_no_part_of_the_score(tiny, tokenizer):
     with_it, without = (
-        build(tiny, Backbone(tiny.model("llama", len(tokenizer)), tokenizer), discount_popularity=discount)[0]
+        build(tiny, Backbone(tiny.model("llama", len(tokenizer)), tokenizer), discount_popularity=discount)[1]
         for discount in (True, False)
     )
-    task = AnchoredTask(with_it, with_it.histories, FinetuneParams(anchor="both"))
-    for model in (with_it, without):
-        model.eval()
-    queries = task.validation.queries
-    torch.testing.assert_close(with_it.item_matrix(), without.item_matrix())
-    torch.testing.assert_close(
-        with_it.query_states(task.histories, queries), without.query_states(task.histories, queries)
-    )
     rows = torch.tensor([0, 1])
-    assert with_it(rows)["loss"] != without(rows)["loss"]
-    with_it(rows)["loss"].backward()
-    assert with_it.anchor.popularity_raw.grad is not None
+    for task in (with_it, without):
+        task.module.eval()
+    scores, same = (answer_queries(task.model, task.prior, task.histories) for task in (with_it, without))
+    np.testing.assert_allclose(scores.scores(np.arange(9)), same.scores(np.arange(9)), rtol=1e-6)
+    assert with_it.module(rows)["loss"] != without.module(rows)["loss"]
+    with_it.module(rows)["loss"].backward()
+    assert with_it.prior.popularity_raw.grad is not None
 
 
 def test_it_starts_where_the_simple_recommender_is(tiny, backbone, tokenizer):
@@ -183,36 +174,34 @@ def test_it_starts_where_the_simple_recommender_is(tiny, backbone, tokenizer):
     assert alone.validate()["valid_ndcg_at_10"] < 0.7
 
 
-def test_the_anchors_weights_are_learned_without_decay(tiny, backbone):
+def test_the_priors_weights_are_learned_without_decay(tiny, backbone):
     model, task, params, device = build(tiny, backbone)
     others, weights = task.parameter_groups()
     assert weights["weight_decay"] == 0 and weights["rate_factor"] == params.anchoring.rate_factor
-    assert len(weights["params"]) == len(list(model.anchor.parameters())) == 5
-    assert {id(p) for p in others["params"]} == {
-        id(p) for name, p in model.named_parameters() if p.requires_grad and not name.startswith("anchor.")
-    }
-    before = model.anchor.learned()
+    assert len(weights["params"]) == len(list(task.prior.parameters())) == 5
+    assert {id(p) for p in others["params"]} == {id(p) for p in model.parameters() if p.requires_grad}
+    before = task.prior.learned_weights()
     fit("t", task, params.loop, seed=3, device=device)
-    after = model.anchor.learned()
+    after = task.prior.learned_weights()
     assert set(before) == {"own", "cooccurrence", "epsilon", "popularity", "content_text", "content_image"}
     assert all(before[name] != after[name] for name in before if name != "own")
     assert after["own"] == pytest.approx(0.3)  # all do equally well here: the first that was named
 
 
-def test_without_an_anchor_nothing_of_it_is_there(tiny, backbone):
+def test_without_a_prior_the_base_model_is_what_is_trained(tiny, backbone):
     model, task, _, _ = build(tiny, backbone, "none")
-    assert model.anchor is None
-    assert not hasattr(task, "parameter_groups")
-    assert not any("anchor" in name for name in model.state_dict())
+    assert task.module is model and task.prior is None
+    (group,) = task.parameter_groups()
+    assert [id(p) for p in group["params"]] == [id(p) for p in model.parameters() if p.requires_grad]
 
 
-def test_dropout_of_the_anchor_leaves_some_histories_without(tiny, backbone):
-    model, _, _, _ = build(tiny, backbone, dropout=0.5)
+def test_dropout_of_the_prior_leaves_some_histories_without(tiny, backbone):
+    _, task, _, _ = build(tiny, backbone, dropout=0.5)
     rows = torch.arange(16)
-    drawn = {float(model(rows)["loss"].detach()) for _ in range(4)}
-    assert len(drawn) > 1
-    model.eval()
-    assert len({float(model(rows)["loss"].detach()) for _ in range(2)}) == 1
+    losses = {float(task.module(rows)["loss"].detach()) for _ in range(4)}
+    assert len(losses) > 1
+    task.module.eval()
+    assert len({float(task.module(rows)["loss"].detach()) for _ in range(2)}) == 1
 
 
 def test_a_modality_that_no_item_has_is_told(tiny, backbone):
@@ -225,27 +214,22 @@ def test_a_killed_training_resumes_to_the_same_bytes(tiny, tokenizer, monkeypatc
 
     def run(checkpoint=None, kill_at=None):
         backbone = Backbone(tiny.model("llama", len(tokenizer)), tokenizer)
-        model, task, params, device = build(tiny, backbone, dropout=0.2)
+        _, task, params, device = build(tiny, backbone, dropout=0.2)
 
         def on_step(steps):
             if steps == kill_at:
                 raise KeyboardInterrupt
 
         fit("t", task, params.loop, seed=3, device=device, checkpoint=checkpoint, on_step=on_step)
-        return {name: tensor.numpy().tobytes() for name, tensor in trained_state(model).items()}
+        return {name: tensor.numpy().tobytes() for name, tensor in trained_state(task.module).items()}
 
     expected = run()
-    assert any(name.startswith("anchor.") for name in expected)
+    assert any(name.startswith("prior.") for name in expected)
     checkpoint = Checkpoint("t", {}, code=[])
     with pytest.raises(KeyboardInterrupt):
         run(checkpoint, kill_at=6)
     torch.manual_seed(99)
     assert run(checkpoint) == expected
-
-
-def test_start_values_come_back_through_softplus():
-    values = [1e-6, 0.1, 1.0, 30.0]
-    torch.testing.assert_close(functional.softplus(anchor.before_softplus(values)), torch.tensor(values))
 
 
 def test_it_learns(tiny, backbone):

@@ -1,0 +1,140 @@
+"""Co-occurrence evidence: what the last items of a history say for every item, by the histories of other users.
+
+In training the evidence is cross-fitted. Users are split into folds; a training position sees counts of all folds but
+its user's own, so that no transition gives evidence for itself. Queries see counts of all users' training parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from scipy import sparse
+from scipy.sparse import csr_matrix
+
+from sidflow.contracts.histories import Histories
+from sidflow.counting import events, pairs, ties
+from sidflow.counting.hashing import mix
+from sidflow.hybrid.params import ScorePriorParams
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
+
+NO_ITEM = -1  # where a history is shorter than the number of items that are looked at
+
+
+class HistorySlices(NamedTuple):
+    """Histories inside one array of items: history p is `items[start[p]:stop[p]]`, oldest first."""
+
+    items: Int[np.ndarray, " events"]
+    start: Int[np.ndarray, " p"]
+    stop: Int[np.ndarray, " p"]
+
+    def last_items(self, count: int) -> Int[np.ndarray, "p count"]:
+        """Return the items 1, 2, ... `count` steps back, NO_ITEM where there are fewer."""
+        index = self.stop[:, None] - 1 - np.arange(count)
+        return np.where(index >= self.start[:, None], self.items[np.maximum(index, 0)], NO_ITEM).astype(np.int64)
+
+
+class TrainingPositions(NamedTuple):
+    """Training positions: the history of each, its user, and the item that it predicts."""
+
+    histories: HistorySlices
+    user: Int[np.ndarray, " p"]
+    target: Int[np.ndarray, " p"]
+
+    def masked_items(self) -> tuple[Int[np.ndarray, " p_plus_1"], Int[np.ndarray, " nonzero"]]:
+        """Return the items of each history but its target, as CSR index pointers and columns."""
+        lengths = self.histories.stop - self.histories.start
+        starts = np.cumsum(lengths) - lengths
+        row = np.repeat(np.arange(len(lengths)), lengths)
+        items = self.histories.items[np.arange(len(row)) - starts[row] + self.histories.start[row]]
+        keep = items != self.target[row]
+        counts = np.bincount(row[keep], minlength=len(lengths))
+        return np.concatenate([[0], np.cumsum(counts)]), items[keep].astype(np.int64)
+
+
+def training_positions(
+    histories: Histories, last_event: Int[np.ndarray, " p"], target_event: Int[np.ndarray, " p"]
+) -> TrainingPositions:
+    """Return the positions whose histories end with `last_event` and that predict `target_event`.
+
+    A history is all that its user had up to there, also what the base model's window cuts off or skips. It is empty
+    where `last_event` is before the user's first event.
+    """
+    user = np.searchsorted(histories.offsets, target_event, side="right") - 1
+    slices = HistorySlices(histories.items, histories.offsets[user], last_event + 1)
+    return TrainingPositions(slices, user, histories.items[target_event].astype(np.int64))
+
+
+def query_histories(histories: Histories, queries: Int[np.ndarray, " q"]) -> HistorySlices:
+    """Return the histories of `queries`."""
+    start = histories.offsets[histories.query_user[queries]]
+    return HistorySlices(histories.items, start, start + histories.query_end[queries])
+
+
+def new_histories(histories: Sequence[Sequence[int] | np.ndarray]) -> HistorySlices:
+    """Return `histories`, each its item ids, oldest first, as slices of one array."""
+    lengths = np.array([len(history) for history in histories], dtype=np.int64)
+    items = [np.asarray(history, dtype=np.int64) for history in histories]
+    stop = np.cumsum(lengths)
+    return HistorySlices(np.concatenate(items) if items else np.zeros(0, dtype=np.int64), stop - lengths, stop)
+
+
+def at_candidates(evidence: csr_matrix, targets: Int[np.ndarray, " p"], negatives: Int[np.ndarray, " m"]) -> csr_matrix:
+    """Return the entries of `evidence` [p, n] at each row's own target, then at `negatives`, CSR [p, 1 + m]."""
+    own = csr_matrix(evidence[np.arange(len(targets)), targets]).T
+    return csr_matrix(sparse.hstack([own, evidence[:, negatives]], format="csr"))
+
+
+def user_folds(users: Int[np.ndarray, " u"], folds: int) -> Int[np.ndarray, " u"]:
+    """Return each user's fold by a hash of the id (ids are sorted by key, so that neighbours may be similar)."""
+    mixed = mix((users.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15))
+    return (mixed % np.uint64(folds)).astype(np.int64)
+
+
+class CrossFittedCounts(NamedTuple):
+    """The evidence that one item gives for another, counted without each fold of users and over all of them."""
+
+    relations: csr_matrix  # float32 [(folds + 1) * n, n]: without fold 0, without fold 1, ..., of all users
+    recency: Float[np.ndarray, " last"]  # weight of an item by its steps back
+    fold: Int[np.ndarray, " users"]
+    items: int  # of the core
+    all_users: int  # the part of `relations` that no fold is left out of
+
+    def relation(self) -> csr_matrix:
+        """Return the evidence of all users' training parts, float32 [n, n]."""
+        return csr_matrix(self.relations[self.all_users * self.items :])
+
+    def evidence(self, last_items: Int[np.ndarray, "p last"], part: Int[np.ndarray, " p"] | int) -> csr_matrix:
+        """Return K: the evidence of each history's last items for every core item, exact, float32 CSR [p, n].
+
+        Args:
+            last_items: as `HistorySlices.last_items` returns them; items outside the core give no evidence.
+            part: the fold whose users are left out, or `all_users`.
+        """
+        in_core = (last_items >= 0) & (last_items < self.items)
+        columns = (last_items + np.reshape(part, (-1, 1)) * self.items)[in_core]
+        weights = np.broadcast_to(self.recency, last_items.shape)[in_core].astype(np.float32)
+        indptr = np.concatenate([[0], np.cumsum(in_core.sum(1))])
+        shape = (len(last_items), (self.all_users + 1) * self.items)
+        evidence = csr_matrix(csr_matrix((weights, columns, indptr), shape=shape) @ self.relations)
+        evidence.sort_indices()
+        return evidence
+
+
+def count_cooccurrence(histories: Histories, items: int, params: ScorePriorParams) -> CrossFittedCounts:
+    """Return co-occurrence of `items` core items in the training parts, without each fold and over all users."""
+    training = events.training(histories, items)
+    fold = user_folds(np.arange(histories.users), params.folds)
+    weights = ties.decaying(params.window, params.decay)
+
+    def relation(keep: np.ndarray) -> csr_matrix:
+        kept = events.Events(training.user[keep], training.item[keep], items)
+        return pairs.strongest(pairs.relation(kept, weights, params.backward, params.damping), params.neighbours)
+
+    fold_of_event = fold[training.user]
+    parts = [relation(fold_of_event != one) for one in range(params.folds)] + [relation(fold_of_event >= 0)]
+    relations = csr_matrix(sparse.vstack(parts, format="csr"))
+    return CrossFittedCounts(relations, ties.decaying(params.last, params.recency), fold, items, params.folds)

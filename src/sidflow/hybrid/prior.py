@@ -1,0 +1,236 @@
+"""A score prior beside a base recommender: co-occurrence and content, with learned weights.
+
+    score(q, i) = own * (o . W[i])  +  lambda_k * log(1 + K[q, i] / epsilon)  +  sum over s: lambda_s * cos
+
+`o . W[i]` is the score of the base model, which does not know of the prior. K is the co-occurrence evidence of the
+history's last items for item i. `cos` is the cosine of the content rows of item i and of the item s steps back,
+summed over the kinds of content. The lambdas and epsilon are positive (softplus). They are learned together with the
+base model, from the start values in the params.
+
+`own` is chosen on validation from a list. A base model fits the positions that it is trained on better than others,
+so that a weight learned there is too large. For the same reason a share of the training histories sees no prior: the
+base model learns to stand alone.
+
+All but K's logarithm is an inner product: `own * o` and the weighted content of the last items are one query state,
+W[i] and the content of i one item row. The logarithm is the sparse pair of factors.
+
+Source: none; MME-SID (arXiv 2509.02017) and DMESR (arXiv 2602.13715) have no such terms.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from scipy.sparse import csr_matrix
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sidflow.contracts.factored import Factored
+from sidflow.contracts.histories import Histories
+from sidflow.counting import ties
+from sidflow.hybrid.evidence import (
+    CrossFittedCounts,
+    HistorySlices,
+    TrainingPositions,
+    at_candidates,
+    count_cooccurrence,
+)
+from sidflow.hybrid.params import HybridParams
+from sidflow.losses.catalogue_softmax import Evidence, Places, catalogue_cross_entropy, sampled_cross_entropy
+from sidflow.losses.negatives import Candidates
+from sidflow.measures.directions import unit
+from sidflow.training.scores import TrainingScores
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int
+
+
+CONTENT = "content."
+POPULARITY_WEIGHT = 0.5  # of log-popularity in training, at the start
+
+
+class ContentRows(NamedTuple):
+    """One kind of content of all items; rows of any length."""
+
+    values: Float[np.ndarray, "n d"]
+    present: Bool[np.ndarray, " n"]
+
+
+class PriorInputs(NamedTuple):
+    """What the prior is built from."""
+
+    counts: CrossFittedCounts | None
+    content: Mapping[str, Float[np.ndarray, "n d"]]  # by name; rows of length one, zero where absent
+    popularity: Float[np.ndarray, " core"]  # log(1 + count in training parts)
+
+
+def prior_inputs(
+    histories: Histories, items: int, content: Mapping[str, ContentRows], params: HybridParams
+) -> PriorInputs:
+    """Return the counts of `histories`' training parts over `items` core items, and normalised content rows."""
+    counts = count_cooccurrence(histories, items, params) if params.cooccurrence else None
+    rows = {name: unit(kind.values, kind.present) for name, kind in content.items()}
+    return PriorInputs(counts, rows, np.log1p(histories.training_counts(items)).astype(np.float32))
+
+
+class ScorePrior(nn.Module):
+    """The terms beside the base model's score, and the weight of that score."""
+
+    own: Tensor
+    popularity: Tensor
+    popularity_raw: nn.Parameter | None
+
+    def __init__(self, inputs: PriorInputs, params: HybridParams) -> None:
+        """Start from the weights in `params`."""
+        super().__init__()
+        self.params, self.counts, self.items = params, inputs.counts, len(inputs.popularity)
+        self.register_buffer("own", torch.tensor([params.own_weight]))
+        if self.counts is not None:
+            self.cooccurrence_raw = nn.Parameter(before_softplus([params.cooccurrence_weight]))
+            self.epsilon_raw = nn.Parameter(before_softplus([params.epsilon]))
+        self.popularity_raw = None
+        if params.discount_popularity:
+            self.popularity_raw = nn.Parameter(before_softplus([POPULARITY_WEIGHT]))
+        self.register_buffer("popularity", torch.from_numpy(inputs.popularity), persistent=False)
+        start = [params.content_weight * step**-params.recency for step in range(1, params.last + 1)]
+        self.content_raw = nn.ParameterDict({name: nn.Parameter(before_softplus(start)) for name in inputs.content})
+        for name, rows in inputs.content.items():
+            self.register_buffer(f"rows_{name}", torch.from_numpy(rows), persistent=False)
+
+    def item_matrix(self, matrix: Float[Tensor, "n h"], items: Int[Tensor, " n"] | None = None) -> Float[Tensor, "n d"]:
+        """Return the base model's rows with content rows beside them; `items` says whose, None: all core items'."""
+        which = slice(self.items) if items is None else items
+        return torch.cat([matrix, *(rows[which] for rows in self.content_rows())], 1)
+
+    def content_rows(self) -> list[Float[Tensor, "n d"]]:
+        """Return the rows of each kind of content, in the order of the columns."""
+        return [getattr(self, f"rows_{name}") for name in self.content_raw]
+
+    def query_states(self, states: Float[Tensor, "q h"], histories: HistorySlices) -> Float[Tensor, "q d"]:
+        """Return the base model's states, weighted, with the weighted content of the histories beside them."""
+        return torch.cat([self.own * states, self.content_states(states, histories)], 1)
+
+    def content_states(self, states: Float[Tensor, "p h"], histories: HistorySlices) -> Float[Tensor, "p c"]:
+        """Return the weighted content of each history's last items, with the type and device of `states`."""
+        last_items = torch.from_numpy(histories.last_items(self.params.last)).to(states.device)
+        present = (last_items >= 0).to(states.dtype)
+        parts = [states[:, :0]]
+        for name, raw in self.content_raw.items():
+            rows = functional.embedding(last_items.clamp(min=0), getattr(self, f"rows_{name}"))
+            parts.append(torch.einsum("pl,pld->pd", present * functional.softplus(raw), rows))
+        return torch.cat(parts, 1)
+
+    def evidence_scores(self, evidence: Float[Tensor, " nonzero"]) -> Float[Tensor, " nonzero"]:
+        """Return lambda_k * log(1 + K / epsilon) of entries of K."""
+        weight, epsilon = functional.softplus(self.cooccurrence_raw), functional.softplus(self.epsilon_raw)
+        return weight * torch.log1p(evidence / epsilon)
+
+    def evidence(self, histories: HistorySlices, part: np.ndarray | int | None = None) -> csr_matrix:
+        """Return K, float32 CSR [p, n]; `part` is the fold that is left out, by default none is."""
+        if self.counts is None:
+            return csr_matrix((len(histories.stop), self.items), dtype=np.float32)
+        last_items = histories.last_items(self.params.last)
+        return self.counts.evidence(last_items, self.counts.all_users if part is None else part)
+
+    @torch.no_grad()
+    def cooccurrence_scores(self, histories: HistorySlices) -> csr_matrix:
+        """Return lambda_k * log(1 + K / epsilon) of queries, float32 CSR [q, n]."""
+        scores = self.evidence(histories)
+        if self.counts is not None:
+            scores.data = self.evidence_scores(torch.from_numpy(scores.data).to(self.own.device)).float().cpu().numpy()
+        return scores
+
+    @torch.no_grad()
+    def factors(
+        self, states: Float[Tensor, "q h"], item_matrix: Float[Tensor, "n h"], histories: HistorySlices
+    ) -> Factored:
+        """Return the two sides of the hybrid's scores of queries, from those of its base model."""
+        matrix = self.item_matrix(item_matrix).float().cpu().numpy()
+        factored = Factored(self.query_states(states, histories).cpu().numpy(), matrix)
+        return factored if self.counts is None else factored.plus(self.cooccurrence_scores(histories))
+
+    def loss(self, scores: TrainingScores, positions: TrainingPositions) -> Float[Tensor, ""]:
+        """Return the mean cross-entropy of the hybrid's scores at training positions."""
+        states, candidates, device = scores.states, scores.candidates, scores.states.device
+        fold = None if self.counts is None else self.counts.fold[positions.user]
+        evidence = self.evidence(positions.histories, fold)
+        if candidates is not None:
+            evidence = at_candidates(evidence, positions.target, candidates.drawn())
+        values = torch.from_numpy(evidence.data).to(device)
+        values = values if self.counts is None else self.evidence_scores(values)
+        content, weight = self.content_states(states, positions.histories), self.params.own_weight
+        if self.training and self.params.dropout:
+            keep = self._sample_kept(positions, device)[:, None]
+            content, weight = content * keep, self.params.own_weight * keep + 1 - keep
+            values = values * keep[:, 0].repeat_interleave(torch.from_numpy(np.diff(evidence.indptr)).to(device))
+        states = torch.cat([weight * states, content], 1)
+        items = None if candidates is None else candidates.items
+        matrix = self.item_matrix(scores.item_matrix, items)
+        if self.popularity_raw is not None:
+            states = torch.cat([states, functional.softplus(self.popularity_raw).expand(len(states), 1)], 1)
+            popularity = self.popularity if items is None else self.popularity[items]
+            matrix = torch.cat([matrix, popularity[:, None]], 1)
+        added = None if self.counts is None else Evidence(_entries(evidence.indptr, evidence.indices, device), values)
+        mask = self._history_mask(positions, candidates, device) if self.params.mask_history else None
+        if candidates is None:
+            return catalogue_cross_entropy(states, matrix, scores.targets, evidence=added, barred=mask)
+        return sampled_cross_entropy(states, matrix, *candidates.scored, evidence=added, barred=mask)
+
+    def _history_mask(
+        self, positions: TrainingPositions, candidates: Candidates | None, device: torch.device
+    ) -> Places:
+        indptr, columns = positions.masked_items()
+        if candidates is not None:
+            held = csr_matrix((np.ones(len(columns), dtype=bool), columns, indptr), (len(indptr) - 1, self.items))
+            held = at_candidates(held, positions.target, candidates.drawn())
+            indptr, columns = held.indptr, held.indices
+        return _entries(indptr, columns, device)
+
+    def _sample_kept(self, positions: TrainingPositions, device: torch.device) -> Float[Tensor, " p"]:
+        """Return 1 at the positions of users that see the prior in this step, else 0."""
+        users, index = np.unique(positions.user, return_inverse=True)
+        keep = (torch.rand(len(users)) >= self.params.dropout).float()
+        return keep[torch.from_numpy(index)].to(device)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return what new histories are scored with beside the learned weights: content rows and counts."""
+        arrays = {f"{CONTENT}{name}": getattr(self, f"rows_{name}").cpu().numpy() for name in self.content_raw}
+        if self.counts is not None:
+            relation = self.counts.relation()
+            arrays["relation_indptr"] = relation.indptr.astype(np.int64)
+            arrays["relation_indices"] = relation.indices.astype(np.int32)
+            arrays["relation_values"] = relation.data.astype(np.float32)
+        return arrays
+
+    def learned_weights(self) -> dict[str, float | list[float]]:
+        """Return the weights as they are now, by their names in the formula."""
+        weights: dict[str, float | list[float]] = {"own": self.own.item()}
+        for name, raw in self.named_parameters():
+            values = functional.softplus(raw).tolist()
+            weights[name.replace("_raw", "").replace(".", "_")] = values if len(values) > 1 else values[0]
+        return weights
+
+
+def before_softplus(values: list[float]) -> Tensor:
+    """Return the arguments whose softplus is `values`, positive."""
+    return torch.tensor([value + math.log(-math.expm1(-value)) for value in values])
+
+
+def _entries(indptr: np.ndarray, columns: np.ndarray, device: torch.device) -> Places:
+    return Places(*(torch.from_numpy(part.astype(np.int64)).to(device) for part in (indptr, columns)))
+
+
+def prior_from_arrays(arrays: Mapping[str, np.ndarray], items: int, params: HybridParams) -> ScorePrior:
+    """Return the prior over `items` core items whose `arrays()` are `arrays`, with the weights of a fresh one."""
+    counts = None
+    if "relation_indptr" in arrays:
+        parts = (arrays["relation_values"], arrays["relation_indices"], arrays["relation_indptr"])
+        weights = ties.decaying(params.last, params.recency)
+        relation = csr_matrix(parts, shape=(items, items))
+        counts = CrossFittedCounts(relation, weights, np.zeros(0, dtype=np.int64), items, 0)
+    content = {name.removeprefix(CONTENT): rows for name, rows in arrays.items() if name.startswith(CONTENT)}
+    return ScorePrior(PriorInputs(counts, content, np.zeros(items, dtype=np.float32)), params)
