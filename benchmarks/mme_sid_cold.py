@@ -2,8 +2,8 @@
 
 Run: python benchmarks/mme_sid_cold.py --run FOLDER
 where FOLDER holds a project in which the preset `embedded` has run. It prints and writes nothing; load does not matter.
-The truth that `ingest` keeps is of the core alone: the shop is built again from the params, and its probabilities are
-taken over the whole catalogue.
+The truth that `ingest` keeps covers the core alone. The synthetic catalogue is therefore generated again from the
+params, for its probabilities over all items.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from sidflow.catalog.params import IngestParams
-from sidflow.catalog.sources import synthetic
+from sidflow.catalog.sources.synthetic import read_synthetic
 from sidflow.contracts import histories, params
 from sidflow.contracts.artifacts.factors import FACTORS
 from sidflow.contracts.artifacts.items import ITEMS
@@ -39,14 +39,14 @@ class Truth(NamedTuple):
 
 
 def truth(past: Histories) -> Truth:
-    """Build the shop again and ask it."""
+    """Return the true probabilities, from a catalogue built again."""
     settings = params.load("ingest", IngestParams)
-    source = synthetic.read(Path(settings.path), settings).truth
+    source = read_synthetic(Path(settings.path), settings).truth
     assert source is not None
     users, items = USERS.read()["user_key"].to_list(), ITEMS.read().sort("item_id")["item_key"].to_list()
     asked = np.flatnonzero(~past.query_valid)
     column = {key: place for place, key in enumerate(source.item_keys)}
-    chance = source.behind(
+    chance = source.probabilities_of(
         [users[user] for user in past.query_user[asked]], [items[target] for target in past.targets[asked]]
     )
     return Truth(asked, chance[:, [column[key] for key in items]])

@@ -1,4 +1,4 @@
-"""From a `RawCatalog` to the artifacts of `ingest`: order, repeats, k-core, ids, pictures, truth, and a report."""
+"""From a `RawCatalog` to the artifacts of `ingest`: order, repeats, k-core, ids, pictures, truth and report."""
 
 from __future__ import annotations
 
@@ -7,23 +7,25 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from sidflow.catalog import keys, order, pictures
 from sidflow.catalog.core import k_core
+from sidflow.catalog.keys import encode_keys, sort_keys
+from sidflow.catalog.order import dropped_repeats, event_order, repeat_rate, repeats_previous_item, tied_with_previous
 from sidflow.catalog.params import IngestParams
+from sidflow.catalog.pictures import pack_pictures
 from sidflow.catalog.raw import RawCatalog, Truth
 from sidflow.contracts.artifacts.truth import TRUTH
 from sidflow.contracts.errors import InputError
 
 
-class Events(NamedTuple):
-    """The events of the core, ordered, with dense ids."""
+class CoreEvents(NamedTuple):
+    """The ordered events of the k-core with dense ids."""
 
     user: np.ndarray  # int32 [events]
     position: np.ndarray  # int32 [events]
     item: np.ndarray  # int32 [events]
     timestamp: np.ndarray  # int64 [events]
     user_keys: list[str]  # of the core, in key order
-    item_keys: list[str]  # the core's in key order, then all others in key order
+    item_keys: list[str]  # the core's in key order, then all other items in key order
     core_items: int
     report: dict[str, int | float | str]
 
@@ -39,23 +41,23 @@ class Catalog(NamedTuple):
     report: dict[str, int | float | str]
 
 
-def build(raw: RawCatalog, params: IngestParams) -> Catalog:
-    """Make the catalogue of what a source has read.
+def build_catalog(raw: RawCatalog, params: IngestParams) -> Catalog:
+    """Return the catalogue of a source's raw content.
 
     Raises:
-        InputError: no events are left, or an item's words come twice.
+        InputError: no events are left, or an item has two rows of text.
     """
-    events = order_and_filter(raw.events, raw.items["item_key"], params)
+    events = select_core_events(raw.events, raw.items["item_key"], params)
     items = _items(raw.items, events)
-    packed = pictures.pack(events.item_keys, raw.pictures, params.pictures)
+    packed = pack_pictures(events.item_keys, raw.pictures, params.pictures)
     truth = _truth(raw.truth, events) if raw.truth else TRUTH.empty(width=events.core_items)
     report = dict(events.report) | dict(raw.notes)
     report |= {
-        "timestamps_known": int(raw.clock),
-        "tie_rate": report["tie_rate"] if raw.clock else 0.0,
+        "timestamps_known": int(raw.has_timestamps),
+        "tie_rate": report["tie_rate"] if raw.has_timestamps else 0.0,
         "items_with_text": items.filter((pl.col("title") != "") | (pl.col("description") != "")).height,
         "items_with_picture": len(packed.rows),
-        "core_items_with_picture": sum(item < events.core_items for item in packed.items()),
+        "core_items_with_picture": sum(item < events.core_items for item in packed.item_ids()),
         "pictures_missing": packed.problems["missing"],
         "pictures_broken": packed.problems["broken"],
         "pictures_too_large": packed.problems["too_large"],
@@ -67,7 +69,7 @@ def build(raw: RawCatalog, params: IngestParams) -> Catalog:
             "user_id": events.user,
             "position": events.position,
             "item_id": events.item,
-            "timestamp": events.timestamp if raw.clock else events.position.astype(np.int64),
+            "timestamp": events.timestamp if raw.has_timestamps else events.position.astype(np.int64),
         }
     )
     users = pl.DataFrame(
@@ -77,18 +79,23 @@ def build(raw: RawCatalog, params: IngestParams) -> Catalog:
     return Catalog(interactions, items, users, packed.frame(), truth, report)
 
 
-def order_and_filter(raw: pl.DataFrame, known_items: pl.Series, params: IngestParams) -> Events:
-    """Order the events, treat repeats, cut the core, and give dense ids.
+def select_core_events(raw: pl.DataFrame, described_items: pl.Series, params: IngestParams) -> CoreEvents:
+    """Return the core's events: ordered, without dropped repeats, filtered to the k-core, with dense ids.
 
-    Repeats go before the core is cut, so that its thresholds count what stays; where dropping an item's events makes
-    two others neighbours, `drop_consecutive` looks again, until nothing changes.
+    Repeats are dropped before the core is computed, so that its thresholds count the remaining events. Removing an
+    item can make two equal items consecutive; with `drop_consecutive` both steps repeat until nothing changes.
+
+    Args:
+        raw: columns `user`, `item` and `timestamp`.
+        described_items: keys of the items that the source has text for, with or without events.
+        params: the section `ingest`.
 
     Raises:
         InputError: there are no events, or the core is empty.
     """
-    users = keys.code(raw["user"])
-    item_order = keys.sort_keys(pl.concat([raw["item"].unique().cast(pl.String), known_items]))
-    items = keys.code(raw["item"], item_order)
+    users = encode_keys(raw["user"])
+    item_order = sort_keys(pl.concat([raw["item"].unique().cast(pl.String), described_items]))
+    items = encode_keys(raw["item"], item_order)
     seconds = raw["timestamp"].to_numpy()
     had_events = np.bincount(items.codes, minlength=len(items.keys))
     report: dict[str, int | float | str] = {
@@ -96,17 +103,17 @@ def order_and_filter(raw: pl.DataFrame, known_items: pl.Series, params: IngestPa
         "items_raw": int((had_events > 0).sum()),
         "interactions_raw": len(seconds),
     }
-    rows = order.arrange(users.codes, items.codes, seconds, params.tie_seed)
+    rows = event_order(users.codes, items.codes, seconds, params.tie_seed)
     user, item, second = users.codes[rows], items.codes[rows], seconds[rows]
     del rows, seconds
-    report["repeat_rate_raw"] = order.repeat_rate(user, item)
-    report["consecutive_repeat_rate_raw"] = _rate(order.repeats_last(user, item))
+    report["repeat_rate_raw"] = repeat_rate(user, item)
+    report["consecutive_repeat_rate_raw"] = _share(repeats_previous_item(user, item))
     dropped, rounds = 0, 0
     while True:
-        again = order.unwanted(user, item, params.repeats)
-        dropped += int(again.sum())
-        if again.any():
-            user, item, second = user[~again], item[~again], second[~again]
+        repeated = dropped_repeats(user, item, params.repeats)
+        dropped += int(repeated.sum())
+        if repeated.any():
+            user, item, second = user[~repeated], item[~repeated], second[~repeated]
         core = k_core(user, item, params.min_user_events, params.min_item_events)
         rounds += core.rounds
         if not core.rounds:
@@ -119,51 +126,52 @@ def order_and_filter(raw: pl.DataFrame, known_items: pl.Series, params: IngestPa
             found=f"none among {report['interactions_raw']} events",
             remedy="lower ingest.min_user_events and ingest.min_item_events, or give more data",
         )
-    user_id, user_keys = _dense(user, users.keys)
-    item_id, core_keys = _dense(item, items.keys)
-    rest = (had_events > 0) if params.outside_core == "seen" else np.full(len(items.keys), params.outside_core == "all")
-    rest[np.bincount(item, minlength=len(rest)) > 0] = False
+    user_id, user_keys = _dense_ids(user, users.keys)
+    item_id, core_keys = _dense_ids(item, items.keys)
+    kept = {"all": np.ones_like(had_events, dtype=bool), "seen": had_events > 0}
+    outside = kept.get(params.outside_core, np.zeros_like(had_events, dtype=bool))
+    outside[np.bincount(item, minlength=len(outside)) > 0] = False
     report |= {
         "users": len(user_keys),
-        "items": len(core_keys) + int(rest.sum()),
+        "items": len(core_keys) + int(outside.sum()),
         "items_core": len(core_keys),
-        "items_outside_core": int(rest.sum()),
+        "items_outside_core": int(outside.sum()),
         "interactions": len(user),
         "repeats_dropped": dropped,
         "core_rounds": rounds,
         "density": len(user) / (len(user_keys) * len(core_keys)),
         "mean_length": len(user) / len(user_keys),
-        "tie_rate": _rate(order.same_second(user, second)),
+        "tie_rate": _share(tied_with_previous(user, second)),
     }
     starts = np.flatnonzero(np.diff(user_id, prepend=-1))
     position = np.arange(len(user_id)) - np.repeat(starts, np.diff(starts, append=len(user_id)))
-    others = [items.keys[row] for row in np.flatnonzero(rest)]
-    return Events(
-        user_id, position.astype(np.int32), item_id, second, user_keys, core_keys + others, len(core_keys), report
+    outside_keys = [items.keys[row] for row in np.flatnonzero(outside)]
+    return CoreEvents(
+        user_id, position.astype(np.int32), item_id, second, user_keys, core_keys + outside_keys, len(core_keys), report
     )
 
 
-def _rate(which: np.ndarray) -> float:
-    return float(which.mean()) if len(which) else 0.0
+def _share(mask: np.ndarray) -> float:
+    return float(mask.mean()) if len(mask) else 0.0
 
 
-def _dense(codes: np.ndarray, names: list[str]) -> tuple[np.ndarray, list[str]]:
-    """Return codes without gaps, in the same order, and the keys that are left."""
+def _dense_ids(codes: np.ndarray, names: list[str]) -> tuple[np.ndarray, list[str]]:
+    """Return the codes renumbered without gaps, in the same order, and the keys that occur."""
     present = np.bincount(codes, minlength=len(names)) > 0
-    fresh = (np.cumsum(present) - 1).astype(np.int32)
-    return fresh[codes], [names[row] for row in np.flatnonzero(present)]
+    dense = (np.cumsum(present) - 1).astype(np.int32)
+    return dense[codes], [names[row] for row in np.flatnonzero(present)]
 
 
-def _items(words: pl.DataFrame, events: Events) -> pl.DataFrame:
-    """Return the table `items`: one row per key, empty words where the source has none."""
-    twice = words.filter(pl.col("item_key").is_duplicated())
-    if twice.height:
+def _items(texts: pl.DataFrame, events: CoreEvents) -> pl.DataFrame:
+    """Return the table `items`: one row per key, empty text where the source has none."""
+    duplicates = texts.filter(pl.col("item_key").is_duplicated())
+    if duplicates.height:
         raise InputError(
             "ingest",
-            expected="one row of words per item",
+            expected="one row of text per item",
             found="several",
-            count=twice["item_key"].n_unique(),
-            example=twice["item_key"][0],
+            count=duplicates["item_key"].n_unique(),
+            example=duplicates["item_key"][0],
             remedy="keep one row per item in the item file",
         )
     n = len(events.item_keys)
@@ -174,29 +182,29 @@ def _items(words: pl.DataFrame, events: Events) -> pl.DataFrame:
             "in_core": np.arange(n) < events.core_items,
         }
     )
-    joined = ids.join(words, on="item_key", how="left", maintain_order="left")
+    joined = ids.join(texts, on="item_key", how="left", maintain_order="left")
     return joined.with_columns(
         pl.col("title", "description", "brand").fill_null(""),
         pl.col("categories").fill_null(pl.lit([], dtype=pl.List(pl.String))),
-        pl.col("attributes").fill_null(pl.lit([], dtype=words.schema["attributes"])),
+        pl.col("attributes").fill_null(pl.lit([], dtype=texts.schema["attributes"])),
     )
 
 
-def _truth(truth: Truth, events: Events) -> pl.DataFrame:
+def _truth(truth: Truth, events: CoreEvents) -> pl.DataFrame:
     """Return the generator's probabilities of each user's last events, over the core items, sum 1."""
     lengths = np.bincount(events.user)
     rows = np.flatnonzero(events.position >= lengths[events.user] - truth.positions)
-    at = {key: column for column, key in enumerate(truth.item_keys)}
-    columns = [at[key] for key in events.item_keys[: events.core_items]]
-    chance = truth.behind(
+    column_of = {key: column for column, key in enumerate(truth.item_keys)}
+    columns = [column_of[key] for key in events.item_keys[: events.core_items]]
+    probabilities = truth.probabilities_of(
         [events.user_keys[user] for user in events.user[rows]],
         [events.item_keys[item] for item in events.item[rows]],
     )[:, columns]
-    chance = (chance / chance.sum(axis=1, keepdims=True)).astype(np.float32)
+    probabilities = (probabilities / probabilities.sum(axis=1, keepdims=True)).astype(np.float32)
     return pl.DataFrame(
         {
             "user_id": events.user[rows],
             "position": events.position[rows],
-            "probabilities": pl.Series(chance, dtype=pl.Array(pl.Float32, len(columns))),
+            "probabilities": pl.Series(probabilities, dtype=pl.Array(pl.Float32, len(columns))),
         }
     )

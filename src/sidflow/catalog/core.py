@@ -1,4 +1,4 @@
-"""The iterated k-core: users and items that still have enough events once the others are gone."""
+"""The iterated k-core: users and items that keep enough events after all others are removed."""
 
 from __future__ import annotations
 
@@ -7,34 +7,35 @@ from typing import NamedTuple
 import numpy as np
 
 
-class Core(NamedTuple):
-    """Which events stay, and how many rounds it took."""
+class KCore(NamedTuple):
+    """The events of the core, and the number of rounds."""
 
     keep: np.ndarray  # bool [events]
     rounds: int
 
 
-def k_core(user: np.ndarray, item: np.ndarray, min_user: int, min_item: int) -> Core:
-    """Drop users and items with too few events until none is left that has too few.
+def k_core(user: np.ndarray, item: np.ndarray, min_user: int, min_item: int) -> KCore:
+    """Return the largest set of events in which every user and every item has enough events.
 
     Args:
         user: int [events], dense codes.
         item: int [events], dense codes.
-        min_user: events that a user needs.
-        min_item: events that an item needs.
+        min_user: least number of events of a user.
+        min_item: least number of events of an item.
 
-    The result is the one largest core, whatever the order of removals. Each round counts only what is left.
+    Each round counts the remaining events and removes users and items below the minimum. The result does not depend
+    on the order of removals.
     """
     rows = np.arange(len(user), dtype=np.int64)
     users, items, rounds = user, item, 0
     while len(rows):
-        enough_user = np.bincount(users, minlength=1) >= min_user
-        enough_item = np.bincount(items, minlength=1) >= min_item
-        stay = enough_user[users] & enough_item[items]
+        user_stays = np.bincount(users, minlength=1) >= min_user
+        item_stays = np.bincount(items, minlength=1) >= min_item
+        stay = user_stays[users] & item_stays[items]
         if stay.all():
             break
         rounds += 1
         rows, users, items = rows[stay], users[stay], items[stay]
     keep = np.zeros(len(user), dtype=bool)
     keep[rows] = True
-    return Core(keep, rounds)
+    return KCore(keep, rounds)

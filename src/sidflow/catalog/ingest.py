@@ -1,35 +1,43 @@
-"""The way from `ingest.path` to a catalogue: the source that params name, then what all sources share."""
+"""From `ingest.path` to the catalogue: the source that params name is read, then the catalogue is built from it."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from sidflow.catalog.build import Catalog, build
+from sidflow.catalog.build import Catalog, build_catalog
 from sidflow.catalog.params import IngestParams
 from sidflow.catalog.raw import RawCatalog
-from sidflow.catalog.sources import amazon, movielens, sequences, synthetic, tabular
+from sidflow.catalog.sources.amazon import read_amazon
+from sidflow.catalog.sources.movielens import read_movielens
+from sidflow.catalog.sources.sequences import read_sequences
+from sidflow.catalog.sources.synthetic import read_synthetic
+from sidflow.catalog.sources.tabular import read_tables
 from sidflow.contracts.errors import InputError
 
 SOURCES = {
-    "synthetic": synthetic.read,
-    "movielens": movielens.read,
-    "amazon": amazon.read,
-    "sequences": sequences.read,
-    "files": tabular.read,
+    "synthetic": read_synthetic,
+    "movielens": read_movielens,
+    "amazon": read_amazon,
+    "sequences": read_sequences,
+    "files": read_tables,
 }
 
 
 def ingest(params: IngestParams) -> Catalog:
-    """Read the source and make the catalogue.
+    """Return the catalogue of the source that params name.
 
     Raises:
-        InputError: the data is absent or not what its source expects.
+        InputError: the data is absent or not in the source's format.
     """
-    return build(read(params), params)
+    return build_catalog(read_source(params), params)
 
 
-def read(params: IngestParams) -> RawCatalog:
-    """Read the source that params name."""
+def read_source(params: IngestParams) -> RawCatalog:
+    """Return the raw content of the source that params name.
+
+    Raises:
+        InputError: `ingest.path` does not exist, or is not in the source's format.
+    """
     path = Path(params.path)
     if not path.exists():
         raise InputError(

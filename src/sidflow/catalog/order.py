@@ -1,4 +1,4 @@
-"""Who comes first: by timestamp, ties by a hash that no model can learn, repeats as the params say."""
+"""The order of events: by timestamp, ties by a hash that no model can learn; and which repeats are dropped."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ def tie_hash(user: np.ndarray, item: np.ndarray, seed: int) -> np.ndarray:
     return mix(hashed + np.uint64(0x9E3779B97F4A7C15))
 
 
-def arrange(user: np.ndarray, item: np.ndarray, timestamp: np.ndarray, seed: int) -> np.ndarray:
-    """Return the order of events: by user, timestamp, hash; equal events of one user and second stay interchangeable.
+def event_order(user: np.ndarray, item: np.ndarray, timestamp: np.ndarray, seed: int) -> np.ndarray:
+    """Return the row order of events, int64 [events]: by user, then timestamp, then tie hash.
 
-    Only events that share user and second are hashed, which spares most of the work.
+    Only events that share user and second are hashed, which saves most of the work.
     """
     order = _by_user_and_time(user, timestamp)
-    tied = same_second(user[order], timestamp[order])
-    member = tied.copy()
-    member[:-1] |= tied[1:]
-    rows = np.flatnonzero(member)
+    tied = tied_with_previous(user[order], timestamp[order])
+    in_tie = tied.copy()
+    in_tie[:-1] |= tied[1:]
+    rows = np.flatnonzero(in_tie)
     if len(rows):
-        chosen = order[rows]
+        tied_rows = order[rows]
         group = np.cumsum(~tied[rows])
-        hashed = tie_hash(user[chosen], item[chosen], seed)
-        order[rows] = chosen[np.lexsort((item[chosen], hashed, group))]
+        hashed = tie_hash(user[tied_rows], item[tied_rows], seed)
+        order[rows] = tied_rows[np.lexsort((item[tied_rows], hashed, group))]
     return order
 
 
 def _by_user_and_time(user: np.ndarray, timestamp: np.ndarray) -> np.ndarray:
-    """Return the order by user, then timestamp; as one number where both fit, which sorts much faster."""
+    """Return the order by user, then timestamp; sorted as one number where both fit, which is much faster."""
     if not len(user):
         return np.zeros(0, dtype=np.int64)
     first, span = int(timestamp.min()), int(timestamp.max()) - int(timestamp.min()) + 1
@@ -44,31 +44,31 @@ def _by_user_and_time(user: np.ndarray, timestamp: np.ndarray) -> np.ndarray:
     return np.argsort(user.astype(np.int64) * span + (timestamp - first))
 
 
-def same_second(user: np.ndarray, timestamp: np.ndarray) -> np.ndarray:
-    """Return which ordered events share user and second with the one before, bool [events]."""
+def tied_with_previous(user: np.ndarray, timestamp: np.ndarray) -> np.ndarray:
+    """Return which ordered events share user and second with the previous event, bool [events]."""
     tied = np.zeros(len(user), dtype=bool)
     tied[1:] = (user[1:] == user[:-1]) & (timestamp[1:] == timestamp[:-1])
     return tied
 
 
-def repeats_last(user: np.ndarray, item: np.ndarray) -> np.ndarray:
-    """Return which ordered events repeat the user's event before, bool [events]."""
-    again = np.zeros(len(user), dtype=bool)
-    again[1:] = (user[1:] == user[:-1]) & (item[1:] == item[:-1])
-    return again
+def repeats_previous_item(user: np.ndarray, item: np.ndarray) -> np.ndarray:
+    """Return which ordered events have the item of the user's previous event, bool [events]."""
+    repeated = np.zeros(len(user), dtype=bool)
+    repeated[1:] = (user[1:] == user[:-1]) & (item[1:] == item[:-1])
+    return repeated
 
 
-def repeats_any(user: np.ndarray, item: np.ndarray) -> np.ndarray:
-    """Return which ordered events have an item that the user already had, bool [events]."""
-    again = np.zeros(len(user), dtype=bool)
+def repeats_earlier_item(user: np.ndarray, item: np.ndarray) -> np.ndarray:
+    """Return which ordered events have an item of any earlier event of the user, bool [events]."""
+    repeated = np.zeros(len(user), dtype=bool)
     order = np.lexsort((item, user)).astype(np.int64, copy=False)
     same = (item[order[1:]] == item[order[:-1]]) & (user[order[1:]] == user[order[:-1]])
-    again[order[1:][same]] = True
-    return again
+    repeated[order[1:][same]] = True
+    return repeated
 
 
 def repeat_rate(user: np.ndarray, item: np.ndarray) -> float:
-    """Return the share of events whose item the user already had, whatever the order."""
+    """Return the share of events whose item occurs in an earlier event of the user."""
     if not len(user):
         return 0.0
     pair = user.astype(np.int64) * (int(item.max()) + 1) + item
@@ -76,10 +76,10 @@ def repeat_rate(user: np.ndarray, item: np.ndarray) -> float:
     return float((pair[1:] == pair[:-1]).sum()) / len(pair)
 
 
-def unwanted(user: np.ndarray, item: np.ndarray, repeats: Repeats) -> np.ndarray:
-    """Return which ordered events the choice `repeats` drops, bool [events]."""
+def dropped_repeats(user: np.ndarray, item: np.ndarray, repeats: Repeats) -> np.ndarray:
+    """Return which ordered events the param `ingest.repeats` drops, bool [events]."""
     if repeats == "first":
-        return repeats_any(user, item)
+        return repeats_earlier_item(user, item)
     if repeats == "drop_consecutive":
-        return repeats_last(user, item)
+        return repeats_previous_item(user, item)
     return np.zeros(len(user), dtype=bool)

@@ -11,8 +11,8 @@ from sidflow.contracts.params import Params
 Repeats = Literal["keep", "drop_consecutive", "first"]
 
 
-def named(params: Params, name: str) -> bool:
-    """Return whether a user asks for the files that `name` names: it is neither empty nor the default."""
+def set_by_user(params: Params, name: str) -> bool:
+    """Return whether the user has set the file name in the field `name`: it is neither empty nor the default."""
     value = getattr(params, name)
     return bool(value) and value != type(params).model_fields[name].default
 

@@ -1,4 +1,4 @@
-"""Pictures: limits checked before decoding, downsized, RGB, re-encoded; a broken one is reported, never fatal."""
+"""Item pictures: size limits checked before decoding, downsized, re-encoded as RGB JPEG; bad ones are counted."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from sidflow.catalog.params import PictureParams
 from sidflow.catalog.raw import Picture
 from sidflow.contracts.artifacts.images import IMAGES
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")  # no others are tried: each decoder is a door
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")  # no other decoder is used on untrusted files
 
 
 @dataclass
-class Packed:
-    """The rows of `images`, and what was wrong with the others."""
+class PackedPictures:
+    """The rows of the table `images`, and the problems of the pictures left out."""
 
     rows: list[dict[str, object]] = field(default_factory=list)
     problems: Counter[str] = field(default_factory=Counter)
     example: str = ""
 
-    def items(self) -> list[int]:
+    def item_ids(self) -> list[int]:
         """Return the ids of the items that have a picture."""
         return [int(str(row["item_id"])) for row in self.rows]
 
@@ -36,49 +36,49 @@ class Packed:
         return pl.DataFrame(self.rows, schema=IMAGES.empty().schema) if self.rows else IMAGES.empty()
 
 
-class _Refused(Exception):
-    """A picture that does not come in: why."""
+class _RejectedPicture(Exception):
+    """A picture is left out; args are the kind of problem and its detail."""
 
 
-def pack(item_keys: list[str], pictures: Mapping[str, Picture], params: PictureParams) -> Packed:
-    """Return the usable pictures of `item_keys`, whose index is the item id."""
-    packed = Packed()
+def pack_pictures(item_keys: list[str], pictures: Mapping[str, Picture], params: PictureParams) -> PackedPictures:
+    """Return the usable pictures of the items; the index in `item_keys` is the item id."""
+    packed = PackedPictures()
     for item_id, key in enumerate(item_keys):
         source = pictures.get(key)
         if source is None:
             packed.problems["missing"] += 1
             continue
         try:
-            image = source() if callable(source) else _open(source, params)
-            data, (width, height) = encode(image, params)
+            image = source() if callable(source) else _open_picture(source, params)
+            data, (width, height) = encode_jpeg(image, params)
             packed.rows.append({"item_id": item_id, "picture": data, "width": width, "height": height})
-        except _Refused as problem:
+        except _RejectedPicture as problem:
             kind, detail = problem.args
             packed.problems[kind] += 1
             packed.example = packed.example or f"{key}: {detail}"
     return packed
 
 
-def _open(path: Path, params: PictureParams) -> Image.Image:
-    """Read a picture file; its size in bytes and pixels is known before anything is decoded."""
+def _open_picture(path: Path, params: PictureParams) -> Image.Image:
+    """Return a decoded picture file; its size in bytes and pixels is checked before decoding."""
     try:
         size = path.stat().st_size
         if size > params.max_bytes:
-            raise _Refused("too_large", f"{size} bytes")
+            raise _RejectedPicture("too_large", f"{size} bytes")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's own, laxer limit
             image = Image.open(path, formats=FORMATS)
         pixels = image.width * image.height
         if pixels > params.max_pixels:
-            raise _Refused("too_large", f"{pixels} pixels")
+            raise _RejectedPicture("too_large", f"{pixels} pixels")
         image.draft("RGB", (params.max_side * 2, params.max_side * 2))  # a JPEG decodes smaller, faster
         image.load()
         return ImageOps.exif_transpose(image)
     except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError, EOFError) as error:
-        raise _Refused("broken", f"{type(error).__name__}: {error}".replace(str(path), path.name)) from error
+        raise _RejectedPicture("broken", f"{type(error).__name__}: {error}".replace(str(path), path.name)) from error
 
 
-def encode(image: Image.Image, params: PictureParams) -> tuple[bytes, tuple[int, int]]:
+def encode_jpeg(image: Image.Image, params: PictureParams) -> tuple[bytes, tuple[int, int]]:
     """Return the picture as JPEG bytes, RGB on white, no side longer than the limit, without metadata."""
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         layered = image.convert("RGBA")

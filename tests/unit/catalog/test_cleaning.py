@@ -2,7 +2,7 @@
 
 import pytest
 
-from sidflow.catalog import cleaning
+from sidflow.catalog.cleaning import clean_attributes, clean_categories, clean_text
 
 
 @pytest.mark.parametrize(
@@ -27,31 +27,31 @@ from sidflow.catalog import cleaning
     ],
 )
 def test_text(raw, clean):
-    assert cleaning.text(raw, 1000) == clean
+    assert clean_text(raw, 1000) == clean
 
 
 def test_nothing_is_evaluated():
     code = "[__import__('os').getcwd()]"
-    assert cleaning.text(code, 1000) == code
+    assert clean_text(code, 1000) == code
 
 
 def test_a_deep_list_is_text_not_a_crash():
-    assert cleaning.text("[" * 5000 + "]" * 5000, 100)
+    assert clean_text("[" * 5000 + "]" * 5000, 100)
 
 
 def test_long_text_is_cut_at_a_word():
-    assert cleaning.text("one two, three", 10) == "one two"
-    assert cleaning.text("x" * 20, 10) == "x" * 10
+    assert clean_text("one two, three", 10) == "one two"
+    assert clean_text("x" * 20, 10) == "x" * 10
 
 
 def test_labels_are_flat_distinct_and_in_order():
-    assert cleaning.labels([["Beauty", "Hair"], ["Beauty", "Nails &amp; Co"]], 100) == ["Beauty", "Hair", "Nails & Co"]
-    assert cleaning.labels("a|b||a", 100, separator="|") == ["a", "b"]
-    assert cleaning.labels("['Office', 'Pens']", 100, separator=",") == ["Office", "Pens"]
+    assert clean_categories([["Beauty", "Hair"], ["Beauty", "Nails &amp; Co"]], 100) == ["Beauty", "Hair", "Nails & Co"]
+    assert clean_categories("a|b||a", 100, separator="|") == ["a", "b"]
+    assert clean_categories("['Office', 'Pens']", 100, separator=",") == ["Office", "Pens"]
 
 
 def test_attributes_are_sorted_and_say_something():
-    assert cleaning.attributes({"size": "L", "colour": None, "a": ["x", "y"]}, 100) == [
+    assert clean_attributes({"size": "L", "colour": None, "a": ["x", "y"]}, 100) == [
         {"name": "a", "value": "x y"},
         {"name": "size", "value": "L"},
     ]

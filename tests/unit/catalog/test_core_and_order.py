@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sidflow.catalog import keys, order
 from sidflow.catalog.core import k_core
+from sidflow.catalog.keys import encode_keys, sort_keys
+from sidflow.catalog.order import dropped_repeats, event_order, tied_with_previous
 
 EVENTS = st.lists(st.tuples(st.integers(0, 7), st.integers(0, 6)), min_size=1, max_size=60)
 
@@ -50,7 +51,7 @@ def test_the_order_of_rows_in_the_file_does_not_matter(events, seed, random):
     results = []
     for these in (rows, shuffled):
         user, item, second = (np.array(column) for column in zip(*these, strict=True))
-        where = order.arrange(user, item, second, seed)
+        where = event_order(user, item, second, seed)
         results.append(list(zip(user[where], item[where], second[where], strict=True)))
     assert results[0] == results[1]
     times = [(user, second) for user, _, second in results[0]]
@@ -62,7 +63,7 @@ def test_ties_follow_no_id_and_change_with_the_seed():
     user = np.repeat(np.arange(users), size)
     item = np.tile(np.arange(size), users)
     second = np.zeros(users * size, dtype=np.int64)
-    arranged = {seed: item[order.arrange(user, item, second, seed)].reshape(users, size) for seed in (1, 2)}
+    arranged = {seed: item[event_order(user, item, second, seed)].reshape(users, size) for seed in (1, 2)}
     assert (np.sort(arranged[1], axis=1) == np.arange(size)).all()
     position = np.arange(size)
     correlation = np.corrcoef(np.tile(position, users), arranged[1].ravel())[0, 1]
@@ -72,26 +73,28 @@ def test_ties_follow_no_id_and_change_with_the_seed():
 
 def test_only_events_of_the_same_user_and_second_are_tied():
     user, second = np.array([0, 0, 0, 1]), np.array([5, 5, 6, 6])
-    assert order.same_second(user, second).tolist() == [False, True, False, False]
+    assert tied_with_previous(user, second).tolist() == [False, True, False, False]
 
 
 @pytest.mark.parametrize(("repeats", "left"), [("keep", "aabca"), ("drop_consecutive", "abca"), ("first", "abc")])
 def test_repeats(repeats, left):
     item = np.array(["abc".index(sign) for sign in "aabca"] + [0])
     user = np.array([0] * 5 + [1])
-    drop = order.unwanted(user, item, repeats)
+    drop = dropped_repeats(user, item, repeats)
     assert "".join("abc"[one] for one in item[:5][~drop[:5]]) == left
     assert not drop[5]
 
 
 def test_keys_sort_as_numbers_only_where_all_are():
-    assert keys.sort_keys(pl.Series(["10", "9", "2"])).to_list() == ["2", "9", "10"]
-    assert keys.sort_keys(pl.Series(["10", "9", "b"])).to_list() == ["10", "9", "b"]
-    assert keys.sort_keys(pl.Series([10, 9, 10])).to_list() == ["9", "10"]
+    assert sort_keys(pl.Series(["10", "9", "2"])).to_list() == ["2", "9", "10"]
+    assert sort_keys(pl.Series(["10", "9", "b"])).to_list() == ["10", "9", "b"]
+    assert sort_keys(pl.Series([10, 9, 10])).to_list() == ["9", "10"]
 
 
 @pytest.mark.parametrize("kind", [pl.String, pl.Categorical, pl.Int64])
 def test_codes_are_ranks_of_keys_whatever_the_column_type(kind):
-    coded = keys.code(pl.Series(["30", "4", "30", "100"]).cast(pl.Int64 if kind == pl.Int64 else pl.String).cast(kind))
+    coded = encode_keys(
+        pl.Series(["30", "4", "30", "100"]).cast(pl.Int64 if kind == pl.Int64 else pl.String).cast(kind)
+    )
     assert coded.keys == ["4", "30", "100"]
     assert coded.codes.tolist() == [1, 0, 1, 2]

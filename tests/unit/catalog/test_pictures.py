@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from sidflow.catalog.params import PictureParams
-from sidflow.catalog.pictures import encode, pack
+from sidflow.catalog.pictures import encode_jpeg, pack_pictures
 
 LIMITS = PictureParams(max_side=64, max_pixels=10_000, max_bytes=100_000)
 
@@ -32,7 +32,7 @@ def folder(tmp_path):
 
 def test_bad_pictures_are_told_and_the_rest_comes_in(folder):
     names = ["absent", "cut", "empty", "good", "heavy", "huge", "text"]
-    packed = pack(names, {path.stem: path for path in folder.iterdir()}, LIMITS)
+    packed = pack_pictures(names, {path.stem: path for path in folder.iterdir()}, LIMITS)
     assert [row["item_id"] for row in packed.rows] == [names.index("good")]
     assert dict(packed.problems) == {"missing": 1, "broken": 3, "too_large": 2}
     assert packed.example.startswith("cut: ")
@@ -45,11 +45,11 @@ def test_size_is_known_before_a_pixel_is_decoded(folder, monkeypatch):
         raise AssertionError("decoded")
 
     monkeypatch.setattr("PIL.ImageFile.ImageFile.load", forbidden)
-    assert pack(["huge"], {"huge": folder / "huge.png"}, LIMITS).problems["too_large"] == 1
+    assert pack_pictures(["huge"], {"huge": folder / "huge.png"}, LIMITS).problems["too_large"] == 1
 
 
 def test_a_picture_is_reduced_and_keeps_its_shape(folder):
-    row = pack(["good"], {"good": folder / "good.png"}, LIMITS).rows[0]
+    row = pack_pictures(["good"], {"good": folder / "good.png"}, LIMITS).rows[0]
     assert (row["width"], row["height"]) == (64, 32)
     image = Image.open(io.BytesIO(row["picture"]))
     assert (image.format, image.mode, image.size) == ("JPEG", "RGB", (64, 32))
@@ -60,17 +60,17 @@ def test_a_picture_is_reduced_and_keeps_its_shape(folder):
 @pytest.mark.parametrize("mode", ["L", "P", "CMYK", "RGBA", "LA", "I;16", "1"])
 def test_every_mode_becomes_rgb(mode):
     image = Image.new(mode, (20, 20)) if mode == "I;16" else gradient(20, 20).convert(mode)
-    data, _ = encode(image, LIMITS)
+    data, _ = encode_jpeg(image, LIMITS)
     assert Image.open(io.BytesIO(data)).mode == "RGB"
 
 
 def test_transparent_is_white_and_metadata_is_gone():
     clear = Image.new("RGBA", (16, 16), (255, 0, 0, 0))
     clear.info["comment"] = b"secret"
-    data, _ = encode(clear, LIMITS)
+    data, _ = encode_jpeg(clear, LIMITS)
     assert b"secret" not in data
     assert np.asarray(Image.open(io.BytesIO(data))).min() > 250
 
 
 def test_same_picture_same_bytes():
-    assert encode(gradient(30, 30), LIMITS) == encode(gradient(30, 30), LIMITS)
+    assert encode_jpeg(gradient(30, 30), LIMITS) == encode_jpeg(gradient(30, 30), LIMITS)

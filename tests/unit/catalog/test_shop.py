@@ -1,4 +1,4 @@
-"""The synthetic shop: the same from the same seed, its truth is what was drawn from, its words and pictures speak."""
+"""The synthetic catalogue: the same seed gives the same one; its truth, texts and pictures are consistent."""
 
 import io
 from pathlib import Path
@@ -10,7 +10,9 @@ from PIL import Image
 
 from sidflow.catalog.ingest import ingest
 from sidflow.catalog.params import IngestParams
-from sidflow.catalog.shop import drawing, grammar, products
+from sidflow.catalog.shop.drawing import draw_product
+from sidflow.catalog.shop.grammar import read_grammar
+from sidflow.catalog.shop.products import sample_products, write_item_texts
 from sidflow.contracts.errors import InputError
 
 GRAMMAR = Path(__file__).parents[3] / "presets/grammar.yaml"
@@ -25,27 +27,27 @@ def made(**size):
 
 
 @pytest.fixture(scope="module")
-def shop():
+def catalogue():
     return made()
 
 
-def test_the_same_seed_gives_the_same_shop(shop):
+def test_the_same_seed_gives_the_same_catalogue(catalogue):
     again = made()
     for name in ("interactions", "items", "users", "images", "truth"):
-        assert getattr(shop, name).equals(getattr(again, name)), name
+        assert getattr(catalogue, name).equals(getattr(again, name)), name
 
 
-def test_no_user_has_a_product_twice_and_some_events_share_a_second(shop):
-    assert shop.interactions.select("user_id", "item_id").is_duplicated().sum() == 0
-    assert 0 < shop.report["tie_rate"] < 0.2
+def test_no_user_has_a_product_twice_and_some_events_share_a_second(catalogue):
+    assert catalogue.interactions.select("user_id", "item_id").is_duplicated().sum() == 0
+    assert 0 < catalogue.report["tie_rate"] < 0.2
 
 
-def test_truth_is_a_distribution_over_what_the_user_does_not_have(shop):
-    events = shop.interactions.sort("user_id", "position")
+def test_truth_is_a_distribution_over_what_the_user_does_not_have(catalogue):
+    events = catalogue.interactions.sort("user_id", "position")
     histories = events.group_by("user_id", maintain_order=True).agg("item_id")["item_id"].to_list()
-    core = int(shop.items["in_core"].sum())
-    assert shop.truth.height == 2 * shop.users.height
-    for row in shop.truth.iter_rows(named=True):
+    core = int(catalogue.items["in_core"].sum())
+    assert catalogue.truth.height == 2 * catalogue.users.height
+    for row in catalogue.truth.iter_rows(named=True):
         history = histories[row["user_id"]]
         chance = np.array(row["probabilities"])
         assert len(chance) == core
@@ -60,8 +62,8 @@ def test_no_truth_may_be_asked_for():
 
 
 def test_events_happen_as_often_as_the_truth_says():
-    shop = made(users=3000, items=48, truth_positions=2, mean_length=8)
-    joined = shop.truth.join(shop.interactions, on=["user_id", "position"])
+    catalogue = made(users=3000, items=48, truth_positions=2, mean_length=8)
+    joined = catalogue.truth.join(catalogue.interactions, on=["user_id", "position"])
     chance = np.array(joined["probabilities"].to_list())
     happened = np.zeros_like(chance)
     happened[np.arange(len(chance)), joined["item_id"].to_numpy()] = 1
@@ -71,18 +73,18 @@ def test_events_happen_as_often_as_the_truth_says():
         assert abs(happened[band].sum() - chance[band].sum()) < 4 * error
 
 
-def test_the_catalogue_has_its_difficult_items(shop):
-    assert 0 < shop.report["items_outside_core"] < 40
-    assert shop.items.filter(pl.col("title") == "").height > 0
-    assert shop.report["pictures_missing"] > 0
-    assert shop.report["pictures_broken"] == 0
+def test_the_catalogue_has_its_difficult_items(catalogue):
+    assert 0 < catalogue.report["items_outside_core"] < 40
+    assert catalogue.items.filter(pl.col("title") == "").height > 0
+    assert catalogue.report["pictures_missing"] > 0
+    assert catalogue.report["pictures_broken"] == 0
 
 
 def test_words_name_category_and_style():
-    lexicon = grammar.read(GRAMMAR)
+    lexicon = read_grammar(GRAMMAR)
     params = IngestParams().synthetic.model_copy(update={"items": 300, "textless_share": 0.0})
-    goods = products.make(lexicon, params, np.random.default_rng(0))
-    texts = products.describe(lexicon, goods, np.random.default_rng(1))
+    goods = sample_products(lexicon, params, np.random.default_rng(0))
+    texts = write_item_texts(lexicon, goods, np.random.default_rng(1))
     names, styles = list(lexicon.categories), list(lexicon.styles.values())
     said = [
         any(word in f"{row['title']} {row['description']}".lower() for word in styles[goods.first[i]].words)
@@ -94,11 +96,11 @@ def test_words_name_category_and_style():
 
 
 def test_pictures_show_colour_and_shape():
-    lexicon = grammar.read(GRAMMAR)
-    goods = products.make(lexicon, IngestParams().synthetic, np.random.default_rng(0))
+    lexicon = read_grammar(GRAMMAR)
+    goods = sample_products(lexicon, IngestParams().synthetic, np.random.default_rng(0))
     silhouettes: dict[int, list[np.ndarray]] = {}
     for row in range(48):
-        image = drawing.draw(lexicon, goods, row, 32, [1, row])
+        image = draw_product(lexicon, goods, row, 32, [1, row])
         assert (image.mode, image.size) == ("RGB", (32, 32))
         pixels = np.asarray(image, dtype=float)
         silhouettes.setdefault(int(goods.category[row]), []).append(np.abs(pixels - pixels[0, 0]).sum(axis=2) > 60)
@@ -110,8 +112,8 @@ def test_pictures_show_colour_and_shape():
     assert np.mean(within) < 0.6 * np.mean(between)
 
 
-def test_packed_pictures_open(shop):
-    image = Image.open(io.BytesIO(shop.images["picture"][0]))
+def test_packed_pictures_open(catalogue):
+    image = Image.open(io.BytesIO(catalogue.images["picture"][0]))
     assert image.size == (48, 48)
 
 
@@ -119,4 +121,4 @@ def test_a_grammar_with_an_unknown_style_is_refused(tmp_path):
     broken = tmp_path / "grammar.yaml"
     broken.write_text(GRAMMAR.read_text().replace("Velo: sporty", "Velo: sportif"))
     with pytest.raises(InputError, match="sportif"):
-        grammar.read(broken)
+        read_grammar(broken)

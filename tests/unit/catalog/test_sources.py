@@ -6,8 +6,8 @@ import json
 import polars as pl
 import pytest
 
-from sidflow.catalog.folder import Folder
-from sidflow.catalog.ingest import ingest, read
+from sidflow.catalog.folder import DataFolder
+from sidflow.catalog.ingest import ingest, read_source
 from sidflow.catalog.params import IngestParams
 from sidflow.contracts.errors import InputError
 
@@ -60,7 +60,7 @@ def test_words_that_are_no_mapping_are_told(tmp_path):
     (tmp_path / "Toys.inter.json").write_text('{"7": [30, 4]}')
     (tmp_path / "Toys.item.json").write_text('[{"item": 4, "title": "A"}]')
     with pytest.raises(InputError, match=r"Toys\.item\.json: expected \{item: \{title"):
-        read(params(tmp_path, "sequences"))
+        read_source(params(tmp_path, "sequences"))
 
 
 def test_the_three_amazon_forms_say_the_same(tmp_path):
@@ -174,7 +174,7 @@ def test_files_with_a_column_mapping(tmp_path, suffix):
 def test_bad_tables_are_told_by_name(tmp_path, text, says):
     (tmp_path / "interactions.csv").write_text(text)
     with pytest.raises(InputError, match=says):
-        read(params(tmp_path, "files"))
+        read_source(params(tmp_path, "files"))
 
 
 @pytest.mark.parametrize(
@@ -190,7 +190,7 @@ def test_columns_of_other_kinds_are_told_by_name(tmp_path, column, values, says)
     frame = pl.DataFrame({"user_id": [1, 2], "item_id": ["x", "y"], "timestamp": [1, 2]})
     frame.with_columns(pl.Series(column, values)).write_parquet(tmp_path / "interactions.parquet")
     with pytest.raises(InputError, match=says):
-        read(params(tmp_path, "files"))
+        read_source(params(tmp_path, "files"))
 
 
 def test_keys_that_were_saved_as_whole_floats_are_integers(tmp_path):
@@ -210,7 +210,7 @@ def test_keys_of_the_item_table_are_those_of_events(tmp_path):
     for bad, says in ((None, "a value in every row.*row 2: None"), (8.5, "whole number.*row 2: 8.5")):
         items.with_columns(pl.Series("item_id", [7.0, bad])).write_parquet(tmp_path / "items.parquet")
         with pytest.raises(InputError, match=says):
-            read(params(tmp_path, "files"))
+            read_source(params(tmp_path, "files"))
 
 
 def test_iso_times_are_seconds_utc(tmp_path):
@@ -228,14 +228,14 @@ def test_nothing_outside_the_folder_is_read(tmp_path):
     (data / "sequences.jsonl").symlink_to(secret / "sequences.jsonl")
     (data / "posters").mkdir()
     (data / "posters/y.jpg").symlink_to(secret / "x.jpg")
-    folder = Folder(data)
+    folder = DataFolder(data)
     for name in ("../secret/x.jpg", "images/x.jpg", str(secret / "x.jpg")):
         with pytest.raises(InputError, match="inside of the data folder"):
-            folder.maybe(name)
-    assert folder.pictures("posters") == {}
-    assert folder.find("*.jsonl") == []
+            folder.optional_path(name)
+    assert folder.picture_files("posters") == {}
+    assert folder.match_files("*.jsonl") == []
     with pytest.raises(InputError):
-        folder.find("../secret/*")
+        folder.match_files("../secret/*")
 
 
 @pytest.mark.parametrize(
@@ -244,7 +244,7 @@ def test_nothing_outside_the_folder_is_read(tmp_path):
         ("files", {"items": "product.csv"}, r"one file `product\.csv` of items; found none.*ingest\.files\.items"),
         ("files", {"images": "pics"}, "a folder `pics` of pictures.*no such folder"),
         ("files", {"images": "empty"}, "a folder `empty` of pictures.*found none in it"),
-        ("files", {"interactions": ""}, r"a name of the file of interactions.*ingest\.files\.interactions"),
+        ("files", {"interactions": ""}, r"the name of the file of interactions.*ingest\.files\.interactions"),
         ("files", {"interactions": "**.csv"}, "a pattern of file names"),
         ("amazon", {"metadata": "product*"}, r"files `product\*` of metadata; found none"),
         ("amazon", {"images": "pics"}, "a folder `pics`"),
@@ -256,7 +256,7 @@ def test_nothing_outside_the_folder_is_read(tmp_path):
 def test_what_a_user_names_must_be_there(tmp_path, source, own, says):
     write_raw(tmp_path)
     with pytest.raises(InputError, match=says):
-        read(params(tmp_path, source, **{source: own}))
+        read_source(params(tmp_path, source, **{source: own}))
 
 
 @pytest.mark.parametrize(
@@ -271,7 +271,7 @@ def test_what_a_user_names_must_be_there(tmp_path, source, own, says):
 )
 def test_what_nobody_names_may_be_absent(tmp_path, source, own):
     write_raw(tmp_path)
-    assert read(params(tmp_path, source, **{source: own})).events.height == 1
+    assert read_source(params(tmp_path, source, **{source: own})).events.height == 1
 
 
 def write_raw(folder):
@@ -286,7 +286,7 @@ def write_raw(folder):
 
 def test_an_absent_path_and_an_empty_core_say_what_to_do(tmp_path):
     with pytest.raises(InputError, match="preset apply"):
-        read(params(tmp_path / "absent", "sequences"))
+        read_source(params(tmp_path / "absent", "sequences"))
     (tmp_path / "s.txt").write_text("1 2 3\n")
     with pytest.raises(InputError, match="min_user_events"):
         ingest(params(tmp_path, "sequences", min_user_events=9))

@@ -1,1 +1,1 @@
-"""The synthetic shop: products from a grammar, drawn pictures, users with tastes, and the truth about them."""
+"""The synthetic catalogue: products from a grammar, drawn pictures, synthetic users, and the true probabilities."""

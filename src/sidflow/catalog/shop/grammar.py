@@ -1,4 +1,4 @@
-"""The words of the synthetic shop, read strictly from a YAML grammar."""
+"""The grammar of the synthetic catalogue: a YAML file with its words, styles, colours and categories."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sidflow.contracts.params import Params, check
 
 
 class Style(Params):
-    """How a product feels: its words, and what its pictures look like."""
+    """A style: its words, and the colours and patterns of its pictures."""
 
     words: list[str] = Field(min_length=1)
     moods: list[str] = Field(min_length=1)
@@ -24,7 +24,7 @@ class Style(Params):
 
 
 class Category(Params):
-    """What a product is, and which categories are wanted after it."""
+    """A category: its words, and the weights of the categories that follow it."""
 
     department: str
     nouns: list[str] = Field(min_length=1)
@@ -62,11 +62,11 @@ class Grammar(Params):
         return weights / weights.sum(axis=1, keepdims=True)
 
 
-def read(path: Path) -> Grammar:
-    """Read a grammar.
+def read_grammar(path: Path) -> Grammar:
+    """Return the grammar in the file `path`.
 
     Raises:
-        InputError: the file is absent, no YAML, or names a style or category that it does not have.
+        InputError: the file is absent, is not YAML, or refers to a style or category that it does not define.
     """
     trace.note_read(path)
     remedy = "set ingest.path to the project's presets/grammar.yaml, or repair the grammar"
@@ -75,15 +75,17 @@ def read(path: Path) -> Grammar:
     except OSError as error:
         raise InputError(str(path), expected="a grammar in YAML", found=str(error.strerror), remedy=remedy) from error
     grammar = check(content, Grammar, str(path), remedy)
-    strangers = [style for style in grammar.brands.values() if style not in grammar.styles]
-    strangers += [n for c in grammar.categories.values() for n in c.then if n not in grammar.categories]
-    if strangers:
+    undefined = [style for style in grammar.brands.values() if style not in grammar.styles]
+    undefined += [
+        name for category in grammar.categories.values() for name in category.then if name not in grammar.categories
+    ]
+    if undefined:
         raise InputError(
             str(path),
             expected="brands and `then` to name styles and categories of the grammar",
             found="unknown names",
-            count=len(strangers),
-            example=strangers[0],
+            count=len(undefined),
+            example=undefined[0],
             remedy=remedy,
         )
     return grammar

@@ -1,4 +1,4 @@
-"""The products of the synthetic shop: latent category, style and colour, and the words that speak of them."""
+"""The synthetic products: latent category, style and colour, and the texts that describe them."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ import numpy as np
 import polars as pl
 
 from sidflow.catalog.params import SyntheticParams
-from sidflow.catalog.raw import words
+from sidflow.catalog.raw import items_frame_of_rows
 from sidflow.catalog.shop.grammar import Grammar
 
-LAUNCH = 2.0  # a late product is advertised: it is wanted so much more than a well-known one
+LATE_DEMAND = 2.0  # a late product is advertised: its demand, relative to the 80th percentile of all
 
 
 class Products(NamedTuple):
-    """The latent side of every product; row i is the shop's i-th product."""
+    """The latent attributes of every product; row i is product i."""
 
     keys: list[str]
     category: np.ndarray  # int64 [n]
     style: np.ndarray  # float64 [n, styles], mixture weights with sum 1
-    first: np.ndarray  # int64 [n], the style that dominates
-    second: np.ndarray  # int64 [n], the one that it mixes with
+    first: np.ndarray  # int64 [n], the dominant style
+    second: np.ndarray  # int64 [n], the other style
     hue: np.ndarray  # float64 [n], degrees
-    demand: np.ndarray  # float64 [n], how much it is wanted by everybody, sum 1
-    release: np.ndarray  # float64 [n], in [0, 1) of the shop's life
-    companion: np.ndarray  # int64 [n, 2], the products that go with it
-    pictured: np.ndarray  # bool [n]
-    worded: np.ndarray  # bool [n]
+    demand: np.ndarray  # float64 [n], popularity among all users, sum 1
+    release: np.ndarray  # float64 [n], as a share of the observed period, in [0, 1)
+    companion: np.ndarray  # int64 [n, 2], the products that are often chosen after it
+    has_picture: np.ndarray  # bool [n]
+    has_text: np.ndarray  # bool [n]
 
 
-def make(grammar: Grammar, params: SyntheticParams, rng: np.random.Generator) -> Products:
-    """Draw the products."""
+def sample_products(grammar: Grammar, params: SyntheticParams, rng: np.random.Generator) -> Products:
+    """Return sampled products; the order of draws is part of the catalogue's definition."""
     n, styles, categories = params.items, len(grammar.styles), len(grammar.categories)
     category = rng.permutation(np.arange(n) % categories)
     first = rng.permutation(np.arange(n) % styles)
@@ -47,7 +47,7 @@ def make(grammar: Grammar, params: SyntheticParams, rng: np.random.Generator) ->
     unwanted = rng.random(n) < params.unwanted_share
     demand = np.where(unwanted, demand.min() * 1e-3, demand)
     late = (rng.random(n) < params.late_share) & ~unwanted
-    demand = np.where(late, np.maximum(demand, np.quantile(demand, 0.8)) * LAUNCH, demand)
+    demand = np.where(late, np.maximum(demand, np.quantile(demand, 0.8)) * LATE_DEMAND, demand)
     release = np.where(late, rng.uniform(0.78, 0.985, n), rng.uniform(-0.4, 0.3, n)).clip(0)
     return Products(
         keys=[f"P{number:05d}" for number in rng.permutation(n) + 1],
@@ -59,15 +59,15 @@ def make(grammar: Grammar, params: SyntheticParams, rng: np.random.Generator) ->
         demand=demand / demand.sum(),
         release=release,
         companion=_companions(grammar, category, style, hue, rng),
-        pictured=rng.random(n) >= params.pictureless_share,
-        worded=rng.random(n) >= params.textless_share,
+        has_picture=rng.random(n) >= params.pictureless_share,
+        has_text=rng.random(n) >= params.textless_share,
     )
 
 
 def _companions(
     grammar: Grammar, category: np.ndarray, style: np.ndarray, hue: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
-    """Give every product two that are often bought after it: a likely next category, a like style."""
+    """Return two products that often follow each one: of a likely next category and a similar style, int64 [n, 2]."""
     step = grammar.transitions()
     angle = np.deg2rad(hue)
     score = np.log(step[category][:, category]) + 4 * (style @ style.T) + np.cos(angle[:, None] - angle[None, :])
@@ -76,19 +76,19 @@ def _companions(
     return np.argsort(-score, axis=1, kind="stable")[:, :2]
 
 
-def describe(grammar: Grammar, products: Products, rng: np.random.Generator) -> pl.DataFrame:
-    """Write every product's words; one without words keeps its key alone."""
+def write_item_texts(grammar: Grammar, products: Products, rng: np.random.Generator) -> pl.DataFrame:
+    """Return the items frame with every product's text; a product without text has its key alone."""
     styles, categories = list(grammar.styles), list(grammar.categories)
     rows = []
     for i, key in enumerate(products.keys):
         name = categories[products.category[i]]
         category, style = grammar.categories[name], grammar.styles[styles[products.first[i]]]
         other = grammar.styles[styles[products.second[i]]]
-        fitting = [brand for brand, lean in grammar.brands.items() if lean == styles[products.first[i]]]
-        brand = _pick(fitting if fitting and rng.random() < 0.8 else list(grammar.brands), rng)
+        matching = [brand for brand, brand_style in grammar.brands.items() if brand_style == styles[products.first[i]]]
+        brand = _pick(matching if matching and rng.random() < 0.8 else list(grammar.brands), rng)
         material, colour = _pick(category.materials, rng), grammar.colour_of(products.hue[i])
         size = _pick(grammar.sizes, rng)
-        filling = {
+        fields = {
             "noun": _pick(category.nouns, rng),
             "style": _pick(style.words, rng),
             "style2": _pick(other.words, rng),
@@ -96,22 +96,22 @@ def describe(grammar: Grammar, products: Products, rng: np.random.Generator) -> 
             "use": _pick(category.uses, rng),
             "care": _pick(grammar.care, rng),
         } | {"brand": brand, "material": material, "colour": colour, "size": size}
-        title = _pick(grammar.titles, rng).format(**filling)
-        text = _pick(grammar.descriptions, rng).format(**filling)
-        shown = bool(products.worded[i])
+        title = _pick(grammar.titles, rng).format(**fields)
+        text = _pick(grammar.descriptions, rng).format(**fields)
+        has_text = bool(products.has_text[i])
         rows.append(
             {
                 "item_key": key,
-                "title": title[0].upper() + title[1:] if shown else "",
-                "description": text if shown else "",
-                "brand": brand if shown else "",
-                "categories": [category.department, name] if shown else [],
+                "title": title[0].upper() + title[1:] if has_text else "",
+                "description": text if has_text else "",
+                "brand": brand if has_text else "",
+                "categories": [category.department, name] if has_text else [],
                 "attributes": [{"name": "material", "value": material}, {"name": "size", "value": size}]
-                if shown
+                if has_text
                 else [],
             }
         )
-    return words({name: [row[name] for row in rows] for name in rows[0]})
+    return items_frame_of_rows(rows)
 
 
 def _pick(choices: list[str], rng: np.random.Generator) -> str:

@@ -1,4 +1,4 @@
-"""Shapes: each category is a body that takes the surface, and a trim (handles, legs) in the dark tone."""
+"""Product shapes: each category has a body, filled with the surface pattern, and a trim in the dark tone."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from PIL import Image, ImageDraw
 from sidflow.contracts.errors import InputError
 
 
-class Parts(NamedTuple):
-    """Two masks of a picture, mode L."""
+class Shape(NamedTuple):
+    """The two masks of a product, as images of mode L."""
 
     body: Image.Image
     trim: Image.Image
 
 
 class _Pen:
-    """Draws on both masks in a unit square, stretched a little so that no two products are alike."""
+    """Draws on both masks in a unit square, stretched at random so that products differ."""
 
     def __init__(self, size: int, rng: np.random.Generator) -> None:
         self._size = size
@@ -26,7 +26,7 @@ class _Pen:
         self.masks = {name: Image.new("L", (size, size), 0) for name in ("body", "trim")}
 
     def _at(self, x: float, y: float) -> tuple[float, float]:
-        """Stretch about the middle of the floor line."""
+        """Return the pixel of a point, stretched about the middle of the floor line."""
         return (0.5 + (x - 0.5) * self._wide) * self._size, (0.84 + (y - 0.84) * self._high) * self._size
 
     def _box(self, box: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
@@ -50,7 +50,7 @@ class _Pen:
         )
 
 
-def outline(category: str, size: int, rng: np.random.Generator) -> Parts:
+def draw_shape(category: str, size: int, rng: np.random.Generator) -> Shape:
     """Return the masks of one product of `category`.
 
     Raises:
@@ -61,11 +61,11 @@ def outline(category: str, size: int, rng: np.random.Generator) -> Parts:
             "presets/grammar.yaml",
             expected=f"categories of {sorted(SHAPES)}",
             found=category,
-            remedy="use one of these, or draw it in sidflow/catalog/shop/shapes.py",
+            remedy="use one of these, or add its drawing to `SHAPES`",
         )
     pen = _Pen(size, rng)
     SHAPES[category](pen)
-    return Parts(pen.masks["body"], pen.masks["trim"])
+    return Shape(pen.masks["body"], pen.masks["trim"])
 
 
 def _mug(pen: _Pen) -> None:

@@ -1,4 +1,4 @@
-"""CSV and Parquet with columns that are said in advance: what is absent or unreadable is told by name."""
+"""CSV and Parquet tables of sources: opened by suffix, with errors that name the column and the row."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from sidflow.contracts.errors import InputError
 SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".parquet")
 
 
-def scan(path: Path) -> pl.LazyFrame:
-    """Open a table by its suffix, every CSV column as text.
+def scan_table(path: Path) -> pl.LazyFrame:
+    """Return a table, opened lazily by its suffix; every CSV column is text.
 
     Raises:
-        InputError: another suffix, or a file that is none.
+        InputError: the suffix is unknown, or the file is unreadable.
     """
     trace.note_read(path)
     name = path.name.lower()
@@ -37,8 +37,8 @@ def scan(path: Path) -> pl.LazyFrame:
     return lazy
 
 
-def collect(lazy: pl.LazyFrame, path: Path) -> pl.DataFrame:
-    """Read what `scan` opened.
+def collect_table(lazy: pl.LazyFrame, path: Path) -> pl.DataFrame:
+    """Return the rows of a table that `scan_table` opened.
 
     Raises:
         InputError: a row has more fields than the header, a quote is not closed, and the like.
@@ -50,32 +50,32 @@ def collect(lazy: pl.LazyFrame, path: Path) -> pl.DataFrame:
 
 
 def _unreadable(path: Path, error: Exception) -> InputError:
-    said = " ".join(str(error).split("\n\n")[0].split())
+    message = " ".join(str(error).split("\n\n")[0].split())
     return InputError(
         str(path),
         expected="a readable table, each row with the header's fields",
-        found=said[:200],
+        found=message[:200],
         remedy="repair or convert the file",
     )
 
 
 def read_table(path: Path, columns: Mapping[str, type[pl.DataType]]) -> pl.DataFrame:
-    """Read a table that has at least `columns`, cast to their types; further columns come along.
+    """Return a table whose `columns` are cast to their types; it may have further columns.
 
     Raises:
-        InputError: a column is absent, empty somewhere, or does not read as its type.
+        InputError: a column is absent, or a value is empty or not of its type.
     """
-    lazy = scan(path)
-    found = lazy.collect_schema().names()
-    absent = [name for name in columns if name not in found]
+    lazy = scan_table(path)
+    names = lazy.collect_schema().names()
+    absent = [name for name in columns if name not in names]
     if absent:
         raise InputError(
-            str(path), expected=f"columns {list(columns)}", found=f"{found[:20]}", remedy="check the header"
+            str(path), expected=f"columns {list(columns)}", found=f"{names[:20]}", remedy="check the header"
         )
-    frame = collect(lazy, path)
+    frame = collect_table(lazy, path)
     for name, kind in columns.items():
-        cast = frame[name].cast(kind, strict=False)
-        bad = cast.is_null()
+        values = frame[name].cast(kind, strict=False)
+        bad = values.is_null()
         if bad.any():
             row = int(bad.arg_max() or 0)
             raise InputError(
@@ -86,5 +86,5 @@ def read_table(path: Path, columns: Mapping[str, type[pl.DataType]]) -> pl.DataF
                 example=f"row {row + 1}: {frame[name][row]!r}",
                 remedy="repair or remove these rows",
             )
-        frame = frame.with_columns(cast)
+        frame = frame.with_columns(values)
     return frame

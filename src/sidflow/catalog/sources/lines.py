@@ -1,4 +1,4 @@
-"""Files of one JSON value per line, as sources meet them: bad lines are counted, not fatal, unless all are bad."""
+"""JSON and JSON Lines files of sources: bad lines are counted; only a file without a good line is an error."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from typing import Any
 from sidflow.catalog.folder import open_text
 from sidflow.contracts.errors import InputError
 
-LONGEST = 2_000_000  # characters of a line; a longer one counts as bad
+MAX_LINE_CHARACTERS = 2_000_000  # characters of a line; a longer one counts as bad
 
 
 class JsonLines:
-    """Iterates the objects of a file; `bad` counts the lines that were none."""
+    """Iterates over the objects of a file; `good` and `bad` count its lines."""
 
     def __init__(self, path: Path, *, literals: bool = False) -> None:
-        """Take a file; with `literals` a line may also be a Python literal, as metadata of 2014 has them."""
+        """Read `path`; with `literals` a line may also be a Python literal, as in Amazon's metadata of 2014."""
         self._path, self._literals = path, literals
         self.good, self.bad, self.example = 0, 0, ""
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        """Yield one object after the other.
+        """Yield the objects in order.
 
         Raises:
-            InputError: not a single line is an object.
+            InputError: no line is an object.
         """
         with open_text(self._path) as handle:
             for number, line in enumerate(handle, start=1):
@@ -50,7 +50,7 @@ class JsonLines:
             )
 
     def _parse(self, line: str) -> object:
-        if len(line) > LONGEST:
+        if len(line) > MAX_LINE_CHARACTERS:
             return None
         try:
             return json.loads(line)

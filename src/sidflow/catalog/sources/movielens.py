@@ -8,10 +8,10 @@ from typing import Any
 
 import polars as pl
 
-from sidflow.catalog import cleaning
-from sidflow.catalog.folder import Folder
-from sidflow.catalog.params import IngestParams, MovielensParams, named
-from sidflow.catalog.raw import RawCatalog, words
+from sidflow.catalog.cleaning import clean_attributes, clean_categories, clean_text
+from sidflow.catalog.folder import DataFolder
+from sidflow.catalog.params import IngestParams, MovielensParams, set_by_user
+from sidflow.catalog.raw import RawCatalog, items_frame_of_rows
 from sidflow.catalog.sources.columns import read_table
 from sidflow.catalog.sources.lines import JsonLines
 
@@ -20,61 +20,69 @@ _ARTICLE = re.compile(r"^(.*), (The|A|An|Der|Die|Das|Le|La|Les|L'|El|Los|Las|Il|
 _ATTRIBUTES = ("director", "actors", "language", "country", "year")
 
 
-def read(path: Path, params: IngestParams) -> RawCatalog:
-    """Read the folder; `ingest.movielens.require_poster` keeps only the ratings of films that have one."""
-    folder, own = Folder(path), params.movielens
-    wanted = {"userId": pl.String, "movieId": pl.String, "rating": pl.Float64, "timestamp": pl.Int64}
-    ratings = read_table(folder.file("ratings.csv", "who rated what"), wanted)
-    films = read_table(folder.file("movies.csv", "titles and genres"), {"movieId": pl.String, "title": pl.String})
-    posters = folder.pictures(own.posters, needed=named(own, "posters"))
-    details, notes = _details(folder, own)
-    notes["ratings_too_low"] = ratings.filter(pl.col("rating") < own.min_rating).height
-    ratings = ratings.filter(pl.col("rating") >= own.min_rating)
-    if own.require_poster:
-        shown = ratings["movieId"].is_in(list(posters))
-        notes["ratings_without_poster"] = int((~shown).sum())
-        ratings = ratings.filter(shown)
-    rows = [_film(row, details.get(row["movieId"], {}), params.max_text) for row in films.iter_rows(named=True)]
+def read_movielens(path: Path, params: IngestParams) -> RawCatalog:
+    """Return the folder's content; with `require_poster` only ratings of films that have a poster."""
+    folder, settings = DataFolder(path), params.movielens
+    columns = {"userId": pl.String, "movieId": pl.String, "rating": pl.Float64, "timestamp": pl.Int64}
+    ratings = read_table(folder.require_file("ratings.csv", "ratings"), columns)
+    films = read_table(
+        folder.require_file("movies.csv", "titles and genres"), {"movieId": pl.String, "title": pl.String}
+    )
+    posters = folder.picture_files(settings.posters, required=set_by_user(settings, "posters"))
+    details, notes = _read_details(folder, settings)
+    notes["ratings_too_low"] = ratings.filter(pl.col("rating") < settings.min_rating).height
+    ratings = ratings.filter(pl.col("rating") >= settings.min_rating)
+    if settings.require_poster:
+        has_poster = ratings["movieId"].is_in(list(posters))
+        notes["ratings_without_poster"] = int((~has_poster).sum())
+        ratings = ratings.filter(has_poster)
+    rows = [_film_texts(row, details.get(row["movieId"], {}), params.max_text) for row in films.iter_rows(named=True)]
     return RawCatalog(
         events=ratings.select(
             pl.col("userId").alias("user"), pl.col("movieId").alias("item"), pl.col("timestamp").alias("timestamp")
         ),
-        items=words({name: [row[name] for row in rows] for name in rows[0]}) if rows else words({"item_key": []}),
+        items=items_frame_of_rows(rows),
         pictures=posters,
         notes=notes,
     )
 
 
-def _details(folder: Folder, own: MovielensParams) -> tuple[dict[str, dict[str, Any]], dict[str, int | float | str]]:
-    if named(own, "details"):
-        path = folder.file(own.details, "ingest.movielens.details names it")
+def _read_details(
+    folder: DataFolder, settings: MovielensParams
+) -> tuple[dict[str, dict[str, Any]], dict[str, int | float | str]]:
+    """Return the films' details by movie id, and notes; both empty where there is no such file."""
+    if set_by_user(settings, "details"):
+        path = folder.require_file(settings.details, "ingest.movielens.details names it")
     else:
-        path = folder.maybe(own.details) if own.details else None
+        path = folder.optional_path(settings.details) if settings.details else None
     if path is None:
         return {}, {}
     lines = JsonLines(path)
-    found = {str(row["movieId"]): row for row in lines if "movieId" in row}
-    return found, {"details_bad_lines": lines.bad}
+    details = {str(row["movieId"]): row for row in lines if "movieId" in row}
+    return details, {"details_bad_lines": lines.bad}
 
 
-def _film(row: dict[str, Any], details: dict[str, Any], most: int) -> dict[str, Any]:
-    raw = cleaning.text(row["title"], most)
+def _film_texts(row: dict[str, Any], details: dict[str, Any], max_characters: int) -> dict[str, Any]:
+    """Return a film's row of the items frame; "Matrix, The (1999)" becomes "The Matrix", its year an attribute."""
+    raw = clean_text(row["title"], max_characters)
     year = _YEAR.search(raw)
     title = _YEAR.sub("", raw)
-    swapped = _ARTICLE.match(title)
-    if swapped:
-        title = f"{swapped[2]}{'' if swapped[2].endswith(chr(39)) else ' '}{swapped[1]}"
-    said = {name: details.get(name, "") for name in _ATTRIBUTES}
-    said["year"] = year[1] if year else said["year"]
-    genres = cleaning.labels(row.get("genres") or "", 100, separator="|")
+    article = _ARTICLE.match(title)
+    if article:
+        title = f"{article[2]}{'' if article[2].endswith(chr(39)) else ' '}{article[1]}"
+    attributes = {name: details.get(name, "") for name in _ATTRIBUTES}
+    attributes["year"] = year[1] if year else attributes["year"]
+    without_placeholders = {name: _without_placeholder(value) for name, value in attributes.items()}
+    genres = clean_categories(row.get("genres") or "", 100, separator="|")
     return {
         "item_key": row["movieId"],
         "title": title,
-        "description": cleaning.text(_known(details.get("plot")), most),
+        "description": clean_text(_without_placeholder(details.get("plot")), max_characters),
         "categories": [genre for genre in genres if genre != "(no genres listed)"],
-        "attributes": cleaning.attributes({name: _known(value) for name, value in said.items()}, most),
+        "attributes": clean_attributes(without_placeholders, max_characters),
     }
 
 
-def _known(value: object) -> object:
+def _without_placeholder(value: object) -> object:
+    """Return an empty string for `N/A`, which stands for a missing value."""
     return "" if value == "N/A" else value

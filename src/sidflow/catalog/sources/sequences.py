@@ -1,10 +1,10 @@
-"""Source `sequences`: published histories without a clock, in the three forms that papers ship.
+"""Source `sequences`: published histories without timestamps, in the three forms that papers publish.
 
-- LETTER and LC-Rec: `NAME.inter.json` {user: [item, ...]}, words in `NAME.item.json` {item: {title, ...}}
+- LETTER and LC-Rec: `NAME.inter.json` {user: [item, ...]}, texts in `NAME.item.json` {item: {title, ...}}
 - one line per user: `user item item ...`
-- JSONL: {"user": ..., "items": [...]}, words in `items.jsonl` {"item": ..., "title": ...}
+- JSONL: {"user": ..., "items": [...]}, texts in `items.jsonl` {"item": ..., "title": ...}
 
-The timestamp is the position, which the report says: `timestamps_known: 0`.
+The timestamp is the position; the report has `timestamps_known: 0`.
 """
 
 from __future__ import annotations
@@ -16,29 +16,29 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from sidflow.catalog import cleaning
-from sidflow.catalog.folder import Folder, open_text
-from sidflow.catalog.params import IngestParams, named
-from sidflow.catalog.raw import RawCatalog, words
+from sidflow.catalog.cleaning import clean_attributes, clean_categories, clean_text
+from sidflow.catalog.folder import DataFolder, open_text
+from sidflow.catalog.params import IngestParams, set_by_user
+from sidflow.catalog.raw import RawCatalog, items_frame_of_rows
 from sidflow.catalog.sources.lines import JsonLines, read_json
 from sidflow.contracts.errors import InputError
 
-SEQUENCES = ("*.inter.json", "*sequences*.jsonl", "*sequences*.jsonl.gz", "*.txt")
-ITEMS = ("*.item.json", "*items*.jsonl", "*items*.jsonl.gz")
-NOT_DATA = ("readme.txt", "license.txt", "licence.txt")
-Pair = tuple[str, list[str]]
+SEQUENCE_PATTERNS = ("*.inter.json", "*sequences*.jsonl", "*sequences*.jsonl.gz", "*.txt")
+ITEM_PATTERNS = ("*.item.json", "*items*.jsonl", "*items*.jsonl.gz")
+IGNORED_FILES = ("readme.txt", "license.txt", "licence.txt")
+UserSequence = tuple[str, list[str]]
 
 
-def read(path: Path, params: IngestParams) -> RawCatalog:
-    """Read the sequences, and the items' words where there are any."""
-    folder, own = Folder(path), params.sequences
-    chosen = path if path.is_file() else _only(folder, own.sequences, SEQUENCES, "sequences")
-    assert chosen is not None
+def read_sequences(path: Path, params: IngestParams) -> RawCatalog:
+    """Return the content of a file of sequences, with item texts and pictures where the folder has them."""
+    folder, settings = DataFolder(path), params.sequences
+    file = path if path.is_file() else _single_file(folder, settings.sequences, SEQUENCE_PATTERNS, "sequences")
+    assert file is not None
     users, items = [], []
-    for user, sequence in _pairs(chosen):
+    for user, sequence in _read_file(file):
         users.append(user)
         items.append(sequence)
-    _check(chosen, users, items)
+    _check_sequences(file, users, items)
     lengths = np.array([len(sequence) for sequence in items])
     starts = np.cumsum(lengths) - lengths
     events = pl.DataFrame(
@@ -48,39 +48,42 @@ def read(path: Path, params: IngestParams) -> RawCatalog:
             "timestamp": np.arange(lengths.sum()) - np.repeat(starts, lengths),
         }
     )
-    source = _only(folder, own.items, ITEMS, "items", needed=bool(own.items))
+    source = _single_file(folder, settings.items, ITEM_PATTERNS, "items", required=bool(settings.items))
     return RawCatalog(
         events=events,
-        items=_words(source, params.max_text) if source else words({"item_key": pl.Series([], dtype=pl.String)}),
-        pictures=folder.pictures(own.images, needed=named(own, "images")),
-        clock=False,
+        items=_read_items(source, params.max_text) if source else items_frame_of_rows([]),
+        pictures=folder.picture_files(settings.images, required=set_by_user(settings, "images")),
+        has_timestamps=False,
     )
 
 
-def _only(folder: Folder, pattern: str, known: tuple[str, ...], what: str, *, needed: bool = True) -> Path | None:
-    """Return the one file that matches `pattern`, or the first of the known patterns that has a match."""
-    for one in (pattern,) if pattern else known:
-        found = [path for path in folder.find(one) if path.name.lower() not in NOT_DATA]
-        if len(found) > 1:
+def _single_file(
+    folder: DataFolder, pattern: str, default_patterns: tuple[str, ...], param: str, *, required: bool = True
+) -> Path | None:
+    """Return the one file that matches `pattern`, or without one the first of `default_patterns` that has a match."""
+    for candidate in (pattern,) if pattern else default_patterns:
+        files = [path for path in folder.match_files(candidate) if path.name.lower() not in IGNORED_FILES]
+        if len(files) > 1:
             raise InputError(
                 str(folder.root),
-                expected=f"one file of {what}",
-                found=f"{[path.name for path in found]}",
-                remedy=f"name one in ingest.sequences.{what}",
+                expected=f"one file of {param}",
+                found=f"{[path.name for path in files]}",
+                remedy=f"name one in ingest.sequences.{param}",
             )
-        if found:
-            return found[0]
-    if needed:
+        if files:
+            return files[0]
+    if required:
         raise InputError(
             str(folder.root),
-            expected=f"a file of {what} like {pattern or known}",
+            expected=f"a file of {param} like {pattern or default_patterns}",
             found="none",
-            remedy=f"set ingest.path to the folder that has it, or ingest.sequences.{what} to its name",
+            remedy=f"set ingest.path to its folder, or ingest.sequences.{param} to its name",
         )
     return None
 
 
-def _pairs(path: Path) -> Iterator[Pair]:
+def _read_file(path: Path) -> Iterator[UserSequence]:
+    """Yield each user with the items in order; the suffix decides the form."""
     name = path.name.removesuffix(".gz")
     if name.endswith(".jsonl"):
         for row in JsonLines(path):
@@ -89,7 +92,7 @@ def _pairs(path: Path) -> Iterator[Pair]:
                     str(path),
                     expected='lines like {"user": ..., "items": [...]}',
                     found=f"{sorted(row)}",
-                    remedy="convert",
+                    remedy="convert it",
                 )
             yield str(row["user"]), [str(item) for item in row["items"]]
     elif name.endswith(".json"):
@@ -106,20 +109,26 @@ def _pairs(path: Path) -> Iterator[Pair]:
                     yield first, rest
 
 
-def _check(path: Path, users: list[str], items: list[list[str]]) -> None:
+def _check_sequences(path: Path, users: list[str], items: list[list[str]]) -> None:
+    """Check that there are users, each with one line and at least one item.
+
+    Raises:
+        InputError: there are none, or a user has no items or several lines.
+    """
     empty = [user for user, sequence in zip(users, items, strict=True) if not sequence]
-    twice = len(users) - len(set(users))
-    if not users or empty or twice:
+    duplicates = len(users) - len(set(users))
+    if not users or empty or duplicates:
         raise InputError(
             str(path),
             expected="one line per user, with items",
-            found=f"{len(users)} users, {len(empty)} without items, {twice} of them repeated",
+            found=f"{len(users)} users, {len(empty)} without items, {duplicates} of them repeated",
             example=empty[0] if empty else None,
             remedy="join a user's events in one sequence",
         )
 
 
-def _words(path: Path, most: int) -> pl.DataFrame:
+def _read_items(path: Path, max_characters: int) -> pl.DataFrame:
+    """Return the items frame of a JSON or JSON Lines file."""
     rows: list[dict[str, Any]]
     if path.name.removesuffix(".gz").endswith(".jsonl"):
         rows = [row for row in JsonLines(path) if "item" in row]
@@ -128,16 +137,18 @@ def _words(path: Path, most: int) -> pl.DataFrame:
         if not isinstance(content, dict):
             raise InputError(str(path), expected="{item: {title, ...}}", found="other JSON", remedy="convert it")
         rows = [{"item": key, **value} for key, value in content.items() if isinstance(value, dict)]
-    used = {"item", "title", "description", "brand", "categories", "category"}
-    made = [
+    text_fields = {"item", "title", "description", "brand", "categories", "category"}
+    texts = [
         {
             "item_key": str(row["item"]),
-            "title": cleaning.text(row.get("title"), most),
-            "description": cleaning.text(row.get("description"), most),
-            "brand": cleaning.text(row.get("brand"), most),
-            "categories": cleaning.labels(row.get("categories") or row.get("category") or "", 200, separator=","),
-            "attributes": cleaning.attributes({name: row[name] for name in row if name not in used}, most),
+            "title": clean_text(row.get("title"), max_characters),
+            "description": clean_text(row.get("description"), max_characters),
+            "brand": clean_text(row.get("brand"), max_characters),
+            "categories": clean_categories(row.get("categories") or row.get("category") or "", 200, separator=","),
+            "attributes": clean_attributes(
+                {name: value for name, value in row.items() if name not in text_fields}, max_characters
+            ),
         }
         for row in rows
     ]
-    return words({name: [row[name] for row in made] for name in made[0]}) if made else words({"item_key": []})
+    return items_frame_of_rows(texts)

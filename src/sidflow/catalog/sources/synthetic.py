@@ -1,4 +1,4 @@
-"""Source `synthetic`: the shop of `presets/grammar.yaml`, whose true next-item probabilities are known."""
+"""Source `synthetic`: a catalogue generated from `presets/grammar.yaml`, with true next-item probabilities."""
 
 from __future__ import annotations
 
@@ -10,40 +10,42 @@ import polars as pl
 
 from sidflow.catalog.params import IngestParams
 from sidflow.catalog.raw import RawCatalog, Truth
-from sidflow.catalog.shop import drawing, grammar, products, shoppers
+from sidflow.catalog.shop.drawing import draw_product
+from sidflow.catalog.shop.grammar import read_grammar
+from sidflow.catalog.shop.products import sample_products, write_item_texts
+from sidflow.catalog.shop.shoppers import ChoiceModel, sample_users
 
 
-def read(path: Path, params: IngestParams) -> RawCatalog:
-    """Build the shop from `ingest.seed`: each part of it from a stream of its own."""
+def read_synthetic(path: Path, params: IngestParams) -> RawCatalog:
+    """Return the synthetic catalogue of `ingest.seed`; each part has a random stream of its own."""
     size = params.synthetic
-    lexicon = grammar.read(path)
+    grammar = read_grammar(path)
     streams = [np.random.default_rng([params.seed, part]) for part in range(4)]
-    goods = products.make(lexicon, size, streams[0])
-    texts = products.describe(lexicon, goods, streams[1])
-    people = shoppers.make(len(lexicon.styles), size, streams[2])
-    behaviour = shoppers.Behaviour(lexicon, goods, people, size)
-    taken = behaviour.act(streams[3])
-    user, position = np.nonzero(taken >= 0)
+    products = sample_products(grammar, size, streams[0])
+    texts = write_item_texts(grammar, products, streams[1])
+    users = sample_users(len(grammar.styles), size, streams[2])
+    choices = ChoiceModel(grammar, products, users, size)
+    histories = choices.sample_histories(streams[3])
+    user, position = np.nonzero(histories >= 0)
     events = pl.DataFrame(
         {
-            "user": pl.Series(people.keys).gather(user),
-            "item": pl.Series(goods.keys).gather(taken[user, position]),
-            "timestamp": people.seconds[user, position],
+            "user": pl.Series(users.keys).gather(user),
+            "item": pl.Series(products.keys).gather(histories[user, position]),
+            "timestamp": users.seconds[user, position],
         }
     )
-    user_at = {key: row for row, key in enumerate(people.keys)}
-    item_at = {key: row for row, key in enumerate(goods.keys)}
+    user_row = {key: row for row, key in enumerate(users.keys)}
+    item_row = {key: row for row, key in enumerate(products.keys)}
 
-    def behind(user_keys: list[str], item_keys: list[str]) -> np.ndarray:
-        who = np.array([user_at[key] for key in user_keys], dtype=np.int64)
-        what = np.array([item_at[key] for key in item_keys], dtype=np.int64)
-        return behaviour.truth(taken, who, (taken[who] == what[:, None]).argmax(axis=1))
+    def probabilities_of(user_keys: list[str], item_keys: list[str]) -> np.ndarray:
+        rows = np.array([user_row[key] for key in user_keys], dtype=np.int64)
+        items = np.array([item_row[key] for key in item_keys], dtype=np.int64)
+        return choices.truth(histories, rows, (histories[rows] == items[:, None]).argmax(axis=1))
 
     pictures = {
-        key: partial(drawing.draw, lexicon, goods, row, size.picture_side, [params.seed, 4, row])
-        for row, key in enumerate(goods.keys)
-        if goods.pictured[row]
+        key: partial(draw_product, grammar, products, row, size.picture_side, [params.seed, 4, row])
+        for row, key in enumerate(products.keys)
+        if products.has_picture[row]
     }
-    return RawCatalog(
-        events=events, items=texts, pictures=pictures, truth=Truth(size.truth_positions, goods.keys, behind)
-    )
+    truth = Truth(size.truth_positions, products.keys, probabilities_of)
+    return RawCatalog(events=events, items=texts, pictures=pictures, truth=truth)
