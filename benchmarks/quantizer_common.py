@@ -11,10 +11,11 @@ import numpy as np
 from sidflow.contracts import histories
 from sidflow.contracts.artifacts.embeddings import MODALITY
 from sidflow.contracts.tensors import Tensors
-from sidflow.quantize.assignment import assign
-from sidflow.quantize.audit import Anchors, anchors_of, modality_figures
+from sidflow.quantize.assignment import assign_ids
+from sidflow.quantize.audit import TauQueries, modality_metrics, validation_tau_queries
 from sidflow.quantize.codec import Codec
-from sidflow.quantize.fitting import Modality, Trained, normalise, train
+from sidflow.quantize.fitting import TrainedQuantizer, train_quantizer
+from sidflow.quantize.inputs import ModalityVectors, normalise
 from sidflow.quantize.params import QuantizeParams
 from sidflow.training.device import prepare
 
@@ -25,8 +26,8 @@ class Run(NamedTuple):
     """A finished run: what there is to quantize, and what tau is measured over."""
 
     name: str
-    modalities: dict[str, Modality]
-    anchors: Anchors
+    modalities: dict[str, ModalityVectors]
+    tau_queries: TauQueries
 
 
 def load(argument: str, names: list[str] | None = None) -> Run:
@@ -40,28 +41,32 @@ def load(argument: str, names: list[str] | None = None) -> Run:
         for one in [one for one in ORDER if one in found and (names is None or one in names)]:
             arrays = MODALITY.read(name=one).arrays
             if arrays["present"].any():
-                modalities[one] = Modality(arrays["values"], arrays["present"])
-        return Run(name, modalities, anchors_of(histories.load()))
+                modalities[one] = ModalityVectors(arrays["values"], arrays["present"])
+        return Run(name, modalities, validation_tau_queries(histories.load()))
     finally:
         os.chdir(here)
 
 
-def concatenated(modalities: dict[str, Modality]) -> dict[str, Modality]:
+def concatenated(modalities: dict[str, ModalityVectors]) -> dict[str, ModalityVectors]:
     """Return one modality of all: rows normalised each, zero where an item lacks one, side by side."""
     values = np.concatenate([normalise(one).values for one in modalities.values()], axis=1)
-    return {"concatenated": Modality(values, np.any([one.present for one in modalities.values()], axis=0))}
+    return {"concatenated": ModalityVectors(values, np.any([one.present for one in modalities.values()], axis=0))}
 
 
-def trained(modalities: dict[str, Modality], overrides: dict[str, Any], seed: int, threads: int = 1) -> Trained:
-    return train(modalities, QuantizeParams.model_validate(overrides), seed, prepare(seed, threads))
+def trained(
+    modalities: dict[str, ModalityVectors], overrides: dict[str, Any], seed: int, threads: int = 1
+) -> TrainedQuantizer:
+    return train_quantizer(modalities, QuantizeParams.model_validate(overrides), seed, prepare(seed, threads))
 
 
-def audited(result: Trained, modalities: dict[str, Modality], anchors: Anchors | None) -> dict[str, dict[str, float]]:
+def audited(
+    result: TrainedQuantizer, modalities: dict[str, ModalityVectors], tau_queries: TauQueries | None
+) -> dict[str, dict[str, float]]:
     """Return the stage's own figures, by modality, with the modality's name taken out of theirs."""
     figures = {}
     for name, one in modalities.items():
         codec = Codec(Tensors(result.arrays, result.metadata), name)
-        assigned = assign(codec, one.values, one.present)
-        found = modality_figures(name, codec, assigned, one.values, anchors)
+        assigned = assign_ids(codec, one.values, one.present)
+        found = modality_metrics(name, codec, assigned, one.values, tau_queries)
         figures[name] = {key.replace(f"_{name}", ""): value for key, value in found.items()}
     return figures

@@ -19,8 +19,8 @@ import numpy as np
 from quantizer_common import Run, audited, concatenated, load, trained
 from side_by_side import arguments, commit, machine, write
 
-from sidflow.quantize.audit import code_figures, collision_figures
-from sidflow.quantize.index_file import read
+from sidflow.quantize.audit import code_metrics, collision_metrics
+from sidflow.quantize.index_file import read_index_file
 
 CONCATENATED = "rq-vae, concatenated"
 METHODS: dict[str, dict[str, Any]] = {  # what differs from params' defaults
@@ -57,7 +57,7 @@ def rows_of(run: Run, method: str, seeds: list[int], epochs: int | None) -> list
         seconds += (time.perf_counter() - began) / len(seeds)
         described: Any = result.metadata["modalities"]
         codes = {name: "x".join(map(str, described[name]["codes"])) for name in modalities}
-        for name, figures in audited(result, modalities, run.anchors).items():
+        for name, figures in audited(result, modalities, run.tau_queries).items():
             lowest = min(value for key, value in figures.items() if key.startswith("code_usage_"))
             found[name].append({"usage": lowest, **{key: figures[full] for key, full in KEPT.items()}})
     return [
@@ -77,9 +77,9 @@ def rows_of(run: Run, method: str, seeds: list[int], epochs: int | None) -> list
 def published(argument: str) -> dict[str, Any]:
     """Audit NAME=FILE. Without vectors there is no recall, no tau, and no knowing which inputs are distinct."""
     name, _, file = argument.rpartition("=")
-    codes = read(Path(file)).codes
+    codes = read_index_file(Path(file)).codes
     counts = [256] * codes.shape[1]
-    figures = code_figures(codes, counts, "text") | collision_figures(codes, "text")
+    figures = code_metrics(codes, counts, "text") | collision_metrics(codes, "text")
     usage = min(value for key, value in figures.items() if key.startswith("code_usage_"))
     row = {"method": f"{name} (published)", "modality": "text", "codes": "x".join(map(str, counts))}
     return {

@@ -40,7 +40,7 @@ def measured(run: Run, seeds: list[int], epochs: int) -> dict[str, dict[str, lis
         for seed in seeds:
             overrides = {**SHARED, **own, "loop": {**SHARED["loop"], "epochs": epochs}}
             result = trained(run.modalities, overrides, seed)
-            rows.append(audited(result, run.modalities, run.anchors)[MODALITY])
+            rows.append(audited(result, run.modalities, run.tau_queries)[MODALITY])
         found[variant] = {name: [float(row[name]) for row in rows] for name in FIGURES}
     return found
 

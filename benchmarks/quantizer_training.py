@@ -29,8 +29,9 @@ from side_by_side import RESULTS, Side, arguments, commit, in_turn, machine, one
 
 from sidflow.contracts.memory import peak_memory_mb
 from sidflow.quantize.assignment import group_rows
-from sidflow.quantize.fitting import Task, normalise
-from sidflow.quantize.model import Content, MultiModalQuantizer
+from sidflow.quantize.fitting import QuantizerTask
+from sidflow.quantize.inputs import normalise
+from sidflow.quantize.model import MMRQVAE, ModalityTensors
 from sidflow.quantize.params import QuantizeParams
 from sidflow.training.device import prepare
 from sidflow.training.loop import fit
@@ -70,9 +71,9 @@ def ours(x: torch.Tensor, against: str, epochs: int) -> Trained:
     )
     began = time.perf_counter()
     everyone = torch.ones(len(x), dtype=torch.bool)
-    module = MultiModalQuantizer({MODALITY: Content(x, everyone, [CODES] * params.levels)}, params)
-    module.start(torch.Generator().manual_seed(SEED))
-    task = Task(module, params)
+    module = MMRQVAE({MODALITY: ModalityTensors(x, everyone, [CODES] * params.levels)}, params)
+    module.initialise(torch.Generator().manual_seed(SEED))
+    task = QuantizerTask(module, params)
     started = time.perf_counter()
     fit("ours", task, params.loop, seed=SEED, device=torch.device("cpu"), higher_is_better=False)
     done = time.perf_counter()

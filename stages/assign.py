@@ -1,4 +1,4 @@
-"""Give every item its semantic IDs, audit them, and hold them to the gate. Run: dvc repro assign."""
+"""Give every item its semantic IDs, audit them, and check the gate. Run: dvc repro assign."""
 
 from pathlib import Path
 
@@ -7,13 +7,12 @@ import typer
 from sidflow.contracts import histories, params
 from sidflow.contracts.artifacts.embeddings import MODALITY
 from sidflow.contracts.artifacts.items import ITEMS
-from sidflow.contracts.artifacts.quantizer import QUANTIZER, modalities
-from sidflow.contracts.artifacts.semantic_ids import AUDIT, SEMANTIC_IDS
+from sidflow.contracts.artifacts.quantizer import QUANTIZER, quantized_modalities
+from sidflow.contracts.artifacts.semantic_ids import SEMANTIC_ID_AUDIT, SEMANTIC_IDS
 from sidflow.contracts.running import stage
-from sidflow.quantize.assigning import Known, assign_all
-from sidflow.quantize.audit import anchors_of, first_categories
-from sidflow.quantize.gate import AssignParams, check
-from sidflow.quantize.known import check_frozen, earlier
+from sidflow.quantize.assignment import check_codebooks_are_frozen, read_frozen_ids
+from sidflow.quantize.audit import first_categories, validation_tau_queries
+from sidflow.quantize.gate import AssignParams, FrozenIds, assign_and_audit, check_gate
 
 
 def main() -> None:
@@ -21,18 +20,19 @@ def main() -> None:
     with stage("assign"):
         settings = params.load("assign", AssignParams)
         quantizer = QUANTIZER.read()
-        names = [name for name in params.load_value("modality") if name in modalities(quantizer)]
-        contents = {name: MODALITY.read(name=name).arrays for name in names}
+        names = [name for name in params.load_value("modality") if name in quantized_modalities(quantizer)]
+        modalities = {name: MODALITY.read(name=name).arrays for name in names}
         items = ITEMS.read(columns=["item_id", "item_key", "categories"])
-        folder = settings.known_from
-        if folder:
-            check_frozen(quantizer, Path(folder))
-        known = Known(items.sort("item_id")["item_key"].to_list(), earlier(Path(folder))) if folder else None
-        anchors = anchors_of(histories.load())
-        result = assign_all(quantizer, contents, settings, anchors, first_categories(items), known)
-        check(result.figures, settings.gate)
-        SEMANTIC_IDS.write(result.table)
-        AUDIT.write(result.figures)
+        frozen = None
+        if settings.known_from:
+            earlier_run = Path(settings.known_from)
+            check_codebooks_are_frozen(quantizer, earlier_run)
+            frozen = FrozenIds(items.sort("item_id")["item_key"].to_list(), read_frozen_ids(earlier_run))
+        tau_queries = validation_tau_queries(histories.load())
+        ids = assign_and_audit(quantizer, modalities, settings, tau_queries, first_categories(items), frozen)
+        check_gate(ids.audit, settings.gate)
+        SEMANTIC_IDS.write(ids.table)
+        SEMANTIC_ID_AUDIT.write(ids.audit)
 
 
 if __name__ == "__main__":

@@ -4,9 +4,10 @@ import typer
 
 from sidflow.contracts import params
 from sidflow.contracts.artifacts.embeddings import MODALITY
-from sidflow.contracts.artifacts.quantizer import CURVES, QUANTIZER, SUMMARY
+from sidflow.contracts.artifacts.quantizer import QUANTIZER, QUANTIZER_CURVES, QUANTIZER_SUMMARY
 from sidflow.contracts.running import stage
-from sidflow.quantize.fitting import Modality, frozen, summary, train
+from sidflow.quantize.fitting import load_frozen_quantizer, quantizer_summary, train_quantizer
+from sidflow.quantize.inputs import ModalityVectors
 from sidflow.quantize.params import QuantizeParams
 from sidflow.training.checkpoint import Checkpoint
 from sidflow.training.device import prepare
@@ -20,16 +21,16 @@ def main() -> None:
         modalities = {}
         for name in params.load_value("modality"):
             arrays = MODALITY.read(name=name).arrays
-            modalities[name] = Modality(arrays["values"], arrays["present"])
+            modalities[name] = ModalityVectors(arrays["values"], arrays["present"])
         device = prepare(seed, threads)
         checkpoint = Checkpoint("quantize", {**settings.model_dump(), "seed": seed, "threads": threads})
         if settings.frozen_from:
-            trained = frozen(settings.frozen_from, modalities)
+            trained = load_frozen_quantizer(settings.frozen_from, modalities)
         else:
-            trained = train(modalities, settings, seed, device, checkpoint)
+            trained = train_quantizer(modalities, settings, seed, device, checkpoint)
         QUANTIZER.write(trained.arrays, trained.metadata)
-        CURVES.write(trained.curves, list(trained.curves[0]) if trained.curves else ["epoch"])
-        SUMMARY.write(summary(trained, settings, seed, threads, device))
+        QUANTIZER_CURVES.write(trained.curves, list(trained.curves[0]) if trained.curves else ["epoch"])
+        QUANTIZER_SUMMARY.write(quantizer_summary(trained, settings, seed, threads, device))
         checkpoint.discard()
 
 

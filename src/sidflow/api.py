@@ -24,7 +24,7 @@ from sidflow.contracts.errors import InputError
 from sidflow.contracts.files import project_root
 from sidflow.contracts.params import load_all
 from sidflow.serving.items import Item, Neighbour, SemanticId, SharedPrefix, describe_item
-from sidflow.serving.new_items import assign_ids
+from sidflow.serving.new_items import assign_new_ids
 from sidflow.serving.recommendations import (
     EncodeHistory,
     NamedItem,
@@ -195,7 +195,7 @@ class Project:
             InputError: a modality is unknown, or vectors are of another width or not finite.
         """
         with self._root():
-            return assign_ids(ARTIFACTS, vectors)
+            return assign_new_ids(ARTIFACTS, vectors)
 
     def leaderboard(self, metric: str | None = None) -> pl.DataFrame:
         """Return one row for each recommender, best first, over the test part.

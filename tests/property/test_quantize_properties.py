@@ -6,9 +6,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sidflow.contracts.tensors import Tensors
-from sidflow.quantize.assignment import assign, assign_new, group_rows, suffixes
+from sidflow.quantize.assignment import (
+    KeyedVectors,
+    assign_ids,
+    assign_ids_beside_frozen,
+    collision_suffixes,
+    group_rows,
+)
 from sidflow.quantize.codec import Codec
-from sidflow.quantize.sinkhorn import balance, scaled
+from sidflow.quantize.residual_pass import scale_distances, sinkhorn_plan
 
 
 def codec(seed, d=4, counts=(5, 4, 3), width=3):
@@ -43,14 +49,14 @@ SIZES = (st.integers(0, 200), st.integers(1, 60))
 def test_codes_are_greedily_nearest_and_vectors_add_up(seed, n):
     one = codec(seed)
     z = one.encode(rows(seed, n))
-    codes = one.codes(z)
+    codes = one.quantize(z)
     residual = z.copy()
     for level, codebook in enumerate(one.codebooks):
         distances = np.square(residual[:, None, :] - codebook[None, :, :]).sum(2)
         own = distances[np.arange(n), codes[:, level]]
         assert (own <= distances.min(1) + 1e-9).all()
         residual -= codebook[codes[:, level]]
-    assert np.allclose(one.vectors(codes) + residual, z)
+    assert np.allclose(one.dequantize(codes) + residual, z)
 
 
 @settings(max_examples=40, deadline=None)
@@ -58,7 +64,7 @@ def test_codes_are_greedily_nearest_and_vectors_add_up(seed, n):
 def test_ids_are_injective_and_suffixes_dense(seed, n, copies, reassign):
     values = rows(seed, n, copies=copies)
     present = np.random.default_rng(seed).random(n) < 0.8
-    found = assign(codec(seed), values, present, reassign=reassign)
+    found = assign_ids(codec(seed), values, present, reassign=reassign)
     full = np.column_stack([found.codes, found.suffix])
     assert len(full) == present.sum() == len(np.unique(full, axis=0))
     groups = group_rows(found.codes)
@@ -72,7 +78,7 @@ def test_ids_are_injective_and_suffixes_dense(seed, n, copies, reassign):
 def test_permuting_items_permutes_codes(seed, n):
     values, order = rows(seed, n), np.random.default_rng(seed).permutation(n)
     everyone = np.ones(n, dtype=bool)
-    found, moved = assign(codec(seed), values, everyone), assign(codec(seed), values[order], everyone)
+    found, moved = assign_ids(codec(seed), values, everyone), assign_ids(codec(seed), values[order], everyone)
     assert (found.codes[order] == moved.codes).all()
 
 
@@ -81,7 +87,7 @@ def test_permuting_items_permutes_codes(seed, n):
 def test_reassignment_only_helps(seed, n):
     one, values = codec(seed), rows(seed, n, copies=True)
     everyone = np.ones(n, dtype=bool)
-    plain, moved = assign(one, values, everyone), assign(one, values, everyone, reassign=True)
+    plain, moved = assign_ids(one, values, everyone), assign_ids(one, values, everyone, reassign=True)
     assert (plain.codes == plain.nearest).all() and (moved.nearest == plain.nearest).all()
     assert (moved.codes[:, :-1] == plain.codes[:, :-1]).all()
     assert len(group_rows(moved.codes).size) >= len(group_rows(plain.codes).size)
@@ -95,47 +101,47 @@ def test_reassignment_only_helps(seed, n):
 
 @settings(max_examples=40, deadline=None)
 @given(*SIZES, st.integers(0, 60))
-def test_new_items_leave_known_ids_as_they_are(seed, n, known_count):
+def test_new_items_leave_frozen_ids_as_they_are(seed, n, frozen_count):
     one, values = codec(seed), rows(seed, n, copies=True)
     keys = [f"key {i}" for i in range(n)]
     everyone = np.ones(n, dtype=bool)
-    known_rows = np.random.default_rng(seed).permutation(n)[: min(known_count, n)]
-    first = assign(one, values[known_rows], everyone[: len(known_rows)])
-    known = pl.DataFrame(
-        {"item_key": [keys[i] for i in known_rows], "codes": first.codes, "suffix": first.suffix},
+    frozen_rows = np.random.default_rng(seed).permutation(n)[: min(frozen_count, n)]
+    first = assign_ids(one, values[frozen_rows], everyone[: len(frozen_rows)])
+    frozen = pl.DataFrame(
+        {"item_key": [keys[i] for i in frozen_rows], "codes": first.codes, "suffix": first.suffix},
         schema_overrides={"item_key": pl.String, "codes": pl.Array(pl.Int32, 3)},
     )
-    found = assign_new(one, values, everyone, keys, known)
+    found = assign_ids_beside_frozen(one, KeyedVectors(keys, values, everyone), frozen)
     assert found["item_key"].to_list() == keys
-    assert found["new"].sum() == n - len(known_rows)
-    again = known.join(found, on="item_key")
+    assert found["new"].sum() == n - len(frozen_rows)
+    again = frozen.join(found, on="item_key")
     assert (again["codes"].to_list(), again["suffix"].to_list()) == (
         again["codes_right"].to_list(),
         again["suffix_right"].to_list(),
     )
     full = {(*codes, suffix) for codes, suffix in found.select("codes", "suffix").iter_rows()}
     assert len(full) == n
-    assert [list(codes) for codes in found["codes"]] == one.codes(one.encode(values)).tolist()
+    assert [list(codes) for codes in found["codes"]] == one.quantize(one.encode(values)).tolist()
 
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 200), st.integers(1, 20), st.integers(1, 12), st.floats(0.05, 5))
 def test_sinkhorns_marginals(seed, b, k, epsilon):
-    costs = scaled(np.random.default_rng(seed).random((b, k)))
+    costs = scale_distances(np.random.default_rng(seed).random((b, k)))
     kernel = np.exp((costs.min(1, keepdims=True) - costs) / epsilon)
-    plan = balance(kernel, 3000)
+    plan = sinkhorn_plan(kernel, 3000)
     assert plan.sum(1) == pytest.approx(np.ones(b))
     assert plan.sum(0) == pytest.approx(np.full(k, b / k), rel=1e-3)  # at worst they near it as 1 / iterations
-    assert np.allclose(balance(torch.from_numpy(kernel), 3000).numpy(), plan)
+    assert np.allclose(sinkhorn_plan(torch.from_numpy(kernel), 3000).numpy(), plan)
 
 
 def test_equally_near_codes_take_the_lowest():
     one = codec(0)
     one.codebooks[0][:] = one.codebooks[0][2]
-    assert (one.codes(one.encode(rows(0, 9)))[:, 0] == 0).all()
+    assert (one.quantize(one.encode(rows(0, 9)))[:, 0] == 0).all()
 
 
 def test_suffixes_count_on():
     codes = np.array([[1, 2], [0, 0], [1, 2], [1, 2]])
-    assert suffixes(codes).tolist() == [0, 0, 1, 2]
-    assert suffixes(codes, {(1, 2): 5}).tolist() == [5, 0, 6, 7]
+    assert collision_suffixes(codes).tolist() == [0, 0, 1, 2]
+    assert collision_suffixes(codes, {(1, 2): 5}).tolist() == [5, 0, 6, 7]

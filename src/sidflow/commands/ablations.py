@@ -12,7 +12,7 @@ from sidflow.commands.revisions import cached_file, code_commit, read_revision, 
 from sidflow.contracts import params
 from sidflow.contracts.artifacts.evaluations import METRICS
 from sidflow.contracts.artifacts.factors import SUMMARY
-from sidflow.contracts.artifacts.quantizer import SUMMARY as QUANTIZER
+from sidflow.contracts.artifacts.quantizer import QUANTIZER_SUMMARY
 from sidflow.contracts.artifacts.reports import ABLATIONS
 from sidflow.contracts.errors import InputError
 from sidflow.evaluation.ablation import (
@@ -102,8 +102,13 @@ def write_ablation_table() -> str:
     return f"{path}: {len(runs)} rows; `dvc repro report` shows them"
 
 
+<<<<<<< HEAD
 def _selected_rows(only: Sequence[str] | None) -> dict[str, ParamChanges]:
     rows = applicable_rows(list(QUANTIZER.read()["modalities"]))
+=======
+def _rows(only: Sequence[str] | None) -> dict[str, Changes]:
+    rows = ablation.rows(list(QUANTIZER_SUMMARY.read()["modalities"]))
+>>>>>>> 8a2df45 (Quantizer: the residual pass is written once for torch and numpy; collisions, frozen IDs, RQ-VAE and audit under the field's names)
     unknown = [name for name in only or () if name not in rows]
     if unknown:
         raise InputError(

@@ -8,10 +8,10 @@ from pathlib import Path
 import polars as pl
 
 from sidflow.api import Project
-from sidflow.contracts.artifacts.quantizer import modalities
+from sidflow.contracts.artifacts.quantizer import quantized_modalities
 from sidflow.contracts.errors import InputError
 from sidflow.contracts.files import atomic_path
-from sidflow.serving.new_items import assign_ids, read_quantizer
+from sidflow.serving.new_items import assign_new_ids, read_quantizer
 
 _REMEDY = "write --vectors text=new.parquet, a file with the columns item_key and vector (a fixed number of floats)"
 
@@ -21,15 +21,15 @@ def write_new_ids(artifacts: Path, out: Path, vector_files: Sequence[str] | None
 
     Args:
         artifacts: the artifacts folder of the run that trained the quantizer.
-        out: a Parquet file; see `assign_ids` for its columns.
+        out: a Parquet file; see `assign_new_ids` for its columns.
         vector_files: `MODALITY=FILE` each, Parquet with item_key and vector. Left out, the modalities of the project
             in the current folder are taken.
 
     Raises:
-        InputError: a file is absent or invalid; else see `assign_ids`.
+        InputError: a file is absent or invalid; else see `assign_new_ids`.
     """
     vectors = dict(map(_read_vectors, vector_files)) if vector_files else _project_vectors(artifacts)
-    ids = assign_ids(artifacts, vectors)
+    ids = assign_new_ids(artifacts, vectors)
     with atomic_path(out) as temporary:
         ids.write_parquet(temporary)
     lines = []
@@ -41,7 +41,7 @@ def write_new_ids(artifacts: Path, out: Path, vector_files: Sequence[str] | None
 
 def _project_vectors(artifacts: Path) -> dict[str, pl.DataFrame]:
     """Return the current project's embeddings of the modalities that the quantizer was trained on."""
-    trained, project = modalities(read_quantizer(artifacts)), Project.load()
+    trained, project = quantized_modalities(read_quantizer(artifacts)), Project.load()
     return {modality: project.embeddings(modality) for modality in project.modalities if modality in trained}
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from sidflow.contracts.artifacts.embeddings import MODALITY
-from sidflow.contracts.artifacts.quantizer import QUANTIZER, codebooks_of
+from sidflow.contracts.artifacts.quantizer import QUANTIZER, modality_codebooks
 from sidflow.contracts.artifacts.semantic_ids import SEMANTIC_IDS
 from sidflow.contracts.errors import InputError
 
@@ -59,7 +59,7 @@ def load_item_inputs(names: Sequence[str], without: Sequence[str], counts: np.nd
         raw = MODALITY.read(name=name).arrays
         if raw["present"].any():
             rows = semantic_ids.filter(pl.col("modality") == name)
-            codebooks = codebooks_of(quantizer, name)
+            codebooks = modality_codebooks(quantizer, name)
             codes = _code_matrix(rows, len(raw["present"]), codebooks)
             modalities[name] = ModalityInputs(raw["values"], raw["present"], codes, codebooks)
     if not modalities:

@@ -1,4 +1,4 @@
-"""Rows of length 1, whose inner products are cosines."""
+"""Rows scaled to length 1, whose inner products are cosines."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ if TYPE_CHECKING:
     from jaxtyping import Bool, Float
 
 
-def unit(values: Float[np.ndarray, "n d"], present: Bool[np.ndarray, " n"] | None = None) -> Float[np.ndarray, "n d"]:
+def unit_rows(
+    values: Float[np.ndarray, "n d"], present: Bool[np.ndarray, " n"] | None = None
+) -> Float[np.ndarray, "n d"]:
     """Return rows scaled to length 1, float32; zero rows, and those that are not `present`, are zero."""
     kept = values if present is None else values * present[:, None]
     lengths = np.linalg.norm(kept.astype(np.float64), axis=1, keepdims=True)

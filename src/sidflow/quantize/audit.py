@@ -1,34 +1,47 @@
-"""How good semantic IDs are: use of codes, collisions, what is left of neighbourhoods and of distances."""
+"""Quality of semantic IDs: use of codes, collisions, and how well neighbourhoods and distances are kept.
+
+`modality_metrics` measures one modality's IDs. `reference_metrics` measures residual k-means on the same vectors in the
+same way, as a reference that every run reports.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+import faiss
 import numpy as np
 import polars as pl
 
+from sidflow.contracts.artifacts.quantizer import MODALITIES_KEY
 from sidflow.contracts.histories import Histories
-from sidflow.measures import neighbourhoods, tau
+from sidflow.contracts.tensors import Tensors
 from sidflow.measures.exposure import gini
-from sidflow.quantize.assignment import Assigned, group_rows
+from sidflow.measures.neighbourhoods import nearest_neighbours, neighbour_recall
+from sidflow.measures.tau import tau_over_histories, tau_over_triples
+from sidflow.quantize.assignment import ModalityIds, assign_ids, group_rows
 from sidflow.quantize.codec import Codec
+from sidflow.quantize.residual_pass import residual_levels
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, Int
+    from jaxtyping import Bool, Float, Int
+
+REFERENCE_ITERATIONS = 25  # of each level's k-means
+REFERENCE_METRICS = ("collision_rate_distinct", "tau", "tau_triples", "reconstruction_error")  # and neighbour recall
+REFERENCE_PREFIX = "reference_"
 
 
-class Anchors(NamedTuple):
+class TauQueries(NamedTuple):
     """Histories and targets that tau is measured over."""
 
     histories: list[np.ndarray]
     targets: np.ndarray
 
 
-def anchors_of(histories: Histories) -> Anchors:
-    """Return the validation queries as anchors: what is tested on has no say in which IDs pass the gate."""
-    chosen = np.flatnonzero(histories.query_valid)
-    return Anchors([histories.history(query) for query in chosen.tolist()], histories.targets[chosen])
+def validation_tau_queries(histories: Histories) -> TauQueries:
+    """Return the validation queries; test queries must not decide which IDs pass the gate."""
+    queries = np.flatnonzero(histories.query_valid)
+    return TauQueries([histories.history(query) for query in queries.tolist()], histories.targets[queries])
 
 
 def first_categories(items: pl.DataFrame) -> list[str]:
@@ -36,42 +49,51 @@ def first_categories(items: pl.DataFrame) -> list[str]:
     return items.sort("item_id")["categories"].list.first().fill_null("").to_list()
 
 
-def code_figures(codes: Int[np.ndarray, "n l"], counts: Sequence[int], name: str) -> dict[str, float]:
-    """Return use, perplexity and Gini of the codes of each level, and branching of the tree of prefixes."""
-    figures: dict[str, float] = {}
+def code_metrics(codes: Int[np.ndarray, "n l"], counts: Sequence[int], name: str) -> dict[str, float]:
+    """Return the use, perplexity and Gini coefficient of each level's codes, and the branching of the prefix tree.
+
+    Args:
+        codes: the codes.
+        counts: codes that each level has.
+        name: the modality, part of the metrics' names.
+    """
+    metrics: dict[str, float] = {}
     parents = 1
     for level, count in enumerate(counts):
         use = np.bincount(codes[:, level], minlength=count)
         share = use[use > 0] / max(1, use.sum())
         nodes = len(group_rows(codes[:, : level + 1]).size)
-        at = f"{name}_level_{level}"
-        figures |= {
-            f"code_usage_{at}": float((use > 0).mean()),
-            f"perplexity_{at}": float(np.exp(-(share * np.log(share)).sum())),
-            f"gini_{at}": gini(use.astype(np.float64)),
-            f"branching_{at}": nodes / parents,
+        end = f"{name}_level_{level}"
+        metrics |= {
+            f"code_usage_{end}": float((use > 0).mean()),
+            f"perplexity_{end}": float(np.exp(-(share * np.log(share)).sum())),
+            f"gini_{end}": gini(use.astype(np.float64)),
+            f"branching_{end}": nodes / parents,
         }
         parents = nodes
-    return figures
+    return metrics
 
 
-def collision_figures(codes: Int[np.ndarray, "n l"], name: str, inputs: np.ndarray | None = None) -> dict[str, float]:
+def collision_metrics(codes: Int[np.ndarray, "n l"], name: str, inputs: np.ndarray | None = None) -> dict[str, float]:
     """Return how many items share their codes with another, in how many groups, and the largest group.
 
-    With `inputs` also the rate among items with distinct inputs (one item for each different input): what the
-    quantizer, rather than the catalogue, is to blame for.
+    Args:
+        codes: the codes.
+        name: the modality, part of the metrics' names; empty for the tuple of all modalities.
+        inputs: [n, d], the items' vectors; with them also the collision rate of one item for each different input,
+            which leaves out collisions that no quantizer can avoid.
     """
     end = f"_{name}" if name else ""
-    figures = _collisions(codes, end)
+    metrics = _collisions(codes, end)
     if inputs is not None:
         first = np.sort(np.unique(group_rows(inputs).label, return_index=True)[1])
         distinct = _collisions(codes[first], end)
-        figures[f"collision_rate_distinct{end}"] = distinct[f"collision_rate{end}"]
-        figures[f"items_distinct{end}"] = len(first)
-    return figures
+        metrics[f"collision_rate_distinct{end}"] = distinct[f"collision_rate{end}"]
+        metrics[f"items_distinct{end}"] = len(first)
+    return metrics
 
 
-def nmi(a: np.ndarray, b: np.ndarray) -> float:
+def normalised_mutual_information(a: Int[np.ndarray, " n"], b: Int[np.ndarray, " n"]) -> float:
     """Return the normalised mutual information of two labellings, 0 to 1 (arithmetic mean of entropies)."""
     if not len(a):
         return float("nan")
@@ -83,68 +105,143 @@ def nmi(a: np.ndarray, b: np.ndarray) -> float:
     return float(max(0.0, 2 * mutual / sum(entropies))) if sum(entropies) > 0 else 1.0
 
 
-def modality_figures(
+def modality_metrics(
     name: str,
     codec: Codec,
-    assigned: Assigned,
+    ids: ModalityIds,
     values: Float[np.ndarray, "n d"],
-    anchors: Anchors | None = None,
+    tau_queries: TauQueries | None = None,
     categories: Sequence[str] | None = None,
     k: int = 10,
     triples: int = 20_000,
     seed: int = 0,
 ) -> dict[str, float]:
-    """Return every figure of one modality, measured on the codes before collisions are resolved.
+    """Return every metric of one modality, measured on the codes before collision resolution.
 
     Args:
         name: the modality.
         codec: its quantizer.
-        assigned: its IDs.
-        values: [n, d], row i = item i.
-        anchors: for tau as the paper defines it; left out, there is no `tau_<name>`.
+        ids: its IDs.
+        values: row i = item i.
+        tau_queries: for tau as the paper defines it; without them there is no `tau_<name>`.
         categories: each item's first category, empty where it has none.
         k: neighbours.
-        triples: random triples.
-        seed: draws them.
+        triples: random triples for `tau_triples_<name>`.
+        seed: draws the triples.
     """
-    rows, codes = values[assigned.items], assigned.nearest
-    vectors = codec.vectors(codes)
-    figures = code_figures(codes, [len(codebook) for codebook in codec.codebooks], name)
-    figures |= collision_figures(codes, name, rows)
-    figures[f"collision_rate_resolved_{name}"] = _collisions(assigned.codes, "")["collision_rate"]  # suffixes remain
-    figures[f"items_{name}"] = len(rows)
-    figures[f"largest_suffix_{name}"] = int(assigned.suffix.max(initial=0))
+    rows, codes = values[ids.items], ids.nearest
+    vectors = codec.dequantize(codes)
+    metrics = code_metrics(codes, codec.counts, name)
+    metrics |= collision_metrics(codes, name, rows)
+    metrics[f"collision_rate_resolved_{name}"] = _collisions(ids.codes, "")["collision_rate"]  # suffixes remain
+    metrics[f"items_{name}"] = len(rows)
+    metrics[f"largest_suffix_{name}"] = int(ids.suffix.max(initial=0))
     spread = np.square(rows - rows.mean(0, dtype=np.float64)).sum()
     error = np.square(codec.decode(vectors) - rows).sum()
-    figures[f"reconstruction_error_{name}"] = float(error / spread) if spread > 0 else float("nan")
-    figures[f"neighbour_recall_at_{k}_{name}"] = neighbourhoods.kept(rows, vectors, k).recall
-    figures |= _prefix_recall(rows, codes, name, k)
-    figures[f"tau_triples_{name}"] = tau.over_triples(rows, vectors, np.random.default_rng(seed), None, triples).value
-    if anchors is not None:
+    metrics[f"reconstruction_error_{name}"] = float(error / spread) if spread > 0 else float("nan")
+    metrics[f"neighbour_recall_at_{k}_{name}"] = neighbour_recall(rows, vectors, k).recall
+    metrics |= _neighbours_in_prefix(rows, codes, name, k)
+    metrics[f"tau_triples_{name}"] = tau_over_triples(rows, vectors, np.random.default_rng(seed), None, triples).value
+    if tau_queries is not None:
         quantized = np.zeros((len(values), vectors.shape[1]))
-        quantized[assigned.items] = vectors
+        quantized[ids.items] = vectors
         present = np.zeros(len(values), dtype=bool)
-        present[assigned.items] = True
-        found = tau.over_histories(values, quantized, anchors.histories, anchors.targets, present)
-        figures |= {f"tau_{name}": found.value, f"tau_anchors_{name}": found.anchors}
+        present[ids.items] = True
+        tau = tau_over_histories(values, quantized, tau_queries.histories, tau_queries.targets, present)
+        metrics |= {f"tau_{name}": tau.value, f"tau_anchors_{name}": tau.references}
     if categories is not None:
-        own = np.array([categories[item] for item in assigned.items], dtype=object)
-        known = own != ""
-        if known.any():
-            label = np.unique(own[known].astype(str), return_inverse=True)[1]
-            figures[f"nmi_category_{name}_level_0"] = nmi(codes[known, 0], label)
-    return figures
+        own = np.array([categories[item] for item in ids.items], dtype=object)
+        has_category = own != ""
+        if has_category.any():
+            label = np.unique(own[has_category].astype(str), return_inverse=True)[1]
+            information = normalised_mutual_information(codes[has_category, 0], label)
+            metrics[f"nmi_category_{name}_level_0"] = information
+    return metrics
 
 
-def joint_figures(assigned: Mapping[str, Assigned], items: int) -> dict[str, float]:
-    """Return collisions over the tuple of all modalities' codes, among items that have at least one."""
-    parts, some = [], np.zeros(items, dtype=bool)
-    for one in assigned.values():
+def joint_metrics(ids: Mapping[str, ModalityIds], items: int) -> dict[str, float]:
+    """Return collisions of the tuple of all modalities' codes, over items that have at least one modality.
+
+    Args:
+        ids: by modality.
+        items: number of all items.
+    """
+    parts, has_modality = [], np.zeros(items, dtype=bool)
+    for one in ids.values():
         part = np.full((items, one.nearest.shape[1]), -1, dtype=np.int32)
         part[one.items] = one.nearest
-        some[one.items] = True
+        has_modality[one.items] = True
         parts.append(part)
-    return {**collision_figures(np.concatenate(parts, axis=1)[some], ""), "items": int(some.sum())}
+    codes = np.concatenate(parts, axis=1)[has_modality]
+    return {**collision_metrics(codes, ""), "items": int(has_modality.sum())}
+
+
+def fit_reference_codec(
+    values: Float[np.ndarray, "n d"], present: Bool[np.ndarray, " n"], counts: list[int], seed: int
+) -> Codec:
+    """Return the codec of residual k-means (faiss) on the vectors themselves; its modality is called `rows`.
+
+    Args:
+        values: the items' vectors.
+        present: rows that have the modality.
+        counts: codes of each level; at most one a row is fitted.
+        seed: draws the starts of k-means.
+    """
+    rows = np.ascontiguousarray(values[present], dtype=np.float32)
+    counts = [min(count, len(rows)) for count in counts]
+    mean = rows.mean(axis=0)
+    padded = np.zeros((len(counts), max(counts), rows.shape[1]), dtype=np.float32)
+    codebooks = [codebook[:count] for codebook, count in zip(padded, counts, strict=True)]
+
+    def fitted_codes(level: int, residual: np.ndarray) -> np.ndarray:
+        count = counts[level]
+        kmeans = faiss.Kmeans(rows.shape[1], count, niter=REFERENCE_ITERATIONS, seed=seed, min_points_per_centroid=1)
+        kmeans.train(residual)
+        codebooks[level][:] = np.asarray(kmeans.centroids, dtype=np.float32).reshape(count, -1)
+        return kmeans.index.search(residual, 1)[1][:, 0]  # type: ignore[union-attr]
+
+    for _ in residual_levels(rows - mean, codebooks, fitted_codes):
+        pass
+    arrays = {"codebooks.rows": padded, "mean.rows": mean, "scale.rows": np.ones(1, dtype=np.float32)}
+    return Codec(Tensors(arrays, {MODALITIES_KEY: {"rows": {"codes": counts}}}), "rows")
+
+
+def reference_metrics(
+    name: str,
+    counts: list[int],
+    values: Float[np.ndarray, "n d"],
+    present: Bool[np.ndarray, " n"],
+    tau_queries: TauQueries | None,
+    k: int,
+    triples: int,
+    seed: int,
+) -> dict[str, float]:
+    """Return the metrics of the reference that compare methods, named `reference_` and the audit's name.
+
+    Args:
+        name: the modality.
+        counts: codes per level of the IDs that are audited.
+        values: row i = item i.
+        present: items that have the modality.
+        tau_queries: for tau as the paper defines it.
+        k: neighbours.
+        triples: random triples.
+        seed: draws the starts of k-means and the triples.
+    """
+    codec = fit_reference_codec(values, present, counts, seed)
+    ids = assign_ids(codec, values, present)
+    metrics = modality_metrics(name, codec, ids, values, tau_queries, None, k, triples, seed)
+    return {REFERENCE_PREFIX + key: value for key, value in metrics.items() if _compares_methods(key, name)}
+
+
+def recall_ratios(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Return neighbour recall divided by the reference's, by the name of the latter; 1 where the latter is zero."""
+    start = f"{REFERENCE_PREFIX}neighbour_recall_at_"
+    references = {key: value for key, value in metrics.items() if key.startswith(start)}
+    return {
+        key: metrics[key.removeprefix(REFERENCE_PREFIX)] / reference if reference > 0 else 1.0
+        for key, reference in references.items()
+    }
 
 
 def _collisions(codes: np.ndarray, end: str) -> dict[str, float]:
@@ -158,18 +255,23 @@ def _collisions(codes: np.ndarray, end: str) -> dict[str, float]:
     }
 
 
-def _prefix_recall(rows: np.ndarray, codes: np.ndarray, name: str, k: int) -> dict[str, float]:
+def _neighbours_in_prefix(rows: np.ndarray, codes: np.ndarray, name: str, k: int) -> dict[str, float]:
     """Return the share of the true k nearest neighbours that have the same codes down to each level."""
     k = min(k, len(rows) - 1)
     if k < 1:
         return {}
-    near = neighbourhoods.nearest(rows, k)
-    same = np.ones(near.shape, dtype=bool)
-    figures = {}
+    neighbours = nearest_neighbours(rows, k)
+    same = np.ones(neighbours.shape, dtype=bool)
+    metrics = {}
     for level in range(codes.shape[1]):
-        same &= codes[near, level] == codes[:, None, level]
-        figures[f"neighbours_in_prefix_{name}_level_{level}"] = float(same.mean())
-    return figures
+        same &= codes[neighbours, level] == codes[:, None, level]
+        metrics[f"neighbours_in_prefix_{name}_level_{level}"] = float(same.mean())
+    return metrics
+
+
+def _compares_methods(key: str, name: str) -> bool:
+    stem = key.removesuffix(f"_{name}")
+    return stem in REFERENCE_METRICS or stem.startswith("neighbour_recall_at_")
 
 
 def _entropy(shares: np.ndarray) -> float:

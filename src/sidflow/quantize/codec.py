@@ -1,19 +1,20 @@
-"""A trained quantizer without torch: encode, choose codes, sum code vectors, decode, in float64."""
+"""A trained quantizer in numpy: encode, quantize, dequantize, decode, in float64."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from sidflow.contracts.artifacts.quantizer import QUANTIZER, code_counts, codebooks_of
+from sidflow.contracts.artifacts.quantizer import QUANTIZER, code_counts, modality_codebooks
 from sidflow.contracts.errors import InputError
 from sidflow.contracts.tensors import Tensors
+from sidflow.quantize.residual_pass import residual_levels
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
-BLOCK = 4096  # rows at a time
+ROWS_PER_BLOCK = 4096
 
 
 class Codec:
@@ -26,20 +27,22 @@ class Codec:
             InputError: the quantizer has no such modality.
         """
         self.modality = modality
-        counts = code_counts(quantizer, modality)
-        padded = codebooks_of(quantizer, modality).astype(np.float64)
-        self.codebooks = [padded[level, :count] for level, count in enumerate(counts)]
+        padded = modality_codebooks(quantizer, modality).astype(np.float64)
+        self.counts = code_counts(quantizer, modality)
+        self.codebooks = [padded[level, :count] for level, count in enumerate(self.counts)]
         self.mean = quantizer.arrays[f"mean.{modality}"].astype(np.float64)
         self.scale = float(quantizer.arrays[f"scale.{modality}"][0])
-        self.towers = {side: _tower(quantizer, f"{side}.{modality}.") for side in ("encoder", "decoder")}
+        self.encoder, self.decoder = (
+            _tower_weights(quantizer, f"{side}.{modality}.") for side in ("encoder", "decoder")
+        )
 
     @property
     def levels(self) -> int:
         """Codes per item."""
         return len(self.codebooks)
 
-    def normalised(self, values: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
-        """Return what the towers see.
+    def normalise(self, values: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
+        """Return the encoder's input for rows of the modality.
 
         Raises:
             InputError: rows of another width than the quantizer was trained on.
@@ -54,22 +57,23 @@ class Codec:
         return (values.astype(np.float64) - self.mean) / self.scale
 
     def encode(self, values: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n c"]:
-        """Return the encoder's output for rows of the modality."""
-        return _through(self.towers["encoder"], self.normalised(values))
+        """Return the encoder's output for rows of the modality.
 
-    def codes(self, z: Float[np.ndarray, "n c"]) -> Int[np.ndarray, "n l"]:
+        Raises:
+            InputError: rows of another width than the quantizer was trained on.
+        """
+        return _apply_tower(self.encoder, self.normalise(values))
+
+    def quantize(self, z: Float[np.ndarray, "n c"]) -> Int[np.ndarray, "n l"]:
         """Return the codes, int32: at each level the one nearest to the residual, the lowest of equally near ones."""
-        found = np.empty((len(z), self.levels), dtype=np.int32)
-        for start in range(0, len(z), BLOCK):
-            residual = z[start : start + BLOCK].copy()
-            for level, codebook in enumerate(self.codebooks):
-                distances = np.square(codebook).sum(1)[None, :] - 2 * residual @ codebook.T
-                chosen = distances.argmin(1)
-                found[start : start + BLOCK, level] = chosen
-                residual -= codebook[chosen]
-        return found
+        codes = np.empty((len(z), self.levels), dtype=np.int32)
+        for start in range(0, len(z), ROWS_PER_BLOCK):
+            block = slice(start, start + ROWS_PER_BLOCK)
+            for level in residual_levels(z[block], self.codebooks, self._nearest_codes):
+                codes[block, level.index] = level.codes
+        return codes
 
-    def vectors(self, codes: Int[np.ndarray, "n l"]) -> Float[np.ndarray, "n c"]:
+    def dequantize(self, codes: Int[np.ndarray, "n l"]) -> Float[np.ndarray, "n c"]:
         """Return the sum of the code vectors of each row of codes."""
         return sum(
             (codebook[codes[:, level]] for level, codebook in enumerate(self.codebooks)),
@@ -78,27 +82,34 @@ class Codec:
 
     def decode(self, vectors: Float[np.ndarray, "n c"]) -> Float[np.ndarray, "n d"]:
         """Return rows of the modality, in its own scale."""
-        return _through(self.towers["decoder"], vectors) * self.scale + self.mean
+        return _apply_tower(self.decoder, vectors) * self.scale + self.mean
+
+    def _nearest_codes(self, level: int, residual: Float[np.ndarray, "n c"]) -> Int[np.ndarray, " n"]:
+        codebook = self.codebooks[level]
+        return (np.square(codebook).sum(1)[None, :] - 2 * residual @ codebook.T).argmin(1)
 
 
-Tower = tuple[list[tuple[np.ndarray, np.ndarray]], np.ndarray | None]
+class _TowerWeights(NamedTuple):
+    """A tower of `sidflow.quantize.model`, in float64; no layers = the identity."""
+
+    layers: list[tuple[np.ndarray, np.ndarray]]  # weight [out, in] and bias [out] each
+    skip: np.ndarray | None  # [out, in]
 
 
-def _tower(quantizer: Tensors, prefix: str) -> Tower:
+def _tower_weights(quantizer: Tensors, prefix: str) -> _TowerWeights:
     layers = []
     while (weight := quantizer.arrays.get(f"{prefix}{len(layers)}.weight")) is not None:
         layers.append((weight.astype(np.float64), quantizer.arrays[f"{prefix}{len(layers)}.bias"].astype(np.float64)))
     skip = quantizer.arrays.get(f"{prefix}skip.weight")
-    return layers, None if skip is None else skip.astype(np.float64)
+    return _TowerWeights(layers, None if skip is None else skip.astype(np.float64))
 
 
-def _through(tower: Tower, x: np.ndarray) -> np.ndarray:
-    layers, skip = tower
-    if not layers:
+def _apply_tower(tower: _TowerWeights, x: Float[np.ndarray, "n d_in"]) -> Float[np.ndarray, "n d_out"]:
+    if not tower.layers:
         return x
     hidden = x
-    for index, (weight, bias) in enumerate(layers):
+    for index, (weight, bias) in enumerate(tower.layers):
         hidden = hidden @ weight.T + bias
-        if index + 1 < len(layers):
+        if index + 1 < len(tower.layers):
             hidden = np.maximum(hidden, 0)
-    return hidden if skip is None else hidden + x @ skip.T
+    return hidden if tower.skip is None else hidden + x @ tower.skip.T

@@ -1,16 +1,25 @@
-"""The gate: IDs that miss a threshold end the run before anything is trained on them."""
+"""The stage `assign`: IDs of all modalities, audited, and the gate that the audit must pass.
+
+IDs that miss a threshold end the run before anything is trained on them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple
 
+import numpy as np
+import polars as pl
 from pydantic import Field, model_validator
 
+from sidflow.contracts.artifacts.quantizer import quantized_modalities
 from sidflow.contracts.complaints import InvalidValue
 from sidflow.contracts.errors import InputError
 from sidflow.contracts.params import Params
-from sidflow.quantize.reference import recall_ratios
+from sidflow.contracts.tensors import Tensors
+from sidflow.quantize.assignment import KeyedVectors, assign_ids, keep_frozen_ids, semantic_id_table
+from sidflow.quantize.audit import TauQueries, joint_metrics, modality_metrics, recall_ratios, reference_metrics
+from sidflow.quantize.codec import Codec
 
 
 class GateParams(Params):
@@ -55,7 +64,7 @@ class AssignParams(Params):
     )
 
     @model_validator(mode="after")
-    def _fits(self) -> AssignParams:
+    def _ratio_has_a_reference(self) -> AssignParams:
         if self.reference == "none" and self.gate.least_recall_ratio is not None:
             raise InvalidValue(
                 "`gate.least_recall_ratio: null` with `reference: none`, which has nothing to compare with",
@@ -64,32 +73,92 @@ class AssignParams(Params):
         return self
 
 
-def check(figures: Mapping[str, float], gate: GateParams) -> None:
-    """Hold the audit to the thresholds.
+class FrozenIds(NamedTuple):
+    """IDs of an earlier run, and the keys of the current items to join them by."""
+
+    item_keys: list[str]  # of all items, in the order of item ids
+    table: pl.DataFrame  # item_key, modality, codes, suffix
+
+
+class AuditedIds(NamedTuple):
+    """What the stage writes."""
+
+    table: pl.DataFrame  # item_id, modality, codes, suffix
+    audit: dict[str, float]
+
+
+def assign_and_audit(
+    quantizer: Tensors,
+    modalities: Mapping[str, Mapping[str, np.ndarray]],
+    params: AssignParams,
+    tau_queries: TauQueries | None,
+    categories: Sequence[str] | None,
+    frozen: FrozenIds | None = None,
+) -> AuditedIds:
+    """Return the IDs of all items in all quantized modalities, and their audit.
+
+    Args:
+        quantizer: the artifact.
+        modalities: by name `values` [n, d] and `present` [n], all of them quantized; row i = item i.
+        params: section `assign`.
+        tau_queries: histories and targets that tau is measured over.
+        categories: each item's first category.
+        frozen: IDs of an earlier run, which stay; new items get the nearest codes.
 
     Raises:
-        InputError: one is missed; the figure that misses it by most is the example.
+        InputError: vectors have another width than the quantizer was trained on, or frozen IDs do not fit it.
     """
-    rules = (
+    ids, audit = {}, {}
+    items = 0
+    for name, modality in modalities.items():
+        codec, values, present = Codec(quantizer, name), modality["values"], modality["present"]
+        items = len(values)
+        if frozen:
+            ids[name] = keep_frozen_ids(codec, KeyedVectors(frozen.item_keys, values, present), frozen.table)
+        else:
+            ids[name] = assign_ids(
+                codec,
+                values,
+                present,
+                reassign=params.resolution == "sinkhorn_reassign",
+                epsilon=params.sinkhorn_epsilon,
+                iterations=params.sinkhorn_iterations,
+            )
+        k, triples, seed = params.neighbours, params.triples, params.seed
+        audit |= modality_metrics(name, codec, ids[name], values, tau_queries, categories, k, triples, seed)
+        if params.reference == "rq-kmeans":
+            audit |= reference_metrics(name, codec.counts, values, present, tau_queries, k, triples, seed)
+    audit |= joint_metrics(ids, items)
+    levels = Codec(quantizer, quantized_modalities(quantizer)[0]).levels
+    return AuditedIds(semantic_id_table(ids, levels), audit)
+
+
+def check_gate(audit: Mapping[str, float], gate: GateParams) -> None:
+    """Check the audit against the thresholds.
+
+    Raises:
+        InputError: a metric misses its threshold; the one that misses by most is named, then up to five.
+    """
+    thresholds = (
         ("code_usage_", gate.least_code_usage, 1),
         ("collision_rate_distinct_", gate.most_collision_rate_distinct, -1),
         ("neighbour_recall_at_", gate.least_neighbour_recall, 1),
         ("ratio_to_", gate.least_recall_ratio, 1),
         ("tau_triples_", gate.least_tau_triples, 1),
     )
-    ratios = {f"ratio_to_{name}": ratio for name, ratio in recall_ratios(figures).items()}
+    ratios = {f"ratio_to_{name}": ratio for name, ratio in recall_ratios(audit).items()}
     missed = [
         (sign * (value - bound), name, value, bound, "at least" if sign > 0 else "at most")
-        for start, bound, sign in rules
+        for start, bound, sign in thresholds
         if bound is not None
-        for name, value in {**figures, **ratios}.items()
+        for name, value in {**audit, **ratios}.items()
         if name.startswith(start) and sign * (value - bound) < 0
     ]
     if missed:
-        _, name, value, bound, words = min(missed)
+        _, name, value, bound, direction = min(missed)
         raise InputError(
             "semantic IDs",
-            expected=f"{name} {words} {bound:g}",
+            expected=f"{name} {direction} {bound:g}",
             found=f"{value:.4g}",
             count=len(missed),
             example=", ".join(f"{one[1]} = {one[2]:.4g}" for one in sorted(missed)[:5]),

@@ -20,18 +20,18 @@ if TYPE_CHECKING:
 TOKEN = re.compile(r"<([a-z])_(\d+)>")
 
 
-class Index(NamedTuple):
-    """Codes by item key; the level that only tells colliding items apart, where there is one, is the last."""
+class IndexFile(NamedTuple):
+    """Codes by item key; where collisions are resolved by a level of their own, it is the last."""
 
     item_keys: list[str]
     codes: Int[np.ndarray, "n l"]
 
 
-def read(path: Path) -> Index:
-    """Read published IDs.
+def read_index_file(path: Path) -> IndexFile:
+    """Return published IDs.
 
     Raises:
-        InputError: no JSON object, a token of another form, or items with different numbers of codes.
+        InputError: not a JSON object, a token of another form, or items with different numbers of codes.
     """
     trace.note_read(path)
     remedy = 'give a file of the form {"0": ["<a_12>", "<b_7>"], ...}'
@@ -58,11 +58,14 @@ def read(path: Path) -> Index:
             example=wrong[0],
             remedy=remedy,
         )
-    return Index(list(content), np.array(rows, dtype=np.int32))
+    return IndexFile(list(content), np.array(rows, dtype=np.int32))
 
 
-def write(path: Path, ids: Mapping[str, tuple[list[int], int]]) -> Path:
-    """Write codes and suffix of each item key; the suffix is a last level of its own where any item needs one."""
+def write_index_file(path: Path, ids: Mapping[str, tuple[list[int], int]]) -> Path:
+    """Write codes and suffix of each item key and return the path.
+
+    The suffix is a last level of its own if any item has one above 0.
+    """
     with_suffix = any(suffix for _, suffix in ids.values())
     content = {
         key: [f"<{chr(ord('a') + level)}_{code}>" for level, code in enumerate([*codes, *([suffix] * with_suffix)])]

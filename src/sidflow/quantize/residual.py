@@ -1,44 +1,48 @@
-"""Residual quantization: a sum of one code vector per level, each nearest to what the levels before left over."""
+"""The residual quantizer of one modality: a codebook per level, filled, trained and kept alive."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-from sidflow.quantize.kmeans import kmeans, squared_distances
-from sidflow.quantize.sinkhorn import balance, scaled
+from sidflow.quantize.kmeans import kmeans, nearest_codes, squared_distances
+from sidflow.quantize.residual_pass import Level, residual_levels, scale_distances, sinkhorn_plan
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
     from torch import Tensor
 
 Gradient = Literal["straight_through_total", "rotation", "per_level"]
-MEMORY = 0.9  # of the running use of codes
+USAGE_DECAY = 0.9  # of the running mean of each code's use
 
 
 class Quantized(NamedTuple):
-    """What a batch became."""
+    """A quantized batch."""
 
     codes: Int[Tensor, "b l"]
     values: Float[Tensor, "b d"]  # sum of the code vectors, with the chosen gradient to the encoder
-    codebook: Float[Tensor, ""]  # mean over levels of mse(code vector, residual), residuals held constant
-    commitment: Float[Tensor, ""]  # the same with code vectors held constant
+    codebook_loss: Float[Tensor, ""]  # mean over levels of mse(code vector, residual), residuals held constant
+    commitment_loss: Float[Tensor, ""]  # the same with code vectors held constant
 
 
 class ResidualQuantizer(nn.Module):
-    """Codebooks of one modality."""
+    """Residual quantizer with one codebook per level."""
 
     def __init__(self, counts: list[int], code_dim: int, gradient: Gradient = "straight_through_total") -> None:
-        """Make codebooks of `counts[l]` codes; `initialise` or `randomise` fills them.
+        """Make codebooks of zeros; `initialise_with_kmeans` or `initialise_uniformly` fills them.
 
-        The gradient to the encoder is `straight_through_total`: the sum of code vectors passes it on as it is, and
-        each level's residual is the encoder's output less constants, so that every level's commitment reaches it;
-        `rotation`: the same residuals, the sum passes it on rotated and scaled (Fifty et al. 2024,
-        arXiv 2410.06424); `per_level`: as published, each level straight-through on its residual, which leaves
-        residuals after the first without a gradient.
+        Args:
+            counts: codes of each level.
+            code_dim: width of the code vectors.
+            gradient: how the gradient of the sum of code vectors reaches the encoder's output.
+                `straight_through_total`: unchanged; residuals are the encoder's output less constants, so that every
+                level's commitment loss reaches the encoder.
+                `rotation`: the same residuals, the gradient rotated and scaled (Fifty et al. 2024, arXiv 2410.06424).
+                `per_level`: as published, straight-through at each level; residuals after the first have no gradient.
         """
         super().__init__()
         self.gradient = gradient
@@ -54,79 +58,112 @@ class ResidualQuantizer(nn.Module):
         return int(steps)
 
     @torch.no_grad()
-    def initialise(
-        self, z: Float[Tensor, "n d"], generator: torch.Generator, balanced: bool = False, first: int = 0
+    def initialise_with_kmeans(
+        self, z: Float[Tensor, "n d"], generator: torch.Generator, balanced: bool = False, first_level: int = 0
     ) -> None:
-        """Fill each level from `first` on with k-means centres of what the levels before leave of `z`."""
-        residual = z.clone()
-        for level, codebook in enumerate(self.codebooks):
-            if level >= first:
+        """Fill the codebooks with k-means centres of the residuals of `z`.
+
+        Args:
+            z: the encoder's output.
+            generator: draws the starts of k-means.
+            balanced: bound the cluster sizes.
+            first_level: codebooks before this level stay.
+        """
+
+        def fitted_codes(index: int, residual: Tensor) -> Tensor:
+            codebook = self.codebooks[index]
+            if index >= first_level:
                 codebook.copy_(kmeans(residual, len(codebook), generator, balanced=balanced))
-            residual = residual - codebook[squared_distances(residual, codebook).argmin(1)]
+            return nearest_codes(residual, codebook)
+
+        for _ in residual_levels(z, list(self.codebooks), fitted_codes):
+            pass
 
     @torch.no_grad()
-    def randomise(self, generator: torch.Generator) -> None:
-        """Fill each level uniformly in +-1 / codes, the field's habit."""
+    def initialise_uniformly(self, generator: torch.Generator) -> None:
+        """Fill the codebooks with values drawn uniformly from -1 / codes to 1 / codes."""
         for codebook in self.codebooks:
-            drawn = torch.rand(codebook.shape, generator=generator) * 2 - 1
-            codebook.copy_(drawn.to(codebook) / len(codebook))
+            samples = torch.rand(codebook.shape, generator=generator) * 2 - 1
+            codebook.copy_(samples.to(codebook) / len(codebook))
 
     def forward(
         self, z: Float[Tensor, "b d"], epsilons: list[float] | None = None, iterations: int = 50, revive: float = 0.0
     ) -> Quantized:
-        """Quantize the rows of `z`.
+        """Return codes, quantized vectors and losses of a batch.
 
         Args:
             z: the encoder's output.
-            epsilons: Sinkhorn's, per level, 0 = nearest code; None = nearest everywhere.
+            epsilons: Sinkhorn's epsilon of each level, 0 = nearest code; None = nearest at every level.
             iterations: Sinkhorn's.
             revive: codes used less than this share of 1 / codes move to a residual of this batch; 0 = none does.
         """
-        codes, chosen, codebook_loss, commitment = [], [], z.new_zeros(()), z.new_zeros(())
-        residual = z
-        for level, codebook in enumerate(self.codebooks):
+
+        @torch.no_grad()
+        def choose_codes(index: int, residual: Tensor) -> Tensor:
             if revive:
-                self._revive(level, residual.detach(), revive)
-            with torch.no_grad():
-                code = _select(residual, codebook, epsilons[level] if epsilons else 0.0, iterations)
-                self._count(level, code)
-            vector = codebook[code]
-            codebook_loss = codebook_loss + functional.mse_loss(vector, residual.detach())
-            commitment = commitment + functional.mse_loss(vector.detach(), residual)
-            passed = residual + (vector - residual).detach() if self.gradient == "per_level" else vector.detach()
-            residual = residual - passed
-            codes.append(code)
-            chosen.append(passed)
-        total = torch.stack(chosen).sum(0)
+                self._revive_dead_codes(index, residual, revive)
+            epsilon = epsilons[index] if epsilons else 0.0
+            codes = balanced_or_nearest_codes(residual, self.codebooks[index], epsilon, iterations)
+            self._update_usage(index, codes)
+            return codes
+
+        codes, quantized, codebook_loss, commitment_loss = [], [], z.new_zeros(()), z.new_zeros(())
+        for level in residual_levels(z, list(self.codebooks), choose_codes):
+            residual, vectors = level.residual, level.quantized
+            codebook_loss = codebook_loss + functional.mse_loss(vectors, residual.detach())
+            commitment_loss = commitment_loss + functional.mse_loss(vectors.detach(), residual)
+            straight_through = self.gradient == "per_level"
+            level.quantized = residual + (vectors - residual).detach() if straight_through else vectors.detach()
+            codes.append(level.codes)
+            quantized.append(level.quantized)
+        total = torch.stack(quantized).sum(0)
         if self.gradient == "straight_through_total":
             total = z + (total - z).detach()
         elif self.gradient == "rotation":
-            total = rotated(z, total)
+            total = rotate_gradient(z, total)
         levels = len(self.codebooks)
-        return Quantized(torch.stack(codes, 1), total, codebook_loss / levels, commitment / levels)
+        return Quantized(torch.stack(codes, 1), total, codebook_loss / levels, commitment_loss / levels)
 
-    @torch.no_grad()
-    def _count(self, level: int, code: Tensor) -> None:
+    def _update_usage(self, level: int, codes: Tensor) -> None:
+        """While training, move the running use of a level's codes towards that of a batch."""
         if self.training:
             use = getattr(self, f"use_{level}")
-            use.mul_(MEMORY).add_(torch.bincount(code, minlength=len(use)) / max(1, len(code)), alpha=1 - MEMORY)
+            counts = torch.bincount(codes, minlength=len(use))
+            use.mul_(USAGE_DECAY).add_(counts / max(1, len(codes)), alpha=1 - USAGE_DECAY)
 
-    @torch.no_grad()
-    def _revive(self, level: int, residual: Tensor, below: float) -> None:
-        """Move dead codes to rows of `residual` drawn by the global generator (checkpoints keep that one)."""
+    def _revive_dead_codes(self, level: int, residual: Tensor, threshold: float) -> None:
+        """Move dead codes to rows of `residual` sampled by the global generator, whose state checkpoints keep."""
         use, codebook = getattr(self, f"use_{level}"), self.codebooks[level]
-        dead = torch.nonzero(use < below / len(use))[:, 0][: len(residual)]
+        dead = torch.nonzero(use < threshold / len(use))[:, 0][: len(residual)]
         if len(dead):
-            drawn = torch.randperm(len(residual))[: len(dead)].to(residual.device)
-            codebook[dead] = residual[drawn].to(codebook)  # bf16 under autocast
+            sampled = torch.randperm(len(residual))[: len(dead)].to(residual.device)
+            codebook[dead] = residual[sampled].to(codebook)  # bf16 under autocast
             use[dead] = 1.0 / len(use)
 
 
-def rotated(z: Float[Tensor, "b d"], target: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
-    """Return `target` as a rotation and scaling of `z` that are constants to the gradient.
+def nearest_levels(z: Float[Tensor, "n d"], codebooks: Sequence[Tensor]) -> Iterator[Level[Tensor]]:
+    """Yield the levels of the residual pass in which every level takes the nearest code."""
+    return residual_levels(z, codebooks, lambda index, residual: nearest_codes(residual, codebooks[index]))
 
-    Source: Fifty et al. 2024 (arXiv 2410.06424), Eq. 4. Where either is zero or they point opposite ways, the
-    gradient passes straight through.
+
+def balanced_or_nearest_codes(
+    residual: Float[Tensor, "b d"], codebook: Float[Tensor, "k d"], epsilon: float, iterations: int
+) -> Int[Tensor, " b"]:
+    """Return each row's code: the largest entry of a balanced Sinkhorn plan, or with `epsilon` 0 the nearest code.
+
+    Source: Sinkhorn balancing as LETTER uses it (Wang et al. 2024, arXiv 2405.07314); distances are scaled to [-1, 1].
+    """
+    if not epsilon or len(residual) < 2:
+        return nearest_codes(residual, codebook)
+    costs = scale_distances(squared_distances(residual, codebook).double())
+    return sinkhorn_plan(torch.exp((costs.amin(1, keepdim=True) - costs) / epsilon), iterations).argmax(1)
+
+
+def rotate_gradient(z: Float[Tensor, "b d"], target: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
+    """Return `target` as a rotation and scaling of `z`; to the gradient both are constants.
+
+    Source: Fifty et al. 2024 (arXiv 2410.06424), Eq. 4. Deviation: straight-through where either vector is zero or
+    they point in opposite directions.
     """
     with torch.no_grad():
         z_length, length = z.norm(dim=1, keepdim=True), target.norm(dim=1, keepdim=True)
@@ -134,14 +171,6 @@ def rotated(z: Float[Tensor, "b d"], target: Float[Tensor, "b d"]) -> Float[Tens
         middle = u + q
         usable = (z_length > 1e-9) & (length > 1e-9) & (middle.norm(dim=1, keepdim=True) > 1e-4)
         w = middle / middle.norm(dim=1, keepdim=True).clamp_min(1e-12)
-    turned = z - 2 * (z * w).sum(1, keepdim=True) * w + 2 * (z * u).sum(1, keepdim=True) * q
-    turned = turned * (length / z_length.clamp_min(1e-12))
-    return torch.where(usable, turned + (target - turned).detach(), z + (target - z).detach())
-
-
-def _select(residual: Tensor, codebook: Tensor, epsilon: float, iterations: int) -> Tensor:
-    distances = squared_distances(residual, codebook)
-    if not epsilon or len(residual) < 2:
-        return distances.argmin(1)
-    costs = scaled(distances.double())
-    return balance(torch.exp((costs.amin(1, keepdim=True) - costs) / epsilon), iterations).argmax(1)
+    rotated = z - 2 * (z * w).sum(1, keepdim=True) * w + 2 * (z * u).sum(1, keepdim=True) * q
+    rotated = rotated * (length / z_length.clamp_min(1e-12))
+    return torch.where(usable, rotated + (target - rotated).detach(), z + (target - z).detach())

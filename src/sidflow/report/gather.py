@@ -9,14 +9,14 @@ import numpy as np
 import polars as pl
 
 from sidflow.contracts import histories
-from sidflow.contracts.artifacts import quantizer
 from sidflow.contracts.artifacts.evaluations import LEADERBOARD, METRICS, SLICES, SPECTRUM
 from sidflow.contracts.artifacts.factors import CURVES, SUMMARY
 from sidflow.contracts.artifacts.images import IMAGES
 from sidflow.contracts.artifacts.items import ITEMS
+from sidflow.contracts.artifacts.quantizer import QUANTIZER_CURVES, QUANTIZER_SUMMARY
 from sidflow.contracts.artifacts.rankings import TARGET_RANKS, TOP
 from sidflow.contracts.artifacts.reports import ABLATIONS, INGEST, SPLIT
-from sidflow.contracts.artifacts.semantic_ids import AUDIT, SEMANTIC_IDS
+from sidflow.contracts.artifacts.semantic_ids import SEMANTIC_ID_AUDIT, SEMANTIC_IDS
 from sidflow.contracts.artifacts.semantics import SEMANTICS
 from sidflow.contracts.artifacts.users import USERS
 from sidflow.contracts.histories import Histories
@@ -77,13 +77,13 @@ def gather(preset: str, recommenders: Sequence[str], cuts: Mapping[str, float]) 
         spectra={name: SPECTRUM.read(model=name) for name in recommenders},
         curves={name: CURVES.read(model=name) for name in recommenders},
         summaries={name: SUMMARY.read(model=name) for name in recommenders},
-        quantizer_curves=quantizer.CURVES.read(),
-        quantizer_summary=quantizer.SUMMARY.read(),
+        quantizer_curves=QUANTIZER_CURVES.read(),
+        quantizer_summary=QUANTIZER_SUMMARY.read(),
         items=ITEMS.read(),
         pictures=dict(images.iter_rows()),
         semantics=SEMANTICS.read(),
         semantic_ids=SEMANTIC_IDS.read(),
-        audit=AUDIT.read(),
+        audit=SEMANTIC_ID_AUDIT.read(),
         user_keys=USERS.read()["user_key"].to_list(),
         histories=histories.load(),
         shown=[_lists(name) for name in stars(leaderboard) if name is not None],

@@ -8,18 +8,17 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from sidflow.contracts.artifacts.quantizer import QUANTIZER, modalities
+from sidflow.contracts.artifacts.quantizer import QUANTIZER, quantized_modalities
 from sidflow.contracts.errors import InputError
 from sidflow.contracts.files import project_path
 from sidflow.contracts.tensors import Tensors
-from sidflow.quantize.assignment import assign_new
+from sidflow.quantize.assignment import KeyedVectors, assign_ids_beside_frozen, path_in, read_frozen_ids
 from sidflow.quantize.codec import Codec
-from sidflow.quantize.known import earlier
 
 COLUMNS = ["item_key", "modality", "codes", "suffix", "new"]
 
 
-def assign_ids(artifacts: Path, vectors: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
+def assign_new_ids(artifacts: Path, vectors: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
     """Return the semantic IDs of a run, followed by those of new items.
 
     An item that has an ID keeps it. A new one gets the nearest codes, and a suffix that its codes leave free.
@@ -36,14 +35,13 @@ def assign_ids(artifacts: Path, vectors: Mapping[str, pl.DataFrame]) -> pl.DataF
         InputError: an artifact is absent, or vectors are of an unknown modality, of another width or not finite.
     """
     quantizer = read_quantizer(artifacts)
-    old = earlier(artifacts)
-    frames = [old.with_columns(new=pl.lit(False))]
+    frozen = read_frozen_ids(artifacts)
+    frames = [frozen.with_columns(new=pl.lit(False))]
     for modality, frame in vectors.items():
         values = _checked_vectors(frame, modality, quantizer)
-        own = old.filter(pl.col("modality") == modality)
-        ids = assign_new(
-            Codec(quantizer, modality), values, np.ones(len(values), dtype=bool), frame["item_key"].to_list(), own
-        )
+        own = frozen.filter(pl.col("modality") == modality)
+        items = KeyedVectors(frame["item_key"].to_list(), values, np.ones(len(values), dtype=bool))
+        ids = assign_ids_beside_frozen(Codec(quantizer, modality), items, own)
         frames.append(ids.filter("new").with_columns(modality=pl.lit(modality)))
     return pl.concat([frame.select(COLUMNS) for frame in frames])
 
@@ -54,7 +52,7 @@ def read_quantizer(artifacts: Path) -> Tensors:
     Raises:
         InputError: it is absent or broken.
     """
-    path = project_path(artifacts / Path(QUANTIZER.path).relative_to("artifacts"))
+    path = project_path(path_in(artifacts, QUANTIZER.path))
     if not path.is_file():
         raise InputError(
             str(path),
@@ -67,7 +65,7 @@ def read_quantizer(artifacts: Path) -> Tensors:
 
 def _checked_vectors(frame: pl.DataFrame, modality: str, quantizer: Tensors) -> np.ndarray:
     """Return the vectors as float32 [n, d]."""
-    trained = modalities(quantizer)
+    trained = quantized_modalities(quantizer)
     where = f"vectors of `{modality}`"
     if modality not in trained:
         raise InputError(

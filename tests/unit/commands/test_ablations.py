@@ -13,7 +13,7 @@ from sidflow.cli import app
 from sidflow.commands import ablations, dvc, project
 from sidflow.contracts.artifacts.evaluations import EXPECTED, METRICS, PER_QUERY
 from sidflow.contracts.artifacts.factors import SUMMARY
-from sidflow.contracts.artifacts.quantizer import SUMMARY as QUANTIZER
+from sidflow.contracts.artifacts.quantizer import QUANTIZER_SUMMARY
 from sidflow.contracts.artifacts.reports import ABLATIONS
 from sidflow.contracts.errors import InputError
 
@@ -83,7 +83,7 @@ def fake(tmp_path, monkeypatch):
     monkeypatch.setattr(dvc, "run", stands)
     Path("params.yaml").write_text(PARAMS)
     Path(".gitignore").write_text("/artifacts/*\n!/artifacts/reports\n/cache\n")
-    QUANTIZER.write({"modalities": {"collaborative": {}, "text": {}}})
+    QUANTIZER_SUMMARY.write({"modalities": {"collaborative": {}, "text": {}}})
     _finish(tmp_path / "cache")
     for folder in ("src", "stages"):
         Path(folder).mkdir()

@@ -1,4 +1,4 @@
-"""New items get IDs from frozen codebooks; what was given stays."""
+"""New items get IDs from frozen codebooks; old items keep theirs."""
 
 import numpy as np
 import polars as pl
@@ -10,19 +10,17 @@ from sidflow.contracts.artifacts.embeddings import MODALITY
 from sidflow.contracts.artifacts.items import ITEMS
 from sidflow.contracts.artifacts.quantizer import QUANTIZER
 from sidflow.contracts.artifacts.semantic_ids import SEMANTIC_IDS
-from sidflow.quantize.assigning import Known, assign_all
-from sidflow.quantize.assignment import assign, table
+from sidflow.quantize.assignment import assign_ids, read_frozen_ids, semantic_id_table
 from sidflow.quantize.codec import Codec
-from sidflow.quantize.gate import AssignParams
-from sidflow.quantize.known import earlier
+from sidflow.quantize.gate import AssignParams, FrozenIds, assign_and_audit
 
 LARGE = np.array([[10, 10], [10, -10], [-10, 10], [-10, -10]], dtype=np.float32)
 VALUES = (LARGE[:, None, :] + LARGE[None, :, :] / 10).reshape(16, 2)
 
 
 def catalogue(keys):
-    words = {"title": "", "description": "", "brand": "", "categories": [], "attributes": [], "in_core": True}
-    rows = [{"item_id": row, "item_key": key, **words} for row, key in enumerate(keys)]
+    fields = {"title": "", "description": "", "brand": "", "categories": [], "attributes": [], "in_core": True}
+    rows = [{"item_id": row, "item_key": key, **fields} for row, key in enumerate(keys)]
     schema = {
         "item_id": pl.Int32,
         "categories": pl.List(pl.String),
@@ -45,14 +43,14 @@ def old(tmp_path, monkeypatch):
     QUANTIZER.write(arrays, {"modalities": {"text": {"codes": [4, 4], "items": 8}}, "order": ["text"]})
     codec = Codec(QUANTIZER.read(), "text")
     values = np.concatenate([VALUES[:7], VALUES[:1] + 0.01])  # k7 shares the codes of k0: suffix 1
-    SEMANTIC_IDS.write(table({"text": assign(codec, values, np.ones(8, dtype=bool))}, 2))
+    SEMANTIC_IDS.write(semantic_id_table({"text": assign_ids(codec, values, np.ones(8, dtype=bool))}, 2))
     ITEMS.write(catalogue([f"k{i}" for i in range(8)]))
     monkeypatch.chdir(tmp_path / "now")
     return tmp_path / "earlier" / "artifacts"
 
 
 def workspace():
-    """The catalogue has grown, and dense ids have moved: new items first, known ones reversed, one absent."""
+    """The catalogue has grown, and dense ids have moved: new items first, old ones reversed, one absent."""
     keys = ["a0", "a1", *(f"k{i}" for i in reversed(range(8)))]
     values = np.concatenate([VALUES[:1] - 0.01, VALUES[9:10], VALUES[7::-1] + 0.3]).astype(np.float32)
     present = np.ones(10, dtype=bool)
@@ -72,14 +70,14 @@ def as_rows(frame):
     }
 
 
-def test_known_ids_stay_and_new_items_get_the_nearest(old, tmp_path):
+def test_frozen_ids_stay_and_new_items_get_the_nearest(old, tmp_path):
     workspace()
     (tmp_path / "now" / "params.yaml").write_text("modality: {text: {}}\n")
     done = run(old, "--out", "ids.parquet")
     assert done.exit_code == 0, done.output
     assert "text: 2 new items, 8 with an ID already" in done.output
     found = pl.read_parquet("ids.parquet")
-    before, after = as_rows(earlier(old)), as_rows(found)
+    before, after = as_rows(read_frozen_ids(old)), as_rows(found)
     assert {key: after[key] for key in before} == before
     assert after["a0"] == ([0, 0], 2) and after["a1"] == ([2, 1], 0)  # k0 and k7 have suffixes 0 and 1
     assert found.filter("new")["item_key"].to_list() == ["a0", "a1"]
@@ -89,7 +87,7 @@ def test_vectors_may_come_from_a_file(old):
     pl.DataFrame({"item_key": ["b", "k1"], "vector": [[9.0, 9.2], [0.0, 0.0]]}).write_parquet("new.parquet")
     assert run(old, "--out", "ids.parquet", "--vectors", "text=new.parquet").exit_code == 0
     after = as_rows(pl.read_parquet("ids.parquet"))
-    assert after["b"] == ([0, 3], 1) and after["k1"] == as_rows(earlier(old))["k1"]
+    assert after["b"] == ([0, 3], 1) and after["k1"] == as_rows(read_frozen_ids(old))["k1"]
 
 
 @pytest.mark.parametrize(
@@ -123,15 +121,15 @@ def test_an_earlier_run_that_is_not_there(tmp_path):
     assert done.exit_code == 2 and "no such file" in done.output
 
 
-def test_the_stage_keeps_known_ids_too(old):
+def test_the_stage_keeps_frozen_ids_too(old):
     keys, values, present = workspace()
     quantizer = QUANTIZER.read_from(old / "quantizer" / "quantizer.safetensors")
     content = {"text": {"values": values, "present": present}}
-    result = assign_all(quantizer, content, AssignParams(), None, None, Known(keys, earlier(old)))
+    result = assign_and_audit(quantizer, content, AssignParams(), None, None, FrozenIds(keys, read_frozen_ids(old)))
     now = result.table.join(
         pl.DataFrame({"item_id": range(10), "item_key": keys}, schema_overrides={"item_id": pl.Int32}), on="item_id"
     )
-    before, after = as_rows(earlier(old)), as_rows(now)
+    before, after = as_rows(read_frozen_ids(old)), as_rows(now)
     assert {key: before[key] for key in after if key in before} == {key: after[key] for key in after if key in before}
     assert set(keys) - set(after) == {keys[3]} and after["a0"] == ([0, 0], 2)
-    assert result.figures["items_text"] == 9
+    assert result.audit["items_text"] == 9

@@ -8,7 +8,7 @@ from sidflow.llm import results
 from sidflow.llm.backbones import Backbone
 from sidflow.llm.model import MmeSid, MmeSidTask
 from sidflow.llm.params import FinetuneLoop, FinetuneParams, LoraParams
-from sidflow.measures import tau
+from sidflow.measures.tau import tau_over_histories
 from sidflow.training.checkpoint import Checkpoint
 from sidflow.training.device import prepare
 from sidflow.training.loop import fit, trained_state
@@ -152,7 +152,7 @@ def test_what_is_forgotten_is_told_of_the_codes_as_they_are_now(tiny, backbone):
     queries = np.flatnonzero(past.query_valid)
     histories, targets = [past.history(query) for query in queries], past.targets[queries]
     tuned = part.sums(torch.arange(model.items)).numpy()
-    expected = tau.over_histories(known.modalities["image"].raw, tuned, histories, targets).value
+    expected = tau_over_histories(known.modalities["image"].raw, tuned, histories, targets).value
     assert after["image"]["tau_finetuned"] == pytest.approx(expected)
     assert abs(after["image"]["tau_finetuned"] - after["image"]["tau_quantized"]) > 0.05
     assert after["image"]["tau_quantized"] == before["image"]["tau_quantized"]

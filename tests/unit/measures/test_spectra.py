@@ -14,7 +14,7 @@ def test_singular_values_equal_numpys(shape):
 def test_blocks_of_rows_change_nothing(monkeypatch):
     values = np.random.default_rng(0).normal(size=(80, 12))
     whole = spectra.singular_values(values)
-    monkeypatch.setattr(spectra, "_ROWS", 7)
+    monkeypatch.setattr(spectra, "_ROWS_PER_BLOCK", 7)
     np.testing.assert_allclose(spectra.singular_values(values), whole)
 
 

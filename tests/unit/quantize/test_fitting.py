@@ -5,12 +5,18 @@ import torch
 from sidflow.contracts.artifacts.quantizer import QUANTIZER
 from sidflow.contracts.errors import InputError
 from sidflow.contracts.tensors import Tensors
-from sidflow.quantize.assignment import assign
+from sidflow.quantize.assignment import assign_ids
 from sidflow.quantize.codec import Codec
-from sidflow.quantize.fitting import Modality, Task, Trained, frozen, normalise, summary, train
-from sidflow.quantize.model import Content, MultiModalQuantizer
+from sidflow.quantize.fitting import (
+    QuantizerTask,
+    TrainedQuantizer,
+    load_frozen_quantizer,
+    quantizer_summary,
+    train_quantizer,
+)
+from sidflow.quantize.inputs import ModalityVectors, codes_per_level, count_distinct_rows, normalise
+from sidflow.quantize.model import MMRQVAE, ModalityTensors
 from sidflow.quantize.params import QuantizeParams
-from sidflow.quantize.sizes import codes_per_level, distinct_rows
 from sidflow.training import loop as training_loop
 from sidflow.training.checkpoint import Checkpoint
 from sidflow.training.device import prepare
@@ -31,11 +37,13 @@ def modality(n=60, d=8, seed=0, missing=0):
     present = np.ones(n, dtype=bool)
     present[:missing] = False
     values[:missing] = 0
-    return Modality(values, present)
+    return ModalityVectors(values, present)
 
 
 def run(modalities, checkpoint=None, **overrides):
-    return train(modalities, QuantizeParams.model_validate({**SMALL, **overrides}), 5, prepare(5, 1), checkpoint)
+    return train_quantizer(
+        modalities, QuantizeParams.model_validate({**SMALL, **overrides}), 5, prepare(5, 1), checkpoint
+    )
 
 
 def three():
@@ -53,20 +61,20 @@ def test_same_seed_same_bytes_and_codes_of_numpy_are_those_of_torch(method):
     quantizer = Tensors(first.arrays, first.metadata)
     for name, one in three().items():
         codec = Codec(quantizer, name)
-        found = assign(codec, one.values, one.present)
+        found = assign_ids(codec, one.values, one.present)
         assert len(found.items) == one.present.sum() and found.codes.max() < len(codec.codebooks[0])
         z = torch.from_numpy(normalise(one).values[one.present])
-        assert np.allclose(codec.normalised(one.values[one.present]), z.numpy(), atol=1e-5)
+        assert np.allclose(codec.normalise(one.values[one.present]), z.numpy(), atol=1e-5)
 
 
 def test_numpy_towers_equal_torch_towers():
     params = QuantizeParams.model_validate({**SMALL, "refit": "all"})
-    trained = train(three(), params, 5, prepare(5, 1))
+    trained = train_quantizer(three(), params, 5, prepare(5, 1))
     contents = {}
     for name, one in three().items():
         values = torch.from_numpy(normalise(one).values)
-        contents[name] = Content(values, torch.from_numpy(one.present), [8, 8, 8])
-    module = MultiModalQuantizer(contents, params)
+        contents[name] = ModalityTensors(values, torch.from_numpy(one.present), [8, 8, 8])
+    module = MMRQVAE(contents, params)
     for name, one in three().items():
         own = module.autoencoder(name)
         for side, tower in (("encoder", own.encoder), ("decoder", own.decoder)):
@@ -106,28 +114,28 @@ def test_killed_and_resumed_training_ends_in_the_same_bytes(tmp_path, monkeypatc
     assert as_bytes(resumed) == as_bytes(whole) and resumed.curves == whole.curves
 
 
-def test_an_anchor_that_is_not_there_is_refused_where_it_is_needed():
-    there = three()
-    without = {**there, "collaborative": modality(seed=1, missing=60)}
-    del there["collaborative"]
-    for given in (there, without):
+def test_a_missing_alignment_anchor_is_refused_where_it_is_needed():
+    two = three()
+    empty_anchor = {**two, "collaborative": modality(seed=1, missing=60)}
+    del two["collaborative"]
+    for modalities in (two, empty_anchor):
         with pytest.raises(InputError, match=r"alignment_anchor: expected one of .*text.*found 'collaborative'"):
-            run(given)
-    run(there, alignment_anchor="text")
-    run(there, alignment="none")
-    run(there, method="rq-vae")
-    run(there, method="rq-kmeans")
-    run({"text": there["text"]})
+            run(modalities)
+    run(two, alignment_anchor="text")
+    run(two, alignment="none")
+    run(two, method="rq-vae")
+    run(two, method="rq-kmeans")
+    run({"text": two["text"]})
 
 
 @torch.no_grad()
 def test_under_bf16_validation_sees_the_codes_that_items_get():
     params = QuantizeParams.model_validate(SMALL)
     values = torch.from_numpy(modality(n=200).values)
-    module = MultiModalQuantizer({"text": Content(values, torch.ones(200, dtype=torch.bool), [4, 4, 4])}, params)
+    module = MMRQVAE({"text": ModalityTensors(values, torch.ones(200, dtype=torch.bool), [4, 4, 4])}, params)
     prepare(5, 1)
-    module.start(torch.Generator().manual_seed(0))
-    task = Task(module.eval(), params)
+    module.initialise(torch.Generator().manual_seed(0))
+    task = QuantizerTask(module.eval(), params)
     expected = task.validate()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert task.validate() == expected
@@ -138,10 +146,12 @@ def test_planted_clusters_get_their_obvious_ids():
     coarse, fine = rng.normal(size=(4, 8)) * 20, rng.normal(size=(4, 8))
     values = (coarse[:, None, :] + fine[None, :, :]).reshape(16, 8).repeat(5, axis=0)
     values = (values + rng.normal(size=values.shape) * 0.01).astype(np.float32)
-    content = {"text": Modality(values, np.ones(80, dtype=bool))}
+    content = {"text": ModalityVectors(values, np.ones(80, dtype=bool))}
     for method in ("mm-rq-vae", "rq-kmeans"):
         trained = run(content, method=method, levels=2, codes=[4, 4], code_dim=8)
-        codes = assign(Codec(Tensors(trained.arrays, trained.metadata), "text"), values, content["text"].present).codes
+        codes = assign_ids(
+            Codec(Tensors(trained.arrays, trained.metadata), "text"), values, content["text"].present
+        ).codes
         level_0 = codes[:, 0].reshape(4, 20)
         assert (level_0 == level_0[:, :1]).all() and len(np.unique(level_0)) == 4
         level_1 = codes[:, 1].reshape(4, 4, 5)
@@ -149,7 +159,7 @@ def test_planted_clusters_get_their_obvious_ids():
 
 
 def test_a_modality_that_no_item_has_is_left_out():
-    content = {**three(), "audio": Modality(np.zeros((60, 1), dtype=np.float32), np.zeros(60, dtype=bool))}
+    content = {**three(), "audio": ModalityVectors(np.zeros((60, 1), dtype=np.float32), np.zeros(60, dtype=bool))}
     trained = run(content)
     assert trained.metadata["absent"] == ["audio"] and trained.metadata["order"] == ["collaborative", "text", "image"]
     assert as_bytes(trained) == as_bytes(run(three()))
@@ -159,7 +169,7 @@ def test_absent_rows_have_no_say():
     content = three()
     changed = content["collaborative"].values.copy()
     changed[:5] = 99
-    moved = {**content, "collaborative": Modality(changed, content["collaborative"].present)}
+    moved = {**content, "collaborative": ModalityVectors(changed, content["collaborative"].present)}
     assert as_bytes(run(content)) == as_bytes(run(moved))
 
 
@@ -168,7 +178,10 @@ def test_absent_rows_have_no_say():
     [
         ({"text": modality(missing=60)}, "at least one modality"),
         ({"text": modality(), "image": modality(n=59)}, "same items in every modality"),
-        ({"text": Modality(np.ones((20, 3), dtype=np.float32), np.ones(20, dtype=bool))}, "tells no two items apart"),
+        (
+            {"text": ModalityVectors(np.ones((20, 3), dtype=np.float32), np.ones(20, dtype=bool))},
+            "tells no two items apart",
+        ),
         ({"text": modality(n=1)}, "tells no two items apart"),
     ],
 )
@@ -188,7 +201,7 @@ def test_the_rule_for_codes(n, expected):
 
 
 def test_distinct_rows_know_that_zero_has_no_sign():
-    assert distinct_rows(np.array([[0.0, 1.0], [-0.0, 1.0], [1.0, 0.0]], dtype=np.float32)) == 2
+    assert count_distinct_rows(np.array([[0.0, 1.0], [-0.0, 1.0], [1.0, 0.0]], dtype=np.float32)) == 2
 
 
 @pytest.mark.parametrize(
@@ -205,8 +218,8 @@ def test_distinct_rows_know_that_zero_has_no_sign():
 def test_every_choice_runs_and_says_what_it_was(overrides):
     trained = run(three(), **overrides)
     params = QuantizeParams.model_validate({**SMALL, **overrides})
-    told = summary(trained, params, 5, 1, torch.device("cpu"))
-    assert told["params"] == params.model_dump(mode="json") and told["epochs"] == len(trained.curves)
+    summary = quantizer_summary(trained, params, 5, 1, torch.device("cpu"))
+    assert summary["params"] == params.model_dump(mode="json") and summary["epochs"] == len(trained.curves)
     assert trained.arrays["codebooks.text"].shape == (3, 8, 6)
     assert all(np.isfinite(array).all() for array in trained.arrays.values())
 
@@ -221,7 +234,9 @@ def test_alignment_brings_matching_items_together():
         params = QuantizeParams.model_validate(
             {**SMALL, "alignment_weight": weight, "loop": {"epochs": 15, "learning_rate": 3e-3, "patience": 0}}
         )
-        trained = train({"collaborative": modality(seed=1), "text": modality(seed=2)}, params, 5, prepare(5, 1))
+        trained = train_quantizer(
+            {"collaborative": modality(seed=1), "text": modality(seed=2)}, params, 5, prepare(5, 1)
+        )
         return trained.curves[-1]["alignment"]
 
     assert matching(1.0) < 0.85 * matching(0.0)
@@ -247,29 +262,31 @@ def test_a_frozen_quantizer_is_taken_as_it_is(tmp_path, monkeypatch):
     trained = run(three())
     path = QUANTIZER.write(trained.arrays, trained.metadata)
     grown = {name: modality(n=70, d=one.values.shape[1], seed=9) for name, one in three().items()}
-    taken = frozen(str(path), grown)
+    taken = load_frozen_quantizer(str(path), grown)
     assert as_bytes(taken) == as_bytes(trained) and taken.metadata == trained.metadata
     again = QUANTIZER.write(taken.arrays, taken.metadata)
-    assert as_bytes(Trained(*QUANTIZER.read_from(again), [], -1)) == as_bytes(trained)
+    assert as_bytes(TrainedQuantizer(*QUANTIZER.read_from(again), [], -1)) == as_bytes(trained)
     with pytest.raises(InputError, match=r"modality `audio` in 8 dimensions; found none such"):
-        frozen(str(path), {**grown, "audio": modality(n=70)})
+        load_frozen_quantizer(str(path), {**grown, "audio": modality(n=70)})
     with pytest.raises(InputError, match=r"in 9 dimensions; found 10 dimensions"):
-        frozen(str(path), {**grown, "text": modality(n=70, d=9)})
+        load_frozen_quantizer(str(path), {**grown, "text": modality(n=70, d=9)})
 
 
-def test_published_methods_are_neither_refined_nor_parted():
+def test_published_methods_neither_refine_nor_resolve_collisions():
     for method in ("rq-vae", "rq-kmeans"):
         plain = run(three(), method=method, refine_steps=0, separate_steps=0)
         assert as_bytes(run(three(), method=method, refine_steps=5, separate_steps=5)) == as_bytes(plain)
-    told = summary(run(three(), method="rq-vae"), QuantizeParams(method="rq-vae"), 5, 1, torch.device("cpu"))
-    assert told["params"]["refine_steps"] == told["params"]["separate_steps"] == 0
+    summary = quantizer_summary(
+        run(three(), method="rq-vae"), QuantizeParams(method="rq-vae"), 5, 1, torch.device("cpu")
+    )
+    assert summary["params"]["refine_steps"] == summary["params"]["separate_steps"] == 0
 
 
-def test_copies_are_no_reason_to_part_and_constant_dimensions_none_to_fail():
+def test_copies_keep_equal_codes_and_constant_dimensions_are_allowed():
     values = np.random.default_rng(0).normal(size=(40, 6)).astype(np.float32)
     values[20:] = values[:20]
     values[:, 3] = 7
-    trained = run({"text": Modality(values, np.ones(40, dtype=bool))}, codes=4)
-    codes = assign(Codec(Tensors(trained.arrays, trained.metadata), "text"), values, np.ones(40, dtype=bool)).codes
+    trained = run({"text": ModalityVectors(values, np.ones(40, dtype=bool))}, codes=4)
+    codes = assign_ids(Codec(Tensors(trained.arrays, trained.metadata), "text"), values, np.ones(40, dtype=bool)).codes
     assert (codes[:20] == codes[20:]).all()
     assert len(np.unique(codes, axis=0)) == 20

@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from sidflow.contracts.errors import InputError
-from sidflow.quantize import audit, index_file
+from sidflow.quantize.audit import code_metrics, collision_metrics
+from sidflow.quantize.index_file import read_index_file, write_index_file
 
 DATA = os.environ.get("SIDFLOW_DATA", "")
 
@@ -13,7 +14,7 @@ DATA = os.environ.get("SIDFLOW_DATA", "")
 def test_what_is_written_is_read(tmp_path, suffixes):
     codes = {"x": [1, 20], "y": [1, 20], "z": [3, 0]}
     ids = {key: (value, suffix) for (key, value), suffix in zip(codes.items(), suffixes, strict=True)}
-    found = index_file.read(index_file.write(tmp_path / "a.index.json", ids))
+    found = read_index_file(write_index_file(tmp_path / "a.index.json", ids))
     assert found.item_keys == ["x", "y", "z"]
     assert found.codes[:, :2].tolist() == list(codes.values())
     assert found.codes.shape[1] == (3 if any(suffixes) else 2)
@@ -24,7 +25,7 @@ def test_other_files_are_refused_in_one_line(tmp_path, text):
     path = tmp_path / "a.index.json"
     path.write_text(text)
     with pytest.raises(InputError, match=r"a\.index\.json.*Remedy"):
-        index_file.read(path)
+        read_index_file(path)
 
 
 @pytest.mark.realdata
@@ -34,9 +35,9 @@ def test_other_files_are_refused_in_one_line(tmp_path, text):
     [("amazon-beauty/Beauty.index.json", 12101, 197, 24), ("office-products/published.index.json", 3459, 88, 30)],
 )
 def test_published_ids_go_through_the_audit(name, items, first_level, colliding):
-    found = index_file.read(Path(DATA) / name)
+    found = read_index_file(Path(DATA) / name)
     assert len(found.item_keys) == items
-    figures = audit.code_figures(found.codes, [256] * found.codes.shape[1], "text")
-    figures |= audit.collision_figures(found.codes, "text")
-    assert figures["code_usage_text_level_0"] == first_level / 256 and figures["code_usage_text_level_1"] == 1
-    assert figures["collision_items_text"] == colliding
+    metrics = code_metrics(found.codes, [256] * found.codes.shape[1], "text")
+    metrics |= collision_metrics(found.codes, "text")
+    assert metrics["code_usage_text_level_0"] == first_level / 256 and metrics["code_usage_text_level_1"] == 1
+    assert metrics["collision_items_text"] == colliding

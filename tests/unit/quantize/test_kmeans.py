@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from sidflow.quantize.kmeans import _bounded, _bounds, kmeans, squared_distances
+from sidflow.quantize.kmeans import assign_bounded, cluster_size_bounds, kmeans, squared_distances
 
 
 def generator(seed=0):
@@ -50,7 +50,7 @@ def test_same_seed_same_bytes_and_another_seed_another_start():
 def test_bounded_assignment_keeps_its_bounds_and_is_stable(seed):
     rows = torch.randn(400, 3, generator=generator(seed)) ** 3
     distances = squared_distances(rows, rows[:20])
-    labels = _bounded(distances, 0, 25)
+    labels = assign_bounded(distances, 0, 25)
     counts = labels.bincount(minlength=20)
     assert counts.max() <= 25 and counts.sum() == 400
     table = distances.double()
@@ -63,12 +63,12 @@ def test_bounded_assignment_keeps_its_bounds_and_is_stable(seed):
 
 def test_bounded_assignment_fills_small_clusters():
     rows = torch.randn(400, 3, generator=generator()) ** 3
-    smallest, largest = _bounds(400, 20)
-    counts = _bounded(squared_distances(rows, rows[:20]), smallest, largest).bincount(minlength=20)
+    smallest, largest = cluster_size_bounds(400, 20)
+    counts = assign_bounded(squared_distances(rows, rows[:20]), smallest, largest).bincount(minlength=20)
     assert smallest == 10 and counts.min() >= smallest and counts.max() <= largest
 
 
 @pytest.mark.parametrize("balanced", [False, True])
-def test_all_rows_alike_end_well(balanced):
+def test_equal_rows_give_equal_centres(balanced):
     found = kmeans(torch.ones(10, 3), 4, generator(), balanced=balanced)
     assert torch.isfinite(found).all() and torch.allclose(found, torch.ones(4, 3))

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from sidflow.quantize.refinement import refine, revive
+from sidflow.quantize.refinement import refine_codebooks, revive_idle_codes
 from sidflow.quantize.residual import ResidualQuantizer
 
 
@@ -11,7 +11,7 @@ def rows(n=300, d=6, seed=0):
 
 def quantizer(z, counts=(8, 8, 8)):
     made = ResidualQuantizer(list(counts), z.shape[1]).eval()
-    made.initialise(z, torch.Generator().manual_seed(0))
+    made.initialise_with_kmeans(z, torch.Generator().manual_seed(0))
     return made
 
 
@@ -25,7 +25,7 @@ def test_the_sum_comes_nearer_and_every_code_is_used():
         z = rows(seed=seed)
         one = quantizer(z)
         before = error(one, z)
-        refine(one, z, 100)
+        refine_codebooks(one, z, 100)
         shares.append(error(one, z) / before)
         codes = one(z).codes
         assert [len(codes[:, level].unique()) for level in range(3)] == [8, 8, 8]
@@ -37,7 +37,7 @@ def test_same_input_same_bytes():
     made = []
     for _ in range(2):
         one = quantizer(rows())
-        refine(one, rows(), 20)
+        refine_codebooks(one, rows(), 20)
         made.append([codebook.detach().numpy().tobytes() for codebook in one.codebooks])
     assert made[0] == made[1]
 
@@ -48,16 +48,16 @@ def test_what_is_exact_stays(z):
     with torch.no_grad():
         one.codebooks[0].copy_(rows(8, 3) if len(z) == 8 else torch.ones(8, 3))
     before = one.codebooks[0].clone()
-    refine(one, z, 10)
+    refine_codebooks(one, z, 10)
     assert torch.equal(one.codebooks[0], before)
 
 
 def test_idle_codes_move_to_badly_served_rows_and_empty_no_other_code():
     z = torch.tensor([[0.0], [0.1], [0.2], [5.0], [5.1], [9.0]])
     codebook = torch.tensor([[0.1], [5.0], [9.0], [1e3], [1e4]])
-    revive([codebook], z)
+    revive_idle_codes([codebook], z)
     code = (z - codebook.T).square().argmin(1)
     assert len(code.unique()) == 5 and codebook.max() < 10
     alone = torch.tensor([[0.0], [1e3]])
-    revive([alone], torch.zeros(3, 1))  # nothing is served badly: nothing to move to
+    revive_idle_codes([alone], torch.zeros(3, 1))  # nothing is served badly: nothing to move to
     assert alone[1] == 1e3

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from sidflow.quantize.residual import ResidualQuantizer, rotated
+from sidflow.quantize.residual import ResidualQuantizer, rotate_gradient
 
 
 def filled(gradient="straight_through_total", counts=(6, 5, 4), d=3, seed=0, dtype=torch.float64):
@@ -54,7 +54,7 @@ def encoder_gradients(gradient, mu=0.7):
     x, target = vectors(d=4, seed=1), vectors(seed=2)
     quantizer = filled(gradient)
     found = quantizer(encoder(x))
-    ((found.values - target).square().mean() + mu * found.commitment).backward()
+    ((found.values - target).square().mean() + mu * found.commitment_loss).backward()
     z = encoder(x).detach()
     value = relaxed(quantizer, found.codes, found.values.detach() - z, mu)
     differences = torch.zeros_like(encoder.weight)
@@ -80,16 +80,16 @@ def test_the_published_gradient_starves_the_encoder_after_the_first_level():
     only_first = filled("straight_through_total", counts=(6,))
     with torch.no_grad():
         only_first.codebooks[0].copy_(quantizer.codebooks[0])
-    quantizer(z).commitment.backward()
+    quantizer(z).commitment_loss.backward()
     starved = z.grad.clone()
     z.grad = None
-    only_first(z).commitment.backward()
+    only_first(z).commitment_loss.backward()
     assert torch.allclose(starved, z.grad / 3)  # what the first level alone gives, of three
 
 
 def test_rotation_turns_and_scales_the_gradient():
     z = torch.tensor([[2.0, 0.0]], requires_grad=True)
-    turned = rotated(z, torch.tensor([[0.0, 3.0]]))
+    turned = rotate_gradient(z, torch.tensor([[0.0, 3.0]]))
     assert torch.allclose(turned, torch.tensor([[0.0, 3.0]]))
     turned[0, 1].backward()  # along the code vector: comes back along z, scaled by 3 / 2
     assert torch.allclose(z.grad, torch.tensor([[1.5, 0.0]]), atol=1e-6)
@@ -98,16 +98,16 @@ def test_rotation_turns_and_scales_the_gradient():
 @pytest.mark.parametrize("target", [[0.0, 0.0], [-2.0, 0.0]])
 def test_rotation_passes_straight_through_where_there_is_none(target):
     z = torch.tensor([[2.0, 0.0]], requires_grad=True)
-    turned = rotated(z, torch.tensor([target]))
+    turned = rotate_gradient(z, torch.tensor([target]))
     turned.sum().backward()
     assert turned.tolist() == [target] and z.grad.tolist() == [[1.0, 1.0]]
 
 
 def test_code_vectors_are_pulled_to_residuals_and_not_by_the_commitment():
     quantizer = filled()
-    quantizer(vectors().requires_grad_()).commitment.backward()
+    quantizer(vectors().requires_grad_()).commitment_loss.backward()
     assert all(codebook.grad is None or not codebook.grad.any() for codebook in quantizer.codebooks)
-    quantizer(vectors()).codebook.backward()
+    quantizer(vectors()).codebook_loss.backward()
     assert all(codebook.grad is not None and codebook.grad.any() for codebook in quantizer.codebooks)
 
 

@@ -3,7 +3,7 @@
 Arrays, for every quantized modality m (a modality that no item has is absent from all of them):
 
     codebooks.<m>              float32 [levels, codes, code_dim]; rows from `code_counts(m)[level]` on are padding (0)
-    mean.<m>, scale.<m>        float32 [d], [1]: the towers see (x - mean) / scale
+    mean.<m>, scale.<m>        float32 [d], [1]: the encoder's input is (x - mean) / scale
     encoder.<m>.<i>.weight ... float32 [out, in], the layers in order, ReLU between them (none for a method without)
     encoder.<m>.skip.weight .. a linear map of the input that is added to the last layer's output (optional)
     decoder.<m>. ...           the same, mirrored
@@ -25,27 +25,26 @@ QUANTIZER = TensorFile(
     name="quantizer", version=1, path="artifacts/quantizer/quantizer.safetensors", arrays={}, free=True
 )
 
-SUMMARY = Document("artifacts/quantizer/summary.json")  # params as used, sizes, best epoch, device
+QUANTIZER_SUMMARY = Document("artifacts/quantizer/summary.json")  # params in force, sizes, best epoch, device
 
-CURVES = Curve("artifacts/quantizer/curves.csv")  # one row an epoch: epoch, losses, figures on all items
+QUANTIZER_CURVES = Curve("artifacts/quantizer/curves.csv")  # one row an epoch: epoch, losses, metrics over all items
+
+MODALITIES_KEY = "modalities"  # metadata: {name: {"codes": codes of each level, "items": how many have it}}
+ORDER_KEY = "order"  # metadata: the names in the order of params
 
 
-MODALITIES = "modalities"  # metadata: {name: {"codes": codes of each level, "items": how many have it}}
-ORDER = "order"  # metadata: the names in the order of params
-
-
-def modalities(quantizer: Tensors) -> list[str]:
+def quantized_modalities(quantizer: Tensors) -> list[str]:
     """Return the quantized modalities in the order of params."""
-    return list(cast("list", quantizer.metadata[ORDER]))
+    return list(cast("list", quantizer.metadata[ORDER_KEY]))
 
 
 def code_counts(quantizer: Tensors, modality: str) -> list[int]:
     """Return how many codes each level of `modality` has."""
-    return list(cast("dict", quantizer.metadata[MODALITIES])[modality]["codes"])
+    return list(cast("dict", quantizer.metadata[MODALITIES_KEY])[modality]["codes"])
 
 
-def codebooks_of(quantizer: Tensors, modality: str) -> Float[np.ndarray, "l k d"]:
-    """Return the codebooks of `modality`.
+def modality_codebooks(quantizer: Tensors, modality: str) -> Float[np.ndarray, "l k d"]:
+    """Return the codebooks of `modality`, padded with zeros to the largest level.
 
     Raises:
         InputError: the quantizer has no such modality.
@@ -55,7 +54,7 @@ def codebooks_of(quantizer: Tensors, modality: str) -> Float[np.ndarray, "l k d"
         raise InputError(
             str(QUANTIZER.at()),
             expected=f"codebooks of the modality `{modality}`",
-            found=f"codebooks of {modalities(quantizer)}",
+            found=f"codebooks of {quantized_modalities(quantizer)}",
             remedy="rerun `dvc repro quantize`; a modality that no item has is not quantized",
         )
     return quantizer.arrays[name]

@@ -18,4 +18,4 @@ SEMANTIC_IDS = Table(
     key=("item_id", "modality"),
 )
 
-AUDIT = Document("artifacts/reports/semantic_ids.json", flat=True)
+SEMANTIC_ID_AUDIT = Document("artifacts/reports/semantic_ids.json", flat=True)

@@ -24,7 +24,7 @@ from sidflow.contracts.factored import Factored
 from sidflow.contracts.histories import Histories
 from sidflow.counting import ties
 from sidflow.counting.events import Events, training
-from sidflow.measures.directions import unit
+from sidflow.measures.directions import unit_rows
 from sidflow.recommenders.counting import cooccurrence, search, validation
 from sidflow.recommenders.counting.cooccurrence import CooccurrenceParams
 from sidflow.recommenders.counting.search import METRIC, Choice
@@ -58,7 +58,7 @@ def directions(path: Path, items: int) -> np.ndarray:
             found=f"{len(arrays['values'])} rows",
             remedy="rerun the stage that writes it",
         )
-    return unit(arrays["values"][:items], arrays["present"][:items])
+    return unit_rows(arrays["values"][:items], arrays["present"][:items])
 
 
 def factors(histories: Histories, events: Events, setting: dict[str, float], content: np.ndarray) -> Factored:

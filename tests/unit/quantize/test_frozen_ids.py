@@ -1,4 +1,4 @@
-"""Known IDs are kept only beside the codebooks that gave them."""
+"""Frozen IDs are kept only beside the codebooks that gave them."""
 
 import runpy
 from pathlib import Path
@@ -11,15 +11,15 @@ from sidflow.contracts.artifacts.embeddings import MODALITY
 from sidflow.contracts.artifacts.items import ITEMS
 from sidflow.contracts.artifacts.quantizer import QUANTIZER
 from sidflow.contracts.errors import InputError
-from sidflow.quantize.known import check_frozen
+from sidflow.quantize.assignment import check_codebooks_are_frozen
 
 MAIN = runpy.run_path(str(Path(__file__).parents[3] / "stages/assign.py"))["main"]
 
 
 def write_quantizer(**codebooks):
     arrays = {f"codebooks.{name}": np.full((2, 4, 3), value, dtype=np.float32) for name, value in codebooks.items()}
-    about = {name: {"codes": [4, 4], "items": 1} for name in codebooks}
-    QUANTIZER.write(arrays, {"modalities": about, "order": list(codebooks)})
+    described = {name: {"codes": [4, 4], "items": 1} for name in codebooks}
+    QUANTIZER.write(arrays, {"modalities": described, "order": list(codebooks)})
     return QUANTIZER.read()
 
 
@@ -34,25 +34,25 @@ def earlier(tmp_path, monkeypatch):
 
 
 def test_the_same_codebooks_are_taken_and_others_refused(earlier):
-    check_frozen(write_quantizer(text=1.0, image=2.0), earlier)
-    check_frozen(write_quantizer(text=1.0), earlier)
-    check_frozen(write_quantizer(text=1.0, sound=5.0), earlier)  # a modality without known IDs
+    check_codebooks_are_frozen(write_quantizer(text=1.0, image=2.0), earlier)
+    check_codebooks_are_frozen(write_quantizer(text=1.0), earlier)
+    check_codebooks_are_frozen(write_quantizer(text=1.0, sound=5.0), earlier)  # a modality without frozen IDs
     with pytest.raises(InputError, match=r"others \(1 affected\), for example 'codebooks.image'.*frozen_from"):
-        check_frozen(write_quantizer(text=1.0, image=3.0), earlier)
+        check_codebooks_are_frozen(write_quantizer(text=1.0, image=3.0), earlier)
     with pytest.raises(InputError, match="no such file"):
-        check_frozen(write_quantizer(text=1.0), earlier / "nowhere")
+        check_codebooks_are_frozen(write_quantizer(text=1.0), earlier / "nowhere")
 
 
-def test_the_stage_refuses_them(earlier, capsys):
+def test_the_stage_refuses_other_codebooks(earlier, capsys):
     write_quantizer(text=9.0)
     MODALITY.write({"values": np.zeros((1, 3), np.float32), "present": np.ones(1, bool)}, {}, name="text")
-    words = {"title": "", "description": "", "brand": "", "categories": [], "attributes": [], "in_core": True}
+    fields = {"title": "", "description": "", "brand": "", "categories": [], "attributes": [], "in_core": True}
     schema = {
         "item_id": pl.Int32,
         "categories": pl.List(pl.String),
         "attributes": pl.List(pl.Struct({"name": pl.String, "value": pl.String})),
     }
-    ITEMS.write(pl.DataFrame([{"item_id": 0, "item_key": "k", **words}], schema_overrides=schema))
+    ITEMS.write(pl.DataFrame([{"item_id": 0, "item_key": "k", **fields}], schema_overrides=schema))
     Path("params.yaml").write_text(f"preset: p\nmodality: {{text: {{}}}}\nassign: {{known_from: {earlier}}}\n")
     with pytest.raises(SystemExit):
         MAIN()
