@@ -31,7 +31,7 @@ from sidflow.commands.claims import format_over_seeds
 from sidflow.llm.backbones import Backbone
 from sidflow.llm.item_tokens import ItemTokens, RawVectors
 from sidflow.llm.model import MmeSid, MmeSidTask
-from sidflow.measures.spectra import spectrum
+from sidflow.measures.spectra import compute_spectrum
 from sidflow.training.device import pick_device, prepare
 from sidflow.training.loop import fit
 
@@ -126,7 +126,7 @@ def linear(project: common.Project, width: int) -> MmeSid:
 def told(model: MmeSid) -> dict[str, float]:
     """Return the spectrum of the tokens of the items that have collaborative rows."""
     present = raw_rows(model.item_tokens).present
-    found = spectrum(model.all_tokens()[present].cpu().numpy())
+    found = compute_spectrum(model.all_tokens()[present].cpu().numpy())
     return {"alive_share": round(found.alive_share, 4), "effective_rank": round(found.effective_rank, 1)}
 
 

@@ -10,16 +10,9 @@ from tools.deps import with_code_deps
 
 from sidflow.commands.dag import stages
 from sidflow.contracts import yamls
-<<<<<<< HEAD
-from sidflow.contracts.artifacts import quantizer
+from sidflow.contracts.artifacts.quantizer import QUANTIZER_CURVES
 from sidflow.contracts.artifacts.reports import FIGURES, SINGULAR_VALUES_PLOT, SLICES_PLOT, VALIDATION_PLOT
 from sidflow.report.plots import COLUMNS, write_plots
-=======
-from sidflow.contracts.artifacts.evaluations import SLICES, SPECTRUM
-from sidflow.contracts.artifacts.factors import CURVES
-from sidflow.contracts.artifacts.quantizer import QUANTIZER_CURVES
-from sidflow.contracts.artifacts.reports import FIGURES
->>>>>>> 8a2df45 (Quantizer: the residual pass is written once for torch and numpy; collisions, frozen IDs, RQ-VAE and audit under the field's names)
 
 ROOT = Path(__file__).parents[2]
 DAG = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
@@ -78,20 +71,9 @@ def test_reports_are_committed_rather_than_cached():
 
 
 def test_plots_are_of_files_that_stages_write_and_of_columns_that_they_have():
-<<<<<<< HEAD
     """No plot names a recommender: tables have a column for it, and so do the templates."""
     columns = {plot.path: set(names) for plot, names in COLUMNS.items()}
-    columns[quantizer.CURVES.path] = {"epoch", "all_objective"}
-=======
-    text = yamls.read_mapping(ROOT / "dvc.yaml")
-    written = {
-        CURVES: [f"artifacts/recommenders/{name}" for name in PARAMS["recommenders"]],
-        SLICES: [f"artifacts/evaluations/{name}" for name in PARAMS["recommenders"]],
-        SPECTRUM: [f"artifacts/evaluations/{name}" for name in PARAMS["recommenders"]],
-        QUANTIZER_CURVES: ["artifacts/quantizer"],
-    }
-    known = {f"{folder}/{Path(curve.path).name}" for curve, folders in written.items() for folder in folders}
->>>>>>> 8a2df45 (Quantizer: the residual pass is written once for torch and numpy; collisions, frozen IDs, RQ-VAE and audit under the field's names)
+    columns[QUANTIZER_CURVES.path] = {"epoch", "all_objective"}
     outs = {out for stage in stages(PARAMS, ROOT / "dvc.yaml") for out in stage.outs}
     plots = [options for plot in yamls.read_mapping(ROOT / "dvc.yaml")["plots"] for options in plot.values()]
     assert {path for options in plots for path in options["y"]} == set(columns)

@@ -102,13 +102,8 @@ def write_ablation_table() -> str:
     return f"{path}: {len(runs)} rows; `dvc repro report` shows them"
 
 
-<<<<<<< HEAD
 def _selected_rows(only: Sequence[str] | None) -> dict[str, ParamChanges]:
-    rows = applicable_rows(list(QUANTIZER.read()["modalities"]))
-=======
-def _rows(only: Sequence[str] | None) -> dict[str, Changes]:
-    rows = ablation.rows(list(QUANTIZER_SUMMARY.read()["modalities"]))
->>>>>>> 8a2df45 (Quantizer: the residual pass is written once for torch and numpy; collisions, frozen IDs, RQ-VAE and audit under the field's names)
+    rows = applicable_rows(list(QUANTIZER_SUMMARY.read()["modalities"]))
     unknown = [name for name in only or () if name not in rows]
     if unknown:
         raise InputError(

@@ -9,7 +9,7 @@ import numpy as np
 from sidflow.contracts.factored import served_matrix
 from sidflow.contracts.histories import Histories
 from sidflow.contracts.tensors import Tensors
-from sidflow.measures.spectra import spectrum
+from sidflow.measures.spectra import compute_spectrum
 from sidflow.measures.tau import tau_over_histories
 
 if TYPE_CHECKING:
@@ -54,11 +54,7 @@ def diagnose_item_vectors(
     for name, table in tables.items():
         if table is None or not len(table):
             continue
-<<<<<<< HEAD
-        shape = spectra.spectrum(table)
-=======
-        found = spectrum(table)
->>>>>>> 8a2df45 (Quantizer: the residual pass is written once for torch and numpy; collisions, frozen IDs, RQ-VAE and audit under the field's names)
+        shape = compute_spectrum(table)
         metrics |= {
             f"{name}_effective_rank": shape.effective_rank,
             f"{name}_information_abundance": shape.information_abundance,
@@ -75,11 +71,7 @@ def diagnose_item_vectors(
         if not np.array_equal(item_matrix, item_table[:core]):  # tied tables keep every order, trivially
             test = np.flatnonzero(~histories.query_valid)
             test = test[:: max(1, len(test) // 2_000)]
-<<<<<<< HEAD
-            agreement = tau.over_histories(
-=======
-            kept = tau_over_histories(
->>>>>>> 8a2df45 (Quantizer: the residual pass is written once for torch and numpy; collisions, frozen IDs, RQ-VAE and audit under the field's names)
+            agreement = tau_over_histories(
                 item_table[:core],
                 item_matrix,
                 [histories.history(query) for query in test],

@@ -42,7 +42,7 @@ from sidflow.hybrid.evidence import (
 from sidflow.hybrid.params import HybridParams
 from sidflow.losses.catalogue_softmax import Evidence, Places, catalogue_cross_entropy, sampled_cross_entropy
 from sidflow.losses.negatives import Candidates
-from sidflow.measures.directions import unit
+from sidflow.measures.directions import unit_rows
 from sidflow.training.scores import TrainingScores
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def prior_inputs(
 ) -> PriorInputs:
     """Return the counts of `histories`' training parts over `items` core items, and normalised content rows."""
     counts = count_cooccurrence(histories, items, params) if params.cooccurrence else None
-    rows = {name: unit(kind.values, kind.present) for name, kind in content.items()}
+    rows = {name: unit_rows(kind.values, kind.present) for name, kind in content.items()}
     return PriorInputs(counts, rows, np.log1p(histories.training_counts(items)).astype(np.float32))
 
 

@@ -122,14 +122,7 @@ def forgetting(model: MmeSid, histories: Histories, inputs: ItemInputs) -> dict[
         items = torch.arange(len(codes), device=model.fusion.table.device)
         tuned = part.sums(items).float().cpu().numpy()  # type: ignore[operator]
         usable = modality.present & (modality.codes >= 0).all(1)
-<<<<<<< HEAD
-        before = tau.over_histories(modality.raw, quantized, query_items, targets, usable)
-        after = tau.over_histories(modality.raw, tuned, query_items, targets, usable)
-        taus[name] = {"tau_quantized": before.value, "tau_finetuned": after.value, "queries": after.anchors}
+        before = tau_over_histories(modality.raw, quantized, query_items, targets, usable)
+        after = tau_over_histories(modality.raw, tuned, query_items, targets, usable)
+        taus[name] = {"tau_quantized": before.value, "tau_finetuned": after.value, "queries": after.references}
     return taus
-=======
-        before = tau_over_histories(modality.raw, quantized, pasts, targets, usable)
-        after = tau_over_histories(modality.raw, tuned, pasts, targets, usable)
-        found[name] = {"tau_quantized": before.value, "tau_finetuned": after.value, "queries": after.references}
-    return found
->>>>>>> 8a2df45 (Quantizer: the residual pass is written once for torch and numpy; collisions, frozen IDs, RQ-VAE and audit under the field's names)

@@ -74,7 +74,7 @@ def mean_cosine(values: Float[np.ndarray, "n d"]) -> float:
     return float((np.square(rows.sum(axis=0)).sum() - n) / (n * (n - 1))) if n > 1 else float("nan")
 
 
-def spectrum(values: Float[np.ndarray, "n d"], max_rows: int = 20_000) -> Spectrum:
+def compute_spectrum(values: Float[np.ndarray, "n d"], max_rows: int = 20_000) -> Spectrum:
     """Return all metrics of the rows of `values`.
 
     Args:

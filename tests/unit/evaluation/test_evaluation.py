@@ -11,7 +11,7 @@ from sidflow.contracts.tensors import Tensors
 from sidflow.evaluation import comparison, diagnostics, queries, slices
 from sidflow.evaluation.evaluate import EvaluationInputs, evaluate
 from sidflow.evaluation.params import CompareParams, EvaluateParams
-from sidflow.measures.spectra import spectrum
+from sidflow.measures.spectra import compute_spectrum
 
 ITEMS, USERS = 30, 25
 
@@ -142,7 +142,7 @@ def test_spectra_are_of_what_they_are_named_after():
     found = evaluate(given._replace(item_table=learned), EvaluateParams())
     assert given.item_matrix is not None and given.present is not None
     for name, table in (("item_matrix", given.item_matrix), ("item_table", learned[given.present])):
-        by_hand = spectrum(table)
+        by_hand = compute_spectrum(table)
         assert found.metrics[f"{name}_effective_rank"] == by_hand.effective_rank
         assert found.metrics[f"{name}_mean_cosine"] == by_hand.mean_cosine
         curve = [row["singular_value"] for row in found.spectrum if row["matrix"] == name]

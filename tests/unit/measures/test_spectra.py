@@ -19,7 +19,7 @@ def test_blocks_of_rows_change_nothing(monkeypatch):
 
 
 def test_an_orthogonal_table_uses_every_dimension():
-    found = spectra.spectrum(np.vstack([np.eye(8), -np.eye(8)]).astype(np.float32))
+    found = spectra.compute_spectrum(np.vstack([np.eye(8), -np.eye(8)]).astype(np.float32))
     assert found.effective_rank == pytest.approx(8)
     assert found.information_abundance == pytest.approx(8)
     assert found.alive_share == 1
@@ -29,7 +29,7 @@ def test_an_orthogonal_table_uses_every_dimension():
 def test_a_projection_from_few_dimensions_is_seen_to_have_collapsed():
     generator = np.random.default_rng(0)
     low = generator.normal(size=(500, 4)).astype(np.float32) @ generator.normal(size=(4, 64)).astype(np.float32)
-    found = spectra.spectrum(low)
+    found = spectra.compute_spectrum(low)
     assert found.alive_share == 4 / 64
     assert 1 < found.effective_rank <= 4.01
 
@@ -51,5 +51,5 @@ def test_mean_cosine_equals_the_double_loop():
 
 
 def test_an_all_zero_table_is_no_division_by_zero():
-    found = spectra.spectrum(np.zeros((5, 3), dtype=np.float32))
+    found = spectra.compute_spectrum(np.zeros((5, 3), dtype=np.float32))
     assert (found.effective_rank, found.information_abundance, found.alive_share) == (0, 0, 0)
