@@ -6,22 +6,22 @@ from sidflow.contracts import params
 from sidflow.contracts.artifacts.reports import FIGURES, PAGE
 from sidflow.contracts.running import stage
 from sidflow.evaluation.params import EvaluateParams
-from sidflow.report.figures import figures
-from sidflow.report.gather import gather
-from sidflow.report.page import page
+from sidflow.report.figures import key_figures
+from sidflow.report.gather import read_report_data
+from sidflow.report.page import render_page
 from sidflow.report.params import ReportParams
 from sidflow.report.plots import write_plots
 
 
 def main() -> None:
-    """Read what was made of the recommenders in params, write report/report.html, metrics.json and plots/."""
+    """Read the artifacts of the recommenders in params; write report/report.html, metrics.json and plots/."""
     with stage("report"):
         settings = params.load("report", ReportParams)
-        cuts = params.load("evaluate", EvaluateParams).model_dump()
-        given = gather(str(params.load_value("preset")), list(params.load_value("recommenders")), cuts)
-        PAGE.write(page(given, settings))
-        FIGURES.write(figures(given))
-        write_plots(given.curves, given.slices, given.spectra)
+        slice_cuts = params.load("evaluate", EvaluateParams).model_dump()
+        data = read_report_data(str(params.load_value("preset")), list(params.load_value("recommenders")), slice_cuts)
+        PAGE.write(render_page(data, settings))
+        FIGURES.write(key_figures(data))
+        write_plots(data.curves, data.slices, data.spectra)
 
 
 if __name__ == "__main__":

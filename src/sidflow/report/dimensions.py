@@ -1,30 +1,30 @@
-"""How recommenders use the dimensions of their item vectors: singular values and what is read off them."""
+"""Use of dimensions: the singular values of each recommender's item vectors, and measures of them."""
 
 from __future__ import annotations
 
 import math
 
-from sidflow.report import charts
-from sidflow.report.gather import Gathered
+from sidflow.report.charts import Series, line_chart
+from sidflow.report.gather import ReportData
 from sidflow.report.glossary import Glossary
 from sidflow.report.markup import Markup, number, tag
-from sidflow.report.naming import look, ordered
+from sidflow.report.naming import best_first, style_class
 
 
-def spectra(given: Gathered, words: Glossary) -> Markup | None:
-    """Return the singular values of learned item tables, and what is read off them."""
+def dimensions_section(data: ReportData, glossary: Glossary) -> Markup | None:
+    """Return a chart of singular values and a table of their measures, of learned item tables where there are any."""
     series, rows = [], []
-    learned = [name for name in ordered(given) if "item_table_effective_rank" in given.metrics[name]]
+    learned = [name for name in best_first(data) if "item_table_effective_rank" in data.metrics[name]]
     table = "item_table" if learned else "item_matrix"
-    for name in learned or ordered(given):
-        values = [float(row["singular_value"]) for row in given.spectra[name] if row["matrix"] == table]
+    for name in learned or best_first(data):
+        values = [float(row["singular_value"]) for row in data.spectra[name] if row["matrix"] == table]
         if len(values) < 2 or values[0] <= 0:
             continue
-        style = look(name, given.leaderboard)
-        shown = [value / values[0] for value in values if value > 0]
-        places = [place / len(values) for place in range(1, len(shown) + 1)]
-        series.append(charts.Series(name, places, shown, style))
-        metrics = given.metrics[name]
+        style = style_class(name, data.leaderboard)
+        relative = [value / values[0] for value in values if value > 0]
+        positions = [index / len(values) for index in range(1, len(relative) + 1)]
+        series.append(Series(name, positions, relative, style))
+        metrics = data.metrics[name]
         cells = [tag("td", number(len(values)))]
         for measure, digits in (
             ("effective_rank", 1),
@@ -47,28 +47,28 @@ def spectra(given: Gathered, words: Glossary) -> Markup | None:
         "isotropy",
         "mean cosine",
     ]
-    chart = charts.lines(
+    chart = line_chart(
         "Singular values of item vectors, relative to the largest, over the share of dimensions",
         series,
         "share of dimensions",
         "singular value, largest = 1",
-        log_y=any(math.log10(max(min(one.y), 1e-12)) < -1 for one in series),
+        log_y=any(math.log10(max(min(line.y), 1e-12)) < -1 for line in series),
     )
     table = tag(
         "table",
-        tag("thead", tag("tr", *[tag("th", words.link(head), scope="col") for head in heads])),
+        tag("thead", tag("tr", *[tag("th", glossary.link(head), scope="col") for head in heads])),
         tag("tbody", *rows),
         class_="plain",
     )
     return tag(
         "section",
-        tag("h2", "How dimensions are used"),
+        tag("h2", "Use of dimensions"),
         tag("div", chart, class_="wide"),
         tag("div", table, class_="wide"),
         tag(
             "p",
-            f"Of {'what each recommender learned of the items' if learned else 'the matrix that scores items'}. "
-            "A line that falls early has collapsed: most of its dimensions carry nothing.",
+            f"Of {'the item table that each recommender learned' if learned else 'the matrix that scores items'}. "
+            "A line that falls early shows collapse: most dimensions carry no information.",
             class_="note",
         ),
     )

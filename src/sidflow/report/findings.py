@@ -1,4 +1,4 @@
-"""What the comparison found of one recommender against the best baseline, in relative terms and in words."""
+"""The comparison of a recommender with the best baseline, in relative terms and as sentences."""
 
 from __future__ import annotations
 
@@ -7,73 +7,77 @@ from typing import NamedTuple
 
 from sidflow.report.markup import number, percent
 
-CHIPS = {"shown": "shown ahead", "contradicted": "gain contradicted", "undecided": "undecided"}
-EXPECTED = "expected_ndcg_at_10"
+VERDICT_LABELS = {"shown": "shown ahead", "contradicted": "gain contradicted", "undecided": "undecided"}
+EXPECTED_METRIC = "expected_ndcg_at_10"
 
 
-class Finding(NamedTuple):
-    """A paired difference; whatever is relative is a share of the best baseline's mean, None where that is 0."""
+class Comparison(NamedTuple):
+    """A paired difference. What is relative is a share of the best baseline's mean; None where that mean is 0."""
 
     metric: str
-    mine: float
-    theirs: float
+    mean: float
+    baseline_mean: float
     difference: float
     low: float
     high: float
     relative: float | None
     relative_low: float | None
     relative_high: float | None
-    detectable: float | None
-    p: float  # corrected
+    detectable: float | None  # the smallest true difference that would be shown, relative
+    p: float  # after the correction for several comparisons
     comparisons: int
-    verdict: str | None  # None for a baseline
-    claim: str | None
-    claimed: float
+    verdict: str | None  # a key of VERDICT_LABELS; None for a baseline
+    claim: str | None  # `reached`, `excluded` or `open`
+    claimed_gain: float  # relative
 
 
-def finding(board: Mapping, name: str, metric: str) -> Finding | None:
-    """Return what was found of `name` in `metric`, or None where it was not compared."""
-    found = board["differences"].get(name, {}).get(metric)
-    if found is None:
+def compare_with_best(board: Mapping, name: str, metric: str) -> Comparison | None:
+    """Return how `name` compares in `metric`, or None where it was not compared."""
+    difference = board["differences"].get(name, {}).get(metric)
+    if difference is None:
         return None
-    mine, theirs = (board["recommenders"][one]["metrics"][metric]["mean"] for one in (name, board["best_baseline"]))
-    low, high, detectable = (found[part] / theirs if theirs > 0 else None for part in ("low", "high", "detectable"))
-    return Finding(
+    mean, baseline_mean = (
+        board["recommenders"][recommender]["metrics"][metric]["mean"] for recommender in (name, board["best_baseline"])
+    )
+    low, high, detectable = (
+        difference[part] / baseline_mean if baseline_mean > 0 else None for part in ("low", "high", "detectable")
+    )
+    return Comparison(
         metric=metric,
-        mine=mine,
-        theirs=theirs,
-        difference=found["difference"],
-        low=found["low"],
-        high=found["high"],
-        relative=found["relative"],
+        mean=mean,
+        baseline_mean=baseline_mean,
+        difference=difference["difference"],
+        low=difference["low"],
+        high=difference["high"],
+        relative=difference["relative"],
         relative_low=low,
         relative_high=high,
         detectable=detectable,
-        p=found["p_corrected"],
+        p=difference["p_corrected"],
         comparisons=len(board["differences"]),
-        verdict=found.get("verdict"),
-        claim=found.get("claim"),
-        claimed=board["claimed_gain"],
+        verdict=difference.get("verdict"),
+        claim=difference.get("claim"),
+        claimed_gain=board["claimed_gain"],
     )
 
 
-def ahead(found: Finding) -> str:
-    """Return in words whether the recommender is better at all."""
-    corrected = f"p is {number(found.p, 3)} after correction for {found.comparisons} comparisons"
-    if found.verdict == "shown":
+def ahead_sentence(comparison: Comparison) -> str:
+    """Return a sentence: is the recommender better than the best baseline at all?"""
+    corrected = f"p is {number(comparison.p, 3)} after correction for {comparison.comparisons} comparisons"
+    if comparison.verdict == "shown":
         return f"Shown: the interval lies above 0 and {corrected}."
-    if found.low > 0:
+    if comparison.low > 0:
         return f"Not shown: the interval lies above 0, but {corrected}."
-    if found.high < 0:
+    if comparison.high < 0:
         return "No, it is behind: the interval lies below 0."
     return "Undecided: the interval holds 0."
 
 
-def reached(found: Finding) -> str:
-    """Return in words whether the gain is as large as claimed."""
-    gain = percent(found.claimed, signed=True)
+def claim_sentence(comparison: Comparison) -> str:
+    """Return a sentence: is the gain as large as claimed?"""
+    gain = percent(comparison.claimed_gain, signed=True)
     return {
         "reached": f"Reached: the whole interval lies at {gain} or above.",
         "excluded": f"Excluded: the whole interval lies below {gain}.",
         "open": f"Open: the interval holds {gain}, and smaller gains too.",
-    }[str(found.claim)]
+    }[str(comparison.claim)]

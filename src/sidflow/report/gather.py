@@ -1,4 +1,4 @@
-"""What the page is made of, read once."""
+"""All that the page shows, read once from the artifacts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from sidflow.contracts import histories
 from sidflow.contracts.artifacts.evaluations import LEADERBOARD, METRICS, SLICES, SPECTRUM
 from sidflow.contracts.artifacts.factors import CURVES, SUMMARY
 from sidflow.contracts.artifacts.images import IMAGES
@@ -20,31 +19,32 @@ from sidflow.contracts.artifacts.semantic_ids import SEMANTIC_ID_AUDIT, SEMANTIC
 from sidflow.contracts.artifacts.semantics import SEMANTICS
 from sidflow.contracts.artifacts.users import USERS
 from sidflow.contracts.histories import Histories
+from sidflow.contracts.histories import load as load_histories
 
 Rows = list[dict[str, str]]
 
 
-class Lists(NamedTuple):
-    """What one recommender shows to every query."""
+class RankedLists(NamedTuple):
+    """The list of one recommender for every query, and the rank of the query's target."""
 
     name: str
     top: np.ndarray  # int32 [q, K]
     rank: np.ndarray  # int32 [q]
 
 
-class Gathered(NamedTuple):
-    """All artifacts that the page shows."""
+class ReportData(NamedTuple):
+    """The artifacts that the page shows."""
 
     preset: str
-    cuts: Mapping[str, float]  # where slices are cut, as `evaluate` was told
+    slice_cuts: Mapping[str, float]  # thresholds of the slices, from the params of `evaluate`
     ingest: Mapping[str, object]
     split: Mapping[str, object]
     leaderboard: Mapping
-    metrics: Mapping[str, Mapping]  # of each recommender, in the order of params
+    metrics: Mapping[str, Mapping]  # by recommender, in the order of params; so are the next four
     slices: Mapping[str, Rows]
     spectra: Mapping[str, Rows]
     curves: Mapping[str, Rows]
-    summaries: Mapping[str, Mapping]  # of their trainings
+    summaries: Mapping[str, Mapping]  # of the trainings
     quantizer_curves: Rows
     quantizer_summary: Mapping
     items: pl.DataFrame
@@ -54,21 +54,21 @@ class Gathered(NamedTuple):
     audit: Mapping[str, object]
     user_keys: Sequence[str]
     histories: Histories
-    shown: Sequence[Lists]  # the method and the best baseline, where there are such
-    ablations: Mapping | None  # of this preset, where somebody ran them
+    ranked_lists: Sequence[RankedLists]  # of the best method and the best baseline, where they exist
+    ablations: Mapping | None  # of this preset, where `sidflow ablations` has run
 
 
-def gather(preset: str, recommenders: Sequence[str], cuts: Mapping[str, float]) -> Gathered:
-    """Read what the page shows; of recommenders, only those that params name.
+def read_report_data(preset: str, recommenders: Sequence[str], slice_cuts: Mapping[str, float]) -> ReportData:
+    """Return what the page shows of these recommenders.
 
     Raises:
         InputError: an artifact is absent or broken.
     """
     leaderboard = LEADERBOARD.read()
     images = IMAGES.read(columns=["item_id", "picture"])
-    return Gathered(
+    return ReportData(
         preset=preset,
-        cuts=cuts,
+        slice_cuts=slice_cuts,
         ingest=INGEST.read(),
         split=SPLIT.read(),
         leaderboard=leaderboard,
@@ -85,24 +85,24 @@ def gather(preset: str, recommenders: Sequence[str], cuts: Mapping[str, float]) 
         semantic_ids=SEMANTIC_IDS.read(),
         audit=SEMANTIC_ID_AUDIT.read(),
         user_keys=USERS.read()["user_key"].to_list(),
-        histories=histories.load(),
-        shown=[_lists(name) for name in stars(leaderboard) if name is not None],
+        histories=load_histories(),
+        ranked_lists=[_ranked_lists(name) for name in best_method_and_baseline(leaderboard) if name is not None],
         ablations=_ablations(preset),
     )
 
 
-def stars(leaderboard: Mapping) -> tuple[str | None, str | None]:
-    """Return the method and the baseline that are best on validation; their lists are shown."""
+def best_method_and_baseline(leaderboard: Mapping) -> tuple[str | None, str | None]:
+    """Return the method and the baseline that are best on validation: the page compares their lists."""
     primary = f"valid_{leaderboard['primary']}"
-    methods = {name: one for name, one in leaderboard["recommenders"].items() if one["kind"] == "method"}
+    methods = {name: entry for name, entry in leaderboard["recommenders"].items() if entry["kind"] == "method"}
     best = max(methods, key=lambda name: (methods[name][primary], name)) if methods else None
     return best, leaderboard["best_baseline"]
 
 
 def _ablations(preset: str) -> Mapping | None:
-    found = ABLATIONS.read() if ABLATIONS.at().is_file() else None
-    return found if found and found["preset"] == preset else None
+    table = ABLATIONS.read() if ABLATIONS.at().is_file() else None
+    return table if table and table["preset"] == preset else None
 
 
-def _lists(name: str) -> Lists:
-    return Lists(name, TOP.read(model=name)["items"].to_numpy(), TARGET_RANKS.read(model=name)["rank"].to_numpy())
+def _ranked_lists(name: str) -> RankedLists:
+    return RankedLists(name, TOP.read(model=name)["items"].to_numpy(), TARGET_RANKS.read(model=name)["rank"].to_numpy())

@@ -1,65 +1,66 @@
-"""How training went: small curves, which epoch was kept, and where training ended too soon."""
+"""Training: curves of every model, the epoch that was kept, and where more epochs may help."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sidflow.report import charts
-from sidflow.report.gather import Gathered, Rows
+from sidflow.report.charts import sparkline
+from sidflow.report.gather import ReportData, Rows
 from sidflow.report.markup import Markup, tag
-from sidflow.report.naming import look, ordered, pretty
+from sidflow.report.naming import best_first, metric_title, style_class
 
-_MOST_SPARKS = 6
-_DECIDES = ("valid_ndcg", "all_objective")  # how columns that choose the epoch begin: recommenders, the quantizer
+_MAX_CURVES = 6
+_SELECTION = ("valid_ndcg", "all_objective")  # prefixes of the column that selects the epoch: recommenders, quantizer
 
 
-def curves(given: Gathered) -> Markup | None:
-    """Return one row of small curves for the quantizer and for every recommender that was trained by epochs."""
-    trained = [("quantizer", given.quantizer_curves, given.quantizer_summary, "method")]
+def training_section(data: ReportData) -> Markup | None:
+    """Return a row of curves for the quantizer and for each recommender that was trained by epochs."""
+    trained = [("quantizer", data.quantizer_curves, data.quantizer_summary, "method")]
     trained += [
-        (name, given.curves[name], given.summaries[name], look(name, given.leaderboard)) for name in ordered(given)
+        (name, data.curves[name], data.summaries[name], style_class(name, data.leaderboard))
+        for name in best_first(data)
     ]
-    rows = [_row(*one) for one in trained if len(one[1]) > 1]
+    rows = [_training_row(*model) for model in trained if len(model[1]) > 1]
     if not rows:
         return None
     note = (
-        "Each curve from the first epoch to the last; a dot marks the epoch that was kept: a recommender's is chosen "
-        "on validation, the quantizer's by its objective on all items. Still improving: the best epoch is the last "
-        "one, so that training ended at the limit of epochs and not by early stop; more epochs may give more. Not said "
-        "where the learning rate falls to zero along a cosine: there the last epochs are meant to be the best."
+        "Each curve runs from the first epoch to the last. A dot marks the epoch that was kept: a recommender's is "
+        "selected on validation, the quantizer's by its objective on all items. Still improving: the best epoch is the "
+        "last one, because training reached its limit of epochs before early stopping; more epochs may help. The mark "
+        "is left out where a cosine schedule lowers the learning rate to zero, since its last epochs should be best."
     )
     return tag("section", tag("h2", "Training"), *rows, tag("p", note, class_="note"))
 
 
-def unfinished(rows: Rows, summary: Mapping) -> bool:
-    """Return whether training ended at its limit of epochs while the figure that chooses the epoch still improved."""
-    decided = any(column.startswith(_DECIDES) for column in rows[0])
+def still_improving(rows: Rows, summary: Mapping) -> bool:
+    """Return whether training reached its limit of epochs while the figure that selects the epoch still improved."""
+    selected = any(column.startswith(_SELECTION) for column in rows[0])
     return (
-        decided
+        selected
         and not _falls_to_zero(summary.get("params", {}))
         and summary.get("best_epoch") == int(float(rows[-1]["epoch"]))
     )
 
 
 def _falls_to_zero(settings: Mapping) -> bool:
-    """Return whether the training's learning rate ends at zero; methods around a recommender keep it in `model`."""
+    """Return whether the learning rate ends at zero; a method around a base model has its loop in `model`."""
     loop = settings.get("loop") or settings.get("model", {}).get("loop", {})
     return loop.get("schedule") == "cosine"
 
 
-def _row(name: str, rows: Rows, summary: Mapping, style: str) -> Markup:
+def _training_row(name: str, rows: Rows, summary: Mapping, style: str) -> Markup:
     columns = [column for column in rows[0] if column != "epoch"]
-    columns.sort(key=lambda column: (not column.startswith(_DECIDES), not column.startswith("valid")))
+    columns.sort(key=lambda column: (not column.startswith(_SELECTION), not column.startswith("valid")))
     sparks = []
-    for column in columns[:_MOST_SPARKS]:
+    for column in columns[:_MAX_CURVES]:
         points = [(float(row["epoch"]), float(row[column])) for row in rows if row.get(column)]
         if not points:
             continue
         x, y = [point[0] for point in points], [point[1] for point in points]
         kept = summary.get("best_epoch")
-        best = x.index(kept) if column.startswith(_DECIDES) and kept in x else None
-        sparks.append(charts.spark(_title(column), x, y, best, style))
-    warning = "still improving at the limit of epochs" if unfinished(rows, summary) else None
+        best = x.index(kept) if column.startswith(_SELECTION) and kept in x else None
+        sparks.append(sparkline(_title(column), x, y, best, style))
+    warning = "still improving at the limit of epochs" if still_improving(rows, summary) else None
     return tag(
         "div",
         tag(
@@ -78,4 +79,4 @@ def _title(column: str) -> str:
         return f"{column.removeprefix('all_').replace('_', ' ')}, all items"
     if "_at_" not in column:
         return column.replace("_", " ")
-    return f"{'validation ' if column.startswith('valid_') else ''}{pretty(column.removeprefix('valid_'))}"
+    return f"{'validation ' if column.startswith('valid_') else ''}{metric_title(column.removeprefix('valid_'))}"

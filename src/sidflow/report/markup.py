@@ -1,4 +1,4 @@
-"""HTML and SVG as text, everything escaped unless it was made here."""
+"""HTML and SVG as escaped text, and numbers as readers write them."""
 
 from __future__ import annotations
 
@@ -8,21 +8,22 @@ MINUS, ABSENT, THIN = "\u2212", "\u2013", "\u2009"
 
 
 class Markup(str):
-    """Text that is already markup; plain strings are escaped where they enter a tag."""
+    """Text that is markup already; `tag` and `join` escape every other string."""
 
     __slots__ = ()
 
 
 def tag(name: str, /, *children: object, **attributes: object) -> Markup:
-    """Return an element; children that are not Markup are escaped, None children and attributes left out.
+    """Return an element. Children that are not Markup are escaped; children and attributes that are None are left out.
 
-    Attribute names: a trailing underscore is dropped, other underscores become hyphens (`class_`, `stroke_width`).
+    In names of attributes a trailing underscore is dropped and other underscores become hyphens (`class_`,
+    `stroke_width`).
 
     >>> tag("p", "a < b", class_="note")
     '<p class="note">a &lt; b</p>'
     """
     written = "".join(
-        f' {key.rstrip("_").replace("_", "-")}="{html.escape(text(value), quote=True)}"'
+        f' {key.rstrip("_").replace("_", "-")}="{html.escape(format_value(value), quote=True)}"'
         for key, value in attributes.items()
         if value is not None
     )
@@ -32,23 +33,23 @@ def tag(name: str, /, *children: object, **attributes: object) -> Markup:
 
 
 def join(*children: object) -> Markup:
-    """Return children one after the other, escaped unless Markup."""
+    """Return children one after the other; those that are not Markup are escaped."""
     return Markup(
         "".join(
-            child if isinstance(child, Markup) else html.escape(text(child), quote=True)
+            child if isinstance(child, Markup) else html.escape(format_value(child), quote=True)
             for child in children
             if child is not None
         )
     )
 
 
-def text(value: object) -> str:
-    """Return a value as text; floats with at most two decimals, as coordinates need."""
+def format_value(value: object) -> str:
+    """Return a value as text; floats get at most two decimals, enough for coordinates."""
     return f"{value:.2f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
 
 
 def number(value: object, digits: int = 4) -> str:
-    """Return a metric as readers write it: thousands apart, fixed decimals; an en dash where there is none."""
+    """Return a number with fixed decimals, or an integer with separated thousands; an en dash for None."""
     if value is None:
         return ABSENT
     if isinstance(value, int):
@@ -57,7 +58,7 @@ def number(value: object, digits: int = 4) -> str:
 
 
 def percent(value: float | None, signed: bool = False, digits: int = 0) -> str:
-    """Return a share as percent with a real minus sign; an en dash where there is none."""
+    """Return a share as a percentage with a true minus sign; an en dash for None."""
     if value is None:
         return ABSENT
     return f"{100 * value:{'+' if signed else ''}.{digits}f}{THIN}%".replace("-", MINUS)

@@ -1,46 +1,46 @@
-"""How recommenders and metrics are called, coloured and ordered on the page."""
+"""Names, colours and order of recommenders and metrics on the page."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sidflow.report.gather import Gathered
+from sidflow.report.gather import ReportData
 
 
-def pretty(metric: str) -> str:
-    """Return a metric's name as people write it.
+def metric_title(metric: str) -> str:
+    """Return a metric's name as papers write it.
 
-    >>> pretty("ndcg_at_10")
+    >>> metric_title("ndcg_at_10")
     'nDCG@10'
     """
-    words = {"ndcg": "nDCG", "mrr": "MRR", "recall": "Recall", "expected": "expected"}
+    parts = {"ndcg": "nDCG", "mrr": "MRR", "recall": "Recall", "expected": "expected"}
     name, _, k = metric.partition("_at_")
-    return " ".join(words.get(part, part) for part in name.split("_")) + (f"@{k.replace('_', ' ')}" if k else "")
+    return " ".join(parts.get(part, part) for part in name.split("_")) + (f"@{k.replace('_', ' ')}" if k else "")
 
 
-def look(name: str, board: Mapping) -> str:
-    """Return the class that colours a recommender: `method`, `best` (baseline), `reference` or `other`."""
+def style_class(name: str, board: Mapping) -> str:
+    """Return a recommender's CSS class: `method`, `best` (the best baseline), `reference` or `other`."""
     if name == board["best_baseline"]:
         return "best"
     kind = board["recommenders"][name]["kind"]
     return "other" if kind == "baseline" else kind
 
 
-def role(name: str, board: Mapping) -> str:
-    """Return what a recommender is there for, in words."""
+def role_label(name: str, board: Mapping) -> str:
+    """Return a recommender's role in the comparison."""
     if name == board["best_baseline"]:
         return "best baseline"
     kind = board["recommenders"][name]["kind"]
     return {"method": "under test", "reference": "knows the answer"}.get(kind, "baseline")
 
 
-def ordered(given: Gathered) -> list[str]:
+def best_first(data: ReportData) -> list[str]:
     """Return recommenders from best to worst on the test part, references last."""
-    board = given.leaderboard
+    board = data.leaderboard
     primary = board["primary"]
 
-    def place(name: str) -> tuple[bool, float, str]:
-        one = board["recommenders"][name]
-        return one["kind"] == "reference", -one["metrics"][primary]["mean"], name
+    def sort_key(name: str) -> tuple[bool, float, str]:
+        entry = board["recommenders"][name]
+        return entry["kind"] == "reference", -entry["metrics"][primary]["mean"], name
 
-    return sorted(board["recommenders"], key=place)
+    return sorted(board["recommenders"], key=sort_key)

@@ -1,73 +1,80 @@
-"""The whole page: one file, no network, no script; light or dark as the reader's machine is."""
+"""The page: one HTML file without scripts or network, light or dark as the reader's system is."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sidflow.report import ablation, code_use, dimensions, headline, leaderboard, learning, people, slices
-from sidflow.report.gather import Gathered
+from sidflow.report.ablation import ablations_section
+from sidflow.report.code_use import codes_section
+from sidflow.report.dimensions import dimensions_section
+from sidflow.report.gather import ReportData
 from sidflow.report.glossary import Glossary
+from sidflow.report.headline import headline_section
+from sidflow.report.leaderboard import leaderboard_section
+from sidflow.report.learning import training_section
 from sidflow.report.markup import Markup, join, number, tag
 from sidflow.report.params import ReportParams
+from sidflow.report.people import items_section, users_section
 from sidflow.report.pictures import Gallery
+from sidflow.report.slices import slices_section
 from sidflow.report.style import CSS
 
 
-def page(given: Gathered, settings: ReportParams) -> str:
-    """Return the report as one self-contained HTML page, the same bytes for the same artifacts."""
-    named = given.items.select("item_id", "title", "item_key").iter_rows()
-    names = {item: title or f"item {key}" for item, title, key in named}
-    words = Glossary(given)
-    gallery = Gallery(given.pictures, names, settings.thumbnail, settings.quality)
+def render_page(data: ReportData, settings: ReportParams) -> str:
+    """Return the report as one self-contained HTML page; the same artifacts give the same bytes."""
+    rows = data.items.select("item_id", "title", "item_key").iter_rows()
+    titles = {item: title or f"item {key}" for item, title, key in rows}
+    glossary = Glossary(data)
+    gallery = Gallery(data.pictures, titles, settings.thumbnail, settings.quality)
     body = [
-        headline.headline(given, words),
-        leaderboard.leaderboard(given, words),
-        slices.slices(given, words),
-        ablation.ablations(given, words),
-        people.users(given, gallery, settings),
-        people.items(given, gallery, settings),
-        learning.curves(given),
-        code_use.codes(given, words),
-        dimensions.spectra(given, words),
-        _data(given, words),
-        words.section(),
+        headline_section(data, glossary),
+        leaderboard_section(data, glossary),
+        slices_section(data, glossary),
+        ablations_section(data, glossary),
+        users_section(data, gallery, settings),
+        items_section(data, gallery, settings),
+        training_section(data),
+        codes_section(data, glossary),
+        dimensions_section(data, glossary),
+        _run_section(data, glossary),
+        glossary.terms_section(),
     ]
     style = CSS + gallery.style()
     head = tag(
         "head",
         tag("meta", charset="utf-8"),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("title", f"sidflow: {given.preset}"),
+        tag("title", f"sidflow: {data.preset}"),
         tag("style", Markup(style)),
     )
     return "<!doctype html>\n" + tag("html", head, tag("body", tag("main", *body)), lang="en") + "\n"
 
 
-def _data(given: Gathered, words: Glossary) -> Markup:
+def _run_section(data: ReportData, glossary: Glossary) -> Markup:
     return tag(
         "section",
-        tag("h2", "What was run"),
+        tag("h2", "Data of the run"),
         tag(
             "div",
             *[
-                tag("div", tag("h3", name), _figures(document, words))
-                for name, document in (("ingest", given.ingest), ("split", given.split), ("semantic IDs", given.audit))
+                tag("div", tag("h3", name), _figure_list(document, glossary))
+                for name, document in (("ingest", data.ingest), ("split", data.split), ("semantic IDs", data.audit))
             ],
             class_="thirds",
         ),
     )
 
 
-def _figures(document: Mapping[str, object], words: Glossary) -> Markup:
+def _figure_list(document: Mapping[str, object], glossary: Glossary) -> Markup:
     rows = [
-        join(tag("dt", words.begin(name.replace("_", " "))), tag("dd", _value(value)))
+        join(tag("dt", glossary.link_prefix(name.replace("_", " "))), tag("dd", _format_figure(value)))
         for name, value in document.items()
         if value not in ("", None)
     ]
-    return tag("dl", *rows, class_="figures") if rows else tag("p", "Nothing was reported.", class_="absent")
+    return tag("dl", *rows, class_="figures") if rows else tag("p", "No figures.", class_="absent")
 
 
-def _value(value: object) -> str:
+def _format_figure(value: object) -> str:
     if isinstance(value, float):
         return number(value, 4).rstrip("0").rstrip(".") if abs(value) >= 1e-4 else number(value, 0)
     return number(value) if isinstance(value, int) else str(value)

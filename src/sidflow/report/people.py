@@ -1,25 +1,25 @@
-"""The third part of the page: a few users and what is recommended to them, a few items and their semantic IDs."""
+"""Examples: some users with their recommendations, and some items with their semantic IDs."""
 
 from __future__ import annotations
 
 import numpy as np
 import polars as pl
 
-from sidflow.report.gather import Gathered, Lists
+from sidflow.report.gather import RankedLists, ReportData
 from sidflow.report.markup import Markup, join, number, tag
 from sidflow.report.params import ReportParams
 from sidflow.report.pictures import Gallery
 
 
-def pick(shown: list[Lists], test: np.ndarray, count: int, k: int) -> list[int]:
-    """Return test queries of every outcome in turn: who hits in the top k, the first list, the second, both, none.
+def choose_queries(ranked_lists: list[RankedLists], test: np.ndarray, count: int, k: int) -> list[int]:
+    """Return test queries of every outcome in turn: both lists have the target in their top k, one of them, none.
 
-    Within an outcome the choice is the first by query_id, so that nobody picked what flatters.
+    Within an outcome the first by query_id come first, so that no example is picked by hand.
     """
     hits = np.zeros(len(test), dtype=int)
-    for place, one in enumerate(shown):
-        hits += (one.rank <= k) << place
-    outcomes = [np.flatnonzero(test & (hits == wanted)).tolist() for wanted in (3, 1, 2, 0)]
+    for bit, ranked in enumerate(ranked_lists):
+        hits += (ranked.rank <= k) << bit
+    outcomes = [np.flatnonzero(test & (hits == outcome)).tolist() for outcome in (3, 1, 2, 0)]
     chosen: list[int] = []
     while len(chosen) < count and any(outcomes):
         for queue in outcomes:
@@ -28,84 +28,86 @@ def pick(shown: list[Lists], test: np.ndarray, count: int, k: int) -> list[int]:
     return chosen
 
 
-def users(given: Gathered, gallery: Gallery, settings: ReportParams) -> Markup | None:
-    """Return a few users: their history, what came next, and what each shown recommender put on top."""
-    if not given.shown or settings.users == 0:
+def users_section(data: ReportData, gallery: Gallery, settings: ReportParams) -> Markup | None:
+    """Return some users: their history, the held-out next item, and the two recommenders' lists."""
+    if not data.ranked_lists or settings.users == 0:
         return None
-    test = ~given.histories.query_valid
+    test = ~data.histories.query_valid
     cards = [
-        _user(given, gallery, query, settings)
-        for query in pick(list(given.shown), test, settings.users, settings.recommendations)
+        _user_card(data, gallery, query, settings)
+        for query in choose_queries(list(data.ranked_lists), test, settings.users, settings.recommendations)
     ]
-    note = "Not picked to flatter: in turn, the first users for whom both lists hit, only one of them, or neither."
-    return tag("section", tag("h2", "A few users"), tag("p", note, class_="note"), *cards) if cards else None
+    note = (
+        "Not picked by hand: in turn the first users for whom both lists, only one of them, or neither has the target."
+    )
+    return tag("section", tag("h2", "Example users"), tag("p", note, class_="note"), *cards) if cards else None
 
 
-def _user(given: Gathered, gallery: Gallery, query: int, settings: ReportParams) -> Markup:
-    target = int(given.histories.targets[query])
-    history = given.histories.history(query)
+def _user_card(data: ReportData, gallery: Gallery, query: int, settings: ReportParams) -> Markup:
+    target = int(data.histories.targets[query])
+    history = data.histories.history(query)
     recent = history[-settings.history :].tolist()
-    left = len(history) - len(recent)
-    key = given.user_keys[int(given.histories.query_user[query])]
-    before = tag("span", f"{number(left)} earlier", class_="earlier") if left else None
+    hidden = len(history) - len(recent)
+    key = data.user_keys[int(data.histories.query_user[query])]
+    earlier = tag("span", f"{number(hidden)} earlier", class_="earlier") if hidden else None
     rows = [
         tag("h4", "history"),
         tag(
             "div",
-            before,
+            earlier,
             *[gallery.tile(item) for item in recent],
             tag("span", "→", class_="arrow", aria_hidden="true"),
-            gallery.tile(target, "target", f"came next: {gallery.title(target)}"),
+            gallery.tile(target, "target", f"next: {gallery.title(target)}"),
             class_="strip",
         ),
     ]
-    for one in given.shown:
-        rank = int(one.rank[query])
-        where = f"target at rank {number(rank)}"
-        listed = [int(item) for item in one.top[query, : settings.recommendations] if item >= 0]
+    for ranked in data.ranked_lists:
+        rank = int(ranked.rank[query])
+        note = f"target at rank {number(rank)}"
+        listed = [int(item) for item in ranked.top[query, : settings.recommendations] if item >= 0]
         tiles = [
-            gallery.tile(item, "hit" if item == target else "", f"{place}. {gallery.title(item)}")
-            for place, item in enumerate(listed, start=1)
+            gallery.tile(item, "hit" if item == target else "", f"{position}. {gallery.title(item)}")
+            for position, item in enumerate(listed, start=1)
         ]
-        good = "yes" if rank <= settings.recommendations else "no"
-        rows.append(tag("h4", one.name, tag("small", where, class_=good)))
+        style = "yes" if rank <= settings.recommendations else "no"
+        rows.append(tag("h4", ranked.name, tag("small", note, class_=style)))
         rows.append(tag("div", *tiles, class_="strip"))
     return tag("article", tag("h3", f"user {key}"), *rows, class_="card")
 
 
-def items(given: Gathered, gallery: Gallery, settings: ReportParams) -> Markup | None:
-    """Return a few items: picture, words, what was written about them, and their semantic IDs."""
-    core = given.items.filter(pl.col("in_core"))
+def items_section(data: ReportData, gallery: Gallery, settings: ReportParams) -> Markup | None:
+    """Return some items: picture, the MLLM's views of them, and their semantic IDs."""
+    core = data.items.filter(pl.col("in_core"))
     if core.is_empty() or settings.items == 0:
         return None
     chosen = np.unique(np.linspace(0, core.height - 1, min(settings.items, core.height)).astype(int)).tolist()
-    said = {(item, view): text for item, view, text in given.semantics.select("item_id", "view", "text").iter_rows()}
+    view_text = {
+        (item, view): text for item, view, text in data.semantics.select("item_id", "view", "text").iter_rows()
+    }
     ids: dict[int, list[Markup]] = {}
-    for item, modality, codes, suffix in given.semantic_ids.filter(pl.col("item_id").is_in(chosen)).iter_rows():
+    for item, modality, codes, suffix in data.semantic_ids.filter(pl.col("item_id").is_in(chosen)).iter_rows():
         ids.setdefault(item, []).append(_semantic_id(modality, codes, suffix))
     cards = []
     for item in chosen:
         views = [
-            join(tag("dt", view), tag("dd", said[item, view]))
+            join(tag("dt", view), tag("dd", view_text[item, view]))
             for view in ("text", "image", "joint")
-            if (item, view) in said
+            if (item, view) in view_text
         ]
-        words = (
-            tag("dl", *views, class_="views") if views else tag("p", "Nothing was written about it.", class_="absent")
-        )
+        descriptions = tag("dl", *views, class_="views") if views else tag("p", "No description.", class_="absent")
         codes = ids.get(item, [tag("p", "No semantic ID.", class_="absent")])
         cards.append(
             tag(
                 "article",
                 gallery.tile(item, "large", " "),
-                tag("div", tag("h3", gallery.title(item)), words, tag("div", *codes, class_="ids")),
+                tag("div", tag("h3", gallery.title(item)), descriptions, tag("div", *codes, class_="ids")),
                 class_="card item",
             )
         )
-    writers = sorted(given.semantics["writer"].unique().to_list())
-    written = f"Semantics written by {', '.join(writers)}. " if writers else ""
-    note = f"{written}Evenly spaced through the catalogue. A semantic ID is read from coarse to fine."
-    return tag("section", tag("h2", "A few items"), tag("p", note, class_="note"), *cards)
+    writers = sorted(data.semantics["writer"].unique().to_list())
+    written = f"Descriptions written by {', '.join(writers)}. " if writers else ""
+    note = f"{written}Evenly spaced through the catalogue. A semantic ID reads from coarse to fine."
+    return tag("section", tag("h2", "Example items"), tag("p", note, class_="note"), *cards)
 
 
 def _semantic_id(modality: str, codes: list[int], suffix: int) -> Markup:

@@ -1,4 +1,4 @@
-"""Items on the page: a thumbnail as a data URI, or the title where there is no picture."""
+"""Items as tiles: a thumbnail as a data URI, or the title where there is no picture."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from sidflow.report.markup import Markup, tag
 
 
 class Gallery:
-    """Draws items; every picture enters the page once, as a CSS background that all its uses share."""
+    """Makes tiles of items. The page holds each picture once, as a CSS background that all its tiles share."""
 
-    def __init__(self, pictures: Mapping[int, bytes], names: Mapping[int, str], side: int, quality: int) -> None:
-        """Take packed pictures and names by item_id; thumbnails have at most `side` pixels a side."""
-        self._pictures, self._names = pictures, names
+    def __init__(self, pictures: Mapping[int, bytes], titles: Mapping[int, str], side: int, quality: int) -> None:
+        """Take JPEG pictures and titles by item_id; thumbnails have at most `side` pixels a side."""
+        self._pictures, self._titles = pictures, titles
         self._side, self._quality = side, quality
         self._used: dict[int, str | None] = {}
 
     def title(self, item: int) -> str:
-        """Return what the item is called."""
-        return self._names[item]
+        """Return the item's title, or its key where the title is empty."""
+        return self._titles[item]
 
     def tile(self, item: int, mark: str = "", note: str = "") -> Markup:
-        """Return an item as a tile; `mark` is a class (`hit`, `target`), `note` what stands under it."""
+        """Return an item as a tile; `mark` is a CSS class (`hit`, `target`), `note` a caption in place of the title."""
         title = self.title(item)
         if self._thumbnail(item) is None:
             face = tag("span", title, class_="face words", title=title)
@@ -35,7 +35,7 @@ class Gallery:
         return tag("figure", face, caption, class_=f"tile {mark}".strip())
 
     def style(self) -> str:
-        """Return the CSS that holds the pictures used so far."""
+        """Return the CSS with the pictures of all tiles so far."""
         return "\n".join(
             f".p{item}{{background-image:url({data})}}" for item, data in sorted(self._used.items()) if data is not None
         )

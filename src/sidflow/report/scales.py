@@ -1,4 +1,4 @@
-"""From data to picture: axes, round ticks, labels that do not cover one another."""
+"""Axes of charts: scales, round ticks, and labels that do not overlap."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ class Scale(NamedTuple):
     log: bool = False
 
     def __call__(self, value: float) -> float:
-        """Return the pixel of `value`; what lies outside is put on the edge."""
-        low, high, at = (
+        """Return the pixel of `value`; a value outside the scale gets the edge."""
+        low, high, point = (
             (math.log10(part) for part in (self.low, self.high, max(value, self.low)))
             if self.log
             else (self.low, self.high, value)
         )
-        share = 0.5 if high == low else (at - low) / (high - low)
+        share = 0.5 if high == low else (point - low) / (high - low)
         return self.start + min(1.0, max(0.0, share)) * (self.end - self.start)
 
 
@@ -41,7 +41,7 @@ def ticks(low: float, high: float, count: int = 4) -> list[float]:
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= rough * 0.999)
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
-    return [round(place * step, 12) + 0.0 for place in range(first, last + 1)]
+    return [round(index * step, 12) + 0.0 for index in range(first, last + 1)]
 
 
 def decades(low: float, high: float) -> list[float]:
@@ -49,31 +49,31 @@ def decades(low: float, high: float) -> list[float]:
     return [10.0**power for power in range(math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9) + 1)]
 
 
-def label(value: float) -> str:
-    """Return a tick's text."""
+def tick_label(value: float) -> str:
+    """Return the text of a tick."""
     if value and (abs(value) < 1e-3 or abs(value) >= 1e5):
         return f"{value:.0e}".replace("e-0", "e-").replace("e+0", "e").replace("-", MINUS)
     return f"{value:.4g}".replace("-", MINUS)
 
 
-def apart(places: Sequence[float], least: float) -> list[float]:
-    """Return `places` moved as little as this simple sweep can, so that neighbours are `least` apart."""
-    order = sorted(range(len(places)), key=lambda index: places[index])
-    moved = list(places)
+def spread_positions(positions: Sequence[float], gap: float) -> list[float]:
+    """Return `positions` moved so that neighbours are at least `gap` apart: overlapping ones spread as a group."""
+    order = sorted(range(len(positions)), key=lambda index: positions[index])
+    moved = list(positions)
     groups: list[list[int]] = []
     for index in order:
         groups.append([index])
-        while len(groups) > 1 and _top(groups[-1], places, least) < _bottom(groups[-2], places, least) + least:
+        while len(groups) > 1 and _top(groups[-1], positions, gap) < _bottom(groups[-2], positions, gap) + gap:
             groups[-2:] = [groups[-2] + groups[-1]]
     for group in groups:
         for step, index in enumerate(group):
-            moved[index] = _top(group, places, least) + step * least
+            moved[index] = _top(group, positions, gap) + step * gap
     return moved
 
 
-def _top(group: list[int], places: Sequence[float], least: float) -> float:
-    return sum(places[index] for index in group) / len(group) - (len(group) - 1) * least / 2
+def _top(group: list[int], positions: Sequence[float], gap: float) -> float:
+    return sum(positions[index] for index in group) / len(group) - (len(group) - 1) * gap / 2
 
 
-def _bottom(group: list[int], places: Sequence[float], least: float) -> float:
-    return _top(group, places, least) + (len(group) - 1) * least
+def _bottom(group: list[int], positions: Sequence[float], gap: float) -> float:
+    return _top(group, positions, gap) + (len(group) - 1) * gap

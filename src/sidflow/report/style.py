@@ -1,4 +1,4 @@
-"""The page's style sheet: one column, quiet, tabular figures, light and dark."""
+"""The style sheet of the page: one column, tabular figures, light and dark."""
 
 CSS = """
 :root{
@@ -30,9 +30,9 @@ h4 small.yes{color:var(--good)}
 section{margin-top:64px;padding-top:28px;border-top:1px solid var(--hair)}
 .eyebrow{font-weight:600;font-size:13px;letter-spacing:.04em;margin:0;color:var(--ink)}
 .eyebrow span{font-weight:400;color:var(--soft);margin-left:12px;letter-spacing:0}
-.lead{font-size:18px;line-height:1.6;max-width:46em;color:var(--soft);margin:0 0 30px;text-wrap:pretty}
+.lead{font-size:18px;line-height:1.6;max-width:46em;color:var(--soft);margin:0 0 30px;text-wrap:metric_title}
 .lead b{color:var(--ink);font-weight:600}
-.note{color:var(--soft);font-size:13.5px;max-width:60em;margin:16px 0 0;text-wrap:pretty}
+.note{color:var(--soft);font-size:13.5px;max-width:60em;margin:16px 0 0;text-wrap:metric_title}
 .note b{color:var(--ink);font-weight:600}
 .absent{color:var(--faint);font-style:italic;margin:0}
 .facts{display:flex;flex-wrap:wrap;gap:14px 44px;margin:0}
@@ -50,9 +50,9 @@ thead th{color:var(--soft);font-size:12.5px;vertical-align:bottom;white-space:no
 tbody tr:last-child>*{border-bottom:0}
 td small,th small{display:block;color:var(--soft);font-size:11.5px;font-weight:400;line-height:1.35}
 td b{font-weight:600}
-.board td.picture{width:158px;padding-right:14px}
+.board td.picture{width:138px;padding-right:12px}
 .board td.narrow{width:114px}
-.board .picture svg{width:150px}
+.board .picture svg{width:126px}
 .board .narrow svg{width:106px}
 .board .verdict{text-align:left;padding-left:10px}
 .board td.verdict small{margin:3px 0 0 10px}

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidflow.report import charts, scales
+from sidflow.report.charts import Series, interval_bar, line_chart, sparkline
 from sidflow.report.markup import Markup, number, percent, tag
+from sidflow.report.scales import Scale, spread_positions, ticks
 
 NASTY = "<script>alert('&\"')</script>"
 finite = st.floats(-1e9, 1e9, allow_nan=False)
@@ -34,7 +35,7 @@ def test_numbers_as_readers_write_them():
 @given(finite, finite)
 def test_ticks_are_few_and_inside(a, b):
     low, high = min(a, b), max(a, b)
-    found = scales.ticks(low, high)
+    found = ticks(low, high)
     slack = 1e-6 * max(1.0, abs(low), abs(high))
     assert 1 <= len(found) <= 7 or high - low < slack
     assert all(low - slack <= mark <= high + slack for mark in found)
@@ -42,7 +43,7 @@ def test_ticks_are_few_and_inside(a, b):
 
 @given(st.lists(st.floats(0, 300), min_size=1, max_size=12), st.floats(1, 30))
 def test_labels_keep_their_distance_and_their_order(places, least):
-    moved = scales.apart(places, least)
+    moved = spread_positions(places, least)
     ordered = sorted(moved)
     assert all(b - a >= least - 1e-6 for a, b in itertools.pairwise(ordered))
     by_place = sorted(range(len(places)), key=lambda index: places[index])
@@ -50,11 +51,11 @@ def test_labels_keep_their_distance_and_their_order(places, least):
 
 
 def test_labels_that_are_apart_stay():
-    assert scales.apart([10, 50, 90], 14) == [10, 50, 90]
+    assert spread_positions([10, 50, 90], 14) == [10, 50, 90]
 
 
 def test_a_log_scale_is_one():
-    scale = scales.Scale(1e-3, 1, 300, 0, log=True)
+    scale = Scale(1e-3, 1, 300, 0, log=True)
     assert scale(1) == pytest.approx(0)
     assert scale(1e-3) == pytest.approx(300)
     assert scale(math.sqrt(1e-3)) == pytest.approx(150)
@@ -66,8 +67,8 @@ def _texts(made: Markup) -> list[str]:
 
 
 def test_lines_are_well_formed_and_named():
-    series = [charts.Series(NASTY, [1, 2, 3], [3.0, 2.0, 1.0], "method"), charts.Series("flat", [1, 3], [1.0, 1.0])]
-    made = charts.lines(NASTY, series, "epoch", "loss")
+    series = [Series(NASTY, [1, 2, 3], [3.0, 2.0, 1.0], "method"), Series("flat", [1, 3], [1.0, 1.0])]
+    made = line_chart(NASTY, series, "epoch", "loss")
     root = ET.fromstring(made)
     assert root.attrib["role"] == "img"
     assert root.attrib["aria-label"] == NASTY
@@ -77,24 +78,24 @@ def test_lines_are_well_formed_and_named():
 @pytest.mark.parametrize("log", [False, True])
 @pytest.mark.parametrize("y", [[0.0, 0.0], [1.0, 1.0], [1e-12, 1.0], [-1.0, 5.0], [2.0]])
 def test_no_series_breaks_a_chart(y, log):
-    made = charts.lines("a", [charts.Series("one", list(range(1, len(y) + 1)), y)], "x", "y", log_y=log)
+    made = line_chart("a", [Series("one", list(range(1, len(y) + 1)), y)], "x", "y", log_y=log)
     ET.fromstring(made)
     assert "nan" not in made
     assert "inf" not in made
 
 
 def test_nothing_is_said_to_be_nothing():
-    assert "Nothing" in charts.lines("a", [], "x", "y")
+    assert "Nothing" in line_chart("a", [], "x", "y")
 
 
 def test_bars_are_to_scale():
-    half, whole = (ET.fromstring(charts.interval_bar("a", mean, mean, mean, 1.0, "method")) for mean in (0.5, 1.0))
+    half, whole = (ET.fromstring(interval_bar("a", mean, mean, mean, 1.0, "method")) for mean in (0.5, 1.0))
     widths = [float(root.find("rect").attrib["width"]) for root in (half, whole)]
     assert widths[0] * 2 == pytest.approx(widths[1])
 
 
 def test_the_best_epoch_is_marked_where_it_is():
-    made = charts.spark("loss", [1, 2, 3], [1.0, 3.0, 2.0], best=1)
+    made = sparkline("loss", [1, 2, 3], [1.0, 3.0, 2.0], best=1)
     circle = ET.fromstring(made).find("circle")
     assert float(circle.attrib["cx"]) == pytest.approx(110)
     assert float(circle.attrib["cy"]) == pytest.approx(24)

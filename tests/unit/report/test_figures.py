@@ -8,19 +8,19 @@ import pytest
 
 from sidflow.contracts.artifacts.reports import FIGURES
 from sidflow.contracts.params import load_all
-from sidflow.report.figures import figures
-from sidflow.report.gather import Gathered
+from sidflow.report.figures import key_figures
+from sidflow.report.gather import ReportData
 
 REPORTS = Path(__file__).parents[3] / "artifacts/reports"
 
 
-def _committed() -> Gathered:
+def _committed() -> ReportData:
     """Return as much of what the page is made of as the figures take, from the reports that git holds."""
     names = load_all()["recommenders"]
     read = {path.stem: json.loads(path.read_text()) for path in REPORTS.glob("*.json")}
     parts = {"ingest": "ingest", "split": "split", "leaderboard": "leaderboard", "audit": "semantic_ids"}
-    nothing = dict.fromkeys(Gathered._fields)
-    return Gathered(
+    nothing = dict.fromkeys(ReportData._fields)
+    return ReportData(
         **nothing
         | {part: read[name] for part, name in parts.items()}
         | {"metrics": {name: read[name] for name in names}}
@@ -28,29 +28,29 @@ def _committed() -> Gathered:
 
 
 def test_they_are_few_flat_and_named_after_whose_they_are(tmp_path, monkeypatch):
-    given = _committed()
+    data = _committed()
     monkeypatch.chdir(tmp_path)
-    FIGURES.write(figures(given))
+    FIGURES.write(key_figures(data))
     found = FIGURES.read()
     assert 40 < len(found) < 80
     for name, value in found.items():
         assert re.fullmatch(r"[a-z0-9_]+\.[a-z0-9_]+", name)
         assert isinstance(value, int | float), name
         assert value == round(value, 4)
-    assert {name.split(".")[0] for name in found} == {"data", "semantic_ids", *given.metrics}
+    assert {name.split(".")[0] for name in found} == {"data", "semantic_ids", *data.metrics}
 
 
 def test_they_are_what_the_reports_say():
-    given = _committed()
-    found = figures(given)
-    assert found["mme_sid.ndcg_at_10"] == pytest.approx(given.metrics["mme_sid"]["ndcg_at_10"], abs=1e-4)
-    assert found["sasrec.coverage_at_10"] == pytest.approx(given.metrics["sasrec"]["coverage_at_10"], abs=1e-4)
-    assert found["data.items"] == given.ingest["items_core"]
-    assert found["data.test_queries"] == given.split["queries_test"]
+    data = _committed()
+    found = key_figures(data)
+    assert found["mme_sid.ndcg_at_10"] == pytest.approx(data.metrics["mme_sid"]["ndcg_at_10"], abs=1e-4)
+    assert found["sasrec.coverage_at_10"] == pytest.approx(data.metrics["sasrec"]["coverage_at_10"], abs=1e-4)
+    assert found["data.items"] == data.ingest["items_core"]
+    assert found["data.test_queries"] == data.split["queries_test"]
     for name in ("targets_in_history_test", "sequences_in_training_test"):
-        assert found[f"data.test_{name.removesuffix('_test')}"] == given.split[name]
-    assert found["data.duplicated_sequences"] == given.split["duplicated_sequences"]
-    assert found["semantic_ids.collision_rate"] == pytest.approx(given.audit["collision_rate"], abs=1e-4)
-    relative = given.leaderboard["differences"]["mme_sid"][given.leaderboard["primary"]]["relative"]
+        assert found[f"data.test_{name.removesuffix('_test')}"] == data.split[name]
+    assert found["data.duplicated_sequences"] == data.split["duplicated_sequences"]
+    assert found["semantic_ids.collision_rate"] == pytest.approx(data.audit["collision_rate"], abs=1e-4)
+    relative = data.leaderboard["differences"]["mme_sid"][data.leaderboard["primary"]]["relative"]
     assert found["mme_sid.gain"] == pytest.approx(relative, abs=1e-4)
     assert "sasrec.gain" not in found  # a baseline claims none

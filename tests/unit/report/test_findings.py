@@ -1,6 +1,6 @@
 import pytest
 
-from sidflow.report.findings import ahead, finding, reached
+from sidflow.report.findings import ahead_sentence, claim_sentence, compare_with_best
 
 
 def _board(low: float, high: float, verdict: str | None, claim: str | None, p: float = 0.01) -> dict:
@@ -31,15 +31,15 @@ def _board(low: float, high: float, verdict: str | None, claim: str | None, p: f
     ],
 )
 def test_better_at_all_and_as_much_better_as_claimed_are_two_answers(low, high, verdict, claim, p, better, by_as_much):
-    found = finding(_board(low, high, verdict, claim, p), "mme_sid", "ndcg_at_10")
+    found = compare_with_best(_board(low, high, verdict, claim, p), "mme_sid", "ndcg_at_10")
     assert found is not None
-    assert ahead(found).startswith(better)
-    assert reached(found).startswith(by_as_much)
-    assert "+4\u2009%" in reached(found)
+    assert ahead_sentence(found).startswith(better)
+    assert claim_sentence(found).startswith(by_as_much)
+    assert "+4\u2009%" in claim_sentence(found)
 
 
 def test_figures_are_relative_to_the_best_baseline():
-    found = finding(_board(-0.01, 0.03, "undecided", "open"), "mme_sid", "ndcg_at_10")
+    found = compare_with_best(_board(-0.01, 0.03, "undecided", "open"), "mme_sid", "ndcg_at_10")
     assert found is not None
     assert (found.relative_low, found.relative_high, found.detectable) == pytest.approx((-0.05, 0.15, 0.05))
-    assert finding(_board(0, 0, None, None), "sasrec", "ndcg_at_10") is None
+    assert compare_with_best(_board(0, 0, None, None), "sasrec", "ndcg_at_10") is None

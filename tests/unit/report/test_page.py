@@ -17,11 +17,11 @@ from sidflow.evaluation.comparison import build_leaderboard
 from sidflow.evaluation.evaluate import EvaluationInputs, evaluate
 from sidflow.evaluation.params import CompareParams, EvaluateParams
 from sidflow.evaluation.slices import ContentPresence
-from sidflow.report.gather import Gathered, Lists, stars
-from sidflow.report.learning import unfinished
-from sidflow.report.page import page
+from sidflow.report.gather import RankedLists, ReportData, best_method_and_baseline
+from sidflow.report.learning import still_improving
+from sidflow.report.page import render_page
 from sidflow.report.params import ReportParams
-from sidflow.report.people import pick
+from sidflow.report.people import choose_queries
 
 NASTY = '<img src=x onerror=alert(1)> & "co"'
 USERS, CORE = 12, 24
@@ -56,13 +56,13 @@ def _truth(histories: Histories) -> pl.DataFrame:
     return pl.DataFrame(keys).with_columns(pl.Series("probabilities", chances, dtype=pl.Array(pl.Float32, CORE)))
 
 
-def _gathered(rich: bool = True, names: tuple[str, ...] = ("popularity", "sasrec", "mme_sid", "oracle")) -> Gathered:
+def _gathered(rich: bool = True, names: tuple[str, ...] = ("popularity", "sasrec", "mme_sid", "oracle")) -> ReportData:
     histories, generator = _histories(), np.random.default_rng(1)
     found, lists = {}, {}
     for name in names:
         top = np.array([generator.permutation(CORE)[:20] for _ in range(histories.queries)], dtype=np.int32)
         ranks = generator.integers(1, 19, histories.queries)
-        lists[name] = Lists(name, top, ranks.astype(np.int32))
+        lists[name] = RankedLists(name, top, ranks.astype(np.int32))
         frame = dict.fromkeys(("rank", "sampled_rank"), ranks) | {"candidates": np.full(len(ranks), CORE - 5)}
         matrix = generator.normal(size=(CORE, 4)).astype(np.float32)
         found[name] = evaluate(
@@ -104,9 +104,9 @@ def _gathered(rich: bool = True, names: tuple[str, ...] = ("popularity", "sasrec
         orient="row",
     )
     curve = [{"epoch": str(e), "loss": str(3 / e), "valid_ndcg_at_10": str(0.1 * e)} for e in (1, 2, 3)]
-    return Gathered(
+    return ReportData(
         preset=NASTY if rich else "bare",
-        cuts=CUTS.model_dump(),
+        slice_cuts=CUTS.model_dump(),
         ingest={"users": USERS, "items_core": CORE, "density": 0.5, "source": NASTY},
         split={"users": USERS},
         leaderboard=board,
@@ -158,7 +158,7 @@ def _gathered(rich: bool = True, names: tuple[str, ...] = ("popularity", "sasrec
         }
         if rich
         else None,
-        shown=[lists[name] for name in stars(board) if name is not None],
+        ranked_lists=[lists[name] for name in best_method_and_baseline(board) if name is not None],
     )
 
 
@@ -188,7 +188,7 @@ def _read(text: str) -> _Reader:
 
 @pytest.mark.parametrize("rich", [True, False])
 def test_the_page_is_whole_self_contained_and_nothing_in_it_runs(rich):
-    text = page(_gathered(rich), ReportParams())
+    text = render_page(_gathered(rich), ReportParams())
     reader = _read(text)
     assert not {"script", "img", "link", "iframe", "object"} & set(reader.tags)
     assert not [name for name, _ in reader.attributes if name.startswith("on")]
@@ -197,61 +197,61 @@ def test_the_page_is_whole_self_contained_and_nothing_in_it_runs(rich):
 
 
 def test_the_same_artifacts_give_the_same_bytes():
-    assert page(_gathered(), ReportParams()) == page(_gathered(), ReportParams())
+    assert render_page(_gathered(), ReportParams()) == render_page(_gathered(), ReportParams())
 
 
 def test_ablations_stand_on_the_page_where_they_ran():
-    assert "What each part is worth" in page(_gathered(), ReportParams())
-    given = _gathered()
-    assert "0.0321" in page(given, ReportParams())  # the smallest difference that would be detected
-    assert given.ablations is not None
-    for row in given.ablations["rows"]:
+    assert "Ablations of MME-SID" in render_page(_gathered(), ReportParams())
+    data = _gathered()
+    assert "0.0321" in render_page(data, ReportParams())  # the smallest difference that would be detected
+    assert data.ablations is not None
+    for row in data.ablations["rows"]:
         row.pop("detectable", None)  # tables of before have none
-    assert "0.0321" not in page(given, ReportParams())
-    assert "What each part is worth" not in page(_gathered(rich=False), ReportParams())
+    assert "0.0321" not in render_page(data, ReportParams())
+    assert "Ablations of MME-SID" not in render_page(_gathered(rich=False), ReportParams())
 
 
 def test_pictures_enter_once_downsized_and_only_those_used():
-    text = page(_gathered(), ReportParams(users=1, items=0, history=2, recommendations=3, thumbnail=40))
-    given = _gathered()
+    text = render_page(_gathered(), ReportParams(users=1, items=0, history=2, recommendations=3, thumbnail=40))
+    data = _gathered()
     encoded = re.findall(r"\.p(\d+)\{background-image", text)
     assert len(encoded) == len(set(encoded))
     shown = {int(found) for found in re.findall(r'class="face p(\d+)"', text)}
-    assert shown == {int(found) for found in encoded} <= set(given.pictures)
+    assert shown == {int(found) for found in encoded} <= set(data.pictures)
 
 
 def test_a_known_generator_is_told_and_an_unknown_one_is_not():
-    rich, bare = page(_gathered(), ReportParams()), page(_gathered(rich=False), ReportParams())
-    for said in ("of the best possible", "free of the luck", ">expected<"):
+    rich, bare = render_page(_gathered(), ReportParams()), render_page(_gathered(rich=False), ReportParams())
+    for said in ("of the best possible", "without the noise of sampled targets", ">expected<"):
         assert said in rich
         assert said not in bare
 
 
 def test_what_is_missing_is_told_as_text():
-    text = page(_gathered(rich=False), ReportParams())
+    text = render_page(_gathered(rich=False), ReportParams())
     assert "item k0" in text
-    assert "Nothing was written about it." in text
+    assert "No description." in text
     assert "No semantic ID." in text
-    assert "Nothing was reported." in text
+    assert "No figures." in text
     assert ">Training<" not in text
 
 
 def test_a_hit_is_marked_in_the_list_that_has_it():
-    given = _gathered()
-    one = given.shown[0]
-    query = int(np.flatnonzero(~given.histories.query_valid)[0])
+    data = _gathered()
+    one = data.ranked_lists[0]
+    query = int(np.flatnonzero(~data.histories.query_valid)[0])
     one.rank[:] = 15
     one.top[:] = (np.arange(20) + 1)[None, :]
-    targets = given.histories.targets.copy()
+    targets = data.histories.targets.copy()
     targets[:] = 0
-    missed = page(
-        given._replace(histories=given.histories._replace(targets=targets), shown=[one]), ReportParams(users=1)
+    missed = render_page(
+        data._replace(histories=data.histories._replace(targets=targets), ranked_lists=[one]), ReportParams(users=1)
     )
     assert "tile hit" not in missed
     one.top[:, 4] = 0
     one.rank[:] = 5
-    found = page(
-        given._replace(histories=given.histories._replace(targets=targets), shown=[one]), ReportParams(users=1)
+    found = render_page(
+        data._replace(histories=data.histories._replace(targets=targets), ranked_lists=[one]), ReportParams(users=1)
     )
     assert found.count("tile hit") == 1
     assert query >= 0
@@ -259,18 +259,18 @@ def test_a_hit_is_marked_in_the_list_that_has_it():
 
 def test_users_are_picked_from_every_outcome_and_from_the_test_part():
     ranks = [np.array([1, 1, 99, 99, 1]), np.array([1, 99, 1, 99, 1])]
-    shown = [Lists(str(place), np.zeros((5, 20), dtype=np.int32), rank) for place, rank in enumerate(ranks)]
+    shown = [RankedLists(str(place), np.zeros((5, 20), dtype=np.int32), rank) for place, rank in enumerate(ranks)]
     test = np.array([True, True, True, True, False])
-    assert pick(shown, test, 4, 10) == [0, 1, 2, 3]
-    assert pick(shown, test, 9, 10) == [0, 1, 2, 3]
-    assert pick(shown, test, 2, 10) == [0, 1]
+    assert choose_queries(shown, test, 4, 10) == [0, 1, 2, 3]
+    assert choose_queries(shown, test, 9, 10) == [0, 1, 2, 3]
+    assert choose_queries(shown, test, 2, 10) == [0, 1]
 
 
 @pytest.mark.parametrize(
     "names", [("popularity",), ("popularity", "oracle"), ("mme_sid",), ("mme_sid", "dmesr_sasrec", "sasrec")]
 )
 def test_any_set_of_recommenders_makes_a_page(names):
-    text = page(_gathered(names=names), ReportParams())
+    text = render_page(_gathered(names=names), ReportParams())
     _read(text)
     for name in names:
         assert name in text
@@ -278,9 +278,9 @@ def test_any_set_of_recommenders_makes_a_page(names):
 
 def test_the_star_is_mme_sid_or_else_the_best_method_on_validation():
     board = dict(_gathered(names=("mme_sid", "dmesr_a", "sasrec")).leaderboard)
-    assert stars(board) == ("mme_sid", "sasrec")
+    assert best_method_and_baseline(board) == ("mme_sid", "sasrec")
     board["recommenders"] = {name: one for name, one in board["recommenders"].items() if name != "mme_sid"}
-    assert stars(board) == ("dmesr_a", "sasrec")
+    assert best_method_and_baseline(board) == ("dmesr_a", "sasrec")
 
 
 def test_the_leaderboard_document_can_be_written_and_read(tmp_path, monkeypatch):
@@ -296,7 +296,7 @@ def _text(made: str) -> str:
 
 
 def test_every_item_of_a_group_of_collisions_counts():
-    text = _text(page(_gathered(), ReportParams()))
+    text = _text(render_page(_gathered(), ReportParams()))
     assert "Beside residual k-means" in text and "0.7125" in text and "0.6375" in text
     assert "12.5 % of 24 items share all their codes with another one before suffixes: 3 items in 1 group." in text
     assert "Among the 20 items with distinct inputs: 10.0 %." in text
@@ -304,21 +304,21 @@ def test_every_item_of_a_group_of_collisions_counts():
 
 
 def test_training_that_ended_while_it_still_improved_is_marked():
-    given, warning = _gathered(), "still improving at the limit of epochs"
-    assert warning not in page(given, ReportParams())
-    late = given._replace(summaries={**given.summaries, "sasrec": {"best_epoch": 3}})
-    assert page(late, ReportParams()).count(warning) == 1
+    data, warning = _gathered(), "still improving at the limit of epochs"
+    assert warning not in render_page(data, ReportParams())
+    late = data._replace(summaries={**data.summaries, "sasrec": {"best_epoch": 3}})
+    assert render_page(late, ReportParams()).count(warning) == 1
     unjudged = [{"epoch": "1", "loss": "3"}, {"epoch": "2", "loss": "2"}]
-    assert not unfinished(unjudged, {"best_epoch": 2})
+    assert not still_improving(unjudged, {"best_epoch": 2})
     judged = [{"epoch": "1", "valid_ndcg_at_10": "0.1"}, {"epoch": "2", "valid_ndcg_at_10": "0.2"}]
     meant_to = {"loop": {"schedule": "cosine"}}
-    assert unfinished(judged, {"best_epoch": 2})
-    assert not unfinished(judged, {"best_epoch": 2, "params": meant_to})
-    assert not unfinished(judged, {"best_epoch": 2, "params": {"model": meant_to}})
+    assert still_improving(judged, {"best_epoch": 2})
+    assert not still_improving(judged, {"best_epoch": 2, "params": meant_to})
+    assert not still_improving(judged, {"best_epoch": 2, "params": {"model": meant_to}})
 
 
 def test_terms_lead_to_definitions_with_the_thresholds_of_the_run():
-    text = page(_gathered(), ReportParams())
+    text = render_page(_gathered(), ReportParams())
     for anchor in re.findall(r'href="#([^"]+)"', text):
         assert f'id="{anchor}"' in text
     for said in (
@@ -334,24 +334,24 @@ def test_terms_lead_to_definitions_with_the_thresholds_of_the_run():
 
 
 def test_only_slices_that_divide_the_queries_are_shown():
-    anchors = set(re.findall(r'id="([^"]+)"', page(_gathered(), ReportParams())))
+    anchors = set(re.findall(r'id="([^"]+)"', render_page(_gathered(), ReportParams())))
     assert {"term-last-event", "term-earlier-event", "term-medium-history", "term-without-picture"} <= anchors
     assert not {"term-short-history", "term-without-text"} & anchors  # of none, or of all
 
 
 def test_only_methods_are_judged_on_the_page():
-    given = _gathered()
-    text = page(given, ReportParams())
+    data = _gathered()
+    text = render_page(data, ReportParams())
     assert text.count("not under test") == 1  # one baseline; the best one is what they are compared with
     assert len(re.findall(r'class="chip (?:shown|contradicted|undecided)"', text)) == 3  # two cards, one row
 
 
 def test_equal_recommenders_are_said_to_be_and_which_setting_made_them_so():
-    given = _gathered()
-    assert "the same ranks" not in page(given, ReportParams())
-    board = {**given.leaderboard, "equal": [["popularity", "sasrec"]]}
+    data = _gathered()
+    assert "the same ranks" not in render_page(data, ReportParams())
+    board = {**data.leaderboard, "equal": [["popularity", "sasrec"]]}
     chosen = {"popularity": {"chosen": {"window": 2}}, "sasrec": {"chosen": {"window": 2, "content": 0.0}}}
-    text = page(given._replace(leaderboard=board, summaries={**given.summaries, **chosen}), ReportParams())
+    text = render_page(data._replace(leaderboard=board, summaries={**data.summaries, **chosen}), ReportParams())
     assert "same ranks as sasrec" in text
     assert "sasrec has the setting content, chosen on validation as 0." in text
     assert "setting window" not in text
