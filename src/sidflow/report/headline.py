@@ -24,7 +24,7 @@ def headline_section(data: ReportData, glossary: Glossary) -> Markup:
     method, best = best_method_and_baseline(board)
     sizes = [
         ("users", data.ingest.get("users")),
-        ("items to choose from", data.ingest.get("items_core", data.ingest.get("items"))),
+        ("candidate items", data.ingest.get("items_core", data.ingest.get("items"))),
         ("interactions", data.ingest.get("interactions")),
         ("items with a picture", data.ingest.get("items_with_picture")),
         ("items with text", data.ingest.get("items_with_text")),
@@ -64,12 +64,12 @@ def _title(comparison: Comparison, method: str, best: str) -> list[object]:
     gain = percent(comparison.claimed_gain, signed=True)
     if comparison.verdict == "shown":
         by_claim = {"reached": f", by the claimed {gain} or more", "excluded": f", by less than the claimed {gain}"}
-        margin = by_claim.get(str(comparison.claim), f"; whether by the claimed {gain} stays open")
+        margin = by_claim.get(str(comparison.claim), f"; the claimed gain of {gain} is undecided")
         return [tag("em", method), f" is ahead of {best} in {name}{margin}"]
     if comparison.high < 0:
         return [tag("em", method), f" is behind {best} in {name}"]
     if comparison.claim == "excluded":
-        return [tag("em", method), f" does not gain the claimed {gain} on {best} in {name}"]
+        return [tag("em", method), f" does not gain the claimed {gain} over {best} in {name}"]
     return [tag("em", method), f" is not shown to be ahead of {best} in {name}"]
 
 

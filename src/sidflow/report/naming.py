@@ -31,7 +31,7 @@ def role_label(name: str, board: Mapping) -> str:
     if name == board["best_baseline"]:
         return "best baseline"
     kind = board["recommenders"][name]["kind"]
-    return {"method": "under test", "reference": "knows the answer"}.get(kind, "baseline")
+    return {"method": "under test", "reference": "upper bound"}.get(kind, "baseline")
 
 
 def best_first(data: ReportData) -> list[str]:

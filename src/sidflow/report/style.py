@@ -53,6 +53,7 @@ td b{font-weight:600}
 .board td.picture{width:138px;padding-right:12px}
 .board td.narrow{width:114px}
 .board .picture svg{width:126px}
+.board th small{white-space:normal}
 .board .narrow svg{width:106px}
 .board .verdict{text-align:left;padding-left:10px}
 .board td.verdict small{margin:3px 0 0 10px}
