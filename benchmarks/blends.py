@@ -61,7 +61,7 @@ class Asked:
         """Return one recommender's scores [q, n], mean 0 and variance 1 in each row; -inf where the history is."""
         read = Scores(FACTORS.read(model=name).arrays, self.total, self.items, name)
         size = read.block_rows
-        blocks = [read.of(self.queries[start : start + size]) for start in range(0, len(self.queries), size)]
+        blocks = [read.for_queries(self.queries[start : start + size]) for start in range(0, len(self.queries), size)]
         found = torch.from_numpy(np.concatenate(blocks))
         found = (found - found.mean(1, keepdim=True)) / found.std(1, keepdim=True).clamp(min=1e-9)
         found[self.seen] = -torch.inf

@@ -25,7 +25,7 @@ from sasrec_training import params
 from scipy.sparse import csr_matrix
 from side_by_side import Side, in_turn, medians, one_side_or_all, own, peak_mb, result_of, run
 
-from sidflow.ranking.answer import best
+from sidflow.ranking.answer import search_top_k
 from sidflow.recommenders.neural.batches import recent_windows
 from sidflow.recommenders.neural.encoding import query_states
 from sidflow.recommenders.neural.items import ItemTable
@@ -56,7 +56,7 @@ def ours(given: argparse.Namespace) -> dict[str, float]:
     states = query_states(encoder, table.weight.detach(), windows).numpy()
     encoded = time.perf_counter()
     factors = {"query_states": states, "item_matrix": table.weight.detach().numpy()}
-    lists = best(factors, histories(sequences, count), settings["top"]).items
+    lists = search_top_k(factors, histories(sequences, count), settings["top"]).items
     seconds = time.perf_counter() - began
     assert lists.min() >= 0
     return {"seconds": seconds, "encoding_seconds": encoded - began, "peak_mb": peak_mb()}
@@ -70,7 +70,7 @@ def from_theirs(given: argparse.Namespace) -> dict[str, float]:
         states, matrix, known, expected = (arrays[name] for name in ("states", "matrix", "known", "lists"))
     excluded = csr_matrix(histories(sequences, int(max(one.max() for one in sequences)) + 1)[:, known])
     began = time.perf_counter()
-    lists = known[best({"query_states": states, "item_matrix": matrix}, excluded, settings["top"]).items]
+    lists = known[search_top_k({"query_states": states, "item_matrix": matrix}, excluded, settings["top"]).items]
     seconds = time.perf_counter() - began
     same = np.mean([len(np.intersect1d(a, b)) / len(b) for a, b in zip(lists, expected, strict=True)])
     return {"seconds": seconds, "same": float(same), "peak_mb": peak_mb()}

@@ -76,7 +76,7 @@ def told(model: str, past: Histories, known: Truth) -> None:
     factors, cold = FACTORS.read(model=model).arrays, COLD_ROWS.read(model=model).arrays
     there = cold["present"]
     items = len(factors["item_matrix"])
-    own = Scores(factors, past.queries, items).of(known.query).astype(np.float64)
+    own = Scores(factors, past.queries, items).for_queries(known.query).astype(np.float64)
     new = factors["query_states"][known.query].astype(np.float64) @ cold["values"].T
     both = np.concatenate([own, np.where(there, new, -np.inf)], 1)
     for row, query in enumerate(known.query):

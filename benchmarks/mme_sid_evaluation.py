@@ -26,7 +26,7 @@ from side_by_side import Side, facts, in_turn, medians, one_side_or_all, peak_mb
 from sidflow.contracts.histories import Histories
 from sidflow.llm.reader import PromptedBackbone
 from sidflow.measures.gains import metric_at_k
-from sidflow.ranking.answer import best
+from sidflow.ranking.answer import search_top_k
 
 CUTOFFS = (5, 10, 20)
 TOP = SETTINGS["top"]
@@ -56,7 +56,7 @@ def ours(given: argparse.Namespace) -> dict[str, Any]:
     with torch.no_grad():
         states, matrix = model.query_states(past, queries).numpy(), model.item_matrix().numpy()
     encoded = time.perf_counter()
-    lists = best({"query_states": states, "item_matrix": matrix}, past.seen(len(matrix), queries), TOP).items
+    lists = search_top_k({"query_states": states, "item_matrix": matrix}, past.seen(len(matrix), queries), TOP).items
     ready = time.perf_counter()
     found = metrics(lists, past.targets[queries])
     seconds = time.perf_counter() - began

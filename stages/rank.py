@@ -8,7 +8,7 @@ from sidflow.contracts.artifacts.items import core_count
 from sidflow.contracts.artifacts.rankings import TARGET_RANKS, TOP
 from sidflow.contracts.running import stage
 from sidflow.ranking.params import RankParams
-from sidflow.ranking.ranks import rank
+from sidflow.ranking.ranks import rank_targets
 
 
 def main(model: str) -> None:
@@ -17,7 +17,7 @@ def main(model: str) -> None:
         settings = params.load("rank", RankParams)
         factors = FACTORS.read(model=model)
         past = histories.load()._replace(exclude_history=settings.exclude_history)
-        ranking = rank(factors.arrays, past, core_count(), settings, str(FACTORS.at(model=model)))
+        ranking = rank_targets(factors.arrays, past, core_count(), settings, str(FACTORS.at(model=model)))
         top, target_ranks = ranking.tables()
         TOP.write(top, model=model)
         TARGET_RANKS.write(target_ranks, refits.fact(refits.of(factors.metadata)), model=model)

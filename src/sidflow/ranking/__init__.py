@@ -1,1 +1,1 @@
-"""From factors to ranks: exact inner product search over the core items."""
+"""From factors to ranks and top-k lists: exact inner product over the core items."""

@@ -1,4 +1,4 @@
-"""The best items of queries that came in: looked up where scores are inner products alone, else scored in full."""
+"""The top k of new queries: searched in float32 where the factors are dense, else from all scores."""
 
 from __future__ import annotations
 
@@ -7,34 +7,35 @@ from collections.abc import Mapping
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from sidflow.ranking import search, top
 from sidflow.ranking.scores import Scores
+from sidflow.ranking.search import proven_top_k
+from sidflow.ranking.top import TopK, top_k_of_scores
 
 
-def best(arrays: Mapping[str, np.ndarray], excluded: csr_matrix, k: int, name: str = "factors") -> top.Top:
-    """Return the `k` best items of every query, exact, ties by item id.
+def search_top_k(arrays: Mapping[str, np.ndarray], excluded: csr_matrix, k: int, name: str = "factors") -> TopK:
+    """Return the `k` best items of every query, exact, equal scores by item id.
 
-    Dense factors are searched in float32 (few queries in a flat faiss index); a query that this leaves in doubt, and
-    factors with a sparse pair, are scored in full. The answer is the same.
+    Dense factors are searched in float32. Queries whose list is not proven exact by that, and all queries of factors
+    with a sparse pair, are answered from all scores.
 
     Args:
         arrays: of a FACTORS artifact.
-        excluded: bool CSR [q, n], what must not be recommended.
-        k: how many; fewer candidates leave -1 at the end.
-        name: what errors call the factors.
+        excluded: bool CSR [q, n], items that must not be recommended.
+        k: length of a list; -1 at its end where there are fewer candidates.
+        name: of the factors in error messages.
 
     Raises:
-        InputError: the factors do not fit, or a score is not finite.
+        InputError: the factors do not fit `excluded`, or a score is not finite.
     """
     queries, items = map(int, excluded.shape)  # type: ignore[misc]
     scores = Scores(arrays, queries, items, name)
-    left = np.arange(queries)
-    found = top.Top.empty(queries, k)
+    remaining = np.arange(queries)
+    top = TopK.empty(queries, k)
     if scores.dense is not None and scores.sparse is None:
-        found, proven = search.by_inner_product(scores, excluded, k)
-        left = left[~proven]
-    for rows in np.array_split(left, max(1, -(-len(left) // scores.block_rows))):
-        block, part = scores.of(rows), csr_matrix(excluded[rows])
+        top, proven = proven_top_k(scores, excluded, k)
+        remaining = remaining[~proven]
+    for rows in np.array_split(remaining, max(1, -(-len(remaining) // scores.block_rows))):
+        block, part = scores.for_queries(rows), csr_matrix(excluded[rows])
         block[np.repeat(np.arange(len(rows)), np.diff(part.indptr)), part.indices] = -np.inf
-        found.put(rows, top.of_block(block, k))
-    return found
+        top.write(rows, top_k_of_scores(block, k))
+    return top

@@ -1,6 +1,6 @@
-"""Scores of all candidates for a block of queries, the same to the bit whatever the block and the thread count.
+"""Scores of all items for a block of queries, the same to the bit for every block size and thread count.
 
-Sums are made in float64 and rounded to float32: what a BLAS kernel, a block's size or a thread count changes lies
+Sums are made in float64 and rounded to float32. Differences between BLAS kernels, block sizes and thread counts lie
 far below a float32's last bit, so that equal items get equal scores and ties are ties.
 """
 
@@ -16,22 +16,22 @@ from sidflow.contracts.artifacts.factors import DENSE, SPARSE
 from sidflow.contracts.errors import InputError
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
+    from jaxtyping import Float32
 
 _BLOCK_BYTES = 16_000_000  # of one block of float64 scores
 
 
 class Scores:
-    """A recommender's factors, read as a function from queries to scores."""
+    """The scores that a recommender's factors give, query by query."""
 
     def __init__(self, arrays: Mapping[str, np.ndarray], queries: int, items: int, name: str = "factors") -> None:
-        """Take the arrays of a FACTORS artifact.
+        """Check the arrays of a FACTORS artifact.
 
         Args:
-            arrays: a dense pair, a sparse pair, or both.
-            queries: how many queries `split` made.
-            items: how many candidates (core items) the catalogue has.
-            name: what errors call these factors.
+            arrays: dense factors, sparse factors, or both, whose scores are added.
+            queries: number of queries in the split.
+            items: number of candidates (core items) in the catalogue.
+            name: of the factors in error messages.
 
         Raises:
             InputError: neither pair is complete, or one is of another size.
@@ -57,11 +57,11 @@ class Scores:
 
     @property
     def block_rows(self) -> int:
-        """How many queries are scored at once: what fits `_BLOCK_BYTES`."""
+        """How many queries are scored at once: as many as fit into `_BLOCK_BYTES`."""
         return max(1, _BLOCK_BYTES // (8 * max(1, self.items)))
 
-    def of(self, rows: slice | np.ndarray) -> Float[np.ndarray, "b n"]:
-        """Return the float32 scores of all items for the queries `rows`.
+    def for_queries(self, rows: slice | np.ndarray) -> Float32[np.ndarray, "b n"]:
+        """Return the scores of all items for the queries `rows`.
 
         Raises:
             InputError: a score is not finite.
@@ -83,7 +83,7 @@ class Scores:
                 found="NaN or infinity",
                 count=len(bad),
                 example={"query_id": int(query), "item_id": int(bad[0][1])},
-                remedy="train again with a smaller learning rate; see curves.csv for where it diverged",
+                remedy="train again with a smaller learning rate; curves.csv shows where it diverged",
             )
         return scores
 

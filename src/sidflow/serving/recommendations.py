@@ -19,7 +19,7 @@ from sidflow.contracts.errors import InputError
 from sidflow.contracts.histories import load as load_histories
 from sidflow.contracts.params import load_all
 from sidflow.contracts.runtime import load as load_runtime
-from sidflow.ranking import answer
+from sidflow.ranking.answer import search_top_k
 from sidflow.serving.items import close_keys, item_row, suggestion
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ def recommend_after(
     excluded = ~factors.candidates
     if load_all().get("rank", {}).get("exclude_history", True):
         excluded[[row for row in rows if row < len(excluded)]] = True
-    top = answer.best(factors.arrays, csr_matrix(excluded[None]), k, f"recommender {name}")
+    top = search_top_k(factors.arrays, csr_matrix(excluded[None]), k, f"recommender {name}")
     return Recommendation(
         recommender=name,
         user_key=None,

@@ -56,7 +56,7 @@ def _factors(histories: Histories, items: int, kind: str, seed: int = 1) -> dict
 
 
 def _measure(histories: Histories, arrays: dict[str, np.ndarray], items: int) -> dict[str, object]:
-    best, of_targets = ranks.rank(arrays, histories, items, RankParams()).tables()
+    best, of_targets = ranks.rank_targets(arrays, histories, items, RankParams()).tables()
     known = np.ones(items, dtype=bool)
     given = EvaluationInputs(
         histories=histories,
@@ -181,7 +181,7 @@ def test_sampled_metrics_equal_scikit_learns(items, kind):
     table[rows, histories.targets] -= 1e-9
     chosen, seen = RankParams.model_validate({}), histories.seen(items).toarray()
     asked = np.zeros(table.shape, dtype=bool)
-    for query, drawn in enumerate(negatives.draw(histories, items, chosen.negatives, chosen.seed)):
+    for query, drawn in enumerate(negatives.sample_negatives(histories, items, chosen.negatives, chosen.seed)):
         asked[query, drawn[drawn >= 0]] = True
     assert not (asked & seen).any()
     assert not asked[rows, histories.targets].any()

@@ -124,9 +124,9 @@ def test_saved_rows_are_those_of_the_saved_weights(inside, model):
 def test_factors_of_new_histories_hold_core_and_cold(inside, model):
     encoder, past = HistoryEncoder(model), histories.load()
     asked = [past.history(0).tolist(), [13, 2]]
-    core = Scores(encoder.factors(asked), 2, 12).of(slice(None))
+    core = Scores(encoder.factors(asked), 2, 12).for_queries(slice(None))
     np.testing.assert_allclose(core, encoder.scores(asked), atol=1e-5)
-    both = Scores(encoder.factors(asked, cold=True), 2, 14).of(slice(None))
+    both = Scores(encoder.factors(asked, cold=True), 2, 14).for_queries(slice(None))
     np.testing.assert_array_equal(both[:, :12], core)
     np.testing.assert_allclose(both[:, 12:], encoder.states(asked) @ encoder.cold.values.T, atol=1e-5)
     assert FACTORS.read(model=model).arrays["item_matrix"].shape == encoder.item_matrix.shape
@@ -136,7 +136,7 @@ def test_factors_of_new_histories_hold_core_and_cold(inside, model):
 def test_what_is_recommended_is_what_scores_highest(inside, model):
     encoder, history = HistoryEncoder(model), [3, 13, 4]
     keys = [f"k{item:02d}" for item in history]
-    scores = Scores(encoder.factors([history], cold=True), 1, 14).of(slice(None))[0]
+    scores = Scores(encoder.factors([history], cold=True), 1, 14).for_queries(slice(None))[0]
     scores[history] = -np.inf
     order = [item for item in np.argsort(-scores, kind="stable") if np.isfinite(scores[item])]
     found = recommend_after(keys, 20, model, include_cold=True)

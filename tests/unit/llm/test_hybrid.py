@@ -75,7 +75,7 @@ def test_folded_factors_are_the_equations(tiny, backbone, kind):
     counts = None
     if kind != "content":
         counts = task.prior.counts.relation().toarray()
-    folded = Scores(factored.arrays(), past.queries, len(inputs.counts)).of(queries[:70])
+    folded = Scores(factored.arrays(), past.queries, len(inputs.counts)).for_queries(queries[:70])
     for query in (0, 1, 13, 69):
         expected = unfolded(task, inputs, past.history(query).tolist(), counts)
         np.testing.assert_allclose(folded[query], expected.numpy(), atol=1e-5)

@@ -62,7 +62,7 @@ def finetune(model, **changes):
 
 
 def scores(model, past):
-    return Scores(FACTORS.read(model=model).arrays, past.queries, CORE).of(np.arange(past.queries))
+    return Scores(FACTORS.read(model=model).arrays, past.queries, CORE).for_queries(np.arange(past.queries))
 
 
 def by_hand(model, past, epochs, own):

@@ -124,7 +124,7 @@ def test_new_histories_are_encoded_as_queries_were(inside, model):
     encoder = HistoryEncoder(model)
     asked = [past.history(query).tolist() for query in (0, 70)]
     np.testing.assert_allclose(encoder.states(asked), factors["query_states"][[0, 70]], atol=1e-5)
-    expected = Scores(factors, past.queries, 12).of(np.array([0, 70]))
+    expected = Scores(factors, past.queries, 12).for_queries(np.array([0, 70]))
     np.testing.assert_allclose(encoder.scores(asked), expected, atol=1e-5)
     assert encoder.scores([[13]]).shape == (1, 12)  # an item outside the core is understood too
     for wrong in ([], [14], [-1]):

@@ -32,12 +32,14 @@ def drawn(queries, items, kind):
 
 @pytest.mark.parametrize("kind", ["dense", "ties", "nearly", "sparse"])
 @pytest.mark.parametrize("k", [1, 5, 60])
-@pytest.mark.parametrize(("queries", "items"), [(7, 40), (search.FEW + 30, 40), (7, 900), (search.FEW + 30, 900)])
+@pytest.mark.parametrize(
+    ("queries", "items"), [(7, 40), (search.FAISS_QUERIES + 30, 40), (7, 900), (search.FAISS_QUERIES + 30, 900)]
+)
 def test_the_answer_is_the_sorted_scores(kind, k, queries, items, monkeypatch):
     monkeypatch.setattr(search, "_BLOCK_BYTES", 4 * 25 * max(items, 16 * (k + 8)))  # 25 queries a block
     arrays, excluded = drawn(queries, items, kind)
-    found = answer.best(arrays, excluded, k)
-    scores = Scores(arrays, queries, items).of(slice(None))
+    found = answer.search_top_k(arrays, excluded, k)
+    scores = Scores(arrays, queries, items).for_queries(slice(None))
     scores[excluded.toarray()] = -np.inf
     for row in range(queries):
         order = np.argsort(-scores[row], kind="stable")[: int(np.isfinite(scores[row]).sum())][:k]
@@ -46,27 +48,27 @@ def test_the_answer_is_the_sorted_scores(kind, k, queries, items, monkeypatch):
         assert set(found.items[row, len(order) :]) <= {-1}
 
 
-@pytest.mark.parametrize("queries", [3, search.FEW + 1])
+@pytest.mark.parametrize("queries", [3, search.FAISS_QUERIES + 1])
 def test_what_float32_cannot_prove_is_left_and_what_it_can_is_not(queries):
     for kind, expected in (("one", False), ("dense", True)):
         arrays, excluded = drawn(queries, 900, kind)
-        proven = search.by_inner_product(Scores(arrays, queries, 900), excluded, 20)[1]
+        proven = search.proven_top_k(Scores(arrays, queries, 900), excluded, 20)[1]
         assert proven.tolist() == [expected] * queries
 
 
-@pytest.mark.parametrize("queries", [3, search.FEW + 1])
+@pytest.mark.parametrize("queries", [3, search.FAISS_QUERIES + 1])
 @pytest.mark.parametrize("side", ["query_states", "item_matrix"])
 def test_scores_that_are_no_numbers_are_told(queries, side):
     arrays, excluded = drawn(queries, 900, "dense")
     arrays[side][2, 3] = np.nan
     with pytest.raises(InputError, match="finite scores"):
-        answer.best(arrays, excluded, 5)
+        answer.search_top_k(arrays, excluded, 5)
 
 
 def test_few_inner_products_are_searched_by_faiss(monkeypatch):
     searched = []
-    in_index = search._in_index
-    monkeypatch.setattr(search, "_in_index", lambda *given: searched.append(given) or in_index(*given))
+    search_faiss = search._search_faiss
+    monkeypatch.setattr(search, "_search_faiss", lambda *given: searched.append(given) or search_faiss(*given))
     for kind in ("dense", "sparse"):
-        answer.best(*drawn(3, 20, kind), 4)
+        answer.search_top_k(*drawn(3, 20, kind), 4)
         assert len(searched) == 1

@@ -17,7 +17,7 @@ def test_epochs_are_chosen_by_the_ranks_of_the_rank_stage(exclude, block):
     random = np.random.default_rng(0)
     states, matrix = (random.integers(-1, 2, (rows, 3)).astype(np.float32) for rows in (past.queries, ITEMS))  # tied
     valid = np.flatnonzero(past.query_valid)
-    ranked = ranks.rank({"query_states": states, "item_matrix": matrix}, past, ITEMS, RankParams()).rank[valid]
+    ranked = ranks.rank_targets({"query_states": states, "item_matrix": matrix}, past, ITEMS, RankParams()).rank[valid]
     found = Validation(past, ITEMS, block=block).ranks(torch.from_numpy(states[valid]), torch.from_numpy(matrix))
     near = ranked <= ITEMS  # an excluded target stands behind all candidates, here the last and there beyond any cutoff
     np.testing.assert_array_equal(found.numpy()[near], ranked[near])
