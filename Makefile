@@ -36,7 +36,9 @@ $(STAMP): requirements.lock pyproject.toml
 	@touch $@
 
 repro: $(STAMP) ## run the pipeline on the preset in params.yaml; only what changed runs
-	@python -m tools.repro
+	@test -d artifacts/catalog || python -m tools.first_run
+	@dvc repro
+	@echo "report: $(CURDIR)/artifacts/report/report.html"
 
 test: $(STAMP) ## lint, then every test (SIDFLOW_DATA=folder adds those on real data)
 	@$(MAKE) --no-print-directory lint

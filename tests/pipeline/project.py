@@ -78,8 +78,8 @@ class Project:
         return done.stdout
 
     def repro(self, *arguments: str, **environment: str) -> set[str]:
-        """Run `dvc repro` as `make repro` does and return the stages that ran, restored ones not counted."""
-        return ran(self.run(sys.executable, "tools/quick_dvc.py", "repro", *arguments, **environment))
+        """Run `dvc repro` and return the stages that ran, restored ones not counted."""
+        return ran(self.run("dvc", "repro", *arguments, **environment))
 
     def commit(self, message: str) -> None:
         """Commit everything."""

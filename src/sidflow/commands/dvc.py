@@ -16,7 +16,6 @@ from sidflow.contracts import yamls
 from sidflow.contracts.errors import InputError
 
 LOCK = Path("dvc.lock")
-QUICK = Path("tools/quick_dvc.py")  # of the project: DVC with a faster reader and writer of the same lock
 
 
 class Out(NamedTuple):
@@ -32,14 +31,6 @@ def executable() -> Path | None:
     beside = Path(sys.executable).parent / "dvc"
     found = str(beside) if beside.is_file() else shutil.which("dvc")
     return Path(found) if found else None
-
-
-def command(folder: Path) -> list[str] | None:
-    """Return what runs DVC in the project `folder`, the quick way where the project has one; None without DVC."""
-    program = executable()
-    if program is None:
-        return None
-    return [sys.executable, QUICK.as_posix()] if (folder / QUICK).is_file() else [str(program)]
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -106,14 +106,14 @@ def _lend_what_git_ignores(copy: Path) -> None:
 
 
 def _rerun(copy: Path, folder: Path) -> str:
-    program = dvc.command(copy)
+    program = dvc.executable()
     if program is None or not (copy / ".dvc").is_dir():
         raise InputError("dvc", expected="DVC and a project of it", found="none", remedy="`make` sets it up")
     own = dvc.environment({"SIDFLOW_CACHE": str(folder / "cache")})
     for arguments in (["config", "--local", "cache.dir", "own-cache"], ["repro", "--force", "--no-run-cache"]):
         last = ""
         with subprocess.Popen(
-            [*program, *arguments], cwd=copy, env=own, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            [str(program), *arguments], cwd=copy, env=own, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         ) as running:
             assert running.stdout is not None
             for line in running.stdout:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from sidflow.contracts import imports, running, runtime, trace, workers
+from sidflow.contracts import running, runtime, trace, workers
 from sidflow.contracts.files import atomic_path
 
 STATE_KEY = "state"
@@ -37,11 +38,17 @@ def _hash_files(paths: Iterable[Path]) -> str:
     return digest.hexdigest()
 
 
-def running_code() -> list[Path]:
-    """Return the import closure of the running stage script, or nothing outside of one."""
-    script = Path(getattr(sys.modules["__main__"], "__file__", None) or "").resolve()
-    root = Path(__file__).resolve().parents[2]
-    return imports.closure(script, root) if script.parent.name == "stages" else []
+@cache
+def running_code() -> tuple[Path, ...]:
+    """Return the running script and every file of the sidflow packages that are loaded.
+
+    A process looks once, at its first checkpoint: a second fit loads nothing that would change the answer.
+    """
+    root = Path(__file__).resolve().parents[1]
+    parts = {name.split(".")[1] for name in sys.modules if name.startswith("sidflow.")}
+    script = getattr(sys.modules["__main__"], "__file__", None)
+    files = [file for part in parts for file in (root / part).rglob("*.py")]
+    return (*sorted(files), *([Path(script).resolve()] if script else []))
 
 
 class Checkpoint:
@@ -52,7 +59,7 @@ class Checkpoint:
     """
 
     def __init__(self, name: str, settings: Mapping[str, object], code: Iterable[Path] | None = None) -> None:
-        """Locate the checkpoint of training `name`; `code` defaults to the running stage's import closure."""
+        """Locate the checkpoint of training `name`; `code` defaults to `running_code`."""
         content = {
             "settings": json.loads(json.dumps(settings, sort_keys=True, default=str)),
             "inputs": _hash_files(trace.reads()),

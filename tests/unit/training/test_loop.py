@@ -1,3 +1,8 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -115,6 +120,24 @@ def test_settings_and_code_and_inputs_tell_checkpoints_apart(cache, tmp_path, mo
     with_input = Checkpoint("t", {"a": 1}, code=[code]).path
     data.write_text("2")
     assert len({changed, with_input, Checkpoint("t", {"a": 1}, code=[code]).path}) == 3
+
+
+def test_a_checkpoint_is_of_the_script_and_of_the_packages_that_it_loads(tmp_path):
+    script = tmp_path / "stage.py"
+    script.write_text(
+        "from pathlib import Path\n"
+        "from sidflow.training.checkpoint import running_code\n"
+        "print(*[path if path == Path(__file__) else path.parts[path.parts.index('sidflow') + 1]"
+        " for path in running_code()])\n"
+    )
+    source = str(Path(__file__).parents[3] / "src")
+    done = subprocess.run(
+        [sys.executable, script], env=os.environ | {"PYTHONPATH": source}, capture_output=True, text=True, check=True
+    )
+    *packages, last = done.stdout.split()
+    assert last == str(script)
+    assert {"training", "contracts"} <= set(packages)
+    assert "report" not in packages
 
 
 def test_a_resumed_run_counts_the_time_of_the_killed_ones(cache, monkeypatch):

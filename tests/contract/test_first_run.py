@@ -1,10 +1,10 @@
-"""The two halves of the pipeline that `make repro` runs side by side."""
+"""The two halves of the pipeline that the first `make repro` runs side by side."""
 
 import subprocess
 from pathlib import Path
 
 import pytest
-from tools import lanes
+from tools import first_run
 
 from sidflow.commands import dag
 from sidflow.commands.dag import Stage
@@ -19,15 +19,15 @@ def stage(name: str, *deps: str) -> Stage:
 
 def test_no_half_reads_what_the_other_makes():
     stages = dag.stages(params.load_all(ROOT / "params.yaml"), ROOT / "dvc.yaml")
-    found = lanes.parted(stages)
-    first, second = map(set, found.halves)
+    halves = first_run.halves_of(stages)
+    before, first, second = map(set, halves)
     assert {"train_sequential@sasrec", "quantize", "backbone", "finetune@mme_sid", "rank@mme_sid"} <= first
     assert {"train_sequential@gru4rec", "train_multimodal@dmesr_sasrec", "evaluate@oracle"} <= second
-    assert not first & second and not (first | second) & set(found.before)
-    assert {one.name for one in stages} - first - second - set(found.before) == {"compare", "report"}
+    assert not first & second and not (first | second) & before
+    assert {one.name for one in stages} - first - second - before == {"compare", "report"}
     made = {out: one.name for one in stages for out in one.outs}
-    for half in found.halves:
-        ready = set(found.before)
+    for half in (halves.first, halves.second):
+        ready = set(before)
         for name in half:
             deps = next(one.deps for one in stages if one.name == name)
             assert {made[dep] for dep in deps if dep in made} <= ready
@@ -44,26 +44,24 @@ def test_what_needs_both_halves_is_left():
         stage("rank@train", "train"),
         stage("compare", "rank@x", "rank@train"),
     ]
-    found = lanes.parted(reversed(stages))
-    assert found.before == ["split"]
-    assert found.halves == (["backbone", "finetune@x", "rank@x"], ["train", "rank@train"])
+    halves = first_run.halves_of(reversed(stages))
+    assert halves == (["split"], ["backbone", "finetune@x", "rank@x"], ["train", "rank@train"])
 
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
-    """A project of three stages, and a DVC that writes down what it is asked and ends as told."""
+    """A project of three stages, and a DVC that records its targets and ends with the code set for the first one."""
     (tmp_path / "params.yaml").write_text("a: 1\n")
     (tmp_path / "dvc.yaml").write_text(
         "stages: {split: {cmd: x, outs: [s]}, train: {cmd: x, deps: [s], outs: [t]},"
         " finetune: {cmd: x, deps: [s], outs: [f]}}\n"
     )
-    (tmp_path / "dvc.lock").write_text("stages:\n  train: {cmd: x}\n  split: {cmd: x}\n")
-    asked, ends = [], {}
+    targets, exit_codes = [], {}
 
     class Process:
         def __init__(self, command, **_):
-            asked.append(command[len(lanes.DVC) :])
-            self.ended, self.returncode = False, ends.get(asked[-1][0], 0)
+            targets.append(command[len(first_run.DVC) :])
+            self.ended, self.returncode = False, exit_codes.get(targets[-1][0], 0)
 
         def wait(self):
             self.ended = True
@@ -72,24 +70,23 @@ def project(tmp_path, monkeypatch):
         def terminate(self):
             assert self.ended
 
-    monkeypatch.setattr(lanes.subprocess, "Popen", Process)
+    monkeypatch.setattr(first_run.subprocess, "Popen", Process)
     monkeypatch.setattr(
-        lanes.subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, Process(command).wait())
+        first_run.subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, Process(command).wait())
     )
-    return tmp_path, asked, ends
+    return tmp_path, targets, exit_codes
 
 
-def test_the_data_come_first_and_the_lock_is_put_in_order(project):
-    root, asked, _ = project
-    assert lanes.fill(root) == 0
-    assert asked == [["split"], ["finetune"], ["train"]]
-    assert (root / "dvc.lock").read_text().index("split") < (root / "dvc.lock").read_text().index("train")
+def test_the_data_come_first(project):
+    root, targets, _ = project
+    assert first_run.run_side_by_side(root) == 0
+    assert targets == [["split"], ["finetune"], ["train"]]
 
 
-def test_a_failure_of_one_half_is_told(project):
-    root, asked, ends = project
-    ends["train"] = 2
-    assert lanes.fill(root) == 2
-    ends["split"] = 3
-    asked.clear()
-    assert lanes.fill(root) == 3 and asked == [["split"]]
+def test_a_failure_of_either_half_is_returned(project):
+    root, targets, exit_codes = project
+    exit_codes["train"] = 2
+    assert first_run.run_side_by_side(root) == 2
+    exit_codes["split"] = 3
+    targets.clear()
+    assert first_run.run_side_by_side(root) == 3 and targets == [["split"]]
