@@ -1,4 +1,4 @@
-"""Write what each item's words and picture say as three views: text, image and joint. Run: dvc repro describe."""
+"""Describe each item in three views: of its text, its picture, and both. Run: dvc repro describe."""
 
 import typer
 
@@ -8,14 +8,14 @@ from sidflow.contracts.artifacts.items import ITEMS
 from sidflow.contracts.artifacts.semantics import SEMANTICS
 from sidflow.contracts.running import stage
 from sidflow.semantics.params import DescribeParams
-from sidflow.semantics.views import describe
+from sidflow.semantics.views import describe_items
 
 
 def main() -> None:
     """Read the catalogue, describe every item, write the views."""
     with stage("describe"):
         settings = params.load("describe", DescribeParams)
-        SEMANTICS.write(describe(ITEMS.read(), IMAGES.read(), settings.writer))
+        SEMANTICS.write(describe_items(ITEMS.read(), IMAGES.read(), settings.writer))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Turn item words, views and pictures into vectors, one file per encoder. Run: dvc repro embed."""
+"""Encode item texts, views and pictures, one file per encoder. Run: dvc repro embed."""
 
 import shutil
 
@@ -11,12 +11,12 @@ from sidflow.contracts.artifacts.images import IMAGES
 from sidflow.contracts.artifacts.items import ITEMS
 from sidflow.contracts.artifacts.semantics import SEMANTICS
 from sidflow.contracts.running import stage
-from sidflow.embedding.encode import encode_all
+from sidflow.embedding.encode import run_encoders
 from sidflow.embedding.params import EmbedParams
 
 
 def main() -> None:
-    """Read the catalogue and its views, run every encoder of params, keep no file of any other."""
+    """Read the catalogue and its views, run every encoder of params; files of other encoders are removed."""
     with stage("embed"):
         settings = params.load("embed", EmbedParams)
         seed = params.load_value("seed")
@@ -25,8 +25,8 @@ def main() -> None:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         with threadpool_limits(1):  # small matrices: no slower, and bits that depend on no thread count
-            for made in encode_all(items, images, semantics, settings, seed):
-                made.contract.write(made.arrays, made.metadata, name=made.name)
+            for output in run_encoders(items, images, semantics, settings, seed):
+                output.file.write(output.arrays, output.metadata, name=output.name)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Raw interactions, texts and pictures become the catalogue. Run: dvc repro ingest."""
+"""Make the catalogue of raw interactions, item texts and pictures. Run: dvc repro ingest."""
 
 import typer
 
@@ -24,8 +24,8 @@ def main() -> None:
         IMAGES.write(catalog.images)
         TRUTH.write(catalog.truth)
         INGEST.write(catalog.report)
-        found = "{users} users, {items_core} items ({items} in the catalogue), {interactions} interactions"
-        say(found.format(**catalog.report))
+        summary = "{users} users, {items_core} items ({items} in the catalogue), {interactions} interactions"
+        say(summary.format(**catalog.report))
 
 
 if __name__ == "__main__":

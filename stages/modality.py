@@ -1,4 +1,4 @@
-"""Bring one file of item vectors onto the common scale and row order of modalities. Run: dvc repro modality@text."""
+"""Make a modality of one file of item vectors: rows of all items, normalised. Run: dvc repro modality@text."""
 
 import typer
 from threadpoolctl import threadpool_limits
@@ -11,7 +11,7 @@ from sidflow.embedding.modality import ModalityParams, make_modality
 
 
 def main(name: str) -> None:
-    """Read the source that params name for `name`, normalise its present rows, write the modality."""
+    """Read the source that params name for `name`, normalise the present rows, write the modality."""
     with stage(f"modality@{name}"):
         settings = params.load(f"modality.{name}", ModalityParams)
         source = EMBEDDING.read_from(settings.source)

@@ -1,4 +1,4 @@
-"""Interactions become sequences, queries and targets. Run: dvc repro split."""
+"""Split interactions into sequences, queries and targets. Run: dvc repro split."""
 
 import typer
 
@@ -11,19 +11,20 @@ from sidflow.contracts.artifacts.targets import TARGETS
 from sidflow.contracts.artifacts.users import USERS
 from sidflow.contracts.running import say, stage
 from sidflow.splits.params import SplitParams
-from sidflow.splits.split import split
+from sidflow.splits.split import split_interactions
 
 
 def main() -> None:
     """Run the stage."""
     with stage("split"):
         no_repeats = params.load_value("ingest.repeats") == "first"
-        made = split(INTERACTIONS.read(), USERS.read().height, params.load("split", SplitParams), no_repeats=no_repeats)
-        SEQUENCES.write(made.sequences)
-        QUERIES.write(made.queries)
-        TARGETS.write(made.targets)
-        SPLIT.write(made.report)
-        say("{queries_valid} validation and {queries_test} test queries".format(**made.report))
+        settings = params.load("split", SplitParams)
+        result = split_interactions(INTERACTIONS.read(), USERS.read().height, settings, no_repeats=no_repeats)
+        SEQUENCES.write(result.sequences)
+        QUERIES.write(result.queries)
+        TARGETS.write(result.targets)
+        SPLIT.write(result.report)
+        say("{queries_valid} validation and {queries_test} test queries".format(**result.report))
 
 
 if __name__ == "__main__":

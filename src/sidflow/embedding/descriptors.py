@@ -1,6 +1,6 @@
-"""Hand-made descriptors of pictures: colour, where colours lie, shape and texture. No weights, nothing learned.
+"""Hand-crafted picture descriptors of colour, layout, shape and texture, without learned weights.
 
-Each takes thumbnails in L*a*b* and returns a row of numbers per picture.
+Each takes square thumbnails in L*a*b* and returns one row per picture.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import numpy as np
 if TYPE_CHECKING:
     from jaxtyping import Float32
 
-CELLS = 4  # the grid that places are told apart by: CELLS x CELLS
+CELLS = 4  # cells of the colour grid along each side
 GRADIENT_CELLS = 8  # cells of the gradient histograms along each side
 ORIENTATIONS = 8  # bins of half a turn
 RINGS = 6  # frequency bands, each twice as high as the one before
 
 
-def colour(values: Float32[np.ndarray, "b s s 3"]) -> Float32[np.ndarray, "b bins"]:
-    """Return the square roots of a 6 x 5 x 5 histogram of L*a*b*: which colours there are, wherever."""
+def colour_histogram(values: Float32[np.ndarray, "b s s 3"]) -> Float32[np.ndarray, "b bins"]:
+    """Return the square roots of a 6 x 5 x 5 histogram of L*a*b*, whatever the position."""
     light = np.clip((values[..., 0] / 100 * 6).astype(np.int64), 0, 5)
     green_red = np.digitize(values[..., 1], (-24.0, -8.0, 8.0, 24.0))
     blue_yellow = np.digitize(values[..., 2], (-24.0, -8.0, 8.0, 24.0))
@@ -29,22 +29,22 @@ def colour(values: Float32[np.ndarray, "b s s 3"]) -> Float32[np.ndarray, "b bin
 
 
 def colour_grid(values: Float32[np.ndarray, "b s s 3"]) -> Float32[np.ndarray, "b cells_x_6"]:
-    """Return mean and spread of L*, a* and b* in each cell of a grid: where which colours are."""
+    """Return mean and spread of L*, a* and b* in each cell of a grid."""
     cells = _in_cells(values, CELLS)
-    told = np.concatenate([cells.mean(axis=3), cells.std(axis=3)], axis=-1)
-    return told.reshape(len(values), -1).astype(np.float32)
+    statistics = np.concatenate([cells.mean(axis=3), cells.std(axis=3)], axis=-1)
+    return statistics.reshape(len(values), -1).astype(np.float32)
 
 
-def gradients(values: Float32[np.ndarray, "b s s 3"]) -> Float32[np.ndarray, "b cells_x_bins"]:
-    """Return histograms of gradient orientation in each cell, each cell beside its picture's mean: coarse shape.
+def gradient_histograms(values: Float32[np.ndarray, "b s s 3"]) -> Float32[np.ndarray, "b cells_x_bins"]:
+    """Return histograms of gradient orientation in each cell, normalised by cell and picture: coarse shape.
 
     Source: Dalal and Triggs 2005, "Histograms of oriented gradients"; without overlapping blocks.
     """
     down, right = np.gradient(values[..., 0], axis=(1, 2))
     strength = np.hypot(down, right)
-    place = np.mod(np.arctan2(down, right), np.pi) / np.pi * ORIENTATIONS
-    low = np.floor(place).astype(np.int64)
-    share = place - low
+    bin_position = np.mod(np.arctan2(down, right), np.pi) / np.pi * ORIENTATIONS
+    low = np.floor(bin_position).astype(np.int64)
+    share = bin_position - low
     batch = len(values)
     cell = np.arange(GRADIENT_CELLS**2).reshape(1, GRADIENT_CELLS, GRADIENT_CELLS, 1) * ORIENTATIONS
     total = np.zeros((batch, GRADIENT_CELLS**2 * ORIENTATIONS))
@@ -58,7 +58,7 @@ def gradients(values: Float32[np.ndarray, "b s s 3"]) -> Float32[np.ndarray, "b 
     return np.sqrt(cells / np.maximum(length + usual, 1e-6)).reshape(batch, -1).astype(np.float32)
 
 
-def patterns(values: Float32[np.ndarray, "b s s 3"]) -> Float32[np.ndarray, "b quarters_x_10"]:
+def binary_pattern_histograms(values: Float32[np.ndarray, "b s s 3"]) -> Float32[np.ndarray, "b quarters_x_10"]:
     """Return histograms of uniform local binary patterns (8 neighbours, any rotation) in each quarter: fine texture.
 
     Source: Ojala et al. 2002, "Multiresolution gray-scale and rotation invariant texture classification".
@@ -76,8 +76,8 @@ def patterns(values: Float32[np.ndarray, "b s s 3"]) -> Float32[np.ndarray, "b q
     return np.concatenate([_histogram(bins, 10) for bins in flat], axis=1)
 
 
-def frequencies(values: Float32[np.ndarray, "b s s 3"]) -> Float32[np.ndarray, "b rings_x_bins"]:
-    """Return log power in bands of frequency and direction: coarse or fine, smooth or patterned, along which way.
+def spectral_power(values: Float32[np.ndarray, "b s s 3"]) -> Float32[np.ndarray, "b rings_x_bins"]:
+    """Return the log spectral power in bands of frequency and direction: texture.
 
     Source: Oliva and Torralba 2001, "Modeling the shape of the scene", its spectral template.
     """
@@ -98,16 +98,16 @@ def frequencies(values: Float32[np.ndarray, "b s s 3"]) -> Float32[np.ndarray, "
 
 
 BLOCKS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "colour": colour,
+    "colour": colour_histogram,
     "colour_grid": colour_grid,
-    "gradients": gradients,
-    "patterns": patterns,
-    "frequencies": frequencies,
+    "gradients": gradient_histograms,
+    "patterns": binary_pattern_histograms,
+    "frequencies": spectral_power,
 }
 
 
 def _in_cells(values: np.ndarray, cells: int) -> np.ndarray:
-    """Cut [b, s, s, c] into [b, cells, cells, pixels, c]; what does not fill a cell at the far edges is left out."""
+    """Cut [b, s, s, c] into [b, cells, cells, pixels, c]; an incomplete cell at the far edges is left out."""
     batch, side, channels = len(values), values.shape[1] // cells, values.shape[3]
     cut = values[:, : side * cells, : side * cells].reshape(batch, cells, side, cells, side, channels)
     return cut.transpose(0, 1, 3, 2, 4, 5).reshape(batch, cells, cells, side * side, channels)

@@ -1,4 +1,4 @@
-"""Every encoder of params, run: words, views and pictures in, arrays for the contracts out."""
+"""Runs the encoders of params on item texts, views and pictures."""
 
 from __future__ import annotations
 
@@ -16,54 +16,54 @@ from sidflow.contracts.tensors import TensorFile
 from sidflow.contracts.words import ItemText, item_texts, split_sentences
 from sidflow.embedding.params import Document, EmbedParams, Encoder, PictureDescriptors, TfidfSvd, TfidfSvdUnits
 from sidflow.embedding.picture_encoder import encode_pictures
-from sidflow.embedding.text_space import Pieces, TextSpace, fit
+from sidflow.embedding.text_space import Pieces, TextSpace, fit_text_space
 
 
-class Encoded(NamedTuple):
-    """What one encoder made, and the kind of file that it goes into."""
+class EncoderOutput(NamedTuple):
+    """The arrays of one encoder, and the kind of file that holds them."""
 
     name: str
-    contract: TensorFile
+    file: TensorFile
     arrays: dict[str, np.ndarray]
     metadata: dict[str, object]
 
 
-def encode_all(
+def run_encoders(
     items: pl.DataFrame, images: pl.DataFrame, semantics: pl.DataFrame, params: EmbedParams, seed: int
-) -> Iterator[Encoded]:
-    """Yield what each encoder makes of the catalogue's `items`, `images` and `semantics`.
+) -> Iterator[EncoderOutput]:
+    """Yield the output of each encoder of params, for all catalogue items.
 
-    Spaces are fitted on content alone, of all items: no interaction is seen, so nothing leaks.
+    Text spaces are fitted on the content of all items. They use no interactions, so that nothing leaks.
     """
-    words = item_texts(items)
-    documents: dict[Document, list[Pieces]] = {"item": [one.pieces() for one in words]}
+    texts = item_texts(items)
+    documents: dict[Document, list[Pieces]] = {"item": [one.pieces() for one in texts]}
     views: dict[Document, str] = {"view_text": TEXT, "view_image": IMAGE, "view_joint": JOINT}
     for document, view in views.items():
-        said = dict(semantics.filter(pl.col("view") == view).select("item_id", "text").iter_rows())
-        documents[document] = [split_sentences(said.get(item, "")) for item in range(len(words))]
-    spaces = _Spaces(documents, params, seed)
+        views_by_item = dict(semantics.filter(pl.col("view") == view).select("item_id", "text").iter_rows())
+        documents[document] = [split_sentences(views_by_item.get(item, "")) for item in range(len(texts))]
+    spaces = _FittedSpaces(documents, params, seed)
     for name, encoder in params.encoders.items():
         if isinstance(encoder, PictureDescriptors):
-            values, present = encode_pictures(images, len(words), encoder)
+            values, present = encode_pictures(images, len(texts), encoder)
         elif isinstance(encoder, TfidfSvdUnits):
-            values, present = _encode_units(words, spaces[encoder.space], encoder.units)
+            values, present = _encode_units(texts, spaces[encoder.space], encoder.units)
         else:
             values, present = spaces[encoder.space].encode(documents[encoder.document])
-        contract = UNITS if isinstance(encoder, TfidfSvdUnits) else EMBEDDING
+        file = UNITS if isinstance(encoder, TfidfSvdUnits) else EMBEDDING
         say(f"{name}: {int(present.sum())} of {present.size} present, width {values.shape[-1]}")
-        yield Encoded(name, contract, {"values": values, "present": present}, _metadata(encoder, params, seed))
+        yield EncoderOutput(name, file, {"values": values, "present": present}, _metadata(encoder, params, seed))
 
 
-def units_of(words: ItemText, most: int) -> tuple[str, ...]:
-    """Return up to `most` pieces: title, brand and categories, then sentences and attributes in turns."""
-    general = " ".join((words.brand, *words.categories))
-    attributes = (f"{name} {value}" for name, value in words.attributes)
-    turns = (piece for pair in zip_longest(words.sentences, attributes, fillvalue="") for piece in pair)
-    return tuple(piece for piece in (words.title, general, *turns) if piece)[:most]
+def text_units(texts: ItemText, max_units: int) -> tuple[str, ...]:
+    """Return up to `max_units` texts of an item: title, general facts, then sentences and attributes in turns."""
+    general = " ".join((texts.brand, *texts.categories))
+    attributes = (f"{name} {value}" for name, value in texts.attributes)
+    turns = (piece for pair in zip_longest(texts.sentences, attributes, fillvalue="") for piece in pair)
+    return tuple(piece for piece in (texts.title, general, *turns) if piece)[:max_units]
 
 
-class _Spaces:
-    """The spaces of params by name, fitted when first asked for; spaces of equal params are one."""
+class _FittedSpaces:
+    """The text spaces of params by name, fitted on first use; spaces with equal params are fitted once."""
 
     def __init__(self, documents: dict[Document, list[Pieces]], params: EmbedParams, seed: int) -> None:
         self._documents, self._params, self._seed = documents, params, seed
@@ -74,29 +74,29 @@ class _Spaces:
         key = params.model_dump_json()
         if key not in self._fitted:
             corpus = [document for kind in params.documents for document in self._documents[kind]]
-            space = fit(corpus, params, self._seed)
-            short = "" if space.width == params.dim else f" (all that the documents have; {params.dim} were asked for)"
+            space = fit_text_space(corpus, params, self._seed)
+            short = "" if space.width == params.dim else f" (the documents' rank; params ask for {params.dim})"
             say(f"space {name}: {len(space.vocabulary)} terms, width {space.width}{short}")
             self._fitted[key] = space
         return self._fitted[key]
 
 
-def _encode_units(words: list[ItemText], space: TextSpace, most: int) -> tuple[np.ndarray, np.ndarray]:
+def _encode_units(texts: list[ItemText], space: TextSpace, max_units: int) -> tuple[np.ndarray, np.ndarray]:
     """Return values [n, most, d] and present [n, most]."""
-    chosen = [units_of(one, most) for one in words]
-    flat = [(row, place) for row, units in enumerate(chosen) for place in range(len(units))]
-    vectors = space.encode([(unit,) for units in chosen for unit in units])
-    values = np.zeros((len(words), most, space.width), dtype=np.float32)
-    present = np.zeros((len(words), most), dtype=bool)
-    if flat:
-        rows, places = np.array(flat).T
-        values[rows, places], present[rows, places] = vectors
+    units_by_item = [text_units(one, max_units) for one in texts]
+    slots = [(row, column) for row, units in enumerate(units_by_item) for column in range(len(units))]
+    vectors = space.encode([(unit,) for units in units_by_item for unit in units])
+    values = np.zeros((len(texts), max_units, space.width), dtype=np.float32)
+    present = np.zeros((len(texts), max_units), dtype=bool)
+    if slots:
+        rows, columns = np.array(slots).T
+        values[rows, columns], present[rows, columns] = vectors
     return values, present
 
 
 def _metadata(encoder: Encoder, params: EmbedParams, seed: int) -> dict[str, object]:
-    """Say how the vectors were made: no trained weights, unlike those of a language or vision model."""
-    told: dict[str, object] = {"encoder": encoder.model_dump(mode="json"), "trained_weights": False}
+    """Return the record of how the vectors were made; `trained_weights` is false for all encoders here."""
+    metadata: dict[str, object] = {"encoder": encoder.model_dump(mode="json"), "trained_weights": False}
     if isinstance(encoder, (TfidfSvd, TfidfSvdUnits)):
-        told |= {"space": params.spaces[encoder.space].model_dump(mode="json"), "seed": seed}
-    return told
+        metadata |= {"space": params.spaces[encoder.space].model_dump(mode="json"), "seed": seed}
+    return metadata

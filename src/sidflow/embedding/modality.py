@@ -1,4 +1,4 @@
-"""A modality: one file of item vectors, a row for every catalogue item, scaled so that all modalities are alike."""
+"""Modalities: item vectors of one source, one row per catalogue item, on a scale common to all modalities."""
 
 from __future__ import annotations
 
@@ -30,25 +30,24 @@ class ModalityParams(Params):
     )
 
 
-def normalise(rows: Float32[np.ndarray, "p d"], how: Normalise) -> Float32[np.ndarray, "p d"]:
+def normalise_rows(rows: Float32[np.ndarray, "p d"], how: Normalise) -> Float32[np.ndarray, "p d"]:
     """Return the present rows on a common scale.
 
-    - `scale`: the mean taken off, then all divided by one number, so that the mean square of an entry is 1 and the
-      mean squared length is d. Angles about the mean and the order of distances stay, and an autoencoder meets inputs
-      of the size that its initialisation expects, whatever unit the encoder had.
-    - `l2`: each row to length 1: what an item's popularity or wordiness does to its length is gone.
-    - `standardise`: every dimension to mean 0 and variance 1: dimensions of little variance gain as much say as others.
-    - `whiten`: the same along the principal directions, dimensions without variance left out.
-    - `none`: as they are.
+    - `scale`: centred, then divided by one number so that the mean square of an entry is 1. Angles about the mean and
+      the order of distances stay; the scale fits an autoencoder's initialisation.
+    - `l2`: each row to length 1.
+    - `standardise`: every dimension to mean 0 and variance 1.
+    - `whiten`: every principal component to mean 0 and variance 1; those without variance are left out.
+    - `none`: unchanged.
     """
     if len(rows) == 0 or how == "none":
         return rows.astype(np.float32)
-    exact = rows.astype(np.float64)
+    double = rows.astype(np.float64)
     if how == "l2":
-        return (exact / np.maximum(np.linalg.norm(exact, axis=1, keepdims=True), 1e-12)).astype(np.float32)
+        return (double / np.maximum(np.linalg.norm(double, axis=1, keepdims=True), 1e-12)).astype(np.float32)
     if how == "whiten":
-        return principal_components(exact, exact.shape[1]).apply(exact, whiten=True)
-    centred = exact - exact.mean(axis=0)
+        return principal_components(double, double.shape[1]).apply(double, whiten=True)
+    centred = double - double.mean(axis=0)
     spread = np.sqrt(np.square(centred).mean()) if how == "scale" else np.sqrt(np.square(centred).mean(axis=0))
     return (centred / np.where(spread > 1e-9, spread, 1.0)).astype(np.float32)
 
@@ -56,9 +55,9 @@ def normalise(rows: Float32[np.ndarray, "p d"], how: Normalise) -> Float32[np.nd
 def make_modality(
     values: Float32[np.ndarray, "n d"], present: Bool[np.ndarray, " n"], items: int, params: ModalityParams
 ) -> tuple[Float32[np.ndarray, "items k"], Bool[np.ndarray, " items"]]:
-    """Return a row for each of `items` items: present ones normalised, all others zero and absent.
+    """Return a row for each of `items` catalogue items, and which are present; absent rows are zero.
 
-    A source may end early (a recommender knows the core alone): what it lacks is absent.
+    A source may have fewer rows (a recommender's item table has the core alone); the others are absent.
 
     Raises:
         InputError: the source has more rows than the catalogue has items.
@@ -73,9 +72,9 @@ def make_modality(
     rows = values[present]
     if params.dim is not None and len(rows):
         rows = principal_components(rows, params.dim).apply(rows)
-    made = normalise(rows, params.normalise)
-    full = np.zeros((items, made.shape[1]), dtype=np.float32)
+    normalised = normalise_rows(rows, params.normalise)
+    values = np.zeros((items, normalised.shape[1]), dtype=np.float32)
     mask = np.zeros(items, dtype=bool)
     mask[: len(present)] = present
-    full[mask] = made
-    return full, mask
+    values[mask] = normalised
+    return values, mask

@@ -1,4 +1,4 @@
-"""Principal components of rows, with fixed signs."""
+"""Principal component analysis with fixed signs."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import numpy as np
 if TYPE_CHECKING:
     from jaxtyping import Float32, Float64
 
-RELATIVE_RANK = 1e-6  # variances below this share of the largest are noise, and dropped
+RELATIVE_RANK = 1e-6  # components with less than this share of the largest variance are dropped
 
 
 class Projection(NamedTuple):
-    """The directions of most variance, largest first; each has its largest entry positive."""
+    """A fitted PCA: directions by variance, largest first; the largest entry of each is positive."""
 
     mean: Float64[np.ndarray, " d"]
     directions: Float64[np.ndarray, "d k"]
@@ -26,12 +26,12 @@ class Projection(NamedTuple):
 
 
 def principal_components(rows: np.ndarray, dim: int) -> Projection:
-    """Fit on `rows` [n, d]: at most `dim` directions, fewer where the rows have no higher rank, never below 1."""
-    exact = rows.astype(np.float64)
-    mean = exact.mean(axis=0)
-    centred = exact - mean
-    wide = exact.shape[1] > len(exact)  # then the inner products of rows are the smaller matrix, of the same spectrum
-    variances, directions = np.linalg.eigh((centred @ centred.T if wide else centred.T @ centred) / len(exact))
+    """Return the PCA of `rows` [n, d]: `dim` directions, or as many as the rank where that is less, at least 1."""
+    double = rows.astype(np.float64)
+    mean = double.mean(axis=0)
+    centred = double - mean
+    wide = double.shape[1] > len(double)  # the Gram matrix of rows is then smaller and has the same spectrum
+    variances, directions = np.linalg.eigh((centred @ centred.T if wide else centred.T @ centred) / len(double))
     variances, directions = variances[::-1], directions[:, ::-1]
     kept = min(dim, max(1, int((variances > max(RELATIVE_RANK * variances[0], 1e-12)).sum())))
     directions = directions[:, :kept]
@@ -42,7 +42,7 @@ def principal_components(rows: np.ndarray, dim: int) -> Projection:
 
 
 def _unit(columns: np.ndarray) -> np.ndarray:
-    """Return the columns at length 1; one of zeros becomes the first axis."""
+    """Return the columns at length 1; a zero column becomes the first axis."""
     length = np.linalg.norm(columns, axis=0)
     axis = (np.arange(len(columns)) == 0)[:, None]
     return np.where(length > 1e-12, columns / np.maximum(length, 1e-12), axis)

@@ -1,8 +1,8 @@
-"""Words as vectors without any weights to download: TF-IDF, then truncated SVD (latent semantic analysis).
+"""Text embeddings without trained weights: TF-IDF, then truncated SVD (latent semantic analysis).
 
-Real and weak: it knows which words go together in this catalogue, and nothing of the language.
+They capture which words occur together in this catalogue, and nothing else of the language.
 
-Source: Deerwester et al. 1990, "Indexing by latent semantic analysis"; the SVD is Halko et al. 2011, randomised.
+Source: Deerwester et al. 1990, "Indexing by latent semantic analysis"; randomised SVD of Halko et al. 2011.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from sidflow.embedding.params import SpaceParams
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float32
 
-Pieces = Sequence[str]  # one document; terms do not run across the border of two pieces
-RELATIVE_RANK = 1e-4  # singular values below this share of the largest are noise, and dropped
+Pieces = Sequence[str]  # one document; a term does not span two pieces
+RELATIVE_RANK = 1e-4  # smaller singular values, relative to the largest, are dropped
 
 _TOKEN = re.compile(r"\w+")
 
 
-class Vectors(NamedTuple):
-    """One row per document."""
+class EncodedRows(NamedTuple):
+    """One row per document or picture."""
 
-    values: Float32[np.ndarray, "n d"]  # of length 1, or zero where absent
-    present: Bool[np.ndarray, " n"]  # has at least one term that the space knows
+    values: Float32[np.ndarray, "n d"]  # absent rows are zero
+    present: Bool[np.ndarray, " n"]  # a text has at least one term of the vocabulary
 
 
 class TextSpace(NamedTuple):
-    """A fitted space: `components` is zero terms high and one wide where there was nothing to fit."""
+    """A fitted TF-IDF vocabulary and SVD; without any term, `components` is [0, 1]."""
 
     vocabulary: dict[str, int]
     weights: Float32[np.ndarray, " terms"]  # inverse document frequency
@@ -44,27 +44,27 @@ class TextSpace(NamedTuple):
 
     @property
     def width(self) -> int:
-        """How many dimensions a vector has."""
+        """Number of dimensions of a vector."""
         return self.components.shape[1]
 
-    def encode(self, documents: Sequence[Pieces]) -> Vectors:
-        """Place documents in the space, each scaled to length 1."""
-        weighted = _weighted(_counts(documents, self.vocabulary, self.params.ngram), self.weights, self.params)
+    def encode(self, documents: Sequence[Pieces]) -> EncodedRows:
+        """Return the documents' vectors, each scaled to length 1."""
+        weighted = _tfidf_rows(_counts(documents, self.vocabulary, self.params.ngram), self.weights, self.params)
         values = np.asarray(weighted @ self.components, dtype=np.float32)
         length = np.linalg.norm(values, axis=1)
         present = length > 1e-6
         values[present] /= length[present, None]
         values[~present] = 0
-        return Vectors(values, present)
+        return EncodedRows(values, present)
 
 
 @lru_cache(maxsize=1 << 18)
-def terms(piece: str, ngram: int) -> tuple[str, ...]:
-    """Return the words of a piece, in lower case and without accents, and the runs of up to `ngram` of them.
+def extract_terms(piece: str, ngram: int) -> tuple[str, ...]:
+    """Return the words of a piece, in lower case without accents, and their n-grams up to `ngram` words.
 
-    Single letters are no words of their own, single digits are.
+    Single letters are left out, single digits are not.
 
-    >>> terms("Café au lait, 2 a", 2)
+    >>> extract_terms("Café au lait, 2 a", 2)
     ('cafe', 'au', 'lait', '2', 'cafe au', 'au lait', 'lait 2')
     """
     plain = unicodedata.normalize("NFKD", piece.lower())
@@ -75,40 +75,43 @@ def terms(piece: str, ngram: int) -> tuple[str, ...]:
     return (*words, *map(" ".join, runs))
 
 
-def fit(documents: Sequence[Pieces], params: SpaceParams, seed: int) -> TextSpace:
-    """Choose the terms and find the directions in which the documents differ most.
+def fit_text_space(documents: Sequence[Pieces], params: SpaceParams, seed: int) -> TextSpace:
+    """Return the text space fitted on `documents`.
 
-    The width is `params.dim`, or the number of singular values that are not noise where that is less (never below 1).
+    The width is `params.dim`, or the number of relevant singular values where that is less (at least 1).
     """
-    filled = [document for document in documents if document]
-    vocabulary = _choose_terms(filled, params)
+    nonempty = [document for document in documents if document]
+    vocabulary = _select_terms(nonempty, params)
     if not vocabulary:
         return TextSpace({}, np.zeros(0, np.float32), np.zeros((0, 1), np.float32), params)
-    counts = _counts(filled, vocabulary, params.ngram)
+    counts = _counts(nonempty, vocabulary, params.ngram)
     frequency = np.bincount(counts.indices, minlength=len(vocabulary))
-    weights = (np.log((1 + len(filled)) / (1 + frequency)) + 1).astype(np.float32)
+    weights = (np.log((1 + len(nonempty)) / (1 + frequency)) + 1).astype(np.float32)
     return TextSpace(
-        vocabulary, weights, _directions(_weighted(counts, weights, params), len(weights), params, seed), params
+        vocabulary,
+        weights,
+        _right_singular_vectors(_tfidf_rows(counts, weights, params), len(weights), params, seed),
+        params,
     )
 
 
-def _choose_terms(documents: Sequence[Pieces], params: SpaceParams) -> dict[str, int]:
+def _select_terms(documents: Sequence[Pieces], params: SpaceParams) -> dict[str, int]:
     frequency: dict[str, int] = {}
     for document in documents:
-        for term in {term for piece in document for term in terms(piece, params.ngram)}:
+        for term in {term for piece in document for term in extract_terms(piece, params.ngram)}:
             frequency[term] = frequency.get(term, 0) + 1
     most = max(params.max_df * len(documents), params.min_df)
-    fitting = [term for term, count in frequency.items() if params.min_df <= count <= most]
-    kept = sorted(fitting, key=lambda term: (-frequency[term], term))[: params.max_features]
+    eligible = [term for term, count in frequency.items() if params.min_df <= count <= most]
+    kept = sorted(eligible, key=lambda term: (-frequency[term], term))[: params.max_features]
     return {term: index for index, term in enumerate(sorted(kept))}
 
 
 def _counts(documents: Sequence[Pieces], vocabulary: dict[str, int], ngram: int) -> csr_matrix:
-    """Return how often each known term stands in each document, float32 CSR [documents, terms]."""
+    """Return the count of each term in each document, float32 CSR [documents, terms]."""
     indptr, indices = [0], []
     for document in documents:
         for piece in document:
-            indices.extend(vocabulary[term] for term in terms(piece, ngram) if term in vocabulary)
+            indices.extend(vocabulary[term] for term in extract_terms(piece, ngram) if term in vocabulary)
         indptr.append(len(indices))
     ones = np.ones(len(indices), dtype=np.float32)
     counts = csr_matrix((ones, np.array(indices, np.int32), indptr), shape=(len(documents), len(vocabulary)))
@@ -116,7 +119,7 @@ def _counts(documents: Sequence[Pieces], vocabulary: dict[str, int], ngram: int)
     return counts
 
 
-def _weighted(counts: csr_matrix, weights: np.ndarray, params: SpaceParams) -> csr_matrix:
+def _tfidf_rows(counts: csr_matrix, weights: np.ndarray, params: SpaceParams) -> csr_matrix:
     """Return TF-IDF rows of length 1."""
     data = 1 + np.log(counts.data) if params.sublinear else counts.data
     data = data * weights[counts.indices]
@@ -127,16 +130,16 @@ def _weighted(counts: csr_matrix, weights: np.ndarray, params: SpaceParams) -> c
     return csr_matrix((unit, counts.indices, counts.indptr), shape=(height, len(weights)))
 
 
-def _directions(weighted: csr_matrix, terms_known: int, params: SpaceParams, seed: int) -> np.ndarray:
+def _right_singular_vectors(weighted: csr_matrix, term_count: int, params: SpaceParams, seed: int) -> np.ndarray:
     """Return the leading right singular vectors [terms, d], each with its largest entry positive.
 
-    Source: Halko, Martinsson, Tropp 2011, algorithms 4.4 and 5.1: power iterations from a random start, made
-    orthonormal after each, then the exact SVD of the small matrix that is left, through its Gram matrix.
+    Source: Halko, Martinsson, Tropp 2011, algorithms 4.4 and 5.1: power iterations from a random start, orthonormalised
+    after each, then the exact SVD of the small matrix through its Gram matrix.
     """
-    most = min(len(weighted.indptr) - 1, terms_known)
+    most = min(len(weighted.indptr) - 1, term_count)
     width = min(params.dim, most)
     transposed = weighted.T.tocsr()
-    start = np.random.default_rng(seed).standard_normal((terms_known, min(most, width + max(10, width // 8))))
+    start = np.random.default_rng(seed).standard_normal((term_count, min(most, width + max(10, width // 8))))
     basis = np.linalg.qr(weighted @ start)[0]
     for _ in range(params.iterations):
         basis = np.linalg.qr(weighted @ (transposed @ basis))[0]

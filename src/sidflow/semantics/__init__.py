@@ -1,1 +1,1 @@
-"""Item semantics: what is said of each item, seen through its words, its picture, or both."""
+"""Item semantics: texts that describe each item from its text, its picture, or both."""

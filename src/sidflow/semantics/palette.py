@@ -1,4 +1,4 @@
-"""Names of colours, and which one a pixel or a background has: the nearest of a palette in CIE L*a*b*."""
+"""Colour names of pixels and backgrounds: that of the nearest reference colour in CIE L*a*b*."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sidflow.contracts.pictures import rgb_to_lab
 if TYPE_CHECKING:
     from jaxtyping import Int8, UInt8
 
-_ANCHORS: dict[str, tuple[tuple[int, int, int], ...]] = {  # sRGB; a name may have several
+_REFERENCE_COLOURS: dict[str, tuple[tuple[int, int, int], ...]] = {  # sRGB; a name may have several references
     "black": ((12, 12, 12), (30, 30, 32)),
     "dark grey": ((70, 70, 70),),
     "grey": ((128, 128, 128),),
@@ -41,8 +41,8 @@ _ANCHORS: dict[str, tuple[tuple[int, int, int], ...]] = {  # sRGB; a name may ha
     "pink": ((245, 170, 190), (235, 120, 165)),
     "magenta": ((200, 30, 130),),
 }
-NAMES: tuple[str, ...] = tuple(_ANCHORS)
-_GROUNDS = _ANCHORS | {  # backgrounds are mostly light, and a tint of white is seen there
+COLOUR_NAMES: tuple[str, ...] = tuple(_REFERENCE_COLOURS)
+_BACKGROUND_COLOURS = _REFERENCE_COLOURS | {  # most backgrounds are light, and tints of white have names here
     "white": ((255, 255, 255), (250, 250, 250)),
     "off-white": ((236, 236, 236),),
     "cream": ((247, 242, 233), (250, 243, 224), (248, 239, 232)),
@@ -53,30 +53,30 @@ _GROUNDS = _ANCHORS | {  # backgrounds are mostly light, and a tint of white is 
     "pale green": ((234, 247, 238), (220, 243, 222)),
     "pale yellow": ((250, 248, 228), (250, 247, 205)),
 }
-_BITS = 5  # of each channel that the look-up keeps
+_LOOKUP_BITS = 5  # of each channel, in the look-up table
 
 
 @cache
 def _lookup() -> np.ndarray:
-    step = 1 << (8 - _BITS)
+    step = 1 << (8 - _LOOKUP_BITS)
     axis = np.arange(0, 256, step) + step // 2
     cells = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1).reshape(-1, 3)
-    return _nearest(cells.astype(np.uint8), _ANCHORS)
+    return _nearest(cells.astype(np.uint8), _REFERENCE_COLOURS)
 
 
-def _nearest(rgb: np.ndarray, anchors: Mapping[str, tuple[tuple[int, int, int], ...]]) -> np.ndarray:
-    """Return for each row of `rgb` the index of the name whose anchor is nearest."""
-    places = rgb_to_lab(np.array([one for several in anchors.values() for one in several], dtype=np.uint8))
-    owner = np.array([index for index, several in enumerate(anchors.values()) for _ in several], dtype=np.int8)
-    return owner[np.square(rgb_to_lab(rgb)[:, None, :] - places).sum(axis=-1).argmin(axis=1)]
+def _nearest(rgb: np.ndarray, references: Mapping[str, tuple[tuple[int, int, int], ...]]) -> np.ndarray:
+    """Return for each row of `rgb` the index of the name whose reference colour is nearest."""
+    reference = rgb_to_lab(np.array([colour for colours in references.values() for colour in colours], dtype=np.uint8))
+    owner = np.array([index for index, colours in enumerate(references.values()) for _ in colours], dtype=np.int8)
+    return owner[np.square(rgb_to_lab(rgb)[:, None, :] - reference).sum(axis=-1).argmin(axis=1)]
 
 
 def colour_index(rgb: UInt8[np.ndarray, "*shape 3"]) -> Int8[np.ndarray, "*shape"]:
-    """Return for each pixel the index in `NAMES` of its colour."""
-    cell = (rgb >> (8 - _BITS)).astype(np.int32)
-    return _lookup()[(cell[..., 0] << (2 * _BITS)) | (cell[..., 1] << _BITS) | cell[..., 2]]
+    """Return for each pixel the index in `COLOUR_NAMES` of its colour."""
+    cell = (rgb >> (8 - _LOOKUP_BITS)).astype(np.int32)
+    return _lookup()[(cell[..., 0] << (2 * _LOOKUP_BITS)) | (cell[..., 1] << _LOOKUP_BITS) | cell[..., 2]]
 
 
-def ground_name(rgb: UInt8[np.ndarray, 3]) -> str:
-    """Return the name of a background's colour; tints of white have names of their own."""
-    return tuple(_GROUNDS)[int(_nearest(rgb[None], _GROUNDS)[0])]
+def background_name(rgb: UInt8[np.ndarray, 3]) -> str:
+    """Return the name of a background's colour, tints of white included."""
+    return tuple(_BACKGROUND_COLOURS)[int(_nearest(rgb[None], _BACKGROUND_COLOURS)[0])]

@@ -1,4 +1,4 @@
-"""From ordered interactions to sequences, queries and targets."""
+"""From ordered interactions to the artifacts of `split`: sequences, queries and targets."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import polars as pl
 
 from sidflow.contracts.artifacts.queries import TEST, VALID
 from sidflow.contracts.errors import InputError
-from sidflow.splits import lint
-from sidflow.splits.cuts import cut
+from sidflow.splits.cuts import cut_sequences
+from sidflow.splits.lint import check_figures, measure_split
 from sidflow.splits.params import SplitParams
 
 
@@ -23,17 +23,17 @@ class Split(NamedTuple):
     report: dict[str, int | float]
 
 
-def split(interactions: pl.DataFrame, users: int, params: SplitParams, *, no_repeats: bool) -> Split:
-    """Cut the interactions (sorted by user and position) as params say.
+def split_interactions(interactions: pl.DataFrame, users: int, params: SplitParams, *, no_repeats: bool) -> Split:
+    """Return sequences, queries and targets of the interactions.
 
     Args:
-        interactions: the artifact.
-        users: how many users the catalogue has.
+        interactions: the artifact, sorted by user and position.
+        users: number of users in the catalogue.
         params: the section `split`.
-        no_repeats: whether `ingest.repeats: first` promised that no user has an item twice.
+        no_repeats: whether no user may have an item twice (`ingest.repeats: first`).
 
     Raises:
-        InputError: a user has no events, nothing is left to ask, or the lint finds that numbers would mean nothing.
+        InputError: a user has no events, a part has no queries, or the split leaks targets into training.
     """
     user = interactions["user_id"].to_numpy()
     items = interactions["item_id"].to_numpy()
@@ -42,16 +42,16 @@ def split(interactions: pl.DataFrame, users: int, params: SplitParams, *, no_rep
     if not len(user) or not lengths.all():
         raise InputError(
             "artifacts/catalog/interactions.parquet",
-            expected="events of every user",
-            found="users without any",
+            expected="at least one event of every user",
+            found="users without events",
             count=int((lengths == 0).sum()),
             remedy="run `dvc repro ingest`",
         )
     starts = np.cumsum(lengths) - lengths
-    clock = not np.array_equal(timestamps, interactions["position"].to_numpy())
-    cuts = cut(lengths, timestamps, params, clock=clock)
-    figures, tied = lint.measure(items, timestamps, starts, cuts, clock=clock)
-    lint.refuse(figures, no_repeats=no_repeats)
+    has_timestamps = not np.array_equal(timestamps, interactions["position"].to_numpy())
+    cuts = cut_sequences(lengths, timestamps, params, has_timestamps=has_timestamps)
+    figures, tied = measure_split(items, timestamps, starts, cuts, has_timestamps=has_timestamps)
+    check_figures(figures, no_repeats=no_repeats)
     number = np.arange(len(cuts.query_user), dtype=np.int32)
     queries = pl.DataFrame(
         {

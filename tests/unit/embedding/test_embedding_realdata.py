@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from sidflow.embedding.params import SpaceParams
-from sidflow.embedding.text_space import fit
+from sidflow.embedding.text_space import fit_text_space
 
 pytestmark = pytest.mark.realdata
 
@@ -15,7 +15,7 @@ def test_neighbours_by_words_are_bought_together_more_than_chance(data_folder):
     if not folder.is_dir():
         pytest.skip(f"{folder} is absent")
     titles = [json.loads(line).get("title") or "" for line in (folder / "items.jsonl").open()]
-    space = fit([(title,) for title in titles], SpaceParams(dim=64), seed=0)
+    space = fit_text_space([(title,) for title in titles], SpaceParams(dim=64), seed=0)
     made = space.encode([(title,) for title in titles])
     assert made.present.mean() > 0.97
     steps = []

@@ -12,7 +12,7 @@ from sidflow.contracts.artifacts.semantics import SEMANTICS
 from sidflow.contracts.errors import InputError
 from sidflow.contracts.params import check
 from sidflow.contracts.words import ItemText
-from sidflow.embedding.encode import encode_all, units_of
+from sidflow.embedding.encode import run_encoders, text_units
 from sidflow.embedding.params import EmbedParams, SpaceParams
 
 STAGES = Path(__file__).parents[3] / "stages"
@@ -47,14 +47,14 @@ def params(**knobs):
 
 @pytest.fixture
 def encoded():
-    return {one.name: one for one in encode_all(items_table(), IMAGES.empty(), semantics_table(), params(), seed=0)}
+    return {one.name: one for one in run_encoders(items_table(), IMAGES.empty(), semantics_table(), params(), seed=0)}
 
 
 def test_the_default_encoders_make_what_their_contracts_want(encoded, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert list(encoded) == ["text", "image", "view_text", "view_image", "view_joint", "fine_text"]
     for one in encoded.values():
-        one.contract.write(one.arrays, one.metadata, name=one.name)
+        one.file.write(one.arrays, one.metadata, name=one.name)
     assert EMBEDDING.read(name="text").metadata["trained_weights"] is False
     assert EMBEDDING.read(name="text").arrays["present"].tolist() == [True] * 5 + [False]
     assert EMBEDDING.read(name="view_text").arrays["present"].tolist() == [True] * 4 + [False] * 2
@@ -78,8 +78,8 @@ def test_views_and_units_share_a_space(encoded):
 def test_a_catalogue_without_content_gives_absent_rows_of_width_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     nothing = items_table([""] * 4)
-    for one in encode_all(nothing, IMAGES.empty(), SEMANTICS.empty(), EmbedParams(), seed=0):
-        one.contract.write(one.arrays, one.metadata, name=one.name)
+    for one in run_encoders(nothing, IMAGES.empty(), SEMANTICS.empty(), EmbedParams(), seed=0):
+        one.file.write(one.arrays, one.metadata, name=one.name)
         assert one.arrays["values"].shape[0] == 4
         assert one.arrays["values"].shape[-1] == 1
         assert not one.arrays["present"].any()
@@ -89,16 +89,19 @@ def test_units_take_sentences_and_attributes_in_turns():
     words = ItemText(
         "Title", "Kay", ("home", "mugs"), (("size", "small"), ("colour", "red")), ("One.", "Two.", "Three.")
     )
-    assert units_of(words, 6) == ("Title", "Kay home mugs", "One.", "size small", "Two.", "colour red")
-    assert units_of(words, 99)[-1] == "Three."
-    assert units_of(ItemText("", "", (), (), ()), 3) == ()
+    assert text_units(words, 6) == ("Title", "Kay home mugs", "One.", "size small", "Two.", "colour red")
+    assert text_units(words, 99)[-1] == "Three."
+    assert text_units(ItemText("", "", (), (), ()), 3) == ()
 
 
 def test_what_changes_in_one_item_does_not_leak_from_interactions():
     """The encoders read no interaction: their arguments are the catalogue's alone, core or not."""
     outside = items_table().with_columns(in_core=pl.lit(False))
     one, other = (
-        [made.arrays["values"].tobytes() for made in encode_all(table, IMAGES.empty(), semantics_table(), params(), 0)]
+        [
+            made.arrays["values"].tobytes()
+            for made in run_encoders(table, IMAGES.empty(), semantics_table(), params(), 0)
+        ]
         for table in (items_table(), outside)
     )
     assert one == other

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from sidflow.contracts.errors import InputError
-from sidflow.embedding.modality import ModalityParams, make_modality, normalise
+from sidflow.embedding.modality import ModalityParams, make_modality, normalise_rows
 from sidflow.embedding.projection import principal_components
 
 
@@ -22,7 +22,7 @@ def rows():
 
 
 def test_scale_keeps_the_order_of_distances(rows):
-    made = normalise(rows, "scale")
+    made = normalise_rows(rows, "scale")
     assert np.square(made).mean() == pytest.approx(1, rel=1e-5)
     np.testing.assert_allclose(made.mean(axis=0), 0, atol=1e-5)
     before, after = (np.linalg.norm(x[:, None] - x[None], axis=-1) for x in (rows, made))
@@ -30,11 +30,11 @@ def test_scale_keeps_the_order_of_distances(rows):
 
 
 def test_l2_standardise_whiten_and_none(rows):
-    np.testing.assert_allclose(np.linalg.norm(normalise(rows, "l2"), axis=1), 1, rtol=1e-5)
-    np.testing.assert_allclose(normalise(rows, "standardise").std(axis=0), 1, rtol=1e-3)
-    white = normalise(rows, "whiten")
+    np.testing.assert_allclose(np.linalg.norm(normalise_rows(rows, "l2"), axis=1), 1, rtol=1e-5)
+    np.testing.assert_allclose(normalise_rows(rows, "standardise").std(axis=0), 1, rtol=1e-3)
+    white = normalise_rows(rows, "whiten")
     np.testing.assert_allclose(white.T @ white / len(white), np.eye(6), atol=1e-3)
-    np.testing.assert_array_equal(normalise(rows, "none"), rows)
+    np.testing.assert_array_equal(normalise_rows(rows, "none"), rows)
 
 
 def test_only_present_rows_count_and_missing_items_are_absent(rows):
@@ -42,7 +42,7 @@ def test_only_present_rows_count_and_missing_items_are_absent(rows):
     noisy = rows.copy()
     noisy[~present] = 0
     values, mask = make_modality(noisy, present, 60, params())
-    np.testing.assert_array_equal(values[mask], normalise(rows[present], "scale"))
+    np.testing.assert_array_equal(values[mask], normalise_rows(rows[present], "scale"))
     np.testing.assert_array_equal(mask[:50], present)
     assert not mask[50:].any()
     assert not values[~mask].any()

@@ -1,15 +1,15 @@
 import numpy as np
 import pytest
 
-from sidflow.semantics.measuring import ORIENTATIONS, measure
-from sidflow.semantics.palette import NAMES, colour_index, ground_name
-from sidflow.semantics.wording import word
+from sidflow.semantics.measuring import LINE_DIRECTIONS, measure_pictures
+from sidflow.semantics.palette import COLOUR_NAMES, background_name, colour_index
+from sidflow.semantics.wording import describe_picture
 
 SIDE = 64
 
 
 def one(picture, aspect=1.0):
-    return measure(picture[None].astype(np.uint8), np.array([aspect], dtype=np.float32))
+    return measure_pictures(picture[None].astype(np.uint8), np.array([aspect], dtype=np.float32))
 
 
 def flat(colour):
@@ -31,7 +31,7 @@ def stripes(angle, period=8.0):
     ],
 )  # fmt: skip
 def test_plain_colours_have_their_names(rgb, name):
-    assert NAMES[colour_index(np.array([rgb], dtype=np.uint8))[0]] == name
+    assert COLOUR_NAMES[colour_index(np.array([rgb], dtype=np.uint8))[0]] == name
 
 
 def test_the_look_up_agrees_with_itself_everywhere_in_a_cell():
@@ -44,9 +44,9 @@ def test_a_subject_on_white_is_found_and_its_colour_alone_is_counted():
     picture[8:24, 32:56] = (220, 20, 30)
     seen = one(picture)
     assert seen.plain[0]
-    assert ground_name(seen.background[0]) == "white"
+    assert background_name(seen.background[0]) == "white"
     assert seen.subject[0] == pytest.approx(16 * 24 / SIDE**2)
-    assert seen.colours[0][NAMES.index("red")] == pytest.approx(1)
+    assert seen.colours[0][COLOUR_NAMES.index("red")] == pytest.approx(1)
     np.testing.assert_allclose(seen.centre[0], (44 / SIDE, 16 / SIDE), atol=1e-6)
     assert seen.contrast[0] == pytest.approx(0, abs=1e-3)  # of the subject, which is of one colour
 
@@ -64,7 +64,9 @@ def test_a_subject_on_white_is_found_and_its_colour_alone_is_counted():
 def test_a_plain_background_is_said_in_its_own_colour(rgb, name):
     picture = flat(rgb)
     picture[20:44, 20:44] = (30, 110, 50)
-    assert f" on a plain {name} background." in word(one(picture), 0, colours=3, min_share=0.05).sentences[0]
+    assert (
+        f" on a plain {name} background." in describe_picture(one(picture), 0, colours=3, min_share=0.05).sentences[0]
+    )
 
 
 def test_a_floor_below_a_wall_is_one_background():
@@ -86,7 +88,7 @@ def test_an_empty_picture_is_smooth_and_centred():
     seen = one(flat((30, 60, 160)))
     assert seen.subject[0] == 0
     assert seen.edges[0] == 0
-    assert NAMES[int(seen.colours[0].argmax())] == "blue"
+    assert COLOUR_NAMES[int(seen.colours[0].argmax())] == "blue"
     np.testing.assert_allclose(seen.centre[0], 0.5)
 
 
@@ -96,7 +98,7 @@ def test_an_empty_picture_is_smooth_and_centred():
 )
 def test_lines_run_where_they_run(angle, lines):
     seen = one(stripes(angle, 12.0))
-    assert ORIENTATIONS[int(seen.orientations[0].argmax())] == lines
+    assert LINE_DIRECTIONS[int(seen.orientations[0].argmax())] == lines
     assert seen.orientations[0].sum() == pytest.approx(1, abs=1e-5)
 
 
@@ -104,12 +106,12 @@ def test_rising_means_up_to_the_right():
     picture = flat((255, 255, 255))
     for x in range(SIDE):
         picture[max(0, SIDE - 1 - x - 2) : SIDE - x + 2, x] = 0  # from the lower left to the upper right corner
-    assert ORIENTATIONS[int(one(picture).orientations[0].argmax())] == "rising diagonal"
+    assert LINE_DIRECTIONS[int(one(picture).orientations[0].argmax())] == "rising diagonal"
 
 
 def test_a_squeezed_line_keeps_its_angle():
     steep = one(stripes(np.pi / 3.4, 12.0), aspect=0.2)  # in a tall picture these lines are close to vertical
-    assert ORIENTATIONS[int(steep.orientations[0].argmax())] == "vertical"
+    assert LINE_DIRECTIONS[int(steep.orientations[0].argmax())] == "vertical"
 
 
 def test_patterns_are_told_from_noise():
@@ -126,8 +128,8 @@ def test_a_batch_is_measured_as_its_pictures_are():
     pictures = rng.integers(0, 256, (3, SIDE, SIDE, 3)).astype(np.uint8)
     pictures[1] = flat((250, 250, 250))
     aspect = np.array([1.0, 0.7, 1.5], dtype=np.float32)
-    together = measure(pictures, aspect)
+    together = measure_pictures(pictures, aspect)
     for row in range(3):
-        alone = measure(pictures[row : row + 1], aspect[row : row + 1])
+        alone = measure_pictures(pictures[row : row + 1], aspect[row : row + 1])
         for several, single in zip(together, alone, strict=True):
             np.testing.assert_array_equal(several[row], single[0])

@@ -11,7 +11,7 @@ from sidflow.contracts.artifacts.semantics import SEMANTICS
 from sidflow.contracts.errors import InputError
 from sidflow.contracts.params import check
 from sidflow.semantics.params import DescribeParams, RulesParams
-from sidflow.semantics.views import describe
+from sidflow.semantics.views import describe_items
 
 
 def item(number, title="", description="", brand="", categories=(), attributes=()):
@@ -49,7 +49,7 @@ def described():
         item(3),
         item(4, "Red chair"),
     )
-    frame = describe(items, images_table(i0=RED, i2=BLUE, i4=BLUE), RulesParams(max_sentences=2))
+    frame = describe_items(items, images_table(i0=RED, i2=BLUE, i4=BLUE), RulesParams(max_sentences=2))
     return {(row["item_id"], row["view"]): row["text"] for row in frame.iter_rows(named=True)}, frame
 
 
@@ -89,16 +89,17 @@ def test_the_joint_view_holds_words_against_picture(described):
 
 def test_views_are_cut_at_a_word():
     items = items_table(item(0, "Word " * 60))
-    text = describe(items, IMAGES.empty(), RulesParams(max_characters=42))["text"][0]
+    text = describe_items(items, IMAGES.empty(), RulesParams(max_characters=42))["text"][0]
     assert text == " ".join(["Word"] * 8)
     assert (
-        len(describe(items_table(item(0, "x" * 99)), IMAGES.empty(), RulesParams(max_characters=42))["text"][0]) == 42
+        len(describe_items(items_table(item(0, "x" * 99)), IMAGES.empty(), RulesParams(max_characters=42))["text"][0])
+        == 42
     )
 
 
 def test_a_catalogue_without_words_or_pictures_is_described_by_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    SEMANTICS.write(describe(items_table(item(0), item(1)), IMAGES.empty(), RulesParams()))
+    SEMANTICS.write(describe_items(items_table(item(0), item(1)), IMAGES.empty(), RulesParams()))
     assert SEMANTICS.read().height == 0
 
 

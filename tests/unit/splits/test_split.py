@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from sidflow.contracts.errors import InputError
 from sidflow.contracts.histories import Histories
-from sidflow.splits import lint
-from sidflow.splits.cuts import cut, global_time, leave_last
+from sidflow.splits.cuts import cut_by_time, cut_sequences, leave_last_n
+from sidflow.splits.lint import check_figures, measure_split
 from sidflow.splits.params import SplitParams
-from sidflow.splits.split import split
+from sidflow.splits.split import split_interactions
 
 
 def interactions(sequences, seconds=None):
@@ -40,7 +40,7 @@ def _histories(made):
 
 
 def test_leave_one_out_by_hand():
-    made = split(interactions([[3, 1, 2, 0], [0, 1, 2]]), 2, SplitParams(), no_repeats=True)
+    made = split_interactions(interactions([[3, 1, 2, 0], [0, 1, 2]]), 2, SplitParams(), no_repeats=True)
     assert made.sequences["items"].to_list() == [[3, 1, 2, 0], [0, 1, 2]]
     assert made.sequences["train_end"].to_list() == [2, 1]
     assert made.queries["user_id"].to_list() == [0, 0, 1, 1]
@@ -52,7 +52,7 @@ def test_leave_one_out_by_hand():
 
 
 def test_short_users_keep_training_first_then_test_then_valid():
-    cuts = leave_last(np.array([1, 2, 3, 6]), n=2, min_history=1)
+    cuts = leave_last_n(np.array([1, 2, 3, 6]), n=2, min_history=1)
     assert cuts.train_end.tolist() == [1, 1, 1, 2]
     assert cuts.query_user.tolist() == [1, 2, 2, 3, 3, 3, 3]
     assert cuts.query_end.tolist() == [1, 1, 2, 2, 3, 4, 5]
@@ -63,7 +63,7 @@ def test_short_users_keep_training_first_then_test_then_valid():
 @given(st.lists(st.integers(1, 12), min_size=1, max_size=20), st.integers(1, 4), st.integers(1, 4))
 def test_parts_never_overlap_and_cover_what_is_left(lengths, n, min_history):
     sizes = np.array(lengths)
-    cuts = leave_last(sizes, n, min_history)
+    cuts = leave_last_n(sizes, n, min_history)
     for user, length in enumerate(lengths):
         mine = cuts.query_user == user
         ends = cuts.query_end[mine].tolist()
@@ -78,7 +78,7 @@ def test_parts_never_overlap_and_cover_what_is_left(lengths, n, min_history):
 def test_global_time_by_hand():
     lengths = np.array([4, 3, 3])
     seconds = np.array([0, 10, 80, 90, 20, 30, 40, 85, 95, 96])
-    cuts = global_time(lengths, seconds, valid_share=0.2, test_share=0.2, min_history=1, most=1)
+    cuts = cut_by_time(lengths, seconds, valid_share=0.2, test_share=0.2, min_history=1, max_queries=1)
     assert cuts.cut_seconds == (85, 95)
     assert cuts.train_end.tolist() == [3, 3, 0]
     assert list(zip(cuts.query_user, cuts.query_end, cuts.query_valid, strict=True)) == [(0, 3, True), (2, 1, False)]
@@ -91,7 +91,7 @@ def test_global_time_never_trains_on_the_future(seconds, most):
     flat = np.array([second for times in ordered for second in times])
     lengths = np.array([len(times) for times in ordered])
     try:
-        cuts = global_time(lengths, flat, 0.2, 0.2, 1, most)
+        cuts = cut_by_time(lengths, flat, 0.2, 0.2, 1, most)
     except InputError:
         return
     first_valid, first_test = cuts.cut_seconds or (0, 0)
@@ -115,29 +115,29 @@ def test_a_second_fit_sees_nothing_after_the_test_cut(seconds, most, min_history
     )
     try:
         frame = interactions([list(range(len(times))) for times in ordered], ordered)
-        made = split(frame, len(ordered), by_time, no_repeats=False)
+        made = split_interactions(frame, len(ordered), by_time, no_repeats=False)
     except InputError:
         return
     refit = _histories(made).before_test()
-    cut = made.report["cut_test_seconds"]
+    cut_sequences = made.report["cut_test_seconds"]
     for user, times in enumerate(ordered):
-        assert all(second < cut for second in times[: refit.train_end[user]])
+        assert all(second < cut_sequences for second in times[: refit.train_end[user]])
     test = made.queries.filter(pl.col("part") == "test")
     for user, end in test.select("user_id", "history_end").iter_rows():
-        assert sum(second < cut for second in ordered[user]) >= min_history
-        assert end < sum(second < cut for second in ordered[user]) + most
+        assert sum(second < cut_sequences for second in ordered[user]) >= min_history
+        assert end < sum(second < cut_sequences for second in ordered[user]) + most
 
 
 def test_time_needs_a_clock():
     frame = interactions([[0, 1, 2, 3]] * 5)
     with pytest.raises(InputError, match="real timestamps"):
-        split(frame, 5, SplitParams(method="global_time"), no_repeats=False)
+        split_interactions(frame, 5, SplitParams(method="global_time"), no_repeats=False)
 
 
 def test_ties_history_cold_and_duplicates_are_counted():
     sequences = [[0, 1, 2, 0], [0, 1, 2, 0], [1, 0, 4, 5]]
     seconds = [[10, 20, 30, 30], [10, 20, 30, 40], [1, 2, 3, 4]]
-    made = split(interactions(sequences, seconds), 3, SplitParams(), no_repeats=False)
+    made = split_interactions(interactions(sequences, seconds), 3, SplitParams(), no_repeats=False)
     assert made.report["duplicated_sequences"] == 1
     assert made.report["targets_in_history_test"] == 2
     assert made.report["targets_tied_test"] == 1
@@ -147,7 +147,7 @@ def test_ties_history_cold_and_duplicates_are_counted():
 
 
 def _leaks(sequences, **params):
-    made = split(interactions(sequences), len(sequences), SplitParams(**params), no_repeats=False)
+    made = split_interactions(interactions(sequences), len(sequences), SplitParams(**params), no_repeats=False)
     return made.report["sequences_in_training_valid"], made.report["sequences_in_training_test"]
 
 
@@ -171,7 +171,7 @@ def test_what_only_looks_like_a_beginning_is_not_counted():
 @settings(max_examples=80, deadline=None)
 @given(st.lists(st.lists(st.integers(0, 2), min_size=3, max_size=7), min_size=1, max_size=12), st.integers(1, 2))
 def test_leaks_equal_a_loop_over_pairs_of_users(sequences, n):
-    cuts = leave_last(np.array([len(items) for items in sequences]), n, 1)
+    cuts = leave_last_n(np.array([len(items) for items in sequences]), n, 1)
     by_hand = [0, 0]
     for user, end, valid in zip(cuts.query_user, cuts.query_end, cuts.query_valid, strict=True):
         asked = sequences[user][: end + 1]
@@ -187,13 +187,13 @@ def test_leaks_equal_a_loop_over_pairs_of_users(sequences, n):
 
 
 def test_a_repeat_that_ingest_ruled_out_is_fatal():
-    with pytest.raises(InputError, match="stand in their own history"):
-        split(interactions([[0, 1, 2, 0]]), 1, SplitParams(), no_repeats=True)
+    with pytest.raises(InputError, match="in their own history"):
+        split_interactions(interactions([[0, 1, 2, 0]]), 1, SplitParams(), no_repeats=True)
 
 
 def test_the_future_in_training_is_fatal():
-    with pytest.raises(InputError, match="future"):
-        lint.refuse(
+    with pytest.raises(InputError, match="later events"):
+        check_figures(
             {"targets_in_history_valid": 0, "targets_in_history_test": 0, "future_events_in_training": 3},
             no_repeats=False,
         )
@@ -201,19 +201,21 @@ def test_the_future_in_training_is_fatal():
 
 def test_future_in_training_is_found():
     lengths, seconds = np.array([3, 3]), np.array([1, 2, 3, 1, 2, 9])
-    good = global_time(lengths, seconds, 0.3, 0.2, 1, 1)
+    good = cut_by_time(lengths, seconds, 0.3, 0.2, 1, 1)
     bad = good._replace(train_end=np.array([3, 3]))
-    figures, _ = lint.measure(np.arange(6), seconds, np.array([0, 3]), bad, clock=True)
+    figures, _ = measure_split(np.arange(6), seconds, np.array([0, 3]), bad, has_timestamps=True)
     assert figures["future_events_in_training"] > 0
 
 
 def test_nobody_to_ask_is_refused():
     with pytest.raises(InputError, match="queries in the part"):
-        cut(np.array([2, 2]), np.array([0, 1, 0, 1]), SplitParams(), clock=False)
+        cut_sequences(np.array([2, 2]), np.array([0, 1, 0, 1]), SplitParams(), has_timestamps=False)
 
 
 def test_queries_are_numbered_by_user_then_position():
-    made = split(interactions([[0, 1, 2, 3, 4]] * 3), 3, SplitParams(method="leave_last_n", n=2), no_repeats=False)
+    made = split_interactions(
+        interactions([[0, 1, 2, 3, 4]] * 3), 3, SplitParams(method="leave_last_n", n=2), no_repeats=False
+    )
     keys = list(zip(made.queries["user_id"], made.queries["history_end"], strict=True))
     assert keys == sorted(keys)
     assert made.queries["query_id"].to_list() == list(range(12))
