@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
+from tests.contract.code_deps import code_deps
 from tools.deps import with_code_deps
 
 from sidflow.commands.dag import stages
@@ -43,6 +44,25 @@ def test_a_new_import_becomes_a_dep_and_a_dropped_one_goes(tmp_path):
     dag = head + "      - src/sidflow/old.py\n    outs:\n      - o\n"
     deps = YAML(typ="safe").load(with_code_deps(dag, tmp_path))["stages"]["a"]["deps"]
     assert deps == ["data", "src/sidflow/pack/y.py", "src/sidflow/x.py", "stages/a.py"]
+
+
+def test_the_packages_of_a_stage_are_those_of_its_imports(tmp_path):
+    for name, text in {
+        "stages/a.py": "from typing import TYPE_CHECKING\nfrom sidflow.x import f\nif TYPE_CHECKING:\n"
+        "    from sidflow.types import T\nelse:\n    import sidflow.other.deep.leaf\n",
+        "src/sidflow/__init__.py": "from sidflow.unused import g\n",
+        "src/sidflow/x.py": "def f():\n    from sidflow.pack import y\n",
+        "src/sidflow/pack/__init__.py": "import sidflow.behind.z\n",
+        "src/sidflow/pack/y.py": "",
+        "src/sidflow/other/deep/leaf.py": "",
+        "src/sidflow/behind/z.py": "import os.path\n",
+        "src/sidflow/types.py": "",
+        "src/sidflow/unused.py": "",
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    folders = ["src/sidflow/behind", "src/sidflow/other", "src/sidflow/pack", "src/sidflow/x.py"]
+    assert code_deps(tmp_path / "stages/a.py", tmp_path) == [*folders, "stages/a.py"]
 
 
 @pytest.mark.parametrize("name", sorted(DAG))

@@ -7,8 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from sidflow.contracts.imports import closure
+from tests.contract.code_deps import closure
 
 ROOT = Path(__file__).parents[2]
 SRC = ROOT / "src"

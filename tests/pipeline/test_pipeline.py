@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
@@ -55,8 +56,15 @@ def _inside(project, path):
     return Path(path).relative_to(project.folder) if Path(path).is_absolute() else Path(path)
 
 
+def inside(path, places):
+    return any(path == place or place in path.parents for place in places)
+
+
 def test_stages_use_what_they_declare(finished, cache):
+    reads_of_group = defaultdict(set)  # the stages of a group share deps: each dep is read by one of them at least
+    deps_of_group = {}
     for name, stage in finished.lock().items():
+        group = name.partition("@")[0]
         trace = YAML(typ="safe").load((cache / "trace" / f"{name}.json").read_text())
         touched = {
             kind: {
@@ -71,18 +79,15 @@ def test_stages_use_what_they_declare(finished, cache):
         declared = set(stage.get("params", {}).get("params.yaml", {}))
         assert set(trace["params"]) | {"preset"} == declared | {"preset"}, name  # every stage's cost is kept by preset
 
-        def inside(path, places):
-            return any(path == place or place in path.parents for place in places)
-
         own = touched["writes"]
+        reads_of_group[group] |= touched["reads"]
+        deps_of_group.setdefault(group, set()).update(deps)
         assert all(inside(path, deps | own) for path in touched["reads"]), (name, touched["reads"], deps)
         assert all(inside(path, outs) for path in own), (name, own, outs)
-        assert all(any(inside(path, [dep]) for path in touched["reads"]) for dep in deps), (
-            name,
-            touched["reads"],
-            deps,
-        )
         assert all(any(inside(path, [out]) for path in own) for out in outs), (name, own, outs)
+    for group, deps in deps_of_group.items():
+        unread = [dep for dep in deps if not any(inside(path, [dep]) for path in reads_of_group[group])]
+        assert not unread, (group, unread)
 
 
 def test_a_changed_param_reruns_what_follows_from_it_alone(borrowed):
