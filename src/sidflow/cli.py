@@ -93,7 +93,7 @@ def preset_list() -> None:
 
 @preset_app.command("show")
 def preset_show(name: PresetName) -> None:
-    """Print what a preset changes; of `embedded`, every setting."""
+    """Print what a preset says by itself."""
     from sidflow.commands import presets
 
     with in_project(*project.PRESETS):
@@ -125,13 +125,21 @@ def preset_apply(
             typer.echo(line)
 
 
-@preset_app.command("refresh")
-def preset_refresh() -> None:
-    """Keep an edit of params.yaml in presets/embedded.yaml."""
-    from sidflow.commands import presets
+@app.command("params")
+def show_params(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="A section, an entry or a knob; all if absent.")
+    ] = None,
+    diff: Annotated[
+        str | None, typer.Option("--diff", metavar="PRESET", help="Show only what differs from this preset.")
+    ] = None,
+) -> None:
+    """Print the knobs of params.yaml, with origin and meaning."""
+    from sidflow.commands import params_view
 
     with in_project():
-        typer.echo(presets.refresh())
+        for line in params_view.difference_lines(diff) if diff else params_view.knob_lines(name):
+            typer.echo(line)
 
 
 @app.command()

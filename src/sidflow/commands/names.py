@@ -7,6 +7,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from sidflow.commands import dag
+from sidflow.commands.sections import REMEDY
 from sidflow.contracts.errors import InputError
 from sidflow.embedding.params import TfidfSvdUnits
 
@@ -15,7 +16,6 @@ if TYPE_CHECKING:  # they load torch
     from sidflow.quantize.gate import AssignParams
     from sidflow.quantize.params import QuantizeParams
 
-REMEDY = "edit params.yaml (or the preset), whose comments say what fits"
 EMBEDDINGS = PurePosixPath("artifacts/embeddings")
 
 
@@ -23,7 +23,7 @@ def check_names(sections: Mapping[str, Any], where: str) -> None:
     """Check that what a section needs of another one is there.
 
     Args:
-        sections: by name, as `check_sections` returns them.
+        sections: by name, as `resolve` returns them.
         where: the file they are from.
 
     Raises:

@@ -1,32 +1,39 @@
-"""Presets: the full params file `embedded`, and overlays of it as JSON merge patches (RFC 7396: null deletes)."""
+"""Presets: what differs from the models' defaults, or from the preset that is extended.
+
+A preset is a patch: mappings merge, null removes an entry, and any other value replaces. `extends: NAME` lays it over
+another preset instead of the defaults.
+"""
 
 from __future__ import annotations
 
 import difflib
-import io
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap, CommentedSeq
-
-from sidflow.commands import dag
+from sidflow.commands.dag import recommenders_of
+from sidflow.commands.params_file import params_text
+from sidflow.commands.sections import SECTIONS, Resolved, resolve
 from sidflow.contracts import params, yamls
 from sidflow.contracts.errors import InputError
-from sidflow.contracts.files import atomic_path
 
 FOLDER = Path("presets")
-BASE = "embedded"
 _NOT_PRESETS = frozenset({"grammar"})  # files of the folder that are data
 
 
+class Layer(NamedTuple):
+    """What one preset says by itself."""
+
+    preset: str
+    values: dict[str, Any]
+
+
 def names(folder: Path = FOLDER) -> list[str]:
-    """Return the presets that exist, the base first."""
-    found = sorted(path.stem for path in folder.glob("*.yaml") if path.stem not in _NOT_PRESETS)
-    return sorted(found, key=lambda name: name != BASE)
+    """Return the presets that exist, `embedded` first."""
+    stems = sorted(path.stem for path in folder.glob("*.yaml") if path.stem not in _NOT_PRESETS)
+    return sorted(stems, key=lambda name: name != "embedded")
 
 
 def path_of(name: str, folder: Path = FOLDER) -> Path:
@@ -47,50 +54,100 @@ def path_of(name: str, folder: Path = FOLDER) -> Path:
 
 
 def purpose(name: str, folder: Path = FOLDER) -> str:
-    """Return the preset's first comment block in one line: what it is for."""
-    if name == BASE:
-        return "The project's own synthetic catalogue; needs no data and no network."
+    """Return the first sentence of the preset's first comment: what it is for."""
     block = re.match(r"(?:#[^\n]*\n)*", path_of(name, folder).read_text())
     text = " ".join(line.lstrip("# ").rstrip() for line in (block.group() if block else "").splitlines())
     return re.split(r"(?<=\.)\s", text.strip(), maxsplit=1)[0]
 
 
-def compose(name: str, data: Path | None = None, folder: Path = FOLDER, seed: int | None = None) -> str:
-    """Return the text of params.yaml under preset `name`; the base's text stays byte for byte but for another `seed`.
+def layers(name: str) -> list[Layer]:
+    """Return the preset and those that it extends, the innermost first.
+
+    Raises:
+        InputError: a preset does not exist, extends itself, or cannot be read.
+    """
+    chain: list[Layer] = []
+    following: str | None = name
+    while following is not None:
+        values = yamls.read_mapping(path_of(following))
+        chain.insert(0, Layer(following, {key: value for key, value in values.items() if key != "extends"}))
+        following = values.get("extends")
+        if following in [layer.preset for layer in chain]:
+            raise InputError(
+                str(path_of(name)),
+                expected="presets that extend one another without a circle",
+                found=f"`{following}` twice",
+                remedy="remove one `extends`",
+            )
+    return chain
+
+
+def compose(name: str, data: Path | None = None, seed: int | None = None) -> Resolved:
+    """Return the params of a preset, every knob with its value.
 
     Args:
         name: the preset.
         data: file or folder of the raw data, for a preset that doesn't bring its own; without it
             `$SIDFLOW_DATA/<name>` where that exists.
-        folder: where presets lie.
         seed: of every model; None takes the preset's.
 
     Raises:
-        InputError: no such preset, no data where it needs some, or data that is not there.
+        InputError: no such preset, no data where it needs some, data that is not there, or a value that does not fit.
     """
-    text = path_of(BASE, folder).read_text()
-    if name == BASE:
-        if data is not None:
-            _refuse_data(name)
-        return text if seed is None else re.sub(r"(?m)^seed: *\d+", f"seed: {seed}", text)
-    base, overlay = _load(path_of(BASE, folder)), _load(path_of(name, folder))
-    inherited = (base.get("ingest") or {}).get("path")
-    source = (base.get("ingest") or {}).get("source")
-    merge(base, overlay)
-    base["preset"] = name
+    chain = layers(name)
+    values = preset_values(chain)
     if seed is not None:
-        base["seed"] = seed
-    ingest = base.setdefault("ingest", CommentedMap())
-    if ingest.get("source") == "synthetic":
+        values["seed"] = seed
+    if values["ingest"].get("source") == "synthetic":
         if data is not None:
-            _refuse_data(name)
-    elif data is not None or "path" not in ingest or (ingest.get("source") != source and ingest["path"] == inherited):
-        _set_path(ingest, str(_data_folder(name, data)))
-    base["recommenders"] = CommentedSeq(dag.recommenders_of(base))
-    base["recommenders"].fa.set_flow_style()
-    out = io.StringIO()
-    _yaml().dump(base, out)
-    return out.getvalue()
+            raise InputError(
+                f"preset {name}",
+                expected="no --data: its catalogue is generated",
+                found="--data",
+                remedy="leave it out",
+            )
+    elif data is not None or not names_its_data(chain):
+        values["ingest"]["path"] = str(_data_folder(name, data))
+    return resolve(values, f"preset {name}")
+
+
+def preset_values(chain: Sequence[Layer]) -> dict[str, Any]:
+    """Return the defaults with a preset's layers over them; the last one is the preset."""
+    values = default_values()
+    for layer in chain:
+        merge(values, layer.values)
+    for section in (name for name, section in SECTIONS.items() if section.has_entries):
+        values[section] = {key: entry for key, entry in (values.get(section) or {}).items() if entry is not None}
+    return {**values, "preset": chain[-1].preset, "recommenders": recommenders_of(values)}
+
+
+def names_its_data(chain: Sequence[Layer]) -> bool:
+    """Return whether the layers say where the data of their source lies."""
+    path = None
+    for ingest in (layer.values.get("ingest") or {} for layer in chain):
+        path = ingest.get("path", None if "source" in ingest else path)
+    return path is not None
+
+
+def default_values() -> dict[str, Any]:
+    """Return the models' defaults as plain values: of all sections but those with entries, which a preset chooses."""
+    models = {name: section.imported() for name, section in SECTIONS.items() if not section.has_entries}
+    return {name: model().model_dump(mode="json") for name, model in models.items()} | {
+        name: {} for name, section in SECTIONS.items() if section.has_entries
+    }
+
+
+def merge(base: dict[str, Any], patch: Mapping[str, Any]) -> None:
+    """Apply a patch in place: mappings merge, null removes a mapping, and any other value replaces."""
+    for key, value in patch.items():
+        if value is None and isinstance(base.get(key), dict):
+            del base[key]
+        elif isinstance(value, Mapping):
+            if not isinstance(base.get(key), dict):
+                base[key] = {}
+            merge(base[key], value)
+        else:
+            base[key] = value
 
 
 def listing() -> list[str]:
@@ -100,89 +157,26 @@ def listing() -> list[str]:
     return [f"{'*' if name == current else ' '} {name:<{width}}  {purpose(name)}".rstrip() for name in names()]
 
 
-def refresh() -> str:
-    """Write presets/embedded.yaml from params.yaml and say so.
-
-    Raises:
-        InputError: params.yaml is another preset's.
-    """
-    current = params.load_all().get("preset")
-    if current != BASE:
-        raise InputError(
-            str(params.PATH),
-            expected=f"preset {BASE}",
-            found=str(current),
-            remedy=f"`sidflow preset apply {BASE}` first",
-        )
-    with atomic_path(FOLDER / f"{BASE}.yaml") as temporary:
-        temporary.write_text(params.PATH.read_text())
-    return f"{FOLDER / BASE}.yaml is params.yaml now"
-
-
-def merge(base: CommentedMap, patch: Mapping[str, Any]) -> None:
-    """Apply a JSON merge patch in place; comments of what stays are kept."""
-    for key, value in patch.items():
-        if value is None:
-            base.pop(key, None)
-        elif isinstance(value, Mapping) and isinstance(base.get(key), CommentedMap):
-            merge(base[key], value)
-            if not base[key]:  # ruamel would write its `{}` below the comments of what is gone
-                base[key] = _empty()
-                base.ca.items.pop(key, None)
-        elif isinstance(value, Mapping):
-            base[key] = _empty()
-            merge(base[key], value)
-        else:
-            base[key] = value
-
-
-def _empty() -> CommentedMap:
-    fresh = CommentedMap()
-    fresh.fa.set_flow_style()
-    return fresh
-
-
-def _refuse_data(name: str) -> None:
-    raise InputError(
-        f"preset {name}", expected="no --data: its catalogue is generated", found="--data", remedy="leave it out"
-    )
-
-
-def _set_path(ingest: CommentedMap, path: str) -> None:
-    if "path" in ingest:
-        ingest["path"] = path
-    else:
-        ingest.insert(1 if "source" in ingest else 0, "path", path)
+def preset_text(name: str, data: Path | None = None, seed: int | None = None) -> str:
+    """Return the text of params.yaml under a preset; arguments and errors as of `compose`."""
+    return params_text(compose(name, data, seed))
 
 
 def _data_folder(name: str, data: Path | None) -> Path:
     shared = os.environ.get("SIDFLOW_DATA")
-    place = data if data is not None else Path(shared) / name if shared else None
-    if place is None:
+    location = data if data is not None else Path(shared) / name if shared else None
+    if location is None:
         raise InputError(
             f"preset {name}",
             expected="a place of the raw data",
             found="neither --data nor SIDFLOW_DATA",
             remedy=f"`sidflow preset apply {name} --data DIR`",
         )
-    if not place.expanduser().exists():
+    if not location.expanduser().exists():
         raise InputError(
             f"preset {name}",
             expected="raw data that exists",
-            found=f"nothing at {place}",
+            found=f"nothing at {location}",
             remedy=f"`sidflow preset apply {name} --data DIR` with the folder that holds it",
         )
-    return Path(os.path.normpath(place.expanduser().absolute()))  # a link stays: teammates may share its name
-
-
-def _yaml() -> YAML:
-    yaml = YAML()
-    yaml.width = 1000
-    yaml.preserve_quotes = True
-    yaml.indent(mapping=2, sequence=4, offset=2)
-    return yaml
-
-
-def _load(path: Path) -> CommentedMap:
-    content = yamls.read_mapping(path, _yaml())
-    return content if isinstance(content, CommentedMap) else CommentedMap()
+    return Path(os.path.normpath(location.expanduser().absolute()))  # a link stays: teammates may share its name

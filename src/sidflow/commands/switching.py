@@ -40,7 +40,7 @@ def apply(name: str, data: Path | None = None, seed: int | None = None) -> Appli
     Raises:
         InputError: no such preset, no data, or params that a stage would refuse; nothing is changed then.
     """
-    text = presets.compose(name, data, seed=seed)
+    text = presets.preset_text(name, data, seed=seed)
     check(_parsed(text), "preset " + name)
     before = _before()
     left = str(before.get("preset")) if before else None
@@ -100,8 +100,8 @@ def _keep_params(left: str | None, text: str) -> Path | None:
     try:
         content = params.load_all()
         data, seed = content.get("ingest", {}).get("path"), content.get("seed")
-        folder = Path(data) if left != presets.BASE and data and Path(data).is_absolute() else None
-        own = presets.compose(left, folder, seed=seed if isinstance(seed, int) else None)
+        folder = Path(data) if data and Path(data).is_absolute() else None
+        own = presets.preset_text(left, folder, seed=seed if isinstance(seed, int) else None)
     except (InputError, AttributeError):
         own = None
     if now in (own, text):

@@ -27,8 +27,7 @@ class QuantizeParams(Params):
     levels: int = Field(default=4, ge=1, le=16, description="codes per item")
     codes: int | list[int] | Literal["auto"] = Field(
         default="auto",
-        description="codes per level: a number, a list, or auto: the largest power of two, 2 to 256, "
-        "that leaves each code at least 4 distinct items",
+        description="codes per level: number | list | auto (power of two, 2 to 256, 4 distinct items a code at least)",
     )
     code_dim: int = Field(default=256, ge=1, description="width of code vectors; rq-kmeans keeps the modality's own")
     hidden: list[int] = Field(

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Literal, NamedTuple
 
 import numpy as np
 import polars as pl
 import pytest
+from pydantic import Field
 
-from sidflow.commands import dvc
+from sidflow.commands import dvc, presets, sections
 from sidflow.contracts.artifacts.embeddings import MODALITY
 from sidflow.contracts.artifacts.evaluations import EXPECTED, PER_QUERY
 from sidflow.contracts.artifacts.items import ITEMS
@@ -20,6 +23,7 @@ from sidflow.contracts.artifacts.semantic_ids import SEMANTIC_IDS
 from sidflow.contracts.artifacts.sequences import SEQUENCES
 from sidflow.contracts.artifacts.targets import TARGETS
 from sidflow.contracts.artifacts.users import USERS
+from sidflow.contracts.params import Params
 
 PIPELINE = """
 stages:
@@ -55,27 +59,53 @@ stages:
 
 EMBEDDED = """\
 # The small default. It needs nothing.
-preset: embedded
-seed: 42        # of every model
-
-ingest:
-  source: synthetic      # synthetic | files
-  path: words.txt        # what is read
-  seed: 7
 train:
-  quick: {rate: 3e-4, size: 8}   # rate per step
+  quick: {rate: 3e-4, size: 8}
   slow: {rate: 0.1}
-recommenders: [quick, slow]
 """
 
 OTHER = """\
 # Files of one's own. Second sentence.
-ingest: {source: files, path: null, seed: null}
+extends: embedded
+ingest: {source: files}
 train:
   slow: null
   third: {rate: 1}
-recommenders: [quick, third]
 """
+
+
+class SmallIngest(Params):
+    """What is read."""
+
+    source: Literal["synthetic", "files"] = Field(default="synthetic", description="synthetic | files")
+    path: str = Field(default="words.txt", description="file or folder of the raw data")
+    seed: int = Field(default=7, description="of the words")
+
+
+class SmallTraining(Params):
+    """A small model."""
+
+    rate: float = Field(gt=0, description="per step")
+    size: int = Field(default=4, description="width")
+
+
+class SmallSection(NamedTuple):
+    """A section of the small project, as `sidflow.commands.sections.Section` is one of the real."""
+
+    model: type[Params]
+    meaning: str = ""
+
+    @property
+    def has_entries(self) -> bool:
+        """Whether the section holds entries."""
+        return bool(self.meaning)
+
+    def imported(self) -> type[Params]:
+        """Return the model."""
+        return self.model
+
+
+SMALL_SECTIONS = {"ingest": SmallSection(SmallIngest), "train": SmallSection(SmallTraining, "what is trained")}
 
 SCRIPTS = {
     "ingest.py": """
@@ -125,17 +155,27 @@ def _environment(folder: Path) -> dict[str, str]:
 
 
 def _write_project(folder: Path) -> None:
+    """Write the project; its own sections have to be in force."""
     (folder / "presets").mkdir(parents=True)
     for name, text in {
         **SCRIPTS,
         "dvc.yaml": PIPELINE,
-        "params.yaml": EMBEDDED,
         "presets/embedded.yaml": EMBEDDED,
         "presets/other.yaml": OTHER,
         "words.txt": "hello",
         ".gitignore": "/artifacts/*\n!/artifacts/reports/\n/.sidflow/\n__pycache__/\n",
     }.items():
         (folder / name).write_text(text.lstrip("\n"))
+    with contextlib.chdir(folder):
+        Path("params.yaml").write_text(presets.preset_text("embedded"))
+
+
+def _use_small_sections(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(sections.SECTIONS):
+        monkeypatch.delitem(sections.SECTIONS, name)
+    for name, section in SMALL_SECTIONS.items():
+        monkeypatch.setitem(sections.SECTIONS, name, section)
+    monkeypatch.setattr("sidflow.commands.check.check_names", lambda *_: None)  # what real sections need of others
 
 
 @pytest.fixture
@@ -144,6 +184,7 @@ def small_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     The second preset's data is `data/other` beside it.
     """
+    _use_small_sections(monkeypatch)
     _write_project(tmp_path / "project")
     return _enter(tmp_path, monkeypatch)
 
@@ -153,7 +194,9 @@ def project_that_ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a project under git and DVC, run once and committed: to be copied, not used."""
     folder = tmp_path_factory.mktemp("ran")
     project = folder / "project"
-    _write_project(project)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        _use_small_sections(monkeypatch)
+        _write_project(project)
     program = dvc.executable()
     assert program is not None
     for command in (
@@ -170,6 +213,7 @@ def project_that_ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def dvc_project(project_that_ran: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return the small project under git and DVC, run once and committed."""
+    _use_small_sections(monkeypatch)
     shutil.copytree(project_that_ran, tmp_path / "project", symlinks=True)
     return _enter(tmp_path, monkeypatch)
 
@@ -180,8 +224,6 @@ def _enter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, value in _environment(tmp_path).items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("SIDFLOW_DATA", raising=False)
-    for name in ("check_sections", "check_names"):
-        monkeypatch.setattr(f"sidflow.commands.check.{name}", lambda *_: None)  # the small DAG has its own sections
     monkeypatch.chdir(tmp_path / "project")
     return tmp_path / "project"
 

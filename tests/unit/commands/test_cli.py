@@ -1,5 +1,6 @@
 """The command line: thin, fast to start, one line and exit code 2 for bad input."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -35,11 +36,36 @@ def test_presets_through_the_command_line(small_project) -> None:
     assert good.exit_code == 0, good.output
     assert "dvc repro" in good.stdout
     assert "* other" in runner.invoke(app, ["preset", "list"]).stdout
-    assert runner.invoke(app, ["preset", "refresh"]).exit_code == 2
-    runner.invoke(app, ["preset", "apply", "embedded"])
-    Path("params.yaml").write_text(Path("params.yaml").read_text().replace("0.1", "0.3"))
-    assert runner.invoke(app, ["preset", "refresh"]).exit_code == 0
-    assert presets.compose("embedded") == Path("params.yaml").read_text()
+    assert runner.invoke(app, ["preset", "apply", "embedded"]).exit_code == 0
+    assert presets.preset_text("embedded") == Path("params.yaml").read_text()
+
+
+def test_params_are_printed_with_their_origin(small_project) -> None:
+    Path("params.yaml").write_text(Path("params.yaml").read_text().replace("size: 8", "size: 9"))
+    lines = runner.invoke(app, ["params", "train.quick"]).stdout.splitlines()
+    assert [re.split("  +", line) for line in lines] == [
+        ["train.quick.rate: 0.0003", "preset embedded", "per step"],
+        ["train.quick.size: 9", "edited in params.yaml", "width"],
+    ]
+    every = runner.invoke(app, ["params"]).stdout
+    assert re.search(r"(?m)^ingest\.seed: 7 +default +of the words$", every)
+    assert re.search(r"(?m)^recommenders: \[quick, slow\] +from the sections", every)
+    bad = runner.invoke(app, ["params", "trian"])
+    assert bad.stderr.startswith("params.yaml: expected one of the names train, ")
+
+
+def test_params_are_compared_with_a_preset(small_project) -> None:
+    assert runner.invoke(app, ["params", "--diff", "embedded"]).stdout == (
+        "No knob of params.yaml differs from preset embedded.\n"
+    )
+    lines = runner.invoke(app, ["params", "--diff", "other"]).stdout.splitlines()
+    assert lines == [
+        "ingest.source: synthetic, in other: files",
+        "train.slow: only in params.yaml",
+        "train.third: only in other",
+    ]
+    runner.invoke(app, ["preset", "apply", "other", "--data", str(small_project.parent / "data/other")])
+    assert re.search(r"ingest\.path: \S+ +--data ", runner.invoke(app, ["params", "ingest"]).stdout)
 
 
 def test_the_doctor_finds_what_is_broken(dvc_project, monkeypatch) -> None:
@@ -76,7 +102,7 @@ NEED_A_PROJECT = [
     "preset list",
     "preset show embedded",
     "preset apply embedded",
-    "preset refresh",
+    "params",
     "recommend --user u-1",
     "show item k-1",
     "results add",
@@ -105,8 +131,8 @@ def test_below_a_project_its_root_is_named(small_project, monkeypatch) -> None:
 @pytest.mark.parametrize(
     ("typed", "said"),
     [
-        ("fo", "sidflow: expected one of the commands doctor, recommend, assign-new, merge, compare and 5 more;"),
-        ("preset aply x", "sidflow preset: expected one of the commands apply, list, show, refresh; found `aply`."),
+        ("fo", "sidflow: expected one of the commands params, doctor, recommend, assign-new, merge and 6 more;"),
+        ("preset aply x", "sidflow preset: expected one of the commands apply, list, show; found `aply`."),
         ("recommend --usr x", "sidflow recommend: expected one of the options --user, "),
         ("recommend --user", "sidflow recommend: expected a value after --user; found none."),
         ("recommend --json=3", "sidflow recommend: expected --json without a value; found one."),

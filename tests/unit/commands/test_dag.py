@@ -40,6 +40,6 @@ def test_a_section_without_entries_is_refused_as_dvc_refuses_it(dvc_project: Pat
 
 
 def test_two_makers_of_one_artifact_are_told(small_project: Path) -> None:
-    settings = {"ingest": {"path": "x"}, "train": {"a": {}}, "recommenders": ["a", "a"]}
+    settings = params.load_all() | {"recommenders": ["quick", "quick"]}
     with pytest.raises(InputError, match="made once"):
         check(settings, "params.yaml")

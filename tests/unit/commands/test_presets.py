@@ -1,45 +1,82 @@
-"""Overlays: merge patches, comments kept, data found."""
+"""Presets: patches of the defaults or of one another, written out with meanings; params as a whole are checked."""
 
+import contextlib
 import json
+import re
 from pathlib import Path
+from typing import Literal, get_args, get_origin
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap
 
 from sidflow.commands import presets
-from sidflow.commands.check import check, check_named
+from sidflow.commands.check import check
+from sidflow.commands.params_file import scalar
+from sidflow.commands.sections import resolve_entry
 from sidflow.contracts.errors import InputError
+from sidflow.contracts.params import Params
 from sidflow.recommenders.neural.multimodal import load_multimodal
 
 ROOT = Path(__file__).parents[3]
 
 
-def test_the_base_is_taken_byte_for_byte(small_project: Path) -> None:
-    assert presets.compose("embedded") == (small_project / "presets/embedded.yaml").read_text()
+def test_the_committed_params_are_those_of_their_preset(monkeypatch) -> None:
+    monkeypatch.chdir(ROOT)
+    assert presets.preset_text("embedded") == (ROOT / "params.yaml").read_text(), "`sidflow preset apply embedded`"
 
 
-def test_the_committed_params_are_the_base() -> None:
-    assert (ROOT / "presets/embedded.yaml").read_bytes() == (ROOT / "params.yaml").read_bytes(), (
-        "`sidflow preset refresh` (after an edit of params.yaml) or `sidflow preset apply embedded`"
-    )
-
-
-def test_an_overlay_deletes_replaces_and_keeps_comments(small_project: Path) -> None:
-    text = presets.compose("other", small_project.parent / "data/other")
-    content = YAML(typ="safe").load(text)
-    assert content == {
+def test_a_preset_deletes_replaces_and_adds(small_project: Path) -> None:
+    text = presets.preset_text("other", small_project.parent / "data/other")
+    assert YAML(typ="safe").load(text) == {
         "preset": "other",
         "seed": 42,
-        "ingest": {"source": "files", "path": str(small_project.parent / "data/other")},
-        "train": {"quick": {"rate": 3e-4, "size": 8}, "third": {"rate": 1}},
+        "threads": 2,
         "recommenders": ["quick", "third"],
+        "ingest": {"source": "files", "path": str(small_project.parent / "data/other"), "seed": 7},
+        "train": {"quick": {"rate": 3e-4, "size": 8}, "third": {"rate": 1.0, "size": 4}},
     }
-    assert "# of every model" in text
-    assert "# synthetic | files" in text
-    assert "3e-4" in text
+
+
+def test_every_knob_is_written_with_its_meaning_and_those_that_recur_once(small_project: Path) -> None:
+    assert presets.preset_text("embedded").splitlines()[2:] == [
+        "preset: embedded             # the preset that this file was written for",
+        "seed: 42                     # of every model; the data has its own, ingest.seed",
+        "threads: 2                   # of every training; another count gives other bits",
+        "recommenders: [quick, slow]  # recommenders that are ranked, evaluated and compared",
+        "",
+        "ingest:  # What is read",
+        "  source: synthetic  # synthetic | files",
+        "  path: words.txt    # file or folder of the raw data",
+        "  seed: 7            # of the words",
+        "",
+        "train:  # what is trained",
+        "  quick:  # A small model",
+        "    rate: 0.0003  # per step",
+        "    size: 8       # width",
+        "  slow: {rate: 0.1, size: 4}",
+    ]
+
+
+def test_presets_extend_one_another(small_project: Path) -> None:
+    (small_project / "presets/third.yaml").write_text("extends: other\nseed: 5\ntrain: {third: {size: 6}}\n")
+    resolved = presets.compose("third", Path("words.txt"))
+    assert (resolved.top.preset, resolved.top.seed, resolved.top.recommenders) == ("third", 5, ["quick", "third"])
+    training = resolved.sections["train"]
+    assert isinstance(training, dict)
+    assert training["third"].model_dump() == {"rate": 1.0, "size": 6}
+    (small_project / "presets/other.yaml").write_text("extends: third\n")
+    with pytest.raises(InputError, match=r"presets/third\.yaml: expected presets .* without a circle"):
+        presets.compose("third")
+
+
+def test_a_presets_typo_is_named(small_project: Path) -> None:
+    (small_project / "presets/other.yaml").write_text("extends: embedded\ntrain: {quick: {raet: 1}}\n")
+    with pytest.raises(
+        InputError, match=r"preset other:train\.quick: expected one of the names rate, size; found `raet`"
+    ):
+        presets.compose("other")
 
 
 def test_data_comes_from_the_option_or_the_variable_or_not_at_all(
@@ -52,7 +89,7 @@ def test_data_comes_from_the_option_or_the_variable_or_not_at_all(
     with pytest.raises(InputError, match="no --data"):
         presets.compose("embedded", Path())
     monkeypatch.setenv("SIDFLOW_DATA", str(small_project.parent / "data"))
-    assert str(small_project.parent / "data/other") in presets.compose("other")
+    assert str(small_project.parent / "data/other") in presets.preset_text("other")
 
 
 def test_another_source_never_inherits_the_base_path(small_project: Path) -> None:
@@ -68,47 +105,65 @@ def test_an_unknown_preset_is_told_with_its_neighbour(small_project: Path) -> No
 
 def test_the_listing_stars_the_present_one(small_project: Path) -> None:
     base, other = presets.listing()
-    assert base.startswith("* embedded  The project's own")
+    assert base.startswith("* embedded  The small default.")
     assert other == "  other     Files of one's own."
 
 
-values = st.recursive(
-    st.none() | st.integers() | st.text("ab", max_size=2),
-    lambda inner: st.dictionaries(st.text("abc", min_size=1, max_size=1), inner, max_size=3),
-    max_leaves=8,
+leaves = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
+
+
+@given(leaves | st.lists(leaves, max_size=3))
+def test_a_value_is_read_as_it_was_written(value: object) -> None:
+    assert YAML(typ="safe").load(f"knob: {scalar(value)}") == {"knob": value}
+
+
+@pytest.mark.parametrize(
+    ("base", "patch", "merged"),
+    [
+        ({"a": {"b": 1, "c": 2}}, {"a": {"b": 3}}, {"a": {"b": 3, "c": 2}}),
+        ({"a": {"b": 1}, "c": {}}, {"a": None}, {"c": {}}),  # null removes an entry
+        ({"a": 1}, {"a": None, "b": None}, {"a": None, "b": None}),  # and is the value of a knob
+        ({"a": {"b": 1}}, {"a": 2}, {"a": 2}),
+        ({"a": [1, 2]}, {"a": [3]}, {"a": [3]}),
+        ({"a": 1}, {"a": {"b": {"c": 1}}}, {"a": {"b": {"c": 1}}}),
+    ],
 )
-documents = st.dictionaries(st.text("abc", min_size=1, max_size=1), values, max_size=3)
-
-
-def _rfc7396(target: object, patch: object) -> object:
-    """The RFC's own pseudocode, on plain values."""
-    if not isinstance(patch, dict):
-        return patch
-    result = dict(target) if isinstance(target, dict) else {}
-    for name, value in patch.items():
-        if value is None:
-            result.pop(name, None)
-        else:
-            result[name] = _rfc7396(result.get(name), value)
-    return result
-
-
-@given(documents, documents)
-def test_merging_is_the_one_of_the_standard(target: dict, patch: dict) -> None:
-    base = _commented(target)
+def test_mappings_merge_and_other_values_replace(base, patch, merged) -> None:
     presets.merge(base, patch)
-    assert json.loads(json.dumps(base)) == _rfc7396(target, patch)
+    assert base == merged
 
 
-def _commented(value: dict) -> CommentedMap:
-    return CommentedMap({key: _commented(inner) if isinstance(inner, dict) else inner for key, inner in value.items()})
+def _models(settings: Params) -> set[type[Params]]:
+    values = [value for _, value in settings]
+    values += [inner for value in values if isinstance(value, dict) for inner in value.values()]
+    return {type(settings)}.union(*(_models(value) for value in values if isinstance(value, Params)))
+
+
+def _all_models() -> list[type[Params]]:
+    with contextlib.chdir(ROOT):
+        resolved = presets.compose("embedded")
+    models = _models(resolved.top)
+    for section in resolved.sections.values():
+        for settings in [section] if isinstance(section, Params) else section.values():
+            models |= _models(settings)
+    return sorted(models, key=lambda model: model.__name__)
+
+
+@pytest.mark.parametrize("model", _all_models())
+def test_every_knob_says_what_it_means_and_every_choice_it_has(model: type[Params]) -> None:
+    for name, field in model.model_fields.items():
+        assert field.description, f"{model.__name__}.{name}"
+        assert len(field.description) <= 110, f"{model.__name__}.{name}"
+        choices = [str(one) for one in get_args(field.annotation)] if get_origin(field.annotation) is Literal else []
+        choices = [re.sub(r"_\d+$", "", one) for one in choices]
+        assert len(choices) < 2 or all(one in field.description for one in choices), f"{model.__name__}.{name}"
 
 
 @pytest.mark.parametrize("name", presets.names(ROOT / "presets"))
 def test_every_preset_fits_every_stage(name, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(ROOT)
     data = None if name in {"embedded", "mme-sid-paper"} else tmp_path  # neither names a source of data
-    settings = YAML(typ="safe").load(presets.compose(name, data))
+    settings = YAML(typ="safe").load(presets.preset_text(name, data))
     check(settings, name)
     assert settings["preset"] == name
     assert presets.purpose(name)
@@ -153,7 +208,6 @@ def test_every_preset_fits_every_stage(name, tmp_path, monkeypatch) -> None:
         ({"embed": {"encoders": {"view_joint": None}}}, r"joint_view: .*found view_joint"),
         (
             {
-                "train_multimodal": {"sasrec_features": {"features": None}},
                 "modality": {"image": None},
                 "embed": {"encoders": {"image": None}},
             },
@@ -208,7 +262,7 @@ def test_every_preset_fits_every_stage(name, tmp_path, monkeypatch) -> None:
 )
 def test_what_does_not_fit_is_named_before_a_run(patch, said, monkeypatch) -> None:
     monkeypatch.chdir(ROOT)
-    settings = YAML().load(Path("params.yaml").read_text())
+    settings = YAML(typ="safe").load(Path("params.yaml").read_text())
     presets.merge(settings, patch)
     with pytest.raises(InputError, match=said):
         check(settings, "params.yaml")
@@ -281,7 +335,7 @@ def test_dmesr_is_refused_before_a_run_as_in_its_stage(dmesr, fits, tmp_path, mo
     lines = []
     for refuse in (
         lambda: load_multimodal("dmesr_sasrec"),
-        lambda: check_named("train_multimodal", "dmesr_sasrec", content, "params.yaml:train_multimodal.dmesr_sasrec"),
+        lambda: resolve_entry("train_multimodal", "dmesr_sasrec", content, "params.yaml"),
     ):
         try:
             refuse()

@@ -332,7 +332,7 @@ def test_a_broken_results_file_is_one_line(tmp_path, monkeypatch) -> None:
 @pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "docs/results").glob("*.json")))
 def test_committed_results_were_made_with_the_committed_preset(name, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
-    text = presets.compose(name, None if name == presets.BASE else tmp_path)
+    text = presets.preset_text(name, None if name == "embedded" else tmp_path)
     preset = YAML(typ="safe").load(text)
     recorded = [json.loads(path.read_text())["params"] for path in (ROOT / "docs/results" / name).glob("*.json")]
     assert recorded

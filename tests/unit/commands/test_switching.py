@@ -86,7 +86,7 @@ def test_another_seed_beside_an_edit_by_hand_keeps_the_edit(dvc_project: Path) -
 
 def test_a_seed_of_an_overlay_is_that_line_alone(dvc_project: Path) -> None:
     data = dvc_project.parent / "data/other"
-    plain, seeded = presets.compose("other", data), presets.compose("other", data, seed=17)
+    plain, seeded = presets.preset_text("other", data), presets.preset_text("other", data, seed=17)
     assert seeded == plain.replace("seed: 42", "seed: 17")
     assert seeded != plain
 
@@ -107,7 +107,7 @@ def test_what_dvc_does_not_hold_is_moved_not_deleted(dvc_project: Path) -> None:
 
 def test_a_refused_preset_changes_nothing(dvc_project: Path) -> None:
     files, text = _files(Path("artifacts")), Path("params.yaml").read_text()
-    Path("presets/other.yaml").write_text("ingest: {path: artifacts/unknown}\n")
+    Path("presets/other.yaml").write_text("extends: embedded\ningest: {path: artifacts/unknown}\n")
     with pytest.raises(InputError, match="none that makes artifacts/unknown"):
         switching.apply("other")
     assert (_files(Path("artifacts")), Path("params.yaml").read_text()) == (files, text)

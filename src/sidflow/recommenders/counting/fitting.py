@@ -15,6 +15,7 @@ from sidflow.contracts.errors import InputError
 from sidflow.contracts.factored import Factored, by_part
 from sidflow.contracts.histories import Histories
 from sidflow.contracts.params import Params
+from sidflow.contracts.params import check as check_params
 from sidflow.contracts.params import load as load_params
 from sidflow.counting.events import Events, before_test, training
 from sidflow.recommenders.counting import content, cooccurrence, ease, item_knn, markov, oracle, popularity
@@ -57,6 +58,16 @@ def params_model(section: str, model: str) -> type[Params]:
             f"params.yaml:{section}", expected=f"one of {sorted(models)}", found=model, remedy="correct or remove it"
         )
     return models[model]
+
+
+def counting_entry(name: str, values: Any, where: str) -> Params:
+    """Return the params of the entry `name` of `train_counting`."""
+    return check_params(values, params_model("train_counting", name), where)
+
+
+def content_entry(name: str, values: Any, where: str) -> Params:
+    """Return the params of the entry `name` of `train_content`."""
+    return check_params(values, params_model("train_content", name), where)
 
 
 def load_counting(section: str, model: str) -> Params:

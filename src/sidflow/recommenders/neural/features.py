@@ -40,6 +40,10 @@ class FeaturesParams(Params):
         default=False, description="true: test queries are answered by a second fit on training + validation"
     )
 
+    def unused(self) -> frozenset[str]:
+        """Return what the base model is not asked: `base` and `refit` say it."""
+        return frozenset({"model.architecture", "model.refit"})
+
 
 class FeaturedItems(Items):
     """Item vector = free vector + the sum over features of W_f x_f.

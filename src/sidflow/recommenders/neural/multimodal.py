@@ -42,6 +42,12 @@ def multimodal_params(section: Any, where: str) -> tuple[MultimodalParams, Seque
     return settings, base
 
 
+def multimodal_entry(name: str, values: Any, where: str) -> MultimodalParams:
+    """Return the params of the entry `name`; its `model` holds the base model's, every knob with its value."""
+    settings, base = multimodal_params(values, where)
+    return settings.model_copy(update={"model": base})
+
+
 def load_multimodal(name: str) -> tuple[MultimodalParams, SequenceParams]:
     """Return the params of `train_multimodal.<name>`, and those of its base model."""
     section = f"train_multimodal.{name}"

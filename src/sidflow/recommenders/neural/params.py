@@ -42,7 +42,7 @@ class SequenceParams(NegativeParams):
     loss: Literal["full", "sampled", "bce"] = Field(
         default="full", description="full (softmax over all core items) | sampled (softmax over negatives) | bce"
     )
-    batch_size: int = Field(default=128, ge=1, description="sequences a step")
+    batch_size: int = Field(default=32, ge=1, description="sequences a step")
     loop: LoopParams = Field(default=LoopParams(), description="how long and how fast to train")
     refit: bool = Field(
         default=False, description="true: test queries are answered by a second fit on training + validation"
@@ -52,7 +52,7 @@ class SequenceParams(NegativeParams):
 class TransformerParams(SequenceParams):
     """What the transformers share."""
 
-    blocks: int = Field(default=2, ge=1, description="transformer blocks, each of attention and two linear layers")
+    blocks: int = Field(default=1, ge=1, description="transformer blocks, each of attention and two linear layers")
     heads: int = Field(default=2, ge=1, description="attention heads in each block; divides dimensions")
     feedforward: int = Field(default=4, ge=1, description="hidden width of a block's second half, in dimensions")
     block: Literal["plain", "ligr"] = Field(
@@ -61,7 +61,7 @@ class TransformerParams(SequenceParams):
     pre_norm: bool = Field(default=True, description="true: normalise what enters a sublayer; false: what leaves it")
     attention_dropout: float = Field(default=0.0, ge=0, lt=1, description="share dropped of attention weights")
     positions: Positions = Field(
-        default="start", description="learned positions from the start | end, relative (attention by distance) | none"
+        default="end", description="learned positions from the start | end, relative (attention by distance) | none"
     )
 
     @model_validator(mode="after")
@@ -91,7 +91,7 @@ class Gru4recParams(SequenceParams):
     layers: int = Field(default=1, ge=1, description="recurrent layers, one on the other")
 
 
-class Bert4recParams(TransformerParams, defaults={"positions": "end"}):
+class Bert4recParams(TransformerParams):
     """BERT4Rec: attention both ways, masked items are predicted."""
 
     architecture: Literal["bert4rec"] = Field(
@@ -131,6 +131,10 @@ class DmesrParams(Params):
     refit: bool = Field(
         default=False, description="true: test queries are answered by a second fit on training + validation"
     )
+
+    def unused(self) -> frozenset[str]:
+        """Return what the base model is not asked: `base` and `refit` say it."""
+        return frozenset({"model.architecture", "model.refit"})
 
 
 ARCHITECTURES: dict[str, type[SequenceParams]] = {
@@ -173,6 +177,11 @@ def base_of(model: dict[str, Any], base: str, refit: bool, where: str) -> Sequen
                 remedy=f"set {where.partition(':')[2]}.{instead} instead",
             )
     return from_content(model | {"architecture": base, "refit": refit}, base, f"{where}.model")
+
+
+def sequential_entry(name: str, values: Any, where: str) -> SequenceParams:
+    """Return the params of the entry `name` of `train_sequential`; errors as of `from_content`."""
+    return from_content(values, name, where)
 
 
 def load_sequential(name: str) -> SequenceParams:
