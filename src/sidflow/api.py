@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
-from typing import overload
 
 import polars as pl
 
@@ -85,20 +84,6 @@ class Project:
         """
         return cls(path)
 
-    @overload
-    def recommend(self, user: str, *, k: int = 10, recommender: str | None = None) -> Recommendation: ...
-
-    @overload
-    def recommend(
-        self,
-        user: None = None,
-        *,
-        history: Sequence[str],
-        k: int = 10,
-        recommender: str | None = None,
-        include_cold: bool = False,
-    ) -> Recommendation: ...
-
     def recommend(
         self,
         user: str | None = None,
@@ -129,7 +114,7 @@ class Project:
                 "recommend",
                 expected="either a user or a history",
                 found="both" if user is not None else "neither",
-                remedy="pass one of them",
+                remedy="pass one of the two",
             )
         if k < 1:
             raise InputError("k", expected="an integer >= 1", found=str(k), remedy="ask for at least one item")

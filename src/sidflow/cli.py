@@ -1,4 +1,4 @@
-"""The command line: thin, so that it starts fast; what it does is in `sidflow.commands`, imported when called."""
+"""The command line: options and help. Each command imports its code when it is called, so that the start is fast."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from sidflow.commands import project
 from sidflow.contracts.errors import InputError
 
 
-class OneLine(TyperGroup):
-    """The program: what is typed wrongly ends, as other bad input does, in one line and exit code 2."""
+class OneLineErrors(TyperGroup):
+    """The program. A mistake on the command line ends in one line and exit code 2, as all invalid input does."""
 
     def main(self, args: list[str] | None = None, *_: Any, **__: Any) -> NoReturn:
         """Run the program on `args`, by default the process's own."""
@@ -26,10 +26,10 @@ class OneLine(TyperGroup):
         except typer.Abort:
             sys.exit(1)
         except typer.TyperException as error:
-            from sidflow.commands import usage
+            from sidflow.commands.usage import usage_error
 
-            bare = type(error).__name__ == "NoArgsIsHelpError"  # whose message is the help
-            typer.echo(error.message if bare else usage.told(error, self, typed).line(), err=True)
+            is_help = type(error).__name__ == "NoArgsIsHelpError"  # its message is the help
+            typer.echo(error.message if is_help else usage_error(error, self, typed).line(), err=True)
             sys.exit(2)
         sys.exit(status if isinstance(status, int) else 0)
 
@@ -48,12 +48,12 @@ def _group(text: str, **options: Any) -> typer.Typer:
 app = _group(
     """Recommendation with multimodal embeddings, semantic IDs and a language model, as a DVC pipeline.
 
-    The pipeline itself runs with `make repro` or `dvc repro`. These commands choose what it runs on and look at what
-    it made; all but `doctor` are typed in the project's folder.""",
-    cls=OneLine,
+    `make repro` or `dvc repro` runs the pipeline. These commands choose its data and settings, and print its results.
+    All but `doctor` run in the project's folder.""",
+    cls=OneLineErrors,
 )
-preset_app = _group("Choose data and settings: named versions of params.yaml.")
-show_app = _group("Show what the pipeline knows of one thing.")
+preset_app = _group("Choose data and settings: presets of params.yaml.")
+show_app = _group("Print what the artifacts hold of one thing.")
 results_app = _group("Keep what runs measured, and show it in tables.")
 app.add_typer(preset_app, name="preset")
 app.add_typer(show_app, name="show")
@@ -83,7 +83,7 @@ def in_project(*signs: str) -> Iterator[None]:
 
 @preset_app.command("list")
 def preset_list() -> None:
-    """Name the presets; the star marks the one in params.yaml."""
+    """Print the presets; a star marks the one in params.yaml."""
     from sidflow.commands import presets
 
     with in_project(*project.PRESETS):
@@ -106,17 +106,16 @@ def preset_apply(
     data: Annotated[
         Path | None,
         typer.Option(
-            metavar="PATH", help="File or folder of the raw data; else $SIDFLOW_DATA/NAME. `embedded` has none."
+            metavar="PATH", help="File or folder of the raw data; by default $SIDFLOW_DATA/NAME. `embedded` needs none."
         ),
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(min=0, metavar="N", help="Seed of every model; the preset's if absent.")
+        int | None, typer.Option(min=0, metavar="N", help="Seed of every model; by default the preset's.")
     ] = None,
 ) -> None:
-    """Write params.yaml for a preset; then run `dvc repro`.
+    """Write params.yaml for a preset and print what is next.
 
-    The artifacts of the preset before are put away, none is lost; applying that one again brings them back and reruns
-    nothing.
+    The artifacts of the previous preset are stored. Applying that preset again restores them, and nothing reruns.
     """
     from sidflow.commands import switching
 
@@ -144,9 +143,9 @@ def show_params(
 
 @app.command()
 def doctor() -> None:
-    """Say what is installed and usable here, a line each.
+    """Print what is installed and usable, one line each.
 
-    Marks: ok, info (a fact), optional (not here, and not needed), warning, BROKEN (required; exit code 1).
+    Marks: ok, info, optional (absent, and not required), warning, BROKEN (required; exit code 1).
     """
     from sidflow.commands import doctor as examination
 
@@ -183,30 +182,12 @@ def recommend(
     from sidflow.commands.recommend import recommendation_as_json, recommendation_as_text
 
     with in_project():
-        if (user is None) == (history is None):
-            raise InputError(
-                "sidflow recommend",
-                expected="either --user or --history",
-                found="both" if user is not None else "neither",
-                remedy="`sidflow recommend --user USER_KEY`, or `--history ITEM_KEY,ITEM_KEY`",
-            )
-        if user is not None and include_cold:
-            raise InputError(
-                "--include-cold",
-                expected="a history: a user's list is the evaluated one, over the core",
-                found="--user",
-                remedy="--history with the keys of the user's items",
-            )
-        project = Project.load()
-        recommendation = (
-            project.recommend(user, k=k, recommender=recommender)
-            if user is not None
-            else project.recommend(
-                history=[key.strip() for key in str(history).split(",")],
-                k=k,
-                recommender=recommender,
-                include_cold=include_cold,
-            )
+        recommendation = Project.load().recommend(
+            user,
+            history=None if history is None else [key.strip() for key in history.split(",")],
+            k=k,
+            recommender=recommender,
+            include_cold=include_cold,
         )
         typer.echo(recommendation_as_json(recommendation) if as_json else recommendation_as_text(recommendation))
 
@@ -236,7 +217,10 @@ def merge(
     out: Annotated[Path, typer.Option(help="Folder to write, new or empty.")],
     recommender: Annotated[str, typer.Option(metavar="NAME", help="One of `finetune` in params.yaml.")] = "mme_sid",
 ) -> None:
-    """Write a fine-tuned MME-SID as one checkpoint."""
+    """Write a fine-tuned MME-SID as one checkpoint.
+
+    Prints what the folder holds: the language model with its adapter merged in, and the tables beside it.
+    """
     from sidflow.commands.merge import write_merged
 
     with in_project():
@@ -297,22 +281,22 @@ def compare(
     ] = None,
     other: Annotated[
         str | None,
-        typer.Argument(metavar="OTHER", help="What to compare it with; the files in artifacts/ if absent."),
+        typer.Argument(metavar="OTHER", help="The revision to compare with; by default the files in artifacts/."),
     ] = None,
     metric: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="`compare.primary` if absent; repeatable with --pair."),
+        typer.Option(metavar="NAME", help="By default `compare.primary` of params.yaml; repeatable with --pair."),
     ] = None,
     pair: Annotated[
         tuple[str, str] | None,
-        typer.Option(metavar="A B", help="Compare recommender A with B: those of REV, or the files in artifacts/."),
+        typer.Option(metavar="A B", help="Compare recommender A with B, in REV or in artifacts/."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compare two revisions, or two recommenders.
+    """Print how two revisions or recommenders differ.
 
-    Every recommender is compared with itself, or the two of --pair with one another, query by query. What a revision
-    measured is read from DVC's cache; the files in artifacts/ stay as they are.
+    Each recommender is compared with itself in the other revision, or the two of --pair with each other, query by
+    query. Results of a revision are read from DVC's cache; the files in artifacts/ stay as they are.
     """
     from sidflow.commands.compare import check_arguments, compare_recommenders, compare_revisions, to_json, to_text
     from sidflow.commands.revisions import read_revision, read_workspace
@@ -334,14 +318,14 @@ def compare(
 @app.command()
 def ablations(
     seed: Annotated[
-        list[int] | None, typer.Option(min=0, metavar="N", help="Repeatable; the one in params.yaml if absent.")
+        list[int] | None, typer.Option(min=0, metavar="N", help="Repeatable; by default the seed of params.yaml.")
     ] = None,
-    only: Annotated[list[str] | None, typer.Option(metavar="ROW", help="Repeatable; all rows if absent.")] = None,
+    only: Annotated[list[str] | None, typer.Option(metavar="ROW", help="Repeatable; by default all rows.")] = None,
 ) -> None:
-    """Run MME-SID's ablation table as DVC experiments.
+    """Run MME-SID's ablations and print each result.
 
-    One experiment a row and seed, each in a temporary copy that shares the cache. What ran before under the same
-    commit is kept, so that this can be stopped and started again. `dvc repro report` shows the table.
+    Each row and seed is a DVC experiment in a temporary copy that shares the cache. Finished experiments of the same
+    commit are kept, so that the command can be stopped and started again. `dvc repro report` shows the table.
     """
     from sidflow.commands.ablations import run_ablations
 
@@ -352,13 +336,15 @@ def ablations(
 
 @app.command()
 def verify(
-    here: Annotated[bool, typer.Option("--here", help="Verify the files as they are, not the last commit.")] = False,
-    keep: Annotated[bool, typer.Option("--keep", help="Keep the temporary copy for a look.")] = False,
+    here: Annotated[
+        bool, typer.Option("--here", help="Verify the files as they are instead of the last commit.")
+    ] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the temporary copy.")] = False,
 ) -> None:
-    """Rerun everything in a copy and compare hashes.
+    """Rerun the pipeline in a copy and print what differs.
 
-    The copy is temporary and shares no cache, so this takes as long as a first run. Every artifact's hash is compared
-    with dvc.lock; exit code 1 if any differs.
+    The copy is temporary and shares no cache, so this takes as long as a first run. The hash of each artifact is
+    compared with dvc.lock; exit code 1 if any differs.
     """
     from sidflow.commands import verify as verifying
 

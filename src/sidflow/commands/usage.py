@@ -1,4 +1,4 @@
-"""What was typed wrongly on the command line, told as any other bad input: Typer's own words fill a box."""
+"""Mistakes on the command line as an `InputError`, in place of Typer's own message of several lines."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from sidflow.contracts.errors import InputError
 PROGRAM = "sidflow"
 
 
-def told(error: Exception, program: Any, arguments: Sequence[str]) -> InputError:
-    """Return the error of parsing `arguments` in house wording.
+def usage_error(error: Exception, program: Any, arguments: Sequence[str]) -> InputError:
+    """Return Typer's error about `arguments` as an `InputError`.
 
     Args:
-        error: one of Typer's, with a `message`, and by its kind an `option_name` or a `param`.
+        error: Typer's, with a `message` and, by its kind, an `option_name` or a `param`.
         program: Typer's command of the whole program.
-        arguments: what was typed after the program's name.
+        arguments: the command line after the program's name.
     """
-    command, path, rest = _called(program, arguments)
+    command, path, rest = _called_command(program, arguments)
     expected, found = _expected_and_found(error, command, rest)
     name = " ".join([PROGRAM, *path])
     return InputError(name, expected=expected, found=found, remedy=f"`{name} --help`")
@@ -48,8 +48,8 @@ def _expected_and_found(error: Any, command: Any, rest: Sequence[str]) -> tuple[
 _KINDS = {int: "an integer", float: "a number"}
 
 
-def _called(program: Any, arguments: Sequence[str]) -> tuple[Any, list[str], list[str]]:
-    """Return the command that `arguments` name, its path, and what follows."""
+def _called_command(program: Any, arguments: Sequence[str]) -> tuple[Any, list[str], list[str]]:
+    """Return the command that `arguments` call, the names that lead to it, and the arguments that follow."""
     command, path, rest = program, [], list(arguments)
     while rest and rest[0] in getattr(command, "commands", {}):
         command = command.commands[rest[0]]

@@ -39,8 +39,8 @@ def test_empty_positions_are_left_out_and_too_long_a_list_is_an_error(catalogue)
     ("arguments", "message"),
     [
         (["--user", "u-11"], "did you mean u-1"),
-        (["--user", "u-1", "--history", "k-1"], "either --user or --history"),
-        ([], "either --user or --history"),
+        (["--user", "u-1", "--history", "k-1"], "either a user or a history"),
+        ([], "either a user or a history"),
         (["--user", "u-1", "--recommender", "none"], "popularity, sasrec"),
         (["--history", "k-5", "--recommender", "sasrec"], "items of the core"),
         (["--history", "k-0", "--recommender", "popularity"], "cannot"),

@@ -35,10 +35,10 @@ def test_numbers_as_readers_write_them():
 @given(finite, finite)
 def test_ticks_are_few_and_inside(a, b):
     low, high = min(a, b), max(a, b)
-    found = ticks(low, high)
+    marks = ticks(low, high)
     slack = 1e-6 * max(1.0, abs(low), abs(high))
-    assert 1 <= len(found) <= 7 or high - low < slack
-    assert all(low - slack <= mark <= high + slack for mark in found)
+    assert 1 <= len(marks) <= 7 or high - low < slack
+    assert all(low - slack <= mark <= high + slack for mark in marks)
 
 
 @given(st.lists(st.floats(0, 300), min_size=1, max_size=12), st.floats(1, 30))

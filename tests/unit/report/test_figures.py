@@ -1,4 +1,4 @@
-"""The few figures that `dvc metrics diff` compares."""
+"""The key figures that `dvc metrics diff` compares."""
 
 import json
 import re
@@ -15,7 +15,7 @@ REPORTS = Path(__file__).parents[3] / "artifacts/reports"
 
 
 def _committed() -> ReportData:
-    """Return as much of what the page is made of as the figures take, from the reports that git holds."""
+    """Return the parts of the report data that key figures use, from the committed reports."""
     names = load_all()["recommenders"]
     read = {path.stem: json.loads(path.read_text()) for path in REPORTS.glob("*.json")}
     parts = {"ingest": "ingest", "split": "split", "leaderboard": "leaderboard", "audit": "semantic_ids"}
@@ -27,30 +27,30 @@ def _committed() -> ReportData:
     )
 
 
-def test_they_are_few_flat_and_named_after_whose_they_are(tmp_path, monkeypatch):
+def test_key_figures_are_few_flat_and_named_after_their_owner(tmp_path, monkeypatch):
     data = _committed()
     monkeypatch.chdir(tmp_path)
     FIGURES.write(key_figures(data))
-    found = FIGURES.read()
-    assert 40 < len(found) < 80
-    for name, value in found.items():
+    figures = FIGURES.read()
+    assert 40 < len(figures) < 80
+    for name, value in figures.items():
         assert re.fullmatch(r"[a-z0-9_]+\.[a-z0-9_]+", name)
         assert isinstance(value, int | float), name
         assert value == round(value, 4)
-    assert {name.split(".")[0] for name in found} == {"data", "semantic_ids", *data.metrics}
+    assert {name.split(".")[0] for name in figures} == {"data", "semantic_ids", *data.metrics}
 
 
-def test_they_are_what_the_reports_say():
+def test_key_figures_equal_those_of_the_reports():
     data = _committed()
-    found = key_figures(data)
-    assert found["mme_sid.ndcg_at_10"] == pytest.approx(data.metrics["mme_sid"]["ndcg_at_10"], abs=1e-4)
-    assert found["sasrec.coverage_at_10"] == pytest.approx(data.metrics["sasrec"]["coverage_at_10"], abs=1e-4)
-    assert found["data.items"] == data.ingest["items_core"]
-    assert found["data.test_queries"] == data.split["queries_test"]
+    figures = key_figures(data)
+    assert figures["mme_sid.ndcg_at_10"] == pytest.approx(data.metrics["mme_sid"]["ndcg_at_10"], abs=1e-4)
+    assert figures["sasrec.coverage_at_10"] == pytest.approx(data.metrics["sasrec"]["coverage_at_10"], abs=1e-4)
+    assert figures["data.items"] == data.ingest["items_core"]
+    assert figures["data.test_queries"] == data.split["queries_test"]
     for name in ("targets_in_history_test", "sequences_in_training_test"):
-        assert found[f"data.test_{name.removesuffix('_test')}"] == data.split[name]
-    assert found["data.duplicated_sequences"] == data.split["duplicated_sequences"]
-    assert found["semantic_ids.collision_rate"] == pytest.approx(data.audit["collision_rate"], abs=1e-4)
+        assert figures[f"data.test_{name.removesuffix('_test')}"] == data.split[name]
+    assert figures["data.duplicated_sequences"] == data.split["duplicated_sequences"]
+    assert figures["semantic_ids.collision_rate"] == pytest.approx(data.audit["collision_rate"], abs=1e-4)
     relative = data.leaderboard["differences"]["mme_sid"][data.leaderboard["primary"]]["relative"]
-    assert found["mme_sid.gain"] == pytest.approx(relative, abs=1e-4)
-    assert "sasrec.gain" not in found  # a baseline claims none
+    assert figures["mme_sid.gain"] == pytest.approx(relative, abs=1e-4)
+    assert "sasrec.gain" not in figures  # a baseline claims none

@@ -4,9 +4,9 @@ from sidflow.report.findings import ahead_sentence, claim_sentence, compare_with
 
 
 def _board(low: float, high: float, verdict: str | None, claim: str | None, p: float = 0.01) -> dict:
-    judged = {} if verdict is None else {"verdict": verdict, "claim": claim}
+    verdicts = {} if verdict is None else {"verdict": verdict, "claim": claim}
     middle = (low + high) / 2
-    found = {"difference": middle, "low": low, "high": high, "relative": middle / 0.2, "detectable": 0.01}
+    difference = {"difference": middle, "low": low, "high": high, "relative": middle / 0.2, "detectable": 0.01}
     return {
         "best_baseline": "sasrec",
         "claimed_gain": 0.04,
@@ -14,7 +14,7 @@ def _board(low: float, high: float, verdict: str | None, claim: str | None, p: f
             "sasrec": {"metrics": {"ndcg_at_10": {"mean": 0.2}}},
             "mme_sid": {"metrics": {"ndcg_at_10": {"mean": 0.2 + middle}}},
         },
-        "differences": {"mme_sid": {"ndcg_at_10": {**found, "p_corrected": p, **judged}}},
+        "differences": {"mme_sid": {"ndcg_at_10": {**difference, "p_corrected": p, **verdicts}}},
     }
 
 
@@ -31,15 +31,17 @@ def _board(low: float, high: float, verdict: str | None, claim: str | None, p: f
     ],
 )
 def test_better_at_all_and_as_much_better_as_claimed_are_two_answers(low, high, verdict, claim, p, better, by_as_much):
-    found = compare_with_best(_board(low, high, verdict, claim, p), "mme_sid", "ndcg_at_10")
-    assert found is not None
-    assert ahead_sentence(found).startswith(better)
-    assert claim_sentence(found).startswith(by_as_much)
-    assert "+4\u2009%" in claim_sentence(found)
+    difference = compare_with_best(_board(low, high, verdict, claim, p), "mme_sid", "ndcg_at_10")
+    assert difference is not None
+    assert ahead_sentence(difference).startswith(better)
+    assert claim_sentence(difference).startswith(by_as_much)
+    assert "+4\u2009%" in claim_sentence(difference)
 
 
 def test_figures_are_relative_to_the_best_baseline():
-    found = compare_with_best(_board(-0.01, 0.03, "undecided", "open"), "mme_sid", "ndcg_at_10")
-    assert found is not None
-    assert (found.relative_low, found.relative_high, found.detectable) == pytest.approx((-0.05, 0.15, 0.05))
+    difference = compare_with_best(_board(-0.01, 0.03, "undecided", "open"), "mme_sid", "ndcg_at_10")
+    assert difference is not None
+    assert (difference.relative_low, difference.relative_high, difference.detectable) == pytest.approx(
+        (-0.05, 0.15, 0.05)
+    )
     assert compare_with_best(_board(0, 0, None, None), "sasrec", "ndcg_at_10") is None

@@ -56,16 +56,18 @@ def _truth(histories: Histories) -> pl.DataFrame:
     return pl.DataFrame(keys).with_columns(pl.Series("probabilities", chances, dtype=pl.Array(pl.Float32, CORE)))
 
 
-def _gathered(rich: bool = True, names: tuple[str, ...] = ("popularity", "sasrec", "mme_sid", "oracle")) -> ReportData:
+def _report_data(
+    rich: bool = True, names: tuple[str, ...] = ("popularity", "sasrec", "mme_sid", "oracle")
+) -> ReportData:
     histories, generator = _histories(), np.random.default_rng(1)
-    found, lists = {}, {}
+    evaluations, lists = {}, {}
     for name in names:
         top = np.array([generator.permutation(CORE)[:20] for _ in range(histories.queries)], dtype=np.int32)
         ranks = generator.integers(1, 19, histories.queries)
         lists[name] = RankedLists(name, top, ranks.astype(np.int32))
         frame = dict.fromkeys(("rank", "sampled_rank"), ranks) | {"candidates": np.full(len(ranks), CORE - 5)}
         matrix = generator.normal(size=(CORE, 4)).astype(np.float32)
-        found[name] = evaluate(
+        evaluations[name] = evaluate(
             EvaluationInputs(
                 histories=histories,
                 tied=np.zeros(histories.queries, dtype=bool),
@@ -80,7 +82,7 @@ def _gathered(rich: bool = True, names: tuple[str, ...] = ("popularity", "sasrec
             ),
             CUTS,
         )
-    board = build_leaderboard({name: one.per_query for name, one in found.items()}, CompareParams(draws=200))
+    board = build_leaderboard({name: one.per_query for name, one in evaluations.items()}, CompareParams(draws=200))
     item = list(range(CORE))
     items = pl.DataFrame(
         {
@@ -98,7 +100,7 @@ def _gathered(rich: bool = True, names: tuple[str, ...] = ("popularity", "sasrec
         schema={"item_id": pl.Int32, "modality": pl.String, "codes": pl.Array(pl.Int32, 2), "suffix": pl.Int32},
         orient="row",
     )
-    said = pl.DataFrame(
+    semantics = pl.DataFrame(
         [(i, "text", NASTY, NASTY, False) for i in item],
         schema={"item_id": pl.Int32, "view": pl.String, "text": pl.String, "writer": pl.String, "by_mllm": pl.Boolean},
         orient="row",
@@ -110,19 +112,19 @@ def _gathered(rich: bool = True, names: tuple[str, ...] = ("popularity", "sasrec
         ingest={"users": USERS, "items_core": CORE, "density": 0.5, "source": NASTY},
         split={"users": USERS},
         leaderboard=board,
-        metrics={name: one.metrics for name, one in found.items()},
+        metrics={name: one.metrics for name, one in evaluations.items()},
         slices={
             n: [{k: "" if v is None else str(v) for k, v in row.items()} for row in one.slices]
-            for n, one in found.items()
+            for n, one in evaluations.items()
         },
-        spectra={n: [{k: str(v) for k, v in row.items()} for row in one.spectrum] for n, one in found.items()},
+        spectra={n: [{k: str(v) for k, v in row.items()} for row in one.spectrum] for n, one in evaluations.items()},
         curves={name: curve if rich else [] for name in names},
         summaries={name: {"best_epoch": 2} if rich else {} for name in names},
         quantizer_curves=curve if rich else [],
         quantizer_summary={"best_epoch": 2},
         items=items,
         pictures={i: _jpeg(i) for i in item[::2]} | {3: b"no picture"} if rich else {},
-        semantics=said if rich else SEMANTICS.empty(),
+        semantics=semantics if rich else SEMANTICS.empty(),
         semantic_ids=ids if rich else SEMANTIC_IDS.empty(2),
         audit={
             "items_text": CORE,
@@ -188,7 +190,7 @@ def _read(text: str) -> _Reader:
 
 @pytest.mark.parametrize("rich", [True, False])
 def test_the_page_is_whole_self_contained_and_nothing_in_it_runs(rich):
-    text = render_page(_gathered(rich), ReportParams())
+    text = render_page(_report_data(rich), ReportParams())
     reader = _read(text)
     assert not {"script", "img", "link", "iframe", "object"} & set(reader.tags)
     assert not [name for name, _ in reader.attributes if name.startswith("on")]
@@ -197,38 +199,38 @@ def test_the_page_is_whole_self_contained_and_nothing_in_it_runs(rich):
 
 
 def test_the_same_artifacts_give_the_same_bytes():
-    assert render_page(_gathered(), ReportParams()) == render_page(_gathered(), ReportParams())
+    assert render_page(_report_data(), ReportParams()) == render_page(_report_data(), ReportParams())
 
 
-def test_ablations_stand_on_the_page_where_they_ran():
-    assert "Ablations of MME-SID" in render_page(_gathered(), ReportParams())
-    data = _gathered()
+def test_ablations_are_on_the_page_where_they_ran():
+    assert "Ablations of MME-SID" in render_page(_report_data(), ReportParams())
+    data = _report_data()
     assert "0.0321" in render_page(data, ReportParams())  # the smallest difference that would be detected
     assert data.ablations is not None
     for row in data.ablations["rows"]:
         row.pop("detectable", None)  # tables of before have none
     assert "0.0321" not in render_page(data, ReportParams())
-    assert "Ablations of MME-SID" not in render_page(_gathered(rich=False), ReportParams())
+    assert "Ablations of MME-SID" not in render_page(_report_data(rich=False), ReportParams())
 
 
 def test_pictures_enter_once_downsized_and_only_those_used():
-    text = render_page(_gathered(), ReportParams(users=1, items=0, history=2, recommendations=3, thumbnail=40))
-    data = _gathered()
+    text = render_page(_report_data(), ReportParams(users=1, items=0, history=2, recommendations=3, thumbnail=40))
+    data = _report_data()
     encoded = re.findall(r"\.p(\d+)\{background-image", text)
     assert len(encoded) == len(set(encoded))
-    shown = {int(found) for found in re.findall(r'class="face p(\d+)"', text)}
-    assert shown == {int(found) for found in encoded} <= set(data.pictures)
+    shown = {int(item) for item in re.findall(r'class="face p(\d+)"', text)}
+    assert shown == {int(item) for item in encoded} <= set(data.pictures)
 
 
-def test_a_known_generator_is_told_and_an_unknown_one_is_not():
-    rich, bare = render_page(_gathered(), ReportParams()), render_page(_gathered(rich=False), ReportParams())
-    for said in ("of the best possible", "without the noise of sampled targets", ">expected<"):
-        assert said in rich
-        assert said not in bare
+def test_expected_metrics_are_shown_where_the_catalogue_is_synthetic():
+    rich, bare = render_page(_report_data(), ReportParams()), render_page(_report_data(rich=False), ReportParams())
+    for text_part in ("of the best possible", "without the noise of sampled targets", ">expected<"):
+        assert text_part in rich
+        assert text_part not in bare
 
 
-def test_what_is_missing_is_told_as_text():
-    text = render_page(_gathered(rich=False), ReportParams())
+def test_absent_parts_are_replaced_by_text():
+    text = render_page(_report_data(rich=False), ReportParams())
     assert "item k0" in text
     assert "No description." in text
     assert "No semantic ID." in text
@@ -237,7 +239,7 @@ def test_what_is_missing_is_told_as_text():
 
 
 def test_a_hit_is_marked_in_the_list_that_has_it():
-    data = _gathered()
+    data = _report_data()
     one = data.ranked_lists[0]
     query = int(np.flatnonzero(~data.histories.query_valid)[0])
     one.rank[:] = 15
@@ -250,14 +252,14 @@ def test_a_hit_is_marked_in_the_list_that_has_it():
     assert "tile hit" not in missed
     one.top[:, 4] = 0
     one.rank[:] = 5
-    found = render_page(
+    page_with_hit = render_page(
         data._replace(histories=data.histories._replace(targets=targets), ranked_lists=[one]), ReportParams(users=1)
     )
-    assert found.count("tile hit") == 1
+    assert page_with_hit.count("tile hit") == 1
     assert query >= 0
 
 
-def test_users_are_picked_from_every_outcome_and_from_the_test_part():
+def test_example_users_are_of_every_outcome_and_of_the_test_part():
     ranks = [np.array([1, 1, 99, 99, 1]), np.array([1, 99, 1, 99, 1])]
     shown = [RankedLists(str(place), np.zeros((5, 20), dtype=np.int32), rank) for place, rank in enumerate(ranks)]
     test = np.array([True, True, True, True, False])
@@ -270,14 +272,14 @@ def test_users_are_picked_from_every_outcome_and_from_the_test_part():
     "names", [("popularity",), ("popularity", "oracle"), ("mme_sid",), ("mme_sid", "dmesr_sasrec", "sasrec")]
 )
 def test_any_set_of_recommenders_makes_a_page(names):
-    text = render_page(_gathered(names=names), ReportParams())
+    text = render_page(_report_data(names=names), ReportParams())
     _read(text)
     for name in names:
         assert name in text
 
 
-def test_the_star_is_mme_sid_or_else_the_best_method_on_validation():
-    board = dict(_gathered(names=("mme_sid", "dmesr_a", "sasrec")).leaderboard)
+def test_the_best_method_is_chosen_on_validation():
+    board = dict(_report_data(names=("mme_sid", "dmesr_a", "sasrec")).leaderboard)
     assert best_method_and_baseline(board) == ("mme_sid", "sasrec")
     board["recommenders"] = {name: one for name, one in board["recommenders"].items() if name != "mme_sid"}
     assert best_method_and_baseline(board) == ("dmesr_a", "sasrec")
@@ -285,7 +287,7 @@ def test_the_star_is_mme_sid_or_else_the_best_method_on_validation():
 
 def test_the_leaderboard_document_can_be_written_and_read(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    board = _gathered().leaderboard
+    board = _report_data().leaderboard
     LEADERBOARD.write(board)
     assert LEADERBOARD.read()["best_baseline"] == board["best_baseline"]
     assert ITEMS.path.startswith("artifacts/")
@@ -296,7 +298,7 @@ def _text(made: str) -> str:
 
 
 def test_every_item_of_a_group_of_collisions_counts():
-    text = _text(render_page(_gathered(), ReportParams()))
+    text = _text(render_page(_report_data(), ReportParams()))
     assert "Beside residual k-means" in text and "0.7125" in text and "0.6375" in text
     assert "12.5 % of 24 items share all their codes with another one before suffixes: 3 items in 1 group." in text
     assert "Among the 20 items with distinct inputs: 10.0 %." in text
@@ -304,7 +306,7 @@ def test_every_item_of_a_group_of_collisions_counts():
 
 
 def test_training_that_ended_while_it_still_improved_is_marked():
-    data, warning = _gathered(), "still improving at the limit of epochs"
+    data, warning = _report_data(), "still improving at the limit of epochs"
     assert warning not in render_page(data, ReportParams())
     late = data._replace(summaries={**data.summaries, "sasrec": {"best_epoch": 3}})
     assert render_page(late, ReportParams()).count(warning) == 1
@@ -318,36 +320,36 @@ def test_training_that_ended_while_it_still_improved_is_marked():
 
 
 def test_terms_lead_to_definitions_with_the_thresholds_of_the_run():
-    text = render_page(_gathered(), ReportParams())
+    text = render_page(_report_data(), ReportParams())
     for anchor in re.findall(r'href="#([^"]+)"', text):
         assert f'id="{anchor}"' in text
-    for said in (
+    for text_part in (
         "hold 25\u2009% of",
         "hold 40\u2009% of",
         "more than 4 earlier",
         "above 0.001 of",
     ):
-        assert said in text
+        assert text_part in text
     assert {"term-effective-rank", "term-perplexity", "term-head", "term-minimum-detectable-effect"} <= set(
         re.findall(r'id="([^"]+)"', text)
     )
 
 
 def test_only_slices_that_divide_the_queries_are_shown():
-    anchors = set(re.findall(r'id="([^"]+)"', render_page(_gathered(), ReportParams())))
+    anchors = set(re.findall(r'id="([^"]+)"', render_page(_report_data(), ReportParams())))
     assert {"term-last-event", "term-earlier-event", "term-medium-history", "term-without-picture"} <= anchors
     assert not {"term-short-history", "term-without-text"} & anchors  # of none, or of all
 
 
-def test_only_methods_are_judged_on_the_page():
-    data = _gathered()
+def test_only_methods_get_a_verdict_on_the_page():
+    data = _report_data()
     text = render_page(data, ReportParams())
     assert text.count("not under test") == 1  # one baseline; the best one is what they are compared with
     assert len(re.findall(r'class="chip (?:shown|contradicted|undecided)"', text)) == 3  # two cards, one row
 
 
-def test_equal_recommenders_are_said_to_be_and_which_setting_made_them_so():
-    data = _gathered()
+def test_duplicates_are_named_with_the_setting_that_differs():
+    data = _report_data()
     assert "the same ranks" not in render_page(data, ReportParams())
     board = {**data.leaderboard, "equal": [["popularity", "sasrec"]]}
     chosen = {"popularity": {"chosen": {"window": 2}}, "sasrec": {"chosen": {"window": 2, "content": 0.0}}}
