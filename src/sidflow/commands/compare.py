@@ -28,7 +28,6 @@ from sidflow.measures.intervals import (
 )
 
 Outcome = Literal["better", "worse", "undecided", "unchanged", ""]
-_NUMBERS = ("difference", "low", "high", "relative", "detectable", "p_corrected")  # of a comparison that a row keeps
 _HEADS = ("difference, interval", "relative", "detectable", "p")
 
 
@@ -131,21 +130,21 @@ def compare_revisions(
     }
     bootstrap = paired_bootstrap(values, queries["user_id"].to_numpy(), settings)
     both = [name for name in after.tests if name in before.tests]
-    pairs = {name: Pair(("after", name), ("before", name), lower) for name in both}
+    pairs: dict[str, Pair[tuple[str, str]]] = {name: Pair(("after", name), ("before", name), lower) for name in both}
     changed = {name: pair for name, pair in pairs.items() if not bootstrap.identical(pair.column, pair.baseline)}
     comparisons = bootstrap.compare(changed, settings.claimed_gain)
     rows = []
     for name in dict.fromkeys([*after.tests, *before.tests]):
-        means = [bootstrap.mean((side, name)) if (side, name) in values else None for side in ("before", "after")]
+        old, new = (bootstrap.mean((side, name)) if (side, name) in values else None for side in ("before", "after"))
         if name in comparisons:
             comparison = comparisons[name]
             outcome = _outcome(comparison, lower, 1 - settings.level)
-            rows.append(RecommenderChange(name, *means, **_numbers(comparison), outcome=outcome))
+            rows.append(RecommenderChange(name, old, new, *_numbers(comparison), outcome))
         elif name in pairs:
-            zeros = dict.fromkeys(_NUMBERS, 0.0) | {"relative": 0.0 if means[0] else None, "p_corrected": None}
-            rows.append(RecommenderChange(name, *means, **zeros, outcome="unchanged"))
+            relative = 0.0 if old else None
+            rows.append(RecommenderChange(name, old, new, 0.0, 0.0, 0.0, relative, 0.0, None, "unchanged"))
         else:
-            rows.append(RecommenderChange(name, *means))
+            rows.append(RecommenderChange(name, old, new))
     rows.sort(key=lambda row: _best_first(row, lower))
     refitted = {
         name: (after if after.refits.get(name) else before).title
@@ -193,9 +192,9 @@ def compare_recommenders(
             metric,
             comparison.mean,
             comparison.baseline_mean,
-            **_numbers(comparison),
-            verdict=comparison.verdict,
-            claim=comparison.claim,
+            *_numbers(comparison),
+            comparison.verdict,
+            comparison.claim,
         )
         for metric, comparison in bootstrap.compare(pairs, settings.claimed_gain).items()
     )
@@ -240,8 +239,10 @@ def to_text(comparison: RevisionComparison | RecommenderComparison) -> str:
     return "\n".join([title, *_aligned(table), legend, *notes])
 
 
-def _numbers(comparison: PairedComparison) -> dict[str, float]:
-    return {name: getattr(comparison, name) for name in _NUMBERS}
+def _numbers(comparison: PairedComparison) -> tuple[float, float, float, float | None, float, float]:
+    """Return difference, low, high, relative, detectable and p_corrected, in the order of both kinds of rows."""
+    interval = comparison.difference, comparison.low, comparison.high
+    return *interval, comparison.relative, comparison.detectable, comparison.p_corrected
 
 
 def _outcome(comparison: PairedComparison, lower_is_better: bool, alpha: float) -> Outcome:

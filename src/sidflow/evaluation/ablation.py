@@ -101,8 +101,8 @@ def ablation_table(runs: Mapping[str, Sequence[AblationRun]], settings: CompareP
         runs: the seeds of every row.
         settings: level, power, draws and seed of the bootstrap.
     """
-    means = {row: np.mean([run.user_values for run in seeds], axis=0, dtype=np.float64) for row, seeds in runs.items()}
-    users = np.arange(len(next(iter(means.values()), ())))
+    means = {row: np.stack([run.user_values for run in seeds]).mean(0, np.float64) for row, seeds in runs.items()}
+    users = np.arange(len(next(iter(means.values()), [])))
     bootstrap = paired_bootstrap(means, users, settings) if FULL_MODEL in means else None
     table: list[dict[str, object]] = []
     for row, seeds in runs.items():

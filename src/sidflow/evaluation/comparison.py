@@ -78,7 +78,7 @@ def build_leaderboard(tables: Mapping[str, pl.DataFrame], settings: CompareParam
         [(f"artifacts/evaluations/{name}", table) for name, table in tables.items()],
         remedy="run `dvc repro`: one of them is of an older split",
     )
-    kinds = {name: recommender_kind(name, settings) for name in tables}
+    kinds: dict[str, Kind] = {name: recommender_kind(name, settings) for name in tables}
     valid = {name: _validation_mean(table, settings.primary) for name, table in tables.items()}
     baselines = [name for name in tables if kinds[name] == "baseline"]
     best = max(baselines, key=lambda name: (valid[name], name)) if baselines else None
@@ -150,7 +150,7 @@ def _differences_to(
         if (best, metric) not in values:
             continue
         lower = metric in LOWER_IS_BETTER
-        pairs = {name: Pair((name, metric), (best, metric), lower) for name in others}
+        pairs: dict[str, Pair[tuple[str, str]]] = {name: Pair((name, metric), (best, metric), lower) for name in others}
         for name, comparison in bootstrap.compare(pairs, settings.claimed_gain).items():
             row: dict[str, object] = {
                 "difference": comparison.difference,

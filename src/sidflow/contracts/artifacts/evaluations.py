@@ -1,4 +1,4 @@
-"""One recommender's results query by query, and its metrics."""
+"""A recommender's results per query, its metrics, slices and spectra; the leaderboard of all."""
 
 import pyarrow as pa
 
@@ -21,7 +21,7 @@ PER_QUERY = Table(
         "sampled_rank": pa.int32(),
         "tied": pa.bool_(),
         "history_length": pa.int32(),
-        "target_count": pa.int32(),  # how often the target stands in training parts
+        "target_count": pa.int32(),  # training events of the target
         **{name: pa.float32() for name in EXPECTED},  # under the generator's truth; null where there is none
     },
     key=("query_id",),

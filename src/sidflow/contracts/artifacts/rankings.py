@@ -1,4 +1,4 @@
-"""What a recommender put on top for every query, and where it put the target."""
+"""A recommender's top items of every query, and the rank of the target."""
 
 import pyarrow as pa
 
@@ -24,7 +24,7 @@ TARGET_RANKS = Table(
     columns={
         "query_id": pa.int32(),
         "rank": pa.int32(),  # 1 = best, among all candidates; ties count against the target
-        "candidates": pa.int32(),  # how many items stood to choose from, the target included
+        "candidates": pa.int32(),  # items that could be recommended, the target included
         "sampled_rank": pa.int32(),  # 1 = best, among the target and the fixed negatives
     },
     key=("query_id",),

@@ -1,13 +1,13 @@
-"""What the data stages found, the page that shows everything, and the few figures that `dvc metrics` compares."""
+"""Reports of the data stages, the metrics and plots that DVC compares, the ablation table and the report page."""
 
 from sidflow.contracts.documents import Curve, Document, Text
 
 INGEST = Document("artifacts/reports/ingest.json", flat=True)
 SPLIT = Document("artifacts/reports/split.json", flat=True)
 
-ABLATIONS = Document("artifacts/reports/ablations.json")  # by `sidflow ablations`, no stage: there or not
+ABLATIONS = Document("artifacts/reports/ablations.json")  # written by `sidflow ablations`, not by a stage: may be absent
 
-FIGURES = Document("artifacts/metrics.json")  # flat: whose.what, such as mme_sid.ndcg_at_10
+FIGURES = Document("artifacts/metrics.json")  # flat: RECOMMENDER.METRIC, such as mme_sid.ndcg_at_10
 
 # What `dvc plots` draws: a column `recommender`, x and y.
 VALIDATION_PLOT = Curve("artifacts/plots/validation.csv")
