@@ -5,7 +5,7 @@ from sidflow.contracts.documents import Curve, Document, Text
 INGEST = Document("artifacts/reports/ingest.json", flat=True)
 SPLIT = Document("artifacts/reports/split.json", flat=True)
 
-ABLATIONS = Document("artifacts/reports/ablations.json")  # written by `sidflow ablations`, not by a stage: may be absent
+ABLATIONS = Document("artifacts/reports/ablations.json")  # of `sidflow ablations`, which is no stage: may be absent
 
 FIGURES = Document("artifacts/metrics.json")  # flat: RECOMMENDER.METRIC, such as mme_sid.ndcg_at_10
 
