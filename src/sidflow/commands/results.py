@@ -1,8 +1,12 @@
-"""Results of a preset: `docs/results/<preset>.json`, made from one record and one rank table per seed."""
+"""Results of a preset: `docs/results/<preset>.json`, made from one record and one rank table per seed.
+
+Run in the project's folder, to record the finished run in artifacts/: python -m sidflow.commands.results
+"""
 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +26,15 @@ from sidflow.measures.intervals import PairedBootstrap
 
 FOLDER = Path("docs/results")
 SETTINGS = CompareParams()  # records are compared with the defaults, whatever a preset has
+
+
+def main() -> None:
+    """Record the run in the workspace."""
+    try:
+        print(add_result())
+    except InputError as error:
+        print(error.line(), file=sys.stderr)
+        sys.exit(2)
 
 
 def add_result() -> str:
@@ -191,3 +204,7 @@ def differing_keys(one: Any, other: Any, prefix: str = "") -> set[str]:
             )
         )
     return set() if one == other else {prefix}
+
+
+if __name__ == "__main__":
+    main()

@@ -329,6 +329,24 @@ def test_a_broken_results_file_is_one_line(tmp_path, monkeypatch) -> None:
         markers.fill_markers("<!-- results:begin -->\n<!-- results:end -->\n")
 
 
+def test_the_notebook_runs_without_the_command_line(finished_run, capsys) -> None:
+    results.main()
+    assert capsys.readouterr().out == "docs/results/embedded.json holds seed 42.\n"
+    Path("page.md").write_text("<!-- results:begin -->\n<!-- results:end -->\n")
+    markers.main(["page.md"])
+    assert capsys.readouterr().out == "page.md is written.\n"
+    markers.main([])
+    assert capsys.readouterr().out == markers.all_tables() + "\n"
+    Path("page.md").write_text("nothing")
+    with pytest.raises(SystemExit, match="2"):
+        markers.main(["page.md"])
+    assert "no markers" in capsys.readouterr().err
+    Path("src/code.py").write_text("2\n")
+    with pytest.raises(SystemExit, match="2"):
+        results.main()
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
 @pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "docs/results").glob("*.json")))
 def test_committed_results_were_made_with_the_committed_preset(name, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)

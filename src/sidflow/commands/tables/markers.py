@@ -1,9 +1,14 @@
-"""All tables by the names of their markers in Markdown files: printed, or written between the markers."""
+"""All tables by the names of their markers in Markdown files: printed, or written between the markers.
+
+Run in the project's folder: python -m sidflow.commands.tables.markers [FILE ...]
+"""
 
 from __future__ import annotations
 
+import argparse
 import re
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from sidflow.commands.tables import measurements, results
@@ -24,6 +29,19 @@ TABLES: dict[str, Callable[[], str]] = {
     "ablations": measurements.ablations_table,
     "settings": measurements.settings_table,
 }
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Write the tables into Markdown files, or print all of them where no file is named."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help="Markdown with markers")
+    files: list[Path] = parser.parse_args(arguments).files
+    try:
+        lines = [write_tables(path) for path in files] if files else [all_tables()]
+    except InputError as error:
+        print(error.line(), file=sys.stderr)
+        sys.exit(2)
+    print("\n".join(lines))
 
 
 def all_tables() -> str:
@@ -68,3 +86,7 @@ def fill_markers(text: str) -> str:
 
 def _block(name: str) -> re.Pattern[str]:
     return re.compile(rf"(<!-- {name}:begin -->)\n.*?(<!-- {name}:end -->)", re.DOTALL)
+
+
+if __name__ == "__main__":
+    main()
