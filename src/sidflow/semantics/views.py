@@ -28,21 +28,21 @@ def describe_items(items: pl.DataFrame, images: pl.DataFrame, params: RulesParam
         images: the `images` table, a row per item with a picture.
         params: limits of the views.
     """
-    texts = dict(zip(items["item_id"].to_list(), item_texts(items), strict=True))
+    item_text_of = dict(zip(items["item_id"].to_list(), item_texts(items), strict=True))
     descriptions = describe_pictures(images, params)
     rows: list[tuple[int, str, str]] = []
-    for item, words in texts.items():
+    for item, text in item_text_of.items():
         picture = descriptions.get(item)
-        if words.pieces():
-            rows.append((item, TEXT, _cut(_text_view(words, params.max_sentences), params)))
+        if text.pieces():
+            rows.append((item, TEXT, _cut(_text_view(text, params.max_sentences), params)))
         if picture is not None:
             rows.append((item, IMAGE, _cut(" ".join(picture.sentences), params)))
-        if words.pieces() and picture is not None:
-            rows.append((item, JOINT, _cut(_joint_view(words, picture, params.max_sentences), params)))
+        if text.pieces() and picture is not None:
+            rows.append((item, JOINT, _cut(_joint_view(text, picture, params.max_sentences), params)))
     schema = {"item_id": pl.Int32, "view": pl.String, "text": pl.String}
     frame = pl.DataFrame(rows, schema=schema, orient="row")
     counts = {view: int((frame["view"] == view).sum()) for view in (TEXT, IMAGE, JOINT)}
-    say(f"{len(texts)} items described by rules: {', '.join(f'{n} {view}' for view, n in counts.items())} views")
+    say(f"{len(item_text_of)} items described by rules: {', '.join(f'{n} {view}' for view, n in counts.items())} views")
     return frame.with_columns(writer=pl.lit(params.backend), by_mllm=pl.lit(False))
 
 
@@ -58,13 +58,13 @@ def describe_pictures(images: pl.DataFrame, params: RulesParams) -> dict[int, Pi
     return descriptions
 
 
-def _text_view(words: ItemText, max_sentences: int) -> str:
-    return " ".join((*_catalogue_statements(words), *words.sentences[:max_sentences]))
+def _text_view(text: ItemText, max_sentences: int) -> str:
+    return " ".join((*_catalogue_statements(text), *text.sentences[:max_sentences]))
 
 
-def _joint_view(words: ItemText, picture: PictureDescription, max_sentences: int) -> str:
+def _joint_view(text: ItemText, picture: PictureDescription, max_sentences: int) -> str:
     """Return the item's statements, its picture's description, and on which colours text and picture agree."""
-    in_text = {colour.replace("gray", "grey") for colour in _COLOUR_WORD.findall(" ".join(words.pieces()).lower())}
+    in_text = {colour.replace("gray", "grey") for colour in _COLOUR_WORD.findall(" ".join(text.pieces()).lower())}
     in_picture = {part for name in picture.colours for part in (name, name.split()[-1])}
     agreed, unseen = sorted(in_text & in_picture), sorted(in_text - in_picture)
     checks = []
@@ -72,18 +72,18 @@ def _joint_view(words: ItemText, picture: PictureDescription, max_sentences: int
         checks.append(f"Words and picture agree on {' and '.join(agreed)}.")
     if unseen:
         checks.append(f"The words say {' and '.join(unseen)}, the picture does not show it.")
-    lead = words.sentences[: min(1, max_sentences)]
+    lead = text.sentences[: min(1, max_sentences)]
     return " ".join(
-        (*_catalogue_statements(words), f"Its picture: {picture.sentences[0]}", *checks, *picture.sentences[1:], *lead)
+        (*_catalogue_statements(text), f"Its picture: {picture.sentences[0]}", *checks, *picture.sentences[1:], *lead)
     )
 
 
-def _catalogue_statements(words: ItemText) -> list[str]:
+def _catalogue_statements(text: ItemText) -> list[str]:
     statements = [
-        words.title,
-        f"By {words.brand}" if words.brand else "",
-        f"Category: {' > '.join(words.categories)}" if words.categories else "",
-        "; ".join(f"{name}: {', '.join(values)}" for name, values in _grouped(words.attributes).items()),
+        text.title,
+        f"By {text.brand}" if text.brand else "",
+        f"Category: {' > '.join(text.categories)}" if text.categories else "",
+        "; ".join(f"{name}: {', '.join(values)}" for name, values in _grouped(text.attributes).items()),
     ]
     return [
         statement if statement.endswith((".", "!", "?")) else f"{statement}." for statement in statements if statement

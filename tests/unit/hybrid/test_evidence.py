@@ -12,7 +12,7 @@ from sidflow.hybrid.evidence import (
 )
 from sidflow.hybrid.params import ScorePriorParams
 from sidflow.llm import windows
-from sidflow.recommenders.counting import cooccurrence
+from sidflow.recommenders.counting.cooccurrence import cooccurrence_factors, cooccurrence_relation
 
 SETTINGS = ScorePriorParams(folds=3, window=4, decay=1.0, last=3, recency=1.0, backward=0.5, damping=0.25)
 
@@ -57,7 +57,7 @@ def test_no_users_own_training_part_reaches_their_own_positions(seed=3):
         others = counts.fold[everything.user] != fold
         kept = events.Events(everything.user[others], everything.item[others], 30)
         setting = {"window": 4, "decay": 1.0, "backward": 0.5, "damping": 0.25}
-        related = cooccurrence.relation(kept, setting)
+        related = cooccurrence_relation(kept, setting)
         for row in np.flatnonzero(counts.fold[positions.user] == fold):
             seen = [item for item in last[row] if item >= 0]
             expected = sum(weight * related[item].toarray() for weight, item in zip(counts.recency, seen, strict=False))
@@ -69,7 +69,7 @@ def test_queries_see_what_the_cooccurrence_recommender_sees():
     counts = count_cooccurrence(past, 30, SETTINGS)
     ends = query_histories(past, np.arange(past.queries))
     setting = {"window": 4, "decay": 1.0, "backward": 0.5, "damping": 0.25, "last": 3, "recency": 1.0}
-    factored = cooccurrence.factors(past, events.training(past, 30), setting)
+    factored = cooccurrence_factors(past, events.training(past, 30), setting)
     expected = (factored.evidence @ factored.relation).toarray()
     np.testing.assert_array_equal(counts.evidence(ends.last_items(3), counts.all_users).toarray(), expected)
 

@@ -10,7 +10,8 @@ from tests.unit.recommenders.counting_cases import leave_one_out, random_sequenc
 from sidflow.contracts.factored import Factored, by_part
 from sidflow.contracts.histories import Histories
 from sidflow.counting import events, pairs, ties
-from sidflow.recommenders.counting import search, validation
+from sidflow.recommenders.counting.search import METRIC, coordinate_search
+from sidflow.recommenders.counting.validation import dense_ranks, mean_ndcg, sparse_ranks, validation_set
 
 
 def test_weights_are_multiples_of_a_power_of_two_and_stay_positive():
@@ -130,33 +131,33 @@ def test_both_rankings_equal_a_loop_over_items(seed):
     tie = ties.below(generator.integers(0, 5, items), 1.0)
     targets = generator.integers(0, items, queries)
     expected = slow_ranks(scores.toarray() + tie, seen.toarray(), targets)
-    assert (validation.sparse_ranks(scores, tie, seen, targets) == expected).all()
-    assert (validation.dense_ranks(scores.toarray() + tie, seen, targets) == expected).all()
+    assert (sparse_ranks(scores, tie, seen, targets) == expected).all()
+    assert (dense_ranks(scores.toarray() + tie, seen, targets) == expected).all()
 
 
 def test_ndcg_by_hand():
-    assert validation.ndcg(np.array([1, 3, 10, 11])) == pytest.approx((1 + 0.5 + 1 / np.log2(11)) / 4)
-    assert validation.ndcg(np.array([], dtype=int)) == 0
+    assert mean_ndcg(np.array([1, 3, 10, 11])) == pytest.approx((1 + 0.5 + 1 / np.log2(11)) / 4)
+    assert mean_ndcg(np.array([], dtype=int)) == 0
 
 
 def test_the_search_climbs_keeps_every_trial_and_the_earlier_of_equals():
     grid = {"a": (1, 2, 3), "b": (0, 5, 9)}
-    choice = search.one_at_a_time(grid, lambda s: -((s["a"] - 3) ** 2) + (s["b"] >= 5))
+    choice = coordinate_search(grid, lambda s: -((s["a"] - 3) ** 2) + (s["b"] >= 5))
     assert choice.setting == {"a": 3, "b": 5}
     assert len({tuple(trial.values()) for trial in choice.trials}) == len(choice.trials)
-    assert max(trial[search.METRIC] for trial in choice.trials) == 1
+    assert max(trial[METRIC] for trial in choice.trials) == 1
 
 
 def test_the_search_returns_to_a_knob_that_another_changed():
     score = {(0, 0): 1, (1, 0): 0, (0, 1): 2, (1, 1): 3}
-    assert search.one_at_a_time({"a": (0, 1), "b": (0, 1)}, lambda s: score[s["a"], s["b"]]).setting == {"a": 1, "b": 1}
+    assert coordinate_search({"a": (0, 1), "b": (0, 1)}, lambda s: score[s["a"], s["b"]]).setting == {"a": 1, "b": 1}
 
 
 def test_a_sample_of_validation_queries_is_spread_and_unique():
     histories = leave_one_out(random_sequences(users=50))
-    every = search.validation_sample(histories, 50)
+    every = validation_set(histories, 15, 50).queries
     assert (every == np.arange(0, 100, 2)).all()
-    some = search.validation_sample(histories, 7)
+    some = validation_set(histories, 15, 7).queries
     assert len(set(some)) == 7
     assert histories.query_valid[some].all()
     assert (some[0], some[-1]) == (0, 98)

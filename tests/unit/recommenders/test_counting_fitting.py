@@ -14,8 +14,13 @@ from sidflow.contracts.errors import InputError
 from sidflow.contracts.factored import served_matrix
 from sidflow.contracts.histories import load, load_to_rank
 from sidflow.counting.events import training
-from sidflow.recommenders.counting import content, ease, fitting, item_knn, oracle, validation
+from sidflow.recommenders.counting import fitting
+from sidflow.recommenders.counting.content import ContentParams, content_factors, load_content_rows
 from sidflow.recommenders.counting.cooccurrence import CooccurrenceParams
+from sidflow.recommenders.counting.ease import EaseParams
+from sidflow.recommenders.counting.item_knn import ItemKnnParams
+from sidflow.recommenders.counting.oracle import OracleParams
+from sidflow.recommenders.counting.validation import dense_ranks, mean_ndcg
 
 ITEMS = 15
 
@@ -75,7 +80,7 @@ def test_the_fact_and_the_item_rows_of_the_second_fit_go_with_the_factors(split)
 
 def test_who_has_nothing_to_fit_says_so(split):
     TRUTH.write(TRUTH.empty(ITEMS))
-    fitting.fit_counting("oracle", oracle.OracleParams())
+    fitting.fit_counting("oracle", OracleParams())
     assert refits.of(FACTORS.read(model="oracle").metadata) is None
 
 
@@ -93,7 +98,7 @@ def test_a_model_with_content_is_refitted_too_and_chosen_on_the_first_fit(split)
     path = EMBEDDING.write({"values": values, "present": np.ones(ITEMS, dtype=bool)}, {}, name="text")
     found = []
     for refit in (False, True):
-        params = content.ContentParams(features=str(path), contents=(0.5, 2.0), refit=refit)
+        params = ContentParams(features=str(path), contents=(0.5, 2.0), refit=refit)
         fitting.fit_counting("cooccurrence_content", params)
         found.append((scores_of("cooccurrence_content"), SUMMARY.read(model="cooccurrence_content")["chosen"]))
     (plain, chosen), (refitted, again) = found
@@ -101,7 +106,7 @@ def test_a_model_with_content_is_refitted_too_and_chosen_on_the_first_fit(split)
     assert chosen == again
     assert np.allclose(plain[known.query_valid], refitted[known.query_valid], atol=1e-6)
     wide = training(known._replace(train_end=load().train_end + 1), ITEMS)
-    expected = content.factors(load_to_rank(), wide, chosen, content.directions(path, ITEMS))
+    expected = content_factors(load_to_rank(), wide, chosen, load_content_rows(path, ITEMS))
     tests = np.flatnonzero(~known.query_valid)
     assert np.allclose(refitted[tests], expected.scores(tests), atol=1e-6)
     assert not np.allclose(refitted[tests], plain[tests], atol=1e-3)
@@ -109,14 +114,14 @@ def test_a_model_with_content_is_refitted_too_and_chosen_on_the_first_fit(split)
 
 @pytest.mark.parametrize(
     ("model", "params"),
-    [("ease", ease.EaseParams(ridges=(1.0, 30.0), kept=3)), ("item_knn", item_knn.ItemKnnParams(neighbours=(2, 5)))],
+    [("ease", EaseParams(ridges=(1.0, 30.0), kept=3)), ("item_knn", ItemKnnParams(neighbours=(2, 5)))],
 )
 def test_what_is_chosen_has_the_validation_figure_of_the_factors_that_are_written(split, model, params):
     fitting.fit_counting(model, params)
     summary, known = SUMMARY.read(model=model), load_to_rank()
     valid = np.flatnonzero(known.query_valid)
-    ranks = validation.dense_ranks(scores_of(model)[valid], known.barred(ITEMS, valid), known.targets[valid])
-    assert summary["valid_ndcg_at_10"] == pytest.approx(validation.ndcg(ranks), rel=1e-5)
+    ranks = dense_ranks(scores_of(model)[valid], known.barred(ITEMS, valid), known.targets[valid])
+    assert summary["valid_ndcg_at_10"] == pytest.approx(mean_ndcg(ranks), rel=1e-5)
     fitting.fit_counting(model, params.model_copy(update={"refit": True}))
     assert SUMMARY.read(model=model)["trials"] == summary["trials"]
 
@@ -133,8 +138,8 @@ def test_the_summary_tells_what_was_chosen_and_tried(split, exclude):
     histories = load_to_rank()
     assert (histories.barred(ITEMS).nnz > 0) == exclude
     barred, targets = histories.barred(ITEMS, valid), histories.targets[valid]
-    ranks = validation.dense_ranks(scores_of("cooccurrence")[valid], barred, targets)
-    assert summary["valid_ndcg_at_10"] == pytest.approx(validation.ndcg(ranks), rel=1e-5)
+    ranks = dense_ranks(scores_of("cooccurrence")[valid], barred, targets)
+    assert summary["valid_ndcg_at_10"] == pytest.approx(mean_ndcg(ranks), rel=1e-5)
 
 
 def test_content_is_read_from_embeddings_and_from_modalities(split):
@@ -144,14 +149,14 @@ def test_content_is_read_from_embeddings_and_from_modalities(split):
     arrays = {"values": values, "present": present}
     for kind in (EMBEDDING, MODALITY):
         path = kind.write(arrays, {}, name="text")
-        rows = content.directions(path, ITEMS)
+        rows = load_content_rows(path, ITEMS)
         assert np.allclose(np.delete(np.linalg.norm(rows, axis=1), 2), 1)
         assert (rows[2] == 0).all()
-        params = content.ContentParams(features=str(path), contents=(2.0,), refit=True)
+        params = ContentParams(features=str(path), contents=(2.0,), refit=True)
         fitting.fit_counting("cooccurrence_content", params)
         assert SUMMARY.read(model="cooccurrence_content")["chosen"]["content"] == 2
     with pytest.raises(InputError, match="a row for each of 30 core items"):
-        content.directions(EMBEDDING.at(name="text"), 30)
+        load_content_rows(EMBEDDING.at(name="text"), 30)
 
 
 def test_an_unknown_model_is_told_in_one_line(split):

@@ -7,8 +7,20 @@ from tests.unit.recommenders.counting_cases import checkerboard, leave_one_out, 
 
 from sidflow.contracts.errors import InputError
 from sidflow.counting.events import training
-from sidflow.recommenders.counting import content, cooccurrence, ease, item_knn, markov, oracle, popularity, validation
+from sidflow.recommenders.counting.content import ContentParams, choose_content, content_factors
+from sidflow.recommenders.counting.cooccurrence import (
+    CooccurrenceParams,
+    choose_cooccurrence,
+    cooccurrence_factors,
+    cooccurrence_relation,
+)
+from sidflow.recommenders.counting.ease import ease_factors, ease_weights, keep_largest
+from sidflow.recommenders.counting.item_knn import item_knn_factors, item_similarity
+from sidflow.recommenders.counting.markov import markov_factors
+from sidflow.recommenders.counting.oracle import oracle_factors
+from sidflow.recommenders.counting.popularity import popularity_factors
 from sidflow.recommenders.counting.search import METRIC
+from sidflow.recommenders.counting.validation import dense_ranks, mean_ndcg
 
 WINDOWED = {"window": 3, "decay": 1.0, "last": 2, "recency": 1.0, "backward": 0.0, "damping": 0.0}
 
@@ -20,11 +32,11 @@ def every(histories):
 def made(name, histories, items):
     fit = training(histories, items)
     return {
-        "popularity": lambda: popularity.factors(histories, fit),
-        "markov": lambda: markov.factors(histories, fit),
-        "cooccurrence": lambda: cooccurrence.factors(histories, fit, WINDOWED),
-        "item_knn": lambda: item_knn.factors(histories, fit, {"neighbours": 50, "shrink": 1.0}),
-        "ease": lambda: ease.factors(histories, fit, {"ridge": 2.0, "kept": 100}),
+        "popularity": lambda: popularity_factors(histories, fit),
+        "markov": lambda: markov_factors(histories, fit),
+        "cooccurrence": lambda: cooccurrence_factors(histories, fit, WINDOWED),
+        "item_knn": lambda: item_knn_factors(histories, fit, {"neighbours": 50, "shrink": 1.0}),
+        "ease": lambda: ease_factors(histories, fit, {"ridge": 2.0, "kept": 100}),
     }[name]()
 
 
@@ -57,7 +69,7 @@ def test_cooccurrence_by_hand():
 def test_backward_and_damping_by_hand():
     histories = leave_one_out([[0, 1, 9, 9], [0, 2, 9, 9], [0, 1, 9, 9], [0, 3, 9, 9], [1, 0, 9, 9]])
     setting = {**WINDOWED, "window": 1, "last": 1, "backward": 0.5, "damping": 0.5}
-    found = cooccurrence.relation(training(histories, 10), setting).toarray()
+    found = cooccurrence_relation(training(histories, 10), setting).toarray()
     # 0 stands in 5 events, 1 in 3; 0 -> 1 twice and 1 -> 0 once
     assert found[0, 1] == pytest.approx((2 + 0.5) / 5**0.5, abs=1 / 256)
     assert found[1, 0] == pytest.approx((1 + 1.0) / 3**0.5, abs=1 / 256)
@@ -92,11 +104,11 @@ def test_held_out_items_change_no_fit(name):
 
 def test_knn_similarity_by_hand_and_only_the_strongest_kept():
     histories = leave_one_out([[0, 1, 9, 9], [0, 1, 2, 9, 9], [2, 0, 9, 9], [0, 9, 9]])
-    found = item_knn.relation(training(histories, 10), {"neighbours": 9, "shrink": 1.0}).toarray()
+    found = item_similarity(training(histories, 10), {"neighbours": 9, "shrink": 1.0}).toarray()
     assert found[0, 1] == pytest.approx(2 / (np.sqrt(4 * 2) + 1), abs=2**-14)
     assert found[1, 2] == pytest.approx(1 / (np.sqrt(2 * 2) + 1), abs=2**-14)
     assert (np.diag(found) == 0).all()
-    one = item_knn.relation(training(histories, 10), {"neighbours": 1, "shrink": 1.0}).toarray()
+    one = item_similarity(training(histories, 10), {"neighbours": 1, "shrink": 1.0}).toarray()
     assert (np.count_nonzero(one, axis=0)[:3] == 1).all()
     assert one[0, 1] == found[0, 1]
 
@@ -104,7 +116,7 @@ def test_knn_similarity_by_hand_and_only_the_strongest_kept():
 def test_ease_solves_the_ridge_regression_of_each_item_on_the_others():
     histories, items = leave_one_out(random_sequences(users=40)), 15
     fit = training(histories, items)
-    had, found = fit.incidence().toarray().astype(np.float64), ease.weights(fit, 3.0)
+    had, found = fit.incidence().toarray().astype(np.float64), ease_weights(fit, 3.0)
     for item in range(items):
         others = np.delete(np.arange(items), item)
         gram = had[:, others].T @ had[:, others] + 3.0 * np.eye(items - 1)
@@ -115,8 +127,8 @@ def test_ease_solves_the_ridge_regression_of_each_item_on_the_others():
 
 def test_ease_keeps_the_largest_weights_of_every_column():
     dense = np.array([[0, 3, -1], [-2, 0, 4], [1, 0.5, 0]], dtype=np.float32)
-    assert ease.stored(dense, 1).toarray().tolist() == [[0, 3, 0], [-2, 0, 4], [0, 0, 0]]
-    assert (ease.stored(dense, 3).toarray() == dense).all()
+    assert keep_largest(dense, 1).toarray().tolist() == [[0, 3, 0], [-2, 0, 4], [0, 0, 0]]
+    assert (keep_largest(dense, 3).toarray() == dense).all()
 
 
 def test_content_adds_the_weighted_cosine():
@@ -124,8 +136,8 @@ def test_content_adds_the_weighted_cosine():
     vectors = np.random.default_rng(5).normal(size=(items, 4)).astype(np.float32)
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     fit, setting = training(histories, items), {**WINDOWED, "content": 0.75}
-    plain = cooccurrence.factors(histories, fit, WINDOWED).scores(every(histories))
-    found = content.factors(histories, fit, setting, unit).scores(every(histories))
+    plain = cooccurrence_factors(histories, fit, WINDOWED).scores(every(histories))
+    found = content_factors(histories, fit, setting, unit).scores(every(histories))
     for query in (0, 7, 20):
         history = histories.history(query)
         expected = sum(w * unit @ unit[item] for w, item in zip([1, 0.5], history[::-1][:2], strict=False))
@@ -136,10 +148,10 @@ def test_content_is_chosen_where_it_tells_and_left_out_where_it_does_not():
     sequences = checkerboard(users=60, items=24, length=4)
     histories = leave_one_out(sequences)
     colour = np.eye(2, dtype=np.float32)[np.arange(24) % 2]
-    params = content.ContentParams(features="-", lasts=(2,), windows=(2,))
-    telling = content.choose(histories, 24, params, colour)
+    params = ContentParams(features="-", lasts=(2,), windows=(2,))
+    telling = choose_content(histories, 24, params, colour)
     assert telling.setting["content"] > 0
-    silent = content.choose(histories, 24, params, np.zeros((24, 2), dtype=np.float32))
+    silent = choose_content(histories, 24, params, np.zeros((24, 2), dtype=np.float32))
     assert silent.setting["content"] == 0
     weighed = [trial for trial in telling.trials if "content" in trial]
     assert max(weighed, key=lambda trial: trial[METRIC])["content"] == telling.setting["content"]
@@ -147,11 +159,11 @@ def test_content_is_chosen_where_it_tells_and_left_out_where_it_does_not():
 
 def test_the_chosen_setting_has_the_validation_figure_that_its_factors_have():
     histories, items = leave_one_out(checkerboard(users=60, items=20, length=6)), 20
-    choice = cooccurrence.choose(histories, items, cooccurrence.CooccurrenceParams())
+    choice = choose_cooccurrence(histories, items, CooccurrenceParams())
     valid = np.flatnonzero(histories.query_valid)
-    scores = cooccurrence.factors(histories, training(histories, items), choice.setting).scores(valid)
-    ranks = validation.dense_ranks(scores, histories.seen(items, valid), histories.targets[valid])
-    assert validation.ndcg(ranks) == max(trial[METRIC] for trial in choice.trials)
+    scores = cooccurrence_factors(histories, training(histories, items), choice.setting).scores(valid)
+    ranks = dense_ranks(scores, histories.seen(items, valid), histories.targets[valid])
+    assert mean_ndcg(ranks) == max(trial[METRIC] for trial in choice.trials)
 
 
 def truth_of(histories, items, probabilities):
@@ -169,14 +181,14 @@ def test_the_oracle_answers_every_query_with_its_own_probabilities():
     histories = leave_one_out(random_sequences(users=6))
     probabilities = np.random.default_rng(0).dirichlet(np.ones(15), histories.queries).astype(np.float32)
     shuffled = truth_of(histories, 15, probabilities).sample(fraction=1, shuffle=True, seed=1)
-    assert (oracle.factors(histories, shuffled, 15).scores(every(histories)) == probabilities).all()
+    assert (oracle_factors(histories, shuffled, 15).scores(every(histories)) == probabilities).all()
 
 
 def test_without_a_truth_the_oracle_ties_all_and_with_gaps_it_refuses():
     histories = leave_one_out(random_sequences(users=6))
     whole = truth_of(histories, 15, np.full((histories.queries, 15), 1 / 15, np.float32))
-    assert (oracle.factors(histories, whole.head(0), 15).scores(every(histories)) == 0).all()
+    assert (oracle_factors(histories, whole.head(0), 15).scores(every(histories)) == 0).all()
     with pytest.raises(InputError, match="1 queries without"):
-        oracle.factors(histories, whole.head(histories.queries - 1), 15)
+        oracle_factors(histories, whole.head(histories.queries - 1), 15)
     with pytest.raises(InputError, match="15 items"):
-        oracle.factors(histories, whole, 14)
+        oracle_factors(histories, whole, 14)

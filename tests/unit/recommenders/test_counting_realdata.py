@@ -7,7 +7,9 @@ import pytest
 from tests.unit.recommenders.counting_cases import leave_one_out
 
 from sidflow.counting.events import before_test, training
-from sidflow.recommenders.counting import cooccurrence, markov, validation
+from sidflow.recommenders.counting.cooccurrence import cooccurrence_factors
+from sidflow.recommenders.counting.markov import markov_factors
+from sidflow.recommenders.counting.validation import mean_ndcg, sparse_ranks
 
 PLAIN = {"window": 5, "decay": 1.0, "last": 5, "recency": 1.0, "backward": 0.0, "damping": 0.0}
 
@@ -22,14 +24,14 @@ def beauty(data_folder):
 def on_test(histories, items, factors):
     test = np.flatnonzero(~histories.query_valid)
     scores = factors.evidence[test] @ factors.relation
-    ranks = validation.sparse_ranks(scores, factors.matrix[:, 0], histories.seen(items, test), histories.targets[test])
-    return (ranks <= 10).mean(), validation.ndcg(ranks)
+    ranks = sparse_ranks(scores, factors.matrix[:, 0], histories.seen(items, test), histories.targets[test])
+    return (ranks <= 10).mean(), mean_ndcg(ranks)
 
 
 @pytest.mark.realdata
 def test_markov_on_amazon_beauty(beauty):
     histories, items = beauty
-    reached = on_test(histories, items, markov.factors(histories, training(histories, items)))
+    reached = on_test(histories, items, markov_factors(histories, training(histories, items)))
     assert reached == pytest.approx((0.0668, 0.0439), abs=0.0005)
 
 
@@ -37,5 +39,5 @@ def test_markov_on_amazon_beauty(beauty):
 @pytest.mark.parametrize(("events", "expected"), [(training, (0.0819, 0.0506)), (before_test, (0.0936, 0.0582))])
 def test_plain_cooccurrence_on_amazon_beauty(beauty, events, expected):
     histories, items = beauty
-    reached = on_test(histories, items, cooccurrence.factors(histories, events(histories, items), PLAIN))
+    reached = on_test(histories, items, cooccurrence_factors(histories, events(histories, items), PLAIN))
     assert reached == pytest.approx(expected, abs=0.0005)

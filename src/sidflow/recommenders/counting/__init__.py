@@ -1,1 +1,1 @@
-"""Recommenders that count: no gradient, no torch; each ends as sparse or dense factors."""
+"""Recommenders from counts and closed forms, without gradients or torch; each ends as dense or sparse factors."""

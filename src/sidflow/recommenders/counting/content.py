@@ -1,12 +1,11 @@
-"""Co-occurrence plus content: the opponent that every multimodal method owes an answer to.
+"""Co-occurrence plus content similarity: the simple baseline for every multimodal method.
 
     score(i) = sum over the last items s steps back:  s**-recency * (co-occurrence(that item, i)
-               + content * cosine of the two items' content vectors);   popularity decides between equals.
+               + content * cosine of the two items' content vectors);   popularity breaks ties.
 
-The knobs of co-occurrence are chosen first, as `cooccurrence` does; `content` is chosen given them. Cosines are of the
-rows as the file has them, L2-normalised; an item without content has cosine zero with all. The tie break is exact
-against co-occurrence alone (see `ties`); cosines are no multiples of a step, so that with `content` > 0 two scores
-nearer than one step, 2**-14 whatever `content` is, may be ordered by popularity instead.
+The knobs of co-occurrence are chosen first, then the weight `content`. Cosines are of the file's L2-normalised rows;
+an item without content has cosine zero with all items. The tie break is exact for co-occurrence alone. With
+`content` > 0, popularity can reorder two scores that differ by less than 2**-14.
 """
 
 from __future__ import annotations
@@ -25,15 +24,21 @@ from sidflow.contracts.histories import Histories
 from sidflow.counting import ties
 from sidflow.counting.events import Events, training
 from sidflow.measures.directions import unit_rows
-from sidflow.recommenders.counting import cooccurrence, search, validation
-from sidflow.recommenders.counting.cooccurrence import CooccurrenceParams
+from sidflow.recommenders.counting.cooccurrence import (
+    CooccurrenceParams,
+    choose_cooccurrence,
+    cooccurrence_factors,
+    cooccurrence_relation,
+    recency_weights,
+)
 from sidflow.recommenders.counting.search import METRIC, Choice
+from sidflow.recommenders.counting.validation import dense_ranks, mean_ndcg, validation_set
 
 BLOCK = 512  # queries scored at once
 
 
 class ContentParams(CooccurrenceParams):
-    """Co-occurrence plus the similarity of contents, weighed on validation."""
+    """Co-occurrence plus the similarity of contents, weight_trials on validation."""
 
     features: str = Field(description="embedding or modality whose rows' cosines are the content")
     contents: tuple[Annotated[float, Field(ge=0)], ...] = Field(
@@ -43,8 +48,8 @@ class ContentParams(CooccurrenceParams):
     )
 
 
-def directions(path: Path, items: int) -> np.ndarray:
-    """Return the core items' content vectors at length one, float32 [n, d]; zero where absent.
+def load_content_rows(path: Path, items: int) -> np.ndarray:
+    """Return the core items' content vectors, L2-normalised, float32 [n, d]; zero where absent.
 
     Raises:
         InputError: the file has fewer rows than the core has items.
@@ -61,9 +66,9 @@ def directions(path: Path, items: int) -> np.ndarray:
     return unit_rows(arrays["values"][:items], arrays["present"][:items])
 
 
-def factors(histories: Histories, events: Events, setting: dict[str, float], content: np.ndarray) -> Factored:
-    """Return co-occurrence as the sparse pair, content and popularity as the dense one."""
-    base = cooccurrence.factors(histories, events, setting)
+def content_factors(histories: Histories, events: Events, setting: dict[str, float], content: np.ndarray) -> Factored:
+    """Return co-occurrence as sparse factors, content and popularity as dense factors."""
+    base = cooccurrence_factors(histories, events, setting)
     if not setting["content"]:
         return base
     assert base.evidence is not None and base.states is not None and base.matrix is not None
@@ -71,14 +76,13 @@ def factors(histories: Histories, events: Events, setting: dict[str, float], con
     return base._replace(states=np.hstack([base.states, similar]), matrix=np.hstack([base.matrix, content]))
 
 
-def choose(histories: Histories, items: int, params: ContentParams, content: np.ndarray) -> Choice:
-    """Return the setting with the highest NDCG@10 on validation queries: co-occurrence's, then the content's weight."""
-    chosen, trials = cooccurrence.choose(histories, items, params)
+def choose_content(histories: Histories, items: int, params: ContentParams, content: np.ndarray) -> Choice:
+    """Return the setting with the highest validation NDCG@10: co-occurrence's knobs first, then the content weight."""
+    best_cooccurrence, trials = choose_cooccurrence(histories, items, params)
     events = training(histories, items)
-    queries = search.validation_sample(histories, params.choose_on)
-    barred, targets = histories.barred(items, queries), histories.targets[queries]
-    recent = cooccurrence.evidence(histories, items, chosen)[queries]
-    related = csr_matrix(recent @ cooccurrence.relation(events, chosen))
+    queries, masked, targets = validation_set(histories, items, params.choose_on)
+    recent = recency_weights(histories, items, best_cooccurrence)[queries]
+    related = csr_matrix(recent @ cooccurrence_relation(events, best_cooccurrence))
     similar, tie = recent @ content, ties.below(events.counts(), ties.STEP)
     ranks = {weight: np.empty(len(queries), dtype=np.int64) for weight in params.contents}
     for start in range(0, len(queries), BLOCK):
@@ -86,8 +90,8 @@ def choose(histories: Histories, items: int, params: ContentParams, content: np.
         base, cosine = related[block].toarray() + tie, similar[block] @ content.T
         for weight in params.contents:
             scores = base + np.float32(weight) * cosine
-            ranks[weight][block] = validation.dense_ranks(scores, barred[block], targets[block])
-    reached = {weight: validation.ndcg(ranks[weight]) for weight in params.contents}
-    best = max(params.contents, key=lambda weight: (reached[weight], -weight))
-    weighed = [{**chosen, "content": weight, METRIC: reached[weight]} for weight in params.contents]
-    return Choice({**chosen, "content": best}, trials + weighed)
+            ranks[weight][block] = dense_ranks(scores, masked[block], targets[block])
+    ndcg = {weight: mean_ndcg(ranks[weight]) for weight in params.contents}
+    best = max(params.contents, key=lambda weight: (ndcg[weight], -weight))
+    weight_trials = [{**best_cooccurrence, "content": weight, METRIC: ndcg[weight]} for weight in params.contents]
+    return Choice({**best_cooccurrence, "content": best}, trials + weight_trials)

@@ -1,10 +1,10 @@
-"""Windowed co-occurrence: what stands near the last items in other people's histories.
+"""Windowed co-occurrence: the items near the last items in other users' histories.
 
     score(i) = sum over the last items s steps back (1 = the last):  s**-recency * sum over training pairs
                (that item, i) d apart, d <= window:  d**-decay, times `backward` where i came first,
-               divided by popularity(that item)**damping;   popularity decides between equals.
+               divided by popularity(that item)**damping;   popularity breaks ties.
 
-All knobs are chosen on validation from the params' lists.
+All knobs are chosen on validation from lists in params.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from sidflow.contracts.factored import Factored
 from sidflow.contracts.histories import Histories
 from sidflow.counting import pairs, ties
 from sidflow.counting.events import Events, recent, training
-from sidflow.recommenders.counting import search, validation
 from sidflow.recommenders.counting.params import ChosenParams
-from sidflow.recommenders.counting.search import Choice
+from sidflow.recommenders.counting.search import Choice, coordinate_search
+from sidflow.recommenders.counting.validation import mean_ndcg, sparse_ranks, validation_set
 
 Steps = Annotated[int, Field(ge=1, le=1000)]
 Exponent = Annotated[float, Field(ge=0, le=4)]
@@ -53,7 +53,7 @@ class CooccurrenceParams(ChosenParams):
     )
 
     def grid(self) -> dict[str, tuple[float, ...]]:
-        """Return the lists under the names that a setting has."""
+        """Return the candidate values by the knob's name in a setting."""
         return {
             "window": self.windows,
             "decay": self.decays,
@@ -64,43 +64,42 @@ class CooccurrenceParams(ChosenParams):
         }
 
 
-def relation(events: Events, setting: dict[str, float]) -> csr_matrix:
-    """Return the evidence that item i gives for item j, exact weights, float32 CSR [n, n]."""
+def cooccurrence_relation(events: Events, setting: dict[str, float]) -> csr_matrix:
+    """Return the weighted co-occurrence of item i with a later item j, exact in float32, CSR [n, n]."""
     weights = ties.decaying(int(setting["window"]), setting["decay"])
     return pairs.relation(events, weights, setting["backward"], setting["damping"])
 
 
-def evidence(histories: Histories, items: int, setting: dict[str, float]) -> csr_matrix:
-    """Return the weights of every query's last items, float32 CSR [q, n]."""
+def recency_weights(histories: Histories, items: int, setting: dict[str, float]) -> csr_matrix:
+    """Return the recency weights of every query's last items, float32 CSR [q, n]."""
     last = int(setting["last"])
     return recent(histories, items, last, ties.decaying(last, setting["recency"]))
 
 
-def factors(histories: Histories, events: Events, setting: dict[str, float]) -> Factored:
-    """Return the sparse pair of a setting and popularity as the tie break."""
+def cooccurrence_factors(histories: Histories, events: Events, setting: dict[str, float]) -> Factored:
+    """Return the factors of a setting: recency weights times co-occurrence, with popularity as the tie break."""
     return Factored(
         states=np.ones((histories.queries, 1), dtype=np.float32),
         matrix=ties.below(events.counts(), ties.STEP)[:, None],
-        evidence=evidence(histories, events.items, setting),
-        relation=relation(events, setting),
+        evidence=recency_weights(histories, events.items, setting),
+        relation=cooccurrence_relation(events, setting),
     )
 
 
-def choose(histories: Histories, items: int, params: CooccurrenceParams) -> Choice:
-    """Return the setting with the highest NDCG@10 on validation queries, fitted on the training parts."""
+def choose_cooccurrence(histories: Histories, items: int, params: CooccurrenceParams) -> Choice:
+    """Return the setting with the highest validation NDCG@10 of a fit on the training parts."""
     events = training(histories, items)
-    queries = search.validation_sample(histories, params.choose_on)
-    barred, targets = histories.barred(items, queries), histories.targets[queries]
+    queries, masked, targets = validation_set(histories, items, params.choose_on)
     tie = ties.below(events.counts(), ties.STEP)
 
-    related: dict[tuple[float, ...], csr_matrix] = {}  # the latest only: knobs of the query side leave it as it is
+    latest: dict[tuple[float, ...], csr_matrix] = {}  # only one is kept: the knobs of recency do not change it
 
     def score(setting: dict[str, float]) -> float:
         key = tuple(setting[knob] for knob in ("window", "decay", "backward", "damping"))
-        if key not in related:
-            related.clear()
-            related[key] = relation(events, setting)
-        scores = csr_matrix(evidence(histories, items, setting)[queries] @ related[key])
-        return validation.ndcg(validation.sparse_ranks(scores, tie, barred, targets))
+        if key not in latest:
+            latest.clear()
+            latest[key] = cooccurrence_relation(events, setting)
+        scores = csr_matrix(recency_weights(histories, items, setting)[queries] @ latest[key])
+        return mean_ndcg(sparse_ranks(scores, tie, masked, targets))
 
-    return search.one_at_a_time(params.grid(), score)
+    return coordinate_search(params.grid(), score)

@@ -1,4 +1,4 @@
-"""From params and artifacts to a counting recommender's factors and summary."""
+"""Fits a counting recommender to the split and writes its factors and summary."""
 
 from __future__ import annotations
 
@@ -18,15 +18,21 @@ from sidflow.contracts.params import Params
 from sidflow.contracts.params import check as check_params
 from sidflow.contracts.params import load as load_params
 from sidflow.counting.events import Events, before_test, training
-from sidflow.recommenders.counting import content, cooccurrence, ease, item_knn, markov, oracle, popularity
+from sidflow.recommenders.counting.content import ContentParams, choose_content, content_factors, load_content_rows
+from sidflow.recommenders.counting.cooccurrence import CooccurrenceParams, choose_cooccurrence, cooccurrence_factors
+from sidflow.recommenders.counting.ease import EaseParams, choose_ease, ease_factors
+from sidflow.recommenders.counting.item_knn import ItemKnnParams, choose_item_knn, item_knn_factors
+from sidflow.recommenders.counting.markov import MarkovParams, markov_factors
+from sidflow.recommenders.counting.oracle import OracleParams, oracle_factors
 from sidflow.recommenders.counting.params import CountingParams
+from sidflow.recommenders.counting.popularity import PopularityParams, popularity_factors
 from sidflow.recommenders.counting.search import METRIC, Choice
 
 FAMILY = "counting"
 
 
 class Method(NamedTuple):
-    """One counting recommender: its params, how it chooses its setting, and how it makes factors of events."""
+    """One counting recommender: its params model, its choice of a setting, and its factors."""
 
     params: type[Params]
     choose: Callable[[Histories, int, Any], Choice] | None
@@ -34,15 +40,15 @@ class Method(NamedTuple):
 
 
 METHODS = {
-    "popularity": Method(popularity.PopularityParams, None, popularity.factors),
-    "markov": Method(markov.MarkovParams, None, markov.factors),
-    "cooccurrence": Method(cooccurrence.CooccurrenceParams, cooccurrence.choose, cooccurrence.factors),
-    "ease": Method(ease.EaseParams, ease.choose, ease.factors),
-    "item_knn": Method(item_knn.ItemKnnParams, item_knn.choose, item_knn.factors),
+    "popularity": Method(PopularityParams, None, popularity_factors),
+    "markov": Method(MarkovParams, None, markov_factors),
+    "cooccurrence": Method(CooccurrenceParams, choose_cooccurrence, cooccurrence_factors),
+    "ease": Method(EaseParams, choose_ease, ease_factors),
+    "item_knn": Method(ItemKnnParams, choose_item_knn, item_knn_factors),
 }
 PARAMS: dict[str, dict[str, type[Params]]] = {  # by section of params.yaml and recommender
-    "train_counting": {**{name: method.params for name, method in METHODS.items()}, "oracle": oracle.OracleParams},
-    "train_content": {"cooccurrence_content": content.ContentParams},
+    "train_counting": {**{name: method.params for name, method in METHODS.items()}, "oracle": OracleParams},
+    "train_content": {"cooccurrence_content": ContentParams},
 }
 
 
@@ -78,16 +84,16 @@ def load_counting(section: str, model: str) -> Params:
 def fit_counting(model: str, params: Params) -> None:
     """Fit recommender `model` to the split and write its factors and summary."""
     histories, items = histories_of.load_to_rank(), core_count()
-    if isinstance(params, oracle.OracleParams):
-        _write(model, params, Choice({}, []), oracle.factors(histories, TRUTH.read(), items), refit=None)
+    if isinstance(params, OracleParams):
+        _write(model, params, Choice({}, []), oracle_factors(histories, TRUTH.read(), items), refit=None)
         return
     assert isinstance(params, CountingParams)
-    if isinstance(params, content.ContentParams):
-        vectors = content.directions(Path(params.features), items)
-        choice = content.choose(histories, items, params, vectors)
+    if isinstance(params, ContentParams):
+        vectors = load_content_rows(Path(params.features), items)
+        choice = choose_content(histories, items, params, vectors)
 
         def fitted(events: Events) -> Factored:
-            return content.factors(histories, events, choice.setting, vectors)
+            return content_factors(histories, events, choice.setting, vectors)
     else:
         method = METHODS[model]
         choice = method.choose(histories, items, params) if method.choose else Choice({}, [])

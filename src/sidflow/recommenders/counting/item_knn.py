@@ -1,9 +1,9 @@
-"""Item nearest neighbours: items that the same people have had, order forgotten.
+"""Item nearest neighbours: items that the same users have interactions, whatever the order.
 
     similarity(j, i) = users(j and i) / (sqrt(users(j) * users(i)) + shrink), the `neighbours` largest of every i kept
     score(i)         = sum over the items j of the history
 
-All knobs are chosen on validation from the params' lists.
+All knobs are chosen on validation from lists in params.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from sidflow.contracts.factored import Factored
 from sidflow.contracts.histories import Histories
 from sidflow.counting import pairs, ties
 from sidflow.counting.events import Events, training
-from sidflow.recommenders.counting import search, validation
 from sidflow.recommenders.counting.params import ChosenParams
-from sidflow.recommenders.counting.search import Choice
+from sidflow.recommenders.counting.search import Choice, coordinate_search
+from sidflow.recommenders.counting.validation import mean_ndcg, sparse_ranks, validation_set
 
 
 class ItemKnnParams(ChosenParams):
@@ -36,46 +36,45 @@ class ItemKnnParams(ChosenParams):
     )
 
     def grid(self) -> dict[str, tuple[float, ...]]:
-        """Return the lists under the names that a setting has."""
+        """Return the candidate values by the knob's name in a setting."""
         return {"neighbours": self.neighbours, "shrink": self.shrinks}
 
 
-def relation(events: Events, setting: dict[str, float]) -> csr_matrix:
-    """Return the similarity of item j to item i, exact weights, float32 CSR [n, n], zero diagonal."""
-    had = events.incidence()
-    together = csr_matrix(had.T @ had).tocoo()
-    users = np.asarray(had.sum(axis=0)).ravel().astype(np.float64)
-    apart = together.row != together.col
-    row, column = together.row[apart], together.col[apart]
-    values = together.data[apart] / (np.sqrt(users[row] * users[column]) + setting["shrink"])
+def item_similarity(events: Events, setting: dict[str, float]) -> csr_matrix:
+    """Return the similarity of item j to item i, exact in float32, CSR [n, n], zero diagonal."""
+    interactions = events.incidence()
+    common = csr_matrix(interactions.T @ interactions).tocoo()
+    users = np.asarray(interactions.sum(axis=0)).ravel().astype(np.float64)
+    off_diagonal = common.row != common.col
+    row, column = common.row[off_diagonal], common.col[off_diagonal]
+    values = common.data[off_diagonal] / (np.sqrt(users[row] * users[column]) + setting["shrink"])
     by_item = csr_matrix((ties.dyadic(values, 2 * ties.BITS), (column, row)), shape=(events.items, events.items))
     return csr_matrix(pairs.strongest(by_item, int(setting["neighbours"])).T)
 
 
-def evidence(histories: Histories, items: int) -> csr_matrix:
-    """Return ones for the items of every history, float32 CSR [q, n]."""
+def history_indicators(histories: Histories, items: int) -> csr_matrix:
+    """Return 1 for every item of a history, float32 CSR [q, n]."""
     return csr_matrix(histories.seen(items), dtype=np.float32)
 
 
-def factors(histories: Histories, events: Events, setting: dict[str, float]) -> Factored:
-    """Return the sparse pair of a setting and popularity as the tie break."""
+def item_knn_factors(histories: Histories, events: Events, setting: dict[str, float]) -> Factored:
+    """Return the factors of a setting: histories times similarities, with popularity as the tie break."""
     return Factored(
         states=np.ones((histories.queries, 1), dtype=np.float32),
         matrix=ties.below(events.counts(), ties.STEP)[:, None],
-        evidence=evidence(histories, events.items),
-        relation=relation(events, setting),
+        evidence=history_indicators(histories, events.items),
+        relation=item_similarity(events, setting),
     )
 
 
-def choose(histories: Histories, items: int, params: ItemKnnParams) -> Choice:
-    """Return the setting with the highest NDCG@10 on validation queries, fitted on the training parts."""
+def choose_item_knn(histories: Histories, items: int, params: ItemKnnParams) -> Choice:
+    """Return the setting with the highest validation NDCG@10 of a fit on the training parts."""
     events = training(histories, items)
-    queries = search.validation_sample(histories, params.choose_on)
-    barred, targets = histories.barred(items, queries), histories.targets[queries]
-    had, tie = evidence(histories, items)[queries], ties.below(events.counts(), ties.STEP)
+    queries, masked, targets = validation_set(histories, items, params.choose_on)
+    rows, tie = history_indicators(histories, items)[queries], ties.below(events.counts(), ties.STEP)
 
     def score(setting: dict[str, float]) -> float:
-        scores = csr_matrix(had @ relation(events, setting))
-        return validation.ndcg(validation.sparse_ranks(scores, tie, barred, targets))
+        scores = csr_matrix(rows @ item_similarity(events, setting))
+        return mean_ndcg(sparse_ranks(scores, tie, masked, targets))
 
-    return search.one_at_a_time(params.grid(), score)
+    return coordinate_search(params.grid(), score)

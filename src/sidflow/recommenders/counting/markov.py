@@ -1,4 +1,4 @@
-"""Markov chain of first order: what followed the last item most often; popularity decides between equals."""
+"""First-order Markov chain: the items that most often follow the last item; popularity breaks ties."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ class MarkovParams(CountingParams):
     """Markov chain of first order: what followed the last item. No knobs of its own."""
 
 
-def factors(histories: Histories, events: Events) -> Factored:
-    """Return the last item's one-hot times the transition counts, plus popularity below one count.
+def markov_factors(histories: Histories, events: Events) -> Factored:
+    """Return the last item's one-hot row and the transition counts, with popularity as the tie break.
 
-    Counts order a query's items as probabilities would, and are exact in float32; so is the tie break (see `ties`).
+    Counts rank a query's items as probabilities would, and are exact in float32, as is the tie break.
     """
     return Factored(
         states=np.ones((histories.queries, 1), dtype=np.float32),

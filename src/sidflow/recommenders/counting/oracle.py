@@ -1,4 +1,4 @@
-"""The oracle: ranks by the synthetic generator's own next-item probabilities, the best that any model could do."""
+"""The oracle: ranks by the synthetic generator's next-item probabilities, an upper bound for every model."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ class OracleParams(Params):
     )
 
 
-def factors(histories: Histories, truth: pl.DataFrame, items: int) -> Factored:
-    """Return every query's true probabilities and the identity.
+def oracle_factors(histories: Histories, truth: pl.DataFrame, items: int) -> Factored:
+    """Return every query's true probabilities [q, n] and the identity [n, n].
 
-    Real data has no truth: an empty one gives zero states of one dimension, so that all items tie.
+    Real data has an empty truth: states are then zero [q, 1], so that all items tie.
 
     Raises:
-        InputError: the truth knows some but not all queries, or another number of items.
+        InputError: the truth lacks some queries, or has another number of items.
     """
     if not truth.height:
         return Factored(np.zeros((histories.queries, 1), np.float32), np.zeros((items, 1), np.float32))
-    asked = pl.DataFrame({"user_id": histories.query_user, "position": histories.query_end}).cast(pl.Int32)
-    found = asked.join(truth, on=["user_id", "position"], how="left", maintain_order="left")
-    missing = found.filter(pl.col("probabilities").is_null())
+    queries = pl.DataFrame({"user_id": histories.query_user, "position": histories.query_end}).cast(pl.Int32)
+    joined = queries.join(truth, on=["user_id", "position"], how="left", maintain_order="left")
+    missing = joined.filter(pl.col("probabilities").is_null())
     width = truth.schema["probabilities"].shape[0]  # type: ignore[attr-defined]
     if missing.height or width != items:
         raise InputError(
@@ -45,5 +45,5 @@ def factors(histories: Histories, truth: pl.DataFrame, items: int) -> Factored:
             example=missing.select("user_id", "position").row(0) if missing.height else None,
             remedy="rerun `dvc repro ingest split`",
         )
-    states = np.ascontiguousarray(found["probabilities"].to_numpy(), dtype=np.float32)
+    states = np.ascontiguousarray(joined["probabilities"].to_numpy(), dtype=np.float32)
     return Factored(states, np.eye(items, dtype=np.float32))

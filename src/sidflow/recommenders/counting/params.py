@@ -16,7 +16,7 @@ class CountingParams(Params):
 
 
 class ChosenParams(CountingParams):
-    """Of a model that chooses its setting on validation."""
+    """Knobs of a counting model that chooses its setting on validation."""
 
     choose_on: int = Field(
         default=10_000, ge=1, description="validation queries that choose a setting, at most, evenly spread"

@@ -1,4 +1,4 @@
-"""Popularity: everybody gets what is bought most."""
+"""Popularity: every user gets the most frequent items."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class PopularityParams(CountingParams):
     """Popularity: every user gets the most frequent items. No knobs of its own."""
 
 
-def factors(histories: Histories, events: Events) -> Factored:
-    """Return states of one and the items' counts."""
+def popularity_factors(histories: Histories, events: Events) -> Factored:
+    """Return states of ones [q, 1] and the items' counts [n, 1]."""
     states = np.ones((histories.queries, 1), dtype=np.float32)
     return Factored(states=states, matrix=events.counts()[:, None].astype(np.float32))

@@ -1,54 +1,75 @@
-"""Ranks of the validation targets, to choose a setting by: as the rank stage ranks, ties against the target."""
+"""Ranks of validation targets, to compare settings: as the stage `rank` ranks, with ties against the target."""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 from scipy.sparse import csr_matrix
 
+from sidflow.contracts.histories import Histories
 from sidflow.measures.gains import metric_at_k
 
-BARRED = np.float32(-1e30)
+MASKED = np.float32(-1e30)  # score of an item that is not a candidate
 
 
-def ndcg(ranks: np.ndarray, cutoff: int = 10) -> float:
-    """Return the mean NDCG of queries with one target each, whose ranks are given."""
+class ValidationSet(NamedTuple):
+    """The validation queries on which settings are compared."""
+
+    queries: np.ndarray  # int64 [v]
+    masked: csr_matrix  # bool [v, n], the items that are not candidates
+    targets: np.ndarray  # int [v]
+
+
+def validation_set(histories: Histories, items: int, max_queries: int) -> ValidationSet:
+    """Return all validation queries, or `max_queries` evenly spread ones where there are more."""
+    queries = np.flatnonzero(histories.query_valid)
+    if len(queries) > max_queries:
+        queries = queries[np.linspace(0, len(queries) - 1, max_queries).round().astype(np.int64)]
+    return ValidationSet(queries, histories.barred(items, queries), histories.targets[queries])
+
+
+def mean_ndcg(ranks: np.ndarray, cutoff: int = 10) -> float:
+    """Return the mean NDCG of queries with one target each, from the targets' ranks."""
     return float(metric_at_k(ranks, "ndcg", cutoff).mean()) if len(ranks) else 0.0
 
 
-def sparse_ranks(scores: csr_matrix, ties: np.ndarray, barred: csr_matrix, targets: np.ndarray) -> np.ndarray:
-    """Return each target's rank where most scores are zero, without making the matrix dense.
+def sparse_ranks(scores: csr_matrix, ties: np.ndarray, masked: csr_matrix, targets: np.ndarray) -> np.ndarray:
+    """Return each target's rank from sparse scores, without a dense matrix.
 
     Args:
-        scores: positive or absent, float32 [v, n].
-        ties: what is added to every row, less than any difference between two scores, float32 [n].
-        barred: what is no candidate, bool [v, n].
+        scores: positive or absent (zero), float32 [v, n].
+        ties: tie break added to every row, smaller than any difference between two scores, float32 [n].
+        masked: items that are not candidates, bool [v, n].
         targets: int [v].
 
     Returns:
-        int64 [v], 1 = best; n + 1 where the target is no candidate itself.
+        int64 [v], 1 = best; n + 1 where the target is not a candidate.
     """
     queries, items = len(targets), len(ties)
-    known = csr_matrix(scores + barred.astype(np.float32) * BARRED)
-    known.eliminate_zeros()
-    lengths, stored_ties = np.diff(known.indptr), ties[known.indices]
-    reached, own = np.asarray(known[np.arange(queries), targets]).ravel(), ties[targets]
-    beaten = _per_row(known.data + stored_ties >= np.repeat(np.maximum(reached, 0) + own, lengths), known.indptr)
-    as_popular = items - np.searchsorted(np.sort(ties), own)  # items whatever their score, the target included
-    as_popular -= _per_row(stored_ties >= np.repeat(own, lengths), known.indptr)
-    ranks = beaten + np.where(reached == 0, as_popular, 0)  # either way the target itself makes the 1 of rank 1
-    return np.where(reached < BARRED / 2, items + 1, ranks)
+    scored = csr_matrix(scores + masked.astype(np.float32) * MASKED)
+    scored.eliminate_zeros()
+    lengths, stored_ties = np.diff(scored.indptr), ties[scored.indices]
+    target_scores, target_ties = np.asarray(scored[np.arange(queries), targets]).ravel(), ties[targets]
+    tied_or_better = scored.data + stored_ties >= np.repeat(np.maximum(target_scores, 0) + target_ties, lengths)
+    ahead_by_score = _per_row(tied_or_better, scored.indptr)
+    ahead_by_tie = items - np.searchsorted(np.sort(ties), target_ties)  # all items with a tie break at least as large
+    ahead_by_tie -= _per_row(stored_ties >= np.repeat(target_ties, lengths), scored.indptr)
+    ranks = ahead_by_score + np.where(target_scores == 0, ahead_by_tie, 0)  # the target itself counts once, as rank 1
+    return np.where(target_scores < MASKED / 2, items + 1, ranks)
 
 
 def _per_row(flags: np.ndarray, indptr: np.ndarray) -> np.ndarray:
+    """Return the number of set flags in each row of a CSR matrix, int [v]."""
     return np.diff(np.concatenate([[0], np.cumsum(flags, dtype=np.int32)])[indptr])
 
 
-def dense_ranks(scores: np.ndarray, barred: csr_matrix, targets: np.ndarray) -> np.ndarray:
-    """Return each target's rank from dense scores [v, n], which are overwritten; as `sparse_ranks`."""
+def dense_ranks(scores: np.ndarray, masked: csr_matrix, targets: np.ndarray) -> np.ndarray:
+    """Return each target's rank as `sparse_ranks` does, from dense scores [v, n], which are overwritten."""
     queries, items = scores.shape
-    row = np.repeat(np.arange(queries), np.diff(barred.indptr))
-    bar = scores[np.arange(queries), targets].copy()
-    scores[row, barred.indices] = -np.inf
+    row = np.repeat(np.arange(queries), np.diff(masked.indptr))
+    target_scores = scores[np.arange(queries), targets].copy()
+    scores[row, masked.indices] = -np.inf
     excluded = np.isneginf(scores[np.arange(queries), targets])
-    ranks = (scores >= bar[:, None]).sum(axis=1)
+    ranks = (scores >= target_scores[:, None]).sum(axis=1)
     return np.where(excluded, items + 1, ranks)
