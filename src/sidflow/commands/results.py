@@ -15,7 +15,7 @@ import numpy as np
 
 from sidflow.commands.runs import Run, read_run, run_of_workspace, write_run
 from sidflow.contracts.artifacts.evaluations import CUTOFFS
-from sidflow.contracts.documents import rounded
+from sidflow.contracts.documents import round_floats
 from sidflow.contracts.errors import InputError
 from sidflow.contracts.files import atomic_path
 from sidflow.evaluation.comparison import paired_bootstrap, values_from_ranks
@@ -150,7 +150,7 @@ def _metrics_by_recommender(runs: Sequence[Run]) -> dict[str, dict[str, Any]]:
             "high": interval.high,
             "per_seed": [float(row[present].mean()) for row in seeds],
         }
-    content = rounded({name: {"metrics": dict(sorted(metrics.items()))} for name, metrics in recommenders.items()})
+    content = round_floats({name: {"metrics": dict(sorted(metrics.items()))} for name, metrics in recommenders.items()})
     assert isinstance(content, dict)
     return content
 

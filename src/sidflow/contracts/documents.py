@@ -1,4 +1,4 @@
-"""The one reader and writer of metrics (flat JSON), nested reports (JSON) and plots (CSV)."""
+"""Document artifacts: metrics and reports (JSON), plots (CSV) and pages (text)."""
 
 from __future__ import annotations
 
@@ -11,37 +11,32 @@ from pathlib import Path
 
 from sidflow.contracts import trace
 from sidflow.contracts.errors import InputError
-from sidflow.contracts.files import atomic_path, project_path
+from sidflow.contracts.files import Artifact, atomic_path
 
-DIGITS = 6  # significant digits kept in metrics: enough to compare, few enough to read
+DIGITS = 6  # significant digits of numbers in documents
 
 
-def rounded(value: object) -> object:
+def round_floats(value: object) -> object:
     """Return `value` with every float in it rounded to `DIGITS` significant digits; NaN becomes None."""
     if isinstance(value, bool) or value is None or isinstance(value, (int, str)):
         return value
     if isinstance(value, float):
         return None if not math.isfinite(value) else float(f"{value:.{DIGITS}g}")
     if isinstance(value, Mapping):
-        return {str(key): rounded(inner) for key, inner in value.items()}
+        return {str(key): round_floats(inner) for key, inner in value.items()}
     if isinstance(value, Sequence):
-        return [rounded(inner) for inner in value]
-    return rounded(value.item())  # type: ignore[attr-defined]  # a numpy scalar
+        return [round_floats(inner) for inner in value]
+    return round_floats(value.item())  # type: ignore[attr-defined]  # a numpy scalar
 
 
 @dataclass(frozen=True)
-class Document:
-    """One JSON artifact. A `flat` one holds only numbers and strings under lower-snake-case names."""
+class Document(Artifact):
+    """One JSON artifact; a `flat` one has only numbers and strings under lower-snake-case names."""
 
-    path: str
     flat: bool = False
 
-    def at(self, **names: str) -> Path:
-        """Return the path with its placeholders filled."""
-        return project_path(self.path.format(**names))
-
     def write(self, content: Mapping[str, object], **names: str) -> Path:
-        """Write atomically, keys sorted, floats rounded.
+        """Write the document, keys sorted and floats rounded; return its path.
 
         Raises:
             InputError: a flat document has a nested value or a name that is not lower snake case.
@@ -62,12 +57,12 @@ class Document:
                         remedy="report this as a defect of the stage that writes it",
                     )
         with atomic_path(path) as temporary:
-            temporary.write_text(json.dumps(rounded(content), indent=2, sort_keys=True) + "\n")
+            temporary.write_text(json.dumps(round_floats(content), indent=2, sort_keys=True) + "\n")
         trace.note_write(path)
         return path
 
     def read(self, **names: str) -> dict:
-        """Read the document.
+        """Return the document.
 
         Raises:
             InputError: the file is absent or not JSON.
@@ -87,23 +82,17 @@ class Document:
 
 
 @dataclass(frozen=True)
-class Curve:
+class Curve(Artifact):
     """One CSV artifact that DVC plots: a header and rows of numbers."""
 
-    path: str
-
-    def at(self, **names: str) -> Path:
-        """Return the path with its placeholders filled."""
-        return project_path(self.path.format(**names))
-
     def write(self, rows: Sequence[Mapping[str, object]], columns: Sequence[str], **names: str) -> Path:
-        """Write atomically; floats rounded, absent values empty."""
+        """Write the rows, floats rounded and absent values empty; return the path."""
         path = self.at(**names)
         with atomic_path(path) as temporary, temporary.open("w", newline="") as handle:
             writer = csv.DictWriter(handle, list(columns), lineterminator="\n")
             writer.writeheader()
             for row in rows:
-                writer.writerow({name: rounded(row.get(name)) for name in columns})
+                writer.writerow({name: round_floats(row.get(name)) for name in columns})
         trace.note_write(path)
         return path
 
@@ -118,17 +107,11 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class Text:
+class Text(Artifact):
     """One text artifact, such as a page."""
 
-    path: str
-
-    def at(self, **names: str) -> Path:
-        """Return the path with its placeholders filled."""
-        return project_path(self.path.format(**names))
-
     def write(self, content: str, **names: str) -> Path:
-        """Write atomically as UTF-8."""
+        """Write the text as UTF-8; return its path."""
         path = self.at(**names)
         with atomic_path(path) as temporary:
             temporary.write_text(content, encoding="utf-8")

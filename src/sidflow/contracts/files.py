@@ -1,13 +1,17 @@
-"""Paths of a project's files, and writing that leaves either the whole new file or the old one."""
+"""Files of a project: their paths, atomic writing, and the schema that they record."""
 
 from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from pathlib import Path
+
+from sidflow.contracts import trace
+from sidflow.contracts.errors import InputError
 
 _PROJECT_ROOT: ContextVar[Path] = ContextVar("project_root", default=Path())  # default: the current folder
 
@@ -50,3 +54,51 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A file of the project; its path may have placeholders, such as `{model}`."""
+
+    path: str
+
+    def at(self, **names: str) -> Path:
+        """Return the path with its placeholders filled, for example `model="sasrec"`."""
+        return project_path(self.path.format(**names))
+
+
+@dataclass(frozen=True)
+class VersionedArtifact(Artifact):
+    """An artifact whose file records the name and version of its schema."""
+
+    name: str
+    version: int
+
+    def require_file(self, path: Path, kind: str) -> None:
+        """Check that the file exists, and note it as read.
+
+        Raises:
+            InputError: there is no such file.
+        """
+        trace.note_read(path)
+        if not path.is_file():
+            raise InputError(
+                str(path),
+                expected=f"{kind} `{self.name}`",
+                found="no such file",
+                remedy="run `dvc repro` (or `dvc pull`) to make it",
+            )
+
+    def check_schema(self, path: Path, metadata: Mapping[str, object]) -> None:
+        """Check the schema that a file's metadata records.
+
+        Raises:
+            InputError: it has another name or version.
+        """
+        if (metadata.get("schema"), metadata.get("version")) != (self.name, self.version):
+            raise InputError(
+                str(path),
+                expected=f"schema {self.name} version {self.version}",
+                found=f"{metadata.get('schema')} version {metadata.get('version')}",
+                remedy="run `dvc repro` with this version of sidflow",
+            )

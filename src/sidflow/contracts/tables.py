@@ -1,4 +1,4 @@
-"""The one reader and writer of tables: Parquet, sorted by primary key, schema name and version in the footer."""
+"""Table artifacts: Parquet, sorted by primary key, with schema name and version in the footer, checked on read."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ import pyarrow.parquet as pq
 
 from sidflow.contracts import trace
 from sidflow.contracts.errors import InputError
-from sidflow.contracts.files import atomic_path, project_path
+from sidflow.contracts.files import VersionedArtifact, atomic_path
 
 FOOTER = b"sidflow"
-DEFECT = "report this as a defect of the stage that writes it"
+REPORT_DEFECT = "report this as a defect of the stage that writes it"
 
 
 @dataclass(frozen=True)
@@ -28,26 +28,24 @@ class Vector:
 
 
 @dataclass(frozen=True)
-class Table:
-    """One tabular artifact: where it lies, its columns, its key, and what must be true of it."""
+class Table(VersionedArtifact):
+    """One table artifact: its path, columns, primary key and checks."""
 
-    name: str
-    version: int
-    path: str
     columns: Mapping[str, pa.DataType | Vector]
     key: tuple[str, ...]
     nullable: frozenset[str] = frozenset()
     checks: tuple[Callable[[pl.DataFrame, str], None], ...] = field(default=())
 
-    def at(self, **names: str) -> Path:
-        """Return the path with its placeholders filled, for example `model="sasrec"`."""
-        return project_path(self.path.format(**names))
-
     def write(self, frame: pl.DataFrame, metadata: Mapping[str, object] | None = None, **names: str) -> Path:
-        """Sort by key, check, and write atomically, with `metadata` beside schema and version in the footer.
+        """Sort by key, check and write the artifact; return its path.
+
+        Args:
+            frame: with the artifact's columns, in any order.
+            metadata: JSON values for the footer, beside schema and version.
+            names: the path's placeholders.
 
         Raises:
-            InputError: a column is missing, null, of another type, or the key is not unique.
+            InputError: columns are missing, unknown, null or of another type, the key is not unique, or a check fails.
         """
         path = self.at(**names)
         missing = [column for column in self.columns if column not in frame.columns]
@@ -57,12 +55,12 @@ class Table:
                 str(path),
                 expected=f"columns {list(self.columns)}",
                 found=f"missing {missing}, unknown {extra}",
-                remedy=DEFECT,
+                remedy=REPORT_DEFECT,
             )
         frame = frame.select(list(self.columns))
         arrow = (frame if _order(frame, self.key).increasing else frame.sort(self.key)).to_arrow()
         arrow = self._cast(arrow, path)
-        self._verify(arrow, path, made_here=True)
+        self._verify(arrow, path, written_here=True)
         footer = {FOOTER: json.dumps({"schema": self.name, "version": self.version, **(metadata or {})}).encode()}
         with atomic_path(path) as temporary:
             pq.write_table(arrow.replace_schema_metadata(footer), temporary, compression="zstd", store_schema=True)
@@ -70,10 +68,10 @@ class Table:
         return path
 
     def read(self, columns: list[str] | None = None, **names: str) -> pl.DataFrame:
-        """Read and check the artifact.
+        """Return the artifact, checked.
 
         Args:
-            columns: the columns that are needed; all if left out.
+            columns: the columns to read; None for all.
             names: the path's placeholders.
 
         Raises:
@@ -82,13 +80,13 @@ class Table:
         path = self.at(**names)
         self._footer(path)
         arrow = pq.read_table(path, columns=columns)
-        self._verify(arrow, path, made_here=False)
+        self._verify(arrow, path, written_here=False)
         frame = pl.from_arrow(arrow)
         assert isinstance(frame, pl.DataFrame)
         return frame
 
     def metadata(self, **names: str) -> dict[str, object]:
-        """Return what the artifact's footer says: what it was written with, schema and version.
+        """Return the footer of the artifact: its metadata, schema and version.
 
         Raises:
             InputError: the file is absent, or of another schema or version.
@@ -96,34 +94,22 @@ class Table:
         return self._footer(self.at(**names))
 
     def empty(self, width: int = 0) -> pl.DataFrame:
-        """Return the artifact with no rows; `width` is that of its vectors."""
+        """Return the artifact without rows; `width` is that of its vector columns."""
         schema = pa.schema([(name, self._type(kind, width)) for name, kind in self.columns.items()])
         frame = pl.from_arrow(schema.empty_table())
         assert isinstance(frame, pl.DataFrame)
         return frame
 
     def _footer(self, path: Path) -> dict[str, object]:
-        trace.note_read(path)
-        if not path.is_file():
-            raise InputError(
-                str(path),
-                expected=f"a table `{self.name}`",
-                found="no such file",
-                remedy="run `dvc repro` (or `dvc pull`) to make it",
-            )
+        """Return the footer of a file of this schema and version."""
+        self.require_file(path, "a table")
         try:
             footer = json.loads((pq.read_schema(path).metadata or {}).get(FOOTER, b"{}"))
         except (pa.ArrowInvalid, ValueError) as error:
             raise InputError(
                 str(path), expected="a Parquet file", found=str(error), remedy="delete it and run `dvc repro`"
             ) from error
-        if (footer.get("schema"), footer.get("version")) != (self.name, self.version):
-            raise InputError(
-                str(path),
-                expected=f"schema {self.name} version {self.version}",
-                found=f"{footer.get('schema')} version {footer.get('version')}",
-                remedy="run `dvc repro` with this version of sidflow",
-            )
+        self.check_schema(path, footer)
         return footer
 
     def _type(self, kind: pa.DataType | Vector, width: int) -> pa.DataType:
@@ -139,7 +125,7 @@ class Table:
                     str(path),
                     expected=f"column {name} as fixed-size arrays",
                     found=str(found),
-                    remedy=DEFECT,
+                    remedy=REPORT_DEFECT,
                 )
             fields.append(pa.field(name, self._type(kind, width)))
         try:
@@ -149,22 +135,20 @@ class Table:
                 str(path),
                 expected=f"columns that cast to `{self.name}`",
                 found=str(error),
-                remedy=DEFECT,
+                remedy=REPORT_DEFECT,
             ) from error
 
-    def _verify(self, arrow: pa.Table, path: Path, *, made_here: bool) -> None:
-        remedy = (
-            "report this as a defect of the stage that writes it" if made_here else "rerun the stage that writes it"
-        )
+    def _verify(self, arrow: pa.Table, path: Path, *, written_here: bool) -> None:
+        remedy = REPORT_DEFECT if written_here else "rerun the stage that writes it"
         for name in arrow.column_names:
-            kind, found = self.columns[name], arrow.schema.field(name).type
+            kind, actual = self.columns[name], arrow.schema.field(name).type
             fits = (
-                pa.types.is_fixed_size_list(found) and found.value_type == kind.value
+                pa.types.is_fixed_size_list(actual) and actual.value_type == kind.value
                 if isinstance(kind, Vector)
-                else found == kind
+                else actual == kind
             )
             if not fits:
-                raise InputError(str(path), expected=f"column {name} of type {kind}", found=str(found), remedy=remedy)
+                raise InputError(str(path), expected=f"column {name} of type {kind}", found=str(actual), remedy=remedy)
             nulls = arrow.column(name).null_count
             if nulls and name not in self.nullable:
                 raise InputError(str(path), expected=f"no nulls in {name}", found="nulls", count=nulls, remedy=remedy)
@@ -192,13 +176,13 @@ class Table:
 
 
 class _Order(NamedTuple):
-    increasing: bool  # every key is greater than the one before: sorted, and unique
-    repeated: int  # rows whose key equals a neighbour's
-    first_repeated: int
+    increasing: bool  # every key is greater than the one before: sorted and unique
+    repeated: int  # number of rows whose key equals a neighbour's
+    first_repeated: int  # row
 
 
 def _order(frame: pl.DataFrame, key: tuple[str, ...]) -> _Order:
-    """Compare each key with the one before: far less work than sorting or hashing, and no copy."""
+    """Return how keys are ordered, from comparisons of neighbours, without sorting or hashing."""
     greater, equal = pl.lit(False), pl.lit(True)
     for name in key:
         column = pl.col(name)
@@ -212,11 +196,11 @@ def _order(frame: pl.DataFrame, key: tuple[str, ...]) -> _Order:
 
 
 def _in_runs(equal: pl.Series) -> int:
-    """Return how many rows belong to runs of equal keys, given which rows equal the one before."""
+    """Return the number of rows in runs of equal keys; `equal` marks the rows that equal the one before."""
     return int(equal.sum()) + int((equal & ~equal.shift(fill_value=False)).sum())
 
 
-def dense(column: str) -> Callable[[pl.DataFrame, str], None]:
+def dense_ids(column: str) -> Callable[[pl.DataFrame, str], None]:
     """Return a check that `column` is 0, 1, 2, ... without a gap."""
 
     def check(frame: pl.DataFrame, path: str) -> None:

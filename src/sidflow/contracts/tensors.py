@@ -1,7 +1,4 @@
-"""The one reader and writer of tensors: safetensors, metadata as one JSON string, shapes checked by axis names.
-
-Free of torch: arrays are numpy's, so that light stages start fast.
-"""
+"""Tensor artifacts: safetensors with numpy arrays, metadata as one JSON string, shapes checked by axis names."""
 
 from __future__ import annotations
 
@@ -17,43 +14,36 @@ from safetensors.numpy import save_file
 
 from sidflow.contracts import trace
 from sidflow.contracts.errors import InputError
-from sidflow.contracts.files import atomic_path, project_path
+from sidflow.contracts.files import VersionedArtifact, atomic_path
 
 METADATA_KEY = "sidflow"  # with two keys or more the bytes of a safetensors file are not stable
 
 
 class Tensors(NamedTuple):
-    """What a tensor file holds."""
+    """The content of a tensor file."""
 
     arrays: dict[str, np.ndarray]
     metadata: dict[str, object]
 
 
 @dataclass(frozen=True)
-class TensorFile:
-    """One tensor artifact: where it lies, and the dtype and named axes of each array.
+class TensorFile(VersionedArtifact):
+    """One tensor artifact: its path, and the dtype and named axes of each array.
 
-    `arrays` maps a name to "dtype axis axis ...", for example "float32 n d": the same axis letter is the same
-    size everywhere in one file. `optional` names may be absent; with `free` further arrays (a model's weights)
-    may be present, unchecked but for being finite.
+    `arrays` maps a name to "dtype axis axis ...", for example "float32 n d". An axis name has the same size
+    everywhere in one file. `optional` names may be absent. With `free` the file may have further arrays (a model's
+    weights), which are only checked to be finite.
     """
 
-    name: str
-    version: int
-    path: str
     arrays: Mapping[str, str]
     optional: frozenset[str] = frozenset()
     free: bool = False
 
-    def at(self, **names: str) -> Path:
-        """Return the path with its placeholders filled."""
-        return project_path(self.path.format(**names))
-
     def write(self, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, object], **names: str) -> Path:
-        """Check and write atomically.
+        """Check and write the artifact; return its path.
 
         Raises:
-            InputError: an array is missing, of another dtype or shape, or not finite.
+            InputError: an array is missing, unknown, of another dtype or shape, or not finite.
         """
         path = self.at(**names)
         self._verify(arrays, path)
@@ -65,23 +55,16 @@ class TensorFile:
         return path
 
     def read(self, **names: str) -> Tensors:
-        """Read and check the artifact at its path."""
+        """Return the artifact at its path, checked."""
         return self.read_from(self.at(**names))
 
     def read_from(self, path: Path) -> Tensors:
-        """Read and check an artifact of this kind that lies at `path`.
+        """Return the artifact of this kind at `path`, checked.
 
         Raises:
-            InputError: the file is absent, of another schema or version, or breaks a check.
+            InputError: the file is absent, of another schema or version, or fails a check.
         """
-        trace.note_read(path)
-        if not path.is_file():
-            raise InputError(
-                str(path),
-                expected=f"tensors `{self.name}`",
-                found="no such file",
-                remedy="run `dvc repro` (or `dvc pull`) to make it",
-            )
+        self.require_file(path, "tensors")
         try:
             with safe_open(path, framework="numpy") as handle:
                 metadata = json.loads((handle.metadata() or {}).get(METADATA_KEY, "{}"))
@@ -90,13 +73,7 @@ class TensorFile:
             raise InputError(
                 str(path), expected="a safetensors file", found=str(error), remedy="delete it and run `dvc repro`"
             ) from error
-        if (metadata.get("schema"), metadata.get("version")) != (self.name, self.version):
-            raise InputError(
-                str(path),
-                expected=f"schema {self.name} version {self.version}",
-                found=f"{metadata.get('schema')} version {metadata.get('version')}",
-                remedy="run `dvc repro` with this version of sidflow",
-            )
+        self.check_schema(path, metadata)
         self._verify(arrays, path)
         return Tensors(arrays, metadata)
 

@@ -9,7 +9,7 @@ import pytest
 
 from sidflow.contracts.errors import InputError
 from sidflow.contracts.files import project_path, project_root
-from sidflow.contracts.tables import Table, Vector, dense
+from sidflow.contracts.tables import Table, Vector, dense_ids
 
 THINGS = Table(
     name="things",
@@ -18,7 +18,7 @@ THINGS = Table(
     columns={"thing_id": pa.int32(), "word": pa.string(), "vector": Vector(pa.float32()), "gap": pa.float32()},
     key=("thing_id",),
     nullable=frozenset({"gap"}),
-    checks=(dense("thing_id"),),
+    checks=(dense_ids("thing_id"),),
 )
 
 

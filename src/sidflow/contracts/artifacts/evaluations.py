@@ -3,7 +3,7 @@
 import pyarrow as pa
 
 from sidflow.contracts.documents import Curve, Document
-from sidflow.contracts.tables import Table, dense
+from sidflow.contracts.tables import Table, dense_ids
 
 CUTOFFS = (1, 5, 10, 20)
 EXPECTED = tuple(f"expected_{metric}_at_{k}" for metric in ("recall", "ndcg", "mrr") for k in (5, 10, 20))
@@ -26,7 +26,7 @@ PER_QUERY = Table(
     },
     key=("query_id",),
     nullable=frozenset(EXPECTED),
-    checks=(dense("query_id"),),
+    checks=(dense_ids("query_id"),),
 )
 
 METRICS = Document("artifacts/reports/{model}.json", flat=True)  # test plain, validation with the prefix `valid_`

@@ -1,4 +1,4 @@
-"""The one contract that joins all recommenders: a score is an inner product, dense, sparse, or the sum of both.
+"""The common output of all recommenders: factors whose inner product is the score, dense, sparse, or both summed.
 
     score[q, i] = query_states[q] . item_matrix[i]  +  sum_j query_sparse[q, j] * item_sparse[j, i]
 
@@ -29,10 +29,10 @@ FACTORS = TensorFile(
     optional=frozenset(DENSE + SPARSE),
 )
 
-WEIGHTS = TensorFile(  # a neural recommender's weights, to encode new histories with
+WEIGHTS = TensorFile(  # a neural recommender's weights, to encode new histories
     name="weights", version=1, path="artifacts/recommenders/{model}/weights.safetensors", arrays={}, free=True
 )
 
-SUMMARY = Document("artifacts/recommenders/{model}/summary.json")  # params as used, best epoch, device, sizes
+SUMMARY = Document("artifacts/recommenders/{model}/summary.json")  # resolved params, best epoch, device, sizes
 
-CURVES = Curve("artifacts/recommenders/{model}/curves.csv")  # one row an epoch: epoch, losses, valid_ndcg_at_10
+CURVES = Curve("artifacts/recommenders/{model}/curves.csv")  # one row per epoch: epoch, losses, valid_ndcg_at_10

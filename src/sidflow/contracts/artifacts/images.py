@@ -1,4 +1,4 @@
-"""Item pictures, validated, downsized and packed; an item without a usable one has no row."""
+"""Item pictures, validated, downsized and packed; an item without a usable picture has no row."""
 
 import pyarrow as pa
 

@@ -1,4 +1,4 @@
-"""Who did what when: the events of the k-core, in each user's order."""
+"""Interactions of the k-core, in each user's order."""
 
 import pyarrow as pa
 
@@ -12,7 +12,7 @@ INTERACTIONS = Table(
         "user_id": pa.int32(),
         "position": pa.int32(),  # 0, 1, 2, ... within the user: by timestamp, ties by hash
         "item_id": pa.int32(),
-        "timestamp": pa.int64(),  # seconds UTC; the position itself where the source has no clock
+        "timestamp": pa.int64(),  # seconds UTC; the position where the source has no timestamps
     },
     key=("user_id", "position"),
 )

@@ -7,7 +7,7 @@ from sidflow.contracts.tensors import TensorFile
 
 
 def adapter_folder(model: str) -> Path:
-    """Return where the adapter lies: adapter_config.json, adapter_model.safetensors; absent without LoRA."""
+    """Return the folder of adapter_config.json and adapter_model.safetensors; absent without LoRA."""
     return project_path(f"artifacts/recommenders/{model}/adapter")
 
 
@@ -30,7 +30,7 @@ ANCHOR = TensorFile(  # of hybrids: counts of training parts, CSR [n, n], and `c
     free=True,
 )
 
-COLD_ROWS = TensorFile(  # of the items outside the core, in order, as in the factors' item_matrix; `present`: has one
+COLD_ROWS = TensorFile(  # rows of items outside the core, as wide as the item matrix; `present`: has a row
     name="cold_rows",
     version=1,
     path="artifacts/recommenders/{model}/cold_rows.safetensors",

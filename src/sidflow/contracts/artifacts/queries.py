@@ -1,8 +1,8 @@
-"""The histories to be answered."""
+"""Queries: the histories whose next item is predicted."""
 
 import pyarrow as pa
 
-from sidflow.contracts.tables import Table, dense
+from sidflow.contracts.tables import Table, dense_ids
 
 VALID, TEST = "valid", "test"
 
@@ -17,5 +17,5 @@ QUERIES = Table(
         "history_end": pa.int32(),  # the history is the user's items[:history_end]
     },
     key=("query_id",),
-    checks=(dense("query_id"),),
+    checks=(dense_ids("query_id"),),
 )

@@ -2,7 +2,7 @@
 
 import pyarrow as pa
 
-from sidflow.contracts.tables import Table, Vector, dense
+from sidflow.contracts.tables import Table, Vector, dense_ids
 
 TOP = Table(
     name="top",
@@ -14,7 +14,7 @@ TOP = Table(
         "scores": Vector(pa.float32()),  # [K] not increasing
     },
     key=("query_id",),
-    checks=(dense("query_id"),),
+    checks=(dense_ids("query_id"),),
 )
 
 TARGET_RANKS = Table(
@@ -28,5 +28,5 @@ TARGET_RANKS = Table(
         "sampled_rank": pa.int32(),  # 1 = best, among the target and the fixed negatives
     },
     key=("query_id",),
-    checks=(dense("query_id"),),
+    checks=(dense_ids("query_id"),),
 )

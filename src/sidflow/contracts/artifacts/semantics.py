@@ -1,4 +1,4 @@
-"""What was written about each item, seen through its text, its picture, or both."""
+"""Descriptions of each item by view: of its text, its picture, or both."""
 
 import pyarrow as pa
 
@@ -12,10 +12,10 @@ SEMANTICS = Table(
     path="artifacts/semantics/semantics.parquet",
     columns={
         "item_id": pa.int32(),
-        "view": pa.string(),  # text | image | joint; a missing text or picture gives no row, never an invented one
+        "view": pa.string(),  # text | image | joint; an item without the text or picture has no row
         "text": pa.string(),
         "writer": pa.string(),  # `rules`, or the model's name and revision
-        "by_mllm": pa.bool_(),  # false for `rules`: no language model saw the item
+        "by_mllm": pa.bool_(),  # false for `rules`: written without a language model
     },
     key=("item_id", "view"),
 )

@@ -1,8 +1,8 @@
-"""The held-out item of every query."""
+"""Targets: the held-out item of every query."""
 
 import pyarrow as pa
 
-from sidflow.contracts.tables import Table, dense
+from sidflow.contracts.tables import Table, dense_ids
 
 TARGETS = Table(
     name="targets",
@@ -11,8 +11,8 @@ TARGETS = Table(
     columns={
         "query_id": pa.int32(),
         "item_id": pa.int32(),
-        "tied": pa.bool_(),  # shares its second with the event before it, so that its order is a hash's
+        "tied": pa.bool_(),  # shares its second with the event before, so that a hash decides their order
     },
     key=("query_id",),
-    checks=(dense("query_id"),),
+    checks=(dense_ids("query_id"),),
 )

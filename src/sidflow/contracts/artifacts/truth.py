@@ -1,4 +1,4 @@
-"""The generator's own next-item probabilities; no rows unless the catalogue is synthetic."""
+"""Next-item probabilities of the synthetic generator; empty for any other source."""
 
 import pyarrow as pa
 
@@ -10,8 +10,8 @@ TRUTH = Table(
     path="artifacts/catalog/truth.parquet",
     columns={
         "user_id": pa.int32(),
-        "position": pa.int32(),  # of the event that these probabilities foretell, as in interactions
-        "probabilities": Vector(pa.float32()),  # [core items], zero for what stands in the history, sum 1
+        "position": pa.int32(),  # of the event that these probabilities predict, as in interactions
+        "probabilities": Vector(pa.float32()),  # [core items], zero for items of the history, sum 1
     },
     key=("user_id", "position"),
 )

@@ -1,8 +1,8 @@
-"""The users of the core, and what the outside world calls them."""
+"""The users of the k-core with their keys in the source."""
 
 import pyarrow as pa
 
-from sidflow.contracts.tables import Table, dense
+from sidflow.contracts.tables import Table, dense_ids
 
 USERS = Table(
     name="users",
@@ -10,5 +10,5 @@ USERS = Table(
     path="artifacts/catalog/users.parquet",
     columns={"user_id": pa.int32(), "user_key": pa.string()},
     key=("user_id",),
-    checks=(dense("user_id"),),
+    checks=(dense_ids("user_id"),),
 )
