@@ -40,7 +40,7 @@ class Truth(NamedTuple):
 
 def truth(past: Histories) -> Truth:
     """Return the true probabilities, from a catalogue built again."""
-    settings = params.load("ingest", IngestParams)
+    settings = params.load_section("ingest", IngestParams)
     source = read_synthetic(Path(settings.path), settings).truth
     assert source is not None
     users, items = USERS.read()["user_key"].to_list(), ITEMS.read().sort("item_id")["item_key"].to_list()
@@ -108,7 +108,7 @@ def main() -> None:
     past = histories.load()
     known, items = truth(past), ITEMS.read()
     print(f"{items.height} items, {items.height - int(items['in_core'].sum())} of them outside the core")
-    for model in params.load_value("finetune"):
+    for model in params.load_param("finetune"):
         if COLD_ROWS.at(model=model).is_file():
             told(model, past, known)
 

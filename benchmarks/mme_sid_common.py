@@ -64,12 +64,12 @@ def inside(argument: str) -> Iterator[str]:
 def load(argument: str, threads: int, seed: int | None = None) -> Project:
     """Read NAME=FOLDER, and seed everything: with the run's own seed, or with another."""
     with inside(argument) as name:
-        settings = params.load(f"finetune.{MODEL}", FinetuneParams)
-        seed = params.load_value("seed") if seed is None else seed
+        settings = params.load_section(f"finetune.{MODEL}", FinetuneParams)
+        seed = params.load_param("seed") if seed is None else seed
         prepare(seed, threads)
         histories = past.load()
         known = load_item_inputs(
-            list(params.load_value("modality")), settings.without, histories.training_counts(core_count())
+            list(params.load_param("modality")), settings.without, histories.training_counts(core_count())
         )
         backbone = load_backbone(BACKBONE.read(), settings.weights)
         prepare(seed, threads)

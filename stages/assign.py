@@ -18,9 +18,9 @@ from sidflow.quantize.gate import AssignParams, FrozenIds, assign_and_audit, che
 def main() -> None:
     """Read the quantizer and the modalities, write artifacts/semantic_ids and the audit."""
     with stage("assign"):
-        settings = params.load("assign", AssignParams)
+        settings = params.load_section("assign", AssignParams)
         quantizer = QUANTIZER.read()
-        names = [name for name in params.load_value("modality") if name in quantized_modalities(quantizer)]
+        names = [name for name in params.load_param("modality") if name in quantized_modalities(quantizer)]
         modalities = {name: MODALITY.read(name=name).arrays for name in names}
         items = ITEMS.read(columns=["item_id", "item_key", "categories"])
         frozen = None

@@ -17,7 +17,7 @@ from sidflow.llm.saving import record_written_files
 def main() -> None:
     """Write the backbone's record and, of kind `scratch`, its weights and tokenizer."""
     with stage("backbone"):
-        settings = params.load("backbone", BackboneParams)
+        settings = params.load_section("backbone", BackboneParams)
         shutil.rmtree(MODEL_FOLDER, ignore_errors=True)
         if settings.kind == "scratch":
             train(settings)
@@ -32,7 +32,7 @@ def train(settings: BackboneParams) -> None:
     from sidflow.training.checkpoint import Checkpoint
     from sidflow.training.device import prepare
 
-    seed, threads = params.load_value("seed"), params.load_value("threads")
+    seed, threads = params.load_param("seed"), params.load_param("threads")
     device = prepare(seed, threads)
     items, scratch = ITEMS.read(), settings.scratch
     documents = item_documents(items, scratch.item_words)

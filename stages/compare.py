@@ -13,8 +13,8 @@ from sidflow.evaluation.refits import require_same_refit
 def main() -> None:
     """Read evaluations/ of the recommenders in params, write reports/leaderboard.json."""
     with stage("compare"):
-        settings = params.load("compare", CompareParams)
-        tables = {name: PER_QUERY.read(model=name) for name in params.load_value("recommenders")}
+        settings = params.load_section("compare", CompareParams)
+        tables = {name: PER_QUERY.read(model=name) for name in params.load_param("recommenders")}
         require_same_refit(
             {name: refits.of(PER_QUERY.metadata(model=name)) for name in tables},
             "artifacts/evaluations",

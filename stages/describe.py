@@ -14,7 +14,7 @@ from sidflow.semantics.views import describe_items
 def main() -> None:
     """Read the catalogue, describe every item, write the views."""
     with stage("describe"):
-        settings = params.load("describe", DescribeParams)
+        settings = params.load_section("describe", DescribeParams)
         SEMANTICS.write(describe_items(ITEMS.read(), IMAGES.read(), settings.writer))
 
 

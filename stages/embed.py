@@ -18,8 +18,8 @@ from sidflow.embedding.params import EmbedParams
 def main() -> None:
     """Read the catalogue and its views, run every encoder of params; files of other encoders are removed."""
     with stage("embed"):
-        settings = params.load("embed", EmbedParams)
-        seed = params.load_value("seed")
+        settings = params.load_section("embed", EmbedParams)
+        seed = params.load_param("seed")
         items, images, semantics = ITEMS.read(), IMAGES.read(), SEMANTICS.read()
         folder = EMBEDDING.at(name="any").parent
         shutil.rmtree(folder, ignore_errors=True)

@@ -21,7 +21,7 @@ from sidflow.evaluation.slices import content_presence
 def main(model: str) -> None:
     """Read rankings/MODEL and recommenders/MODEL, write evaluations/MODEL and reports/MODEL.json."""
     with stage(f"evaluate@{model}"):
-        settings = params.load("evaluate", EvaluateParams)
+        settings = params.load_section("evaluate", EvaluateParams)
         refit = refits.of(TARGET_RANKS.metadata(model=model))
         factors = FACTORS.read(model=model)
         table = ITEM_TABLE.read(model=model) if ITEM_TABLE.at(model=model).is_file() else None

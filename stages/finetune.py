@@ -20,9 +20,9 @@ def main(model: str) -> None:
     if processes.relaunched(name, __file__, model):
         return
     with stage(name):
-        settings = params.load(f"finetune.{model}", FinetuneParams)
-        seed, threads = params.load_value("seed"), params.load_value("threads")
-        names = list(params.load_value("modality"))
+        settings = params.load_section(f"finetune.{model}", FinetuneParams)
+        seed, threads = params.load_param("seed"), params.load_param("threads")
+        names = list(params.load_param("modality"))
         device = prepare(seed, threads)
         processes.join(device, threads)
         users = histories.load_to_rank()

@@ -17,7 +17,7 @@ from sidflow.contracts.running import say, stage
 def main() -> None:
     """Run the stage."""
     with stage("ingest"):
-        catalog = ingest(params.load("ingest", IngestParams))
+        catalog = ingest(params.load_section("ingest", IngestParams))
         INTERACTIONS.write(catalog.interactions)
         ITEMS.write(catalog.items)
         USERS.write(catalog.users)

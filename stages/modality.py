@@ -13,7 +13,7 @@ from sidflow.embedding.modality import ModalityParams, make_modality
 def main(name: str) -> None:
     """Read the source that params name for `name`, normalise the present rows, write the modality."""
     with stage(f"modality@{name}"):
-        settings = params.load(f"modality.{name}", ModalityParams)
+        settings = params.load_section(f"modality.{name}", ModalityParams)
         source = EMBEDDING.read_from(settings.source)
         with threadpool_limits(1):  # bits that depend on no thread count
             values, present = make_modality(source.arrays["values"], source.arrays["present"], item_count(), settings)

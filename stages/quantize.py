@@ -16,10 +16,10 @@ from sidflow.training.device import prepare
 def main() -> None:
     """Read the modalities that params name, write artifacts/quantizer."""
     with stage("quantize"):
-        settings = params.load("quantize", QuantizeParams)
-        seed, threads = params.load_value("seed"), params.load_value("threads")
+        settings = params.load_section("quantize", QuantizeParams)
+        seed, threads = params.load_param("seed"), params.load_param("threads")
         modalities = {}
-        for name in params.load_value("modality"):
+        for name in params.load_param("modality"):
             arrays = MODALITY.read(name=name).arrays
             modalities[name] = ModalityVectors(arrays["values"], arrays["present"])
         device = prepare(seed, threads)

@@ -14,7 +14,7 @@ from sidflow.ranking.ranks import rank_targets
 def main(model: str) -> None:
     """Read recommenders/MODEL, write rankings/MODEL."""
     with stage(f"rank@{model}"):
-        settings = params.load("rank", RankParams)
+        settings = params.load_section("rank", RankParams)
         factors = FACTORS.read(model=model)
         past = histories.load()._replace(exclude_history=settings.exclude_history)
         ranking = rank_targets(factors.arrays, past, core_count(), settings, str(FACTORS.at(model=model)))

@@ -16,9 +16,9 @@ from sidflow.report.plots import write_plots
 def main() -> None:
     """Read the artifacts of the recommenders in params; write report/report.html, metrics.json and plots/."""
     with stage("report"):
-        settings = params.load("report", ReportParams)
-        slice_cuts = params.load("evaluate", EvaluateParams).model_dump()
-        data = read_report_data(str(params.load_value("preset")), list(params.load_value("recommenders")), slice_cuts)
+        settings = params.load_section("report", ReportParams)
+        slice_cuts = params.load_section("evaluate", EvaluateParams).model_dump()
+        data = read_report_data(str(params.load_param("preset")), list(params.load_param("recommenders")), slice_cuts)
         PAGE.write(render_page(data, settings))
         FIGURES.write(key_figures(data))
         write_plots(data.curves, data.slices, data.spectra)

@@ -17,8 +17,8 @@ from sidflow.splits.split import split_interactions
 def main() -> None:
     """Run the stage."""
     with stage("split"):
-        no_repeats = params.load_value("ingest.repeats") == "first"
-        settings = params.load("split", SplitParams)
+        no_repeats = params.load_param("ingest.repeats") == "first"
+        settings = params.load_section("split", SplitParams)
         result = split_interactions(INTERACTIONS.read(), USERS.read().height, settings, no_repeats=no_repeats)
         SEQUENCES.write(result.sequences)
         QUERIES.write(result.queries)

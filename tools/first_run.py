@@ -60,7 +60,7 @@ def halves_of(stages: Iterable[Stage]) -> Halves:
 
 def run_side_by_side(root: Path) -> int:
     """Run both halves of the project in `root`; return 0, or the exit code of a DVC process that failed."""
-    halves = halves_of(dag.stages(params.load_all(root / params.PATH), root / dag.PATH))
+    halves = halves_of(dag.stages(params.load_params(root / params.PARAMS_PATH), root / dag.PATH))
     if status := subprocess.run([*DVC, *halves.before], cwd=root, check=False).returncode:
         return status
     running = [subprocess.Popen([*DVC, *half], cwd=root) for half in (halves.first, halves.second) if half]

@@ -21,7 +21,7 @@ from sidflow.contracts.artifacts.semantic_ids import SEMANTIC_IDS
 from sidflow.contracts.artifacts.users import USERS
 from sidflow.contracts.errors import InputError
 from sidflow.contracts.files import project_root
-from sidflow.contracts.params import load_all
+from sidflow.contracts.params import load_params
 from sidflow.serving.items import Item, Neighbour, SemanticId, SharedPrefix, describe_item
 from sidflow.serving.new_items import assign_new_ids
 from sidflow.serving.recommendations import (
@@ -69,7 +69,7 @@ class Project:
         self.path = Path(path).expanduser().resolve()
         self._encoders: dict[str, EncodeHistory] = {}
         with self._root():
-            params = load_all()
+            params = load_params()
             ITEMS.metadata()
         self.preset = str(params.get("preset", ""))
         self.recommenders = [str(name) for name in params.get("recommenders") or []]

@@ -305,7 +305,7 @@ def compare(
 
     with in_project():
         check_arguments(rev, other, metric or (), pair=bool(pair))
-        settings = params.load("compare", CompareParams)
+        settings = params.load_section("compare", CompareParams)
         state = read_revision(rev) if rev else read_workspace()
         if pair:
             comparison = compare_recommenders(state, pair, metric or (), settings)

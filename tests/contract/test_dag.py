@@ -95,7 +95,7 @@ def test_plots_are_of_files_that_stages_write_and_of_columns_that_they_have():
     columns = {plot.path: set(names) for plot, names in COLUMNS.items()}
     columns[QUANTIZER_CURVES.path] = {"epoch", "all_objective"}
     outs = {out for stage in stages(PARAMS, ROOT / "dvc.yaml") for out in stage.outs}
-    plots = [options for plot in yamls.read_mapping(ROOT / "dvc.yaml")["plots"] for options in plot.values()]
+    plots = [options for plot in yamls.read_yaml_mapping(ROOT / "dvc.yaml")["plots"] for options in plot.values()]
     assert {path for options in plots for path in options["y"]} == set(columns)
     for options in plots:
         ((path, y),) = options["y"].items()

@@ -18,7 +18,7 @@ def stage(name: str, *deps: str) -> Stage:
 
 
 def test_no_half_reads_what_the_other_makes():
-    stages = dag.stages(params.load_all(ROOT / "params.yaml"), ROOT / "dvc.yaml")
+    stages = dag.stages(params.load_params(ROOT / "params.yaml"), ROOT / "dvc.yaml")
     halves = first_run.halves_of(stages)
     before, first, second = map(set, halves)
     assert {"train_sequential@sasrec", "quantize", "backbone", "finetune@mme_sid", "rank@mme_sid"} <= first

@@ -54,7 +54,7 @@ def run_ablations(seeds: Sequence[int] | None, only: Sequence[str] | None) -> It
     Raises:
         InputError: a row is unknown, something is not committed or not up to date, or an experiment failed.
     """
-    settings = params.load_all()
+    settings = params.load_params()
     rows = _selected_rows(only)
     _require_committed_params()
     code_commit()
@@ -81,7 +81,7 @@ def write_ablation_table() -> str:
     Raises:
         InputError: the results of an experiment are not in DVC's cache.
     """
-    settings = params.load_all()
+    settings = params.load_params()
     workspace = Experiment(FULL_MODEL, int(settings["seed"]))
     runs: dict[str, list[AblationRun]] = {FULL_MODEL: [_workspace_run()]}
     refs = git.output("for-each-ref", "--format=%(refname)", _experiment_refs()).split()
@@ -96,7 +96,7 @@ def write_ablation_table() -> str:
             "preset": settings["preset"],
             "metric": ablation_metric(read_workspace((MODEL,)).tests[MODEL]),
             "commit": _head(),
-            "rows": ablation_table(runs, params.load("compare", CompareParams)),
+            "rows": ablation_table(runs, params.load_section("compare", CompareParams)),
         }
     )
     return f"{path}: {len(runs)} rows; `dvc repro report` shows them"
@@ -113,12 +113,12 @@ def _selected_rows(only: Sequence[str] | None) -> dict[str, ParamChanges]:
 
 
 def _require_committed_params() -> None:
-    if git.output("status", "--porcelain", "--", str(params.PATH)).strip():
+    if git.output("status", "--porcelain", "--", str(params.PARAMS_PATH)).strip():
         raise InputError(
-            str(params.PATH),
+            str(params.PARAMS_PATH),
             expected="as committed: an experiment records its difference to the commit",
             found="uncommitted changes",
-            remedy=f"`git commit {params.PATH} {dvc.LOCK}`",
+            remedy=f"`git commit {params.PARAMS_PATH} {dvc.LOCK}`",
         )
 
 

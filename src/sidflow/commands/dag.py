@@ -34,7 +34,7 @@ def stages(params: Mapping[str, Any], path: Path = PATH) -> list[Stage]:
         raise InputError(
             str(path), expected="a DVC pipeline", found="no such file", remedy="run in the project's folder"
         )
-    content = yamls.read_mapping(path)
+    content = yamls.read_yaml_mapping(path)
     found: list[Stage] = []
     for name, body in content["stages"].items():
         if "foreach" not in body:

@@ -178,8 +178,8 @@ def _data() -> Iterator[Finding]:
 def _params() -> Iterator[Finding]:
     from sidflow.commands.check import check
 
-    settings = params.load_all()
-    check(settings, str(params.PATH))
+    settings = params.load_params()
+    check(settings, str(params.PARAMS_PATH))
     yield Finding("ok", "params", f"preset {settings.get('preset')}, {len(dag.stages(settings))} stages, all valid")
     path = (settings.get("ingest") or {}).get("path")
     if path:
@@ -192,7 +192,7 @@ def _params() -> Iterator[Finding]:
 
 
 def _artifacts() -> Iterator[Finding]:
-    outs = [out for stage in dag.stages(params.load_all()) for out in stage.outs]
+    outs = [out for stage in dag.stages(params.load_params()) for out in stage.outs]
     present = sum(Path(out).exists() for out in outs)
     state = "ok" if present == len(outs) else "info"
     advice = "" if present == len(outs) else "; `make repro` or `dvc repro` makes the rest"

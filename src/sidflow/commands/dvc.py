@@ -55,7 +55,7 @@ def run(*arguments: str, folder: Path = Path()) -> subprocess.CompletedProcess[s
 
 def lock(path: Path = LOCK) -> dict:
     """Return dvc.lock's stages by name; empty where nothing has run."""
-    return (yamls.read_mapping(path).get("stages") or {}) if path.is_file() else {}
+    return (yamls.read_yaml_mapping(path).get("stages") or {}) if path.is_file() else {}
 
 
 def locked_outs(path: Path = LOCK) -> list[Out]:

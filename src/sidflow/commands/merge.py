@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sidflow.contracts.errors import InputError
-from sidflow.contracts.params import load_all
+from sidflow.contracts.params import load_params
 from sidflow.llm.merging import SETTINGS, TABLES, merge
 
 
@@ -15,7 +15,7 @@ def write_merged(recommender: str, folder: Path) -> str:
     Raises:
         InputError: `recommender` is not a fine-tuned one; else see `sidflow.llm.merging.merge`.
     """
-    finetuned = list(load_all().get("finetune") or [])
+    finetuned = list(load_params().get("finetune") or [])
     if recommender not in finetuned:
         raise InputError(
             "--recommender",

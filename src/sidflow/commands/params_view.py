@@ -73,7 +73,7 @@ def _outermost(name: str, others: Mapping[str, Any]) -> str:
 
 
 def _current() -> Resolved:
-    return resolve(params.load_all(), str(params.PATH))
+    return resolve(params.load_params(), str(params.PARAMS_PATH))
 
 
 def _preset(name: str, data: str) -> Resolved:

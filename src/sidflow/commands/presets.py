@@ -69,7 +69,7 @@ def layers(name: str) -> list[Layer]:
     chain: list[Layer] = []
     following: str | None = name
     while following is not None:
-        values = yamls.read_mapping(path_of(following))
+        values = yamls.read_yaml_mapping(path_of(following))
         chain.insert(0, Layer(following, {key: value for key, value in values.items() if key != "extends"}))
         following = values.get("extends")
         if following in [layer.preset for layer in chain]:
@@ -152,7 +152,7 @@ def merge(base: dict[str, Any], patch: Mapping[str, Any]) -> None:
 
 def listing() -> list[str]:
     """Return a line per preset: a star for the one in params.yaml, its name, what it is for."""
-    current = params.load_all().get("preset") if params.PATH.is_file() else None
+    current = params.load_params().get("preset") if params.PARAMS_PATH.is_file() else None
     width = max((len(name) for name in names()), default=0)
     return [f"{'*' if name == current else ' '} {name:<{width}}  {purpose(name)}".rstrip() for name in names()]
 

@@ -91,7 +91,7 @@ def read_published(path: Path = PUBLISHED_PATH) -> Published:
     Raises:
         InputError: the file is not valid.
     """
-    return params.check(yamls.read_mapping(path), Published, str(path), "correct the file")
+    return params.validate_params(yamls.read_yaml_mapping(path), Published, str(path), "correct the file")
 
 
 def results_beside_figures(results: Mapping[str, Mapping[str, Any]]) -> Iterator[FigureResult]:

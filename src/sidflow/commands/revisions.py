@@ -53,7 +53,7 @@ def read_workspace(models: Sequence[str] | None = None) -> Revision:
     Raises:
         InputError: one of them was not evaluated.
     """
-    settings = params.load_all()
+    settings = params.load_params()
     tables = {name: PER_QUERY.read(COLUMNS, model=name) for name in models or settings.get("recommenders") or []}
     metadata = {name: PER_QUERY.metadata(model=name) for name in tables}
     return _revision(WORKSPACE, "", settings, tables, metadata)
@@ -167,11 +167,11 @@ def require_up_to_date(*targets: str) -> None:
 def _params_and_lock(name: str, commit: str) -> tuple[dict, dict[Path, str]]:
     """Return a revision's params, and the hash of every out that its lock names."""
     with tempfile.TemporaryDirectory(prefix="sidflow-compare-") as folder:
-        files = {path: Path(folder) / path for path in (params.PATH, dvc.LOCK)}
+        files = {path: Path(folder) / path for path in (params.PARAMS_PATH, dvc.LOCK)}
         for path, copy in files.items():
             copy.write_text(_committed_text(name, commit, path))
         outs = dvc.locked_outs(files[dvc.LOCK])
-        return params.load_all(files[params.PATH]), {Path(out.path): out.md5 for out in outs}
+        return params.load_params(files[params.PARAMS_PATH]), {Path(out.path): out.md5 for out in outs}
 
 
 def _revision(

@@ -38,7 +38,7 @@ def run_of_workspace() -> Run:
     Raises:
         InputError: something is not committed, not up to date, or was not measured.
     """
-    settings = params.load_all()
+    settings = params.load_params()
     stages = dag.stages(settings)
     commit = code_commit()
     require_up_to_date()

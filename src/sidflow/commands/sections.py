@@ -86,7 +86,9 @@ def resolve(values: Mapping[str, Any], place: str) -> Resolved:
         if name not in names:
             expected = complaints.closest_names(str(name), names)
             raise InputError(place, expected=expected, found=f"`{name}`", remedy="rename or remove it")
-    top = params.check({name: values[name] for name in TopParams.model_fields if name in values}, TopParams, place)
+    top = params.validate_params(
+        {name: values[name] for name in TopParams.model_fields if name in values}, TopParams, place
+    )
     sections: dict[str, Params | dict[str, Params]] = {}
     for name, section in SECTIONS.items():
         if section.has_entries:
@@ -94,7 +96,7 @@ def resolve(values: Mapping[str, Any], place: str) -> Resolved:
         elif name not in values:
             raise InputError(place, expected=f"a section `{name}`", found="none", remedy=f"add `{name}: {{}}`")
         else:
-            sections[name] = params.check(values[name], section.imported(), f"{place}:{name}")
+            sections[name] = params.validate_params(values[name], section.imported(), f"{place}:{name}")
     return Resolved(top, sections)
 
 
@@ -105,7 +107,7 @@ def resolve_entry(section: str, entry: str, values: Any, place: str) -> Params:
         InputError: the section has no such entry, or a value does not fit.
     """
     model, place = SECTIONS[section].imported(), f"{place}:{section}.{entry}"
-    return params.check(values, model, place) if isinstance(model, type) else model(entry, values, place)
+    return params.validate_params(values, model, place) if isinstance(model, type) else model(entry, values, place)
 
 
 def _entries(name: str, section: Section, values: Any, place: str) -> dict[str, Params]:

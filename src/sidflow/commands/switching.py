@@ -48,13 +48,13 @@ def apply(name: str, data: Path | None = None, seed: int | None = None) -> Appli
     if left is not None and left == name:
         stay = {out for stage in dag.stages(_parsed(text)) for out in stage.outs}
         removed, aside = _put_away(left, before, stay)
-        _write(params.PATH, text)
+        _write(params.PARAMS_PATH, text)
         return Applied(left, removed, aside, False, edits)
     removed, aside = _put_away(left, before, set()) if left else (0, ())
     if left and dvc.LOCK.is_file():
         (KEPT / left).mkdir(parents=True, exist_ok=True)
         dvc.LOCK.replace(KEPT / left / dvc.LOCK)
-    _write(params.PATH, text)
+    _write(params.PARAMS_PATH, text)
     return Applied(left, removed, aside, _enter(name), edits)
 
 
@@ -78,7 +78,7 @@ def told(name: str, applied: Applied) -> list[str]:
 
 def _before() -> dict[str, Any]:
     try:
-        return params.load_all()
+        return params.load_params()
     except InputError:
         return {}
 
@@ -86,19 +86,19 @@ def _before() -> dict[str, Any]:
 def _parsed(text: str) -> dict[str, Any]:
     with atomic_path(KEPT / "new-params.yaml") as temporary:
         temporary.write_text(text)
-        return params.load_all(temporary)
+        return params.load_params(temporary)
 
 
 def _keep_params(left: str | None, text: str) -> Path | None:
-    if not params.PATH.is_file():
+    if not params.PARAMS_PATH.is_file():
         return None
     if left is None:  # nothing of it can be read, but it may hold a day's edits
-        kept = KEPT / UNREADABLE / params.PATH
-        _write(kept, params.PATH.read_text(errors="replace"))
+        kept = KEPT / UNREADABLE / params.PARAMS_PATH
+        _write(kept, params.PARAMS_PATH.read_text(errors="replace"))
         return kept
-    now = params.PATH.read_text()
+    now = params.PARAMS_PATH.read_text()
     try:
-        content = params.load_all()
+        content = params.load_params()
         data, seed = content.get("ingest", {}).get("path"), content.get("seed")
         folder = Path(data) if data and Path(data).is_absolute() else None
         own = presets.preset_text(left, folder, seed=seed if isinstance(seed, int) else None)
@@ -152,7 +152,7 @@ def _enter(preset: str) -> bool:
     if not (kept / dvc.LOCK).is_file():
         return False
     shutil.copyfile(kept / dvc.LOCK, dvc.LOCK)
-    for stage in dag.stages(params.load_all()):
+    for stage in dag.stages(params.load_params()):
         for path in stage.uncached:
             if (kept / path).is_file():
                 Path(path).parent.mkdir(parents=True, exist_ok=True)

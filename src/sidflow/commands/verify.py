@@ -99,7 +99,7 @@ def _lend_what_git_ignores(copy: Path) -> None:
     """Give the copy the runtime settings, and raw data that lies inside the project."""
     if runtime.PATH.is_file():
         shutil.copyfile(runtime.PATH, copy / runtime.PATH)
-    path = (params.load_all(copy / params.PATH).get("ingest") or {}).get("path")
+    path = (params.load_params(copy / params.PARAMS_PATH).get("ingest") or {}).get("path")
     if path and not (copy / path).exists() and Path(path).exists():
         (copy / path).parent.mkdir(parents=True, exist_ok=True)
         (copy / path).symlink_to(Path(path).resolve())

@@ -129,7 +129,9 @@ def load_to_rank() -> Histories:
     Raises:
         InputError: an artifact is absent or broken, or `rank.exclude_history` is neither true nor false.
     """
-    exclude = params.load_value(EXCLUDE)
+    exclude = params.load_param(EXCLUDE)
     if not isinstance(exclude, bool):
-        raise InputError(f"{params.PATH}:{EXCLUDE}", expected="true or false", found=repr(exclude), remedy="correct it")
+        raise InputError(
+            f"{params.PARAMS_PATH}:{EXCLUDE}", expected="true or false", found=repr(exclude), remedy="correct it"
+        )
     return load()._replace(exclude_history=exclude)

@@ -13,7 +13,7 @@ from sidflow.contracts.complaints import first_field_error
 from sidflow.contracts.errors import InputError
 from sidflow.contracts.files import project_path
 
-PATH = Path("params.yaml")
+PARAMS_PATH = Path("params.yaml")
 
 
 class Params(BaseModel):
@@ -46,14 +46,14 @@ class Params(BaseModel):
 P = TypeVar("P", bound=Params)
 
 
-def load_all(path: Path = PATH) -> dict[str, Any]:
+def load_params(path: Path = PARAMS_PATH) -> dict[str, Any]:
     """Return the whole of params.yaml as plain dicts.
 
     Raises:
         InputError: the file is absent, no YAML, or no mapping.
     """
     try:
-        return yamls.read_mapping(project_path(path))
+        return yamls.read_yaml_mapping(project_path(path))
     except FileNotFoundError as error:
         raise InputError(
             str(path),
@@ -63,22 +63,22 @@ def load_all(path: Path = PATH) -> dict[str, Any]:
         ) from error
 
 
-def load(section: str, model: type[P], path: Path = PATH) -> P:
-    """Return one section, checked, for example `load("train_sequential.sasrec", SasrecParams)`.
+def load_section(section: str, model: type[P], path: Path = PARAMS_PATH) -> P:
+    """Return one section, checked, for example `load_section("train_sequential.sasrec", SasrecParams)`.
 
     Raises:
         InputError: the section is absent, a name unknown, or a value out of range.
     """
-    return check(load_value(section, path), model, f"{path}:{section}")
+    return validate_params(load_param(section, path), model, f"{path}:{section}")
 
 
-def load_value(name: str, path: Path = PATH) -> Any:
+def load_param(name: str, path: Path = PARAMS_PATH) -> Any:
     """Return one value as it stands, for example `seed` or `ingest.repeats`.
 
     Raises:
         InputError: there is none of that name.
     """
-    content: Any = load_all(path)
+    content: Any = load_params(path)
     for part in name.split("."):
         if not isinstance(content, dict) or part not in content:
             raise InputError(
@@ -92,7 +92,7 @@ def load_value(name: str, path: Path = PATH) -> Any:
     return content
 
 
-def check(content: Any, model: type[P], where: str, remedy: str | None = None) -> P:
+def validate_params(content: Any, model: type[P], where: str, remedy: str | None = None) -> P:
     """Return `content` as `model`.
 
     Args:

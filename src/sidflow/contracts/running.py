@@ -55,7 +55,7 @@ def stage(name: str) -> Iterator[None]:
         "peak_memory_mb": round(peak_memory_mb(), 1),
         "cpus": os.cpu_count(),
     }
-    with atomic_path(measured_path(str(params.load_value("preset")), name)) as temporary:
+    with atomic_path(measured_path(str(params.load_param("preset")), name)) as temporary:
         temporary.write_text(json.dumps(cost) + "\n")
 
 

@@ -13,7 +13,7 @@ from sidflow.contracts import yamls
 from sidflow.contracts.complaints import closest_names, first_field_error
 from sidflow.contracts.errors import InputError
 from sidflow.contracts.files import project_path
-from sidflow.contracts.params import Params, check
+from sidflow.contracts.params import Params, validate_params
 
 PATH = Path("runtime.yaml")
 PREFIX = "SIDFLOW_"
@@ -53,7 +53,7 @@ def load(path: Path = PATH) -> Runtime:
         InputError: a name is unknown or a value out of range.
     """
     content = _in_file(path)
-    check(content, Runtime, str(path), f"edit {path}, or remove the line")
+    validate_params(content, Runtime, str(path), f"edit {path}, or remove the line")
     for name in Runtime.model_fields:
         value = os.environ.get(variable(name))
         if value:
@@ -65,7 +65,7 @@ def load(path: Path = PATH) -> Runtime:
 
 def _in_file(path: Path) -> dict[str, Any]:
     path = project_path(path)
-    return yamls.read_mapping(path) if path.is_file() else {}
+    return yamls.read_yaml_mapping(path) if path.is_file() else {}
 
 
 def _check_variable(name: str, value: str) -> None:

@@ -12,7 +12,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from sidflow.contracts.errors import InputError
 
 
-def read(path: Path, yaml: YAML | None = None) -> Any:
+def read_yaml(path: Path, yaml: YAML | None = None) -> Any:
     """Return what the file holds, as plain values (`3e-4` is a float, as DVC reads it) or as `yaml` makes them.
 
     Raises:
@@ -32,14 +32,14 @@ def read(path: Path, yaml: YAML | None = None) -> Any:
         raise _told(path, error) from error
 
 
-def read_mapping(path: Path, yaml: YAML | None = None) -> dict[str, Any]:
+def read_yaml_mapping(path: Path, yaml: YAML | None = None) -> dict[str, Any]:
     """Return the names that the file holds at its top; none for an empty file.
 
     Raises:
         FileNotFoundError: there is no such file.
         InputError: it cannot be read, or holds something else.
     """
-    content = read(path, yaml)
+    content = read_yaml(path, yaml)
     if content is not None and not isinstance(content, dict):
         raise InputError(
             str(path),

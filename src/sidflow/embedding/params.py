@@ -20,7 +20,7 @@ class SpaceParams(Params):
         min_length=1,
         description="item (title, brand, categories, attributes, description) | view_text | view_image | view_joint",
     )
-    dim: int = Field(default=64, ge=1, le=4096, description="width; fewer where the documents have no higher rank")
+    dim: int = Field(default=256, ge=1, le=4096, description="width; fewer where the documents have no higher rank")
     ngram: int = Field(default=1, ge=1, le=4, description="words; longest run that is a term")
     min_df: int = Field(default=2, ge=1, description="documents that a term must stand in")
     max_df: float = Field(default=0.5, gt=0, le=1, description="share of the documents that a term may stand in")

@@ -19,7 +19,7 @@ from sidflow.contracts.artifacts.items import ITEMS
 from sidflow.contracts.artifacts.mme_sid import COLD_ROWS, adapter_folder
 from sidflow.contracts.errors import InputError
 from sidflow.contracts.factored import served_matrix
-from sidflow.contracts.params import check
+from sidflow.contracts.params import validate_params
 from sidflow.hybrid.prior import ScorePrior
 from sidflow.llm.adapter import load_adapter
 from sidflow.llm.backbones import load_backbone
@@ -67,7 +67,7 @@ def merge(name: str, folder: Path) -> None:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(str(folder), expected="a new or an empty folder", found="files", remedy="name another folder")
     summary = SUMMARY.read(model=name)
-    params = check(summary["params"], FinetuneParams, str(SUMMARY.at(model=name)), "`dvc repro finetune`")
+    params = validate_params(summary["params"], FinetuneParams, str(SUMMARY.at(model=name)), "`dvc repro finetune`")
     about = BACKBONE.read()
     model, tokenizer = load_backbone(about, "bf16" if params.weights == "nf4" else params.weights)
     tuned = load_adapter(model, adapter_folder(name))

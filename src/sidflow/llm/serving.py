@@ -15,7 +15,7 @@ from sidflow.contracts.artifacts.factors import FACTORS, SUMMARY
 from sidflow.contracts.artifacts.mme_sid import ANCHOR, COLD_ROWS, HEADS, PRIOR_PREFIX, adapter_folder
 from sidflow.contracts.errors import InputError
 from sidflow.contracts.factored import Factored, served_matrix
-from sidflow.contracts.params import check
+from sidflow.contracts.params import validate_params
 from sidflow.hybrid.evidence import new_histories
 from sidflow.hybrid.prior import ScorePrior, prior_from_arrays
 from sidflow.llm.adapter import load_adapter
@@ -37,7 +37,7 @@ class HistoryEncoder:
     def __init__(self, name: str, device: torch.device | None = None) -> None:
         """Read backbone/ and recommenders/<name>."""
         self.name, where = name, device or torch.device("cpu")
-        self.params = check(
+        self.params = validate_params(
             SUMMARY.read(model=name)["params"], FinetuneParams, str(SUMMARY.at(model=name)), "`dvc repro finetune`"
         )
         model, tokenizer = load_backbone(BACKBONE.read(), self.params.weights)

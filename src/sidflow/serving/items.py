@@ -16,7 +16,7 @@ from sidflow.contracts.artifacts.semantic_ids import SEMANTIC_IDS
 from sidflow.contracts.artifacts.semantics import SEMANTICS
 from sidflow.contracts.errors import InputError
 from sidflow.contracts.histories import load as load_histories
-from sidflow.contracts.params import load_all
+from sidflow.contracts.params import load_params
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -206,7 +206,7 @@ def _embeddings_and_neighbours(
     """Return the item's row of each modality that it has, and the items nearest to it by cosine."""
     embeddings: dict[str, np.ndarray] = {}
     neighbours: dict[str, list[Neighbour]] = {}
-    for modality in load_all().get("modality") or {}:
+    for modality in load_params().get("modality") or {}:
         if not MODALITY.at(name=modality).is_file():
             continue
         arrays = MODALITY.read(name=modality).arrays

@@ -17,7 +17,7 @@ from sidflow.contracts.artifacts.rankings import TARGET_RANKS, TOP
 from sidflow.contracts.artifacts.users import USERS
 from sidflow.contracts.errors import InputError
 from sidflow.contracts.histories import load as load_histories
-from sidflow.contracts.params import load_all
+from sidflow.contracts.params import load_params
 from sidflow.contracts.runtime import load as load_runtime
 from sidflow.ranking.answer import search_top_k
 from sidflow.serving.items import close_keys, item_row, suggestion
@@ -143,7 +143,7 @@ def recommend_after(
         encoders[name] = load_history_encoder(name)
     factors = encoders[name](rows, include_cold)
     excluded = ~factors.candidates
-    if load_all().get("rank", {}).get("exclude_history", True):
+    if load_params().get("rank", {}).get("exclude_history", True):
         excluded[[row for row in rows if row < len(excluded)]] = True
     top = search_top_k(factors.arrays, csr_matrix(excluded[None]), k, f"recommender {name}")
     return Recommendation(
@@ -163,7 +163,7 @@ def choose_recommender(name: str | None) -> str:
     Raises:
         InputError: params.yaml has no recommender of this name.
     """
-    names = list(load_all().get("recommenders") or [])
+    names = list(load_params().get("recommenders") or [])
     if name is None and names:
         return DEFAULT if DEFAULT in names else names[0]
     if name is None or name not in names:
@@ -203,7 +203,7 @@ def load_history_encoder(recommender: str) -> EncodeHistory:
 
 
 def _check_can_answer(recommender: str, include_cold: bool) -> None:
-    names = list(load_all().get("recommenders") or [])
+    names = list(load_params().get("recommenders") or [])
     if not _can_encode(recommender):
         able = [name for name in names if _can_encode(name)]
         raise InputError(

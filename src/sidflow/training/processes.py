@@ -60,7 +60,7 @@ def _launch(count: int, *command: str) -> None:
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # the processes speak for themselves
-    os.environ.setdefault("OMP_NUM_THREADS", str(params.load_value("threads")))
+    os.environ.setdefault("OMP_NUM_THREADS", str(params.load_param("threads")))
     if sys.platform == "linux":
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     config = LaunchConfig(

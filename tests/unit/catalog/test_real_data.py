@@ -17,10 +17,10 @@ PRESETS = {
 @pytest.mark.realdata
 @pytest.mark.parametrize("preset", PRESETS)
 def test_published_counts(preset, data_folder, pytestconfig):
-    section = params.load_all(pytestconfig.rootpath / f"presets/{preset}.yaml")["ingest"]
+    section = params.load_params(pytestconfig.rootpath / f"presets/{preset}.yaml")["ingest"]
     given = {name: value for name, value in section.items() if value is not None}
     given |= {"path": str(data_folder / preset), "pictures": {"max_side": 32}}
-    catalog = ingest(params.check(given, IngestParams, preset))
+    catalog = ingest(params.validate_params(given, IngestParams, preset))
     found = catalog.users.height, int(catalog.items["in_core"].sum()), catalog.items.height, catalog.interactions.height
     assert found == PRESETS[preset]
     assert catalog.report["pictures_broken"] == 0

@@ -12,7 +12,7 @@ from sidflow.contracts.errors import InputError
 
 
 def test_names_and_outs_are_those_of_dvc(dvc_project: Path) -> None:
-    stages = dag.stages(params.load_all())
+    stages = dag.stages(params.load_params())
     listed = dvc.run("stage", "list", "--name-only").stdout.split()
     assert sorted(stage.name for stage in stages) == sorted(listed)
     lock = dvc.lock()
@@ -30,7 +30,7 @@ def test_a_param_that_is_not_there_is_named(small_project: Path) -> None:
 
 @pytest.mark.parametrize(("value", "found"), [(None, "null, no entries"), (3, "3"), ("sasrec", "'sasrec'")])
 def test_a_section_without_entries_is_refused_as_dvc_refuses_it(dvc_project: Path, value: object, found: str) -> None:
-    settings = params.load_all() | {"train": value}
+    settings = params.load_params() | {"train": value}
     with pytest.raises(InputError, match=f"`train` is a mapping or a list; found {found}.*`train: {{}}`"):
         dag.stages(settings)
     Path("params.yaml").write_text(json.dumps(settings))
@@ -40,6 +40,6 @@ def test_a_section_without_entries_is_refused_as_dvc_refuses_it(dvc_project: Pat
 
 
 def test_two_makers_of_one_artifact_are_told(small_project: Path) -> None:
-    settings = params.load_all() | {"recommenders": ["quick", "quick"]}
+    settings = params.load_params() | {"recommenders": ["quick", "quick"]}
     with pytest.raises(InputError, match="made once"):
         check(settings, "params.yaml")

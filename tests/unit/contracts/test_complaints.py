@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 
 from sidflow.contracts.complaints import InvalidValue, closest_names
 from sidflow.contracts.errors import InputError
-from sidflow.contracts.params import Params, check
+from sidflow.contracts.params import Params, validate_params
 
 
 class Round(Params):
@@ -60,7 +60,7 @@ class Drawing(Params):
 )  # fmt: skip
 def test_each_kind_of_error_in_words(content, message):
     with pytest.raises(InputError) as caught:
-        check(content, Drawing, "p:s")
+        validate_params(content, Drawing, "p:s")
     line = str(caught.value)
     assert line.startswith(message)
     assert "Input should" not in line
@@ -69,7 +69,7 @@ def test_each_kind_of_error_in_words(content, message):
 
 def test_an_absent_name_is_an_error():
     with pytest.raises(InputError, match=r"^p:kind: expected round; found none\. Remedy: draw it$"):
-        check({}, Round, "p", "draw it")
+        validate_params({}, Round, "p", "draw it")
 
 
 def test_the_nearest_names_come_first():

@@ -20,14 +20,14 @@ def here(tmp_path, monkeypatch):
 
 
 def write(text):
-    params.PATH.write_text(text)
+    params.PARAMS_PATH.write_text(text)
 
 
 def test_a_section_by_its_dotted_name():
     write("seed: 3\ntrain:\n  one: {rate: 3e-4}\n  two:\n")
-    assert params.load("train.one", Knobs) == Knobs(rate=3e-4)  # `3e-4` is a float here, as for DVC
-    assert params.load("train.two", Knobs) == Knobs()
-    assert params.load_value("seed") == 3
+    assert params.load_section("train.one", Knobs) == Knobs(rate=3e-4)  # `3e-4` is a float here, as for DVC
+    assert params.load_section("train.two", Knobs) == Knobs()
+    assert params.load_param("seed") == 3
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_a_section_by_its_dotted_name():
 def test_a_mistake_is_one_line(text, complaint):
     write(text)
     with pytest.raises(InputError) as caught:
-        params.load("train.one", Knobs)
+        params.load_section("train.one", Knobs)
     assert complaint in str(caught.value)
     assert "\n" not in str(caught.value)
     assert "preset apply" not in str(caught.value)  # which would write over what is there
@@ -59,7 +59,7 @@ def test_params_are_frozen_and_their_absence_has_a_remedy():
     with pytest.raises(ValueError, match="frozen"):
         Knobs().rate = 2.0
     with pytest.raises(InputError, match="sidflow preset apply embedded"):
-        params.load("train.one", Knobs)
+        params.load_section("train.one", Knobs)
 
 
 def test_the_environment_wins_over_the_file(monkeypatch):
@@ -113,9 +113,9 @@ def test_each_setting_tells_where_it_is_from(monkeypatch):
 
 
 def test_a_file_of_another_encoding_is_told():
-    params.PATH.write_bytes(b"name: caf\xe9\n")
+    params.PARAMS_PATH.write_bytes(b"name: caf\xe9\n")
     with pytest.raises(InputError, match=r"text in UTF-8; found byte 0xe9 at offset 9"):
-        params.load_all()
+        params.load_params()
 
 
 def test_flat_metrics_stay_flat_and_round():

@@ -10,7 +10,7 @@ from sidflow.contracts.artifacts.images import IMAGES
 from sidflow.contracts.artifacts.items import ITEMS
 from sidflow.contracts.artifacts.semantics import SEMANTICS
 from sidflow.contracts.errors import InputError
-from sidflow.contracts.params import check
+from sidflow.contracts.params import validate_params
 from sidflow.contracts.words import ItemText
 from sidflow.embedding.encode import run_encoders, text_units
 from sidflow.embedding.params import EmbedParams, SpaceParams
@@ -109,11 +109,13 @@ def test_what_changes_in_one_item_does_not_leak_from_interactions():
 
 def test_unknown_spaces_and_kinds_are_refused():
     with pytest.raises(InputError, match="found `nowhere`"):
-        check({"encoders": {"text": {"kind": "tfidf_svd", "space": "nowhere"}}}, EmbedParams, "params.yaml:embed")
+        validate_params(
+            {"encoders": {"text": {"kind": "tfidf_svd", "space": "nowhere"}}}, EmbedParams, "params.yaml:embed"
+        )
     with pytest.raises(InputError, match="kind"):
-        check({"encoders": {"text": {"kind": "clip"}}}, EmbedParams, "params.yaml:embed")
+        validate_params({"encoders": {"text": {"kind": "clip"}}}, EmbedParams, "params.yaml:embed")
     with pytest.raises(InputError, match=r"spaces\.item\.dim"):
-        check({"spaces": {"item": {"dim": 0}}}, EmbedParams, "params.yaml:embed")
+        validate_params({"spaces": {"item": {"dim": 0}}}, EmbedParams, "params.yaml:embed")
 
 
 def run(stage, *arguments):

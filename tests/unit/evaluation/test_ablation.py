@@ -4,14 +4,14 @@ import numpy as np
 import polars as pl
 import pytest
 
-from sidflow.contracts.params import load_all
+from sidflow.contracts.params import load_params
 from sidflow.evaluation import ablation
 from sidflow.evaluation.ablation import FULL_MODEL, WITHOUT, AblationRun
 from sidflow.evaluation.params import CompareParams
 
 
 def test_every_change_is_a_param():
-    settings = load_all()
+    settings = load_params()
     for changes in ablation.ABLATION_ROWS.values():
         for name in changes:
             node = settings

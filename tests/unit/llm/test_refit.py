@@ -67,12 +67,12 @@ def scores(model, past):
 
 def by_hand(model, past, epochs, own):
     """Train on all that comes before the test targets, without validation; return the answers to all queries."""
-    settings = params.load(f"finetune.{model}", FinetuneParams)
+    settings = params.load_section(f"finetune.{model}", FinetuneParams)
     none = np.zeros(0, dtype=np.int64)
     wide = past._replace(
         train_end=past.train_end + 1, query_user=none, query_end=none, query_valid=none.astype(bool), targets=none
     )
-    known = load_item_inputs(list(params.load_value("modality")), (), wide.training_counts(CORE))
+    known = load_item_inputs(list(params.load_param("modality")), (), wide.training_counts(CORE))
     backbone = load_backbone(BACKBONE.read(), settings.weights)
     device = prepare(4, 1)
     prior = score_prior(wide, known, settings)

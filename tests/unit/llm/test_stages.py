@@ -92,9 +92,9 @@ def test_everything_is_there_and_readable(inside, model):
 
 @pytest.mark.parametrize("model", MODELS)
 def test_the_saved_model_loads_back_to_identical_scores(inside, model):
-    settings = params.load(f"finetune.{model}", FinetuneParams)
+    settings = params.load_section(f"finetune.{model}", FinetuneParams)
     past = histories.load()
-    known = load_item_inputs(list(params.load_value("modality")), (), past.training_counts(12))
+    known = load_item_inputs(list(params.load_param("modality")), (), past.training_counts(12))
     language_model, tokenizer = load_backbone(BACKBONE.read())
     torch.manual_seed(123)
     bare = settings.model_copy(update={"lora": settings.lora.model_copy(update={"enabled": False})})

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from sidflow.contracts.errors import InputError
-from sidflow.contracts.params import check as check_params
+from sidflow.contracts.params import validate_params
 from sidflow.contracts.tensors import Tensors
 from sidflow.quantize.audit import (
     TauQueries,
@@ -107,11 +107,11 @@ def test_reassignment_shows_in_the_audit_beside_what_was_before():
 
 
 def test_a_ratio_to_no_reference_is_refused():
-    assert check_params({"reference": "none"}, AssignParams, "params.yaml:assign").gate.least_recall_ratio is None
+    assert validate_params({"reference": "none"}, AssignParams, "params.yaml:assign").gate.least_recall_ratio is None
     with pytest.raises(
         InputError, match=r"params\.yaml:assign: expected `gate\.least_recall_ratio: null` with.*found 0\.9"
     ):
-        check_params({"reference": "none", "gate": {"least_recall_ratio": 0.9}}, AssignParams, "params.yaml:assign")
+        validate_params({"reference": "none", "gate": {"least_recall_ratio": 0.9}}, AssignParams, "params.yaml:assign")
 
 
 def test_the_reference_stands_beside_the_ids_under_the_same_audit():

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sidflow.contracts.artifacts.reports import FIGURES
-from sidflow.contracts.params import load_all
+from sidflow.contracts.params import load_params
 from sidflow.report.figures import key_figures
 from sidflow.report.gather import ReportData
 
@@ -16,7 +16,7 @@ REPORTS = Path(__file__).parents[3] / "artifacts/reports"
 
 def _committed() -> ReportData:
     """Return the parts of the report data that key figures use, from the committed reports."""
-    names = load_all()["recommenders"]
+    names = load_params()["recommenders"]
     read = {path.stem: json.loads(path.read_text()) for path in REPORTS.glob("*.json")}
     parts = {"ingest": "ingest", "split": "split", "leaderboard": "leaderboard", "audit": "semantic_ids"}
     nothing = dict.fromkeys(ReportData._fields)

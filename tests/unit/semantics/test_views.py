@@ -9,7 +9,7 @@ from sidflow.contracts.artifacts.images import IMAGES
 from sidflow.contracts.artifacts.items import ITEMS
 from sidflow.contracts.artifacts.semantics import SEMANTICS
 from sidflow.contracts.errors import InputError
-from sidflow.contracts.params import check
+from sidflow.contracts.params import validate_params
 from sidflow.semantics.params import DescribeParams, RulesParams
 from sidflow.semantics.views import describe_items
 
@@ -105,4 +105,4 @@ def test_a_catalogue_without_words_or_pictures_is_described_by_nothing(tmp_path,
 
 def test_an_unknown_writer_is_refused():
     with pytest.raises(InputError, match=r"writer\.backend"):
-        check({"writer": {"backend": "oracle"}}, DescribeParams, "params.yaml:describe")
+        validate_params({"writer": {"backend": "oracle"}}, DescribeParams, "params.yaml:describe")

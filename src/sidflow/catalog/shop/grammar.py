@@ -9,7 +9,7 @@ from pydantic import Field
 
 from sidflow.contracts import trace, yamls
 from sidflow.contracts.errors import InputError
-from sidflow.contracts.params import Params, check
+from sidflow.contracts.params import Params, validate_params
 
 
 class Style(Params):
@@ -71,10 +71,10 @@ def read_grammar(path: Path) -> Grammar:
     trace.note_read(path)
     remedy = "set ingest.path to the project's presets/grammar.yaml, or repair the grammar"
     try:
-        content = yamls.read_mapping(path)
+        content = yamls.read_yaml_mapping(path)
     except OSError as error:
         raise InputError(str(path), expected="a grammar in YAML", found=str(error.strerror), remedy=remedy) from error
-    grammar = check(content, Grammar, str(path), remedy)
+    grammar = validate_params(content, Grammar, str(path), remedy)
     undefined = [style for style in grammar.brands.values() if style not in grammar.styles]
     undefined += [
         name for category in grammar.categories.values() for name in category.then if name not in grammar.categories

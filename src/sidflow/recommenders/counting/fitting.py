@@ -14,9 +14,7 @@ from sidflow.contracts.artifacts.truth import TRUTH
 from sidflow.contracts.errors import InputError
 from sidflow.contracts.factored import Factored, by_part
 from sidflow.contracts.histories import Histories
-from sidflow.contracts.params import Params
-from sidflow.contracts.params import check as check_params
-from sidflow.contracts.params import load as load_params
+from sidflow.contracts.params import Params, load_section, validate_params
 from sidflow.counting.events import Events, before_test, training
 from sidflow.recommenders.counting.content import ContentParams, choose_content, content_factors, load_content_rows
 from sidflow.recommenders.counting.cooccurrence import CooccurrenceParams, choose_cooccurrence, cooccurrence_factors
@@ -68,17 +66,17 @@ def params_model(section: str, model: str) -> type[Params]:
 
 def counting_entry(name: str, values: Any, where: str) -> Params:
     """Return the params of the entry `name` of `train_counting`."""
-    return check_params(values, params_model("train_counting", name), where)
+    return validate_params(values, params_model("train_counting", name), where)
 
 
 def content_entry(name: str, values: Any, where: str) -> Params:
     """Return the params of the entry `name` of `train_content`."""
-    return check_params(values, params_model("train_content", name), where)
+    return validate_params(values, params_model("train_content", name), where)
 
 
 def load_counting(section: str, model: str) -> Params:
     """Return the checked params of `<section>.<model>`."""
-    return load_params(f"{section}.{model}", params_model(section, model))
+    return load_section(f"{section}.{model}", params_model(section, model))
 
 
 def fit_counting(model: str, params: Params) -> None:

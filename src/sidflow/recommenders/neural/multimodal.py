@@ -35,7 +35,7 @@ def multimodal_params(section: Any, where: str) -> tuple[MultimodalParams, Seque
             found=repr(kind) if kind is not None else "none",
             remedy="name one of them as `kind` in params.yaml",
         )
-    settings = params.check(section, KINDS[kind], where)
+    settings = params.validate_params(section, KINDS[kind], where)
     base = base_of(settings.model, settings.base, settings.refit, where)
     if isinstance(settings, DmesrParams):
         check_heads(settings, base, where)
@@ -51,7 +51,7 @@ def multimodal_entry(name: str, values: Any, where: str) -> MultimodalParams:
 def load_multimodal(name: str) -> tuple[MultimodalParams, SequenceParams]:
     """Return the params of `train_multimodal.<name>`, and those of its base model."""
     section = f"train_multimodal.{name}"
-    return multimodal_params(params.load_value(section), f"params.yaml:{section}")
+    return multimodal_params(params.load_param(section), f"params.yaml:{section}")
 
 
 def item_maker(settings: MultimodalParams, base: SequenceParams, count: int) -> Callable[[], Items]:

@@ -159,7 +159,7 @@ def from_content(content: Any, default: str, where: str) -> SequenceParams:
             found=repr(name),
             remedy="name one of them as `architecture` in params.yaml",
         )
-    return params.check(content, ARCHITECTURES[name], where)
+    return params.validate_params(content, ARCHITECTURES[name], where)
 
 
 def base_of(model: dict[str, Any], base: str, refit: bool, where: str) -> SequenceParams:
@@ -187,7 +187,7 @@ def sequential_entry(name: str, values: Any, where: str) -> SequenceParams:
 def load_sequential(name: str) -> SequenceParams:
     """Return the params of `train_sequential.<name>`."""
     section = f"train_sequential.{name}"
-    return from_content(params.load_value(section), name, f"params.yaml:{section}")
+    return from_content(params.load_param(section), name, f"params.yaml:{section}")
 
 
 def check_heads(settings: DmesrParams, base: SequenceParams, where: str) -> None:

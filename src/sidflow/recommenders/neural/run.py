@@ -79,7 +79,7 @@ class Begun(NamedTuple):
 
 def begin(stage: str) -> Begun:
     """Read the split, seed the generators and choose the device: what comes before item vectors are made."""
-    seed, threads = params.load_value("seed"), params.load_value("threads")
+    seed, threads = params.load_param("seed"), params.load_param("threads")
     return Begun(stage, load_to_rank(), core_count(), seed, threads, prepare(seed, threads))
 
 
