@@ -120,7 +120,7 @@ def preset_apply(
     from sidflow.commands import switching
 
     with in_project(*project.PRESETS):
-        for line in switching.told(name, switching.apply(name, data, seed)):
+        for line in switching.next_step_lines(name, switching.apply(name, data, seed)):
             typer.echo(line)
 
 
@@ -147,11 +147,11 @@ def doctor() -> None:
 
     Marks: ok, info, optional (absent, and not required), warning, BROKEN (required; exit code 1).
     """
-    from sidflow.commands import doctor as examination
+    from sidflow.commands.doctor import examine, finding_lines
 
     with one_line():
-        findings = examination.examine()
-        for line in examination.told(findings):
+        findings = examine()
+        for line in finding_lines(findings):
             typer.echo(line)
         if any(finding.broken for finding in findings):
             raise typer.Exit(1)
@@ -346,13 +346,14 @@ def verify(
     The copy is temporary and shares no cache, so this takes as long as a first run. The hash of each artifact is
     compared with dvc.lock; exit code 1 if any differs.
     """
-    from sidflow.commands import verify as verifying
+    from sidflow.commands.verify import verification_lines
+    from sidflow.commands.verify import verify as rerun_and_compare
 
     with in_project():
-        found = verifying.verify(here=here, keep=keep)
-        for line in verifying.told(found):
+        result = rerun_and_compare(here=here, keep=keep)
+        for line in verification_lines(result):
             typer.echo(line)
-        if not found.same:
+        if not result.same:
             raise typer.Exit(1)
 
 

@@ -44,7 +44,7 @@ def examine() -> list[Finding]:
     return found
 
 
-def told(findings: list[Finding]) -> list[str]:
+def finding_lines(findings: list[Finding]) -> list[str]:
     """Return the lines to print, the judgement last."""
     width = max(len(finding.name) for finding in findings)
     lines = [f"{finding.mark:<8} {finding.name:<{width}}  {finding.text}".rstrip() for finding in findings]

@@ -58,7 +58,7 @@ def apply(name: str, data: Path | None = None, seed: int | None = None) -> Appli
     return Applied(left, removed, aside, _enter(name), edits)
 
 
-def told(name: str, applied: Applied) -> list[str]:
+def next_step_lines(name: str, applied: Applied) -> list[str]:
     """Return what happened, a line each."""
     lines = [f"params.yaml is preset {name} now."]
     if applied.edits_kept:

@@ -64,7 +64,7 @@ def verify(*, here: bool = False, keep: bool = False) -> Verified:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def told(found: Verified) -> list[str]:
+def verification_lines(found: Verified) -> list[str]:
     """Return a line per artifact and one of judgement."""
     if found.failure:
         lines = [f"The rerun failed: {found.failure}"]

@@ -1,10 +1,10 @@
-"""The one error a user meets: what was expected, what was found, and what to do about it."""
+"""The error for invalid input: what was expected, what was found, and a remedy."""
 
 from __future__ import annotations
 
 
 class InputError(Exception):
-    """Bad input, told in one line; a stage that raises it exits with code 2 and writes nothing."""
+    """Invalid input, as a message of one line. A stage that raises it exits with code 2 and writes nothing."""
 
     def __init__(
         self,
@@ -16,13 +16,13 @@ class InputError(Exception):
         count: int | None = None,
         example: object | None = None,
     ) -> None:
-        """Describe the bad input.
+        """Describe the invalid input.
 
         Args:
-            artifact: file, parameter or object that is wrong.
+            artifact: the invalid file, parameter or object.
             expected: what it should hold.
             found: what it holds.
-            remedy: the command or edit that repairs it.
+            remedy: the command or edit that corrects it.
             count: how many rows, items or files are affected.
             example: one of them.
         """
@@ -36,7 +36,9 @@ class InputError(Exception):
 
     def line(self) -> str:
         """Return the whole message as a single line."""
-        where = "" if self.count is None else f" ({self.count} affected)"
-        such = "" if self.example is None else f", for example {self.example!r}"
-        text = f"{self.artifact}: expected {self.expected}; found {self.found}{where}{such}. Remedy: {self.remedy}"
+        affected = "" if self.count is None else f" ({self.count} affected)"
+        example = "" if self.example is None else f", for example {self.example!r}"
+        text = (
+            f"{self.artifact}: expected {self.expected}; found {self.found}{affected}{example}. Remedy: {self.remedy}"
+        )
         return " ".join(text.split())

@@ -73,7 +73,7 @@ def _reference_table(data: ReportData, glossary: Glossary) -> Markup | None:
     head = tag("tr", tag("th", ""), *(tag("th", title, scope="col") for title in columns.values()))
     return tag(
         "div",
-        tag("h3", "Beside residual k-means"),
+        tag("h3", "Compared with residual k-means"),
         tag("p", "Both audited on the same items, with equally many codes, before suffixes.", class_="note"),
         tag("div", tag("table", tag("thead", head), tag("tbody", *rows)), class_="wide"),
         class_="run",

@@ -53,7 +53,7 @@ def render_page(data: ReportData, settings: ReportParams) -> str:
 def _run_section(data: ReportData, glossary: Glossary) -> Markup:
     return tag(
         "section",
-        tag("h2", "Data of the run"),
+        tag("h2", "Statistics of the run"),
         tag(
             "div",
             *[

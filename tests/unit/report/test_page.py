@@ -299,7 +299,7 @@ def _text(made: str) -> str:
 
 def test_every_item_of_a_group_of_collisions_counts():
     text = _text(render_page(_report_data(), ReportParams()))
-    assert "Beside residual k-means" in text and "0.7125" in text and "0.6375" in text
+    assert "Compared with residual k-means" in text and "0.7125" in text and "0.6375" in text
     assert "12.5 % of 24 items share all their codes with another one before suffixes: 3 items in 1 group." in text
     assert "Among the 20 items with distinct inputs: 10.0 %." in text
     assert "After reassignment" not in text
