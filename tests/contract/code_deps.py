@@ -1,4 +1,4 @@
-"""The code that each stage runs, as package folders: what dvc.yaml has to list. Run: python -m tests.contract.code_deps.
+"""The code that each stage runs, as package folders, for dvc.yaml. Run: python -m tests.contract.code_deps.
 
 A stage's import closure holds its script and every module of ours that it imports, directly or not, at the top of a
 module or inside a function. Imports for type checkers alone do not count, since they never run. Nor does
