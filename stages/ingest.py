@@ -11,7 +11,7 @@ from sidflow.contracts.artifacts.items import ITEMS
 from sidflow.contracts.artifacts.reports import INGEST
 from sidflow.contracts.artifacts.truth import TRUTH
 from sidflow.contracts.artifacts.users import USERS
-from sidflow.contracts.running import say, stage
+from sidflow.contracts.running import print_progress, stage
 
 
 def main() -> None:
@@ -25,7 +25,7 @@ def main() -> None:
         TRUTH.write(catalog.truth)
         INGEST.write(catalog.report)
         summary = "{users} users, {items_core} items ({items} in the catalogue), {interactions} interactions"
-        say(summary.format(**catalog.report))
+        print_progress(summary.format(**catalog.report))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from threadpoolctl import threadpool_limits
 from sidflow.contracts import params
 from sidflow.contracts.artifacts.embeddings import EMBEDDING, MODALITY
 from sidflow.contracts.artifacts.items import item_count
-from sidflow.contracts.running import say, stage
+from sidflow.contracts.running import print_progress, stage
 from sidflow.embedding.modality import ModalityParams, make_modality
 
 
@@ -19,7 +19,7 @@ def main(name: str) -> None:
             values, present = make_modality(source.arrays["values"], source.arrays["present"], item_count(), settings)
         metadata = {"params": settings.model_dump(mode="json"), "source": source.metadata}
         MODALITY.write({"values": values, "present": present}, metadata, name=name)
-        say(f"{name}: {int(present.sum())} of {len(present)} items present, width {values.shape[1]}")
+        print_progress(f"{name}: {int(present.sum())} of {len(present)} items present, width {values.shape[1]}")
 
 
 if __name__ == "__main__":

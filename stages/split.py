@@ -9,7 +9,7 @@ from sidflow.contracts.artifacts.reports import SPLIT
 from sidflow.contracts.artifacts.sequences import SEQUENCES
 from sidflow.contracts.artifacts.targets import TARGETS
 from sidflow.contracts.artifacts.users import USERS
-from sidflow.contracts.running import say, stage
+from sidflow.contracts.running import print_progress, stage
 from sidflow.splits.params import SplitParams
 from sidflow.splits.split import split_interactions
 
@@ -24,7 +24,7 @@ def main() -> None:
         QUERIES.write(result.queries)
         TARGETS.write(result.targets)
         SPLIT.write(result.report)
-        say("{queries_valid} validation and {queries_test} test queries".format(**result.report))
+        print_progress("{queries_valid} validation and {queries_test} test queries".format(**result.report))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from typing import NamedTuple
 from sidflow.commands import dag
 from sidflow.commands.dag import Stage
 from sidflow.contracts import params
-from sidflow.contracts.running import in_one_line
+from sidflow.contracts.running import errors_in_one_line
 
 DVC = (sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item")
 DATA = ("ingest", "split", "describe", "embed")  # what both halves need
@@ -91,7 +91,7 @@ def _overlap(one: str, other: str) -> bool:
 
 if __name__ == "__main__":
     try:
-        with in_one_line("make repro"):
+        with errors_in_one_line("make repro"):
             sys.exit(run_side_by_side(Path()) if has_spare_core() else 0)
     except KeyboardInterrupt:
         sys.exit(130)  # the stages are interrupted, too; their checkpoints stay

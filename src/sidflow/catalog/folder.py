@@ -6,8 +6,8 @@ import gzip
 import io
 from pathlib import Path
 
-from sidflow.contracts import trace
 from sidflow.contracts.errors import InputError
+from sidflow.contracts.trace import note_read
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
 
@@ -97,6 +97,6 @@ class DataFolder:
 
 def open_text(path: Path) -> io.TextIOBase:
     """Return a text file, gzipped or not, opened as UTF-8; invalid bytes are replaced."""
-    trace.note_read(path)
+    note_read(path)
     binary = gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")  # noqa: SIM115
     return io.TextIOWrapper(binary, encoding="utf-8-sig", errors="replace")  # type: ignore[arg-type]

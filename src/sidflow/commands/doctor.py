@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from sidflow.commands import dag, dvc, project
-from sidflow.contracts import params, runtime
+from sidflow.contracts import params
 from sidflow.contracts.errors import InputError
+from sidflow.contracts.runtime import RUNTIME_PATH, Runtime, environment_variable, load_runtime, runtime_source
 
 Mark = Literal["ok", "info", "optional", "warning", "BROKEN"]  # optional: not here, and not needed
 OLDEST_PYTHON = (3, 11)
@@ -149,11 +150,13 @@ def _dvc_project() -> Iterator[Finding]:
 
 
 def _runtime() -> Iterator[Finding]:
-    settings = runtime.load()
-    for name in runtime.Runtime.model_fields:
-        source = runtime.source(name)
+    settings = load_runtime()
+    for name in Runtime.model_fields:
+        source = runtime_source(name)
         other = (
-            f"default; {runtime.PATH} or {runtime.variable(name)} sets it" if source == "default" else f"from {source}"
+            f"default; {RUNTIME_PATH} or {environment_variable(name)} sets it"
+            if source == "default"
+            else f"from {source}"
         )
         yield Finding("info", f"runtime {name}", f"{getattr(settings, name)} ({other})")
     folder = settings.cache_folder

@@ -19,7 +19,7 @@ from sidflow.contracts.artifacts.users import USERS
 from sidflow.contracts.documents import Document
 from sidflow.contracts.errors import InputError
 from sidflow.contracts.files import atomic_path
-from sidflow.contracts.running import measured_path
+from sidflow.contracts.running import cost_path
 
 RECORDED_EXPECTED = tuple(name for name in EXPECTED if name.endswith("_at_10"))
 _QUERY_COLUMNS = ("query_id", "user_id", "candidates")
@@ -93,7 +93,7 @@ def write_run(run: Run, folder: Path) -> Path:
 
 
 def _stage_cost(preset: str, stage: str) -> dict[str, Any]:
-    path = measured_path(preset, stage)
+    path = cost_path(preset, stage)
     if not path.is_file():
         raise InputError(
             str(path),

@@ -9,9 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sidflow.contracts import trace
 from sidflow.contracts.errors import InputError
+<<<<<<< HEAD
 from sidflow.contracts.files import Artifact, atomic_path
+=======
+from sidflow.contracts.files import atomic_path, project_path
+from sidflow.contracts.trace import note_read, note_write
+>>>>>>> 3dd079a (Runtime, trace and stage running: functions are imported by names that are clear without their module)
 
 DIGITS = 6  # significant digits of numbers in documents
 
@@ -57,8 +61,13 @@ class Document(Artifact):
                         remedy="report this as a defect of the stage that writes it",
                     )
         with atomic_path(path) as temporary:
+<<<<<<< HEAD
             temporary.write_text(json.dumps(round_floats(content), indent=2, sort_keys=True) + "\n")
         trace.note_write(path)
+=======
+            temporary.write_text(json.dumps(rounded(content), indent=2, sort_keys=True) + "\n")
+        note_write(path)
+>>>>>>> 3dd079a (Runtime, trace and stage running: functions are imported by names that are clear without their module)
         return path
 
     def read(self, **names: str) -> dict:
@@ -68,7 +77,7 @@ class Document(Artifact):
             InputError: the file is absent or not JSON.
         """
         path = self.at(**names)
-        trace.note_read(path)
+        note_read(path)
         try:
             return json.loads(path.read_text())
         except FileNotFoundError as error:
@@ -92,14 +101,19 @@ class Curve(Artifact):
             writer = csv.DictWriter(handle, list(columns), lineterminator="\n")
             writer.writeheader()
             for row in rows:
+<<<<<<< HEAD
                 writer.writerow({name: round_floats(row.get(name)) for name in columns})
         trace.note_write(path)
+=======
+                writer.writerow({name: rounded(row.get(name)) for name in columns})
+        note_write(path)
+>>>>>>> 3dd079a (Runtime, trace and stage running: functions are imported by names that are clear without their module)
         return path
 
     def read(self, **names: str) -> list[dict[str, str]]:
         """Return the rows as text, or an empty list where the file is absent."""
         path = self.at(**names)
-        trace.note_read(path)
+        note_read(path)
         if not path.is_file():
             return []
         with path.open(newline="") as handle:
@@ -115,5 +129,5 @@ class Text(Artifact):
         path = self.at(**names)
         with atomic_path(path) as temporary:
             temporary.write_text(content, encoding="utf-8")
-        trace.note_write(path)
+        note_write(path)
         return path

@@ -10,8 +10,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
-from sidflow.contracts import trace
 from sidflow.contracts.errors import InputError
+from sidflow.contracts.trace import note_read
 
 _PROJECT_ROOT: ContextVar[Path] = ContextVar("project_root", default=Path())  # default: the current folder
 
@@ -80,7 +80,7 @@ class VersionedArtifact(Artifact):
         Raises:
             InputError: there is no such file.
         """
-        trace.note_read(path)
+        note_read(path)
         if not path.is_file():
             raise InputError(
                 str(path),

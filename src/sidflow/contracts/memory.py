@@ -6,7 +6,7 @@ import resource
 import sys
 from pathlib import Path
 
-STATUS = Path("/proc/self/status")
+PROCESS_STATUS = Path("/proc/self/status")
 
 
 def peak_memory_mb() -> float:
@@ -14,8 +14,8 @@ def peak_memory_mb() -> float:
 
     On Linux `ru_maxrss` survives exec, so that it can be that of the process that started this one.
     """
-    if STATUS.is_file():
-        for line in STATUS.read_text().splitlines():
+    if PROCESS_STATUS.is_file():
+        for line in PROCESS_STATUS.read_text().splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024 / 1e6
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

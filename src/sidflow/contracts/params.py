@@ -8,10 +8,11 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from sidflow.contracts import trace, yamls
+from sidflow.contracts import yamls
 from sidflow.contracts.complaints import first_field_error
 from sidflow.contracts.errors import InputError
 from sidflow.contracts.files import project_path
+from sidflow.contracts.trace import note_param
 
 PARAMS_PATH = Path("params.yaml")
 
@@ -88,7 +89,7 @@ def load_param(name: str, path: Path = PARAMS_PATH) -> Any:
                 remedy=f"add it to {path}; `sidflow preset show embedded` prints every name with its meaning",
             )
         content = content[part]
-    trace.note_param(name)
+    note_param(name)
     return content
 
 

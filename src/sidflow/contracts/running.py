@@ -11,12 +11,14 @@ from pathlib import Path
 
 import psutil
 
-from sidflow.contracts import params, trace, workers
+from sidflow.contracts import params
 from sidflow.contracts.errors import InputError
 from sidflow.contracts.files import atomic_path
 from sidflow.contracts.memory import peak_memory_mb
+from sidflow.contracts.trace import write_trace
+from sidflow.contracts.workers import is_main_process, report_error
 
-MEASURED = Path(".sidflow/measured")
+COSTS = Path(".sidflow/measured")
 _resumed = {"seconds": 0.0}  # what killed runs of this stage had taken
 
 # Torch's threads spin while they wait for one another. On a machine that others use too, that takes the core from the
@@ -25,12 +27,12 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 
 @contextmanager
-def in_one_line(name: str) -> Iterator[None]:
+def errors_in_one_line(name: str) -> Iterator[None]:
     """End with one line and exit code 2 where the input is bad."""
     try:
         yield
     except InputError as error:
-        workers.complain(f"{name}: {error.line()}")
+        report_error(f"{name}: {error.line()}")
         raise SystemExit(2) from None
 
 
@@ -38,46 +40,50 @@ def in_one_line(name: str) -> Iterator[None]:
 def stage(name: str) -> Iterator[None]:
     """Run a stage's body; `name` is DVC's, for example `train_sequential@sasrec`.
 
-    Wall time (`spent`) and peak memory go to `.sidflow/measured/<preset>/<stage>.json`, outside of every hashed file;
+    Wall time (`seconds_spent`) and peak memory go to `.sidflow/measured/<preset>/<stage>.json`, in no hashed file;
     of the main process, where several run the stage.
     """
     try:
-        with in_one_line(name):
+        with errors_in_one_line(name):
             yield
     finally:
-        if workers.is_main():
-            trace.dump(name)
-    if not workers.is_main():
+        if is_main_process():
+            write_trace(name)
+    if not is_main_process():
         return
     cost = {
         "stage": name,
-        "wall_seconds": round(spent(), 3),
+        "wall_seconds": round(seconds_spent(), 3),
         "peak_memory_mb": round(peak_memory_mb(), 1),
         "cpus": os.cpu_count(),
     }
-    with atomic_path(measured_path(str(params.load_param("preset")), name)) as temporary:
+<<<<<<< HEAD
+    with atomic_path(cost_path(str(params.load_param("preset")), name)) as temporary:
+=======
+    with atomic_path(cost_path(str(params.load_value("preset")), name)) as temporary:
+>>>>>>> 3dd079a (Runtime, trace and stage running: functions are imported by names that are clear without their module)
         temporary.write_text(json.dumps(cost) + "\n")
 
 
-def spent() -> float:
+def seconds_spent() -> float:
     """Return the stage's seconds so far: of this whole process, imports included, and of the runs that it resumes."""
     return _resumed["seconds"] + time.time() - psutil.Process().create_time()
 
 
-def resume_after(seconds: float) -> None:
-    """Count a killed run as this stage's own, which had taken `seconds` (its `spent`) when it was last saved.
+def add_resumed_seconds(seconds: float) -> None:
+    """Count a killed run as this stage's own, which had taken `seconds` (its `seconds_spent`) when it was last saved.
 
     Of several trainings in one stage each checkpoint holds what the stage had taken until then: the longest counts.
     """
     _resumed["seconds"] = max(_resumed["seconds"], seconds)
 
 
-def measured_path(preset: str, name: str) -> Path:
+def cost_path(preset: str, name: str) -> Path:
     """Return where the cost of stage `name` under `preset` is kept."""
-    return MEASURED / preset / f"{name}.json"
+    return COSTS / preset / f"{name}.json"
 
 
-def say(message: str) -> None:
+def print_progress(message: str) -> None:
     """Print one line of progress at once, from the main process."""
-    if workers.is_main():
+    if is_main_process():
         print(message, flush=True)

@@ -15,8 +15,8 @@ from sidflow.contracts.errors import InputError
 from sidflow.contracts.files import project_path
 from sidflow.contracts.params import Params, validate_params
 
-PATH = Path("runtime.yaml")
-PREFIX = "SIDFLOW_"
+RUNTIME_PATH = Path("runtime.yaml")
+VARIABLE_PREFIX = "SIDFLOW_"
 
 
 class Runtime(Params):
@@ -34,19 +34,19 @@ class Runtime(Params):
         return self.cache.expanduser().resolve()
 
 
-def variable(name: str) -> str:
+def environment_variable(name: str) -> str:
     """Return the environment variable of a setting."""
-    return PREFIX + name.upper()
+    return VARIABLE_PREFIX + name.upper()
 
 
-def source(name: str, path: Path = PATH) -> str:
+def runtime_source(name: str, path: Path = RUNTIME_PATH) -> str:
     """Return where a setting's value comes from: a variable, the file, or `default`."""
-    if os.environ.get(variable(name)):
-        return variable(name)
+    if os.environ.get(environment_variable(name)):
+        return environment_variable(name)
     return str(path) if name in _in_file(path) else "default"
 
 
-def load(path: Path = PATH) -> Runtime:
+def load_runtime(path: Path = RUNTIME_PATH) -> Runtime:
     """Return the settings; an environment variable wins over the file.
 
     Raises:
@@ -55,7 +55,7 @@ def load(path: Path = PATH) -> Runtime:
     content = _in_file(path)
     validate_params(content, Runtime, str(path), f"edit {path}, or remove the line")
     for name in Runtime.model_fields:
-        value = os.environ.get(variable(name))
+        value = os.environ.get(environment_variable(name))
         if value:
             _check_variable(name, value)
             content[name] = value
@@ -73,19 +73,25 @@ def _check_variable(name: str, value: str) -> None:
         Runtime.model_validate({name: value})
     except ValidationError as error:
         invalid = first_field_error(error, Runtime, {name: value})
-        remedy = f"set {variable(name)} to that, or unset it"
-        raise InputError(variable(name), expected=invalid.expected, found=invalid.found, remedy=remedy) from error
+        remedy = f"set {environment_variable(name)} to that, or unset it"
+        raise InputError(
+            environment_variable(name), expected=invalid.expected, found=invalid.found, remedy=remedy
+        ) from error
 
 
 def _refuse_typos() -> None:
     """Refuse a variable whose name is nearly that of a setting; others may be somebody else's."""
     known = list(Runtime.model_fields)
     for name in sorted(os.environ):
-        setting = name.removeprefix(PREFIX).lower()
-        if name.startswith(PREFIX) and setting not in known and difflib.get_close_matches(setting, known, 1, 0.75):
+        setting = name.removeprefix(VARIABLE_PREFIX).lower()
+        if (
+            name.startswith(VARIABLE_PREFIX)
+            and setting not in known
+            and difflib.get_close_matches(setting, known, 1, 0.75)
+        ):
             raise InputError(
                 name,
-                expected=closest_names(name, map(variable, known)),
+                expected=closest_names(name, map(environment_variable, known)),
                 found=f"`{name}`",
                 remedy=f"rename or unset {name}",
             )

@@ -12,9 +12,13 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sidflow.contracts import trace
 from sidflow.contracts.errors import InputError
+<<<<<<< HEAD
 from sidflow.contracts.files import VersionedArtifact, atomic_path
+=======
+from sidflow.contracts.files import atomic_path, project_path
+from sidflow.contracts.trace import note_read, note_write
+>>>>>>> 3dd079a (Runtime, trace and stage running: functions are imported by names that are clear without their module)
 
 FOOTER = b"sidflow"
 REPORT_DEFECT = "report this as a defect of the stage that writes it"
@@ -64,7 +68,7 @@ class Table(VersionedArtifact):
         footer = {FOOTER: json.dumps({"schema": self.name, "version": self.version, **(metadata or {})}).encode()}
         with atomic_path(path) as temporary:
             pq.write_table(arrow.replace_schema_metadata(footer), temporary, compression="zstd", store_schema=True)
-        trace.note_write(path)
+        note_write(path)
         return path
 
     def read(self, columns: list[str] | None = None, **names: str) -> pl.DataFrame:
@@ -101,8 +105,19 @@ class Table(VersionedArtifact):
         return frame
 
     def _footer(self, path: Path) -> dict[str, object]:
+<<<<<<< HEAD
         """Return the footer of a file of this schema and version."""
         self.require_file(path, "a table")
+=======
+        note_read(path)
+        if not path.is_file():
+            raise InputError(
+                str(path),
+                expected=f"a table `{self.name}`",
+                found="no such file",
+                remedy="run `dvc repro` (or `dvc pull`) to make it",
+            )
+>>>>>>> 3dd079a (Runtime, trace and stage running: functions are imported by names that are clear without their module)
         try:
             footer = json.loads((pq.read_schema(path).metadata or {}).get(FOOTER, b"{}"))
         except (pa.ArrowInvalid, ValueError) as error:

@@ -24,12 +24,12 @@ def note_param(name: str) -> None:
     _touched["params"].add(name)
 
 
-def reads() -> list[Path]:
+def paths_read() -> list[Path]:
     """Return every path that this process has read, sorted."""
     return [Path(path) for path in sorted(_touched["reads"])]
 
 
-def dump(stage: str) -> None:
+def write_trace(stage: str) -> None:
     """Write what was touched to `$SIDFLOW_TRACE/<stage>.json`, if that variable is set."""
     folder = os.environ.get("SIDFLOW_TRACE")
     if not folder:

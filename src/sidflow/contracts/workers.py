@@ -9,24 +9,24 @@ import time
 from pathlib import Path
 
 
-def count() -> int:
+def process_count() -> int:
     """Return how many processes run this stage together."""
     return int(os.environ.get("WORLD_SIZE", "1")) if "RANK" in os.environ else 1
 
 
-def rank() -> int:
+def process_rank() -> int:
     """Return this process's number among them, from 0."""
-    return int(os.environ["RANK"]) if count() > 1 else 0
+    return int(os.environ["RANK"]) if process_count() > 1 else 0
 
 
-def is_main() -> bool:
+def is_main_process() -> bool:
     """Return whether this is the process that prints, and writes checkpoints and artifacts: the first, or the only."""
-    return rank() == 0
+    return process_rank() == 0
 
 
-def complain(line: str) -> None:
+def report_error(line: str) -> None:
     """Print `line` as an error; with a launcher above, hand it over, since several processes may say the same."""
-    file = os.environ.get("TORCHELASTIC_ERROR_FILE") if count() > 1 else None
+    file = os.environ.get("TORCHELASTIC_ERROR_FILE") if process_count() > 1 else None
     if file is None:
         print(line, file=sys.stderr)
     else:

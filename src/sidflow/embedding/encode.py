@@ -11,7 +11,7 @@ import polars as pl
 
 from sidflow.contracts.artifacts.embeddings import EMBEDDING, UNITS
 from sidflow.contracts.artifacts.semantics import IMAGE, JOINT, TEXT
-from sidflow.contracts.running import say
+from sidflow.contracts.running import print_progress
 from sidflow.contracts.tensors import TensorFile
 from sidflow.contracts.words import ItemText, item_texts, split_sentences
 from sidflow.embedding.params import Document, EmbedParams, Encoder, PictureDescriptors, TfidfSvd, TfidfSvdUnits
@@ -50,7 +50,7 @@ def run_encoders(
         else:
             values, present = spaces[encoder.space].encode(documents[encoder.document])
         file = UNITS if isinstance(encoder, TfidfSvdUnits) else EMBEDDING
-        say(f"{name}: {int(present.sum())} of {present.size} present, width {values.shape[-1]}")
+        print_progress(f"{name}: {int(present.sum())} of {present.size} present, width {values.shape[-1]}")
         yield EncoderOutput(name, file, {"values": values, "present": present}, _metadata(encoder, params, seed))
 
 
@@ -76,7 +76,7 @@ class _FittedSpaces:
             corpus = [document for kind in params.documents for document in self._documents[kind]]
             space = fit_text_space(corpus, params, self._seed)
             short = "" if space.width == params.dim else f" (the documents' rank; params ask for {params.dim})"
-            say(f"space {name}: {len(space.vocabulary)} terms, width {space.width}{short}")
+            print_progress(f"space {name}: {len(space.vocabulary)} terms, width {space.width}{short}")
             self._fitted[key] = space
         return self._fitted[key]
 

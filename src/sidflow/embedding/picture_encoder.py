@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 
 from sidflow.contracts.pictures import decode_thumbnails, rgb_to_lab
-from sidflow.contracts.running import say
+from sidflow.contracts.running import print_progress
 from sidflow.embedding.descriptors import BLOCKS
 from sidflow.embedding.params import PictureDescriptors
 from sidflow.embedding.projection import principal_components
@@ -41,7 +41,7 @@ def _describe_pictures(images: pl.DataFrame, params: PictureDescriptors) -> list
         for parts, block in zip(rows, params.blocks, strict=True):
             parts.append(BLOCKS[block](values))
         done += batch.height
-        say(f"pictures encoded: {done} of {images.height}")
+        print_progress(f"pictures encoded: {done} of {images.height}")
     return [np.concatenate(parts) for parts in rows]
 
 

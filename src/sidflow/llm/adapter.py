@@ -11,9 +11,9 @@ from typing import Any
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import PreTrainedModel
 
-from sidflow.contracts import trace
 from sidflow.contracts.errors import InputError
 from sidflow.contracts.files import atomic_path
+from sidflow.contracts.trace import note_read
 from sidflow.llm.params import LoraParams
 from sidflow.llm.quiet import without_library_output
 from sidflow.llm.saving import record_written_files
@@ -85,6 +85,6 @@ def load_adapter(model: PreTrainedModel, folder: Path) -> PeftModel | PreTrained
     if not (folder / CONFIG).is_file():
         return model
     for name in (CONFIG, WEIGHTS):
-        trace.note_read(folder / name)
+        note_read(folder / name)
     with without_library_output():
         return PeftModel.from_pretrained(model, str(folder)).eval()

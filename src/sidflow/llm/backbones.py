@@ -22,10 +22,10 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from sidflow.contracts import trace
 from sidflow.contracts.artifacts.backbone import MODEL_FOLDER
 from sidflow.contracts.errors import InputError
 from sidflow.contracts.files import project_path
+from sidflow.contracts.trace import note_read
 from sidflow.llm.params import BackboneParams
 from sidflow.llm.quiet import without_library_output
 
@@ -208,7 +208,7 @@ def load_backbone(record: Mapping[str, Any], weights: str = "fp32") -> Backbone:
         )
     if record["kind"] == "scratch":
         for name in hashes:
-            trace.note_read(folder / name)
+            note_read(folder / name)
     options = _nf4_options() if weights == "nf4" else {}
     with _load_errors_as_input_errors(folder), without_library_output():
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)

@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from sidflow.contracts import refits, workers
+from sidflow.contracts import refits
 from sidflow.contracts.artifacts.embeddings import ITEM_TABLE
 from sidflow.contracts.artifacts.factors import CURVES, FACTORS, SUMMARY
 from sidflow.contracts.artifacts.mme_sid import ANCHOR, COLD_ROWS, HEADS, PRIOR_PREFIX, adapter_folder
 from sidflow.contracts.factored import Factored
 from sidflow.contracts.histories import Histories
+from sidflow.contracts.workers import is_main_process
 from sidflow.hybrid.evidence import query_histories
 from sidflow.hybrid.prior import ScorePrior
 from sidflow.llm.adapter import save_adapter
@@ -60,7 +61,7 @@ def write_finetuned(
     Of two fits the first leaves curves and metrics of validation. The second leaves what encodes new histories:
     adapter, heads, prior, item tokens, cold rows. Factors are of both.
     """
-    if not workers.is_main():
+    if not is_main_process():
         return
     model, prior, fitted, inputs = finetuned.model, finetuned.prior, finetuned.fitted, finetuned.inputs
     metadata = refits.fact(finetuned.refit_epochs is not None)

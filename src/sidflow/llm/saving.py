@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sidflow.contracts import trace
 from sidflow.contracts.files import default_permissions
+from sidflow.contracts.trace import note_write
 
 
 def record_written_files(folder: Path) -> None:
@@ -15,4 +15,4 @@ def record_written_files(folder: Path) -> None:
     """
     for path in sorted(folder.iterdir()):
         path.chmod(default_permissions())
-        trace.note_write(path)
+        note_write(path)

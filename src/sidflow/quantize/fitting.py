@@ -12,7 +12,7 @@ from torch import nn
 
 from sidflow.contracts.artifacts.quantizer import MODALITIES_KEY, ORDER_KEY, QUANTIZER
 from sidflow.contracts.errors import InputError
-from sidflow.contracts.running import say
+from sidflow.contracts.running import print_progress
 from sidflow.quantize.inputs import ModalityVectors, codes_per_level, normalise, usable_modalities
 from sidflow.quantize.model import MMRQVAE, ModalityTensors
 from sidflow.quantize.params import QuantizeParams
@@ -114,7 +114,7 @@ def train_quantizer(
         values, present = torch.from_numpy(normalised[name].values), torch.from_numpy(modality.present)
         tensors[name] = ModalityTensors(values, present, codes[name])
         items, width = int(present.sum()), values.shape[1]
-        say(f"quantize: {name}, {items} items, {width} dimensions, codes per level {codes[name]}")
+        print_progress(f"quantize: {name}, {items} items, {width} dimensions, codes per level {codes[name]}")
     generator = torch.Generator().manual_seed(seed)
     if params.method == "rq-kmeans":
         arrays, curves, best_epoch = _fit_residual_kmeans(tensors, params, generator, device), [], -1
@@ -237,7 +237,7 @@ def _finish_codebooks(module: MMRQVAE, name: str, params: QuantizeParams) -> Non
         z = own.encoder(distinct_rows(module.values(name)[module.present(name)]))
     refine_codebooks(own.quantizer, z, params.refine_steps)
     colliding = resolve_collisions(own.quantizer, z, params.separate_steps, params.separate_weight)
-    say(f"quantize: {name}, {colliding} of {len(z)} distinct items share all codes with another")
+    print_progress(f"quantize: {name}, {colliding} of {len(z)} distinct items share all codes with another")
 
 
 def _fit_residual_kmeans(

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from sidflow.contracts import trace
 from sidflow.contracts.errors import InputError
 from sidflow.contracts.files import atomic_path
+from sidflow.contracts.trace import note_read, note_write
 
 if TYPE_CHECKING:
     from jaxtyping import Int
@@ -33,7 +33,7 @@ def read_index_file(path: Path) -> IndexFile:
     Raises:
         InputError: not a JSON object, a token of another form, or items with different numbers of codes.
     """
-    trace.note_read(path)
+    note_read(path)
     remedy = 'give a file of the form {"0": ["<a_12>", "<b_7>"], ...}'
     try:
         content = json.loads(path.read_text())
@@ -73,5 +73,5 @@ def write_index_file(path: Path, ids: Mapping[str, tuple[list[int], int]]) -> Pa
     }
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(content, indent=1) + "\n")
-    trace.note_write(path)
+    note_write(path)
     return path

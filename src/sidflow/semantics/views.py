@@ -9,7 +9,7 @@ import polars as pl
 
 from sidflow.contracts.artifacts.semantics import IMAGE, JOINT, TEXT
 from sidflow.contracts.pictures import decode_thumbnails
-from sidflow.contracts.running import say
+from sidflow.contracts.running import print_progress
 from sidflow.contracts.words import ItemText, item_texts, truncate_at_word
 from sidflow.semantics.measuring import measure_pictures
 from sidflow.semantics.palette import COLOUR_NAMES
@@ -42,7 +42,13 @@ def describe_items(items: pl.DataFrame, images: pl.DataFrame, params: RulesParam
     schema = {"item_id": pl.Int32, "view": pl.String, "text": pl.String}
     frame = pl.DataFrame(rows, schema=schema, orient="row")
     counts = {view: int((frame["view"] == view).sum()) for view in (TEXT, IMAGE, JOINT)}
+<<<<<<< HEAD
     say(f"{len(item_text_of)} items described by rules: {', '.join(f'{n} {view}' for view, n in counts.items())} views")
+=======
+    print_progress(
+        f"{len(texts)} items described by rules: {', '.join(f'{n} {view}' for view, n in counts.items())} views"
+    )
+>>>>>>> 3dd079a (Runtime, trace and stage running: functions are imported by names that are clear without their module)
     return frame.with_columns(writer=pl.lit(params.backend), by_mllm=pl.lit(False))
 
 
@@ -54,7 +60,7 @@ def describe_pictures(images: pl.DataFrame, params: RulesParams) -> dict[int, Pi
         measured = measure_pictures(decode_thumbnails(batch["picture"], params.side), aspect)
         for row, item in enumerate(batch["item_id"].to_list()):
             descriptions[item] = describe_picture(measured, row, colours=params.colours, min_share=params.min_share)
-        say(f"pictures measured: {len(descriptions)} of {images.height}")
+        print_progress(f"pictures measured: {len(descriptions)} of {images.height}")
     return descriptions
 
 

@@ -14,8 +14,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from sidflow.contracts import running, runtime, trace, workers
 from sidflow.contracts.files import atomic_path
+from sidflow.contracts.running import add_resumed_seconds, seconds_spent
+from sidflow.contracts.runtime import load_runtime
+from sidflow.contracts.trace import paths_read
+from sidflow.contracts.workers import is_main_process
 
 STATE_KEY = "state"
 SPENT_KEY = "seconds"
@@ -62,25 +65,25 @@ class Checkpoint:
         """Locate the checkpoint of training `name`; `code` defaults to `running_code`."""
         content = {
             "settings": json.loads(json.dumps(settings, sort_keys=True, default=str)),
-            "inputs": _hash_files(trace.reads()),
+            "inputs": _hash_files(paths_read()),
             "code": _hash_files(running_code() if code is None else code),
         }
         fingerprint = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:24]
-        self.path = runtime.load().cache_folder / "checkpoints" / f"{name.replace('@', '-')}-{fingerprint}.safetensors"
+        self.path = load_runtime().cache_folder / "checkpoints" / f"{name.replace('@', '-')}-{fingerprint}.safetensors"
 
     def save(self, snapshot: Snapshot) -> None:
         """Write `snapshot` atomically."""
-        if not workers.is_main():
+        if not is_main_process():
             return
         tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in snapshot.tensors.items()}
         with atomic_path(self.path) as temporary:
-            told = {STATE_KEY: json.dumps(snapshot.values), SPENT_KEY: str(running.spent())}
+            told = {STATE_KEY: json.dumps(snapshot.values), SPENT_KEY: str(seconds_spent())}
             save_file(tensors, temporary, metadata=told)
 
     def load(self) -> Snapshot | None:
         """Return the last snapshot, or None where there is none that can be read.
 
-        The time that the run which wrote it had taken counts as this one's (`running.spent`).
+        The time that the run which wrote it had taken counts as this one's (`seconds_spent`).
         """
         if not self.path.is_file():
             return None
@@ -92,10 +95,10 @@ class Checkpoint:
         except (SafetensorError, KeyError, ValueError):
             self.discard()
             return None
-        running.resume_after(seconds)
+        add_resumed_seconds(seconds)
         return snapshot
 
     def discard(self) -> None:
         """Remove the checkpoint: the artifacts are written."""
-        if workers.is_main():
+        if is_main_process():
             self.path.unlink(missing_ok=True)

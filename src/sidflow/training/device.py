@@ -7,8 +7,8 @@ import random
 import numpy as np
 import torch
 
-from sidflow.contracts import runtime
 from sidflow.contracts.errors import InputError
+from sidflow.contracts.runtime import load_runtime
 
 
 def pick_device() -> torch.device:
@@ -17,7 +17,7 @@ def pick_device() -> torch.device:
     Raises:
         InputError: CUDA is asked for and not there.
     """
-    wanted = runtime.load().device
+    wanted = load_runtime().device
     if wanted == "cuda" and not torch.cuda.is_available():
         raise InputError(
             "runtime device",

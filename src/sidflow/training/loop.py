@@ -12,10 +12,10 @@ from accelerate import Accelerator
 from pydantic import Field
 from torch import Tensor, nn
 
-from sidflow.contracts import runtime
 from sidflow.contracts.errors import InputError
 from sidflow.contracts.params import Params
-from sidflow.contracts.running import say
+from sidflow.contracts.running import print_progress
+from sidflow.contracts.runtime import load_runtime
 from sidflow.training.checkpoint import Checkpoint, Snapshot
 from sidflow.training.device import generator_for
 from sidflow.training.processes import Crew
@@ -116,7 +116,7 @@ class _Trainer:
         self.progress = _Progress()
         self.best: dict[str, Tensor] = {}
         self.crew.reseed(seed, 0, {})
-        self.pause, self.saved = runtime.load().checkpoint_seconds, time.monotonic()
+        self.pause, self.saved = load_runtime().checkpoint_seconds, time.monotonic()
 
     def snapshot(self) -> Snapshot:
         inner = self.optimizer.state_dict()
@@ -141,7 +141,7 @@ class _Trainer:
         self.optimizer.load_state_dict(inner)
         vars(self.progress).update(snapshot.values)
         self.crew.reseed(self.seed, self.progress.steps, groups["random"])
-        say(f"{self.name}: resumed at epoch {self.progress.epoch + 1}, step {self.progress.step}")
+        print_progress(f"{self.name}: resumed at epoch {self.progress.epoch + 1}, step {self.progress.step}")
 
     def save(self, checkpoint: Checkpoint | None, at_once: bool = False) -> None:
         """Write a checkpoint where one is wanted and it is time for it."""
@@ -194,7 +194,9 @@ class _Trainer:
         )
         now.finished = stopped or now.epoch >= self.epochs
         told = "  ".join(f"{name} {number:.5g}" for name, number in row.items() if name != "epoch")
-        say(f"{self.name}: epoch {now.epoch}/{self.epochs}  {told}  best at {now.best_epoch + 1}  {seconds:.1f} s")
+        print_progress(
+            f"{self.name}: epoch {now.epoch}/{self.epochs}  {told}  best at {now.best_epoch + 1}  {seconds:.1f} s"
+        )
 
 
 def fit(

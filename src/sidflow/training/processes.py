@@ -25,9 +25,11 @@ import torch
 from accelerate import PartialState
 from torch import Tensor, distributed, nn
 
-from sidflow.contracts import params, runtime, workers
+from sidflow.contracts import params
 from sidflow.contracts.errors import InputError
-from sidflow.contracts.running import in_one_line
+from sidflow.contracts.running import errors_in_one_line
+from sidflow.contracts.runtime import load_runtime
+from sidflow.contracts.workers import process_count, process_rank, report_error
 from sidflow.training.device import pick_device
 
 PATIENCE = timedelta(hours=6)  # for a process that is ahead, until the others come
@@ -38,9 +40,9 @@ def relaunched(stage: str, script: str, *arguments: str) -> bool:
 
     Ends this process, with their exit code and one error line, where they fail.
     """
-    with in_one_line(stage):
-        count = runtime.load().processes
-        if count == 1 or workers.count() > 1:
+    with errors_in_one_line(stage):
+        count = load_runtime().processes
+        if count == 1 or process_count() > 1:
             return False
         cards = torch.cuda.device_count() if pick_device().type == "cuda" else count
         if count > cards:
@@ -78,7 +80,7 @@ def _launch(count: int, *command: str) -> None:
     except ChildFailedError as error:
         failure = error.get_first_failure()[1]
         if failure.exitcode == 2 and failure.error_file != "<N/A>":
-            workers.complain(failure.message)
+            report_error(failure.message)
         raise SystemExit(failure.exitcode if failure.exitcode > 0 else 1) from None
     except SignalException as error:
         raise SystemExit(128 + signal.Signals(error.sigval).value) from None
@@ -86,7 +88,7 @@ def _launch(count: int, *command: str) -> None:
 
 def join(device: torch.device, threads: int) -> None:
     """Meet the other processes of this stage, where there are any; from here on `device` is this one's own."""
-    if workers.count() > 1:
+    if process_count() > 1:
         PartialState(cpu=device.type == "cpu", timeout=PATIENCE)
         torch.set_num_threads(threads)
 
@@ -105,12 +107,12 @@ def shard(model: nn.Module, device: torch.device) -> None:
     Raises:
         InputError: weights are packed as integers.
     """
-    if workers.count() == 1 or runtime.load().sharding != "fsdp":
+    if process_count() == 1 or load_runtime().sharding != "fsdp":
         return
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
-    mesh = init_device_mesh(device.type, (workers.count(),))
+    mesh = init_device_mesh(device.type, (process_count(),))
     for name, layer in list(model.named_modules()):
         if isinstance(layer, nn.Linear) and not any(one.requires_grad for one in layer.parameters()):
             if not layer.weight.is_floating_point():
@@ -144,7 +146,7 @@ class Crew:
         Raises:
             InputError: there are several, and the task's batches cannot be split.
         """
-        self.task, self.rank, self.count = task, workers.rank(), workers.count()
+        self.task, self.rank, self.count = task, process_rank(), process_count()
         if self.count > 1 and not hasattr(task, "share"):
             raise InputError(
                 f"{name} training", expected="one process", found=str(self.count), remedy="start it without a launcher"

@@ -6,12 +6,14 @@ import numpy as np
 import polars as pl
 import pytest
 
-from sidflow.contracts import histories, memory, running
+from sidflow.contracts import histories, memory
 from sidflow.contracts.artifacts.queries import QUERIES
 from sidflow.contracts.artifacts.sequences import SEQUENCES
 from sidflow.contracts.artifacts.targets import TARGETS
 from sidflow.contracts.errors import InputError
 from sidflow.contracts.files import atomic_path
+from sidflow.contracts.memory import PROCESS_STATUS, peak_memory_mb
+from sidflow.contracts.running import stage
 
 
 @pytest.fixture(autouse=True)
@@ -65,7 +67,7 @@ def test_who_ranks_is_told_whether_histories_are_excluded(loaded, tmp_path):
 
 
 def test_bad_input_is_one_line_and_exit_code_2(capsys, tmp_path):
-    with pytest.raises(SystemExit) as ended, running.stage("train@x"):
+    with pytest.raises(SystemExit) as ended, stage("train@x"):
         raise InputError("a.csv", expected="b", found="c\nd", remedy="e", count=3, example="f")
     assert ended.value.code == 2
     line = "train@x: a.csv: expected b; found c d (3 affected), for example 'f'. Remedy: e\n"
@@ -75,7 +77,7 @@ def test_bad_input_is_one_line_and_exit_code_2(capsys, tmp_path):
 
 def test_what_a_stage_cost_is_kept_per_preset(tmp_path):
     (tmp_path / "params.yaml").write_text("preset: small\n")
-    with running.stage("train@x"):
+    with stage("train@x"):
         pass
     cost = json.loads((tmp_path / ".sidflow/measured/small/train@x.json").read_text())
     assert cost["stage"] == "train@x"
@@ -90,16 +92,16 @@ os.execv(sys.executable, [sys.executable, "-c", {CHILD!r}])
 """
 
 
-@pytest.mark.skipif(not memory.STATUS.is_file(), reason="needs Linux's /proc")
+@pytest.mark.skipif(not PROCESS_STATUS.is_file(), reason="needs Linux's /proc")
 def test_peak_memory_is_not_that_of_the_process_before():
     done = subprocess.run([sys.executable, "-c", LARGE], capture_output=True, text=True, check=True)
     assert 5 < float(done.stdout) < 200
 
 
 def test_peak_memory_without_proc(monkeypatch, tmp_path):
-    known = memory.peak_memory_mb()
-    monkeypatch.setattr(memory, "STATUS", tmp_path / "none")
-    assert memory.peak_memory_mb() > 0.9 * known
+    known = peak_memory_mb()
+    monkeypatch.setattr(memory, "PROCESS_STATUS", tmp_path / "none")
+    assert peak_memory_mb() > 0.9 * known
 
 
 def test_a_torn_write_leaves_the_old_file(tmp_path):

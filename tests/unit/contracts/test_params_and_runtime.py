@@ -1,10 +1,11 @@
 import pytest
 from pydantic import Field
 
-from sidflow.contracts import params, runtime
+from sidflow.contracts import params
 from sidflow.contracts.documents import Curve, Document
 from sidflow.contracts.errors import InputError
 from sidflow.contracts.params import Params
+from sidflow.contracts.runtime import RUNTIME_PATH, Runtime, load_runtime, runtime_source
 
 
 class Knobs(Params):
@@ -15,7 +16,7 @@ class Knobs(Params):
 @pytest.fixture(autouse=True)
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for name in runtime.Runtime.model_fields:
+    for name in Runtime.model_fields:
         monkeypatch.delenv(f"SIDFLOW_{name.upper()}", raising=False)
 
 
@@ -63,13 +64,13 @@ def test_params_are_frozen_and_their_absence_has_a_remedy():
 
 
 def test_the_environment_wins_over_the_file(monkeypatch):
-    assert runtime.load().device == "auto"
-    runtime.PATH.write_text("device: cpu\ncheckpoint_seconds: 3\n")
+    assert load_runtime().device == "auto"
+    RUNTIME_PATH.write_text("device: cpu\ncheckpoint_seconds: 3\n")
     monkeypatch.setenv("SIDFLOW_CHECKPOINT_SECONDS", "5")
-    assert (runtime.load().device, runtime.load().checkpoint_seconds) == ("cpu", 5)
-    runtime.PATH.write_text("devise: cpu\n")
+    assert (load_runtime().device, load_runtime().checkpoint_seconds) == ("cpu", 5)
+    RUNTIME_PATH.write_text("devise: cpu\n")
     with pytest.raises(InputError, match=r"^runtime\.yaml: expected one of the names device, .*found `devise`"):
-        runtime.load()
+        load_runtime()
 
 
 @pytest.mark.parametrize(
@@ -89,26 +90,26 @@ def test_the_environment_wins_over_the_file(monkeypatch):
     ],
 )
 def test_a_bad_variable_is_named_with_its_remedy(monkeypatch, name, value, complaint):
-    runtime.PATH.write_text("device: cpu\n")
+    RUNTIME_PATH.write_text("device: cpu\n")
     monkeypatch.setenv(f"SIDFLOW_{name}", value)
     with pytest.raises(InputError) as caught:
-        runtime.load()
+        load_runtime()
     assert str(caught.value).startswith(complaint)
 
 
 def test_a_bad_runtime_file_is_named_with_its_remedy():
-    runtime.PATH.write_text("device: gpu\n")
+    RUNTIME_PATH.write_text("device: gpu\n")
     with pytest.raises(InputError, match=r"^runtime\.yaml:device: expected one of auto, cpu, cuda.*edit runtime\.yaml"):
-        runtime.load()
-    runtime.PATH.write_text("device: [\n")
+        load_runtime()
+    RUNTIME_PATH.write_text("device: [\n")
     with pytest.raises(InputError, match=r"^runtime\.yaml, line 2, column 1: expected YAML"):
-        runtime.load()
+        load_runtime()
 
 
 def test_each_setting_tells_where_it_is_from(monkeypatch):
-    runtime.PATH.write_text("# device: cuda\ncheckpoint_seconds: 2\n")
+    RUNTIME_PATH.write_text("# device: cuda\ncheckpoint_seconds: 2\n")
     monkeypatch.setenv("SIDFLOW_CACHE", "/tmp")
-    found = [runtime.source(name) for name in ("device", "checkpoint_seconds", "cache")]
+    found = [runtime_source(name) for name in ("device", "checkpoint_seconds", "cache")]
     assert found == ["default", "runtime.yaml", "SIDFLOW_CACHE"]
 
 

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from tests.unit.llm import conftest as tiny
 from torch.distributed.tensor import DTensor
 
-from sidflow.contracts import workers
+from sidflow.contracts.workers import is_main_process, process_rank
 from sidflow.llm.backbones import Backbone
 from sidflow.llm.finetuning import score_prior
 from sidflow.llm.model import MmeSid, MmeSidTask
@@ -86,12 +86,12 @@ def main(folder):
     os.environ["SIDFLOW_CHECKPOINT_SECONDS"] = "0.000001"
     keep(folder, "resumed", resumed()[1])
     processes.leave()
-    if workers.is_main():
+    if is_main_process():
         (folder / "told.json").write_text(json.dumps(told))
 
 
 def keep(folder, name, tensors):
-    save_file(tensors, folder / f"{name}-{workers.rank()}.safetensors")
+    save_file(tensors, folder / f"{name}-{process_rank()}.safetensors")
 
 
 if __name__ == "__main__":

@@ -7,9 +7,14 @@ from pathlib import Path
 import numpy as np
 from pydantic import Field
 
-from sidflow.contracts import trace, yamls
+from sidflow.contracts import yamls
 from sidflow.contracts.errors import InputError
+<<<<<<< HEAD
 from sidflow.contracts.params import Params, validate_params
+=======
+from sidflow.contracts.params import Params, check
+from sidflow.contracts.trace import note_read
+>>>>>>> 3dd079a (Runtime, trace and stage running: functions are imported by names that are clear without their module)
 
 
 class Style(Params):
@@ -68,7 +73,7 @@ def read_grammar(path: Path) -> Grammar:
     Raises:
         InputError: the file is absent, is not YAML, or refers to a style or category that it does not define.
     """
-    trace.note_read(path)
+    note_read(path)
     remedy = "set ingest.path to the project's presets/grammar.yaml, or repair the grammar"
     try:
         content = yamls.read_yaml_mapping(path)

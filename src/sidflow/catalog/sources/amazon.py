@@ -25,8 +25,8 @@ from sidflow.catalog.folder import DataFolder
 from sidflow.catalog.params import IngestParams, set_by_user
 from sidflow.catalog.raw import ITEM_COLUMNS, RawCatalog, items_frame, items_frame_of_rows
 from sidflow.catalog.sources.lines import JsonLines
-from sidflow.contracts import trace
 from sidflow.contracts.errors import InputError
+from sidflow.contracts.trace import note_read
 
 FIELDS_2014 = {"reviewerID": pl.String, "asin": pl.String, "overall": pl.Float64, "unixReviewTime": pl.Int64}
 FIELDS_2023 = {"user_id": pl.String, "parent_asin": pl.String, "rating": pl.Float64, "timestamp": pl.Int64}
@@ -87,7 +87,7 @@ def _read_reviews(path: Path) -> tuple[pl.DataFrame, int]:
     Raises:
         InputError: no line has the fields of one of the three versions.
     """
-    trace.note_read(path)
+    note_read(path)
     frames, bad, schema = [], 0, None
     with cast(BinaryIO, gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")) as handle:
         for block in _blocks(handle):

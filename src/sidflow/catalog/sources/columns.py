@@ -7,8 +7,8 @@ from pathlib import Path
 
 import polars as pl
 
-from sidflow.contracts import trace
 from sidflow.contracts.errors import InputError
+from sidflow.contracts.trace import note_read
 
 SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".parquet")
 
@@ -19,7 +19,7 @@ def scan_table(path: Path) -> pl.LazyFrame:
     Raises:
         InputError: the suffix is unknown, or the file is unreadable.
     """
-    trace.note_read(path)
+    note_read(path)
     name = path.name.lower()
     try:
         if name.endswith(".parquet"):
