@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from sidflow.quantize.kmeans import kmeans, nearest_codes, squared_distances
-from sidflow.quantize.residual_pass import Level, residual_levels, scale_distances, sinkhorn_plan
+from sidflow.quantize.residual_pass import ResidualLevel, residual_levels, scale_distances, sinkhorn_plan
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -20,7 +20,7 @@ Gradient = Literal["straight_through_total", "rotation", "per_level"]
 USAGE_DECAY = 0.9  # of the running mean of each code's use
 
 
-class Quantized(NamedTuple):
+class QuantizedBatch(NamedTuple):
     """A quantized batch."""
 
     codes: Int[Tensor, "b l"]
@@ -88,7 +88,7 @@ class ResidualQuantizer(nn.Module):
 
     def forward(
         self, z: Float[Tensor, "b d"], epsilons: list[float] | None = None, iterations: int = 50, revive: float = 0.0
-    ) -> Quantized:
+    ) -> QuantizedBatch:
         """Return codes, quantized vectors and losses of a batch.
 
         Args:
@@ -122,7 +122,7 @@ class ResidualQuantizer(nn.Module):
         elif self.gradient == "rotation":
             total = rotate_gradient(z, total)
         levels = len(self.codebooks)
-        return Quantized(torch.stack(codes, 1), total, codebook_loss / levels, commitment_loss / levels)
+        return QuantizedBatch(torch.stack(codes, 1), total, codebook_loss / levels, commitment_loss / levels)
 
     def _update_usage(self, level: int, codes: Tensor) -> None:
         """While training, move the running use of a level's codes towards that of a batch."""
@@ -141,7 +141,7 @@ class ResidualQuantizer(nn.Module):
             use[dead] = 1.0 / len(use)
 
 
-def nearest_levels(z: Float[Tensor, "n d"], codebooks: Sequence[Tensor]) -> Iterator[Level[Tensor]]:
+def nearest_levels(z: Float[Tensor, "n d"], codebooks: Sequence[Tensor]) -> Iterator[ResidualLevel[Tensor]]:
     """Yield the levels of the residual pass in which every level takes the nearest code."""
     return residual_levels(z, codebooks, lambda index, residual: nearest_codes(residual, codebooks[index]))
 

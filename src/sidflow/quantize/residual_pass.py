@@ -16,7 +16,7 @@ Array = TypeVar("Array")
 SMALLEST_KERNEL = 1e-300  # keeps float64 kernels positive where a row is far from every code
 
 
-class Level(Generic[Array]):
+class ResidualLevel(Generic[Array]):
     """One level of a residual pass.
 
     Attributes:
@@ -39,7 +39,7 @@ class Level(Generic[Array]):
 
 def residual_levels(
     z: Array, codebooks: Sequence[Any], choose_codes: Callable[[int, Array], Any]
-) -> Iterator[Level[Array]]:
+) -> Iterator[ResidualLevel[Array]]:
     """Yield the levels of the residual pass over the rows of `z`, coarse first.
 
     The next residual is computed after the loop's body has run, so that the body may replace `level.quantized`.
@@ -54,7 +54,7 @@ def residual_levels(
     residual = z
     for index, codebook in enumerate(codebooks):
         codes = choose_codes(index, residual)
-        level = Level(index, residual, codes, codebook[codes])
+        level = ResidualLevel(index, residual, codes, codebook[codes])
         yield level
         residual = level.remainder
 
