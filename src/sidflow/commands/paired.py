@@ -87,7 +87,7 @@ def answer_pooled_questions() -> list[PooledAnswer]:
     The synthetic catalogue is left out. A data set that docs/results has in two published forms counts once
     (`OTHER_FORMS`). Verdicts are corrected for the number of questions (Holm).
     """
-    runs = {preset: found for preset in preset_names() if (found := read_runs(preset))}
+    runs = {preset: recorded for preset in preset_names() if (recorded := read_runs(preset))}
     real = {preset: one for preset, one in runs.items() if one[0].record["params"]["ingest"]["source"] != "synthetic"}
     pooled: dict[tuple[str, str], tuple[list[DataSetEffect], PooledEffect]] = {}
     effects_of_preset = {preset: _data_set_effects(preset, one) for preset, one in real.items()}
