@@ -38,7 +38,7 @@ BLOCK = 512  # queries scored at once
 
 
 class ContentParams(CooccurrenceParams):
-    """Co-occurrence plus the similarity of contents, weight_trials on validation."""
+    """Co-occurrence plus the similarity of contents; its weight is chosen on validation."""
 
     features: str = Field(description="embedding or modality whose rows' cosines are the content")
     contents: tuple[Annotated[float, Field(ge=0)], ...] = Field(
