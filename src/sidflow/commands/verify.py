@@ -98,15 +98,9 @@ def _copy_tree(copy: Path) -> None:
 
 def _lend_what_git_ignores(copy: Path) -> None:
     """Give the copy the runtime settings, and raw data that lies inside the project."""
-<<<<<<< HEAD
-    if runtime.PATH.is_file():
-        shutil.copyfile(runtime.PATH, copy / runtime.PATH)
-    path = (params.load_params(copy / params.PARAMS_PATH).get("ingest") or {}).get("path")
-=======
     if RUNTIME_PATH.is_file():
         shutil.copyfile(RUNTIME_PATH, copy / RUNTIME_PATH)
-    path = (params.load_all(copy / params.PATH).get("ingest") or {}).get("path")
->>>>>>> 3dd079a (Runtime, trace and stage running: functions are imported by names that are clear without their module)
+    path = (params.load_params(copy / params.PARAMS_PATH).get("ingest") or {}).get("path")
     if path and not (copy / path).exists() and Path(path).exists():
         (copy / path).parent.mkdir(parents=True, exist_ok=True)
         (copy / path).symlink_to(Path(path).resolve())

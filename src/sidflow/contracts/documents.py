@@ -10,12 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sidflow.contracts.errors import InputError
-<<<<<<< HEAD
 from sidflow.contracts.files import Artifact, atomic_path
-=======
-from sidflow.contracts.files import atomic_path, project_path
 from sidflow.contracts.trace import note_read, note_write
->>>>>>> 3dd079a (Runtime, trace and stage running: functions are imported by names that are clear without their module)
 
 DIGITS = 6  # significant digits of numbers in documents
 
@@ -61,13 +57,8 @@ class Document(Artifact):
                         remedy="report this as a defect of the stage that writes it",
                     )
         with atomic_path(path) as temporary:
-<<<<<<< HEAD
             temporary.write_text(json.dumps(round_floats(content), indent=2, sort_keys=True) + "\n")
-        trace.note_write(path)
-=======
-            temporary.write_text(json.dumps(rounded(content), indent=2, sort_keys=True) + "\n")
         note_write(path)
->>>>>>> 3dd079a (Runtime, trace and stage running: functions are imported by names that are clear without their module)
         return path
 
     def read(self, **names: str) -> dict:
@@ -101,13 +92,8 @@ class Curve(Artifact):
             writer = csv.DictWriter(handle, list(columns), lineterminator="\n")
             writer.writeheader()
             for row in rows:
-<<<<<<< HEAD
                 writer.writerow({name: round_floats(row.get(name)) for name in columns})
-        trace.note_write(path)
-=======
-                writer.writerow({name: rounded(row.get(name)) for name in columns})
         note_write(path)
->>>>>>> 3dd079a (Runtime, trace and stage running: functions are imported by names that are clear without their module)
         return path
 
     def read(self, **names: str) -> list[dict[str, str]]:

@@ -57,11 +57,7 @@ def stage(name: str) -> Iterator[None]:
         "peak_memory_mb": round(peak_memory_mb(), 1),
         "cpus": os.cpu_count(),
     }
-<<<<<<< HEAD
     with atomic_path(cost_path(str(params.load_param("preset")), name)) as temporary:
-=======
-    with atomic_path(cost_path(str(params.load_value("preset")), name)) as temporary:
->>>>>>> 3dd079a (Runtime, trace and stage running: functions are imported by names that are clear without their module)
         temporary.write_text(json.dumps(cost) + "\n")
 
 

@@ -13,12 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sidflow.contracts.errors import InputError
-<<<<<<< HEAD
 from sidflow.contracts.files import VersionedArtifact, atomic_path
-=======
-from sidflow.contracts.files import atomic_path, project_path
-from sidflow.contracts.trace import note_read, note_write
->>>>>>> 3dd079a (Runtime, trace and stage running: functions are imported by names that are clear without their module)
+from sidflow.contracts.trace import note_write
 
 FOOTER = b"sidflow"
 REPORT_DEFECT = "report this as a defect of the stage that writes it"
@@ -105,19 +101,8 @@ class Table(VersionedArtifact):
         return frame
 
     def _footer(self, path: Path) -> dict[str, object]:
-<<<<<<< HEAD
         """Return the footer of a file of this schema and version."""
         self.require_file(path, "a table")
-=======
-        note_read(path)
-        if not path.is_file():
-            raise InputError(
-                str(path),
-                expected=f"a table `{self.name}`",
-                found="no such file",
-                remedy="run `dvc repro` (or `dvc pull`) to make it",
-            )
->>>>>>> 3dd079a (Runtime, trace and stage running: functions are imported by names that are clear without their module)
         try:
             footer = json.loads((pq.read_schema(path).metadata or {}).get(FOOTER, b"{}"))
         except (pa.ArrowInvalid, ValueError) as error:

@@ -13,12 +13,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from sidflow.contracts.errors import InputError
-<<<<<<< HEAD
 from sidflow.contracts.files import VersionedArtifact, atomic_path
-=======
-from sidflow.contracts.files import atomic_path, project_path
-from sidflow.contracts.trace import note_read, note_write
->>>>>>> 3dd079a (Runtime, trace and stage running: functions are imported by names that are clear without their module)
+from sidflow.contracts.trace import note_write
 
 METADATA_KEY = "sidflow"  # with two keys or more the bytes of a safetensors file are not stable
 
@@ -68,18 +64,7 @@ class TensorFile(VersionedArtifact):
         Raises:
             InputError: the file is absent, of another schema or version, or fails a check.
         """
-<<<<<<< HEAD
         self.require_file(path, "tensors")
-=======
-        note_read(path)
-        if not path.is_file():
-            raise InputError(
-                str(path),
-                expected=f"tensors `{self.name}`",
-                found="no such file",
-                remedy="run `dvc repro` (or `dvc pull`) to make it",
-            )
->>>>>>> 3dd079a (Runtime, trace and stage running: functions are imported by names that are clear without their module)
         try:
             with safe_open(path, framework="numpy") as handle:
                 metadata = json.loads((handle.metadata() or {}).get(METADATA_KEY, "{}"))

@@ -42,13 +42,9 @@ def describe_items(items: pl.DataFrame, images: pl.DataFrame, params: RulesParam
     schema = {"item_id": pl.Int32, "view": pl.String, "text": pl.String}
     frame = pl.DataFrame(rows, schema=schema, orient="row")
     counts = {view: int((frame["view"] == view).sum()) for view in (TEXT, IMAGE, JOINT)}
-<<<<<<< HEAD
-    say(f"{len(item_text_of)} items described by rules: {', '.join(f'{n} {view}' for view, n in counts.items())} views")
-=======
     print_progress(
-        f"{len(texts)} items described by rules: {', '.join(f'{n} {view}' for view, n in counts.items())} views"
+        f"{len(item_text_of)} items described by rules: {', '.join(f'{n} {view}' for view, n in counts.items())} views"
     )
->>>>>>> 3dd079a (Runtime, trace and stage running: functions are imported by names that are clear without their module)
     return frame.with_columns(writer=pl.lit(params.backend), by_mllm=pl.lit(False))
 
 

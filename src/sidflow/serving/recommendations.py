@@ -17,13 +17,8 @@ from sidflow.contracts.artifacts.rankings import TARGET_RANKS, TOP
 from sidflow.contracts.artifacts.users import USERS
 from sidflow.contracts.errors import InputError
 from sidflow.contracts.histories import load as load_histories
-<<<<<<< HEAD
 from sidflow.contracts.params import load_params
 from sidflow.contracts.runtime import load_runtime as load_runtime
-=======
-from sidflow.contracts.params import load_all
-from sidflow.contracts.runtime import load_runtime
->>>>>>> 3dd079a (Runtime, trace and stage running: functions are imported by names that are clear without their module)
 from sidflow.ranking.answer import search_top_k
 from sidflow.serving.items import close_keys, item_row, suggestion
 

@@ -9,12 +9,8 @@ from pydantic import Field
 
 from sidflow.contracts import yamls
 from sidflow.contracts.errors import InputError
-<<<<<<< HEAD
 from sidflow.contracts.params import Params, validate_params
-=======
-from sidflow.contracts.params import Params, check
 from sidflow.contracts.trace import note_read
->>>>>>> 3dd079a (Runtime, trace and stage running: functions are imported by names that are clear without their module)
 
 
 class Style(Params):
