@@ -118,13 +118,13 @@ class Table(VersionedArtifact):
     def _cast(self, arrow: pa.Table, path: Path) -> pa.Table:
         fields = []
         for name, kind in self.columns.items():
-            found = arrow.schema.field(name).type
-            width = found.list_size if pa.types.is_fixed_size_list(found) else 0
-            if isinstance(kind, Vector) and not pa.types.is_fixed_size_list(found):
+            actual = arrow.schema.field(name).type
+            width = actual.list_size if pa.types.is_fixed_size_list(actual) else 0
+            if isinstance(kind, Vector) and not pa.types.is_fixed_size_list(actual):
                 raise InputError(
                     str(path),
                     expected=f"column {name} as fixed-size arrays",
-                    found=str(found),
+                    found=str(actual),
                     remedy=REPORT_DEFECT,
                 )
             fields.append(pa.field(name, self._type(kind, width)))

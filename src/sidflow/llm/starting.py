@@ -37,8 +37,8 @@ def initialise_from_items(model: MmeSid, scale: float) -> None:
     core = len(model.fusion.table)
     sample = np.unique(np.linspace(0, core - 1, min(core, SAMPLE)).astype(np.int64))
     items = torch.from_numpy(sample).to(model.fusion.table.device)
-    words = model.backbone.decoder.get_input_embeddings().weight
-    initialise_item_tokens(model.item_tokens, items, scale * float(words.float().square().mean().sqrt()))
+    embeddings = model.backbone.decoder.get_input_embeddings().weight
+    initialise_item_tokens(model.item_tokens, items, scale * float(embeddings.float().square().mean().sqrt()))
     ones = np.ones(len(sample), dtype=np.int64)
     states = encode(model.backbone, model.all_tokens(), sample, np.arange(len(sample)), ones)
     initialise_score_projections(model.fusion, items, states)

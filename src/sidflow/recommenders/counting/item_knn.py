@@ -1,4 +1,4 @@
-"""Item nearest neighbours: items that the same users have interactions, whatever the order.
+"""Item nearest neighbours: items that the same users have in their histories, whatever the order.
 
     similarity(j, i) = users(j and i) / (sqrt(users(j) * users(i)) + shrink), the `neighbours` largest of every i kept
     score(i)         = sum over the items j of the history
