@@ -22,12 +22,12 @@ import torch
 from side_by_side import Side, arguments, facts, result_of, write
 from torch import Tensor
 
-from sidflow.contracts import histories
 from sidflow.contracts.artifacts.factors import FACTORS
 from sidflow.contracts.artifacts.items import core_count
+from sidflow.contracts.histories import load_histories
 from sidflow.measures.gains import metric_at_k
 from sidflow.ranking.scores import Scores
-from sidflow.training.validation import entries
+from sidflow.training.validation import nonzero_coordinates
 
 METRIC = ("ndcg", 10)
 WEIGHTS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0)
@@ -48,13 +48,13 @@ class Asked:
 
     def __init__(self, most: int) -> None:
         """Read the project in the working directory."""
-        past, self.items = histories.load(), core_count()
+        past, self.items = load_histories(), core_count()
         draw = np.random.default_rng(SEED)
         queries = np.flatnonzero(past.query_valid)
         self.queries = np.sort(draw.permutation(queries)[:most])
         self.targets = torch.from_numpy(past.targets[self.queries])
-        self.seen = entries(past.seen(self.items, self.queries), torch.device("cpu"))
-        self.total = past.queries
+        self.seen = nonzero_coordinates(past.seen(self.items, self.queries), torch.device("cpu"))
+        self.total = past.query_count
         self.half = draw.random(len(self.queries)) < 0.5  # one query a user: halves of users
 
     def scores(self, name: str) -> Tensor:

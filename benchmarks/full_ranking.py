@@ -28,9 +28,9 @@ from side_by_side import Side, in_turn, medians, one_side_or_all, own, peak_mb, 
 from sidflow.ranking.answer import search_top_k
 from sidflow.recommenders.neural.batches import recent_windows
 from sidflow.recommenders.neural.encoding import query_states
-from sidflow.recommenders.neural.items import ItemTable
+from sidflow.recommenders.neural.items import IdEmbedding
 from sidflow.recommenders.neural.model import build_encoder
-from sidflow.training.device import prepare
+from sidflow.training.device import prepare_training
 
 STEPS = 10  # of training before theirs recommends; time does not depend on what is learned
 
@@ -47,10 +47,10 @@ def histories(sequences: list[np.ndarray], count: int) -> csr_matrix:
 def ours(given: argparse.Namespace) -> dict[str, float]:
     """Encode and rank everybody."""
     sequences, settings = load(given.data)
-    prepare(settings["seed"], settings["threads"])
+    prepare_training(settings["seed"], settings["threads"])
     count = int(max(one.max() for one in sequences)) + 1
     chosen = params(0)
-    encoder, table = build_encoder(chosen).eval(), ItemTable(count, chosen.dimensions)
+    encoder, table = build_encoder(chosen).eval(), IdEmbedding(count, chosen.dimensions)
     began = time.perf_counter()
     windows = recent_windows(sequences, chosen.max_length)
     states = query_states(encoder, table.weight.detach(), windows).numpy()
@@ -65,7 +65,7 @@ def ours(given: argparse.Namespace) -> dict[str, float]:
 def from_theirs(given: argparse.Namespace) -> dict[str, float]:
     """Rank from the factors that RecTools wrote; return the time, and the share of its lists' items that ours has."""
     sequences, settings = load(given.data)
-    prepare(settings["seed"], settings["threads"])
+    prepare_training(settings["seed"], settings["threads"])
     with np.load(given.factors) as arrays:
         states, matrix, known, expected = (arrays[name] for name in ("states", "matrix", "known", "lists"))
     excluded = csr_matrix(histories(sequences, int(max(one.max() for one in sequences)) + 1)[:, known])

@@ -18,12 +18,12 @@ from scipy.stats import rankdata
 
 from sidflow.catalog.params import IngestParams
 from sidflow.catalog.sources.synthetic import read_synthetic
-from sidflow.contracts import histories, params
+from sidflow.contracts import params
 from sidflow.contracts.artifacts.factors import FACTORS
 from sidflow.contracts.artifacts.items import ITEMS
 from sidflow.contracts.artifacts.mme_sid import COLD_ROWS
 from sidflow.contracts.artifacts.users import USERS
-from sidflow.contracts.histories import Histories
+from sidflow.contracts.histories import Histories, load_histories
 from sidflow.measures.intervals import PairedBootstrap
 from sidflow.ranking.scores import Scores
 
@@ -76,7 +76,7 @@ def told(model: str, past: Histories, known: Truth) -> None:
     factors, cold = FACTORS.read(model=model).arrays, COLD_ROWS.read(model=model).arrays
     there = cold["present"]
     items = len(factors["item_matrix"])
-    own = Scores(factors, past.queries, items).for_queries(known.query).astype(np.float64)
+    own = Scores(factors, past.query_count, items).for_queries(known.query).astype(np.float64)
     new = factors["query_states"][known.query].astype(np.float64) @ cold["values"].T
     both = np.concatenate([own, np.where(there, new, -np.inf)], 1)
     for row, query in enumerate(known.query):
@@ -105,7 +105,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--run", required=True, type=Path, metavar="FOLDER")
     os.chdir(parser.parse_args().run)
-    past = histories.load()
+    past = load_histories()
     known, items = truth(past), ITEMS.read()
     print(f"{items.height} items, {items.height - int(items['in_core'].sum())} of them outside the core")
     for model in params.load_param("finetune"):

@@ -32,7 +32,7 @@ from sidflow.llm.backbones import Backbone
 from sidflow.llm.item_tokens import ItemTokens, RawVectors
 from sidflow.llm.model import MmeSid, MmeSidTask
 from sidflow.measures.spectra import compute_spectrum
-from sidflow.training.device import pick_device, prepare
+from sidflow.training.device import pick_device, prepare_training
 from sidflow.training.loop import fit
 
 COLLABORATIVE = "collaborative"
@@ -82,7 +82,7 @@ class LinearTokens(ItemTokens):
 
 def wide(project: common.Project, width: int) -> Backbone:
     """Return a Llama of random weights for the run's own tokenizer."""
-    prepare(project.seed, torch.get_num_threads())
+    prepare_training(project.seed, torch.get_num_threads())
     config = LlamaConfig(
         vocab_size=len(project.backbone.tokenizer),
         hidden_size=width,

@@ -13,12 +13,11 @@ import side_by_side
 import torch
 from torch import Tensor
 
-from sidflow.contracts import histories as past
 from sidflow.contracts import params
 from sidflow.contracts.artifacts.backbone import BACKBONE
 from sidflow.contracts.artifacts.items import core_count
 from sidflow.contracts.artifacts.mme_sid import HEADS, adapter_folder
-from sidflow.contracts.histories import Histories
+from sidflow.contracts.histories import Histories, load_histories
 from sidflow.llm.adapter import load_adapter
 from sidflow.llm.backbones import Backbone, load_backbone
 from sidflow.llm.inputs import ItemInputs, load_item_inputs
@@ -26,9 +25,9 @@ from sidflow.llm.model import MmeSid
 from sidflow.llm.params import FinetuneParams
 from sidflow.llm.prompt import Prompt, tokenize_prompt
 from sidflow.llm.starting import initialise_from_items
-from sidflow.training.device import prepare
+from sidflow.training.device import prepare_training
 from sidflow.training.loop import Task
-from sidflow.training.weights import from_arrays
+from sidflow.training.weights import weights_from_arrays
 
 MODEL = "mme_sid"
 
@@ -66,13 +65,13 @@ def load(argument: str, threads: int, seed: int | None = None) -> Project:
     with inside(argument) as name:
         settings = params.load_section(f"finetune.{MODEL}", FinetuneParams)
         seed = params.load_param("seed") if seed is None else seed
-        prepare(seed, threads)
-        histories = past.load()
+        prepare_training(seed, threads)
+        histories = load_histories()
         known = load_item_inputs(
             list(params.load_param("modality")), settings.without, histories.training_counts(core_count())
         )
         backbone = load_backbone(BACKBONE.read(), settings.weights)
-        prepare(seed, threads)
+        prepare_training(seed, threads)
         return Project(name, settings, histories, known, backbone, seed)
 
 
@@ -92,8 +91,8 @@ def tuned(argument: str, project: Project) -> MmeSid:
         settings = project.settings.model_copy(update={"lora": lora})
         model = MmeSid(inner, project.inputs, project.histories, settings)
         heads = HEADS.read(model=MODEL).arrays
-        from_arrays(model.item_tokens, heads, "item_tokens.")
-        from_arrays(model.fusion, heads, "fusion.")
+        weights_from_arrays(model.item_tokens, heads, "item_tokens.")
+        weights_from_arrays(model.fusion, heads, "fusion.")
         return model.eval()
 
 

@@ -30,16 +30,15 @@ from side_by_side import Side, arguments, facts, peak_mb, result_of, write
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from sidflow.contracts import histories as past
 from sidflow.contracts.artifacts.items import core_count
-from sidflow.contracts.histories import Histories
+from sidflow.contracts.histories import Histories, load_histories
 from sidflow.llm.backbones import Backbone, load_backbone, record_of_folder
 from sidflow.llm.inputs import ItemInputs, ModalityInputs
 from sidflow.llm.model import MmeSid, MmeSidTask
 from sidflow.llm.params import FinetuneLoop, FinetuneParams, LoraParams
 from sidflow.llm.quiet import without_library_output
 from sidflow.llm.scratch import train_tokenizer
-from sidflow.training.device import prepare
+from sidflow.training.device import prepare_training
 from sidflow.training.loop import fit
 
 SEED = 42
@@ -152,7 +151,7 @@ def measured(given: argparse.Namespace, size: Size, device: torch.device) -> dic
     histories, items = drawn_histories(size), size.items
     if given.run:
         with common.inside(given.run):
-            histories, items = past.load(), core_count()
+            histories, items = load_histories(), core_count()
     histories = histories._replace(query_user=histories.query_user[:0], query_end=histories.query_end[:0],
                                    query_valid=histories.query_valid[:0], targets=histories.targets[:0])  # fmt: skip
     rate = rate_of_products(size.product, device)
@@ -184,7 +183,7 @@ def measured(given: argparse.Namespace, size: Size, device: torch.device) -> dic
     return {
         "parameters": parameters,
         "trained_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
-        "users": histories.users,
+        "users": histories.user_count,
         "item_tokens_an_epoch": every,
         "item_tokens_timed": tokens,
         "share_of_padding": round(1 - tokens / places, 4),
@@ -261,7 +260,7 @@ def main() -> None:
     if given.tiny:
         os.environ["SIDFLOW_DEVICE"] = "cpu"
         given.batch = min(given.batch, 8)
-    device = prepare(SEED, torch.get_num_threads())
+    device = prepare_training(SEED, torch.get_num_threads())
     found = measured(given, TINY if given.tiny else LLAMA, device)
     write("mme_sid_gpu", against_published(found, given), given.dry or given.tiny)
 

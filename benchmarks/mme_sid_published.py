@@ -120,7 +120,7 @@ class PublishedTask:
     def validate(self) -> Mapping[str, float]:
         """Return NDCG@10 and recall@10 of the validation queries."""
         states = self.published.query_states(self.validation.queries)
-        return self.validation.figures(states, self.published.model.fusion.item_matrix().cpu())
+        return self.validation.metrics(states, self.published.model.fusion.item_matrix().cpu())
 
 
 def scores_from_parts(fusion: FrequencyAwareFusion, states: Float[Tensor, "b h"]) -> Float[Tensor, "b n"]:

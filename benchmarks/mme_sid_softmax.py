@@ -31,7 +31,7 @@ from sidflow.llm.model import MmeSid, MmeSidTask
 from sidflow.llm.params import FinetuneParams
 from sidflow.llm.scratch import train_tokenizer
 from sidflow.losses.catalogue_softmax import catalogue_cross_entropy
-from sidflow.training.device import generator_for, prepare
+from sidflow.training.device import epoch_generator, prepare_training
 
 SEED = 42
 ITEMS = 12_086
@@ -88,7 +88,7 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
 
 def step(given: argparse.Namespace) -> dict[str, Any]:
     """Run training steps of MME-SID in this process, with the loss that the side names; the first is not timed."""
-    device = prepare(SEED, given.threads)
+    device = prepare_training(SEED, given.threads)
     params = FinetuneParams(
         loss="full" if given.side == "full" else "sampled",
         negatives=NEGATIVES,
@@ -100,7 +100,7 @@ def step(given: argparse.Namespace) -> dict[str, Any]:
     optimizer = torch.optim.AdamW([one for one in model.parameters() if one.requires_grad], fused=True)
     seconds, loss = [], torch.zeros(())
     for epoch in range(given.repeats + 1):
-        batch = task.batches(epoch, generator_for(SEED, epoch))[0]
+        batch = task.batches(epoch, epoch_generator(SEED, epoch))[0]
         began = time.perf_counter()
         loss = model(batch)["loss"]
         optimizer.zero_grad()

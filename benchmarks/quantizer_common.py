@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sidflow.contracts import histories
 from sidflow.contracts.artifacts.embeddings import MODALITY
+from sidflow.contracts.histories import load_histories
 from sidflow.contracts.tensors import Tensors
 from sidflow.quantize.assignment import assign_ids
 from sidflow.quantize.audit import TauQueries, modality_metrics, validation_tau_queries
@@ -17,7 +17,7 @@ from sidflow.quantize.codec import Codec
 from sidflow.quantize.fitting import TrainedQuantizer, train_quantizer
 from sidflow.quantize.inputs import ModalityVectors, normalise
 from sidflow.quantize.params import QuantizeParams
-from sidflow.training.device import prepare
+from sidflow.training.device import prepare_training
 
 ORDER = ("collaborative", "text", "image")
 
@@ -42,7 +42,7 @@ def load(argument: str, names: list[str] | None = None) -> Run:
             arrays = MODALITY.read(name=one).arrays
             if arrays["present"].any():
                 modalities[one] = ModalityVectors(arrays["values"], arrays["present"])
-        return Run(name, modalities, validation_tau_queries(histories.load()))
+        return Run(name, modalities, validation_tau_queries(load_histories()))
     finally:
         os.chdir(here)
 
@@ -56,7 +56,7 @@ def concatenated(modalities: dict[str, ModalityVectors]) -> dict[str, ModalityVe
 def trained(
     modalities: dict[str, ModalityVectors], overrides: dict[str, Any], seed: int, threads: int = 1
 ) -> TrainedQuantizer:
-    return train_quantizer(modalities, QuantizeParams.model_validate(overrides), seed, prepare(seed, threads))
+    return train_quantizer(modalities, QuantizeParams.model_validate(overrides), seed, prepare_training(seed, threads))
 
 
 def audited(

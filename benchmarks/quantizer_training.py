@@ -33,7 +33,7 @@ from sidflow.quantize.fitting import QuantizerTask
 from sidflow.quantize.inputs import normalise
 from sidflow.quantize.model import MMRQVAE, ModalityTensors
 from sidflow.quantize.params import QuantizeParams
-from sidflow.training.device import prepare
+from sidflow.training.device import prepare_training
 from sidflow.training.loop import fit
 
 MODALITY = "text"
@@ -160,7 +160,7 @@ def botta(x: torch.Tensor, checkout: Path, epochs: int) -> Trained:
 
 def measure(given: argparse.Namespace) -> dict[str, float]:
     """Run one side in this process."""
-    prepare(SEED, 1)
+    prepare_training(SEED, 1)
     run, epochs = load(given.run[0]), given.epochs
     text = run.modalities[MODALITY]
     x = torch.from_numpy(normalise(text).values[text.present])

@@ -29,10 +29,10 @@ from rectools_side import load
 from side_by_side import Side, in_turn, medians, one_side_or_all, own, peak_mb, result_of
 
 from sidflow.recommenders.neural.batches import Windows, recent_windows, shuffled
-from sidflow.recommenders.neural.items import ItemTable
+from sidflow.recommenders.neural.items import IdEmbedding
 from sidflow.recommenders.neural.model import SequenceModel, WindowLosses
 from sidflow.recommenders.neural.params import SasrecParams
-from sidflow.training.device import prepare
+from sidflow.training.device import prepare_training
 from sidflow.training.loop import LoopParams, fit
 from sidflow.training.scores import TrainingScores
 
@@ -102,12 +102,12 @@ def per_position(given: argparse.Namespace) -> dict[str, float]:
 def ours(given: argparse.Namespace, objective: OwnNegatives | None = None) -> dict[str, float]:
     """Train `--epochs` epochs after one of warm-up, on another `objective` if given, and return sequences a second."""
     sequences, settings = load(given.data)
-    prepare(settings["seed"], settings["threads"])
+    prepare_training(settings["seed"], settings["threads"])
     count = int(max(one.max() for one in sequences)) + 1
     windows = recent_windows(sequences, settings["max_length"] + 1)
     chosen = params(1 + given.epochs)
     counts = torch.from_numpy(np.bincount(np.concatenate(sequences), minlength=count))
-    model = SequenceModel(chosen, ItemTable(count, chosen.dimensions), counts)
+    model = SequenceModel(chosen, IdEmbedding(count, chosen.dimensions), counts)
     if objective is not None:
         model.add_module("objective", objective)
     task = Task(model, windows)

@@ -4,11 +4,12 @@ from pathlib import Path
 
 import typer
 
-from sidflow.contracts import histories, params
+from sidflow.contracts import params
 from sidflow.contracts.artifacts.embeddings import MODALITY
 from sidflow.contracts.artifacts.items import ITEMS
 from sidflow.contracts.artifacts.quantizer import QUANTIZER, quantized_modalities
 from sidflow.contracts.artifacts.semantic_ids import SEMANTIC_ID_AUDIT, SEMANTIC_IDS
+from sidflow.contracts.histories import load_histories
 from sidflow.contracts.running import stage
 from sidflow.quantize.assignment import check_codebooks_are_frozen, read_frozen_ids
 from sidflow.quantize.audit import first_categories, validation_tau_queries
@@ -28,7 +29,7 @@ def main() -> None:
             earlier_run = Path(settings.known_from)
             check_codebooks_are_frozen(quantizer, earlier_run)
             frozen = FrozenIds(items.sort("item_id")["item_key"].to_list(), read_frozen_ids(earlier_run))
-        tau_queries = validation_tau_queries(histories.load())
+        tau_queries = validation_tau_queries(load_histories())
         ids = assign_and_audit(quantizer, modalities, settings, tau_queries, first_categories(items), frozen)
         check_gate(ids.audit, settings.gate)
         SEMANTIC_IDS.write(ids.table)

@@ -4,9 +4,10 @@ import shutil
 
 import typer
 
-from sidflow.contracts import histories, params
+from sidflow.contracts import params
 from sidflow.contracts.artifacts.backbone import BACKBONE, MODEL_FOLDER, PRETRAINING
 from sidflow.contracts.artifacts.items import ITEMS
+from sidflow.contracts.histories import load_histories
 from sidflow.contracts.running import stage
 from sidflow.llm.backbones import record_of_folder, record_of_pretrained
 from sidflow.llm.corpus import history_documents, item_documents, item_titles
@@ -30,13 +31,13 @@ def train(settings: BackboneParams) -> None:
     from sidflow.llm.quiet import without_library_output
     from sidflow.llm.scratch import train_scratch_backbone
     from sidflow.training.checkpoint import Checkpoint
-    from sidflow.training.device import prepare
+    from sidflow.training.device import prepare_training
 
     seed, threads = params.load_param("seed"), params.load_param("threads")
-    device = prepare(seed, threads)
+    device = prepare_training(seed, threads)
     items, scratch = ITEMS.read(), settings.scratch
     documents = item_documents(items, scratch.item_words)
-    sequences = history_documents(histories.load(), item_titles(items, scratch.title_words))
+    sequences = history_documents(load_histories(), item_titles(items, scratch.title_words))
     checkpoint = Checkpoint("backbone", {"params": scratch.model_dump(), "seed": seed, "threads": threads})
     model, tokenizer, fitted = train_scratch_backbone(
         documents, sequences, scratch, seed=seed, device=device, checkpoint=checkpoint

@@ -2,7 +2,7 @@
 
 import typer
 
-from sidflow.contracts import histories, params, refits
+from sidflow.contracts import params, refits
 from sidflow.contracts.artifacts.embeddings import ITEM_TABLE
 from sidflow.contracts.artifacts.evaluations import METRICS, PER_QUERY, SLICES, SPECTRUM
 from sidflow.contracts.artifacts.factors import FACTORS, SUMMARY
@@ -11,6 +11,7 @@ from sidflow.contracts.artifacts.items import ITEMS
 from sidflow.contracts.artifacts.rankings import TARGET_RANKS, TOP
 from sidflow.contracts.artifacts.targets import TARGETS
 from sidflow.contracts.artifacts.truth import TRUTH
+from sidflow.contracts.histories import load_histories
 from sidflow.contracts.running import stage
 from sidflow.evaluation.diagnostics import scoring_item_matrix
 from sidflow.evaluation.evaluate import EvaluationInputs, evaluate
@@ -28,7 +29,7 @@ def main(model: str) -> None:
         learned = table.arrays if table and refits.of(table.metadata) is refit else {}
         evaluation = evaluate(
             EvaluationInputs(
-                histories=histories.load(),
+                histories=load_histories(),
                 tied=TARGETS.read()["tied"].to_numpy(),
                 ranks=TARGET_RANKS.read(model=model),
                 top=TOP.read(model=model),

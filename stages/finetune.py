@@ -2,30 +2,31 @@
 
 import typer
 
-from sidflow.contracts import histories, params
+from sidflow.contracts import params
 from sidflow.contracts.artifacts.backbone import BACKBONE
 from sidflow.contracts.artifacts.items import core_count
+from sidflow.contracts.histories import load_histories_for_ranking
 from sidflow.contracts.running import stage
 from sidflow.llm.finetuning import FinetuneSetup, finetune
 from sidflow.llm.inputs import load_item_inputs
 from sidflow.llm.params import FinetuneParams
 from sidflow.llm.results import write_finetuned
-from sidflow.training import processes
-from sidflow.training.device import prepare
+from sidflow.training.device import prepare_training
+from sidflow.training.processes import join_process_group, leave_process_group, relaunch_in_processes
 
 
 def main(model: str) -> None:
     """Read split, modalities, quantizer, semantic IDs and backbone, write recommenders/MODEL."""
     name = f"finetune@{model}"
-    if processes.relaunched(name, __file__, model):
+    if relaunch_in_processes(name, __file__, model):
         return
     with stage(name):
         settings = params.load_section(f"finetune.{model}", FinetuneParams)
         seed, threads = params.load_param("seed"), params.load_param("threads")
         names = list(params.load_param("modality"))
-        device = prepare(seed, threads)
-        processes.join(device, threads)
-        users = histories.load_to_rank()
+        device = prepare_training(seed, threads)
+        join_process_group(device, threads)
+        users = load_histories_for_ranking()
         items = load_item_inputs(names, settings.without, users.training_counts(core_count()))
         backbone = BACKBONE.read()
         fingerprint = {"params": settings.model_dump(), "names": names, "seed": seed, "threads": threads}
@@ -35,7 +36,7 @@ def main(model: str) -> None:
         write_finetuned(model, finetuned, users, settings, backbone)
         for checkpoint in finetuned.checkpoints:
             checkpoint.discard()
-        processes.leave()
+        leave_process_group()
 
 
 if __name__ == "__main__":

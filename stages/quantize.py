@@ -10,7 +10,7 @@ from sidflow.quantize.fitting import load_frozen_quantizer, quantizer_summary, t
 from sidflow.quantize.inputs import ModalityVectors
 from sidflow.quantize.params import QuantizeParams
 from sidflow.training.checkpoint import Checkpoint
-from sidflow.training.device import prepare
+from sidflow.training.device import prepare_training
 
 
 def main() -> None:
@@ -22,7 +22,7 @@ def main() -> None:
         for name in params.load_param("modality"):
             arrays = MODALITY.read(name=name).arrays
             modalities[name] = ModalityVectors(arrays["values"], arrays["present"])
-        device = prepare(seed, threads)
+        device = prepare_training(seed, threads)
         checkpoint = Checkpoint("quantize", {**settings.model_dump(), "seed": seed, "threads": threads})
         if settings.frozen_from:
             trained = load_frozen_quantizer(settings.frozen_from, modalities)

@@ -2,10 +2,11 @@
 
 import typer
 
-from sidflow.contracts import histories, params, refits
+from sidflow.contracts import params, refits
 from sidflow.contracts.artifacts.factors import FACTORS
 from sidflow.contracts.artifacts.items import core_count
 from sidflow.contracts.artifacts.rankings import TARGET_RANKS, TOP
+from sidflow.contracts.histories import load_histories
 from sidflow.contracts.running import stage
 from sidflow.ranking.params import RankParams
 from sidflow.ranking.ranks import rank_targets
@@ -16,7 +17,7 @@ def main(model: str) -> None:
     with stage(f"rank@{model}"):
         settings = params.load_section("rank", RankParams)
         factors = FACTORS.read(model=model)
-        past = histories.load()._replace(exclude_history=settings.exclude_history)
+        past = load_histories()._replace(exclude_history=settings.exclude_history)
         ranking = rank_targets(factors.arrays, past, core_count(), settings, str(FACTORS.at(model=model)))
         top, target_ranks = ranking.tables()
         TOP.write(top, model=model)

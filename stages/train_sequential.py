@@ -4,7 +4,7 @@ import typer
 
 from sidflow.contracts.running import stage
 from sidflow.recommenders.neural import run
-from sidflow.recommenders.neural.items import ItemTable
+from sidflow.recommenders.neural.items import IdEmbedding
 from sidflow.recommenders.neural.params import load_sequential
 
 
@@ -14,8 +14,8 @@ def main(model: str) -> None:
         chosen = load_sequential(model)
         begun = run.begin(f"train_sequential@{model}")
 
-        def items() -> ItemTable:
-            return ItemTable(begun.count, chosen.dimensions, chosen.init_std)
+        def items() -> IdEmbedding:
+            return IdEmbedding(begun.count, chosen.dimensions, chosen.init_std)
 
         run.finish(begun, chosen, items, chosen.model_dump(mode="json"))
 

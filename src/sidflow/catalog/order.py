@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 
 from sidflow.catalog.params import Repeats
-from sidflow.counting.hashing import mix
+from sidflow.counting.hashing import mix_bits
 
 
 def tie_hash(user: np.ndarray, item: np.ndarray, seed: int) -> np.ndarray:
     """Return a uint64 hash of (user, item, seed) for every event."""
     start = np.uint64((seed * 0x9E3779B97F4A7C15 + 0x632BE59BD9B4E019) & 0xFFFFFFFFFFFFFFFF)
-    hashed = mix(user.astype(np.uint64) + start)
+    hashed = mix_bits(user.astype(np.uint64) + start)
     hashed ^= item.astype(np.uint64)
-    return mix(hashed + np.uint64(0x9E3779B97F4A7C15))
+    return mix_bits(hashed + np.uint64(0x9E3779B97F4A7C15))
 
 
 def event_order(user: np.ndarray, item: np.ndarray, timestamp: np.ndarray, seed: int) -> np.ndarray:

@@ -33,16 +33,16 @@ class Histories(NamedTuple):
     exclude_history: bool = True  # what stands in a query's history is no candidate of it
 
     @property
-    def users(self) -> int:
+    def user_count(self) -> int:
         """Number of users."""
         return len(self.train_end)
 
     @property
-    def queries(self) -> int:
+    def query_count(self) -> int:
         """Number of queries, both parts."""
         return len(self.query_user)
 
-    def training(self, user: int) -> np.ndarray:
+    def training_items(self, user: int) -> np.ndarray:
         """Return the items of `user` that models may train on."""
         start = self.offsets[user]
         return self.items[start : start + self.train_end[user]]
@@ -55,7 +55,7 @@ class Histories(NamedTuple):
     def training_events(self) -> tuple[np.ndarray, np.ndarray]:
         """Return (user, item) of every training event in order, int64 [events] each."""
         lengths = np.diff(self.offsets)
-        user = np.repeat(np.arange(self.users), lengths)
+        user = np.repeat(np.arange(self.user_count), lengths)
         position = np.arange(len(self.items)) - np.repeat(self.offsets[:-1], lengths)
         keep = position < self.train_end[user]
         return user[keep], self.items[keep].astype(np.int64)
@@ -70,7 +70,7 @@ class Histories(NamedTuple):
         np.maximum.at(end, self.query_user[self.query_valid], self.query_end[self.query_valid] + 1)
         first_test = np.diff(self.offsets)
         np.minimum.at(first_test, self.query_user[test], self.query_end[test])
-        tested = np.isin(np.arange(self.users), self.query_user[test])
+        tested = np.isin(np.arange(self.user_count), self.query_user[test])
         return self._replace(
             train_end=np.where(tested, first_test, end),
             query_user=self.query_user[test],
@@ -85,7 +85,7 @@ class Histories(NamedTuple):
 
     def seen(self, items: int, queries: np.ndarray | None = None) -> csr_matrix:
         """Return which of `items` items stand in each query's history, bool CSR [q, items]."""
-        chosen = np.arange(self.queries) if queries is None else queries
+        chosen = np.arange(self.query_count) if queries is None else queries
         starts = self.offsets[self.query_user[chosen]]
         lengths = self.query_end[chosen]
         indptr = np.concatenate([[0], np.cumsum(lengths)])
@@ -96,15 +96,15 @@ class Histories(NamedTuple):
 
     def targets_seen(self, items: int) -> np.ndarray:
         """Return whether each query's target stands in its history, bool [q]."""
-        return np.asarray(self.seen(items)[np.arange(self.queries), self.targets]).ravel()
+        return np.asarray(self.seen(items)[np.arange(self.query_count), self.targets]).ravel()
 
-    def barred(self, items: int, queries: np.ndarray | None = None) -> csr_matrix:
+    def excluded(self, items: int, queries: np.ndarray | None = None) -> csr_matrix:
         """Return which of `items` items are no candidates of each query, bool CSR [q, items]."""
         seen = self.seen(items, queries)
         return seen if self.exclude_history else csr_matrix(seen.shape, dtype=bool)
 
 
-def load() -> Histories:
+def load_histories() -> Histories:
     """Read the artifacts of `split`.
 
     Raises:
@@ -123,7 +123,7 @@ def load() -> Histories:
     )
 
 
-def load_to_rank() -> Histories:
+def load_histories_for_ranking() -> Histories:
     """Read the artifacts of `split`, and from params whether histories are excluded: choosing ranks as `rank` does.
 
     Raises:
@@ -134,4 +134,4 @@ def load_to_rank() -> Histories:
         raise InputError(
             f"{params.PARAMS_PATH}:{EXCLUDE}", expected="true or false", found=repr(exclude), remedy="correct it"
         )
-    return load()._replace(exclude_history=exclude)
+    return load_histories()._replace(exclude_history=exclude)

@@ -30,17 +30,17 @@ class Events(NamedTuple):
         return matrix
 
 
-def training(histories: Histories, items: int) -> Events:
+def training_events(histories: Histories, items: int) -> Events:
     """Return the events of all training parts."""
     return Events(*histories.training_events(), items)
 
 
-def before_test(histories: Histories, items: int) -> Events:
+def events_before_test(histories: Histories, items: int) -> Events:
     """Return the training and validation events: everything before a user's first test target."""
-    return training(histories.before_test(), items)
+    return training_events(histories.before_test(), items)
 
 
-def recent(histories: Histories, items: int, last: int, weights: np.ndarray) -> csr_matrix:
+def recent_items(histories: Histories, items: int, last: int, weights: np.ndarray) -> csr_matrix:
     """Return the last items of every query's history, weighted by how many steps back they stand.
 
     Args:
@@ -57,6 +57,6 @@ def recent(histories: Histories, items: int, last: int, weights: np.ndarray) -> 
     steps = np.arange(indptr[-1]) - np.repeat(indptr[:-1], count)  # 0 = the last item
     ends = histories.offsets[histories.query_user] + histories.query_end
     columns = histories.items[np.repeat(ends, count) - 1 - steps]
-    matrix = csr_matrix((weights[steps].astype(np.float32), columns, indptr), shape=(histories.queries, items))
+    matrix = csr_matrix((weights[steps].astype(np.float32), columns, indptr), shape=(histories.query_count, items))
     matrix.sum_duplicates()
     return matrix

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 
-def mix(values: np.ndarray) -> np.ndarray:
+def mix_bits(values: np.ndarray) -> np.ndarray:
     """Scramble uint64 values so that each output bit depends on every input bit.
 
     Source: Steele, Lea and Flood, "Fast splittable pseudorandom number generators" (2014), the finaliser MurmurHash3

@@ -5,24 +5,24 @@ from __future__ import annotations
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from sidflow.counting import ties
 from sidflow.counting.events import Events
+from sidflow.counting.ties import round_to_dyadic
 
 
-def at_distance(events: Events, distance: int) -> tuple[np.ndarray, np.ndarray]:
+def pairs_at_distance(events: Events, distance: int) -> tuple[np.ndarray, np.ndarray]:
     """Return all (earlier item, later item) of one user that are exactly `distance` steps apart."""
     same = events.user[:-distance] == events.user[distance:]
     return events.item[:-distance][same], events.item[distance:][same]
 
 
-def followers(events: Events, distance: int) -> csr_matrix:
+def follower_counts(events: Events, distance: int) -> csr_matrix:
     """Return how often item j comes exactly `distance` steps after item i, float32 CSR [n, n]."""
-    before, after = at_distance(events, distance)
+    before, after = pairs_at_distance(events, distance)
     ones = np.ones(len(before), dtype=np.float32)
     return csr_matrix((ones, (before, after)), shape=(events.items, events.items))
 
 
-def cooccurrence(events: Events, weights: np.ndarray, backward: float) -> csr_matrix:
+def cooccurrence_counts(events: Events, weights: np.ndarray, backward: float) -> csr_matrix:
     """Return the weighted number of times that items stand near one another.
 
     Args:
@@ -35,7 +35,7 @@ def cooccurrence(events: Events, weights: np.ndarray, backward: float) -> csr_ma
     """
     before, after, values = [], [], []
     for distance, weight in enumerate(weights, start=1):
-        first, second = at_distance(events, distance)
+        first, second = pairs_at_distance(events, distance)
         before += [first, second] if backward else [first]
         after += [second, first] if backward else [second]
         values += [np.full(len(first), share) for share in ([weight, weight * backward] if backward else [weight])]
@@ -43,7 +43,7 @@ def cooccurrence(events: Events, weights: np.ndarray, backward: float) -> csr_ma
     return csr_matrix(entries, shape=(events.items, events.items))
 
 
-def relation(events: Events, weights: np.ndarray, backward: float, damping: float) -> csr_matrix:
+def damped_cooccurrence(events: Events, weights: np.ndarray, backward: float, damping: float) -> csr_matrix:
     """Return the evidence that item i gives for item j: co-occurrence over popularity(i)**damping, exact weights.
 
     Args:
@@ -55,14 +55,14 @@ def relation(events: Events, weights: np.ndarray, backward: float, damping: floa
     Returns:
         float32 CSR [n, n].
     """
-    counted = cooccurrence(events, weights, backward)
+    counted = cooccurrence_counts(events, weights, backward)
     rows = np.repeat(np.arange(events.items), np.diff(counted.indptr))
     common = np.maximum(events.counts(), 1).astype(np.float64) ** -damping
-    counted.data = ties.dyadic(counted.data * common[rows])
+    counted.data = round_to_dyadic(counted.data * common[rows])
     return counted
 
 
-def strongest(relation: csr_matrix, kept: int) -> csr_matrix:
+def strongest_per_row(relation: csr_matrix, kept: int) -> csr_matrix:
     """Return the `kept` largest entries of every row, lower columns first among equals.
 
     Args:

@@ -42,7 +42,7 @@ def match_truth(truth: pl.DataFrame, histories: Histories) -> Truth | None:
         {
             "user_id": histories.query_user.astype(np.int32),
             "position": histories.query_end.astype(np.int32),
-            "query_id": np.arange(histories.queries),
+            "query_id": np.arange(histories.query_count),
         }
     )
     joined = truth.select("user_id", "position").join(
@@ -96,10 +96,10 @@ def per_query_table(
     Raises:
         InputError: the ranking is of another split.
     """
-    if ranks.height != histories.queries or len(top) != histories.queries:
+    if ranks.height != histories.query_count or len(top) != histories.query_count:
         raise InputError(
             "artifacts/rankings",
-            expected=f"{histories.queries} queries, as split made",
+            expected=f"{histories.query_count} queries, as split made",
             found=f"{ranks.height} ranks and {len(top)} lists",
             remedy="run `dvc repro`: the ranking is older than the split",
         )

@@ -14,8 +14,11 @@ from scipy import sparse
 from scipy.sparse import csr_matrix
 
 from sidflow.contracts.histories import Histories
-from sidflow.counting import events, pairs, ties
-from sidflow.counting.hashing import mix
+from sidflow.counting import events
+from sidflow.counting.events import training_events
+from sidflow.counting.hashing import mix_bits
+from sidflow.counting.pairs import damped_cooccurrence, strongest_per_row
+from sidflow.counting.ties import decaying_weights
 from sidflow.hybrid.params import ScorePriorParams
 
 if TYPE_CHECKING:
@@ -90,7 +93,7 @@ def at_candidates(evidence: csr_matrix, targets: Int[np.ndarray, " p"], negative
 
 def user_folds(users: Int[np.ndarray, " u"], folds: int) -> Int[np.ndarray, " u"]:
     """Return each user's fold by a hash of the id (ids are sorted by key, so that neighbours may be similar)."""
-    mixed = mix((users.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15))
+    mixed = mix_bits((users.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15))
     return (mixed % np.uint64(folds)).astype(np.int64)
 
 
@@ -126,15 +129,15 @@ class CrossFittedCounts(NamedTuple):
 
 def count_cooccurrence(histories: Histories, items: int, params: ScorePriorParams) -> CrossFittedCounts:
     """Return co-occurrence of `items` core items in the training parts, without each fold and over all users."""
-    training = events.training(histories, items)
-    fold = user_folds(np.arange(histories.users), params.folds)
-    weights = ties.decaying(params.window, params.decay)
+    training = training_events(histories, items)
+    fold = user_folds(np.arange(histories.user_count), params.folds)
+    weights = decaying_weights(params.window, params.decay)
 
     def relation(keep: np.ndarray) -> csr_matrix:
         kept = events.Events(training.user[keep], training.item[keep], items)
-        return pairs.strongest(pairs.relation(kept, weights, params.backward, params.damping), params.neighbours)
+        return strongest_per_row(damped_cooccurrence(kept, weights, params.backward, params.damping), params.neighbours)
 
     fold_of_event = fold[training.user]
     parts = [relation(fold_of_event != one) for one in range(params.folds)] + [relation(fold_of_event >= 0)]
     relations = csr_matrix(sparse.vstack(parts, format="csr"))
-    return CrossFittedCounts(relations, ties.decaying(params.last, params.recency), fold, items, params.folds)
+    return CrossFittedCounts(relations, decaying_weights(params.last, params.recency), fold, items, params.folds)

@@ -31,7 +31,7 @@ from torch.nn import functional
 
 from sidflow.contracts.factored import Factored
 from sidflow.contracts.histories import Histories
-from sidflow.counting import ties
+from sidflow.counting.ties import decaying_weights
 from sidflow.hybrid.evidence import (
     CrossFittedCounts,
     HistorySlices,
@@ -40,7 +40,7 @@ from sidflow.hybrid.evidence import (
     count_cooccurrence,
 )
 from sidflow.hybrid.params import HybridParams
-from sidflow.losses.catalogue_softmax import Evidence, Places, catalogue_cross_entropy, sampled_cross_entropy
+from sidflow.losses.catalogue_softmax import SparseEntries, SparseLogits, catalogue_cross_entropy, sampled_cross_entropy
 from sidflow.losses.negatives import Candidates
 from sidflow.measures.directions import unit_rows
 from sidflow.training.scores import TrainingScores
@@ -159,7 +159,7 @@ class ScorePrior(nn.Module):
         fold = None if self.counts is None else self.counts.fold[positions.user]
         evidence = self.evidence(positions.histories, fold)
         if candidates is not None:
-            evidence = at_candidates(evidence, positions.target, candidates.drawn())
+            evidence = at_candidates(evidence, positions.target, candidates.negative_ids())
         values = torch.from_numpy(evidence.data).to(device)
         values = values if self.counts is None else self.evidence_scores(values)
         content, weight = self.content_states(states, positions.histories), self.params.own_weight
@@ -174,19 +174,21 @@ class ScorePrior(nn.Module):
             states = torch.cat([states, functional.softplus(self.popularity_raw).expand(len(states), 1)], 1)
             popularity = self.popularity if items is None else self.popularity[items]
             matrix = torch.cat([matrix, popularity[:, None]], 1)
-        added = None if self.counts is None else Evidence(_entries(evidence.indptr, evidence.indices, device), values)
+        added = (
+            None if self.counts is None else SparseLogits(_entries(evidence.indptr, evidence.indices, device), values)
+        )
         mask = self._history_mask(positions, candidates, device) if self.params.mask_history else None
         if candidates is None:
-            return catalogue_cross_entropy(states, matrix, scores.targets, evidence=added, barred=mask)
-        return sampled_cross_entropy(states, matrix, *candidates.scored, evidence=added, barred=mask)
+            return catalogue_cross_entropy(states, matrix, scores.targets, evidence=added, excluded=mask)
+        return sampled_cross_entropy(states, matrix, *candidates.scored, evidence=added, excluded=mask)
 
     def _history_mask(
         self, positions: TrainingPositions, candidates: Candidates | None, device: torch.device
-    ) -> Places:
+    ) -> SparseEntries:
         indptr, columns = positions.masked_items()
         if candidates is not None:
             held = csr_matrix((np.ones(len(columns), dtype=bool), columns, indptr), (len(indptr) - 1, self.items))
-            held = at_candidates(held, positions.target, candidates.drawn())
+            held = at_candidates(held, positions.target, candidates.negative_ids())
             indptr, columns = held.indptr, held.indices
         return _entries(indptr, columns, device)
 
@@ -220,8 +222,8 @@ def before_softplus(values: list[float]) -> Tensor:
     return torch.tensor([value + math.log(-math.expm1(-value)) for value in values])
 
 
-def _entries(indptr: np.ndarray, columns: np.ndarray, device: torch.device) -> Places:
-    return Places(*(torch.from_numpy(part.astype(np.int64)).to(device) for part in (indptr, columns)))
+def _entries(indptr: np.ndarray, columns: np.ndarray, device: torch.device) -> SparseEntries:
+    return SparseEntries(*(torch.from_numpy(part.astype(np.int64)).to(device) for part in (indptr, columns)))
 
 
 def prior_from_arrays(arrays: Mapping[str, np.ndarray], items: int, params: HybridParams) -> ScorePrior:
@@ -229,7 +231,7 @@ def prior_from_arrays(arrays: Mapping[str, np.ndarray], items: int, params: Hybr
     counts = None
     if "relation_indptr" in arrays:
         parts = (arrays["relation_values"], arrays["relation_indices"], arrays["relation_indptr"])
-        weights = ties.decaying(params.last, params.recency)
+        weights = decaying_weights(params.last, params.recency)
         relation = csr_matrix(parts, shape=(items, items))
         counts = CrossFittedCounts(relation, weights, np.zeros(0, dtype=np.int64), items, 0)
     content = {name.removeprefix(CONTENT): rows for name, rows in arrays.items() if name.startswith(CONTENT)}

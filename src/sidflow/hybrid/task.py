@@ -14,7 +14,7 @@ from sidflow.hybrid.evidence import query_histories, training_positions
 from sidflow.hybrid.prior import ScorePrior
 from sidflow.training.device import full_precision
 from sidflow.training.scores import TrainingScores
-from sidflow.training.validation import Validation, entries, figures_of
+from sidflow.training.validation import Validation, nonzero_coordinates, validation_metrics
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -79,7 +79,7 @@ class RankingTask:
         """Return NDCG@10 and recall@10 of the validation queries; of a hybrid, with the best weight of its base."""
         if not len(self.validation.queries):
             return {}
-        return self.validation.figures(*self.validation_factors())
+        return self.validation.metrics(*self.validation_factors())
 
     def validation_factors(self) -> tuple[Float[Tensor, "q d"], Float[Tensor, "n d"]]:
         """Return the base model's states of the validation queries, and its item rows."""
@@ -96,13 +96,13 @@ class HybridValidation(Validation):
         self.histories = query_histories(histories, self.queries)
         self.evidence = prior.evidence(self.histories)
 
-    def figures(self, query_states: Float[Tensor, "q h"], item_matrix: Float[Tensor, "n h"]) -> dict[str, float]:
+    def metrics(self, query_states: Float[Tensor, "q h"], item_matrix: Float[Tensor, "n h"]) -> dict[str, float]:
         """Set the weight of the base model to the best of `own_weights`; return NDCG@10 and recall@10 with it.
 
         Of equally good weights the first one is taken.
         """
         weights = self.prior.params.own_weights
-        metrics = [figures_of(ranks) for ranks in self.ranks_by_weight(query_states, item_matrix, weights)]
+        metrics = [validation_metrics(ranks) for ranks in self.ranks_by_weight(query_states, item_matrix, weights)]
         best = max(range(len(weights)), key=lambda index: (metrics[index]["valid_ndcg_at_10"], -index))
         self.prior.own.fill_(weights[best])
         return metrics[best]
@@ -129,7 +129,7 @@ class HybridValidation(Validation):
             evidence = csr_matrix(self.evidence[block.rows])
             if evidence.nnz:
                 values = self.prior.evidence_scores(torch.from_numpy(evidence.data).to(device)).float()
-                prior[entries(evidence, device)] += values
+                prior[nonzero_coordinates(evidence, device)] += values
             for index, weight in enumerate(weights):
                 ranks[index, block.rows] = block.ranks(weight * own + prior).cpu()
         return ranks

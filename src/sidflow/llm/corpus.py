@@ -25,7 +25,7 @@ def item_titles(items: pl.DataFrame, max_words: int) -> list[str]:
 
 def history_documents(histories: Histories, titles: list[str]) -> list[str]:
     """Return every user's training part as one line of titles; held-out items are not in it."""
-    parts = (histories.training(user) for user in range(histories.users))
+    parts = (histories.training_items(user) for user in range(histories.user_count))
     return [SEPARATOR.join(titles[item] for item in part) for part in parts if len(part)]
 
 

@@ -17,10 +17,10 @@ from sidflow.llm.model import MmeSid, MmeSidTask
 from sidflow.llm.params import FinetuneParams
 from sidflow.llm.results import Finetuned, answer_queries
 from sidflow.llm.starting import initialise_from_items
-from sidflow.training import processes
 from sidflow.training.checkpoint import Checkpoint
-from sidflow.training.device import prepare
-from sidflow.training.loop import Fit, fit
+from sidflow.training.device import prepare_training
+from sidflow.training.loop import FitResult, fit
+from sidflow.training.processes import shard_frozen_layers
 
 
 class FinetuneSetup(NamedTuple):
@@ -47,7 +47,7 @@ class _FirstOrSecondFit(NamedTuple):
     model: MmeSid
     prior: ScorePrior | None
     inputs: ItemInputs
-    fitted: Fit
+    fitted: FitResult
     checkpoint: Checkpoint
 
 
@@ -76,12 +76,12 @@ def _fit_once(setup: FinetuneSetup, histories: Histories, choice: ValidationChoi
     backbone = load_backbone(setup.backbone, params.weights)
     name = f"{setup.stage}-refit" if choice else setup.stage
     checkpoint = Checkpoint(name, {**setup.fingerprint, "chosen": choice})
-    prepare(setup.seed, setup.threads)
+    prepare_training(setup.seed, setup.threads)
     prior = score_prior(histories, inputs, params)
     if prior is not None and choice is not None and choice.own is not None:
         prior.own.fill_(choice.own)
     model = MmeSid(backbone, inputs, histories, params)
-    processes.shard(model.backbone.decoder, setup.device)
+    shard_frozen_layers(model.backbone.decoder, setup.device)
     model.to(setup.device)
     if params.start == "settled":
         initialise_from_items(model, params.token_scale)

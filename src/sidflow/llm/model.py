@@ -24,7 +24,7 @@ from sidflow.llm.prompt import tokenize_prompt
 from sidflow.llm.reader import PromptedBackbone
 from sidflow.llm.windows import Drawn
 from sidflow.losses.catalogue_softmax import catalogue_cross_entropy, sampled_cross_entropy
-from sidflow.losses.negatives import Negatives
+from sidflow.losses.negatives import NegativeSampler
 from sidflow.training.scores import RankLoss, TrainingScores
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class MmeSid(nn.Module):
         self.item_tokens = ItemTokens(inputs.modalities, hidden, params)
         self.item_dropout = nn.Dropout(params.item_dropout)
         self.fusion = FrequencyAwareFusion(inputs, hidden, params)
-        self.negatives = Negatives(params, torch.from_numpy(inputs.counts)) if params.loss == "sampled" else None
+        self.negatives = NegativeSampler(params, torch.from_numpy(inputs.counts)) if params.loss == "sampled" else None
         self.histories, self.pieces = histories, windows.cut(histories, params.max_length)
         self.items, self.max_length, self.skip_share = inputs.items, params.max_length, params.skip_share
 
@@ -146,7 +146,7 @@ class MmeSidTask(RankingTask):
         batches = windows.batches(self.model.pieces.length, self.params.batch_size, generator)
         return windows.with_seeds(batches, generator) if self.params.loss == "sampled" else batches
 
-    def share(self, batch: Tensor | Drawn, rank: int, count: int) -> tuple[Tensor | Drawn, float]:
+    def split_batch(self, batch: Tensor | Drawn, rank: int, count: int) -> tuple[Tensor | Drawn, float]:
         """Return every `count`th row from `rank` on, and its share of the positions that the batch foretells."""
         everything, length = batch.rows if isinstance(batch, Drawn) else batch, self.model.pieces.length
         rows = everything[rank::count]

@@ -24,8 +24,8 @@ from sidflow.llm.model import MmeSid
 from sidflow.llm.params import FinetuneParams
 from sidflow.measures.tau import tau_over_histories
 from sidflow.training.checkpoint import Checkpoint
-from sidflow.training.loop import Fit
-from sidflow.training.weights import to_arrays
+from sidflow.training.loop import FitResult
+from sidflow.training.weights import weights_to_arrays
 
 TAU_QUERIES = 1000  # the first validation queries, for tau in the summary
 
@@ -36,7 +36,7 @@ class Finetuned(NamedTuple):
     model: MmeSid  # of the second fit, where there are two; the prior and the inputs too
     prior: ScorePrior | None
     inputs: ItemInputs
-    fitted: Fit  # the fit on the training parts
+    fitted: FitResult  # the fit on the training parts
     answers: Factored
     checkpoints: tuple[Checkpoint, ...]  # to be discarded once everything is written
     refit_epochs: int | None = None  # of the fit on training and validation events
@@ -45,7 +45,7 @@ class Finetuned(NamedTuple):
 @torch.no_grad()
 def answer_queries(model: MmeSid, prior: ScorePrior | None, histories: Histories) -> Factored:
     """Return the two sides of every score; all processes have to take part, for a model that is sharded."""
-    queries = np.arange(histories.queries)
+    queries = np.arange(histories.query_count)
     states, matrix = model.query_states(histories, queries), model.item_matrix()
     if prior is None:
         return Factored(states.cpu().numpy(), matrix.float().cpu().numpy())
@@ -66,12 +66,12 @@ def write_finetuned(
     model, prior, fitted, inputs = finetuned.model, finetuned.prior, finetuned.fitted, finetuned.inputs
     metadata = refits.fact(finetuned.refit_epochs is not None)
     save_adapter(model.backbone.model, adapter_folder(name), backbone)  # type: ignore[arg-type]
-    heads = to_arrays(model.item_tokens, "item_tokens.") | to_arrays(model.fusion, "fusion.")
+    heads = weights_to_arrays(model.item_tokens, "item_tokens.") | weights_to_arrays(model.fusion, "fusion.")
     factors = finetuned.answers.arrays()
     parameters = list(model.parameters())
     optional: dict[str, Any] = {}  # entries of the summary
     if prior is not None:
-        heads |= to_arrays(prior, PRIOR_PREFIX)
+        heads |= weights_to_arrays(prior, PRIOR_PREFIX)
         ANCHOR.write(prior.arrays(), {}, model=name)
         parameters += prior.parameters()
         megabytes = sum(array.nbytes for array in factors.values()) / 1e6

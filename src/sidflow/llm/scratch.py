@@ -13,7 +13,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from sidflow.llm.params import ScratchParams
 from sidflow.training.checkpoint import Checkpoint
-from sidflow.training.loop import Fit, fit
+from sidflow.training.loop import FitResult, fit
 
 BEGIN, END, PAD = "<|begin|>", "<|end|>", "<|pad|>"
 
@@ -23,7 +23,7 @@ class ScratchBackbone(NamedTuple):
 
     model: LlamaForCausalLM
     tokenizer: PreTrainedTokenizerFast
-    fitted: Fit
+    fitted: FitResult
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenizerFast:

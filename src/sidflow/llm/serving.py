@@ -25,7 +25,7 @@ from sidflow.llm.model import encode
 from sidflow.llm.params import FinetuneParams
 from sidflow.llm.prompt import tokenize_prompt
 from sidflow.llm.reader import PromptedBackbone
-from sidflow.training.weights import from_arrays
+from sidflow.training.weights import weights_from_arrays
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -107,5 +107,5 @@ def saved_prior(name: str, params: FinetuneParams, items: int) -> ScorePrior | N
     if params.hybrid is None:
         return None
     prior = prior_from_arrays(ANCHOR.read(model=name).arrays, items, params.hybrid)
-    from_arrays(prior, HEADS.read(model=name).arrays, PRIOR_PREFIX)
+    weights_from_arrays(prior, HEADS.read(model=name).arrays, PRIOR_PREFIX)
     return prior

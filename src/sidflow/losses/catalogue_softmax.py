@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 CHUNK_LOGITS = 4_000_000  # how many logits are held at a time: 16 MB in float32
 
 
-class Places(NamedTuple):
+class SparseEntries(NamedTuple):
     """Entries of a sparse positions x items matrix, row by row (CSR without values); none stands twice."""
 
     indptr: Int[Tensor, " p_plus_1"]
@@ -33,10 +33,10 @@ class Places(NamedTuple):
         return entries, rows * items + self.columns[entries]
 
 
-class Evidence(NamedTuple):
+class SparseLogits(NamedTuple):
     """What is added to single logits: where, and how much."""
 
-    places: Places
+    places: SparseEntries
     values: Float[Tensor, " nonzero"]
 
 
@@ -48,8 +48,8 @@ class _CatalogueCrossEntropy(torch.autograd.Function):
         item_matrix: Tensor,
         values: Tensor | None,
         targets: Tensor,
-        places: Places | None,
-        barred: Places | None,
+        places: SparseEntries | None,
+        excluded: SparseEntries | None,
         rows: int,
         train: bool,
     ) -> Tensor:
@@ -71,8 +71,8 @@ class _CatalogueCrossEntropy(torch.autograd.Function):
                 if places is not None and values is not None:
                     entries, where = places.flat(start, stop, len(items))
                     logits.view(-1)[where] += values[entries].to(kind)
-                if barred is not None:
-                    logits.view(-1)[barred.flat(start, stop, len(items))[1]] = -torch.inf
+                if excluded is not None:
+                    logits.view(-1)[excluded.flat(start, stop, len(items))[1]] = -torch.inf
                 own = logits.gather(1, target)
                 peak = logits.amax(1, keepdim=True)
                 logits.sub_(peak).exp_()
@@ -109,8 +109,8 @@ def catalogue_cross_entropy(
     item_matrix: Float[Tensor, "n d"],
     targets: Int[Tensor, " p"],
     *,
-    evidence: Evidence | None = None,
-    barred: Places | None = None,
+    evidence: SparseLogits | None = None,
+    excluded: SparseEntries | None = None,
     chunk: int | None = None,
 ) -> Float[Tensor, ""]:
     """Return the mean cross-entropy of `softmax(states @ item_matrix.T + evidence)` against `targets`, exactly.
@@ -123,7 +123,7 @@ def catalogue_cross_entropy(
         item_matrix: one row per item of the catalogue.
         targets: the item at each position, in [0, n).
         evidence: what is added to single logits.
-        barred: what is no candidate at a position; never its target.
+        excluded: what is no candidate at a position; never its target.
         chunk: positions computed at a time; by default as many as hold four million logits.
     """
     if not len(states):
@@ -131,7 +131,7 @@ def catalogue_cross_entropy(
     rows = chunk or max(1, CHUNK_LOGITS // max(1, len(item_matrix)))
     places, values = evidence or (None, None)
     train = torch.is_grad_enabled()
-    loss = _CatalogueCrossEntropy.apply(states, item_matrix, values, targets, places, barred, rows, train)
+    loss = _CatalogueCrossEntropy.apply(states, item_matrix, values, targets, places, excluded, rows, train)
     assert isinstance(loss, Tensor)
     return loss
 
@@ -158,8 +158,8 @@ def sampled_cross_entropy(
     negatives: Int[Tensor, " m"],
     log_expected: Float[Tensor, " m"] | None = None,
     *,
-    evidence: Evidence | None = None,
-    barred: Places | None = None,
+    evidence: SparseLogits | None = None,
+    excluded: SparseEntries | None = None,
 ) -> Float[Tensor, ""]:
     """Return the mean cross-entropy of each target against itself and the shared `negatives`.
 
@@ -176,7 +176,7 @@ def sampled_cross_entropy(
             the target is always there, so that its own logit stays as it is). None: no
             correction, which weighs negatives as m draws, not as n items.
         evidence: what is added to single logits, at places of [own target; negatives], p x (1 + m).
-        barred: what is no candidate at a position, in the same columns; never the target.
+        excluded: what is no candidate at a position, in the same columns; never the target.
     """
     if not len(states):
         return (states.sum() + item_matrix.sum() * 0).float()
@@ -189,8 +189,8 @@ def sampled_cross_entropy(
         where = evidence.places.flat(0, *logits.shape)[1]
         added = torch.zeros_like(logits).view(-1).index_add(0, where, evidence.values.to(logits.dtype))
         logits = logits + added.view_as(logits)
-    if barred is not None:
-        where = barred.flat(0, *logits.shape)[1]
+    if excluded is not None:
+        where = excluded.flat(0, *logits.shape)[1]
         logits = logits.flatten().index_fill(0, where, -torch.inf).view_as(logits)
     return (logits.logsumexp(1) - logits[:, 0]).mean()
 

@@ -38,37 +38,37 @@ class Candidates(NamedTuple):
         """What `sampled_cross_entropy` takes after states and the rows of `items`."""
         return self.targets, self.negatives, self.log_expected
 
-    def drawn(self) -> Int[np.ndarray, " m"]:
+    def negative_ids(self) -> Int[np.ndarray, " m"]:
         """Return the negatives' ids."""
         return self.items[self.negatives].cpu().numpy()
 
 
-class Negatives(nn.Module):
+class NegativeSampler(nn.Module):
     """Items drawn with replacement, by their training counts."""
 
-    chances: Tensor
+    probabilities: Tensor
 
     def __init__(self, settings: NegativeParams, counts: Int[Tensor, " n"]) -> None:
         """Draw as `settings` say from items that stand `counts` times in training parts."""
         super().__init__()
         self.settings = settings
         weights = (counts.double() + 1) ** settings.negatives_power
-        self.register_buffer("chances", weights / weights.sum(), persistent=False)
+        self.register_buffer("probabilities", weights / weights.sum(), persistent=False)
 
-    def draw(self, generator: torch.Generator | None = None) -> Int[Tensor, " m"]:
+    def sample(self, generator: torch.Generator | None = None) -> Int[Tensor, " m"]:
         """Return a batch's negatives, by default from the global generator."""
-        device, count = self.chances.device, self.settings.negatives
+        device, count = self.probabilities.device, self.settings.negatives
         if self.settings.negatives_power == 0:
-            return torch.randint(len(self.chances), (count,), device=device, generator=generator)
-        return torch.multinomial(self.chances, count, replacement=True, generator=generator)
+            return torch.randint(len(self.probabilities), (count,), device=device, generator=generator)
+        return torch.multinomial(self.probabilities, count, replacement=True, generator=generator)
 
     def log_expected(self, drawn: Int[Tensor, " m"]) -> Float[Tensor, " m"] | None:
         """Return log(m * q) of each negative, q being the probability of drawing it; None without the correction."""
-        return (self.chances[drawn] * len(drawn)).log().float() if self.settings.logq else None
+        return (self.probabilities[drawn] * len(drawn)).log().float() if self.settings.logq else None
 
     def candidates(self, targets: Int[Tensor, " p"], seed: int) -> Candidates:
         """Return `targets`, and negatives that `seed` alone decides, whatever was drawn before."""
-        drawn = self.draw(torch.Generator(self.chances.device).manual_seed(seed))
+        drawn = self.sample(torch.Generator(self.probabilities.device).manual_seed(seed))
         items, where = torch.unique(torch.cat([targets, drawn]), return_inverse=True)
         own, shared = where.split([len(targets), len(drawn)])
         return Candidates(items, own, shared, self.log_expected(drawn))

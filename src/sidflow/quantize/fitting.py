@@ -20,7 +20,7 @@ from sidflow.quantize.refinement import distinct_rows, refine_codebooks, resolve
 from sidflow.quantize.residual import ResidualQuantizer
 from sidflow.training.checkpoint import Checkpoint
 from sidflow.training.device import full_precision
-from sidflow.training.loop import Fit, fit
+from sidflow.training.loop import FitResult, fit
 
 
 class TrainedQuantizer(NamedTuple):
@@ -208,7 +208,7 @@ def _fit_mm_rq_vae(
     generator: torch.Generator,
     device: torch.device,
     checkpoint: Checkpoint | None,
-) -> tuple[dict[str, np.ndarray], Fit]:
+) -> tuple[dict[str, np.ndarray], FitResult]:
     """Return the arrays of a trained MM-RQ-VAE, and the course of its training."""
     params = effective_params(params)
     module = MMRQVAE(modalities, params).to(device)

@@ -20,9 +20,9 @@ def sample_negatives(histories: Histories, items: int, count: int, seed: int) ->
     Where fewer than `count` items are left, all of them are taken and the row ends in -1.
     """
     generator = np.random.default_rng(seed)
-    negatives = np.full((histories.queries, count), -1, dtype=np.int32)
-    for start in range(0, histories.queries, _CHUNK):
-        rows = np.arange(start, min(start + _CHUNK, histories.queries))
+    negatives = np.full((histories.query_count, count), -1, dtype=np.int32)
+    for start in range(0, histories.query_count, _CHUNK):
+        rows = np.arange(start, min(start + _CHUNK, histories.query_count))
         excluded = np.asarray(histories.seen(items, rows).todense())
         excluded[np.arange(len(rows)), histories.targets[rows]] = True
         proposals = generator.integers(items, size=(len(rows), 2 * count + 16))

@@ -60,17 +60,17 @@ def rank_targets(
     Raises:
         InputError: the factors do not fit the queries and items, or a score is not finite.
     """
-    scores = Scores(arrays, histories.queries, items, name)
-    excluded = histories.barred(items)
+    scores = Scores(arrays, histories.query_count, items, name)
+    excluded = histories.excluded(items)
     negatives = sample_negatives(histories, items, settings.negatives, settings.seed)
     ranking = Ranking(
-        top=TopK.empty(histories.queries, settings.top),
-        rank=np.zeros(histories.queries, dtype=np.int32),
+        top=TopK.empty(histories.query_count, settings.top),
+        rank=np.zeros(histories.query_count, dtype=np.int32),
         candidates=(items - np.diff(excluded.indptr)).astype(np.int32),
-        sampled_rank=np.zeros(histories.queries, dtype=np.int32),
+        sampled_rank=np.zeros(histories.query_count, dtype=np.int32),
     )
-    for start in range(0, histories.queries, scores.block_rows):
-        rows = np.arange(start, min(start + scores.block_rows, histories.queries))
+    for start in range(0, histories.query_count, scores.block_rows):
+        rows = np.arange(start, min(start + scores.block_rows, histories.query_count))
         _rank_block(ranking, rows, scores, excluded, negatives, histories.targets)
     return ranking
 

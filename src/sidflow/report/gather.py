@@ -18,8 +18,7 @@ from sidflow.contracts.artifacts.reports import ABLATIONS, INGEST, SPLIT
 from sidflow.contracts.artifacts.semantic_ids import SEMANTIC_ID_AUDIT, SEMANTIC_IDS
 from sidflow.contracts.artifacts.semantics import SEMANTICS
 from sidflow.contracts.artifacts.users import USERS
-from sidflow.contracts.histories import Histories
-from sidflow.contracts.histories import load as load_histories
+from sidflow.contracts.histories import Histories, load_histories
 
 Rows = list[dict[str, str]]
 

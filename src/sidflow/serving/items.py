@@ -15,7 +15,7 @@ from sidflow.contracts.artifacts.items import ITEMS
 from sidflow.contracts.artifacts.semantic_ids import SEMANTIC_IDS
 from sidflow.contracts.artifacts.semantics import SEMANTICS
 from sidflow.contracts.errors import InputError
-from sidflow.contracts.histories import load as load_histories
+from sidflow.contracts.histories import load_histories
 from sidflow.contracts.params import load_params
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from sidflow.contracts.artifacts.mme_sid import COLD_ROWS, HEADS
 from sidflow.contracts.artifacts.rankings import TARGET_RANKS, TOP
 from sidflow.contracts.artifacts.users import USERS
 from sidflow.contracts.errors import InputError
-from sidflow.contracts.histories import load as load_histories
+from sidflow.contracts.histories import load_histories
 from sidflow.contracts.params import load_params
 from sidflow.contracts.runtime import load_runtime as load_runtime
 from sidflow.ranking.answer import search_top_k
@@ -192,7 +192,7 @@ def load_history_encoder(recommender: str) -> EncodeHistory:
         return encode_with_language_model
     from sidflow.recommenders.neural import encoding
 
-    model = encoding.load(recommender)
+    model = encoding.load_recommender(recommender)
     matrix: Float[np.ndarray, "n d"] = model.item_matrix.numpy()
 
     def encode_with_sequential_model(history: list[int], _: bool) -> HistoryFactors:

@@ -30,7 +30,7 @@ def pick_device() -> torch.device:
     return torch.device(wanted)
 
 
-def prepare(seed: int, threads: int) -> torch.device:
+def prepare_training(seed: int, threads: int) -> torch.device:
     """Seed every generator, fix the thread count, ask for deterministic kernels, and return the device."""
     torch.set_num_threads(threads)
     random.seed(seed)
@@ -49,6 +49,6 @@ def full_precision(device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, enabled=False)
 
 
-def generator_for(seed: int, epoch: int) -> torch.Generator:
+def epoch_generator(seed: int, epoch: int) -> torch.Generator:
     """Return the CPU generator that draws epoch `epoch`'s batches and negatives."""
     return torch.Generator().manual_seed((seed * 1_000_003 + epoch) % (2**63 - 1))

@@ -17,9 +17,9 @@ from sidflow.contracts.params import Params
 from sidflow.contracts.running import print_progress
 from sidflow.contracts.runtime import load_runtime
 from sidflow.training.checkpoint import Checkpoint, Snapshot
-from sidflow.training.device import generator_for
-from sidflow.training.processes import Crew
-from sidflow.training.state import chosen_state, restore, trained_state
+from sidflow.training.device import epoch_generator
+from sidflow.training.processes import ProcessGroup
+from sidflow.training.state import restore_state, trained_buffers, trained_state
 
 
 class LoopParams(Params):
@@ -45,7 +45,7 @@ class Task(Protocol):
     """What is trained.
 
     `module(batch)` returns named losses as scalars; the one named `loss` is minimised, the others are logged. A task
-    that is also `processes.Shareable` can be trained on several processes.
+    that is also `processes.SplittableTask` can be trained on several processes.
     """
 
     module: nn.Module
@@ -55,11 +55,11 @@ class Task(Protocol):
         ...
 
     def validate(self) -> Mapping[str, float]:
-        """Return validation figures of the module as it is; the first one decides when to stop (empty: none does)."""
+        """Return validation metrics of the module as it is; the first one decides when to stop (empty: none does)."""
         ...
 
 
-class Fit(NamedTuple):
+class FitResult(NamedTuple):
     """What a training did. The module is left with its best weights."""
 
     curves: list[dict[str, float]]
@@ -104,18 +104,18 @@ class _Trainer:
         self.name, self.task, self.loop, self.seed = name, task, loop, seed
         self.epochs = loop.epochs if stop_after is None else min(stop_after, loop.epochs)
         self.sign = 1.0 if higher_is_better else -1.0
-        self.crew = Crew(name, task)
+        self.group = ProcessGroup(name, task)
         self.accelerator = Accelerator(
             cpu=device.type == "cpu", mixed_precision="bf16" if loop.precision == "bf16" else "no"
         )
         groups = getattr(task, "parameter_groups", None)
         parameters = groups() if groups else [p for p in task.module.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(parameters, lr=loop.learning_rate, weight_decay=loop.weight_decay, fused=True)
-        self.crew.leave_out_frozen(task.module)
+        self.group.ignore_frozen(task.module)
         self.module, self.optimizer = self.accelerator.prepare(task.module.to(device), optimizer)
         self.progress = _Progress()
         self.best: dict[str, Tensor] = {}
-        self.crew.reseed(seed, 0, {})
+        self.group.set_random_states(seed, 0, {})
         self.pause, self.saved = load_runtime().checkpoint_seconds, time.monotonic()
 
     def snapshot(self) -> Snapshot:
@@ -124,7 +124,7 @@ class _Trainer:
         tensors |= {f"best/{key}": value for key, value in self.best.items()}
         for index, state in inner["state"].items():
             tensors |= {f"optimizer/{index}/{key}": torch.as_tensor(value) for key, value in state.items()}
-        tensors |= {f"random/{key}": value for key, value in self.crew.streams().items()}
+        tensors |= {f"random/{key}": value for key, value in self.group.random_states().items()}
         return Snapshot(tensors, dict(vars(self.progress)))
 
     def resume(self, snapshot: Snapshot) -> None:
@@ -132,7 +132,7 @@ class _Trainer:
         for key, tensor in snapshot.tensors.items():
             kind, _, rest = key.partition("/")
             groups[kind][rest] = tensor
-        restore(self.task.module, groups["module"])
+        restore_state(self.task.module, groups["module"])
         self.best = groups["best"]
         inner = self.optimizer.state_dict()
         for key, tensor in groups["optimizer"].items():
@@ -140,7 +140,7 @@ class _Trainer:
             inner["state"].setdefault(int(index), {})[field] = tensor
         self.optimizer.load_state_dict(inner)
         vars(self.progress).update(snapshot.values)
-        self.crew.reseed(self.seed, self.progress.steps, groups["random"])
+        self.group.set_random_states(self.seed, self.progress.steps, groups["random"])
         print_progress(f"{self.name}: resumed at epoch {self.progress.epoch + 1}, step {self.progress.step}")
 
     def save(self, checkpoint: Checkpoint | None, at_once: bool = False) -> None:
@@ -148,7 +148,7 @@ class _Trainer:
         if checkpoint is None:
             return
         due = float(at_once or time.monotonic() - self.saved >= self.pause)
-        if self.crew.agreed({"due": due}, {})["due"]:
+        if self.group.broadcast_metrics({"due": due}, {})["due"]:
             checkpoint.save(self.snapshot())
             self.saved = time.monotonic()
 
@@ -156,10 +156,10 @@ class _Trainer:
         for group in self.optimizer.param_groups:
             rate = learning_rate_at(self.progress.steps, total, self.loop)
             group["lr"] = rate * group.get("rate_factor", 1.0)
-        part, share = self.crew.part(batch)
+        part, share = self.group.split_batch(batch)
         with self.accelerator.autocast():
             losses = self.module(part)
-        told = self.crew.whole(losses, share)
+        told = self.group.reduce_losses(losses, share)
         if not torch.isfinite(told["loss"]):
             raise InputError(
                 f"{self.name} training",
@@ -168,7 +168,7 @@ class _Trainer:
                 remedy="lower the learning rate, or set clip_norm, in params.yaml",
             )
         self.optimizer.zero_grad()
-        self.accelerator.backward(losses["loss"] * (share * self.crew.count))
+        self.accelerator.backward(losses["loss"] * (share * self.group.count))
         if self.loop.clip_norm:
             self.accelerator.clip_grad_norm_(self.module.parameters(), self.loop.clip_norm)
         self.optimizer.step()
@@ -179,11 +179,11 @@ class _Trainer:
         row = {"epoch": now.epoch + 1, **{name: value / max(1, count) for name, value in now.sums.items()}}
         self.task.module.eval()
         with torch.no_grad(), self.accelerator.autocast():
-            figures = self.crew.agreed(self.task.validate(), chosen_state(self.task.module))
+            metrics = self.group.broadcast_metrics(self.task.validate(), trained_buffers(self.task.module))
         self.task.module.train()
-        row |= figures
+        row |= metrics
         now.curves.append(row)
-        value = next(iter(figures.values()), None)
+        value = next(iter(metrics.values()), None)
         if value is None or now.best_value is None or self.sign * value > self.sign * now.best_value:
             now.best_epoch, now.best_value = now.epoch, value
             if value is not None:
@@ -210,7 +210,7 @@ def fit(
     higher_is_better: bool = True,
     stop_after: int | None = None,
     on_step: Callable[[int], None] | None = None,
-) -> Fit:
+) -> FitResult:
     """Train `task.module` and leave it with the weights of its best epoch (the last, without validation).
 
     Args:
@@ -233,11 +233,11 @@ def fit(
     if snapshot:
         trainer.resume(snapshot)
     now.finished = now.finished or trainer.epochs == 0
-    per_epoch = len(task.batches(0, generator_for(seed, 0)))
+    per_epoch = len(task.batches(0, epoch_generator(seed, 0)))
     task.module.train()
     while not now.finished:
         began = time.monotonic()
-        batches = task.batches(now.epoch, generator_for(seed, now.epoch))
+        batches = task.batches(now.epoch, epoch_generator(seed, now.epoch))
         for batch in batches[now.step :]:
             for key, value in trainer.step(batch, per_epoch * loop.epochs).items():
                 now.sums[key] = now.sums.get(key, 0.0) + value
@@ -248,6 +248,6 @@ def fit(
         trainer.end_epoch(len(batches), time.monotonic() - began)
         trainer.save(checkpoint, at_once=now.finished)
     if trainer.best:
-        restore(task.module, trainer.best)
+        restore_state(task.module, trainer.best)
     task.module.eval()
-    return Fit(now.curves, now.best_epoch, now.best_value, now.steps)
+    return FitResult(now.curves, now.best_epoch, now.best_value, now.steps)

@@ -35,7 +35,7 @@ from sidflow.training.device import pick_device
 PATIENCE = timedelta(hours=6)  # for a process that is ahead, until the others come
 
 
-def relaunched(stage: str, script: str, *arguments: str) -> bool:
+def relaunch_in_processes(stage: str, script: str, *arguments: str) -> bool:
     """Run `script` in as many processes as the runtime settings say; False where that is this one alone.
 
     Ends this process, with their exit code and one error line, where they fail.
@@ -52,11 +52,12 @@ def relaunched(stage: str, script: str, *arguments: str) -> bool:
                 found=str(count),
                 remedy="set SIDFLOW_PROCESSES or `processes` in runtime.yaml to that, or SIDFLOW_DEVICE=cpu",
             )
-    _launch(count, script, *arguments)
+    launch_processes(count, script, *arguments)
     return True
 
 
-def _launch(count: int, *command: str) -> None:
+def launch_processes(count: int, *command: str) -> None:
+    """Run `python COMMAND` in `count` processes; where one of them fails, end this process with its exit code."""
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
@@ -86,20 +87,20 @@ def _launch(count: int, *command: str) -> None:
         raise SystemExit(128 + signal.Signals(error.sigval).value) from None
 
 
-def join(device: torch.device, threads: int) -> None:
+def join_process_group(device: torch.device, threads: int) -> None:
     """Meet the other processes of this stage, where there are any; from here on `device` is this one's own."""
     if process_count() > 1:
         PartialState(cpu=device.type == "cpu", timeout=PATIENCE)
         torch.set_num_threads(threads)
 
 
-def leave() -> None:
+def leave_process_group() -> None:
     """Part from the other processes."""
     if distributed.is_initialized():
         distributed.destroy_process_group()
 
 
-def shard(model: nn.Module, device: torch.device) -> None:
+def shard_frozen_layers(model: nn.Module, device: torch.device) -> None:
     """Split the frozen linear layers inside `model` over the processes, where the runtime settings say `fsdp`.
 
     What trains, embeddings and norms stay whole everywhere. A layer's weight is whole while the layer computes.
@@ -125,10 +126,10 @@ def shard(model: nn.Module, device: torch.device) -> None:
             fully_shard(layer, mesh=mesh, reshard_after_forward=True)
 
 
-class Shareable(Protocol):
+class SplittableTask(Protocol):
     """A task whose batches can be split."""
 
-    def share(self, batch: Any, rank: int, count: int) -> tuple[Any, float]:
+    def split_batch(self, batch: Any, rank: int, count: int) -> tuple[Any, float]:
         """Return process `rank`'s part of `batch`, and its share of what the losses are means over, in [0, 1].
 
         Shares sum to 1. A part is never empty, since all processes have to meet: where none is left, it is any row
@@ -137,7 +138,7 @@ class Shareable(Protocol):
         ...
 
 
-class Crew:
+class ProcessGroup:
     """The processes of one training; alone, each of these does nothing."""
 
     def __init__(self, name: str, task: Any) -> None:
@@ -147,12 +148,12 @@ class Crew:
             InputError: there are several, and the task's batches cannot be split.
         """
         self.task, self.rank, self.count = task, process_rank(), process_count()
-        if self.count > 1 and not hasattr(task, "share"):
+        if self.count > 1 and not hasattr(task, "split_batch"):
             raise InputError(
                 f"{name} training", expected="one process", found=str(self.count), remedy="start it without a launcher"
             )
 
-    def leave_out_frozen(self, module: nn.Module) -> None:
+    def ignore_frozen(self, module: nn.Module) -> None:
         """Keep DDP from what does not train in `module`: it is the same everywhere, or split."""
         if self.count > 1:
             trained = {name for name, one in module.named_parameters() if one.requires_grad}
@@ -160,14 +161,14 @@ class Crew:
             left = [name for name in everything if name not in trained]
             nn.parallel.DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(module, left)
 
-    def streams(self) -> dict[str, Tensor]:
+    def random_states(self) -> dict[str, Tensor]:
         """Return the state of every process's random generators, by kind and rank."""
         kinds = {"cpu": torch.get_rng_state()}
         if torch.cuda.is_available():
             kinds["cuda"] = torch.cuda.get_rng_state()
         return {f"{kind}/{rank}": one for kind, own in kinds.items() for rank, one in enumerate(self._gathered(own))}
 
-    def reseed(self, seed: int, steps: int, streams: Mapping[str, Tensor]) -> None:
+    def set_random_states(self, seed: int, steps: int, streams: Mapping[str, Tensor]) -> None:
         """Go on with the random stream that is this process's among `streams`.
 
         Where there is none (a fresh start, or the checkpoint of fewer processes) each but the first process gets one
@@ -180,11 +181,11 @@ class Crew:
         if f"cuda/{self.rank}" in streams and torch.cuda.is_available():
             torch.cuda.set_rng_state(streams[f"cuda/{self.rank}"])
 
-    def part(self, batch: Any) -> tuple[Any, float]:
-        """Return this process's part of `batch` and its share, as `Shareable.share`."""
-        return self.task.share(batch, self.rank, self.count) if self.count > 1 else (batch, 1.0)
+    def split_batch(self, batch: Any) -> tuple[Any, float]:
+        """Return this process's part of `batch` and its share, as `SplittableTask.split_batch`."""
+        return self.task.split_batch(batch, self.rank, self.count) if self.count > 1 else (batch, 1.0)
 
-    def whole(self, losses: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
+    def reduce_losses(self, losses: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
         """Return the losses of the whole batch, detached."""
         told = {name: loss.detach() for name, loss in losses.items()}
         if self.count == 1:
@@ -193,14 +194,14 @@ class Crew:
         distributed.all_reduce(sums)
         return dict(zip(told, sums, strict=True))
 
-    def agreed(self, figures: Mapping[str, float], state: Mapping[str, Tensor]) -> dict[str, float]:
-        """Return the first process's `figures`; write its `state` over that of the others."""
+    def broadcast_metrics(self, metrics: Mapping[str, float], state: Mapping[str, Tensor]) -> dict[str, float]:
+        """Return the first process's `metrics`; write its `state` over that of the others."""
         if self.count == 1:
-            return dict(figures)
-        numbers = torch.tensor(list(figures.values()), dtype=torch.float64, device=PartialState().device)
+            return dict(metrics)
+        numbers = torch.tensor(list(metrics.values()), dtype=torch.float64, device=PartialState().device)
         for tensor in (numbers, *state.values()):
             distributed.broadcast(tensor, 0)
-        return dict(zip(figures, numbers.tolist(), strict=True))
+        return dict(zip(metrics, numbers.tolist(), strict=True))
 
     def _gathered(self, state: Tensor) -> list[Tensor]:
         if self.count == 1:

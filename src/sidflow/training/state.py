@@ -16,13 +16,13 @@ def trained_state(module: nn.Module) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in module.state_dict().items() if name not in frozen}
 
 
-def chosen_state(module: nn.Module) -> dict[str, Tensor]:
+def trained_buffers(module: nn.Module) -> dict[str, Tensor]:
     """Return the buffers among `trained_state`: what validation may choose."""
     parameters = dict(module.named_parameters())
     return {name: tensor for name, tensor in trained_state(module).items() if name not in parameters}
 
 
-def restore(module: nn.Module, state: Mapping[str, Tensor]) -> None:
+def restore_state(module: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Fill `module` from `state`, a `trained_state` of it.
 
     Raises:

@@ -22,12 +22,12 @@ BLOCK = 512  # queries that are ranked at a time
 BLOCK_SCORES = 32_000_000  # of them at most: 128 MB in float32
 
 
-class Block(NamedTuple):
+class QueryBlock(NamedTuple):
     """Some validation queries: what is needed to rank their scores."""
 
     rows: slice  # of the validation queries
     targets: Int[Tensor, " b"]
-    barred: tuple[Tensor, Tensor]  # (row in the block, item) of what is no candidate
+    excluded: tuple[Tensor, Tensor]  # (row in the block, item) of what is no candidate
 
     def ranks(self, scores: Float[Tensor, "b n"]) -> Int[Tensor, " b"]:
         """Return each target's rank by `scores`, which are overwritten; 1 = best, ties against the target.
@@ -35,7 +35,7 @@ class Block(NamedTuple):
         A target that is no candidate comes last, and what is no number (NaN) stands against the target.
         """
         own = scores.gather(1, self.targets[:, None])
-        scores[self.barred] = -torch.inf
+        scores[self.excluded] = -torch.inf
         last = scores.gather(1, self.targets[:, None])[:, 0].isneginf()
         worse = (scores < own).view(torch.uint8)  # a CPU sums bools, or into int64, several times as slowly
         rank = scores.shape[1] - worse.sum(1, dtype=torch.int32)
@@ -49,14 +49,16 @@ class Validation:
         """Select the validation queries of `histories` over `items` candidates, ranked `block` at a time."""
         self.queries = np.flatnonzero(histories.query_valid)
         self.targets = torch.from_numpy(histories.targets[self.queries])
-        self.barred = histories.barred(items, self.queries)
+        self.excluded = histories.excluded(items, self.queries)
         self.block = block or max(1, min(BLOCK, BLOCK_SCORES // max(1, items)))
 
-    def blocks(self, device: torch.device) -> Iterator[Block]:
+    def blocks(self, device: torch.device) -> Iterator[QueryBlock]:
         """Return all queries, so many at a time that their scores fit in memory."""
         for start in range(0, len(self.queries), self.block):
             rows = slice(start, min(start + self.block, len(self.queries)))
-            yield Block(rows, self.targets[rows].to(device), entries(csr_matrix(self.barred[rows]), device))
+            yield QueryBlock(
+                rows, self.targets[rows].to(device), nonzero_coordinates(csr_matrix(self.excluded[rows]), device)
+            )
 
     def ranks(self, query_states: Float[Tensor, "q d"], item_matrix: Float[Tensor, "n d"]) -> Int[Tensor, " q"]:
         """Return each target's rank among the candidates, 1 = best, ties against the target.
@@ -72,18 +74,18 @@ class Validation:
             ranks[block.rows] = block.ranks(scores).cpu()
         return ranks
 
-    def figures(self, query_states: Float[Tensor, "q d"], item_matrix: Float[Tensor, "n d"]) -> dict[str, float]:
+    def metrics(self, query_states: Float[Tensor, "q d"], item_matrix: Float[Tensor, "n d"]) -> dict[str, float]:
         """Return NDCG@10 and recall@10 over all validation queries."""
-        return figures_of(self.ranks(query_states, item_matrix))
+        return validation_metrics(self.ranks(query_states, item_matrix))
 
 
-def entries(matrix: csr_matrix, device: torch.device) -> tuple[Tensor, Tensor]:
+def nonzero_coordinates(matrix: csr_matrix, device: torch.device) -> tuple[Tensor, Tensor]:
     """Return row and column of every entry of `matrix`, row by row."""
     rows = np.repeat(np.arange(len(matrix.indptr) - 1), np.diff(matrix.indptr))
     return torch.from_numpy(rows).to(device), torch.from_numpy(matrix.indices.astype(np.int64)).to(device)
 
 
-def figures_of(ranks: Int[Tensor, " q"]) -> dict[str, float]:
+def validation_metrics(ranks: Int[Tensor, " q"]) -> dict[str, float]:
     """Return NDCG@10 and recall@10 of queries with one target each, whose ranks are given."""
     found = ranks.numpy(force=True)
     if not len(found):

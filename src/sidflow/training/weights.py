@@ -11,12 +11,12 @@ from torch import nn
 from sidflow.contracts.errors import InputError
 
 
-def to_arrays(module: nn.Module, prefix: str = "") -> dict[str, np.ndarray]:
+def weights_to_arrays(module: nn.Module, prefix: str = "") -> dict[str, np.ndarray]:
     """Return every parameter and buffer of `module` as numpy arrays."""
     return {f"{prefix}{name}": tensor.detach().cpu().numpy() for name, tensor in module.state_dict().items()}
 
 
-def from_arrays(module: nn.Module, arrays: Mapping[str, np.ndarray], prefix: str = "") -> None:
+def weights_from_arrays(module: nn.Module, arrays: Mapping[str, np.ndarray], prefix: str = "") -> None:
     """Fill `module` from `arrays`.
 
     Raises:

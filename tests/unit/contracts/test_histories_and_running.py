@@ -6,12 +6,13 @@ import numpy as np
 import polars as pl
 import pytest
 
-from sidflow.contracts import histories, memory
+from sidflow.contracts import memory
 from sidflow.contracts.artifacts.queries import QUERIES
 from sidflow.contracts.artifacts.sequences import SEQUENCES
 from sidflow.contracts.artifacts.targets import TARGETS
 from sidflow.contracts.errors import InputError
 from sidflow.contracts.files import atomic_path
+from sidflow.contracts.histories import load_histories, load_histories_for_ranking
 from sidflow.contracts.memory import PROCESS_STATUS, peak_memory_mb
 from sidflow.contracts.running import stage
 
@@ -35,12 +36,12 @@ def loaded():
         )
     )
     TARGETS.write(pl.DataFrame({"query_id": [0, 1, 2], "item_id": [1, 4, 1], "tied": [False] * 3}))
-    return histories.load()
+    return load_histories()
 
 
 def test_histories_and_training_parts(loaded):
-    assert (loaded.users, loaded.queries) == (3, 3)
-    assert loaded.training(0).tolist() == [1, 2]
+    assert (loaded.user_count, loaded.query_count) == (3, 3)
+    assert loaded.training_items(0).tolist() == [1, 2]
     assert loaded.history(1).tolist() == [1, 2, 1]
     users, items = loaded.training_events()
     assert list(zip(users.tolist(), items.tolist(), strict=True)) == [(0, 1), (0, 2), (1, 4)]
@@ -54,16 +55,16 @@ def test_seen_is_the_history_as_a_set(loaded):
 
 
 def test_who_ranks_is_told_whether_histories_are_excluded(loaded, tmp_path):
-    assert loaded.barred(5).toarray().tolist() == loaded.seen(5).toarray().tolist()
+    assert loaded.excluded(5).toarray().tolist() == loaded.seen(5).toarray().tolist()
     (tmp_path / "params.yaml").write_text("rank: {exclude_history: false}\n")
-    free = histories.load_to_rank()
-    assert free.barred(5).shape == (3, 5)
-    assert free.barred(5).nnz == 0
-    assert free.barred(5, np.array([2])).shape == (1, 5)
-    assert free.before_test().barred(5).nnz == 0
+    free = load_histories_for_ranking()
+    assert free.excluded(5).shape == (3, 5)
+    assert free.excluded(5).nnz == 0
+    assert free.excluded(5, np.array([2])).shape == (1, 5)
+    assert free.before_test().excluded(5).nnz == 0
     (tmp_path / "params.yaml").write_text("rank: {exclude_history: 'no'}\n")
     with pytest.raises(InputError, match=r"rank\.exclude_history: expected true or false; found 'no'"):
-        histories.load_to_rank()
+        load_histories_for_ranking()
 
 
 def test_bad_input_is_one_line_and_exit_code_2(capsys, tmp_path):

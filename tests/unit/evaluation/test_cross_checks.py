@@ -46,13 +46,13 @@ def _asked(sequences: list[np.ndarray]) -> Histories:
 def _factors(histories: Histories, items: int, kind: str, seed: int = 1) -> dict[str, np.ndarray]:
     generator = np.random.default_rng(seed)
     if kind == "tied":  # few different scores
-        draw = generator.integers(0, 2, size=(histories.queries + items, 3))
+        draw = generator.integers(0, 2, size=(histories.query_count + items, 3))
     elif kind == "constant":
-        draw = np.ones((histories.queries + items, 3))
+        draw = np.ones((histories.query_count + items, 3))
     else:
-        draw = generator.normal(size=(histories.queries + items, 3))
+        draw = generator.normal(size=(histories.query_count + items, 3))
     draw = draw.astype(np.float32)
-    return {"query_states": draw[: histories.queries], "item_matrix": draw[histories.queries :]}
+    return {"query_states": draw[: histories.query_count], "item_matrix": draw[histories.query_count :]}
 
 
 def _measure(histories: Histories, arrays: dict[str, np.ndarray], items: int) -> dict[str, object]:
@@ -60,7 +60,7 @@ def _measure(histories: Histories, arrays: dict[str, np.ndarray], items: int) ->
     known = np.ones(items, dtype=bool)
     given = EvaluationInputs(
         histories=histories,
-        tied=np.zeros(histories.queries, dtype=bool),
+        tied=np.zeros(histories.query_count, dtype=bool),
         ranks=of_targets,
         top=best,
         truth=pl.DataFrame(),
@@ -81,7 +81,7 @@ def _table(histories: Histories, arrays: dict[str, np.ndarray]) -> np.ndarray:
 def _naive(histories: Histories, table: np.ndarray, metric: str, k: int) -> float:
     """Write every list out, the target behind its ties, and look for it."""
     earned = []
-    for query in range(histories.queries):
+    for query in range(histories.query_count):
         seen, target = set(histories.history(query).tolist()), int(histories.targets[query])
         allowed = [item for item in range(table.shape[1]) if item not in seen]
         listed = sorted(allowed, key=lambda item: (-table[query, item], item == target))[:k]
@@ -94,7 +94,7 @@ def _naive(histories: Histories, table: np.ndarray, metric: str, k: int) -> floa
 @pytest.mark.parametrize(("items", "repeats"), [(60, True), (60, False), (13, False)])
 def test_every_metric_equals_lists_that_are_written_out(kind, items, repeats):
     histories = _world(items, repeats=repeats)
-    in_history = sum(histories.targets[q] in histories.history(q) for q in range(histories.queries))
+    in_history = sum(histories.targets[q] in histories.history(q) for q in range(histories.query_count))
     assert (in_history > 0) == repeats
     arrays = _factors(histories, items, kind)
     found = _measure(histories, arrays, items)
@@ -155,7 +155,7 @@ def test_metrics_equal_scikit_learns(kind):
     histories = _world(items, repeats=False)
     arrays = _factors(histories, items, kind)
     found = _measure(histories, arrays, items)
-    table, rows = _table(histories, arrays), np.arange(histories.queries)
+    table, rows = _table(histories, arrays), np.arange(histories.query_count)
     table[rows, histories.targets] -= 1e-9
     table[histories.seen(items).toarray()] = table.min() - 1
     relevant = np.eye(items)[histories.targets]
@@ -177,7 +177,7 @@ def test_sampled_metrics_equal_scikit_learns(items, kind):
     histories = _world(items, repeats=False)
     arrays = _factors(histories, items, kind)
     found = _measure(histories, arrays, items)
-    table, rows = _table(histories, arrays), np.arange(histories.queries)
+    table, rows = _table(histories, arrays), np.arange(histories.query_count)
     table[rows, histories.targets] -= 1e-9
     chosen, seen = RankParams.model_validate({}), histories.seen(items).toarray()
     asked = np.zeros(table.shape, dtype=bool)
@@ -222,11 +222,11 @@ def test_a_recommender_that_sees_the_target_gets_one_whatever_the_cutoff():
 def test_where_the_target_is_never_recommended_everything_is_zero():
     items = 60
     histories = _world(items, repeats=False)
-    again = histories._replace(targets=np.array([histories.history(q)[0] for q in range(histories.queries)]))
+    again = histories._replace(targets=np.array([histories.history(q)[0] for q in range(histories.query_count)]))
     found = _measure(again, _factors(again, items, "random"), items)
     assert {found[name] for name in METRIC_NAMES} == {0.0}
     assert {found[f"sampled_{name}"] for name in METRIC_NAMES} == {0.0}
-    assert found["targets_in_history"] == again.queries
+    assert found["targets_in_history"] == again.query_count
 
 
 def test_random_scores_get_the_expectation_of_a_random_rank():
@@ -244,7 +244,7 @@ def test_random_scores_get_the_expectation_of_a_random_rank():
 
 def _rows_of_noise(histories: Histories, items: int, seed: int) -> dict[str, np.ndarray]:
     """Return factors under which every score is drawn by itself: one dimension an item."""
-    noise = np.random.default_rng(seed).normal(size=(histories.queries, items)).astype(np.float32)
+    noise = np.random.default_rng(seed).normal(size=(histories.query_count, items)).astype(np.float32)
     return {"query_states": noise, "item_matrix": np.eye(items, dtype=np.float32)}
 
 

@@ -29,12 +29,12 @@ def _world(seed: int = 0) -> Histories:
 def _two_tests_each() -> Histories:
     """Return the same users with their last two events as test queries."""
     histories = _world()
-    return histories._replace(query_valid=np.zeros(histories.queries, dtype=bool))
+    return histories._replace(query_valid=np.zeros(histories.query_count, dtype=bool))
 
 
 def _given(histories: Histories, seed: int = 1, truth: bool = True, rank: np.ndarray | None = None) -> EvaluationInputs:
     generator = np.random.default_rng(seed)
-    q = histories.queries
+    q = histories.query_count
     ranks = generator.integers(1, ITEMS - 10, size=q) if rank is None else rank
     top = np.array([generator.permutation(ITEMS)[:20] for _ in range(q)], dtype=np.int32)
     top[3, 15:] = -1
@@ -174,7 +174,7 @@ def test_a_matrix_that_does_not_score_alone_is_not_looked_at():
 
 def test_a_perfect_recommender_gets_one():
     histories = _world()
-    found = evaluate(_given(histories, rank=np.ones(histories.queries, dtype=int)), EvaluateParams())
+    found = evaluate(_given(histories, rank=np.ones(histories.query_count, dtype=int)), EvaluateParams())
     assert all(found.metrics[name] == 1 for name in queries.METRIC_NAMES)
     assert all(row["ndcg_at_10"] in (1, None) for row in found.slices)
 
@@ -258,9 +258,9 @@ def test_a_seen_transition_is_one_that_somebody_made_in_training():
     steps = {
         (int(a), int(b))
         for user in range(USERS)
-        for a, b in zip(histories.training(user)[:-1], histories.training(user)[1:], strict=True)
+        for a, b in zip(histories.training_items(user)[:-1], histories.training_items(user)[1:], strict=True)
     }
-    for query in range(histories.queries):
+    for query in range(histories.query_count):
         assert found[query] == ((int(histories.history(query)[-1]), int(histories.targets[query])) in steps)
 
 
@@ -307,7 +307,9 @@ def test_each_of_the_last_events_is_a_slice_with_its_users():
     users = []
     for name, place in (("last_event", 1), ("event_2_from_end", 2), ("event_3_from_end", 3)):
         chosen = [
-            q for q in range(histories.queries) if lengths[histories.query_user[q]] - histories.query_end[q] == place
+            q
+            for q in range(histories.query_count)
+            if lengths[histories.query_user[q]] - histories.query_end[q] == place
         ]
         ranks = given.ranks["rank"].to_numpy()[chosen]
         assert rows[name]["ndcg_at_10"] == pytest.approx(np.mean([_earned(rank, "ndcg", 10) for rank in ranks]))

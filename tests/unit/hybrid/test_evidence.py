@@ -3,6 +3,7 @@ from scipy.sparse import csr_matrix
 from tests.unit.recommenders.counting_cases import leave_one_out, random_sequences
 
 from sidflow.counting import events
+from sidflow.counting.events import training_events
 from sidflow.hybrid.evidence import (
     at_candidates,
     count_cooccurrence,
@@ -52,7 +53,7 @@ def test_no_users_own_training_part_reaches_their_own_positions(seed=3):
     positions = positions_of(past)
     last = positions.histories.last_items(SETTINGS.last)
     found = counts.evidence(last, counts.fold[positions.user])
-    everything = events.training(past, 30)
+    everything = training_events(past, 30)
     for fold in range(SETTINGS.folds):
         others = counts.fold[everything.user] != fold
         kept = events.Events(everything.user[others], everything.item[others], 30)
@@ -67,9 +68,9 @@ def test_no_users_own_training_part_reaches_their_own_positions(seed=3):
 def test_queries_see_what_the_cooccurrence_recommender_sees():
     past = leave_one_out(random_sequences(users=24, items=30, seed=5))
     counts = count_cooccurrence(past, 30, SETTINGS)
-    ends = query_histories(past, np.arange(past.queries))
+    ends = query_histories(past, np.arange(past.query_count))
     setting = {"window": 4, "decay": 1.0, "backward": 0.5, "damping": 0.25, "last": 3, "recency": 1.0}
-    factored = cooccurrence_factors(past, events.training(past, 30), setting)
+    factored = cooccurrence_factors(past, training_events(past, 30), setting)
     expected = (factored.evidence @ factored.relation).toarray()
     np.testing.assert_array_equal(counts.evidence(ends.last_items(3), counts.all_users).toarray(), expected)
 

@@ -150,7 +150,7 @@ def write_workspace(folder, params):
     ]
     structure = pl.List(pl.Struct({"name": pl.String, "value": pl.String}))
     ITEM_TABLE.write(pl.DataFrame(rows, schema_overrides={"attributes": structure}))
-    users = past.users
+    users = past.user_count
     lines = past.items.reshape(users, -1)
     SEQUENCES.write(
         pl.DataFrame(
@@ -166,14 +166,14 @@ def write_workspace(folder, params):
     QUERIES.write(
         pl.DataFrame(
             {
-                "query_id": np.arange(past.queries),
+                "query_id": np.arange(past.query_count),
                 "user_id": past.query_user,
                 "part": part.tolist(),
                 "history_end": past.query_end,
             }
         )
     )
-    TARGETS.write(pl.DataFrame({"query_id": np.arange(past.queries), "item_id": past.targets, "tied": False}))
+    TARGETS.write(pl.DataFrame({"query_id": np.arange(past.query_count), "item_id": past.targets, "tied": False}))
     tables, arrays, metadata = [], {}, {}
     for name, modality in inputs.modalities.items():
         MODALITY.write({"values": modality.raw, "present": modality.present}, {}, name=name)

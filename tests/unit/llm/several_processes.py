@@ -16,10 +16,10 @@ from sidflow.llm.finetuning import score_prior
 from sidflow.llm.model import MmeSid, MmeSidTask
 from sidflow.llm.params import FinetuneParams
 from sidflow.llm.scratch import train_tokenizer
-from sidflow.training import processes
 from sidflow.training.checkpoint import Checkpoint
-from sidflow.training.device import prepare
+from sidflow.training.device import prepare_training
 from sidflow.training.loop import fit
+from sidflow.training.processes import join_process_group, leave_process_group, shard_frozen_layers
 from sidflow.training.state import trained_state
 
 CASES = [("ddp", "none"), ("ddp", "both"), ("ddp", "sampled"), ("fsdp", "none"), ("fsdp", "both")]
@@ -44,12 +44,12 @@ def finetuned(kind, dropout=0.0, checkpoint=None, killed_at=0):
         lora={"rank": 2},
         loop={"epochs": 2, "patience": 0, "warmup_steps": 0, "learning_rate": 1e-3},
     )
-    device = prepare(3, 1)
+    device = prepare_training(3, 1)
     tokenizer = train_tokenizer(["a customer bought these products", "a red lamp ; a blue chair"], 400)
     past, known = tiny.cyclic_histories(users=17, length=8), tiny.make_inputs()
     backbone = Backbone(tiny.tiny_model("llama", len(tokenizer)), tokenizer)
     model = MmeSid(backbone, known, past, params)
-    processes.shard(model.backbone.decoder, device)
+    shard_frozen_layers(model.backbone.decoder, device)
     task = MmeSidTask(model, past, params, score_prior(past, known, params))
 
     def on_step(steps):
@@ -58,7 +58,7 @@ def finetuned(kind, dropout=0.0, checkpoint=None, killed_at=0):
 
     fitted = fit("t", task, params.loop, seed=3, device=device, checkpoint=checkpoint, on_step=on_step)
     tensors = {name: tensor.detach().clone() for name, tensor in trained_state(task.module).items()}
-    tensors["query_states"] = model.query_states(past, np.arange(past.queries))
+    tensors["query_states"] = model.query_states(past, np.arange(past.query_count))
     split = [one for one in model.parameters() if isinstance(one, DTensor)]
     assert all(one.to_local().numel() * 2 == one.numel() and not one.requires_grad for one in split)
     return fitted.curves, tensors, sum(one.numel() for one in split)
@@ -75,7 +75,7 @@ def resumed():
 
 
 def main(folder):
-    processes.join(prepare(3, 1), 1)
+    join_process_group(prepare_training(3, 1), 1)
     told = {}
     for sharding, kind in CASES:
         os.environ["SIDFLOW_SHARDING"] = sharding
@@ -85,7 +85,7 @@ def main(folder):
     keep(folder, "dropout", finetuned("both", 0.3)[1])
     os.environ["SIDFLOW_CHECKPOINT_SECONDS"] = "0.000001"
     keep(folder, "resumed", resumed()[1])
-    processes.leave()
+    leave_process_group()
     if is_main_process():
         (folder / "told.json").write_text(json.dumps(told))
 

@@ -8,6 +8,7 @@ from sidflow.contracts import histories
 from sidflow.contracts.artifacts.embeddings import MODALITY
 from sidflow.contracts.artifacts.factors import FACTORS
 from sidflow.contracts.artifacts.mme_sid import COLD_ROWS, HEADS
+from sidflow.contracts.histories import load_histories
 from sidflow.llm.backbones import Backbone
 from sidflow.llm.cold import cold_rows
 from sidflow.llm.finetuning import score_prior
@@ -18,7 +19,7 @@ from sidflow.llm.serving import HistoryEncoder
 from sidflow.ranking.scores import Scores
 from sidflow.serving.recommendations import recommend_after
 from sidflow.training.checkpoint import Checkpoint
-from sidflow.training.device import prepare
+from sidflow.training.device import prepare_training
 from sidflow.training.loop import fit
 
 
@@ -122,7 +123,7 @@ def test_saved_rows_are_those_of_the_saved_weights(inside, model):
 
 @pytest.mark.parametrize("model", ["mme_sid", "anchored"])
 def test_factors_of_new_histories_hold_core_and_cold(inside, model):
-    encoder, past = HistoryEncoder(model), histories.load()
+    encoder, past = HistoryEncoder(model), load_histories()
     asked = [past.history(0).tolist(), [13, 2]]
     core = Scores(encoder.factors(asked), 2, 12).for_queries(slice(None))
     np.testing.assert_allclose(core, encoder.scores(asked), atol=1e-5)
@@ -189,14 +190,14 @@ def test_cold_items_of_the_users_kind_stand_before_other_cold_ones(tiny, tokeniz
     monkeypatch.setenv("SIDFLOW_DEVICE", "cpu")
     monkeypatch.setenv("SIDFLOW_CACHE", str(tmp_path))
     inputs, past, kind, likes = themed()
-    device = prepare(3, 1)
+    device = prepare_training(3, 1)
     params = FinetuneParams(
         batch_size=32, loop=FinetuneLoop(epochs=2, patience=0, learning_rate=3e-3, warmup_steps=0, schedule="constant")
     )
     model = MmeSid(Backbone(tiny.model("llama", len(tokenizer)), tokenizer), inputs, past, params)
     fit("cold", MmeSidTask(model, past, params), params.loop, seed=3, device=device, checkpoint=Checkpoint("cold", {}))
     model.eval()
-    states = model.query_states(past, np.arange(past.queries)).numpy()
+    states = model.query_states(past, np.arange(past.query_count)).numpy()
     scores = states @ cold_rows(model, inputs).values.T
     core = len(inputs.counts)
     areas = [area(row, kind[core:] == like) for row, like in zip(scores, likes, strict=True)]

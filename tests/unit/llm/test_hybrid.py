@@ -11,7 +11,7 @@ from sidflow.llm.params import AnchoringParams, FinetuneLoop, FinetuneParams
 from sidflow.llm.results import answer_queries
 from sidflow.ranking.scores import Scores
 from sidflow.training.checkpoint import Checkpoint
-from sidflow.training.device import prepare
+from sidflow.training.device import prepare_training
 from sidflow.training.loop import fit, trained_state
 
 LOOP = FinetuneLoop(epochs=2, patience=0, learning_rate=1e-2, warmup_steps=0, schedule="constant")
@@ -36,7 +36,7 @@ def build(tiny, backbone, kind="both", loop=LOOP, **changes):
     settings = AnchoringParams(**{**SETTINGS, **changes})
     params = FinetuneParams(anchor=kind, anchoring=settings, batch_size=16, token_dropout=0.0, loop=loop)
     past, inputs = tiny.histories(), tiny.inputs()
-    device = prepare(3, 1)
+    device = prepare_training(3, 1)
     model = MmeSid(backbone, inputs, past, params)
     return model, MmeSidTask(model, past, params, score_prior(past, inputs, params)), params, device
 
@@ -70,12 +70,12 @@ def test_folded_factors_are_the_equations(tiny, backbone, kind):
         parameter.add_(0.1 * torch.randn_like(parameter))
     model.eval()
     past, inputs = task.histories, tiny.inputs()
-    queries = np.arange(past.queries)
+    queries = np.arange(past.query_count)
     factored = answer_queries(model, task.prior, past)
     counts = None
     if kind != "content":
         counts = task.prior.counts.relation().toarray()
-    folded = Scores(factored.arrays(), past.queries, len(inputs.counts)).for_queries(queries[:70])
+    folded = Scores(factored.arrays(), past.query_count, len(inputs.counts)).for_queries(queries[:70])
     for query in (0, 1, 13, 69):
         expected = unfolded(task, inputs, past.history(query).tolist(), counts)
         np.testing.assert_allclose(folded[query], expected.numpy(), atol=1e-5)
@@ -137,7 +137,7 @@ def test_the_loss_is_the_softmax_of_the_cross_fitted_scores(tiny, backbone, kind
     rows = torch.tensor([0, 3, 5])
     losses = []
     for row in rows.tolist():
-        part = past.training(row).tolist()
+        part = past.training_items(row).tolist()
         counts = None
         if own.counts is not None:
             fold = int(own.counts.fold[row])

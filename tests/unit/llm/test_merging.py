@@ -8,9 +8,9 @@ import torch
 from safetensors.numpy import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from sidflow.contracts import histories
 from sidflow.contracts.artifacts.factors import FACTORS
 from sidflow.contracts.errors import InputError
+from sidflow.contracts.histories import load_histories
 from sidflow.llm.merging import SETTINGS, TABLES, merge
 from sidflow.llm.serving import HistoryEncoder
 
@@ -20,7 +20,7 @@ def test_transformers_alone_gives_the_same_scores(inside, tmp_path):
     settings, tables = json.loads((tmp_path / "out" / SETTINGS).read_text()), load_file(tmp_path / "out" / TABLES)
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "out").eval()
     assert not [name for name, _ in model.named_parameters() if "lora" in name]
-    past, factors = histories.load(), FACTORS.read(model="mme_sid").arrays
+    past, factors = load_histories(), FACTORS.read(model="mme_sid").arrays
     for query in (0, 70):
         history = past.history(query)[-settings["max_length"] :]
         words = model.get_input_embeddings()(torch.tensor(settings["before"]))
@@ -65,7 +65,7 @@ def test_an_anchored_one_too(inside, tmp_path):
     merge("anchored", tmp_path / "out")
     settings, tables = json.loads((tmp_path / "out" / SETTINGS).read_text()), load_file(tmp_path / "out" / TABLES)
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "out").eval()
-    past, encoder = histories.load(), HistoryEncoder("anchored")
+    past, encoder = load_histories(), HistoryEncoder("anchored")
     asked = [past.history(query).tolist() for query in (0, 70)] + [[3, 13, 5], [12]]  # 12 and 13 are outside the core
     expected = encoder.scores(asked)
     dense = encoder.states(asked) @ encoder.item_matrix.T

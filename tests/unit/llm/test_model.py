@@ -10,7 +10,7 @@ from sidflow.llm.model import MmeSid, MmeSidTask
 from sidflow.llm.params import FinetuneLoop, FinetuneParams, LoraParams
 from sidflow.measures.tau import tau_over_histories
 from sidflow.training.checkpoint import Checkpoint
-from sidflow.training.device import prepare
+from sidflow.training.device import prepare_training
 from sidflow.training.loop import fit, trained_state
 
 LOOP = FinetuneLoop(epochs=2, patience=0, learning_rate=1e-2, warmup_steps=0, schedule="constant")
@@ -28,7 +28,7 @@ def build(tiny, backbone, **changes):
     past = tiny.histories()
     inputs = tiny.inputs()
     kept = {name: one for name, one in inputs.modalities.items() if name not in params.without}
-    device = prepare(3, 1)
+    device = prepare_training(3, 1)
     model = MmeSid(backbone, inputs._replace(modalities=kept), past, params)
     return model, MmeSidTask(model, past, params), params, device
 
@@ -134,10 +134,10 @@ def test_the_instruction_is_read_once_a_step_and_once_an_evaluation(tiny, backbo
     model(torch.arange(5))
     assert read == [instruction, (5, int(model.pieces.length[0]))]
     read.clear()
-    past = task.histories._replace(query_end=np.arange(task.histories.queries) % 7 + 1)
-    model.query_states(past, np.arange(past.queries))
+    past = task.histories._replace(query_end=np.arange(task.histories.query_count) % 7 + 1)
+    model.query_states(past, np.arange(past.query_count))
     assert read.count(instruction) == 1 and len(read) > 2  # once, for several blocks
-    assert sum(rows for rows, _ in read) == 1 + past.queries
+    assert sum(rows for rows, _ in read) == 1 + past.query_count
 
 
 @torch.no_grad()
@@ -163,7 +163,7 @@ def test_queries_of_any_order_and_length_are_encoded_alike(tiny, backbone):
     model, task, _, _ = build(tiny, backbone)
     model.eval()
     past = task.histories
-    cut_short = past._replace(query_end=np.arange(past.queries) % 8)
+    cut_short = past._replace(query_end=np.arange(past.query_count) % 8)
     queries = np.array([5, 0, 7, 2, 9])
     together = model.query_states(cut_short, queries)
     alone = torch.cat([model.query_states(cut_short, queries[i : i + 1]) for i in range(5)])

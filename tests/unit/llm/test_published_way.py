@@ -46,7 +46,7 @@ def test_both_ways_learn_the_same_targets(model, published):
 
 def test_rows_padded_on_the_left_have_the_states_of_the_response_readout(model, published):
     way = published.Published(model).eval()
-    queries = np.arange(model.histories.queries)
+    queries = np.arange(model.histories.query_count)
     model.histories.query_end[:] = queries % 9  # none, fewer than the model reads, and more
     torch.testing.assert_close(
         way.query_states(queries), model.query_states(model.histories, queries), atol=1e-4, rtol=1e-4

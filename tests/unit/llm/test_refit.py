@@ -12,11 +12,12 @@ from ruamel.yaml import YAML
 from safetensors.numpy import load_file
 from tests.unit.killing import second_fit_resumes
 
-from sidflow.contracts import histories, params, refits
+from sidflow.contracts import params, refits
 from sidflow.contracts.artifacts.backbone import BACKBONE
 from sidflow.contracts.artifacts.embeddings import ITEM_TABLE
 from sidflow.contracts.artifacts.factors import CURVES, FACTORS, SUMMARY
 from sidflow.contracts.factored import served_matrix
+from sidflow.contracts.histories import load_histories
 from sidflow.llm import merging
 from sidflow.llm.backbones import load_backbone
 from sidflow.llm.finetuning import score_prior
@@ -27,7 +28,7 @@ from sidflow.llm.results import answer_queries
 from sidflow.llm.serving import HistoryEncoder
 from sidflow.llm.starting import initialise_from_items
 from sidflow.ranking.scores import Scores
-from sidflow.training.device import prepare
+from sidflow.training.device import prepare_training
 from sidflow.training.loop import fit
 
 MODELS = ["mme_sid", "anchored"]
@@ -62,7 +63,7 @@ def finetune(model, **changes):
 
 
 def scores(model, past):
-    return Scores(FACTORS.read(model=model).arrays, past.queries, CORE).for_queries(np.arange(past.queries))
+    return Scores(FACTORS.read(model=model).arrays, past.query_count, CORE).for_queries(np.arange(past.query_count))
 
 
 def by_hand(model, past, epochs, own):
@@ -74,7 +75,7 @@ def by_hand(model, past, epochs, own):
     )
     known = load_item_inputs(list(params.load_param("modality")), (), wide.training_counts(CORE))
     backbone = load_backbone(BACKBONE.read(), settings.weights)
-    device = prepare(4, 1)
+    device = prepare_training(4, 1)
     prior = score_prior(wide, known, settings)
     made = MmeSid(backbone, known, wide, settings)
     initialise_from_items(made, settings.token_scale)
@@ -88,7 +89,7 @@ def by_hand(model, past, epochs, own):
 
 @pytest.mark.parametrize("model", MODELS)
 def test_a_refit_answers_test_queries_from_more_and_leaves_validation_alone(copied, model):
-    past = histories.load()
+    past = load_histories()
     valid = past.query_valid
     first = finetune(model, refit=False)
     plain, curves = scores(model, past), CURVES.at(model=model).read_bytes()

@@ -10,7 +10,7 @@ from sidflow.llm.model import MmeSid, MmeSidTask
 from sidflow.llm.params import FinetuneParams
 from sidflow.llm.windows import Drawn
 from sidflow.training.checkpoint import Checkpoint
-from sidflow.training.device import generator_for, prepare
+from sidflow.training.device import epoch_generator, prepare_training
 from sidflow.training.loop import fit, trained_state
 
 CORE = 12
@@ -32,7 +32,7 @@ def build(tiny, backbone, kind="none", **changes):
         loop={"epochs": 2, "patience": 0, "learning_rate": 1e-2, "warmup_steps": 0, "schedule": "constant"},
     )
     past, known = tiny.histories(), tiny.inputs()
-    device = prepare(3, 1)
+    device = prepare_training(3, 1)
     model = MmeSid(backbone, known, past, params)
     with torch.no_grad():
         model.fusion.table.mul_(10)  # so that items score unlike
@@ -49,7 +49,7 @@ def gradients(model, batch):
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_item_drawn_once_is_the_full_softmax(tiny, backbone, kind, monkeypatch):
     model, task, _ = build(tiny, backbone, kind, negatives=CORE, logq=False)
-    monkeypatch.setattr(model.negatives, "draw", lambda generator: torch.randperm(CORE, generator=generator))
+    monkeypatch.setattr(model.negatives, "sample", lambda generator: torch.randperm(CORE, generator=generator))
     full, sampled = gradients(task.module, ROWS), gradients(task.module, Drawn(ROWS, 1))
     torch.testing.assert_close(sampled[0], full[0], atol=1e-5, rtol=1e-5)
     assert set(sampled[1]) == set(full[1])
@@ -62,7 +62,7 @@ def test_some_items_drawn_once_are_the_softmax_over_those_alone(tiny, backbone, 
     model, task, _ = build(tiny, backbone, kind, logq=False)
     rows, some = torch.tensor([0, 1]), torch.tensor([10, 2, 7, 3, 1])
     model.pieces.length[:2] = 2  # the pieces are 0, 1, 2 and 1, 2, 3
-    monkeypatch.setattr(model.negatives, "draw", lambda generator: some)
+    monkeypatch.setattr(model.negatives, "sample", lambda generator: some)
     found = task.module(Drawn(rows, 1))["loss"]
     others = torch.ones(CORE, dtype=torch.bool).index_fill(0, some, False)
     task.prior.popularity[others] = -1e6  # out of the full softmax
@@ -98,8 +98,8 @@ def test_a_seed_decides_the_negatives_whatever_was_drawn_before(tiny, backbone):
     targets = torch.arange(3)
     first = model.negatives.candidates(targets, 7)
     torch.rand(5)
-    assert first.drawn().tolist() == model.negatives.candidates(targets, 7).drawn().tolist()
-    others = {tuple(model.negatives.candidates(targets, seed).drawn()) for seed in range(8)}
+    assert first.negative_ids().tolist() == model.negatives.candidates(targets, 7).negative_ids().tolist()
+    others = {tuple(model.negatives.candidates(targets, seed).negative_ids()) for seed in range(8)}
     assert len(others) > 4
     assert first.items[first.targets].tolist() == [0, 1, 2]
 
@@ -107,12 +107,12 @@ def test_a_seed_decides_the_negatives_whatever_was_drawn_before(tiny, backbone):
 def test_each_batch_has_a_seed_of_its_own_and_the_rows_of_the_full_loss(tiny, backbone):
     model, sampled, _ = build(tiny, backbone)
     full = MmeSidTask(model, sampled.histories, sampled.params.model_copy(update={"loss": "full"}))
-    rows = full.batches(0, generator_for(3, 0))
-    drawn = [sampled.batches(epoch, generator_for(3, epoch)) for epoch in (0, 0, 1)]
+    rows = full.batches(0, epoch_generator(3, 0))
+    drawn = [sampled.batches(epoch, epoch_generator(3, epoch)) for epoch in (0, 0, 1)]
     assert all(torch.equal(one.rows, other) for one, other in zip(drawn[0], rows, strict=True))
     assert [one.seed for one in drawn[0]] == [one.seed for one in drawn[1]]
     assert len({one.seed for epoch in (0, 2) for one in drawn[epoch]}) == 2 * len(rows)
-    parts = [sampled.share(drawn[0][0], rank, 2)[0] for rank in (0, 1)]
+    parts = [sampled.split_batch(drawn[0][0], rank, 2)[0] for rank in (0, 1)]
     assert [part.seed for part in parts] == [drawn[0][0].seed] * 2
     assert sorted(torch.cat([part.rows for part in parts]).tolist()) == sorted(rows[0].tolist())
 

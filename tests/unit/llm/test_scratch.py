@@ -6,7 +6,7 @@ import torch
 from sidflow.llm.corpus import history_documents, item_documents, item_titles
 from sidflow.llm.params import PretrainingLoop, ScratchParams
 from sidflow.llm.scratch import pack_blocks, special_token_ids, train_scratch_backbone, train_tokenizer
-from sidflow.training.device import prepare
+from sidflow.training.device import prepare_training
 
 PARAMS = ScratchParams(
     hidden=16,
@@ -28,7 +28,7 @@ def on_cpu(monkeypatch):
 
 def test_pretraining_learns_and_repeats_itself():
     def once():
-        device = prepare(5, 1)
+        device = prepare_training(5, 1)
         made = train_scratch_backbone(TEXTS[:20], TEXTS[20:], PARAMS, seed=5, device=device)
         return made, {name: tensor.numpy().tobytes() for name, tensor in made.model.state_dict().items()}
 
@@ -87,6 +87,6 @@ def test_params_refuse_heads_that_do_not_divide():
 
 
 def test_a_tiny_corpus_still_trains():
-    device = prepare(5, 1)
+    device = prepare_training(5, 1)
     made = train_scratch_backbone(["lamp"], ["lamp ; lamp"], PARAMS, seed=5, device=device)
     assert torch.isfinite(torch.tensor(made.fitted.curves[-1]["loss"]))

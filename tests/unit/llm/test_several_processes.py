@@ -21,7 +21,7 @@ from sidflow.llm.model import MmeSid, MmeSidTask
 from sidflow.llm.params import FinetuneParams
 
 ROOT = Path(__file__).parents[3]
-LAUNCH = "import sys; from sidflow.training import processes; processes._launch(2, *sys.argv[1:])"
+LAUNCH = "import sys; from sidflow.training.processes import launch_processes; launch_processes(2, *sys.argv[1:])"
 FROZEN_LINEAR = 2 * (2 * 32 * 32 + 2 * 32 * 16 + 3 * 32 * 48)  # entries of the linear layers of both decoder layers
 
 
@@ -88,7 +88,7 @@ def test_a_batch_is_split_into_all_its_rows_and_positions(tiny, backbone):
     task = MmeSidTask(MmeSid(backbone, tiny.inputs(), past, params), past, params)
     length = torch.from_numpy(task.model.pieces.length)
     for batch in (torch.arange(13), torch.tensor([5, 2]), torch.tensor([7])):
-        parts = [task.share(batch, rank, 3) for rank in range(3)]
+        parts = [task.split_batch(batch, rank, 3) for rank in range(3)]
         kept = [rows for rows, share in parts if share]
         assert sorted(torch.cat(kept).tolist()) == sorted(batch.tolist())
         assert all(len(rows) for rows, _ in parts)  # all have to meet, those without a row too

@@ -14,12 +14,13 @@ import torch
 from safetensors.numpy import load_file
 from transformers.utils import logging
 
-from sidflow.contracts import histories, params
+from sidflow.contracts import params
 from sidflow.contracts.artifacts.backbone import BACKBONE, MODEL_FOLDER
 from sidflow.contracts.artifacts.embeddings import ITEM_TABLE
 from sidflow.contracts.artifacts.factors import CURVES, FACTORS, SUMMARY
 from sidflow.contracts.artifacts.mme_sid import ANCHOR, HEADS, adapter_folder
 from sidflow.contracts.errors import InputError
+from sidflow.contracts.histories import load_histories
 from sidflow.llm.adapter import load_adapter
 from sidflow.llm.backbones import Backbone, load_backbone
 from sidflow.llm.finetuning import score_prior
@@ -29,7 +30,7 @@ from sidflow.llm.params import FinetuneParams
 from sidflow.llm.results import answer_queries
 from sidflow.llm.serving import HistoryEncoder
 from sidflow.ranking.scores import Scores
-from sidflow.training.weights import from_arrays
+from sidflow.training.weights import weights_from_arrays
 
 MODELS = ["mme_sid", "anchored"]
 ROOT = Path(__file__).parents[3]
@@ -93,7 +94,7 @@ def test_everything_is_there_and_readable(inside, model):
 @pytest.mark.parametrize("model", MODELS)
 def test_the_saved_model_loads_back_to_identical_scores(inside, model):
     settings = params.load_section(f"finetune.{model}", FinetuneParams)
-    past = histories.load()
+    past = load_histories()
     known = load_item_inputs(list(params.load_param("modality")), (), past.training_counts(12))
     language_model, tokenizer = load_backbone(BACKBONE.read())
     torch.manual_seed(123)
@@ -102,10 +103,10 @@ def test_the_saved_model_loads_back_to_identical_scores(inside, model):
     again = MmeSid(Backbone(language_model, tokenizer), known, past, bare)
     again.backbone.model = load_adapter(language_model, adapter_folder(model))
     heads = HEADS.read(model=model).arrays
-    from_arrays(again.item_tokens, heads, "item_tokens.")
-    from_arrays(again.fusion, heads, "fusion.")
+    weights_from_arrays(again.item_tokens, heads, "item_tokens.")
+    weights_from_arrays(again.fusion, heads, "fusion.")
     if prior is not None:
-        from_arrays(prior, heads, "anchor.")
+        weights_from_arrays(prior, heads, "anchor.")
     again.eval()
     factors = FACTORS.read(model=model).arrays
     with torch.no_grad():
@@ -119,12 +120,12 @@ def test_the_saved_model_loads_back_to_identical_scores(inside, model):
 
 @pytest.mark.parametrize("model", MODELS)
 def test_new_histories_are_encoded_as_queries_were(inside, model):
-    past = histories.load()
+    past = load_histories()
     factors = FACTORS.read(model=model).arrays
     encoder = HistoryEncoder(model)
     asked = [past.history(query).tolist() for query in (0, 70)]
     np.testing.assert_allclose(encoder.states(asked), factors["query_states"][[0, 70]], atol=1e-5)
-    expected = Scores(factors, past.queries, 12).for_queries(np.array([0, 70]))
+    expected = Scores(factors, past.query_count, 12).for_queries(np.array([0, 70]))
     np.testing.assert_allclose(encoder.scores(asked), expected, atol=1e-5)
     assert encoder.scores([[13]]).shape == (1, 12)  # an item outside the core is understood too
     for wrong in ([], [14], [-1]):

@@ -3,11 +3,11 @@ import torch
 from sidflow.llm.model import MmeSid, encode
 from sidflow.llm.params import FinetuneParams
 from sidflow.llm.starting import initialise_from_items
-from sidflow.training.device import prepare
+from sidflow.training.device import prepare_training
 
 
 def fresh(tiny, backbone, **changes):
-    prepare(2, 1)
+    prepare_training(2, 1)
     params = FinetuneParams(**changes)
     return MmeSid(backbone, tiny.inputs(), tiny.histories(), params)
 

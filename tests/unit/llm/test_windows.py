@@ -24,7 +24,7 @@ def test_every_training_target_stands_in_one_window_and_no_held_out_item_in_any(
         for start, length in zip(pieces.start, pieces.length, strict=True)
         for target in pieces.items[start + 1 : start + length + 1].tolist()
     ]
-    expected = [item for user in range(past.users) for item in past.training(user)[1:].tolist()]
+    expected = [item for user in range(past.user_count) for item in past.training_items(user)[1:].tolist()]
     assert sorted(targets) == expected
     assert (pieces.length <= longest).all()
 

@@ -19,7 +19,7 @@ from sidflow.quantize.model import MMRQVAE, ModalityTensors
 from sidflow.quantize.params import QuantizeParams
 from sidflow.training import loop as training_loop
 from sidflow.training.checkpoint import Checkpoint
-from sidflow.training.device import prepare
+from sidflow.training.device import prepare_training
 
 SMALL = {
     "levels": 3,
@@ -42,7 +42,7 @@ def modality(n=60, d=8, seed=0, missing=0):
 
 def run(modalities, checkpoint=None, **overrides):
     return train_quantizer(
-        modalities, QuantizeParams.model_validate({**SMALL, **overrides}), 5, prepare(5, 1), checkpoint
+        modalities, QuantizeParams.model_validate({**SMALL, **overrides}), 5, prepare_training(5, 1), checkpoint
     )
 
 
@@ -69,7 +69,7 @@ def test_same_seed_same_bytes_and_codes_of_numpy_are_those_of_torch(method):
 
 def test_numpy_towers_equal_torch_towers():
     params = QuantizeParams.model_validate({**SMALL, "refit": "all"})
-    trained = train_quantizer(three(), params, 5, prepare(5, 1))
+    trained = train_quantizer(three(), params, 5, prepare_training(5, 1))
     contents = {}
     for name, one in three().items():
         values = torch.from_numpy(normalise(one).values)
@@ -133,7 +133,7 @@ def test_under_bf16_validation_sees_the_codes_that_items_get():
     params = QuantizeParams.model_validate(SMALL)
     values = torch.from_numpy(modality(n=200).values)
     module = MMRQVAE({"text": ModalityTensors(values, torch.ones(200, dtype=torch.bool), [4, 4, 4])}, params)
-    prepare(5, 1)
+    prepare_training(5, 1)
     module.initialise(torch.Generator().manual_seed(0))
     task = QuantizerTask(module.eval(), params)
     expected = task.validate()
@@ -235,7 +235,7 @@ def test_alignment_brings_matching_items_together():
             {**SMALL, "alignment_weight": weight, "loop": {"epochs": 15, "learning_rate": 3e-3, "patience": 0}}
         )
         trained = train_quantizer(
-            {"collaborative": modality(seed=1), "text": modality(seed=2)}, params, 5, prepare(5, 1)
+            {"collaborative": modality(seed=1), "text": modality(seed=2)}, params, 5, prepare_training(5, 1)
         )
         return trained.curves[-1]["alignment"]
 

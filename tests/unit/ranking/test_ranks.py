@@ -30,14 +30,14 @@ def dense(histories: Histories, items: int, d: int = 8, seed: int = 1, levels: i
         (lambda size: generator.integers(levels, size=size)) if levels else (lambda size: generator.normal(size=size))
     )
     return {
-        "query_states": draw(size=(histories.queries, d)).astype(np.float32),
+        "query_states": draw(size=(histories.query_count, d)).astype(np.float32),
         "item_matrix": draw(size=(items, d)).astype(np.float32),
     }
 
 
 def sparse(histories: Histories, items: int, seed: int = 2) -> dict[str, np.ndarray]:
     parts = {}
-    for side, shape in (("query", (histories.queries, 25)), ("item", (25, items))):
+    for side, shape in (("query", (histories.query_count, 25)), ("item", (25, items))):
         matrix = csr_matrix(random_sparse(*shape, density=0.2, random_state=seed, dtype=np.float32))
         parts |= {
             f"{side}_indptr": matrix.indptr.astype(np.int64),
@@ -59,13 +59,13 @@ def brute_force(table: np.ndarray, histories: Histories, query: int, k: int, exc
 
 
 def full_table(arrays: dict[str, np.ndarray], histories: Histories, items: int) -> np.ndarray:
-    total = np.zeros((histories.queries, items))
+    total = np.zeros((histories.query_count, items))
     if "item_matrix" in arrays:
         total += arrays["query_states"].astype(float) @ arrays["item_matrix"].astype(float).T
     if "item_indptr" in arrays:
         left, right = (
             csr_matrix((arrays[f"{s}_values"].astype(float), arrays[f"{s}_indices"], arrays[f"{s}_indptr"]), shape)
-            for s, shape in (("query", (histories.queries, 25)), ("item", (25, items)))
+            for s, shape in (("query", (histories.query_count, 25)), ("item", (25, items)))
         )
         total += (left @ right).toarray()
     return total.astype(np.float32)
@@ -81,7 +81,7 @@ def test_equals_brute_force(kind, exclude, repeats):
         "dense": lambda: dense(histories, items),
         "tied": lambda: dense(histories, items, d=2, levels=3),
         "constant": lambda: {
-            "query_states": np.ones((histories.queries, 1), np.float32),
+            "query_states": np.ones((histories.query_count, 1), np.float32),
             "item_matrix": np.ones((items, 1), np.float32),
         },
         "sparse": lambda: sparse(histories, items),
@@ -89,7 +89,7 @@ def test_equals_brute_force(kind, exclude, repeats):
     }[kind]()
     found = ranks.rank_targets(arrays, histories._replace(exclude_history=exclude), items, RankParams())
     table = full_table(arrays, histories, items)
-    for query in range(histories.queries):
+    for query in range(histories.query_count):
         rank, best = brute_force(table, histories, query, 20, exclude)
         assert found.rank[query] == rank
         assert found.top.items[query].tolist() == best
@@ -117,14 +117,14 @@ def test_items_that_only_rounding_tells_apart_are_in_order():
     arrays["item_matrix"][2::4] = arrays["item_matrix"][::4]
     found = ranks.rank_targets(arrays, histories, items, RankParams())
     table = full_table(arrays, histories, items)
-    for query in range(histories.queries):
+    for query in range(histories.query_count):
         assert found.top.items[query].tolist() == brute_force(table, histories, query, 20, True)[1]
 
 
 def test_fewer_candidates_than_asked_for_end_in_minus_one():
     histories = world(users=6, items=15, longest=12)
     found = ranks.rank_targets(dense(histories, 15), histories, 15, RankParams())
-    for query in range(histories.queries):
+    for query in range(histories.query_count):
         left = 15 - len(set(histories.history(query).tolist()))
         assert (found.top.items[query] >= 0).sum() == left == found.candidates[query]
         assert (found.top.items[query, left:] == -1).all()
@@ -145,7 +145,10 @@ def test_a_recommender_that_sees_the_target_puts_it_first():
 
 def test_all_equal_scores_put_the_target_last():
     histories = world(items=60)
-    arrays = {"item_matrix": np.ones((60, 2), np.float32), "query_states": np.zeros((histories.queries, 2), np.float32)}
+    arrays = {
+        "item_matrix": np.ones((60, 2), np.float32),
+        "query_states": np.zeros((histories.query_count, 2), np.float32),
+    }
     found = ranks.rank_targets(arrays, histories, 60, RankParams(negatives=10))
     np.testing.assert_array_equal(found.rank, found.candidates)
     assert (found.sampled_rank == 11).all()
@@ -153,7 +156,7 @@ def test_all_equal_scores_put_the_target_last():
 
 def test_a_target_that_was_seen_can_never_be_recommended():
     histories = world(items=60)
-    seen = histories._replace(targets=np.array([histories.history(query)[0] for query in range(histories.queries)]))
+    seen = histories._replace(targets=np.array([histories.history(query)[0] for query in range(histories.query_count)]))
     found = ranks.rank_targets(dense(histories, 60), seen, 60, RankParams(negatives=10))
     np.testing.assert_array_equal(found.rank, found.candidates + 1)
     assert (found.sampled_rank == RankParams().top + 1).all()  # beyond every cutoff, few negatives or not
@@ -185,12 +188,12 @@ def test_factors_of_another_split_are_refused(break_it):
 def test_negatives_are_distinct_unseen_and_uniform():
     histories = world(users=400, items=60, longest=20)
     drawn = negatives.sample_negatives(histories, 60, 10, seed=5)
-    for query in range(histories.queries):
+    for query in range(histories.query_count):
         assert len(set(drawn[query])) == 10
         assert not set(drawn[query]) & (set(histories.history(query)) | {histories.targets[query]})
     counts = np.bincount(drawn.ravel(), minlength=60)
     free = histories.seen(60).toarray()
-    free[np.arange(histories.queries), histories.targets] = True
+    free[np.arange(histories.query_count), histories.targets] = True
     expected = ((~free) * (10 / (~free).sum(axis=1, keepdims=True))).sum(axis=0)
     assert (np.abs(counts - expected) < 5 * np.sqrt(expected)).all()
 
@@ -208,7 +211,7 @@ def test_negatives_depend_on_the_seed_and_on_nothing_else():
 def test_where_few_items_are_left_all_are_negatives():
     histories = world(users=10, items=15, longest=12)
     drawn = negatives.sample_negatives(histories, 15, 100, seed=5)
-    for query in range(histories.queries):
+    for query in range(histories.query_count):
         free = set(range(15)) - set(histories.history(query).tolist()) - {int(histories.targets[query])}
         assert set(drawn[query][drawn[query] >= 0].tolist()) == free
         assert (drawn[query][len(free) :] == -1).all()
@@ -220,6 +223,6 @@ def test_sampled_rank_counts_the_drawn_only():
     settings_ = RankParams(negatives=15, seed=9)
     found, table = ranks.rank_targets(arrays, histories, 60, settings_), full_table(arrays, histories, 60)
     drawn = negatives.sample_negatives(histories, 60, 15, 9)
-    for query in range(histories.queries):
+    for query in range(histories.query_count):
         better = sum(table[query, item] >= table[query, histories.targets[query]] for item in drawn[query])
         assert found.sampled_rank[query] == 1 + better

@@ -53,7 +53,7 @@ def write_split(sequences, items):
         )
     )
     part = np.where(histories.query_valid, "valid", "test")
-    number = np.arange(histories.queries)
+    number = np.arange(histories.query_count)
     QUERIES.write(
         pl.DataFrame(
             {"query_id": number, "user_id": histories.query_user, "part": part, "history_end": histories.query_end}

@@ -9,17 +9,19 @@ from tests.unit.recommenders.counting_cases import leave_one_out, random_sequenc
 
 from sidflow.contracts.factored import Factored, by_part
 from sidflow.contracts.histories import Histories
-from sidflow.counting import events, pairs, ties
+from sidflow.counting.events import events_before_test, recent_items, training_events
+from sidflow.counting.pairs import cooccurrence_counts
+from sidflow.counting.ties import SCORE_STEP, WEIGHT_BITS, decaying_weights, tie_breaks
 from sidflow.recommenders.counting.search import METRIC, coordinate_search
 from sidflow.recommenders.counting.validation import dense_ranks, mean_ndcg, sparse_ranks, validation_set
 
 
 def test_weights_are_multiples_of_a_power_of_two_and_stay_positive():
-    weights = ties.decaying(1000, 2.0)
+    weights = decaying_weights(1000, 2.0)
     assert weights[0] == 1
     assert weights[2] == round(128 / 9) / 128
     assert (weights > 0).all()
-    assert (weights * 2**ties.BITS == np.round(weights * 2**ties.BITS)).all()
+    assert (weights * 2**WEIGHT_BITS == np.round(weights * 2**WEIGHT_BITS)).all()
 
 
 @given(
@@ -27,10 +29,10 @@ def test_weights_are_multiples_of_a_power_of_two_and_stay_positive():
     st.lists(st.integers(0, 2**16), min_size=20, max_size=20),
 )
 def test_popularity_never_reorders_scores_even_in_float32(popularity, steps):
-    tie = ties.below(np.array(popularity), ties.STEP)
+    tie = tie_breaks(np.array(popularity), SCORE_STEP)
     assert (tie >= 0).all()
-    assert (tie < ties.STEP).all()
-    scores = np.array(steps[: len(tie)], dtype=np.float64) * ties.STEP
+    assert (tie < SCORE_STEP).all()
+    scores = np.array(steps[: len(tie)], dtype=np.float64) * SCORE_STEP
     total = scores.astype(np.float32) + tie
     for first in range(len(tie)):
         for second in range(len(tie)):
@@ -41,7 +43,7 @@ def test_popularity_never_reorders_scores_even_in_float32(popularity, steps):
 
 
 def test_popularity_decides_between_equals_where_float32_has_room():
-    tie = ties.below(np.array([3, 400, 401]), 1.0)
+    tie = tie_breaks(np.array([3, 400, 401]), 1.0)
     assert (np.argsort(np.float32(50) + tie) == [0, 1, 2]).all()
     assert len(set(np.float32(50) + tie)) == 3
 
@@ -49,7 +51,7 @@ def test_popularity_decides_between_equals_where_float32_has_room():
 def test_recent_items_by_hand():
     histories = leave_one_out([[4, 2, 4, 1, 0], [3, 1, 2]])
     weights = np.array([1, 0.5, 0.25])
-    matrix = events.recent(histories, 5, 3, weights).toarray()
+    matrix = recent_items(histories, 5, 3, weights).toarray()
     assert matrix[0].tolist() == [0, 0, 0.5, 0, 1.25]  # 4 2 4: the last 4 counts 1, the first 1/4
     assert matrix[1].tolist() == [0, 1, 0.25, 0, 0.5]  # 2 4 1
     assert matrix[2].tolist() == [0, 0, 0, 1, 0]
@@ -66,14 +68,14 @@ def test_an_empty_history_has_no_recent_items():
         np.array([True, False]),
         np.array([1, 2]),
     )
-    matrix = events.recent(histories, 3, 2, np.ones(2))
+    matrix = recent_items(histories, 3, 2, np.ones(2))
     assert matrix.toarray().tolist() == [[0, 0, 0], [0, 1, 0]]
 
 
 def test_events_before_the_test_hold_the_validation_target_and_no_test_target():
     histories = leave_one_out([[0, 1, 2, 3], [4, 5, 6]])
-    assert events.training(histories, 7).item.tolist() == [0, 1, 4]
-    assert events.before_test(histories, 7).item.tolist() == [0, 1, 2, 4, 5]
+    assert training_events(histories, 7).item.tolist() == [0, 1, 4]
+    assert events_before_test(histories, 7).item.tolist() == [0, 1, 2, 4, 5]
 
 
 def test_events_before_the_test_of_users_with_several_or_no_queries():
@@ -86,7 +88,7 @@ def test_events_before_the_test_of_users_with_several_or_no_queries():
         query_valid=np.array([True, True, False, False, True]),
         targets=np.array([2, 3, 4, 5, 7]),
     )
-    assert events.before_test(histories, 12).item.tolist() == [0, 1, 2, 3, 6, 7, 9, 10, 11]
+    assert events_before_test(histories, 12).item.tolist() == [0, 1, 2, 3, 6, 7, 9, 10, 11]
 
 
 def slow_pairs(sequences, items, weights, backward):
@@ -106,17 +108,17 @@ def slow_pairs(sequences, items, weights, backward):
 def test_cooccurrence_equals_a_loop_over_pairs(backward, window):
     sequences = random_sequences()
     histories = leave_one_out(sequences)
-    weights = ties.decaying(window, 1.0)
-    found = pairs.cooccurrence(events.training(histories, 15), weights, backward)
+    weights = decaying_weights(window, 1.0)
+    found = cooccurrence_counts(training_events(histories, 15), weights, backward)
     expected = slow_pairs([s[:-2] for s in sequences], 15, weights, backward)
     assert (found.toarray() == expected).all()
 
 
 def slow_ranks(scores, seen, targets):
     ranks = []
-    for row, barred, target in zip(scores, seen, targets, strict=True):
-        others = [i for i in range(len(row)) if i != target and not barred[i]]
-        ranks.append(len(row) + 1 if barred[target] else 1 + sum(row[i] >= row[target] for i in others))
+    for row, excluded, target in zip(scores, seen, targets, strict=True):
+        others = [i for i in range(len(row)) if i != target and not excluded[i]]
+        ranks.append(len(row) + 1 if excluded[target] else 1 + sum(row[i] >= row[target] for i in others))
     return np.array(ranks)
 
 
@@ -128,7 +130,7 @@ def test_both_rankings_equal_a_loop_over_items(seed):
     scores = csr_matrix(random_array((queries, items), density=0.4, rng=generator))
     scores.data = generator.integers(1, 4, scores.nnz).astype(np.float32)
     seen = csr_matrix(generator.random((queries, items)) < 0.2)
-    tie = ties.below(generator.integers(0, 5, items), 1.0)
+    tie = tie_breaks(generator.integers(0, 5, items), 1.0)
     targets = generator.integers(0, items, queries)
     expected = slow_ranks(scores.toarray() + tie, seen.toarray(), targets)
     assert (sparse_ranks(scores, tie, seen, targets) == expected).all()

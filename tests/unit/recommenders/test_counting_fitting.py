@@ -12,8 +12,8 @@ from sidflow.contracts.artifacts.factors import FACTORS, SUMMARY
 from sidflow.contracts.artifacts.truth import TRUTH
 from sidflow.contracts.errors import InputError
 from sidflow.contracts.factored import served_matrix
-from sidflow.contracts.histories import load, load_to_rank
-from sidflow.counting.events import training
+from sidflow.contracts.histories import load_histories, load_histories_for_ranking
+from sidflow.counting.events import training_events
 from sidflow.recommenders.counting import fitting
 from sidflow.recommenders.counting.content import ContentParams, content_factors, load_content_rows
 from sidflow.recommenders.counting.cooccurrence import CooccurrenceParams
@@ -59,9 +59,9 @@ def test_a_refit_answers_test_queries_from_more_and_leaves_validation_alone(spli
     assert SUMMARY.read(model=model)["chosen"] == chosen
     assert np.allclose(plain[valid], refitted[valid], atol=1e-6)
     assert not np.allclose(plain[~valid], refitted[~valid], atol=1e-3)
-    longer = leave_one_out(split)._replace(train_end=load().train_end + 1)
+    longer = leave_one_out(split)._replace(train_end=load_histories().train_end + 1)
     method = fitting.METHODS[model]
-    expected = method.factors(longer, training(longer, ITEMS), *([chosen] if method.choose else []))
+    expected = method.factors(longer, training_events(longer, ITEMS), *([chosen] if method.choose else []))
     assert np.allclose(refitted[~valid], expected.scores(np.flatnonzero(~valid)), atol=1e-6)
 
 
@@ -72,9 +72,10 @@ def test_the_fact_and_the_item_rows_of_the_second_fit_go_with_the_factors(split)
     fitting.fit_counting("popularity", fitting.METHODS["popularity"].params(refit=True))
     both = FACTORS.read(model="popularity")
     assert refits.of(both.metadata) is True and both.arrays["item_matrix"].shape == (ITEMS, 2)
-    wide = training(leave_one_out(split)._replace(train_end=load().train_end + 1), ITEMS)
+    wide = training_events(leave_one_out(split)._replace(train_end=load_histories().train_end + 1), ITEMS)
     assert np.array_equal(
-        served_matrix(both)[:, 0].argsort(), fitting.METHODS["popularity"].factors(load(), wide).matrix[:, 0].argsort()
+        served_matrix(both)[:, 0].argsort(),
+        fitting.METHODS["popularity"].factors(load_histories(), wide).matrix[:, 0].argsort(),
     )
 
 
@@ -105,8 +106,8 @@ def test_a_model_with_content_is_refitted_too_and_chosen_on_the_first_fit(split)
     known = leave_one_out(split)
     assert chosen == again
     assert np.allclose(plain[known.query_valid], refitted[known.query_valid], atol=1e-6)
-    wide = training(known._replace(train_end=load().train_end + 1), ITEMS)
-    expected = content_factors(load_to_rank(), wide, chosen, load_content_rows(path, ITEMS))
+    wide = training_events(known._replace(train_end=load_histories().train_end + 1), ITEMS)
+    expected = content_factors(load_histories_for_ranking(), wide, chosen, load_content_rows(path, ITEMS))
     tests = np.flatnonzero(~known.query_valid)
     assert np.allclose(refitted[tests], expected.scores(tests), atol=1e-6)
     assert not np.allclose(refitted[tests], plain[tests], atol=1e-3)
@@ -118,9 +119,9 @@ def test_a_model_with_content_is_refitted_too_and_chosen_on_the_first_fit(split)
 )
 def test_what_is_chosen_has_the_validation_figure_of_the_factors_that_are_written(split, model, params):
     fitting.fit_counting(model, params)
-    summary, known = SUMMARY.read(model=model), load_to_rank()
+    summary, known = SUMMARY.read(model=model), load_histories_for_ranking()
     valid = np.flatnonzero(known.query_valid)
-    ranks = dense_ranks(scores_of(model)[valid], known.barred(ITEMS, valid), known.targets[valid])
+    ranks = dense_ranks(scores_of(model)[valid], known.excluded(ITEMS, valid), known.targets[valid])
     assert summary["valid_ndcg_at_10"] == pytest.approx(mean_ndcg(ranks), rel=1e-5)
     fitting.fit_counting(model, params.model_copy(update={"refit": True}))
     assert SUMMARY.read(model=model)["trials"] == summary["trials"]
@@ -135,10 +136,10 @@ def test_the_summary_tells_what_was_chosen_and_tried(split, exclude):
     assert summary["chosen"]["window"] in (2, 4)
     assert summary["valid_ndcg_at_10"] == max(trial["valid_ndcg_at_10"] for trial in summary["trials"])
     valid = np.flatnonzero(leave_one_out(split).query_valid)
-    histories = load_to_rank()
-    assert (histories.barred(ITEMS).nnz > 0) == exclude
-    barred, targets = histories.barred(ITEMS, valid), histories.targets[valid]
-    ranks = dense_ranks(scores_of("cooccurrence")[valid], barred, targets)
+    histories = load_histories_for_ranking()
+    assert (histories.excluded(ITEMS).nnz > 0) == exclude
+    excluded, targets = histories.excluded(ITEMS, valid), histories.targets[valid]
+    ranks = dense_ranks(scores_of("cooccurrence")[valid], excluded, targets)
     assert summary["valid_ndcg_at_10"] == pytest.approx(mean_ndcg(ranks), rel=1e-5)
 
 

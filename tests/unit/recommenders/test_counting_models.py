@@ -6,7 +6,7 @@ import pytest
 from tests.unit.recommenders.counting_cases import checkerboard, leave_one_out, random_sequences
 
 from sidflow.contracts.errors import InputError
-from sidflow.counting.events import training
+from sidflow.counting.events import training_events
 from sidflow.recommenders.counting.content import ContentParams, choose_content, content_factors
 from sidflow.recommenders.counting.cooccurrence import (
     CooccurrenceParams,
@@ -26,11 +26,11 @@ WINDOWED = {"window": 3, "decay": 1.0, "last": 2, "recency": 1.0, "backward": 0.
 
 
 def every(histories):
-    return np.arange(histories.queries)
+    return np.arange(histories.query_count)
 
 
 def made(name, histories, items):
-    fit = training(histories, items)
+    fit = training_events(histories, items)
     return {
         "popularity": lambda: popularity_factors(histories, fit),
         "markov": lambda: markov_factors(histories, fit),
@@ -69,7 +69,7 @@ def test_cooccurrence_by_hand():
 def test_backward_and_damping_by_hand():
     histories = leave_one_out([[0, 1, 9, 9], [0, 2, 9, 9], [0, 1, 9, 9], [0, 3, 9, 9], [1, 0, 9, 9]])
     setting = {**WINDOWED, "window": 1, "last": 1, "backward": 0.5, "damping": 0.5}
-    found = cooccurrence_relation(training(histories, 10), setting).toarray()
+    found = cooccurrence_relation(training_events(histories, 10), setting).toarray()
     # 0 stands in 5 events, 1 in 3; 0 -> 1 twice and 1 -> 0 once
     assert found[0, 1] == pytest.approx((2 + 0.5) / 5**0.5, abs=1 / 256)
     assert found[1, 0] == pytest.approx((1 + 1.0) / 3**0.5, abs=1 / 256)
@@ -104,18 +104,18 @@ def test_held_out_items_change_no_fit(name):
 
 def test_knn_similarity_by_hand_and_only_the_strongest_kept():
     histories = leave_one_out([[0, 1, 9, 9], [0, 1, 2, 9, 9], [2, 0, 9, 9], [0, 9, 9]])
-    found = item_similarity(training(histories, 10), {"neighbours": 9, "shrink": 1.0}).toarray()
+    found = item_similarity(training_events(histories, 10), {"neighbours": 9, "shrink": 1.0}).toarray()
     assert found[0, 1] == pytest.approx(2 / (np.sqrt(4 * 2) + 1), abs=2**-14)
     assert found[1, 2] == pytest.approx(1 / (np.sqrt(2 * 2) + 1), abs=2**-14)
     assert (np.diag(found) == 0).all()
-    one = item_similarity(training(histories, 10), {"neighbours": 1, "shrink": 1.0}).toarray()
+    one = item_similarity(training_events(histories, 10), {"neighbours": 1, "shrink": 1.0}).toarray()
     assert (np.count_nonzero(one, axis=0)[:3] == 1).all()
     assert one[0, 1] == found[0, 1]
 
 
 def test_ease_solves_the_ridge_regression_of_each_item_on_the_others():
     histories, items = leave_one_out(random_sequences(users=40)), 15
-    fit = training(histories, items)
+    fit = training_events(histories, items)
     had, found = fit.incidence().toarray().astype(np.float64), ease_weights(fit, 3.0)
     for item in range(items):
         others = np.delete(np.arange(items), item)
@@ -135,7 +135,7 @@ def test_content_adds_the_weighted_cosine():
     histories, items = leave_one_out(random_sequences()), 15
     vectors = np.random.default_rng(5).normal(size=(items, 4)).astype(np.float32)
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-    fit, setting = training(histories, items), {**WINDOWED, "content": 0.75}
+    fit, setting = training_events(histories, items), {**WINDOWED, "content": 0.75}
     plain = cooccurrence_factors(histories, fit, WINDOWED).scores(every(histories))
     found = content_factors(histories, fit, setting, unit).scores(every(histories))
     for query in (0, 7, 20):
@@ -161,7 +161,7 @@ def test_the_chosen_setting_has_the_validation_figure_that_its_factors_have():
     histories, items = leave_one_out(checkerboard(users=60, items=20, length=6)), 20
     choice = choose_cooccurrence(histories, items, CooccurrenceParams())
     valid = np.flatnonzero(histories.query_valid)
-    scores = cooccurrence_factors(histories, training(histories, items), choice.setting).scores(valid)
+    scores = cooccurrence_factors(histories, training_events(histories, items), choice.setting).scores(valid)
     ranks = dense_ranks(scores, histories.seen(items, valid), histories.targets[valid])
     assert mean_ndcg(ranks) == max(trial[METRIC] for trial in choice.trials)
 
@@ -179,16 +179,16 @@ def truth_of(histories, items, probabilities):
 
 def test_the_oracle_answers_every_query_with_its_own_probabilities():
     histories = leave_one_out(random_sequences(users=6))
-    probabilities = np.random.default_rng(0).dirichlet(np.ones(15), histories.queries).astype(np.float32)
+    probabilities = np.random.default_rng(0).dirichlet(np.ones(15), histories.query_count).astype(np.float32)
     shuffled = truth_of(histories, 15, probabilities).sample(fraction=1, shuffle=True, seed=1)
     assert (oracle_factors(histories, shuffled, 15).scores(every(histories)) == probabilities).all()
 
 
 def test_without_a_truth_the_oracle_ties_all_and_with_gaps_it_refuses():
     histories = leave_one_out(random_sequences(users=6))
-    whole = truth_of(histories, 15, np.full((histories.queries, 15), 1 / 15, np.float32))
+    whole = truth_of(histories, 15, np.full((histories.query_count, 15), 1 / 15, np.float32))
     assert (oracle_factors(histories, whole.head(0), 15).scores(every(histories)) == 0).all()
     with pytest.raises(InputError, match="1 queries without"):
-        oracle_factors(histories, whole.head(histories.queries - 1), 15)
+        oracle_factors(histories, whole.head(histories.query_count - 1), 15)
     with pytest.raises(InputError, match="15 items"):
         oracle_factors(histories, whole, 14)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tests.unit.recommenders.counting_cases import leave_one_out
 
-from sidflow.counting.events import before_test, training
+from sidflow.counting.events import events_before_test, training_events
 from sidflow.recommenders.counting.cooccurrence import cooccurrence_factors
 from sidflow.recommenders.counting.markov import markov_factors
 from sidflow.recommenders.counting.validation import mean_ndcg, sparse_ranks
@@ -31,12 +31,14 @@ def on_test(histories, items, factors):
 @pytest.mark.realdata
 def test_markov_on_amazon_beauty(beauty):
     histories, items = beauty
-    reached = on_test(histories, items, markov_factors(histories, training(histories, items)))
+    reached = on_test(histories, items, markov_factors(histories, training_events(histories, items)))
     assert reached == pytest.approx((0.0668, 0.0439), abs=0.0005)
 
 
 @pytest.mark.realdata
-@pytest.mark.parametrize(("events", "expected"), [(training, (0.0819, 0.0506)), (before_test, (0.0936, 0.0582))])
+@pytest.mark.parametrize(
+    ("events", "expected"), [(training_events, (0.0819, 0.0506)), (events_before_test, (0.0936, 0.0582))]
+)
 def test_plain_cooccurrence_on_amazon_beauty(beauty, events, expected):
     histories, items = beauty
     reached = on_test(histories, items, cooccurrence_factors(histories, events(histories, items), PLAIN))

@@ -16,8 +16,8 @@ from sidflow.recommenders.neural.batches import (
     thinned,
     training_windows,
 )
-from sidflow.recommenders.neural.encoding import Recommender, query_states
-from sidflow.recommenders.neural.items import ItemTable
+from sidflow.recommenders.neural.encoding import SequentialRecommender, query_states
+from sidflow.recommenders.neural.items import IdEmbedding
 from sidflow.recommenders.neural.model import SequenceModel, build_encoder
 from sidflow.recommenders.neural.objective import masked_items, next_items
 from sidflow.recommenders.neural.params import Bert4recParams, from_content
@@ -136,7 +136,7 @@ def test_padding_is_never_read(name, extra):
 
 @pytest.mark.parametrize(("name", "extra"), VARIANTS)
 def test_a_query_state_does_not_depend_on_its_batch(name, extra):
-    recommender = Recommender(encoder_of(name, extra), table())
+    recommender = SequentialRecommender(encoder_of(name, extra), table())
     rng = np.random.default_rng(0)
     histories = [rng.integers(ITEMS, size=size) for size in (3, 1, 40, 12, 0, 11, 7, 2)]
     together = recommender.encode(histories)
@@ -156,7 +156,7 @@ def columns_of(rows, width):
 def test_no_gradient_reaches_padding_and_all_positions_are_trained(name, extra):
     torch.manual_seed(0)
     settings = settings_of(name, extra, dropout=0, item_dropout=0, loss="sampled", negatives=4)
-    model = SequenceModel(settings, ItemTable(ITEMS, 16), torch.ones(ITEMS))
+    model = SequenceModel(settings, IdEmbedding(ITEMS, 16), torch.ones(ITEMS))
     seen = []
     model.objective.forward = lambda scores: seen.append(scores.states) or scores.states.pow(3).sum()  # type: ignore[method-assign]
     items, lengths = torch.tensor([[9, 8, 7, 0, 0], [5, 4, 3, 2, 1]]), torch.tensor([3, 5])
@@ -175,7 +175,7 @@ def test_no_gradient_reaches_padding_and_all_positions_are_trained(name, extra):
 def test_item_dropout_is_drawn_for_each_place_or_for_each_item(by):
     torch.manual_seed(0)
     settings = settings_of("sasrec", {}, dropout=0, item_dropout=0.5, item_dropout_by=by, loss="full")
-    model = SequenceModel(settings, ItemTable(ITEMS, 16), torch.ones(ITEMS))
+    model = SequenceModel(settings, IdEmbedding(ITEMS, 16), torch.ones(ITEMS))
     read, scored = [], []
     encode, score = model.encoder.forward, model.objective.forward
     model.encoder.forward = lambda vectors, *rest: read.append(vectors) or encode(vectors, *rest)  # type: ignore[method-assign]
@@ -230,7 +230,7 @@ def test_bert4rec_loss_cannot_see_what_it_predicts():
     settings = settings_of("bert4rec", {}, dropout=0, item_dropout=0)
     assert isinstance(settings, Bert4recParams)
     torch.manual_seed(3)
-    model = SequenceModel(settings, ItemTable(ITEMS, 16, 0.5), torch.ones(ITEMS)).eval()
+    model = SequenceModel(settings, IdEmbedding(ITEMS, 16, 0.5), torch.ones(ITEMS)).eval()
     items = torch.arange(1, 19).view(2, 9)
     examples = masked_items(items, torch.tensor([9, 9]), columns_of(2, 9), 0.4, 0.0)
     before = model.states(examples.inputs, model.items(), examples)
@@ -275,7 +275,7 @@ def test_skipping_keeps_order_and_two_items_at_least_and_leaves_out_the_share():
 def test_items_are_skipped_in_training_alone(name):
     whole = {"query_share": 0.0} if name == "bert4rec" else {}  # it cuts no row
     settings = from_content({"skip_share": 0.5, "dimensions": 8, **whole}, name, "x")
-    model = SequenceModel(settings, ItemTable(50, 8, 0.02), torch.ones(50, dtype=torch.int64))
+    model = SequenceModel(settings, IdEmbedding(50, 8, 0.02), torch.ones(50, dtype=torch.int64))
     lengths = torch.full((20,), 30)
     items = torch.randint(50, (20, 30))
     assert (model.train().examples(items, lengths).lengths < 25).all()
@@ -304,14 +304,14 @@ def test_item_vectors_at_hand_give_the_loss_of_all(loss):
     """Sampled losses look up only the items of the batch; the outcome is that of the whole table."""
     settings = settings_of("sasrec", {}, loss=loss, negatives=7, negatives_power=0.5, logq=True)
     torch.manual_seed(0)
-    model = SequenceModel(settings, ItemTable(ITEMS, 16, 0.5), torch.arange(ITEMS)).eval()
+    model = SequenceModel(settings, IdEmbedding(ITEMS, 16, 0.5), torch.arange(ITEMS)).eval()
     items, lengths = torch.tensor([[9, 8, 7, 0, 0], [5, 4, 3, 2, 9]]), torch.tensor([3, 5])
     torch.manual_seed(7)
     found = model(items, lengths)["loss"]
     torch.manual_seed(7)
     examples, candidates = model.examples(items, lengths), None
     if loss != "full":
-        negatives = model.objective.negatives.draw()
+        negatives = model.objective.negatives.sample()
         log_expected = model.objective.negatives.log_expected(negatives)
         candidates = Candidates(torch.arange(ITEMS), examples.targets, negatives, log_expected)
     states = model.states(examples.inputs, model.items(), examples).flatten(0, 1)[examples.places]
@@ -326,7 +326,7 @@ def test_logq_makes_many_draws_tend_to_the_full_softmax():
     for name, loss, logq in (("full", "full", False), ("corrected", "sampled", True), ("plain", "sampled", False)):
         settings = settings_of("sasrec", {}, loss=loss, negatives=50_000, negatives_power=0.5, logq=logq)
         torch.manual_seed(0)
-        model = SequenceModel(settings, ItemTable(ITEMS, 16, 0.5), torch.arange(ITEMS)).eval()
+        model = SequenceModel(settings, IdEmbedding(ITEMS, 16, 0.5), torch.arange(ITEMS)).eval()
         found[name] = model(items, lengths)["loss"].item()
     assert found["corrected"] == pytest.approx(found["full"], abs=0.02)
     assert found["plain"] > found["full"] + 1

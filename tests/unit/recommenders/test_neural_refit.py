@@ -8,17 +8,18 @@ from ruamel.yaml import YAML
 from tests.unit.killing import second_fit_resumes
 from tests.unit.recommenders.neural_cases import CYCLE, edit_params, hashes, stage_main
 
-from sidflow.contracts import histories
 from sidflow.contracts.artifacts.embeddings import ITEM_TABLE
 from sidflow.contracts.artifacts.evaluations import LEADERBOARD, METRICS
 from sidflow.contracts.artifacts.factors import CURVES, FACTORS, SUMMARY, WEIGHTS
 from sidflow.contracts.artifacts.images import IMAGES
 from sidflow.contracts.artifacts.truth import TRUTH
+from sidflow.contracts.histories import load_histories
 from sidflow.evaluation.diagnostics import diagnose_item_vectors
-from sidflow.recommenders.neural import encoding, params, run
-from sidflow.recommenders.neural.items import ItemTable
+from sidflow.recommenders.neural import params, run
+from sidflow.recommenders.neural.encoding import load_recommender
+from sidflow.recommenders.neural.items import IdEmbedding
 from sidflow.recommenders.neural.multimodal import item_maker, load_multimodal
-from sidflow.training.device import prepare
+from sidflow.training.device import prepare_training
 
 CASES = [
     ("train_sequential", "gru4rec"),
@@ -41,14 +42,14 @@ def scores_of(model):
 
 def by_hand(stage, model, epochs):
     """Train on all that comes before the test targets, without validation."""
-    known = histories.load()
-    asked = np.isin(np.arange(known.users), known.query_user)  # one user has no query
+    known = load_histories()
+    asked = np.isin(np.arange(known.user_count), known.query_user)  # one user has no query
     wide = known._replace(train_end=known.train_end + asked, query_valid=np.zeros(0, dtype=bool))
     wide = wide._replace(query_user=np.zeros(0, int), query_end=np.zeros(0, int), targets=np.zeros(0, int))
-    device = prepare(3, 1)
+    device = prepare_training(3, 1)
     if stage == "train_sequential":
         base = params.load_sequential(model)
-        items = ItemTable(CYCLE + 1, base.dimensions, base.init_std)
+        items = IdEmbedding(CYCLE + 1, base.dimensions, base.init_std)
     else:
         chosen, base = load_multimodal(model)
         items = item_maker(chosen, base, CYCLE + 1)()
@@ -59,7 +60,7 @@ def by_hand(stage, model, epochs):
 @pytest.mark.parametrize(("stage", "model"), CASES)
 def test_a_refit_answers_test_queries_from_more_and_leaves_validation_alone(shop, stage, model):
     edit_params(epochs=8, schedule="cosine")
-    main, valid = stage_main(stage), histories.load().query_valid
+    main, valid = stage_main(stage), load_histories().query_valid
     main(model)
     plain, summary = scores_of(model), SUMMARY.read(model=model)
     kept = [file.at(model=model).read_bytes() for file in (CURVES, ITEM_TABLE)]
@@ -73,7 +74,7 @@ def test_a_refit_answers_test_queries_from_more_and_leaves_validation_alone(shop
     np.testing.assert_allclose(scores_of(model)[~valid], expected.scores(np.flatnonzero(~valid)), rtol=1e-4, atol=1e-5)
     assert not np.allclose(scores_of(model)[~valid], plain[~valid], atol=1e-2)
     assert [file.at(model=model).read_bytes() for file in (CURVES, ITEM_TABLE)] == kept
-    new = encoding.load(model).encode([histories.load().history(0)])
+    new = load_recommender(model).encode([load_histories().history(0)])
     np.testing.assert_allclose(new, expected.states[:1], rtol=1e-4, atol=1e-5)
 
 
@@ -124,7 +125,7 @@ def test_a_leaderboard_never_mixes_the_two(measured, capsys):
 
 def test_diagnostics_are_of_the_refitted_vectors_alone(measured):
     matrix = WEIGHTS.read(model="gru4rec").arrays["item_matrix"]
-    expected = diagnose_item_vectors(matrix, None, None, histories.load()).metrics
+    expected = diagnose_item_vectors(matrix, None, None, load_histories()).metrics
     found = METRICS.read(model="gru4rec")
     told = {name: value for name, value in found.items() if name.startswith(("item_", "tau_"))}
     assert told == pytest.approx(expected, rel=1e-4)

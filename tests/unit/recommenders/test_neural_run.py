@@ -6,19 +6,20 @@ import pytest
 import torch
 from tests.unit.recommenders.neural_cases import CYCLE, SECTIONS, edit_params, hashes, stage_main
 
-from sidflow.contracts import histories
 from sidflow.contracts.artifacts.embeddings import ITEM_TABLE
 from sidflow.contracts.artifacts.factors import CURVES, FACTORS, SUMMARY
 from sidflow.contracts.artifacts.sequences import SEQUENCES
 from sidflow.contracts.errors import InputError
-from sidflow.recommenders.neural import encoding, params
+from sidflow.contracts.histories import load_histories
+from sidflow.recommenders.neural import params
+from sidflow.recommenders.neural.encoding import load_recommender
 from sidflow.recommenders.neural.multimodal import load_multimodal, multimodal_params
 from sidflow.training.checkpoint import Checkpoint
 
 
 def recall_at_one(model):
     """Recall@1 of the test queries, history excluded."""
-    factors, known = FACTORS.read(model=model).arrays, histories.load()
+    factors, known = FACTORS.read(model=model).arrays, load_histories()
     scores = factors["query_states"] @ factors["item_matrix"].T
     scores[known.seen(scores.shape[1]).toarray()] = -np.inf
     return (scores.argmax(1) == known.targets)[~known.query_valid].mean()
@@ -38,8 +39,8 @@ def test_the_obvious_is_learned_and_everything_written(shop, stage, model):
     table, factors = ITEM_TABLE.read(model=model).arrays, FACTORS.read(model=model).arrays
     assert table["present"].tolist() == [True] * CYCLE + [False]
     assert np.array_equal(table["values"][:CYCLE], factors["item_matrix"][:CYCLE]) and not table["values"][CYCLE].any()
-    known = histories.load()
-    again = encoding.load(model).encode([known.history(query) for query in range(known.queries)])
+    known = load_histories()
+    again = load_recommender(model).encode([known.history(query) for query in range(known.query_count)])
     np.testing.assert_allclose(again, factors["query_states"], rtol=1e-4, atol=1e-5)
     assert not list((shop / "cache").rglob("*.safetensors"))
 

@@ -51,7 +51,7 @@ def _histories() -> Histories:
 
 
 def _truth(histories: Histories) -> pl.DataFrame:
-    chances = np.random.default_rng(2).dirichlet(np.ones(CORE), histories.queries).astype(np.float32)
+    chances = np.random.default_rng(2).dirichlet(np.ones(CORE), histories.query_count).astype(np.float32)
     keys = {"user_id": histories.query_user.astype(np.int32), "position": histories.query_end.astype(np.int32)}
     return pl.DataFrame(keys).with_columns(pl.Series("probabilities", chances, dtype=pl.Array(pl.Float32, CORE)))
 
@@ -62,15 +62,15 @@ def _report_data(
     histories, generator = _histories(), np.random.default_rng(1)
     evaluations, lists = {}, {}
     for name in names:
-        top = np.array([generator.permutation(CORE)[:20] for _ in range(histories.queries)], dtype=np.int32)
-        ranks = generator.integers(1, 19, histories.queries)
+        top = np.array([generator.permutation(CORE)[:20] for _ in range(histories.query_count)], dtype=np.int32)
+        ranks = generator.integers(1, 19, histories.query_count)
         lists[name] = RankedLists(name, top, ranks.astype(np.int32))
         frame = dict.fromkeys(("rank", "sampled_rank"), ranks) | {"candidates": np.full(len(ranks), CORE - 5)}
         matrix = generator.normal(size=(CORE, 4)).astype(np.float32)
         evaluations[name] = evaluate(
             EvaluationInputs(
                 histories=histories,
-                tied=np.zeros(histories.queries, dtype=bool),
+                tied=np.zeros(histories.query_count, dtype=bool),
                 ranks=pl.DataFrame({"query_id": np.arange(len(ranks)), **frame}).cast(pl.Int32),
                 top=pl.DataFrame({"items": pl.Series(top, dtype=pl.Array(pl.Int32, 20))}),
                 truth=_truth(histories) if rich else pl.DataFrame(),

@@ -12,7 +12,7 @@ from sidflow.contracts import running
 from sidflow.contracts.errors import InputError
 from sidflow.contracts.running import seconds_spent
 from sidflow.training.checkpoint import Checkpoint, Snapshot
-from sidflow.training.device import prepare
+from sidflow.training.device import prepare_training
 from sidflow.training.loop import LoopParams, fit, learning_rate_at, trained_state
 
 
@@ -52,7 +52,7 @@ LOOP = LoopParams(epochs=4, patience=0, learning_rate=0.05, weight_decay=0.1, wa
 
 
 def run(checkpoint=None, kill_at=None, stop_after=None, **overrides):
-    device = prepare(3, 1)
+    device = prepare_training(3, 1)
     task = Task()
 
     def on_step(steps):
@@ -101,7 +101,7 @@ def test_a_resume_does_not_repeat_steps(cache):
     with pytest.raises(Killed):
         run(checkpoint, kill_at=9)
     steps = []
-    prepare(3, 1)
+    prepare_training(3, 1)
     fit("t", Task(), LOOP, seed=3, device=torch.device("cpu"), checkpoint=checkpoint, on_step=steps.append)
     assert steps[0] == 9  # the kill came after step 9 but before its checkpoint: step 8 was the last one saved
 
@@ -171,7 +171,7 @@ def test_the_best_epoch_wins_and_patience_ends(cache):
         def validate(self):
             return {"valid_error": float(self.module.seen)}  # lowest after the first epoch
 
-    prepare(0, 1)
+    prepare_training(0, 1)
     task = Worsening()
     fitted = fit(
         "t",

@@ -5,7 +5,7 @@ from tests.unit.recommenders.counting_cases import leave_one_out, random_sequenc
 
 from sidflow.ranking import ranks
 from sidflow.ranking.params import RankParams
-from sidflow.training.validation import Validation, figures_of
+from sidflow.training.validation import Validation, validation_metrics
 
 ITEMS = 15
 
@@ -15,7 +15,9 @@ ITEMS = 15
 def test_epochs_are_chosen_by_the_ranks_of_the_rank_stage(exclude, block):
     past = leave_one_out(random_sequences(users=40, items=ITEMS))._replace(exclude_history=exclude)
     random = np.random.default_rng(0)
-    states, matrix = (random.integers(-1, 2, (rows, 3)).astype(np.float32) for rows in (past.queries, ITEMS))  # tied
+    states, matrix = (
+        random.integers(-1, 2, (rows, 3)).astype(np.float32) for rows in (past.query_count, ITEMS)
+    )  # tied
     valid = np.flatnonzero(past.query_valid)
     ranked = ranks.rank_targets({"query_states": states, "item_matrix": matrix}, past, ITEMS, RankParams()).rank[valid]
     found = Validation(past, ITEMS, block=block).ranks(torch.from_numpy(states[valid]), torch.from_numpy(matrix))
@@ -48,8 +50,11 @@ def test_scores_that_are_no_numbers_never_put_a_target_first():
 
 
 def test_figures_of_known_ranks():
-    assert figures_of(torch.tensor([1, 3, 10, 11])) == {
+    assert validation_metrics(torch.tensor([1, 3, 10, 11])) == {
         "valid_ndcg_at_10": pytest.approx((1 + 0.5 + 1 / np.log2(11)) / 4),
         "valid_recall_at_10": 0.75,
     }
-    assert figures_of(torch.tensor([], dtype=torch.int64)) == {"valid_ndcg_at_10": 0.0, "valid_recall_at_10": 0.0}
+    assert validation_metrics(torch.tensor([], dtype=torch.int64)) == {
+        "valid_ndcg_at_10": 0.0,
+        "valid_recall_at_10": 0.0,
+    }

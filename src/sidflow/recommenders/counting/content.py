@@ -21,8 +21,8 @@ from sidflow.contracts.artifacts.embeddings import EMBEDDING, MODALITY
 from sidflow.contracts.errors import InputError
 from sidflow.contracts.factored import Factored
 from sidflow.contracts.histories import Histories
-from sidflow.counting import ties
-from sidflow.counting.events import Events, training
+from sidflow.counting.events import Events, training_events
+from sidflow.counting.ties import SCORE_STEP, tie_breaks
 from sidflow.measures.directions import unit_rows
 from sidflow.recommenders.counting.cooccurrence import (
     CooccurrenceParams,
@@ -79,11 +79,11 @@ def content_factors(histories: Histories, events: Events, setting: dict[str, flo
 def choose_content(histories: Histories, items: int, params: ContentParams, content: np.ndarray) -> Choice:
     """Return the setting with the highest validation NDCG@10: co-occurrence's knobs first, then the content weight."""
     best_cooccurrence, trials = choose_cooccurrence(histories, items, params)
-    events = training(histories, items)
+    events = training_events(histories, items)
     queries, masked, targets = validation_set(histories, items, params.choose_on)
     recent = recency_weights(histories, items, best_cooccurrence)[queries]
     related = csr_matrix(recent @ cooccurrence_relation(events, best_cooccurrence))
-    similar, tie = recent @ content, ties.below(events.counts(), ties.STEP)
+    similar, tie = recent @ content, tie_breaks(events.counts(), SCORE_STEP)
     ranks = {weight: np.empty(len(queries), dtype=np.int64) for weight in params.contents}
     for start in range(0, len(queries), BLOCK):
         block = slice(start, start + BLOCK)

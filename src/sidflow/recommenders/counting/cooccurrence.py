@@ -17,8 +17,9 @@ from scipy.sparse import csr_matrix
 
 from sidflow.contracts.factored import Factored
 from sidflow.contracts.histories import Histories
-from sidflow.counting import pairs, ties
-from sidflow.counting.events import Events, recent, training
+from sidflow.counting.events import Events, recent_items, training_events
+from sidflow.counting.pairs import damped_cooccurrence
+from sidflow.counting.ties import SCORE_STEP, decaying_weights, tie_breaks
 from sidflow.recommenders.counting.params import ChosenParams
 from sidflow.recommenders.counting.search import Choice, coordinate_search
 from sidflow.recommenders.counting.validation import mean_ndcg, sparse_ranks, validation_set
@@ -66,21 +67,21 @@ class CooccurrenceParams(ChosenParams):
 
 def cooccurrence_relation(events: Events, setting: dict[str, float]) -> csr_matrix:
     """Return the weighted co-occurrence of item i with a later item j, exact in float32, CSR [n, n]."""
-    weights = ties.decaying(int(setting["window"]), setting["decay"])
-    return pairs.relation(events, weights, setting["backward"], setting["damping"])
+    weights = decaying_weights(int(setting["window"]), setting["decay"])
+    return damped_cooccurrence(events, weights, setting["backward"], setting["damping"])
 
 
 def recency_weights(histories: Histories, items: int, setting: dict[str, float]) -> csr_matrix:
     """Return the recency weights of every query's last items, float32 CSR [q, n]."""
     last = int(setting["last"])
-    return recent(histories, items, last, ties.decaying(last, setting["recency"]))
+    return recent_items(histories, items, last, decaying_weights(last, setting["recency"]))
 
 
 def cooccurrence_factors(histories: Histories, events: Events, setting: dict[str, float]) -> Factored:
     """Return the factors of a setting: recency weights times co-occurrence, with popularity as the tie break."""
     return Factored(
-        states=np.ones((histories.queries, 1), dtype=np.float32),
-        matrix=ties.below(events.counts(), ties.STEP)[:, None],
+        states=np.ones((histories.query_count, 1), dtype=np.float32),
+        matrix=tie_breaks(events.counts(), SCORE_STEP)[:, None],
         evidence=recency_weights(histories, events.items, setting),
         relation=cooccurrence_relation(events, setting),
     )
@@ -88,9 +89,9 @@ def cooccurrence_factors(histories: Histories, events: Events, setting: dict[str
 
 def choose_cooccurrence(histories: Histories, items: int, params: CooccurrenceParams) -> Choice:
     """Return the setting with the highest validation NDCG@10 of a fit on the training parts."""
-    events = training(histories, items)
+    events = training_events(histories, items)
     queries, masked, targets = validation_set(histories, items, params.choose_on)
-    tie = ties.below(events.counts(), ties.STEP)
+    tie = tie_breaks(events.counts(), SCORE_STEP)
 
     latest: dict[tuple[float, ...], csr_matrix] = {}  # only one is kept: the knobs of recency do not change it
 

@@ -20,8 +20,8 @@ from scipy.sparse import csr_matrix
 
 from sidflow.contracts.factored import Factored
 from sidflow.contracts.histories import Histories
-from sidflow.counting import ties
-from sidflow.counting.events import Events, training
+from sidflow.counting.events import Events, training_events
+from sidflow.counting.ties import tie_breaks
 from sidflow.recommenders.counting.params import ChosenParams
 from sidflow.recommenders.counting.search import METRIC, Choice
 from sidflow.recommenders.counting.validation import dense_ranks, mean_ndcg, validation_set
@@ -70,13 +70,13 @@ def keep_largest(dense: np.ndarray, kept: int) -> csr_matrix:
 
 def popularity_tie_break(events: Events) -> np.ndarray:
     """Return popularity as a tie break smaller than the rounding of one weight, float32 [n]."""
-    return ties.below(events.counts(), 2.0**-BITS)
+    return tie_breaks(events.counts(), 2.0**-BITS)
 
 
 def ease_factors(histories: Histories, events: Events, setting: dict[str, float]) -> Factored:
     """Return histories and the stored weights as sparse factors, with popularity as the tie break."""
     return Factored(
-        states=np.ones((histories.queries, 1), dtype=np.float32),
+        states=np.ones((histories.query_count, 1), dtype=np.float32),
         matrix=popularity_tie_break(events)[:, None],
         evidence=csr_matrix(histories.seen(events.items), dtype=np.float32),
         relation=keep_largest(ease_weights(events, setting["ridge"]), int(setting["kept"])),
@@ -85,7 +85,7 @@ def ease_factors(histories: Histories, events: Events, setting: dict[str, float]
 
 def choose_ease(histories: Histories, items: int, params: EaseParams) -> Choice:
     """Return the ridge whose stored weights have the highest validation NDCG@10."""
-    events = training(histories, items)
+    events = training_events(histories, items)
     queries, masked, targets = validation_set(histories, items, params.choose_on)
     interactions, tie = csr_matrix(histories.seen(items, queries), dtype=np.float32), popularity_tie_break(events)
 

@@ -6,16 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sidflow.contracts import histories as histories_of
 from sidflow.contracts import refits
 from sidflow.contracts.artifacts.factors import FACTORS, SUMMARY
 from sidflow.contracts.artifacts.items import core_count
 from sidflow.contracts.artifacts.truth import TRUTH
 from sidflow.contracts.errors import InputError
 from sidflow.contracts.factored import Factored, by_part
-from sidflow.contracts.histories import Histories
+from sidflow.contracts.histories import Histories, load_histories_for_ranking
 from sidflow.contracts.params import Params, load_section, validate_params
-from sidflow.counting.events import Events, before_test, training
+from sidflow.counting.events import Events, events_before_test, training_events
 from sidflow.recommenders.counting.content import ContentParams, choose_content, content_factors, load_content_rows
 from sidflow.recommenders.counting.cooccurrence import CooccurrenceParams, choose_cooccurrence, cooccurrence_factors
 from sidflow.recommenders.counting.ease import EaseParams, choose_ease, ease_factors
@@ -81,7 +80,7 @@ def load_counting(section: str, model: str) -> Params:
 
 def fit_counting(model: str, params: Params) -> None:
     """Fit recommender `model` to the split and write its factors and summary."""
-    histories, items = histories_of.load_to_rank(), core_count()
+    histories, items = load_histories_for_ranking(), core_count()
     if isinstance(params, OracleParams):
         _write(model, params, Choice({}, []), oracle_factors(histories, TRUTH.read(), items), refit=None)
         return
@@ -104,10 +103,10 @@ def fit_counting(model: str, params: Params) -> None:
 
 def _answer(histories: Histories, items: int, refit: bool, fitted: Callable[[Events], Factored]) -> Factored:
     """Return factors of the training fit, and with `refit` of the wider one for test queries."""
-    first = fitted(training(histories, items))
+    first = fitted(training_events(histories, items))
     if not refit:
         return first
-    return by_part(histories.query_valid, first, fitted(before_test(histories, items)))
+    return by_part(histories.query_valid, first, fitted(events_before_test(histories, items)))
 
 
 def _write(model: str, params: Params, choice: Choice, factored: Factored, refit: bool | None) -> None:

@@ -16,8 +16,9 @@ from scipy.sparse import csr_matrix
 
 from sidflow.contracts.factored import Factored
 from sidflow.contracts.histories import Histories
-from sidflow.counting import pairs, ties
-from sidflow.counting.events import Events, training
+from sidflow.counting.events import Events, training_events
+from sidflow.counting.pairs import strongest_per_row
+from sidflow.counting.ties import SCORE_STEP, WEIGHT_BITS, round_to_dyadic, tie_breaks
 from sidflow.recommenders.counting.params import ChosenParams
 from sidflow.recommenders.counting.search import Choice, coordinate_search
 from sidflow.recommenders.counting.validation import mean_ndcg, sparse_ranks, validation_set
@@ -48,8 +49,8 @@ def item_similarity(events: Events, setting: dict[str, float]) -> csr_matrix:
     off_diagonal = common.row != common.col
     row, column = common.row[off_diagonal], common.col[off_diagonal]
     values = common.data[off_diagonal] / (np.sqrt(users[row] * users[column]) + setting["shrink"])
-    by_item = csr_matrix((ties.dyadic(values, 2 * ties.BITS), (column, row)), shape=(events.items, events.items))
-    return csr_matrix(pairs.strongest(by_item, int(setting["neighbours"])).T)
+    by_item = csr_matrix((round_to_dyadic(values, 2 * WEIGHT_BITS), (column, row)), shape=(events.items, events.items))
+    return csr_matrix(strongest_per_row(by_item, int(setting["neighbours"])).T)
 
 
 def history_indicators(histories: Histories, items: int) -> csr_matrix:
@@ -60,8 +61,8 @@ def history_indicators(histories: Histories, items: int) -> csr_matrix:
 def item_knn_factors(histories: Histories, events: Events, setting: dict[str, float]) -> Factored:
     """Return the factors of a setting: histories times similarities, with popularity as the tie break."""
     return Factored(
-        states=np.ones((histories.queries, 1), dtype=np.float32),
-        matrix=ties.below(events.counts(), ties.STEP)[:, None],
+        states=np.ones((histories.query_count, 1), dtype=np.float32),
+        matrix=tie_breaks(events.counts(), SCORE_STEP)[:, None],
         evidence=history_indicators(histories, events.items),
         relation=item_similarity(events, setting),
     )
@@ -69,9 +70,9 @@ def item_knn_factors(histories: Histories, events: Events, setting: dict[str, fl
 
 def choose_item_knn(histories: Histories, items: int, params: ItemKnnParams) -> Choice:
     """Return the setting with the highest validation NDCG@10 of a fit on the training parts."""
-    events = training(histories, items)
+    events = training_events(histories, items)
     queries, masked, targets = validation_set(histories, items, params.choose_on)
-    rows, tie = history_indicators(histories, items)[queries], ties.below(events.counts(), ties.STEP)
+    rows, tie = history_indicators(histories, items)[queries], tie_breaks(events.counts(), SCORE_STEP)
 
     def score(setting: dict[str, float]) -> float:
         scores = csr_matrix(rows @ item_similarity(events, setting))

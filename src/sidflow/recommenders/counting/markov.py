@@ -6,8 +6,9 @@ import numpy as np
 
 from sidflow.contracts.factored import Factored
 from sidflow.contracts.histories import Histories
-from sidflow.counting import pairs, ties
-from sidflow.counting.events import Events, recent
+from sidflow.counting.events import Events, recent_items
+from sidflow.counting.pairs import follower_counts
+from sidflow.counting.ties import tie_breaks
 from sidflow.recommenders.counting.params import CountingParams
 
 
@@ -21,8 +22,8 @@ def markov_factors(histories: Histories, events: Events) -> Factored:
     Counts rank a query's items as probabilities would, and are exact in float32, as is the tie break.
     """
     return Factored(
-        states=np.ones((histories.queries, 1), dtype=np.float32),
-        matrix=ties.below(events.counts(), step=1.0)[:, None],
-        evidence=recent(histories, events.items, last=1, weights=np.ones(1)),
-        relation=pairs.followers(events, distance=1),
+        states=np.ones((histories.query_count, 1), dtype=np.float32),
+        matrix=tie_breaks(events.counts(), step=1.0)[:, None],
+        evidence=recent_items(histories, events.items, last=1, weights=np.ones(1)),
+        relation=follower_counts(events, distance=1),
     )

@@ -32,7 +32,7 @@ def oracle_factors(histories: Histories, truth: pl.DataFrame, items: int) -> Fac
         InputError: the truth lacks some queries, or has another number of items.
     """
     if not truth.height:
-        return Factored(np.zeros((histories.queries, 1), np.float32), np.zeros((items, 1), np.float32))
+        return Factored(np.zeros((histories.query_count, 1), np.float32), np.zeros((items, 1), np.float32))
     queries = pl.DataFrame({"user_id": histories.query_user, "position": histories.query_end}).cast(pl.Int32)
     joined = queries.join(truth, on=["user_id", "position"], how="left", maintain_order="left")
     missing = joined.filter(pl.col("probabilities").is_null())

@@ -16,5 +16,5 @@ class PopularityParams(CountingParams):
 
 def popularity_factors(histories: Histories, events: Events) -> Factored:
     """Return states of ones [q, 1] and the items' counts [n, 1]."""
-    states = np.ones((histories.queries, 1), dtype=np.float32)
+    states = np.ones((histories.query_count, 1), dtype=np.float32)
     return Factored(states=states, matrix=events.counts()[:, None].astype(np.float32))

@@ -26,7 +26,7 @@ def validation_set(histories: Histories, items: int, max_queries: int) -> Valida
     queries = np.flatnonzero(histories.query_valid)
     if len(queries) > max_queries:
         queries = queries[np.linspace(0, len(queries) - 1, max_queries).round().astype(np.int64)]
-    return ValidationSet(queries, histories.barred(items, queries), histories.targets[queries])
+    return ValidationSet(queries, histories.excluded(items, queries), histories.targets[queries])
 
 
 def mean_ndcg(ranks: np.ndarray, cutoff: int = 10) -> float:
@@ -70,6 +70,6 @@ def dense_ranks(scores: np.ndarray, masked: csr_matrix, targets: np.ndarray) -> 
     row = np.repeat(np.arange(queries), np.diff(masked.indptr))
     target_scores = scores[np.arange(queries), targets].copy()
     scores[row, masked.indices] = -np.inf
-    excluded = np.isneginf(scores[np.arange(queries), targets])
+    target_excluded = np.isneginf(scores[np.arange(queries), targets])
     ranks = (scores >= target_scores[:, None]).sum(axis=1)
-    return np.where(excluded, items + 1, ranks)
+    return np.where(target_excluded, items + 1, ranks)

@@ -47,7 +47,7 @@ def training_windows(histories: Histories, longest: int, *, overlap: int) -> Win
     """
     stride = longest - overlap
     count = np.maximum(1, -(-(histories.train_end - overlap) // stride))
-    user = np.repeat(np.arange(histories.users), count)
+    user = np.repeat(np.arange(histories.user_count), count)
     back = np.arange(len(user)) - np.repeat(np.cumsum(count) - count, count)
     end = histories.train_end[user] - back * stride
     start = np.maximum(0, end - longest)

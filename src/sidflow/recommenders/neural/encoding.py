@@ -15,8 +15,8 @@ from sidflow.contracts.artifacts.factors import WEIGHTS
 from sidflow.recommenders.neural.batches import Windows, by_length, recent_windows
 from sidflow.recommenders.neural.model import Encoder, build_encoder
 from sidflow.recommenders.neural.params import from_content
-from sidflow.recommenders.neural.transformer import Transformer
-from sidflow.training import weights
+from sidflow.recommenders.neural.transformer import TransformerEncoder
+from sidflow.training.weights import weights_from_arrays
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -46,7 +46,7 @@ def query_states(encoder: Encoder, item_matrix: Float[Tensor, "n d"], windows: W
                 continue
         items, lengths = (part.to(device) for part in windows.padded(rows))
         vectors = functional.embedding(items, item_matrix)
-        if isinstance(encoder, Transformer) and not encoder.causal:
+        if isinstance(encoder, TransformerEncoder) and not encoder.causal:
             vectors = functional.pad(vectors, (0, 0, 0, 1))
             end = torch.arange(vectors.shape[1], device=device)[None, :] == lengths[:, None]
             vectors = torch.where(end[..., None], encoder.mask_vector, vectors)
@@ -57,7 +57,7 @@ def query_states(encoder: Encoder, item_matrix: Float[Tensor, "n d"], windows: W
 
 
 @dataclass(frozen=True)
-class Recommender:
+class SequentialRecommender:
     """A trained sequential recommender, ready for any history."""
 
     encoder: Encoder
@@ -69,7 +69,7 @@ class Recommender:
         return query_states(self.encoder, self.item_matrix, windows).cpu().numpy()
 
 
-def load(model: str) -> Recommender:
+def load_recommender(model: str) -> SequentialRecommender:
     """Read the weights of recommender `model`.
 
     Raises:
@@ -78,5 +78,5 @@ def load(model: str) -> Recommender:
     file = WEIGHTS.read(model=model)
     settings = from_content(file.metadata["settings"], "", str(WEIGHTS.at(model=model)))
     encoder = build_encoder(settings)
-    weights.from_arrays(encoder, file.arrays, "encoder.")
-    return Recommender(encoder.eval(), torch.from_numpy(file.arrays["item_matrix"].copy()))
+    weights_from_arrays(encoder, file.arrays, "encoder.")
+    return SequentialRecommender(encoder.eval(), torch.from_numpy(file.arrays["item_matrix"].copy()))

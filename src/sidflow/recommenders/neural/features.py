@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from sidflow.contracts.params import Params
 from sidflow.recommenders.neural.content import View
-from sidflow.recommenders.neural.items import Items
+from sidflow.recommenders.neural.items import ItemEmbedding
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
@@ -45,7 +45,7 @@ class FeaturesParams(Params):
         return frozenset({"model.architecture", "model.refit"})
 
 
-class FeaturedItems(Items):
+class FeaturedItems(ItemEmbedding):
     """Item vector = free vector + the sum over features of W_f x_f.
 
     Rows x_f are centred over the items that have them and share one scale, so that their differences count and not

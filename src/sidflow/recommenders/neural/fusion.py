@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from sidflow.losses.contrastive import info_nce
 from sidflow.recommenders.neural.content import Content
-from sidflow.recommenders.neural.items import Items
+from sidflow.recommenders.neural.items import ItemEmbedding
 from sidflow.recommenders.neural.params import DmesrParams
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class CrossAttention(nn.Module):
         return fused.sum(1) / own_present.sum(1, keepdim=True).clamp(min=1)
 
 
-class FusedItems(Items):
+class FusedItems(ItemEmbedding):
     """Item vector = free vector + W1 F1 + W2 F2 (mode `add`), or without the free one (`replace`).
 
     F1: the coarse views attend to the fine units; F2: the units attend to the views. What an item lacks is masked;

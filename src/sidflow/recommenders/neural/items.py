@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
 
-class Items(nn.Module):
+class ItemEmbedding(nn.Module):
     """What a sequential recommender asks of its item embedding module."""
 
     count: int  # n, the core items
@@ -27,7 +27,7 @@ class Items(nn.Module):
         return {}
 
 
-class ItemTable(Items):
+class IdEmbedding(ItemEmbedding):
     """One free vector per item."""
 
     def __init__(self, count: int, dimensions: int, std: float = 0.02) -> None:

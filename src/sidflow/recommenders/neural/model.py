@@ -9,31 +9,31 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sidflow.recommenders.neural.batches import Windows, thinned
-from sidflow.recommenders.neural.items import Items
+from sidflow.recommenders.neural.items import ItemEmbedding
 from sidflow.recommenders.neural.objective import Examples, Objective, masked_items, next_items
 from sidflow.recommenders.neural.params import Bert4recParams, Gru4recParams, SasrecParams, SequenceParams
-from sidflow.recommenders.neural.recurrent import Recurrent
-from sidflow.recommenders.neural.transformer import Transformer
+from sidflow.recommenders.neural.recurrent import GruEncoder
+from sidflow.recommenders.neural.transformer import TransformerEncoder
 from sidflow.training.scores import RankLoss, TrainingScores
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
-Encoder = Transformer | Recurrent
+Encoder = TransformerEncoder | GruEncoder
 
 
 def build_encoder(settings: SequenceParams) -> Encoder:
     """Return the network that `settings` describe, drawn by the global generator."""
     if isinstance(settings, Gru4recParams):
-        return Recurrent(settings)
+        return GruEncoder(settings)
     assert isinstance(settings, (SasrecParams, Bert4recParams))
-    return Transformer(settings)
+    return TransformerEncoder(settings)
 
 
 class SequenceModel(nn.Module):
     """Any encoder with any item embedding module."""
 
-    def __init__(self, settings: SequenceParams, items: Items, counts: Int[Tensor, " n"]) -> None:
+    def __init__(self, settings: SequenceParams, items: ItemEmbedding, counts: Int[Tensor, " n"]) -> None:
         """Join `items` with the encoder of `settings`; `counts` are the items' training counts."""
         super().__init__()
         self.settings = settings
@@ -59,7 +59,7 @@ class SequenceModel(nn.Module):
         if self.settings.item_dropout_by == "place":
             vectors = self.item_dropout(vectors)
         if examples.masked is not None:
-            assert isinstance(self.encoder, Transformer)
+            assert isinstance(self.encoder, TransformerEncoder)
             vectors = torch.where(examples.masked[..., None], self.encoder.mask_vector, vectors)
         return self.encoder(vectors, examples.lengths)
 

@@ -10,7 +10,7 @@ from sidflow.contracts.errors import InputError
 from sidflow.recommenders.neural import content
 from sidflow.recommenders.neural.features import FeaturedItems, FeaturesParams
 from sidflow.recommenders.neural.fusion import FusedItems
-from sidflow.recommenders.neural.items import Items
+from sidflow.recommenders.neural.items import ItemEmbedding
 from sidflow.recommenders.neural.params import DmesrParams, SequenceParams, base_of, check_heads
 
 MultimodalParams = DmesrParams | FeaturesParams
@@ -54,7 +54,7 @@ def load_multimodal(name: str) -> tuple[MultimodalParams, SequenceParams]:
     return multimodal_params(params.load_param(section), f"params.yaml:{section}")
 
 
-def item_maker(settings: MultimodalParams, base: SequenceParams, count: int) -> Callable[[], Items]:
+def item_maker(settings: MultimodalParams, base: SequenceParams, count: int) -> Callable[[], ItemEmbedding]:
     """Read the embeddings that `settings` name, and return what makes the module of item vectors from them.
 
     Args:

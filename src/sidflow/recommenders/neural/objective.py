@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sidflow.losses.catalogue_softmax import binary_cross_entropy, catalogue_cross_entropy, sampled_cross_entropy
-from sidflow.losses.negatives import Candidates, Negatives
+from sidflow.losses.negatives import Candidates, NegativeSampler
 from sidflow.recommenders.neural.batches import real
 from sidflow.recommenders.neural.params import SequenceParams
 from sidflow.training.scores import TrainingScores
@@ -91,7 +91,7 @@ class Objective(nn.Module):
         """Prepare `settings.loss` over items that stand `counts` times in training parts."""
         super().__init__()
         self.settings = settings
-        self.negatives = Negatives(settings, counts)
+        self.negatives = NegativeSampler(settings, counts)
 
     @property
     def sampled(self) -> bool:
@@ -103,7 +103,7 @@ class Objective(nn.Module):
 
         `items` holds the `inputs` too, since their vectors are needed as well.
         """
-        negatives = self.negatives.draw()
+        negatives = self.negatives.sample()
         items, rows = torch.unique(torch.cat([inputs.flatten(), targets, negatives]), return_inverse=True)
         _, own, shared = rows.split([inputs.numel(), len(targets), len(negatives)])
         return Candidates(items, own, shared, self.negatives.log_expected(negatives))

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
 
-class Recurrent(nn.Module):
+class GruEncoder(nn.Module):
     """Item vectors in, states out.
 
     Source: Hidasi et al. 2016 (arXiv 1511.06939), section 3.1, and Hidasi and Karatzoglou 2018 (arXiv 1706.03847)

@@ -15,17 +15,17 @@ from sidflow.contracts.artifacts.factors import CURVES, FACTORS, SUMMARY, WEIGHT
 from sidflow.contracts.artifacts.items import core_count
 from sidflow.contracts.errors import InputError
 from sidflow.contracts.factored import Factored, by_part
-from sidflow.contracts.histories import Histories, load_to_rank
+from sidflow.contracts.histories import Histories, load_histories_for_ranking
 from sidflow.recommenders.neural.batches import query_windows, shuffled, training_windows
 from sidflow.recommenders.neural.encoding import query_states, readable_length
-from sidflow.recommenders.neural.items import Items, ItemTable
+from sidflow.recommenders.neural.items import IdEmbedding, ItemEmbedding
 from sidflow.recommenders.neural.model import SequenceModel, WindowLosses
 from sidflow.recommenders.neural.params import Bert4recParams, SequenceParams
-from sidflow.training import weights
 from sidflow.training.checkpoint import Checkpoint
-from sidflow.training.device import prepare
-from sidflow.training.loop import Fit, fit
+from sidflow.training.device import prepare_training
+from sidflow.training.loop import FitResult, fit
 from sidflow.training.validation import Validation
+from sidflow.training.weights import weights_to_arrays
 
 
 class NextItemTask:
@@ -63,7 +63,7 @@ class NextItemTask:
         if not len(self.validation.queries):
             return {}
         item_matrix = self.model.items()
-        return self.validation.figures(query_states(self.model.encoder, item_matrix, self.queries), item_matrix)
+        return self.validation.metrics(query_states(self.model.encoder, item_matrix, self.queries), item_matrix)
 
 
 class Begun(NamedTuple):
@@ -80,10 +80,12 @@ class Begun(NamedTuple):
 def begin(stage: str) -> Begun:
     """Read the split, seed the generators and choose the device: what comes before item vectors are made."""
     seed, threads = params.load_param("seed"), params.load_param("threads")
-    return Begun(stage, load_to_rank(), core_count(), seed, threads, prepare(seed, threads))
+    return Begun(stage, load_histories_for_ranking(), core_count(), seed, threads, prepare_training(seed, threads))
 
 
-def finish(begun: Begun, settings: SequenceParams, make_items: Callable[[], Items], described: dict[str, Any]) -> None:
+def finish(
+    begun: Begun, settings: SequenceParams, make_items: Callable[[], ItemEmbedding], described: dict[str, Any]
+) -> None:
     """Train the recommender of `settings`, write it, and drop its checkpoints.
 
     With `settings.refit` a second, fresh fit follows, on training and validation events, for as many epochs as
@@ -101,7 +103,7 @@ def finish(begun: Begun, settings: SequenceParams, make_items: Callable[[], Item
 
     def fresh(name: str, histories: Histories, stop_after: int | None = None) -> Trained:
         checkpoints.append(Checkpoint(name, facts | {"threads": begun.threads, "stop_after": stop_after}))
-        prepare(begun.seed, begun.threads)
+        prepare_training(begun.seed, begun.threads)
         return train(
             name,
             settings,
@@ -127,14 +129,14 @@ class Trained(NamedTuple):
     """A trained recommender and how it came about."""
 
     model: SequenceModel
-    fitted: Fit
+    fitted: FitResult
     windows: int  # training windows
 
 
 def train(
     name: str,
     settings: SequenceParams,
-    items: Items,
+    items: ItemEmbedding,
     histories: Histories,
     count: int,
     *,
@@ -185,9 +187,9 @@ def write(
     assert first.matrix is not None and second.matrix is not None
     present = histories.training_counts(len(first.matrix)) > 0
     ITEM_TABLE.write({"values": first.matrix * present[:, None], "present": present}, {"encoder": name}, model=name)
-    arrays = {"item_matrix": second.matrix, **weights.to_arrays(last.model.encoder, "encoder.")}
-    if not isinstance(last.model.items, ItemTable):
-        arrays |= weights.to_arrays(last.model.items, "items.")
+    arrays = {"item_matrix": second.matrix, **weights_to_arrays(last.model.encoder, "encoder.")}
+    if not isinstance(last.model.items, IdEmbedding):
+        arrays |= weights_to_arrays(last.model.items, "items.")
     WEIGHTS.write(arrays, {"settings": last.model.settings.model_dump(mode="json")}, model=name)
     CURVES.write(fitted.curves, list(fitted.curves[0]) if fitted.curves else ["epoch"], model=name)
     summary: dict[str, object] = {
@@ -199,7 +201,7 @@ def write(
         "parameters": sum(parameter.numel() for parameter in last.model.parameters()),
         "steps": fitted.steps,
         "threads": threads,
-        "users": histories.users,
+        "users": histories.user_count,
         "windows": trained.windows,
     }
     if refitted:
@@ -212,6 +214,6 @@ def answer(model: SequenceModel, histories: Histories) -> Factored:
     model.eval()
     with torch.no_grad():
         matrix = model.items().detach().float()
-    windows = query_windows(histories, np.arange(histories.queries), readable_length(model.encoder))
+    windows = query_windows(histories, np.arange(histories.query_count), readable_length(model.encoder))
     states = query_states(model.encoder, matrix, windows)
     return Factored(states.cpu().numpy(), matrix.cpu().numpy())

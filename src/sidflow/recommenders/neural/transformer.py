@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
 
-class Block(nn.Module):
+class TransformerBlock(nn.Module):
     """Self-attention and a feed-forward network, each with a residual connection.
 
     Source: Kang and McAuley 2018 (arXiv 1808.09781), Eqs. 2-6. Deviations: normalised before (or after) sublayers
@@ -55,7 +55,7 @@ class Block(nn.Module):
         return second(x + self.dropout(self.narrow(functional.gelu(self.widen(x)))))
 
 
-class GatedBlock(Block):
+class GatedTransformerBlock(TransformerBlock):
     """A block that lets its input decide, width by width, how much of each sublayer is added to it.
 
         x + sublayer(norm(x)) * sigmoid(gate(x))
@@ -82,7 +82,7 @@ class GatedBlock(Block):
         return x + self.dropout(thought) * torch.sigmoid(how_much_thought(x))
 
 
-BLOCKS = {"plain": Block, "ligr": GatedBlock}
+BLOCKS = {"plain": TransformerBlock, "ligr": GatedTransformerBlock}
 
 
 def _draw(module: nn.Module) -> None:
@@ -92,7 +92,7 @@ def _draw(module: nn.Module) -> None:
         nn.init.zeros_(module.bias)
 
 
-def _pass_on(block: Block) -> None:
+def _pass_on(block: TransformerBlock) -> None:
     """Let attention start by passing neighbours' vectors on as they are.
 
     A masked place has no vector of its own. While attention's maps are random, all such places look alike, and
@@ -115,7 +115,7 @@ def _slopes(blocks: int, heads: int, longest: int) -> Float[Tensor, "blocks head
     return (-slope[:, None] * distance).expand(blocks, -1, -1).clone()
 
 
-class Transformer(nn.Module):
+class TransformerEncoder(nn.Module):
     """Item vectors in, states out; a padded place is read by no other."""
 
     def __init__(self, settings: SasrecParams | Bert4recParams) -> None:
