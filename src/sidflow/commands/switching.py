@@ -18,7 +18,7 @@ from sidflow.contracts.errors import InputError
 from sidflow.contracts.files import atomic_path
 
 KEPT = Path(".sidflow/presets")
-UNREADABLE = "unreadable"  # where a params.yaml lies whose preset could not be told
+UNREADABLE = "unreadable"  # for a params.yaml that names no preset
 
 
 class Applied(NamedTuple):
@@ -42,15 +42,15 @@ def apply(name: str, data: Path | None = None, seed: int | None = None) -> Appli
     """
     text = presets.preset_text(name, data, seed=seed)
     check(_parsed(text), "preset " + name)
-    before = _before()
-    left = str(before.get("preset")) if before else None
+    current = _current_params()
+    left = str(current.get("preset")) if current else None
     edits = _keep_params(left, text)
     if left is not None and left == name:
         stay = {out for stage in dag.stages(_parsed(text)) for out in stage.outs}
-        removed, aside = _put_away(left, before, stay)
+        removed, aside = _put_away(left, current, stay)
         _write(params.PARAMS_PATH, text)
         return Applied(left, removed, aside, False, edits)
-    removed, aside = _put_away(left, before, set()) if left else (0, ())
+    removed, aside = _put_away(left, current, set()) if left else (0, ())
     if left and dvc.LOCK.is_file():
         (KEPT / left).mkdir(parents=True, exist_ok=True)
         dvc.LOCK.replace(KEPT / left / dvc.LOCK)
@@ -76,7 +76,7 @@ def next_step_lines(name: str, applied: Applied) -> list[str]:
     return lines
 
 
-def _before() -> dict[str, Any]:
+def _current_params() -> dict[str, Any]:
     try:
         return params.load_params()
     except InputError:
@@ -90,6 +90,7 @@ def _parsed(text: str) -> dict[str, Any]:
 
 
 def _keep_params(left: str | None, text: str) -> Path | None:
+    """Copy a params.yaml that was edited by hand aside, and return where; None where nothing was edited."""
     if not params.PARAMS_PATH.is_file():
         return None
     if left is None:  # nothing of it can be read, but it may hold a day's edits
@@ -101,10 +102,10 @@ def _keep_params(left: str | None, text: str) -> Path | None:
         content = params.load_params()
         data, seed = content.get("ingest", {}).get("path"), content.get("seed")
         folder = Path(data) if data and Path(data).is_absolute() else None
-        own = presets.preset_text(left, folder, seed=seed if isinstance(seed, int) else None)
+        composed = presets.preset_text(left, folder, seed=seed if isinstance(seed, int) else None)
     except (InputError, AttributeError):
-        own = None
-    if now in (own, text):
+        composed = None
+    if now in (composed, text):
         return None
     kept = KEPT / left / "params.yaml"
     _write(kept, now)
@@ -118,14 +119,14 @@ def _write(path: Path, text: str) -> None:
 
 def _put_away(preset: str, settings: dict[str, Any], stay: set[str]) -> tuple[int, tuple[str, ...]]:
     """Take the preset's outs but those that `stay` away; return how many, and which DVC's cache doesn't hold."""
-    known = {out.path: out for out in dvc.locked_outs()}
+    outs = {out.path: out for out in dvc.locked_outs()}
     uncached: set[str] = set()
     with suppress(InputError):  # params that no longer fit dvc.yaml: what the lock knows is enough
         for stage in dag.stages(settings):
             uncached |= stage.uncached
             for path in stage.outs:
-                known.setdefault(path, dvc.Out(stage.name, path, ""))
-    present = [out for out in known.values() if out.path not in stay and Path(out.path).exists()]
+                outs.setdefault(path, dvc.Out(stage.name, path, ""))
+    present = [out for out in outs.values() if out.path not in stay and Path(out.path).exists()]
     cache = dvc.cache_folder() if present else None
     aside = []
     for out in present:

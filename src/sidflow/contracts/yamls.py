@@ -1,4 +1,4 @@
-"""YAML files that people write: a slip in one is told with file, line and column."""
+"""YAML files that people write: errors name file, line and column."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def read_yaml(path: Path, yaml: YAML | None = None) -> Any:
             remedy="save the file as UTF-8",
         ) from error
     except YAMLError as error:
-        raise _told(path, error) from error
+        raise _input_error(path, error) from error
 
 
 def read_yaml_mapping(path: Path, yaml: YAML | None = None) -> dict[str, Any]:
@@ -50,7 +50,7 @@ def read_yaml_mapping(path: Path, yaml: YAML | None = None) -> dict[str, Any]:
     return content or {}
 
 
-def _told(path: Path, error: YAMLError) -> InputError:
+def _input_error(path: Path, error: YAMLError) -> InputError:
     mark = error.problem_mark if isinstance(error, MarkedYAMLError) else None
     where = f"{path}, line {mark.line + 1}, column {mark.column + 1}" if mark else str(path)
     problem = (error.problem if isinstance(error, MarkedYAMLError) else None) or str(error).splitlines()[0]
