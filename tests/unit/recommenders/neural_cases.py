@@ -51,7 +51,7 @@ SECTIONS = {
         "dmesr_sasrec": {"kind": "dmesr", "model": quick(loss="sampled", negatives=8), "dropout": 0.0},
         "sasrec_features": {
             "kind": "features",
-            "model": quick(),
+            "model": quick(blocks=2, positions="start"),
             "features": ["view_text", "view_image"],
             "dropout": 0.0,
         },
