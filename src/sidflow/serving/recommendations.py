@@ -18,7 +18,7 @@ from sidflow.contracts.artifacts.users import USERS
 from sidflow.contracts.errors import InputError
 from sidflow.contracts.histories import load_histories
 from sidflow.contracts.params import load_params
-from sidflow.contracts.runtime import load_runtime as load_runtime
+from sidflow.contracts.runtime import load_runtime
 from sidflow.ranking.answer import search_top_k
 from sidflow.serving.items import close_keys, item_row, suggestion
 
