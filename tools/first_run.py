@@ -17,8 +17,7 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from sidflow.commands import dag
-from sidflow.commands.dag import Stage
+from sidflow.commands.dag import DAG_PATH, Stage, dag_stages
 from sidflow.contracts import params
 from sidflow.contracts.running import errors_in_one_line
 
@@ -60,7 +59,7 @@ def halves_of(stages: Iterable[Stage]) -> Halves:
 
 def run_side_by_side(root: Path) -> int:
     """Run both halves of the project in `root`; return 0, or the exit code of a DVC process that failed."""
-    halves = halves_of(dag.stages(params.load_params(root / params.PARAMS_PATH), root / dag.PATH))
+    halves = halves_of(dag_stages(params.load_params(root / params.PARAMS_PATH), root / DAG_PATH))
     if status := subprocess.run([*DVC, *halves.before], cwd=root, check=False).returncode:
         return status
     running = [subprocess.Popen([*DVC, *half], cwd=root) for half in (halves.first, halves.second) if half]

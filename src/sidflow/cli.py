@@ -11,7 +11,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from sidflow.commands import project
+from sidflow.commands.project import PRESET_FILES, require_project_files
 from sidflow.contracts.errors import InputError
 
 
@@ -77,7 +77,7 @@ def one_line() -> Iterator[None]:
 def in_project(*signs: str) -> Iterator[None]:
     """Do as `one_line`, and exit as well where the current folder is no project."""
     with one_line():
-        project.require(*signs)
+        require_project_files(*signs)
         yield
 
 
@@ -86,7 +86,7 @@ def preset_list() -> None:
     """Print the presets; a star marks the one in params.yaml."""
     from sidflow.commands import presets
 
-    with in_project(*project.PRESETS):
+    with in_project(*PRESET_FILES):
         for line in presets.listing():
             typer.echo(line)
 
@@ -96,7 +96,7 @@ def preset_show(name: PresetName) -> None:
     """Print what a preset says by itself."""
     from sidflow.commands import presets
 
-    with in_project(*project.PRESETS):
+    with in_project(*PRESET_FILES):
         typer.echo(presets.path_of(name).read_text(), nl=False)
 
 
@@ -119,7 +119,7 @@ def preset_apply(
     """
     from sidflow.commands import switching
 
-    with in_project(*project.PRESETS):
+    with in_project(*PRESET_FILES):
         for line in switching.next_step_lines(name, switching.apply(name, data, seed)):
             typer.echo(line)
 

@@ -9,7 +9,7 @@ from ruamel.yaml import YAML
 from tests.contract.code_deps import code_deps
 from tools.deps import with_code_deps
 
-from sidflow.commands.dag import stages
+from sidflow.commands.dag import dag_stages
 from sidflow.contracts import yamls
 from sidflow.contracts.artifacts.quantizer import QUANTIZER_CURVES
 from sidflow.contracts.artifacts.reports import FIGURES, SINGULAR_VALUES_PLOT, SLICES_PLOT, VALIDATION_PLOT
@@ -94,7 +94,7 @@ def test_plots_are_of_files_that_stages_write_and_of_columns_that_they_have():
     """No plot names a recommender: tables have a column for it, and so do the templates."""
     columns = {plot.path: set(names) for plot, names in COLUMNS.items()}
     columns[QUANTIZER_CURVES.path] = {"epoch", "all_objective"}
-    outs = {out for stage in stages(PARAMS, ROOT / "dvc.yaml") for out in stage.outs}
+    outs = {out for stage in dag_stages(PARAMS, ROOT / "dvc.yaml") for out in stage.outs}
     plots = [options for plot in yamls.read_yaml_mapping(ROOT / "dvc.yaml")["plots"] for options in plot.values()]
     assert {path for options in plots for path in options["y"]} == set(columns)
     for options in plots:

@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 from tools import first_run
 
-from sidflow.commands import dag
-from sidflow.commands.dag import Stage
+from sidflow.commands.dag import Stage, dag_stages
 from sidflow.contracts import params
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -18,7 +17,7 @@ def stage(name: str, *deps: str) -> Stage:
 
 
 def test_no_half_reads_what_the_other_makes():
-    stages = dag.stages(params.load_params(ROOT / "params.yaml"), ROOT / "dvc.yaml")
+    stages = dag_stages(params.load_params(ROOT / "params.yaml"), ROOT / "dvc.yaml")
     halves = first_run.halves_of(stages)
     before, first, second = map(set, halves)
     assert {"train_sequential@sasrec", "quantize", "backbone", "finetune@mme_sid", "rank@mme_sid"} <= first

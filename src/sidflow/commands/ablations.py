@@ -7,7 +7,8 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from sidflow.commands import dvc, git
+from sidflow.commands.dvc import LOCK_PATH, run_dvc
+from sidflow.commands.git import git_output, run_git
 from sidflow.commands.revisions import cached_file, code_commit, read_revision, read_workspace, require_up_to_date
 from sidflow.contracts import params
 from sidflow.contracts.artifacts.evaluations import METRICS
@@ -84,7 +85,7 @@ def write_ablation_table() -> str:
     settings = params.load_params()
     workspace = Experiment(FULL_MODEL, int(settings["seed"]))
     runs: dict[str, list[AblationRun]] = {FULL_MODEL: [_workspace_run()]}
-    refs = git.output("for-each-ref", "--format=%(refname)", _experiment_refs()).split()
+    refs = git_output("for-each-ref", "--format=%(refname)", _experiment_refs()).split()
     names = [ref.rsplit("/", 1)[1] for ref in refs]
     for row in ABLATION_ROWS:
         prefix = Experiment(row, 0).name.removesuffix("0")
@@ -113,19 +114,19 @@ def _selected_rows(only: Sequence[str] | None) -> dict[str, ParamChanges]:
 
 
 def _require_committed_params() -> None:
-    if git.output("status", "--porcelain", "--", str(params.PARAMS_PATH)).strip():
+    if git_output("status", "--porcelain", "--", str(params.PARAMS_PATH)).strip():
         raise InputError(
             str(params.PARAMS_PATH),
             expected="as committed: an experiment records its difference to the commit",
             found="uncommitted changes",
-            remedy=f"`git commit {params.PARAMS_PATH} {dvc.LOCK}`",
+            remedy=f"`git commit {params.PARAMS_PATH} {LOCK_PATH}`",
         )
 
 
 def _run_experiment(experiment: Experiment, changes: ParamChanges) -> None:
     settings = [f"{name}={json.dumps(value).replace(chr(34), '')}" for name, value in changes.items()]
     overrides = [part for setting in (f"seed={experiment.seed}", *settings) for part in ("--set-param", setting)]
-    done = dvc.run("exp", "run", "--temp", "--name", experiment.name, *overrides)
+    done = run_dvc("exp", "run", "--temp", "--name", experiment.name, *overrides)
     if done.returncode or _experiment_commit(experiment) is None:
         raise InputError(
             f"the experiment {experiment.name}",
@@ -136,7 +137,7 @@ def _run_experiment(experiment: Experiment, changes: ParamChanges) -> None:
 
 
 def _head() -> str:
-    return git.output("rev-parse", "HEAD").strip()
+    return git_output("rev-parse", "HEAD").strip()
 
 
 def _experiment_refs() -> str:
@@ -146,7 +147,7 @@ def _experiment_refs() -> str:
 
 def _experiment_commit(experiment: Experiment) -> str | None:
     ref = f"{_experiment_refs()}{experiment.name}"
-    return git.run("rev-parse", "--verify", "--quiet", ref).stdout.strip() or None
+    return run_git("rev-parse", "--verify", "--quiet", ref).stdout.strip() or None
 
 
 def _workspace_run() -> AblationRun:
@@ -155,8 +156,8 @@ def _workspace_run() -> AblationRun:
 
 
 def _experiment_run(name: str) -> AblationRun:
-    commit = git.output("rev-parse", f"{_experiment_refs()}{name}").strip()
+    commit = git_output("rev-parse", f"{_experiment_refs()}{name}").strip()
     tests = read_revision(commit, (MODEL,)).tests[MODEL]
-    metrics = json.loads(git.output("show", f"{commit}:./{METRICS.at(model=MODEL).as_posix()}"))
+    metrics = json.loads(git_output("show", f"{commit}:./{METRICS.at(model=MODEL).as_posix()}"))
     summary = json.loads(cached_file(commit, SUMMARY.at(model=MODEL)).read_text())
     return AblationRun(mean_per_user(tests), model_diagnostics(metrics, summary))

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from sidflow.contracts import yamls
 from sidflow.contracts.errors import InputError
 
-PATH = Path("dvc.yaml")
+DAG_PATH = Path("dvc.yaml")
 RECOMMENDERS = PurePosixPath("artifacts/recommenders")
 _HOLE = re.compile(r"\$\{([^}]+)\}")
 
@@ -24,7 +24,7 @@ class Stage(NamedTuple):
     uncached: frozenset[str]  # the outs that DVC's cache does not keep
 
 
-def stages(params: Mapping[str, Any], path: Path = PATH) -> list[Stage]:
+def dag_stages(params: Mapping[str, Any], path: Path = DAG_PATH) -> list[Stage]:
     """Return the stages of dvc.yaml under `params`, in its order.
 
     Raises:
@@ -45,15 +45,15 @@ def stages(params: Mapping[str, Any], path: Path = PATH) -> list[Stage]:
     return found
 
 
-def recommenders_of(params: Mapping[str, Any], path: Path = PATH) -> list[str]:
+def recommenders_of(params: Mapping[str, Any], path: Path = DAG_PATH) -> list[str]:
     """Return the recommenders that stages make under `params`, in the DAG's order, `compare.references` last.
 
     `recommenders` in `params` itself is not read: this is what it has to be.
 
     Raises:
-        InputError: as `stages`.
+        InputError: as `dag_stages`.
     """
-    outs = [PurePosixPath(out) for stage in stages({**params, "recommenders": []}, path) for out in stage.outs]
+    outs = [PurePosixPath(out) for stage in dag_stages({**params, "recommenders": []}, path) for out in stage.outs]
     names = [out.name for out in outs if out.parent == RECOMMENDERS]
     references = (params.get("compare") or {}).get("references", ())
     return sorted(names, key=lambda name: name in references)

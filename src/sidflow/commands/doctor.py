@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from sidflow.commands import dag, dvc, project
+from sidflow.commands.dag import dag_stages
+from sidflow.commands.dvc import dvc_cache_folder, dvc_executable, run_dvc
+from sidflow.commands.project import PROJECT_FILES, is_project, require_project_files
 from sidflow.contracts import params
 from sidflow.contracts.errors import InputError
 from sidflow.contracts.runtime import RUNTIME_PATH, Runtime, environment_variable, load_runtime, runtime_source
@@ -37,7 +39,7 @@ class Finding(NamedTuple):
 def examine() -> list[Finding]:
     """Look at everything; nothing that is wrong stops the rest."""
     found: list[Finding] = []
-    for look in (*LOOKS, *(PROJECT_LOOKS if project.present() else ())):
+    for look in (*LOOKS, *(PROJECT_LOOKS if is_project() else ())):
         try:
             found.extend(look())
         except InputError as error:
@@ -117,7 +119,7 @@ def _libraries() -> Iterator[Finding]:
 
 
 def _dvc() -> Iterator[Finding]:
-    program = dvc.executable()
+    program = dvc_executable()
     if program is None:
         yield Finding("BROKEN", "dvc", "not installed; `make` installs it")
         return
@@ -125,26 +127,26 @@ def _dvc() -> Iterator[Finding]:
 
 
 def _project() -> Iterator[Finding]:
-    if project.present():
+    if is_project():
         yield Finding("ok", "project", str(Path.cwd()))
-    elif not any(Path(sign).is_file() for sign in project.SIGNS):
+    elif not any(Path(sign).is_file() for sign in PROJECT_FILES):
         yield Finding("info", "project", "none in this folder; `cd` to one to check its params, data and artifacts")
     else:
-        project.require()
+        require_project_files()
 
 
 def _dvc_project() -> Iterator[Finding]:
-    if dvc.executable() is None:
+    if dvc_executable() is None:
         return
-    cache = dvc.cache_folder()
+    cache = dvc_cache_folder()
     if cache is None:
         yield Finding("BROKEN", "dvc cache", "this is no DVC project yet; `git init` and `dvc init` make it one")
         return
-    kind = dvc.run("config", "cache.type").stdout.strip() or "reflink,copy (DVC's default)"
+    kind = run_dvc("config", "cache.type").stdout.strip() or "reflink,copy (DVC's default)"
     safe = "hardlink" not in kind and "symlink" not in kind
     danger = "" if safe else "; writing to an artifact would corrupt the cache: `dvc config cache.type reflink,copy`"
     yield Finding("ok" if safe else "warning", "dvc cache", f"{cache}, {kind}{danger}")
-    remotes = [line.split()[0] for line in dvc.run("remote", "list").stdout.splitlines() if line.strip()]
+    remotes = [line.split()[0] for line in run_dvc("remote", "list").stdout.splitlines() if line.strip()]
     advice = "none; a team shares artifacts through one, see docs/sharing.md"
     yield Finding("ok" if remotes else "optional", "dvc remote", ", ".join(remotes) or advice)
 
@@ -183,7 +185,7 @@ def _params() -> Iterator[Finding]:
 
     settings = params.load_params()
     check(settings, str(params.PARAMS_PATH))
-    yield Finding("ok", "params", f"preset {settings.get('preset')}, {len(dag.stages(settings))} stages, all valid")
+    yield Finding("ok", "params", f"preset {settings.get('preset')}, {len(dag_stages(settings))} stages, all valid")
     path = (settings.get("ingest") or {}).get("path")
     if path:
         there = Path(path).exists()
@@ -195,7 +197,7 @@ def _params() -> Iterator[Finding]:
 
 
 def _artifacts() -> Iterator[Finding]:
-    outs = [out for stage in dag.stages(params.load_params()) for out in stage.outs]
+    outs = [out for stage in dag_stages(params.load_params()) for out in stage.outs]
     present = sum(Path(out).exists() for out in outs)
     state = "ok" if present == len(outs) else "info"
     advice = "" if present == len(outs) else "; `make repro` or `dvc repro` makes the rest"

@@ -15,10 +15,10 @@ from typing import NamedTuple
 from sidflow.contracts import yamls
 from sidflow.contracts.errors import InputError
 
-LOCK = Path("dvc.lock")
+LOCK_PATH = Path("dvc.lock")
 
 
-class Out(NamedTuple):
+class LockedOut(NamedTuple):
     """One out as dvc.lock knows it."""
 
     stage: str
@@ -26,75 +26,76 @@ class Out(NamedTuple):
     md5: str  # ends in `.dir` for a folder
 
 
-def executable() -> Path | None:
+def dvc_executable() -> Path | None:
     """Return DVC beside this Python, else on the PATH, else None."""
     beside = Path(sys.executable).parent / "dvc"
     found = str(beside) if beside.is_file() else shutil.which("dvc")
     return Path(found) if found else None
 
 
-def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+def dvc_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return the environment for DVC: `python` in a stage's command is this Python."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     return {**os.environ, "PATH": path, "DVC_NO_ANALYTICS": "1", **(extra or {})}
 
 
-def run(*arguments: str, folder: Path = Path()) -> subprocess.CompletedProcess[str]:
+def run_dvc(*arguments: str, folder: Path = Path()) -> subprocess.CompletedProcess[str]:
     """Run `dvc` with its output captured.
 
     Raises:
         InputError: there is no DVC.
     """
-    program = executable()
+    program = dvc_executable()
     if program is None:
         raise InputError("dvc", expected="the dvc command", found="none", remedy="`make` installs it into .venv")
     return subprocess.run(
-        [str(program), *arguments], cwd=folder, env=environment(), capture_output=True, text=True, check=False
+        [str(program), *arguments], cwd=folder, env=dvc_environment(), capture_output=True, text=True, check=False
     )
 
 
-def lock(path: Path = LOCK) -> dict:
+def read_lock(path: Path = LOCK_PATH) -> dict:
     """Return dvc.lock's stages by name; empty where nothing has run."""
     return (yamls.read_yaml_mapping(path).get("stages") or {}) if path.is_file() else {}
 
 
-def locked_outs(path: Path = LOCK) -> list[Out]:
+def locked_outs(path: Path = LOCK_PATH) -> list[LockedOut]:
     """Return every out that dvc.lock names, in its order."""
     return [
-        Out(stage, out["path"], str(out.get("md5") or ""))
-        for stage, body in lock(path).items()
+        LockedOut(stage, out["path"], str(out.get("md5") or ""))
+        for stage, body in read_lock(path).items()
         for out in body.get("outs", [])
     ]
 
 
-def cache_folder(folder: Path = Path()) -> Path | None:
+def dvc_cache_folder(folder: Path = Path()) -> Path | None:
     """Return the folder of DVC's local cache, or None outside of a DVC project."""
-    told = run("cache", "dir", folder=folder)
+    told = run_dvc("cache", "dir", folder=folder)
     return (folder / told.stdout.strip()).resolve() if told.returncode == 0 and told.stdout.strip() else None
 
 
-def cached(cache: Path, md5: str) -> bool:
+def is_cached(cache: Path, md5: str) -> bool:
     """Tell whether the cache holds the file or the folder's listing of that hash."""
-    return bool(md5) and object_path(cache, md5).is_file()
+    return bool(md5) and cached_object(cache, md5).is_file()
 
 
-def listing(cache: Path, md5: str) -> dict[str, str] | None:
+def cached_listing(cache: Path, md5: str) -> dict[str, str] | None:
     """Return the hash of every file of a cached folder by its path in there; None where the cache lacks the listing."""
-    if not md5.endswith(".dir") or not cached(cache, md5):
+    if not md5.endswith(".dir") or not is_cached(cache, md5):
         return None
-    return {entry["relpath"]: entry["md5"] for entry in json.loads(object_path(cache, md5).read_text())}
+    return {entry["relpath"]: entry["md5"] for entry in json.loads(cached_object(cache, md5).read_text())}
 
 
-def held(path: Path, md5: str, cache: Path) -> bool:
+def matches_lock(path: Path, md5: str, cache: Path) -> bool:
     """Tell whether what lies at `path` is what the lock says, and the cache can bring it back."""
-    if not cached(cache, md5):
+    if not is_cached(cache, md5):
         return False
     if not md5.endswith(".dir"):
         return path.is_file() and file_md5(path) == md5
-    locked = listing(cache, md5) or {}
+    locked = cached_listing(cache, md5) or {}
     present = {file.relative_to(path).as_posix(): file for file in path.rglob("*") if not file.is_dir()}
     return set(locked) == set(present) and all(
-        object_path(cache, locked[name]).is_file() and file_md5(file) == locked[name] for name, file in present.items()
+        cached_object(cache, locked[name]).is_file() and file_md5(file) == locked[name]
+        for name, file in present.items()
     )
 
 
@@ -104,6 +105,6 @@ def file_md5(path: Path) -> str:
         return hashlib.file_digest(handle, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
-def object_path(cache: Path, md5: str) -> Path:
+def cached_object(cache: Path, md5: str) -> Path:
     """Return where the cache keeps, or would keep, what has that hash."""
     return cache / "files" / "md5" / md5[:2] / md5[2:]

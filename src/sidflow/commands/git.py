@@ -8,18 +8,18 @@ from pathlib import Path
 from sidflow.contracts.errors import InputError
 
 
-def run(*arguments: str, folder: Path = Path()) -> subprocess.CompletedProcess[str]:
+def run_git(*arguments: str, folder: Path = Path()) -> subprocess.CompletedProcess[str]:
     """Run `git`, whatever it ends with."""
     return subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=False)
 
 
-def output(*arguments: str, folder: Path = Path()) -> str:
+def git_output(*arguments: str, folder: Path = Path()) -> str:
     """Return what `git` prints.
 
     Raises:
         InputError: it failed.
     """
-    ran = run(*arguments, folder=folder)
+    ran = run_git(*arguments, folder=folder)
     if ran.returncode:
         raise InputError(
             "git",

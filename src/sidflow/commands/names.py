@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from sidflow.commands import dag
+from sidflow.commands.dag import dag_stages, recommenders_of
 from sidflow.commands.sections import REMEDY
 from sidflow.contracts.errors import InputError
 from sidflow.embedding.params import TfidfSvdUnits
@@ -116,7 +116,7 @@ def check_recommenders(settings: Mapping[str, Any], where: str) -> None:
     Raises:
         InputError: it does not.
     """
-    expected, listed = dag.recommenders_of(settings), list(settings["recommenders"])
+    expected, listed = recommenders_of(settings), list(settings["recommenders"])
     if listed != expected:
         differing = [name for name in (*expected, *listed) if (name in expected) != (name in listed)]
         raise InputError(
@@ -134,7 +134,7 @@ def check_graph(settings: Mapping[str, Any], where: str) -> None:
     Raises:
         InputError: it is not.
     """
-    stages = dag.stages(settings)
+    stages = dag_stages(settings)
     made: dict[str, str] = {}
     for stage in stages:
         for out in stage.outs:

@@ -6,28 +6,28 @@ from pathlib import Path
 
 from sidflow.contracts.errors import InputError
 
-SIGNS = ("params.yaml", "dvc.yaml")
-PRESETS = ("dvc.yaml", "presets/embedded.yaml")  # what it takes to choose a preset, params.yaml being written then
+PROJECT_FILES = ("params.yaml", "dvc.yaml")
+PRESET_FILES = ("dvc.yaml", "presets/embedded.yaml")  # what it takes to choose a preset, params.yaml being written then
 
 
-def present(folder: Path = Path()) -> bool:
+def is_project(folder: Path = Path()) -> bool:
     """Tell whether `folder` is a project's root."""
     return not _absent(folder)
 
 
-def require(*signs: str) -> None:
-    """Refuse to go on outside of a project's root, which holds `SIGNS` (or those given).
+def require_project_files(*signs: str) -> None:
+    """Refuse to go on outside of a project's root, which holds `PROJECT_FILES` (or those given).
 
     Raises:
         InputError: one of them is not here; where a folder above has them, it is named.
     """
-    absent = _absent(Path(), signs or SIGNS)
+    absent = _absent(Path(), signs or PROJECT_FILES)
     if not absent:
         return
-    above = next((folder for folder in Path.cwd().parents if present(folder)), None)
+    above = next((folder for folder in Path.cwd().parents if is_project(folder)), None)
     raise InputError(
         "this folder",
-        expected=f"a sidflow project ({' and '.join(signs or SIGNS)})",
+        expected=f"a sidflow project ({' and '.join(signs or PROJECT_FILES)})",
         found=f"no {' and no '.join(absent)}",
         remedy=f"cd {above}" if above else _remedy(absent),
     )
@@ -39,5 +39,5 @@ def _remedy(absent: list[str]) -> str:
     return "cd to the project's folder (the clone of its repository)"
 
 
-def _absent(folder: Path, signs: tuple[str, ...] = SIGNS) -> list[str]:
+def _absent(folder: Path, signs: tuple[str, ...] = PROJECT_FILES) -> list[str]:
     return [sign for sign in signs if not (folder / sign).is_file()]

@@ -14,7 +14,16 @@ from typing import NamedTuple
 
 import polars as pl
 
-from sidflow.commands import dvc, git
+from sidflow.commands.dvc import (
+    LOCK_PATH,
+    cached_listing,
+    cached_object,
+    dvc_cache_folder,
+    is_cached,
+    locked_outs,
+    run_dvc,
+)
+from sidflow.commands.git import git_output, run_git
 from sidflow.contracts import params, refits
 from sidflow.contracts.artifacts.evaluations import PER_QUERY
 from sidflow.contracts.artifacts.queries import TEST
@@ -75,12 +84,12 @@ def read_revision(name: str, models: Sequence[str] | None = None) -> Revision:
     evaluated = {model: path for model, path in paths.items() if path.parent in locked}
     if not evaluated:
         raise InputError(
-            f"{dvc.LOCK} of {name}",
+            f"{LOCK_PATH} of {name}",
             expected="evaluated recommenders",
             found="none",
-            remedy=f"name a revision whose `dvc repro` finished; `git log -- {dvc.LOCK}` lists candidates",
+            remedy=f"name a revision whose `dvc repro` finished; `git log -- {LOCK_PATH}` lists candidates",
         )
-    cache = dvc.cache_folder()
+    cache = dvc_cache_folder()
     cached = {model: _path_in_cache(cache, locked, path) for model, path in evaluated.items()}
     absent = [model for model, path in cached.items() if path is None]
     if absent:
@@ -107,7 +116,7 @@ def cached_file(name: str, path: Path) -> Path:
     Raises:
         InputError: there is no such revision, or the cache does not hold the file.
     """
-    cached = _path_in_cache(dvc.cache_folder(), _params_and_lock(name, _commit_of(name))[1], path)
+    cached = _path_in_cache(dvc_cache_folder(), _params_and_lock(name, _commit_of(name))[1], path)
     if cached is None:
         raise InputError(
             "DVC's cache", expected=f"{path} of {name}", found="none", remedy="`dvc fetch` from a remote that has it"
@@ -121,7 +130,7 @@ def code_commit() -> str:
     Raises:
         InputError: the code differs from the commit, or there is no commit.
     """
-    changed = git.output("status", "--porcelain", "--", *CODE).splitlines()
+    changed = git_output("status", "--porcelain", "--", *CODE).splitlines()
     if changed:
         raise InputError(
             "the working tree",
@@ -131,7 +140,7 @@ def code_commit() -> str:
             example=changed[0].split()[-1],
             remedy="commit, then `dvc repro`",
         )
-    commit = git.run("log", "-1", "--format=%H", "--", *CODE).stdout.strip()
+    commit = run_git("log", "-1", "--format=%H", "--", *CODE).stdout.strip()
     if not commit:
         raise InputError(
             "git",
@@ -151,7 +160,7 @@ def require_up_to_date(*targets: str) -> None:
     Raises:
         InputError: a stage is out of date, or DVC failed.
     """
-    status = dvc.run("status", "--json", *targets)
+    status = run_dvc("status", "--json", *targets)
     stale = json.loads(status.stdout or "null") if status.returncode == 0 else None
     if stale is None or stale:
         raise InputError(
@@ -167,10 +176,10 @@ def require_up_to_date(*targets: str) -> None:
 def _params_and_lock(name: str, commit: str) -> tuple[dict, dict[Path, str]]:
     """Return a revision's params, and the hash of every out that its lock names."""
     with tempfile.TemporaryDirectory(prefix="sidflow-compare-") as folder:
-        files = {path: Path(folder) / path for path in (params.PARAMS_PATH, dvc.LOCK)}
+        files = {path: Path(folder) / path for path in (params.PARAMS_PATH, LOCK_PATH)}
         for path, copy in files.items():
             copy.write_text(_committed_text(name, commit, path))
-        outs = dvc.locked_outs(files[dvc.LOCK])
+        outs = locked_outs(files[LOCK_PATH])
         return params.load_params(files[params.PARAMS_PATH]), {Path(out.path): out.md5 for out in outs}
 
 
@@ -192,14 +201,14 @@ def _path_in_cache(cache: Path | None, locked: Mapping[Path, str], path: Path) -
     if cache is None or out is None:
         return None
     inside = path.relative_to(out).as_posix()
-    md5 = locked[out] if out == path else (dvc.listing(cache, locked[out]) or {}).get(inside, "")
-    return dvc.object_path(cache, md5) if dvc.cached(cache, md5) else None
+    md5 = locked[out] if out == path else (cached_listing(cache, locked[out]) or {}).get(inside, "")
+    return cached_object(cache, md5) if is_cached(cache, md5) else None
 
 
 def _commit_of(name: str) -> str:
     """Return the commit that git, or DVC's list of experiments, has under that name."""
-    commits = git.run("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}").stdout.strip()
-    commits = commits or git.run("for-each-ref", "--format=%(objectname)", f"refs/exps/*/*/{name}").stdout.strip()
+    commits = run_git("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}").stdout.strip()
+    commits = commits or run_git("for-each-ref", "--format=%(objectname)", f"refs/exps/*/*/{name}").stdout.strip()
     if not commits:
         raise InputError(
             "REV",
@@ -211,7 +220,7 @@ def _commit_of(name: str) -> str:
 
 
 def _committed_text(name: str, commit: str, path: Path) -> str:
-    text = git.run("show", f"{commit}:./{path.as_posix()}").stdout
+    text = run_git("show", f"{commit}:./{path.as_posix()}").stdout
     if not text:
         raise InputError(
             f"{path} of {name}", expected="a committed file", found="none", remedy="name a revision that has it"

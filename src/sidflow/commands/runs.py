@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from sidflow.commands import dag, dvc
+from sidflow.commands.dag import dag_stages
+from sidflow.commands.dvc import read_lock
 from sidflow.commands.revisions import code_commit, require_up_to_date
 from sidflow.contracts import params, refits
 from sidflow.contracts.artifacts.evaluations import EXPECTED, LEADERBOARD, PER_QUERY
@@ -39,7 +40,7 @@ def run_of_workspace() -> Run:
         InputError: something is not committed, not up to date, or was not measured.
     """
     settings = params.load_params()
-    stages = dag.stages(settings)
+    stages = dag_stages(settings)
     commit = code_commit()
     require_up_to_date()
     costs = {stage.name: _stage_cost(str(settings["preset"]), stage.name) for stage in stages}
@@ -114,7 +115,7 @@ def _params_without_seed_and_path(settings: Mapping[str, Any]) -> dict[str, Any]
 def _data_hash(settings: Mapping[str, Any]) -> str:
     """Return the hash of the raw data, as DVC locked it."""
     path = str(settings["ingest"]["path"])
-    for dep in dvc.lock().get("ingest", {}).get("deps", []):
+    for dep in read_lock().get("ingest", {}).get("deps", []):
         if dep["path"] == path or Path(dep["path"]).resolve() == Path(path).resolve():
             return str(dep.get("md5"))
     raise InputError(

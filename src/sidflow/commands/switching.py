@@ -11,8 +11,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sidflow.commands import dag, dvc, presets
+from sidflow.commands import presets
 from sidflow.commands.check import check
+from sidflow.commands.dag import dag_stages
+from sidflow.commands.dvc import LOCK_PATH, LockedOut, dvc_cache_folder, locked_outs, matches_lock, run_dvc
 from sidflow.contracts import params
 from sidflow.contracts.errors import InputError
 from sidflow.contracts.files import atomic_path
@@ -46,14 +48,14 @@ def apply(name: str, data: Path | None = None, seed: int | None = None) -> Appli
     left = str(current.get("preset")) if current else None
     edits = _keep_params(left, text)
     if left is not None and left == name:
-        stay = {out for stage in dag.stages(_parsed(text)) for out in stage.outs}
+        stay = {out for stage in dag_stages(_parsed(text)) for out in stage.outs}
         removed, aside = _put_away(left, current, stay)
         _write(params.PARAMS_PATH, text)
         return Applied(left, removed, aside, False, edits)
     removed, aside = _put_away(left, current, set()) if left else (0, ())
-    if left and dvc.LOCK.is_file():
+    if left and LOCK_PATH.is_file():
         (KEPT / left).mkdir(parents=True, exist_ok=True)
-        dvc.LOCK.replace(KEPT / left / dvc.LOCK)
+        LOCK_PATH.replace(KEPT / left / LOCK_PATH)
     _write(params.PARAMS_PATH, text)
     return Applied(left, removed, aside, _enter(name), edits)
 
@@ -119,21 +121,21 @@ def _write(path: Path, text: str) -> None:
 
 def _put_away(preset: str, settings: dict[str, Any], stay: set[str]) -> tuple[int, tuple[str, ...]]:
     """Take the preset's outs but those that `stay` away; return how many, and which DVC's cache doesn't hold."""
-    outs = {out.path: out for out in dvc.locked_outs()}
+    outs = {out.path: out for out in locked_outs()}
     uncached: set[str] = set()
     with suppress(InputError):  # params that no longer fit dvc.yaml: what the lock knows is enough
-        for stage in dag.stages(settings):
+        for stage in dag_stages(settings):
             uncached |= stage.uncached
             for path in stage.outs:
-                outs.setdefault(path, dvc.Out(stage.name, path, ""))
+                outs.setdefault(path, LockedOut(stage.name, path, ""))
     present = [out for out in outs.values() if out.path not in stay and Path(out.path).exists()]
-    cache = dvc.cache_folder() if present else None
+    cache = dvc_cache_folder() if present else None
     aside = []
     for out in present:
         path = Path(out.path)
         if out.path in uncached and path.is_file():
             _move(path, KEPT / preset / path)
-        elif cache is not None and dvc.held(path, out.md5, cache):
+        elif cache is not None and matches_lock(path, out.md5, cache):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         else:
             _move(path, KEPT / preset / "aside" / path)
@@ -150,12 +152,12 @@ def _move(path: Path, target: Path) -> None:
 
 def _enter(preset: str) -> bool:
     kept = KEPT / preset
-    if not (kept / dvc.LOCK).is_file():
+    if not (kept / LOCK_PATH).is_file():
         return False
-    shutil.copyfile(kept / dvc.LOCK, dvc.LOCK)
-    for stage in dag.stages(params.load_params()):
+    shutil.copyfile(kept / LOCK_PATH, LOCK_PATH)
+    for stage in dag_stages(params.load_params()):
         for path in stage.uncached:
             if (kept / path).is_file():
                 Path(path).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(kept / path, path)
-    return dvc.run("checkout", "--quiet").returncode == 0
+    return run_dvc("checkout", "--quiet").returncode == 0

@@ -9,7 +9,8 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
-from sidflow.commands import dvc, git
+from sidflow.commands.dvc import LOCK_PATH, dvc_environment, dvc_executable, locked_outs
+from sidflow.commands.git import git_output
 from sidflow.contracts import params
 from sidflow.contracts.errors import InputError
 from sidflow.contracts.runtime import RUNTIME_PATH
@@ -46,17 +47,17 @@ def verify(*, here: bool = False, keep: bool = False) -> Verified:
     copy = folder / "copy"
     try:
         _copy_tree(copy) if here else _clone(copy)
-        committed = {out.path: out.md5 for out in dvc.locked_outs(copy / dvc.LOCK)}
+        committed = {out.path: out.md5 for out in locked_outs(copy / LOCK_PATH)}
         if not committed:
             raise InputError(
-                str(dvc.LOCK),
+                str(LOCK_PATH),
                 expected="a lock to compare with",
                 found="no outs in it",
                 remedy="`dvc repro`" + ("" if here else " and commit dvc.lock, or `sidflow verify --here`"),
             )
         _lend_what_git_ignores(copy)
         failure = _rerun(copy, folder)
-        remade = {out.path: out.md5 for out in dvc.locked_outs(copy / dvc.LOCK)} if not failure else {}
+        remade = {out.path: out.md5 for out in locked_outs(copy / LOCK_PATH)} if not failure else {}
         paths = sorted(committed.keys() | remade.keys())
         artifacts = [Compared(path, committed.get(path, ""), remade.get(path, "")) for path in paths]
         return Verified([] if failure else artifacts, failure, folder if keep else None)
@@ -84,16 +85,16 @@ def _line(one: Compared, width: int) -> str:
 
 
 def _clone(copy: Path) -> None:
-    git.output("clone", "--quiet", "--no-tags", ".", str(copy))
+    git_output("clone", "--quiet", "--no-tags", ".", str(copy))
 
 
 def _copy_tree(copy: Path) -> None:
-    listed = git.output("ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")
-    for name in filter(None, [*listed, dvc.LOCK.as_posix()]):
+    listed = git_output("ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")
+    for name in filter(None, [*listed, LOCK_PATH.as_posix()]):
         if Path(name).is_file() and not (copy / name).exists():
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(name, copy / name)
-    git.output("init", "--quiet", folder=copy)
+    git_output("init", "--quiet", folder=copy)
 
 
 def _lend_what_git_ignores(copy: Path) -> None:
@@ -107,10 +108,10 @@ def _lend_what_git_ignores(copy: Path) -> None:
 
 
 def _rerun(copy: Path, folder: Path) -> str:
-    program = dvc.executable()
+    program = dvc_executable()
     if program is None or not (copy / ".dvc").is_dir():
         raise InputError("dvc", expected="DVC and a project of it", found="none", remedy="`make` sets it up")
-    own = dvc.environment({"SIDFLOW_CACHE": str(folder / "cache")})
+    own = dvc_environment({"SIDFLOW_CACHE": str(folder / "cache")})
     for arguments in (["config", "--local", "cache.dir", "own-cache"], ["repro", "--force", "--no-run-cache"]):
         last = ""
         with subprocess.Popen(

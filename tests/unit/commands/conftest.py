@@ -13,7 +13,8 @@ import polars as pl
 import pytest
 from pydantic import Field
 
-from sidflow.commands import dvc, presets, sections
+from sidflow.commands import presets, sections
+from sidflow.commands.dvc import dvc_environment, dvc_executable
 from sidflow.contracts.artifacts.embeddings import MODALITY
 from sidflow.contracts.artifacts.evaluations import EXPECTED, PER_QUERY
 from sidflow.contracts.artifacts.items import ITEMS
@@ -197,7 +198,7 @@ def project_that_ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as monkeypatch:
         _use_small_sections(monkeypatch)
         _write_project(project)
-    program = dvc.executable()
+    program = dvc_executable()
     assert program is not None
     for command in (
         ["git", "init", "-q"],
@@ -206,7 +207,7 @@ def project_that_ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ["git", "add", "."],
         ["git", "commit", "-qm", "run"],
     ):
-        subprocess.run(command, cwd=project, env=dvc.environment(_environment(folder)), check=True)
+        subprocess.run(command, cwd=project, env=dvc_environment(_environment(folder)), check=True)
     return project
 
 

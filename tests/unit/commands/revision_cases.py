@@ -5,7 +5,7 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-from sidflow.commands import dvc
+from sidflow.commands.dvc import LOCK_PATH, cached_object, file_md5
 
 
 def git(*arguments: str) -> str:
@@ -25,7 +25,7 @@ def lock(outs: Mapping[str, Path], cache: Path) -> None:
     lines = ["schema: '2.0'", "stages:"]
     for stage, path in outs.items():
         lines += [f"  {stage}:", "    outs:", f"    - {{path: {path}, md5: {_kept(path, cache)}}}"]
-    dvc.LOCK.write_text("\n".join(lines) + "\n")
+    LOCK_PATH.write_text("\n".join(lines) + "\n")
 
 
 def _kept(path: Path, cache: Path) -> str:
@@ -40,8 +40,8 @@ def _kept(path: Path, cache: Path) -> str:
 
 
 def _store(path: Path, cache: Path, suffix: str = "") -> str:
-    md5 = dvc.file_md5(path) + suffix
-    target = dvc.object_path(cache, md5)
+    md5 = file_md5(path) + suffix
+    target = cached_object(cache, md5)
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_bytes(path.read_bytes())
     return md5

@@ -10,7 +10,7 @@ from tests.unit.commands.revision_cases import git, lock, somebody
 from typer.testing import CliRunner
 
 from sidflow.cli import app
-from sidflow.commands import ablations, dvc, project
+from sidflow.commands import ablations
 from sidflow.contracts.artifacts.evaluations import EXPECTED, METRICS, PER_QUERY
 from sidflow.contracts.artifacts.factors import SUMMARY
 from sidflow.contracts.artifacts.quantizer import QUANTIZER_SUMMARY
@@ -77,10 +77,11 @@ def fake(tmp_path, monkeypatch):
     """A committed project whose whole model has run."""
     monkeypatch.chdir(tmp_path)
     somebody(monkeypatch)
-    monkeypatch.setattr(project, "require", lambda *signs: None)
-    monkeypatch.setattr(dvc, "cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr("sidflow.cli.require_project_files", lambda *files: None)
+    monkeypatch.setattr("sidflow.commands.revisions.dvc_cache_folder", lambda: tmp_path / "cache")
     stands = Dvc(tmp_path / "cache")
-    monkeypatch.setattr(dvc, "run", stands)
+    for user in ("ablations", "revisions"):
+        monkeypatch.setattr(f"sidflow.commands.{user}.run_dvc", stands)
     Path("params.yaml").write_text(PARAMS)
     Path(".gitignore").write_text("/artifacts/*\n!/artifacts/reports\n/cache\n")
     QUANTIZER_SUMMARY.write({"modalities": {"collaborative": {}, "text": {}}})

@@ -9,7 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from sidflow.cli import app
-from sidflow.commands import doctor, dvc, presets, verify
+from sidflow.commands import doctor, presets, verify
+from sidflow.commands.dvc import dvc_cache_folder
 
 runner = CliRunner()
 
@@ -168,7 +169,7 @@ def test_verify_compares_every_hash(dvc_project) -> None:
     assert not here.same
     assert {one.path for one in here.artifacts if one.committed == one.remade} == set()
     assert not list(Path().glob("own-cache"))
-    assert dvc.cache_folder() == (dvc_project / ".dvc/cache").resolve()
+    assert dvc_cache_folder() == (dvc_project / ".dvc/cache").resolve()
 
 
 @pytest.mark.pipeline

@@ -11,8 +11,9 @@ from tests.unit.commands.revision_cases import git, lock, somebody
 from typer.testing import CliRunner
 
 from sidflow.cli import app
-from sidflow.commands import compare, dvc, revisions
+from sidflow.commands import compare, revisions
 from sidflow.commands.compare import compare_revisions
+from sidflow.commands.dvc import LOCK_PATH, dvc_environment, dvc_executable
 from sidflow.commands.revisions import read_revision, read_workspace
 from sidflow.contracts.artifacts.evaluations import EXPECTED, PER_QUERY
 from sidflow.contracts.errors import InputError
@@ -66,7 +67,7 @@ def project(tmp_path, monkeypatch):
     """A commit, tagged `before`, of which sasrec is better in the workspace and markov the same."""
     monkeypatch.chdir(tmp_path)
     somebody(monkeypatch)
-    monkeypatch.setattr(dvc, "cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr("sidflow.commands.revisions.dvc_cache_folder", lambda: tmp_path / "cache")
     Path("params.yaml").write_text(PARAMS)
     Path("dvc.yaml").write_text(PIPELINE)
     Path(".gitignore").write_text("/artifacts\n/cache\n")
@@ -226,7 +227,7 @@ def test_what_the_cache_lacks_is_one_line(project):
     ],
 )
 def test_what_cannot_be_compared_is_one_line(project, typed, said):
-    dvc.LOCK.write_text("stages: {}\n")
+    LOCK_PATH.write_text("stages: {}\n")
     git("commit", "-qam", "unrun")
     git("tag", "unrun")
     git("rm", "-q", "dvc.lock")
@@ -307,8 +308,8 @@ def test_what_is_no_pair_is_one_line(project, typed, said):
 def test_dvcs_own_lock_cache_and_experiments(project, monkeypatch):
     monkeypatch.undo()
     monkeypatch.chdir(project)
-    program = str(dvc.executable())
-    environment = dvc.environment(
+    program = str(dvc_executable())
+    environment = dvc_environment(
         {f"GIT_{who}_{what}": "a@b" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
         | {"GIT_CONFIG_GLOBAL": "/dev/null", "DVC_SITE_CACHE_DIR": str(project.parent / "site")}
     )
@@ -317,7 +318,7 @@ def test_dvcs_own_lock_cache_and_experiments(project, monkeypatch):
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
 
-    dvc.LOCK.unlink()
+    LOCK_PATH.unlink()
     do(program, "init", "-q")
     do(program, "repro", "-q")
     do("git", "add", ".")

@@ -5,17 +5,18 @@ from pathlib import Path
 
 import pytest
 
-from sidflow.commands import dag, dvc
 from sidflow.commands.check import check
+from sidflow.commands.dag import dag_stages
+from sidflow.commands.dvc import read_lock, run_dvc
 from sidflow.contracts import params
 from sidflow.contracts.errors import InputError
 
 
 def test_names_and_outs_are_those_of_dvc(dvc_project: Path) -> None:
-    stages = dag.stages(params.load_params())
-    listed = dvc.run("stage", "list", "--name-only").stdout.split()
+    stages = dag_stages(params.load_params())
+    listed = run_dvc("stage", "list", "--name-only").stdout.split()
     assert sorted(stage.name for stage in stages) == sorted(listed)
-    lock = dvc.lock()
+    lock = read_lock()
     for stage in stages:
         assert set(stage.outs) == {out["path"] for out in lock[stage.name]["outs"]}
         assert set(stage.deps) == {dep["path"] for dep in lock[stage.name].get("deps", [])}
@@ -25,18 +26,18 @@ def test_names_and_outs_are_those_of_dvc(dvc_project: Path) -> None:
 
 def test_a_param_that_is_not_there_is_named(small_project: Path) -> None:
     with pytest.raises(InputError, match=r"ingest\.path"):
-        dag.stages({"ingest": {}, "train": {}, "recommenders": []})
+        dag_stages({"ingest": {}, "train": {}, "recommenders": []})
 
 
 @pytest.mark.parametrize(("value", "found"), [(None, "null, no entries"), (3, "3"), ("sasrec", "'sasrec'")])
 def test_a_section_without_entries_is_refused_as_dvc_refuses_it(dvc_project: Path, value: object, found: str) -> None:
     settings = params.load_params() | {"train": value}
     with pytest.raises(InputError, match=f"`train` is a mapping or a list; found {found}.*`train: {{}}`"):
-        dag.stages(settings)
+        dag_stages(settings)
     Path("params.yaml").write_text(json.dumps(settings))
-    assert dvc.run("stage", "list").returncode != 0
+    assert run_dvc("stage", "list").returncode != 0
     Path("params.yaml").write_text(json.dumps(settings | {"train": {}}))
-    assert dvc.run("stage", "list").returncode == 0
+    assert run_dvc("stage", "list").returncode == 0
 
 
 def test_two_makers_of_one_artifact_are_told(small_project: Path) -> None:

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from sidflow.commands import dvc, presets, switching
+from sidflow.commands import presets, switching
+from sidflow.commands.dvc import run_dvc
 from sidflow.contracts.errors import InputError
 
 
@@ -13,7 +14,7 @@ def _files(folder: Path) -> dict[str, bytes]:
 
 
 def _repro() -> str:
-    ran = dvc.run("repro")
+    ran = run_dvc("repro")
     assert ran.returncode == 0, ran.stderr
     return ran.stdout
 
@@ -48,7 +49,7 @@ def test_three_seeds_share_what_does_not_depend_on_them_and_none_is_lost(dvc_pro
     train = Path("train.py").read_text()
     seeded = "open('params.yaml').read().split('seed: ')[1][:2] + sys.argv[1] + pathlib.Path"
     Path("train.py").write_text(train.replace("sys.argv[1] + pathlib.Path", seeded))
-    assert dvc.run("repro", "-f", "train@quick", "train@slow").returncode == 0  # their script is no dep of theirs
+    assert run_dvc("repro", "-f", "train@quick", "train@slow").returncode == 0  # their script is no dep of theirs
     made = {}
     for seed in (42, 43, 44):
         applied = switching.apply("embedded", seed=seed)
