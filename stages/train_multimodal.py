@@ -1,10 +1,10 @@
-"""Train a sequential recommender whose item vectors get content too. Run: dvc repro train_multimodal@MODEL."""
+"""Train a sequential recommender that is given content. Run: dvc repro train_multimodal@MODEL."""
 
 import typer
 
 from sidflow.contracts.running import stage
 from sidflow.recommenders.neural import run
-from sidflow.recommenders.neural.multimodal import item_maker, load_multimodal
+from sidflow.recommenders.neural.multimodal import item_maker, load_multimodal, prior_maker
 
 
 def main(model: str) -> None:
@@ -13,7 +13,9 @@ def main(model: str) -> None:
         settings, base = load_multimodal(model)
         begun = run.begin(f"train_multimodal@{model}")
         items = item_maker(settings, base, begun.count)
-        run.finish(begun, base, items, settings.model_dump(mode="json") | {"model": base.model_dump(mode="json")})
+        prior = prior_maker(settings.hybrid, begun.count)
+        described = settings.model_dump(mode="json") | {"model": base.model_dump(mode="json")}
+        run.finish(begun, base, items, described, prior)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from sidflow.serving.items import close_keys, item_row, suggestion
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from jaxtyping import Bool, Float
+    from jaxtyping import Bool
 
 DEFAULT = "mme_sid"  # the recommender that answers where none is named, if the project has it
 
@@ -193,11 +193,10 @@ def load_history_encoder(recommender: str) -> EncodeHistory:
     from sidflow.recommenders.neural import encoding
 
     model = encoding.load_recommender(recommender)
-    matrix: Float[np.ndarray, "n d"] = model.item_matrix.numpy()
+    candidates = np.ones(len(model.item_matrix), dtype=bool)
 
     def encode_with_sequential_model(history: list[int], _: bool) -> HistoryFactors:
-        states = model.encode([np.array(history, dtype=np.int32)])
-        return HistoryFactors({"query_states": states, "item_matrix": matrix}, np.ones(len(matrix), dtype=bool))
+        return HistoryFactors(model.answer([np.array(history, dtype=np.int32)]).arrays(), candidates)
 
     return encode_with_sequential_model
 

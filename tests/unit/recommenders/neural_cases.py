@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 from ruamel.yaml import YAML
+from scipy.sparse import csr_matrix
 
 from sidflow.contracts.artifacts.embeddings import EMBEDDING, UNITS
+from sidflow.contracts.artifacts.factors import FACTORS
 from sidflow.contracts.artifacts.items import ITEMS
 from sidflow.contracts.artifacts.queries import QUERIES
 from sidflow.contracts.artifacts.sequences import SEQUENCES
@@ -39,6 +41,8 @@ def quick(**more):
     }
 
 
+HYBRID = {"folds": 3, "window": 2, "last": 2, "content": ["view_text"], "dropout": 0.5}
+
 SECTIONS = {
     "train_sequential": {
         "sasrec": quick(),
@@ -55,6 +59,16 @@ SECTIONS = {
             "features": ["view_text", "view_image"],
             "dropout": 0.0,
         },
+        "sasrec_hybrid": {"kind": "hybrid", "model": quick(skip_share=0.2), "hybrid": HYBRID},
+        "gru4rec_hybrid": {
+            "kind": "hybrid",
+            "base": "gru4rec",
+            "model": quick(loss="sampled", negatives=8, logq=True),
+            "hybrid": HYBRID | {"content": []},
+        },
+        "bert4rec_hybrid": {"kind": "hybrid", "base": "bert4rec", "model": quick(), "hybrid": HYBRID},
+        "content_hybrid": {"kind": "hybrid", "model": quick(), "hybrid": HYBRID | {"cooccurrence": False}},
+        "dmesr_hybrid": {"kind": "dmesr", "model": quick(loss="sampled", negatives=8), "hybrid": HYBRID},
     },
 }
 
@@ -122,6 +136,21 @@ def edit_params(epochs, schedule="constant", **more):
         section["loop"] |= {"epochs": epochs, "schedule": schedule}
     with Path("params.yaml").open("w") as handle:
         YAML().dump(content, handle)
+
+
+def scores_of(model):
+    """Return the scores of all queries, by the factors of recommender `model`."""
+    arrays = FACTORS.read(model=model).arrays
+    scores = arrays["query_states"] @ arrays["item_matrix"].T
+    if "query_indptr" in arrays:
+        left, right = (
+            csr_matrix((arrays[f"{side}_values"], arrays[f"{side}_indices"], arrays[f"{side}_indptr"]))
+            for side in ("query", "item")
+        )
+        left.resize(len(scores), len(arrays["item_indptr"]) - 1)
+        right.resize(len(arrays["item_indptr"]) - 1, scores.shape[1])
+        scores += (left @ right).toarray()
+    return scores
 
 
 def hashes(model):

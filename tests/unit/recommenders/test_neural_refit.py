@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from ruamel.yaml import YAML
 from tests.unit.killing import second_fit_resumes
-from tests.unit.recommenders.neural_cases import CYCLE, edit_params, hashes, stage_main
+from tests.unit.recommenders.neural_cases import CYCLE, edit_params, hashes, scores_of, stage_main
 
 from sidflow.contracts.artifacts.embeddings import ITEM_TABLE
 from sidflow.contracts.artifacts.evaluations import LEADERBOARD, METRICS
-from sidflow.contracts.artifacts.factors import CURVES, FACTORS, SUMMARY, WEIGHTS
+from sidflow.contracts.artifacts.factors import CURVES, SUMMARY, WEIGHTS
 from sidflow.contracts.artifacts.images import IMAGES
 from sidflow.contracts.artifacts.truth import TRUTH
 from sidflow.contracts.histories import load_histories
@@ -18,13 +18,14 @@ from sidflow.evaluation.diagnostics import diagnose_item_vectors
 from sidflow.recommenders.neural import params, run
 from sidflow.recommenders.neural.encoding import load_recommender
 from sidflow.recommenders.neural.items import IdEmbedding
-from sidflow.recommenders.neural.multimodal import item_maker, load_multimodal
+from sidflow.recommenders.neural.multimodal import item_maker, load_multimodal, prior_maker
 from sidflow.training.device import prepare_training
 
 CASES = [
     ("train_sequential", "gru4rec"),
     ("train_multimodal", "sasrec_features"),
     ("train_multimodal", "dmesr_sasrec"),
+    ("train_multimodal", "content_hybrid"),
 ]
 
 
@@ -35,26 +36,25 @@ def set_params(section, model, **values):
         YAML().dump(content, handle)
 
 
-def scores_of(model):
-    arrays = FACTORS.read(model=model).arrays
-    return arrays["query_states"] @ arrays["item_matrix"].T
-
-
-def by_hand(stage, model, epochs):
+def by_hand(stage, model, epochs, own_weight):
     """Train on all that comes before the test targets, without validation."""
     known = load_histories()
     asked = np.isin(np.arange(known.user_count), known.query_user)  # one user has no query
     wide = known._replace(train_end=known.train_end + asked, query_valid=np.zeros(0, dtype=bool))
     wide = wide._replace(query_user=np.zeros(0, int), query_end=np.zeros(0, int), targets=np.zeros(0, int))
-    device = prepare_training(3, 1)
+    device, prior = prepare_training(3, 1), None
     if stage == "train_sequential":
         base = params.load_sequential(model)
         items = IdEmbedding(CYCLE + 1, base.dimensions, base.init_std)
     else:
         chosen, base = load_multimodal(model)
         items = item_maker(chosen, base, CYCLE + 1)()
-    trained = run.train("t", base, items, wide, CYCLE + 1, seed=3, device=device, stop_after=epochs)
-    return run.answer(trained.model, known)
+        make_prior = prior_maker(chosen.hybrid, CYCLE + 1)
+        if make_prior is not None:
+            prior = make_prior(wide)
+            prior.own.fill_(own_weight)
+    trained = run.train("t", base, items, wide, CYCLE + 1, prior, seed=3, device=device, stop_after=epochs)
+    return run.answer(trained.model, known, prior)
 
 
 @pytest.mark.parametrize(("stage", "model"), CASES)
@@ -69,7 +69,9 @@ def test_a_refit_answers_test_queries_from_more_and_leaves_validation_alone(shop
     told = SUMMARY.read(model=model)
     assert "refit_epochs" not in summary
     assert 1 < told["refit_epochs"] == told["best_epoch"] == summary["best_epoch"] < told["epochs"]
-    expected = by_hand(stage, model, told["best_epoch"])
+    own_weight = told.get("prior", {}).get("own")
+    assert own_weight == summary.get("prior", {}).get("own")
+    expected = by_hand(stage, model, told["best_epoch"], own_weight)
     np.testing.assert_allclose(scores_of(model)[valid], plain[valid], rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(scores_of(model)[~valid], expected.scores(np.flatnonzero(~valid)), rtol=1e-4, atol=1e-5)
     assert not np.allclose(scores_of(model)[~valid], plain[~valid], atol=1e-2)

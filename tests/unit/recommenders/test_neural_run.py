@@ -4,7 +4,16 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from tests.unit.recommenders.neural_cases import CYCLE, SECTIONS, edit_params, hashes, stage_main
+from tests.unit.recommenders.neural_cases import (
+    CYCLE,
+    HYBRID,
+    SECTIONS,
+    edit_params,
+    hashes,
+    quick,
+    scores_of,
+    stage_main,
+)
 
 from sidflow.contracts.artifacts.embeddings import ITEM_TABLE
 from sidflow.contracts.artifacts.factors import CURVES, FACTORS, SUMMARY
@@ -19,8 +28,7 @@ from sidflow.training.checkpoint import Checkpoint
 
 def recall_at_one(model):
     """Recall@1 of the test queries, history excluded."""
-    factors, known = FACTORS.read(model=model).arrays, load_histories()
-    scores = factors["query_states"] @ factors["item_matrix"].T
+    scores, known = scores_of(model), load_histories()
     scores[known.seen(scores.shape[1]).toarray()] = -np.inf
     return (scores.argmax(1) == known.targets)[~known.query_valid].mean()
 
@@ -38,10 +46,12 @@ def test_the_obvious_is_learned_and_everything_written(shop, stage, model):
     assert summary["device"] == "cpu" and summary["threads"] == 1 and summary["seed"] == 3
     table, factors = ITEM_TABLE.read(model=model).arrays, FACTORS.read(model=model).arrays
     assert table["present"].tolist() == [True] * CYCLE + [False]
-    assert np.array_equal(table["values"][:CYCLE], factors["item_matrix"][:CYCLE]) and not table["values"][CYCLE].any()
+    own = factors["item_matrix"][:, : table["values"].shape[1]]  # a hybrid has content rows beside them
+    assert np.array_equal(table["values"][:CYCLE], own[:CYCLE]) and not table["values"][CYCLE].any()
     known = load_histories()
-    again = load_recommender(model).encode([known.history(query) for query in range(known.query_count)])
-    np.testing.assert_allclose(again, factors["query_states"], rtol=1e-4, atol=1e-5)
+    again = load_recommender(model).answer([known.history(query) for query in range(known.query_count)])
+    np.testing.assert_allclose(again.states, factors["query_states"], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(again.scores(np.arange(known.query_count)), scores_of(model), rtol=1e-4, atol=1e-4)
     assert not list((shop / "cache").rglob("*.safetensors"))
 
 
@@ -53,6 +63,8 @@ def test_the_obvious_is_learned_and_everything_written(shop, stage, model):
         ("train_sequential", "bert4rec"),
         ("train_multimodal", "dmesr_sasrec"),
         ("train_multimodal", "sasrec_features"),
+        ("train_multimodal", "sasrec_hybrid"),
+        ("train_multimodal", "bert4rec_hybrid"),
     ],
 )
 def test_killed_and_resumed_it_ends_in_the_same_bytes(shop, monkeypatch, stage, model):
@@ -112,7 +124,7 @@ def test_params_are_strict(shop):
     settings, base = load_multimodal("dmesr_sasrec")
     assert "kind" not in settings.model_dump(), "summaries and checkpoints keep their bytes"
     for kind in ({}, {"kind": "nobody"}):
-        with pytest.raises(InputError, match=r"here\.kind: expected one of \['dmesr', 'features'\]"):
+        with pytest.raises(InputError, match=r"here\.kind: expected one of \['dmesr', 'features', 'hybrid'\]"):
             multimodal_params(kind, "here")
     assert settings.base == base.architecture == "sasrec" and base.loss == "sampled"
 
@@ -123,3 +135,37 @@ def test_nothing_to_train_on_is_one_line(shop, capsys):
     with pytest.raises(SystemExit) as stopped:
         stage_main("train_sequential")("sasrec")
     assert stopped.value.code == 2 and "two training items" in capsys.readouterr().err
+
+
+def test_a_hybrid_answers_by_base_and_prior(shop):
+    """The parts that it writes are those of the score; its base alone is what stands in the item table."""
+    edit_params(epochs=2)
+    stage_main("train_multimodal")("sasrec_hybrid")
+    factors, model = FACTORS.read(model="sasrec_hybrid").arrays, load_recommender("sasrec_hybrid")
+    assert model.prior is not None and float(model.prior.own) in np.float32(model.prior.params.own_weights)
+    assert factors["item_matrix"].shape == (CYCLE + 1, 16 + 6) and "query_indptr" in factors
+    assert SUMMARY.read(model="sasrec_hybrid")["prior"]["own"] == pytest.approx(float(model.prior.own))
+    assert set(SUMMARY.read(model="sasrec_hybrid")["prior"]) == {
+        "own",
+        "cooccurrence",
+        "epsilon",
+        "popularity",
+        "content_view_text",
+    }
+
+
+def test_what_a_hybrid_cannot_be_is_one_line():
+    for section, match in (
+        ({"kind": "hybrid", "model": quick(loss="bce")}, r"x\.model\.loss: .*softmax.*found bce"),
+        ({"kind": "hybrid", "hybrid": None}, r"x\.hybrid: .*found null"),
+        ({"kind": "hybrid", "hybrid": {"content": [], "cooccurrence": False}}, r"x\.hybrid.*names an embedding"),
+    ):
+        with pytest.raises(InputError, match=match):
+            multimodal_params(section, "params.yaml:x")
+
+
+def test_without_a_prior_nothing_of_it_is_in_the_params():
+    for section in ({"kind": "dmesr"}, {"kind": "features"}):
+        assert "hybrid" not in multimodal_params(section, "x")[0].model_dump(mode="json")
+    settings, _ = multimodal_params({"kind": "dmesr", "hybrid": HYBRID}, "x")
+    assert settings.model_dump(mode="json")["hybrid"]["folds"] == 3

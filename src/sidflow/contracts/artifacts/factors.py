@@ -29,7 +29,7 @@ FACTORS = TensorFile(
     optional=frozenset(DENSE + SPARSE),
 )
 
-WEIGHTS = TensorFile(  # a neural recommender's weights, to encode new histories
+WEIGHTS = TensorFile(  # weights of a neural recommender and of its score prior, to encode new histories
     name="weights", version=1, path="artifacts/recommenders/{model}/weights.safetensors", arrays={}, free=True
 )
 

@@ -12,16 +12,23 @@ from torch import Tensor
 from torch.nn import functional
 
 from sidflow.contracts.artifacts.factors import WEIGHTS
+from sidflow.contracts.factored import Factored
+from sidflow.contracts.params import validate_params
+from sidflow.contracts.tensors import Tensors
+from sidflow.hybrid.evidence import new_histories
+from sidflow.hybrid.params import HybridParams
+from sidflow.hybrid.prior import ScorePrior, prior_from_arrays
 from sidflow.recommenders.neural.batches import Windows, by_length, recent_windows
 from sidflow.recommenders.neural.model import Encoder, build_encoder
 from sidflow.recommenders.neural.params import from_content
 from sidflow.recommenders.neural.transformer import TransformerEncoder
-from sidflow.training.weights import weights_from_arrays
+from sidflow.training.weights import weights_from_arrays, weights_to_arrays
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
 BLOCK = 512  # histories encoded at a time
+PRIOR_WEIGHTS, PRIOR_INPUTS = "prior.", "prior_inputs."  # prefixes in WEIGHTS
 
 
 def readable_length(encoder: Encoder) -> int:
@@ -62,11 +69,36 @@ class SequentialRecommender:
 
     encoder: Encoder
     item_matrix: Tensor  # [n, d]
+    prior: ScorePrior | None = None  # of a hybrid
+
+    def answer(self, histories: Sequence[np.ndarray]) -> Factored:
+        """Return the two sides of the scores of `histories`; each is its item ids, oldest first."""
+        windows = recent_windows(histories, readable_length(self.encoder))
+        states = query_states(self.encoder, self.item_matrix, windows)
+        if self.prior is not None:
+            return self.prior.factors(states, self.item_matrix, new_histories(histories))
+        return Factored(states.cpu().numpy(), self.item_matrix.numpy())
 
     def encode(self, histories: Sequence[np.ndarray]) -> np.ndarray:
-        """Return the query state of each history, float32 [q, d]; a history is its item ids, oldest first."""
-        windows = recent_windows(histories, readable_length(self.encoder))
-        return query_states(self.encoder, self.item_matrix, windows).cpu().numpy()
+        """Return the query states of `histories`, float32 [q, d]."""
+        states = self.answer(histories).states
+        assert states is not None
+        return states
+
+
+def saved_prior(prior: ScorePrior) -> dict[str, np.ndarray]:
+    """Return the arrays of a WEIGHTS artifact that `load_recommender` makes `prior` of again."""
+    inputs = {f"{PRIOR_INPUTS}{name}": array for name, array in prior.arrays().items()}
+    return weights_to_arrays(prior, PRIOR_WEIGHTS) | inputs
+
+
+def _load_prior(file: Tensors, items: int, where: str) -> ScorePrior | None:
+    if "hybrid" not in file.metadata:
+        return None
+    inputs = {name.removeprefix(PRIOR_INPUTS): a for name, a in file.arrays.items() if name.startswith(PRIOR_INPUTS)}
+    prior = prior_from_arrays(inputs, items, validate_params(file.metadata["hybrid"], HybridParams, where))
+    weights_from_arrays(prior, file.arrays, PRIOR_WEIGHTS)
+    return prior.eval()
 
 
 def load_recommender(model: str) -> SequentialRecommender:
@@ -79,4 +111,6 @@ def load_recommender(model: str) -> SequentialRecommender:
     settings = from_content(file.metadata["settings"], "", str(WEIGHTS.at(model=model)))
     encoder = build_encoder(settings)
     weights_from_arrays(encoder, file.arrays, "encoder.")
-    return SequentialRecommender(encoder.eval(), torch.from_numpy(file.arrays["item_matrix"].copy()))
+    item_matrix = torch.from_numpy(file.arrays["item_matrix"].copy())
+    prior = _load_prior(file, len(item_matrix), str(WEIGHTS.at(model=model)))
+    return SequentialRecommender(encoder.eval(), item_matrix, prior)

@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sidflow.contracts.params import Params
 from sidflow.recommenders.neural.content import View
 from sidflow.recommenders.neural.items import ItemEmbedding
+from sidflow.recommenders.neural.params import KIND, MultimodalParams
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
 
 
-class FeaturesParams(Params):
+class FeaturesParams(MultimodalParams):
     """A base model whose item vectors also get raw features: the opponent of multimodal methods."""
 
     kind: Literal["features"] = Field(
-        default="features", exclude=True, description="which multimodal recommender this is: dmesr | features"
+        default="features", exclude=True, description=f"{KIND}: dmesr | features | hybrid"
     )
-    base: Literal["sasrec", "gru4rec", "bert4rec"] = Field(default="sasrec", description="sasrec | gru4rec | bert4rec")
-    model: dict[str, Any] = Field(default_factory=dict, description="the base model's own knobs")
     features: tuple[str, ...] = Field(
         default=("text", "image"),
         min_length=1,
@@ -36,13 +34,6 @@ class FeaturesParams(Params):
     scale: float = Field(
         default=1.0, gt=0, description="size of what each feature brings at the start, in that of the free vectors"
     )
-    refit: bool = Field(
-        default=False, description="true: test queries are answered by a second fit on training + validation"
-    )
-
-    def unused(self) -> frozenset[str]:
-        """Return what the base model is not asked: `base` and `refit` say it."""
-        return frozenset({"model.architecture", "model.refit"})
 
 
 class FeaturedItems(ItemEmbedding):

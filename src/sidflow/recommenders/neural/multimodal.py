@@ -7,14 +7,27 @@ from typing import Any
 
 from sidflow.contracts import params
 from sidflow.contracts.errors import InputError
+from sidflow.hybrid.params import HybridParams
+from sidflow.hybrid.prior import ContentRows, ScorePrior, prior_inputs
 from sidflow.recommenders.neural import content
 from sidflow.recommenders.neural.features import FeaturedItems, FeaturesParams
 from sidflow.recommenders.neural.fusion import FusedItems
-from sidflow.recommenders.neural.items import ItemEmbedding
-from sidflow.recommenders.neural.params import DmesrParams, SequenceParams, base_of, check_heads
+from sidflow.recommenders.neural.items import IdEmbedding, ItemEmbedding
+from sidflow.recommenders.neural.params import (
+    DmesrParams,
+    HybridRecommenderParams,
+    MultimodalParams,
+    SequenceParams,
+    base_of,
+    check_heads,
+)
+from sidflow.recommenders.neural.run import PriorMaker
 
-MultimodalParams = DmesrParams | FeaturesParams
-KINDS: dict[str, type[MultimodalParams]] = {"dmesr": DmesrParams, "features": FeaturesParams}
+KINDS: dict[str, type[MultimodalParams]] = {
+    "dmesr": DmesrParams,
+    "features": FeaturesParams,
+    "hybrid": HybridRecommenderParams,
+}
 
 
 def multimodal_params(section: Any, where: str) -> tuple[MultimodalParams, SequenceParams]:
@@ -39,6 +52,15 @@ def multimodal_params(section: Any, where: str) -> tuple[MultimodalParams, Seque
     base = base_of(settings.model, settings.base, settings.refit, where)
     if isinstance(settings, DmesrParams):
         check_heads(settings, base, where)
+    if isinstance(settings, HybridRecommenderParams) and settings.hybrid is None:
+        raise InputError(f"{where}.hybrid", expected="the knobs of a score prior", found="null", remedy="leave it out")
+    if settings.hybrid is not None and base.loss == "bce":
+        raise InputError(
+            f"{where}.model.loss",
+            expected="full or sampled, a softmax, with `hybrid`",
+            found="bce",
+            remedy="change it, or leave `hybrid` out",
+        )
     return settings, base
 
 
@@ -68,5 +90,21 @@ def item_maker(settings: MultimodalParams, base: SequenceParams, count: int) -> 
     if isinstance(settings, DmesrParams):
         sides = content.read(settings, count)
         return lambda: FusedItems(sides, count, base.dimensions, base.init_std, settings)
-    views = content.views(settings.features, count)
-    return lambda: FeaturedItems(views, count, base.dimensions, base.init_std, settings)
+    if isinstance(settings, FeaturesParams):
+        views = content.views(settings.features, count)
+        return lambda: FeaturedItems(views, count, base.dimensions, base.init_std, settings)
+    return lambda: IdEmbedding(count, base.dimensions, base.init_std)
+
+
+def prior_maker(hybrid: HybridParams | None, count: int) -> PriorMaker | None:
+    """Read the embeddings that `hybrid` names, and return what makes the score prior of one fit; None without one.
+
+    An embedding that no core item has is left out.
+
+    Raises:
+        InputError: an embedding is absent, too short or broken.
+    """
+    if hybrid is None:
+        return None
+    rows = {name: ContentRows(*view) for name, view in content.views(hybrid.content, count).items()}
+    return lambda histories: ScorePrior(prior_inputs(histories, count, rows, hybrid), hybrid)

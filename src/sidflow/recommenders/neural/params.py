@@ -10,11 +10,14 @@ from sidflow.contracts import params
 from sidflow.contracts.complaints import InvalidValue
 from sidflow.contracts.errors import InputError
 from sidflow.contracts.params import Params
+from sidflow.hybrid.params import HybridParams
 from sidflow.losses.negatives import NegativeParams
 from sidflow.training.loop import LoopParams
 
 # Learned positions count from the sequence's start or end, or are biases of attention by distance.
 Positions = Literal["start", "end", "relative", "none"]
+
+KIND = "which multimodal recommender this is"
 
 
 class SequenceParams(NegativeParams):
@@ -106,14 +109,38 @@ class Bert4recParams(TransformerParams):
     )
 
 
-class DmesrParams(Params):
-    """DMESR: a base model whose item vectors also come from aligned and fused views of the item."""
+class MultimodalParams(Params):
+    """What all recommenders that give content to a sequential base model share."""
 
-    kind: Literal["dmesr"] = Field(
-        default="dmesr", exclude=True, description="which multimodal recommender this is: dmesr | features"
-    )
     base: Literal["sasrec", "gru4rec", "bert4rec"] = Field(default="sasrec", description="sasrec | gru4rec | bert4rec")
     model: dict[str, Any] = Field(default_factory=dict, description="the base model's own knobs")
+    hybrid: HybridParams | None = Field(
+        default=None,
+        exclude_if=lambda hybrid: hybrid is None,
+        description="a score prior of co-occurrence and content beside the base model; null = none",
+    )
+    refit: bool = Field(
+        default=False, description="true: test queries are answered by a second fit on training + validation"
+    )
+
+    def unused(self) -> frozenset[str]:
+        """Return what the base model is not asked: `base` and `refit` say it."""
+        return frozenset({"model.architecture", "model.refit"})
+
+
+class HybridRecommenderParams(MultimodalParams):
+    """A base model with item vectors of its own, and a score prior beside it."""
+
+    kind: Literal["hybrid"] = Field(default="hybrid", exclude=True, description=f"{KIND}: dmesr | features | hybrid")
+    hybrid: HybridParams | None = Field(
+        default=HybridParams(), description="a score prior of co-occurrence and content beside the base model"
+    )
+
+
+class DmesrParams(MultimodalParams):
+    """DMESR: a base model whose item vectors also come from aligned and fused views of the item."""
+
+    kind: Literal["dmesr"] = Field(default="dmesr", exclude=True, description=f"{KIND}: dmesr | features | hybrid")
     text_view: str = Field(default="view_text", description="embedding of a view that is aligned with the image view")
     image_view: str = Field(default="view_image", description="embedding of a view that is aligned with the text view")
     joint_view: str | None = Field(
@@ -128,13 +155,6 @@ class DmesrParams(Params):
     alignment_weight: float = Field(default=0.1, ge=0, description="of InfoNCE beside the recommender's loss; 0 = none")
     temperature: float = Field(default=0.1, gt=0, description="of InfoNCE")
     alignment_items: int = Field(default=512, ge=2, description="items of a batch that are aligned, at most")
-    refit: bool = Field(
-        default=False, description="true: test queries are answered by a second fit on training + validation"
-    )
-
-    def unused(self) -> frozenset[str]:
-        """Return what the base model is not asked: `base` and `refit` say it."""
-        return frozenset({"model.architecture", "model.refit"})
 
 
 ARCHITECTURES: dict[str, type[SequenceParams]] = {

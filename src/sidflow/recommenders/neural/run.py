@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sidflow.contracts import params, refits
 from sidflow.contracts.artifacts.embeddings import ITEM_TABLE
@@ -16,23 +16,30 @@ from sidflow.contracts.artifacts.items import core_count
 from sidflow.contracts.errors import InputError
 from sidflow.contracts.factored import Factored, by_part
 from sidflow.contracts.histories import Histories, load_histories_for_ranking
+from sidflow.hybrid.evidence import query_histories
+from sidflow.hybrid.prior import ScorePrior
+from sidflow.hybrid.task import RankingTask
 from sidflow.recommenders.neural.batches import query_windows, shuffled, training_windows
-from sidflow.recommenders.neural.encoding import query_states, readable_length
+from sidflow.recommenders.neural.encoding import query_states, readable_length, saved_prior
 from sidflow.recommenders.neural.items import IdEmbedding, ItemEmbedding
 from sidflow.recommenders.neural.model import SequenceModel, WindowLosses
 from sidflow.recommenders.neural.params import Bert4recParams, SequenceParams
 from sidflow.training.checkpoint import Checkpoint
 from sidflow.training.device import prepare_training
 from sidflow.training.loop import FitResult, fit
-from sidflow.training.validation import Validation
 from sidflow.training.weights import weights_to_arrays
 
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
-class NextItemTask:
+PriorMaker = Callable[[Histories], ScorePrior]
+
+
+class NextItemTask(RankingTask):
     """Training windows in, NDCG@10 on the validation queries out."""
 
-    def __init__(self, model: SequenceModel, histories: Histories, count: int) -> None:
-        """Cut `histories` into windows for `model` over `count` items.
+    def __init__(self, model: SequenceModel, histories: Histories, count: int, prior: ScorePrior | None = None) -> None:
+        """Cut `histories` into windows for `model` over `count` items; with a `prior` it is the base of a hybrid.
 
         Raises:
             InputError: no user has two training items.
@@ -49,21 +56,18 @@ class NextItemTask:
                 found="none",
                 remedy="lower the k-core threshold, or take more data",
             )
-        self.module: nn.Module = WindowLosses(model, self.windows)
+        super().__init__(WindowLosses(model, self.windows), histories, count, prior)
         self.size = settings.batch_size
-        self.validation = Validation(histories, count)
         self.queries = query_windows(histories, self.validation.queries, readable_length(model.encoder))
 
     def batches(self, epoch: int, generator: torch.Generator) -> Sequence[Tensor]:
         """Return the epoch's batches of window numbers, of similar length each."""
         return shuffled(self.windows.lengths, self.size, generator)
 
-    def validate(self) -> dict[str, float]:
-        """Return NDCG@10 and recall@10 over all validation queries; nothing where there are none."""
-        if not len(self.validation.queries):
-            return {}
+    def validation_factors(self) -> tuple[Float[Tensor, "q d"], Float[Tensor, "n d"]]:
+        """Return the states of the validation queries, and the item rows."""
         item_matrix = self.model.items()
-        return self.validation.metrics(query_states(self.model.encoder, item_matrix, self.queries), item_matrix)
+        return query_states(self.model.encoder, item_matrix, self.queries), item_matrix
 
 
 class Begun(NamedTuple):
@@ -84,32 +88,45 @@ def begin(stage: str) -> Begun:
 
 
 def finish(
-    begun: Begun, settings: SequenceParams, make_items: Callable[[], ItemEmbedding], described: dict[str, Any]
+    begun: Begun,
+    settings: SequenceParams,
+    make_items: Callable[[], ItemEmbedding],
+    described: dict[str, Any],
+    make_prior: PriorMaker | None = None,
 ) -> None:
     """Train the recommender of `settings`, write it, and drop its checkpoints.
 
     With `settings.refit` a second, fresh fit follows, on training and validation events, for as many epochs as
-    validation chose in the first one: it answers the test queries and encodes new histories.
+    validation chose in the first one: it answers the test queries and encodes new histories. The second fit of a
+    hybrid also takes over the weight of the base model that validation chose.
 
     Args:
         begun: what `begin` returned; everything that training depends on has been read since.
         settings: of the sequence model.
         make_items: makes the item embedding module, drawn by the global generator.
         described: the stage's params, for the summary and the checkpoints' fingerprints.
+        make_prior: makes the score prior of a hybrid from the histories of a fit; None: no hybrid.
     """
     facts: dict[str, object] = {"params": described, "seed": begun.seed}
     facts["exclude_history"] = begun.histories.exclude_history
     checkpoints: list[Checkpoint] = []
 
-    def fresh(name: str, histories: Histories, stop_after: int | None = None) -> Trained:
-        checkpoints.append(Checkpoint(name, facts | {"threads": begun.threads, "stop_after": stop_after}))
+    def fresh(
+        name: str, histories: Histories, stop_after: int | None = None, own_weight: float | None = None
+    ) -> Trained:
+        chosen = {"threads": begun.threads, "stop_after": stop_after, "own_weight": own_weight}
+        checkpoints.append(Checkpoint(name, facts | chosen))
         prepare_training(begun.seed, begun.threads)
+        prior = make_prior(histories) if make_prior else None
+        if prior is not None and own_weight is not None:
+            prior.own.fill_(own_weight)
         return train(
             name,
             settings,
             make_items(),
             histories,
             begun.count,
+            prior,
             seed=begun.seed,
             device=begun.device,
             checkpoint=checkpoints[-1],
@@ -118,7 +135,9 @@ def finish(
 
     first, second = fresh(begun.stage, begun.histories), None
     if settings.refit:
-        second = fresh(f"{begun.stage}-refit", begun.histories.before_test(), first.fitted.best_epoch + 1)
+        own_weight = None if first.prior is None else first.prior.own.item()
+        epochs = first.fitted.best_epoch + 1
+        second = fresh(f"{begun.stage}-refit", begun.histories.before_test(), epochs, own_weight)
     name = begun.stage.partition("@")[2]
     write(name, first, begun.histories, second, threads=begun.threads, facts=facts)
     for checkpoint in checkpoints:
@@ -131,6 +150,7 @@ class Trained(NamedTuple):
     model: SequenceModel
     fitted: FitResult
     windows: int  # training windows
+    prior: ScorePrior | None = None  # of a hybrid
 
 
 def train(
@@ -139,6 +159,7 @@ def train(
     items: ItemEmbedding,
     histories: Histories,
     count: int,
+    prior: ScorePrior | None = None,
     *,
     seed: int,
     device: torch.device,
@@ -148,12 +169,12 @@ def train(
     """Train the recommender of `settings` with item embedding module `items` over `count` core items.
 
     `stop_after` is as in `training.loop.fit`. The caller has seeded the global generators (`training.device.prepare`)
-    before it made `items`.
+    before it made `items`. With a `prior`, which starts from counts in `histories`, it is the base of a hybrid.
     """
     model = SequenceModel(settings, items, torch.from_numpy(histories.training_counts(count)))
-    task = NextItemTask(model, histories, count)
+    task = NextItemTask(model, histories, count, prior)
     fitted = fit(name, task, settings.loop, seed=seed, device=device, checkpoint=checkpoint, stop_after=stop_after)
-    return Trained(model, fitted, len(task.windows.lengths))
+    return Trained(model, fitted, len(task.windows.lengths), prior)
 
 
 def write(
@@ -180,25 +201,36 @@ def write(
         facts: what else the summary is to say, params among it.
     """
     fitted, last = trained.fitted, refitted or trained
-    first = answer(trained.model, histories)
-    second = answer(last.model, histories) if refitted else first
+    first = answer(trained.model, histories, trained.prior)
+    second = answer(last.model, histories, last.prior) if refitted else first
     factored = by_part(histories.query_valid, first, second) if refitted else first
     FACTORS.write(factored.arrays(), refits.fact(bool(refitted)), model=name)
     assert first.matrix is not None and second.matrix is not None
     present = histories.training_counts(len(first.matrix)) > 0
-    ITEM_TABLE.write({"values": first.matrix * present[:, None], "present": present}, {"encoder": name}, model=name)
-    arrays = {"item_matrix": second.matrix, **weights_to_arrays(last.model.encoder, "encoder.")}
+    own = slice(trained.model.settings.dimensions)  # columns of the base model; a hybrid has content rows beside them
+    ITEM_TABLE.write(
+        {"values": first.matrix[:, own] * present[:, None], "present": present}, {"encoder": name}, model=name
+    )
+    arrays = {
+        "item_matrix": np.ascontiguousarray(second.matrix[:, own]),
+        **weights_to_arrays(last.model.encoder, "encoder."),
+    }
     if not isinstance(last.model.items, IdEmbedding):
         arrays |= weights_to_arrays(last.model.items, "items.")
-    WEIGHTS.write(arrays, {"settings": last.model.settings.model_dump(mode="json")}, model=name)
+    metadata: dict[str, object] = {"settings": last.model.settings.model_dump(mode="json")}
+    if last.prior is not None:
+        arrays |= saved_prior(last.prior)
+        metadata |= {"hybrid": last.prior.params.model_dump(mode="json")}
+    WEIGHTS.write(arrays, metadata, model=name)
     CURVES.write(fitted.curves, list(fitted.curves[0]) if fitted.curves else ["epoch"], model=name)
+    modules = [last.model] if last.prior is None else [last.model, last.prior]
     summary: dict[str, object] = {
         "best_epoch": fitted.best_epoch + 1,
         "best_valid_ndcg_at_10": fitted.best_value,
         "device": str(next(last.model.parameters()).device.type),
         "epochs": len(fitted.curves),
         "items": len(first.matrix),
-        "parameters": sum(parameter.numel() for parameter in last.model.parameters()),
+        "parameters": sum(parameter.numel() for module in modules for parameter in module.parameters()),
         "steps": fitted.steps,
         "threads": threads,
         "users": histories.user_count,
@@ -206,14 +238,18 @@ def write(
     }
     if refitted:
         summary |= {"refit_epochs": len(refitted.fitted.curves)}
+    if last.prior is not None:
+        summary |= {"prior": last.prior.learned_weights()}
     SUMMARY.write(summary | facts, model=name)
 
 
-def answer(model: SequenceModel, histories: Histories) -> Factored:
-    """Return a query state for each query of `histories`, and the item rows."""
+def answer(model: SequenceModel, histories: Histories, prior: ScorePrior | None = None) -> Factored:
+    """Return the two sides of the scores of all queries of `histories`, with a `prior` those of the hybrid."""
     model.eval()
     with torch.no_grad():
         matrix = model.items().detach().float()
-    windows = query_windows(histories, np.arange(histories.query_count), readable_length(model.encoder))
-    states = query_states(model.encoder, matrix, windows)
+    queries = np.arange(histories.query_count)
+    states = query_states(model.encoder, matrix, query_windows(histories, queries, readable_length(model.encoder)))
+    if prior is not None:
+        return prior.factors(states, matrix, query_histories(histories, queries))
     return Factored(states.cpu().numpy(), matrix.cpu().numpy())

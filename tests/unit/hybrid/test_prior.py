@@ -1,0 +1,169 @@
+"""A score prior around a base model that does not know of it."""
+
+import numpy as np
+import pytest
+import torch
+from tests.unit.recommenders.counting_cases import leave_one_out
+from torch import nn
+from torch.nn import functional
+
+from sidflow.hybrid.evidence import count_cooccurrence, new_histories, query_histories
+from sidflow.hybrid.params import HybridParams
+from sidflow.hybrid.prior import ContentRows, ScorePrior, before_softplus, prior_from_arrays, prior_inputs
+from sidflow.hybrid.task import HybridModel, HybridValidation, RankingTask
+from sidflow.training.scores import TrainingScores
+
+ITEMS = 8
+LINES = [
+    [0, 1, 2, 3, 6, 7],
+    [1, 2, 3, 0, 6, 7],
+    [4, 5, 1, 2, 7, 6],
+    [5, 4, 0, 1, 7, 6],
+]
+PLAIN = {"folds": 2, "window": 1, "decay": 0.0, "last": 2, "recency": 1.0, "backward": 0.0, "damping": 0.0}
+
+
+class ToyBase(nn.Module):
+    """Every user's last training item is predicted from the one before it, by the product of two tables."""
+
+    def __init__(self, histories, width=3):
+        super().__init__()
+        torch.manual_seed(0)
+        self.histories = histories
+        self.reads, self.rows = (nn.Parameter(torch.randn(ITEMS, width)) for _ in range(2))
+
+    def forward(self, users, rank_loss):
+        target = torch.from_numpy(self.histories.offsets[:-1] + self.histories.train_end - 1)[users]
+        items = torch.from_numpy(self.histories.items.astype(np.int64))
+        scores = TrainingScores(self.reads[items[target - 1]], self.rows, items[target], None, target - 1, target)
+        return {"loss": rank_loss(scores)}
+
+
+class ToyTask(RankingTask):
+    def validation_factors(self):
+        histories = self.validation.queries
+        last = [self.base.histories.history(query)[-1] for query in histories]
+        return self.base.reads.detach()[torch.tensor(last)], self.base.rows.detach()
+
+    @property
+    def base(self):
+        return self.module.base
+
+
+def content(width=4, missing=5):
+    values = np.random.default_rng(1).normal(size=(ITEMS, width)).astype(np.float32)
+    return {"text": ContentRows(values, np.arange(ITEMS) != missing)}
+
+
+def built(params=None, **changes):
+    histories = leave_one_out(LINES)
+    params = params or HybridParams(**{**PLAIN, "dropout": 0.0, "discount_popularity": False, **changes})
+    rows = content() if params.content else {}
+    prior = ScorePrior(prior_inputs(histories, ITEMS, rows, params), params)
+    return histories, prior, HybridModel(ToyBase(histories), prior, histories)
+
+
+def test_the_score_of_one_pair_by_hand():
+    """History 4, 0, 1: item 2 followed item 1 three times in the training parts, and nothing followed 0 but 1."""
+    _, prior, model = built(cooccurrence_weight=1.5, epsilon=0.5, content_weight=0.7, own_weight=0.4)
+    states, rows = torch.tensor([[1.0, -2.0, 0.5]]), model.base.rows.detach()
+    scores = prior.factors(states, rows, new_histories([[4, 0, 1]])).scores(np.array([0]))[0]
+    text = content()["text"].values
+    cosine = [text[2] @ text[back] / np.linalg.norm(text[2]) / np.linalg.norm(text[back]) for back in (1, 0)]
+    expected = 0.4 * float(states[0] @ rows[2]) + 1.5 * np.log(1 + 3 / 0.5) + 0.7 * (cosine[0] + cosine[1] / 2)
+    assert scores[2] == pytest.approx(expected, rel=1e-5)
+    without_content = prior.factors(states, rows, new_histories([[5]])).scores(np.array([0]))[0]
+    assert without_content[7] == pytest.approx(0.4 * float(states[0] @ rows[7]), rel=1e-5)
+
+
+def test_a_transition_that_one_user_alone_made_is_no_evidence_in_training():
+    """By construction: users 1, 2 and 3 alone made the transitions 3 -> 0, 5 -> 1 and 4 -> 0."""
+    histories, prior, _ = built(content=())
+    counts = count_cooccurrence(histories, ITEMS, prior.params)
+    for user, before, after in ((1, 3, 0), (2, 5, 1), (3, 4, 0)):
+        last_items = np.array([[before, -1]])
+        assert counts.evidence(last_items, counts.fold[[user]]).toarray()[0, after] == 0
+        assert counts.evidence(last_items, counts.all_users).toarray()[0, after] == 1
+
+
+def test_gradient_reaches_every_weight_and_the_base():
+    _, prior, model = built(discount_popularity=True, mask_history=True)
+    model(torch.arange(4))["loss"].backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
+    assert {name for name, _ in prior.named_parameters()} == {
+        "cooccurrence_raw",
+        "epsilon_raw",
+        "popularity_raw",
+        "content_raw.text",
+    }
+
+
+def test_with_weights_of_zero_it_is_its_base():
+    histories, prior, model = built(own_weight=1.0, mask_history=False)
+    with torch.no_grad():
+        for raw in (prior.cooccurrence_raw, *prior.content_raw.values()):
+            raw.fill_(-1e4)  # whose softplus is 0
+    queries = np.arange(histories.query_count)
+    states, rows = torch.randn(len(queries), 3), model.base.rows.detach()
+    factors = prior.factors(states, rows, query_histories(histories, queries))
+    np.testing.assert_allclose(factors.scores(queries), (states @ rows.T).numpy(), rtol=1e-5, atol=1e-6)
+    alone = model.base(torch.arange(4), lambda scores: functional.cross_entropy(
+        scores.states @ scores.item_matrix.T, scores.targets
+    ))  # fmt: skip
+    torch.testing.assert_close(model(torch.arange(4))["loss"], alone["loss"])
+
+
+def test_the_weight_of_the_base_is_chosen_on_validation():
+    histories, prior, model = built(own_weights=(0.0, 0.3, 1.0, 5.0))
+    validation = HybridValidation(histories, ITEMS, prior)
+    queries = validation.queries
+    states, rows = torch.randn(len(queries), 3), model.base.rows.detach()
+    ndcg = []
+    for weight in prior.params.own_weights:
+        prior.own.fill_(weight)
+        scores = prior.factors(states, rows, query_histories(histories, queries)).scores(np.arange(len(queries)))
+        scores[histories.seen(ITEMS, queries).toarray()] = -np.inf
+        ranks = (scores >= scores[np.arange(len(queries)), histories.targets[queries]][:, None]).sum(1)
+        ndcg.append((1 / np.log2(1 + ranks)).mean())
+    assert validation.metrics(states, rows)["valid_ndcg_at_10"] == pytest.approx(max(ndcg), rel=1e-6)
+    assert float(prior.own) == pytest.approx(prior.params.own_weights[int(np.argmax(ndcg))])
+
+
+def test_the_task_has_a_group_for_the_prior_and_none_without_one():
+    histories, prior, model = built()
+    task = ToyTask(model.base, histories, ITEMS, prior)
+    base, own = task.parameter_groups()
+    assert [id(one) for one in base["params"]] == [id(one) for one in model.base.parameters()]
+    assert [id(one) for one in own["params"]] == [id(one) for one in prior.parameters()]
+    assert own["weight_decay"] == 0 and own["rate_factor"] == prior.params.rate_factor
+    assert task.validate()["valid_ndcg_at_10"] > 0
+    alone = RankingTask(model.base, histories, ITEMS)
+    (group,) = alone.parameter_groups()
+    assert alone.module is model.base and len(group["params"]) == 2
+
+
+@pytest.mark.parametrize("terms", [{}, {"content": ()}, {"cooccurrence": False}])
+def test_a_saved_prior_scores_as_before(terms):
+    histories, prior, model = built(**terms)
+    with torch.no_grad():
+        for parameter in prior.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    prior.own.fill_(0.8)
+    again = prior_from_arrays(prior.arrays(), ITEMS, prior.params)
+    again.load_state_dict(prior.state_dict())
+    queries = np.arange(histories.query_count)
+    states, rows = torch.randn(len(queries), 3), model.base.rows.detach()
+    new = new_histories([histories.history(query) for query in queries])
+    expected = prior.factors(states, rows, query_histories(histories, queries)).scores(queries)
+    np.testing.assert_array_equal(again.factors(states, rows, new).scores(queries), expected)
+
+
+def test_a_prior_of_nothing_is_refused():
+    with pytest.raises(ValueError, match="cooccurrence: true"):
+        HybridParams(cooccurrence=False, content=())
+
+
+def test_start_values_come_back_through_softplus():
+    values = [1e-6, 0.1, 1.0, 30.0]
+    torch.testing.assert_close(functional.softplus(before_softplus(values)), torch.tensor(values))
