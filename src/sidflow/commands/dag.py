@@ -35,14 +35,14 @@ def dag_stages(params: Mapping[str, Any], path: Path = DAG_PATH) -> list[Stage]:
             str(path), expected="a DVC pipeline", found="no such file", remedy="run in the project's folder"
         )
     content = yamls.read_yaml_mapping(path)
-    found: list[Stage] = []
+    expanded: list[Stage] = []
     for name, body in content["stages"].items():
         if "foreach" not in body:
-            found.append(_stage(name, body, params))
+            expanded.append(_stage(name, body, params))
             continue
         for key, item in _each(body["foreach"], params):
-            found.append(_stage(f"{name}@{key}", body["do"], {**params, "key": key, "item": item}))
-    return found
+            expanded.append(_stage(f"{name}@{key}", body["do"], {**params, "key": key, "item": item}))
+    return expanded
 
 
 def recommenders_of(params: Mapping[str, Any], path: Path = DAG_PATH) -> list[str]:

@@ -38,13 +38,13 @@ class Finding(NamedTuple):
 
 def examine() -> list[Finding]:
     """Look at everything; nothing that is wrong stops the rest."""
-    found: list[Finding] = []
-    for look in (*LOOKS, *(PROJECT_LOOKS if is_project() else ())):
+    findings: list[Finding] = []
+    for check in (*CHECKS, *(PROJECT_CHECKS if is_project() else ())):
         try:
-            found.extend(look())
+            findings.extend(check())
         except InputError as error:
-            found.append(Finding("BROKEN", look.__name__.strip("_"), error.line()))
-    return found
+            findings.append(Finding("BROKEN", check.__name__.strip("_"), error.line()))
+    return findings
 
 
 def finding_lines(findings: list[Finding]) -> list[str]:
@@ -188,11 +188,11 @@ def _params() -> Iterator[Finding]:
     yield Finding("ok", "params", f"preset {settings.get('preset')}, {len(dag_stages(settings))} stages, all valid")
     path = (settings.get("ingest") or {}).get("path")
     if path:
-        there = Path(path).exists()
+        exists = Path(path).exists()
         yield Finding(
-            "ok" if there else "BROKEN",
+            "ok" if exists else "BROKEN",
             "raw data",
-            f"{path}{'' if there else ' is not there; ingest.path in params.yaml names it'}",
+            f"{path}{'' if exists else ' is not there; ingest.path in params.yaml names it'}",
         )
 
 
@@ -204,7 +204,7 @@ def _artifacts() -> Iterator[Finding]:
     yield Finding(state, "artifacts", f"{present} of {len(outs)} are here{advice}")
 
 
-LOOKS: tuple[Callable[[], Iterator[Finding]], ...] = (
+CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
     _python,
     _machine,
     _torch,
@@ -215,4 +215,4 @@ LOOKS: tuple[Callable[[], Iterator[Finding]], ...] = (
     _data,
     _project,
 )
-PROJECT_LOOKS: tuple[Callable[[], Iterator[Finding]], ...] = (_dvc_project, _params, _artifacts)
+PROJECT_CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (_dvc_project, _params, _artifacts)

@@ -29,8 +29,8 @@ class LockedOut(NamedTuple):
 def dvc_executable() -> Path | None:
     """Return DVC beside this Python, else on the PATH, else None."""
     beside = Path(sys.executable).parent / "dvc"
-    found = str(beside) if beside.is_file() else shutil.which("dvc")
-    return Path(found) if found else None
+    program = str(beside) if beside.is_file() else shutil.which("dvc")
+    return Path(program) if program else None
 
 
 def dvc_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -69,8 +69,8 @@ def locked_outs(path: Path = LOCK_PATH) -> list[LockedOut]:
 
 def dvc_cache_folder(folder: Path = Path()) -> Path | None:
     """Return the folder of DVC's local cache, or None outside of a DVC project."""
-    told = run_dvc("cache", "dir", folder=folder)
-    return (folder / told.stdout.strip()).resolve() if told.returncode == 0 and told.stdout.strip() else None
+    answer = run_dvc("cache", "dir", folder=folder)
+    return (folder / answer.stdout.strip()).resolve() if answer.returncode == 0 and answer.stdout.strip() else None
 
 
 def is_cached(cache: Path, md5: str) -> bool:

@@ -15,19 +15,19 @@ def is_project(folder: Path = Path()) -> bool:
     return not _absent(folder)
 
 
-def require_project_files(*signs: str) -> None:
-    """Refuse to go on outside of a project's root, which holds `PROJECT_FILES` (or those given).
+def require_project_files(*files: str) -> None:
+    """Check that the current folder is a project's root: that it holds `files`, by default `PROJECT_FILES`.
 
     Raises:
         InputError: one of them is not here; where a folder above has them, it is named.
     """
-    absent = _absent(Path(), signs or PROJECT_FILES)
+    absent = _absent(Path(), files or PROJECT_FILES)
     if not absent:
         return
     above = next((folder for folder in Path.cwd().parents if is_project(folder)), None)
     raise InputError(
         "this folder",
-        expected=f"a sidflow project ({' and '.join(signs or PROJECT_FILES)})",
+        expected=f"a sidflow project ({' and '.join(files or PROJECT_FILES)})",
         found=f"no {' and no '.join(absent)}",
         remedy=f"cd {above}" if above else _remedy(absent),
     )
@@ -39,5 +39,5 @@ def _remedy(absent: list[str]) -> str:
     return "cd to the project's folder (the clone of its repository)"
 
 
-def _absent(folder: Path, signs: tuple[str, ...] = PROJECT_FILES) -> list[str]:
-    return [sign for sign in signs if not (folder / sign).is_file()]
+def _absent(folder: Path, files: tuple[str, ...] = PROJECT_FILES) -> list[str]:
+    return [file for file in files if not (folder / file).is_file()]

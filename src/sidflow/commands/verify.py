@@ -25,7 +25,7 @@ class Compared(NamedTuple):
 
 
 class Verified(NamedTuple):
-    """What a verification found."""
+    """The result of a verification."""
 
     artifacts: list[Compared]
     failure: str  # the end of what a failed stage printed; empty where all ran
@@ -66,16 +66,16 @@ def verify(*, here: bool = False, keep: bool = False) -> Verified:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def verification_lines(found: Verified) -> list[str]:
+def verification_lines(verified: Verified) -> list[str]:
     """Return a line per artifact and one of judgement."""
-    if found.failure:
-        lines = [f"The rerun failed: {found.failure}"]
+    if verified.failure:
+        lines = [f"The rerun failed: {verified.failure}"]
     else:
-        width = max(len(one.path) for one in found.artifacts)
-        lines = [_line(one, width) for one in found.artifacts]
-        differing = sum(one.committed != one.remade for one in found.artifacts)
+        width = max(len(one.path) for one in verified.artifacts)
+        lines = [_line(one, width) for one in verified.artifacts]
+        differing = sum(one.committed != one.remade for one in verified.artifacts)
         lines.append(f"{len(lines) - differing} artifacts are the same, {differing} differ.")
-    return [*lines, f"The copy is kept in {found.copy}."] if found.copy else lines
+    return [*lines, f"The copy is kept in {verified.copy}."] if verified.copy else lines
 
 
 def _line(one: Compared, width: int) -> str:

@@ -80,18 +80,18 @@ def _check_variable(name: str, value: str) -> None:
 
 
 def _refuse_typos() -> None:
-    """Refuse a variable whose name is nearly that of a setting; others may be somebody else's."""
-    known = list(Runtime.model_fields)
+    """Refuse a variable whose name is nearly that of a setting; other variables belong to other programs."""
+    names = list(Runtime.model_fields)
     for name in sorted(os.environ):
         setting = name.removeprefix(VARIABLE_PREFIX).lower()
         if (
             name.startswith(VARIABLE_PREFIX)
-            and setting not in known
-            and difflib.get_close_matches(setting, known, 1, 0.75)
+            and setting not in names
+            and difflib.get_close_matches(setting, names, 1, 0.75)
         ):
             raise InputError(
                 name,
-                expected=closest_names(name, map(environment_variable, known)),
+                expected=closest_names(name, map(environment_variable, names)),
                 found=f"`{name}`",
                 remedy=f"rename or unset {name}",
             )

@@ -1,4 +1,4 @@
-"""Checkpoints outside the workspace: found again by params, inputs and code, written whole, gone on success."""
+"""Checkpoints outside the workspace, named by params, inputs and code, written atomically, removed on success."""
 
 from __future__ import annotations
 
@@ -77,11 +77,11 @@ class Checkpoint:
             return
         tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in snapshot.tensors.items()}
         with atomic_path(self.path) as temporary:
-            told = {STATE_KEY: json.dumps(snapshot.values), SPENT_KEY: str(seconds_spent())}
-            save_file(tensors, temporary, metadata=told)
+            metadata = {STATE_KEY: json.dumps(snapshot.values), SPENT_KEY: str(seconds_spent())}
+            save_file(tensors, temporary, metadata=metadata)
 
     def load(self) -> Snapshot | None:
-        """Return the last snapshot, or None where there is none that can be read.
+        """Return the last snapshot, or None where none can be read.
 
         The time that the run which wrote it had taken counts as this one's (`seconds_spent`).
         """
@@ -89,8 +89,8 @@ class Checkpoint:
             return None
         try:
             with safe_open(self.path, framework="pt") as handle:
-                told = handle.metadata()
-                values, seconds = json.loads(told[STATE_KEY]), float(told[SPENT_KEY])
+                metadata = handle.metadata()
+                values, seconds = json.loads(metadata[STATE_KEY]), float(metadata[SPENT_KEY])
                 snapshot = Snapshot({name: handle.get_tensor(name) for name in handle.keys()}, values)  # noqa: SIM118
         except (SafetensorError, KeyError, ValueError):
             self.discard()

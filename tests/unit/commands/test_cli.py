@@ -78,8 +78,10 @@ def test_the_doctor_finds_what_is_broken(dvc_project, monkeypatch) -> None:
     assert "Everything required is in place." in result.stdout
     Path("words.txt").unlink()
     monkeypatch.setenv("SIDFLOW_CHECKPOINT_SECONDS", "many")
-    monkeypatch.setattr(doctor, "LOOKS", [look for look in doctor.LOOKS if look.__name__ == "_runtime"])
-    monkeypatch.setattr(doctor, "PROJECT_LOOKS", [look for look in doctor.PROJECT_LOOKS if look.__name__ == "_params"])
+    monkeypatch.setattr(doctor, "CHECKS", [check for check in doctor.CHECKS if check.__name__ == "_runtime"])
+    monkeypatch.setattr(
+        doctor, "PROJECT_CHECKS", [check for check in doctor.PROJECT_CHECKS if check.__name__ == "_params"]
+    )
     result = runner.invoke(app, ["doctor"])
     assert result.exit_code == 1
     assert "words.txt is not there" in result.stdout
@@ -88,7 +90,9 @@ def test_the_doctor_finds_what_is_broken(dvc_project, monkeypatch) -> None:
 
 def test_the_doctor_outside_of_a_project_looks_at_the_machine(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(doctor, "LOOKS", [look for look in doctor.LOOKS if look.__name__ in ("_python", "_project")])
+    monkeypatch.setattr(
+        doctor, "CHECKS", [check for check in doctor.CHECKS if check.__name__ in ("_python", "_project")]
+    )
     result = runner.invoke(app, ["doctor"])
     assert result.exit_code == 0
     assert "info     project  none in this folder" in result.stdout
