@@ -73,7 +73,7 @@ class LoraParams(Params):
 
     enabled: bool = Field(default=True, description="false: the backbone stays as it is")
     rank: int = Field(default=32, ge=1, description="width of the update, the product of two thin matrices")
-    alpha: float = Field(default=128, gt=0, description="the update is scaled by alpha / rank")
+    alpha: int | float = Field(default=128, gt=0, description="the update is scaled by alpha / rank")
     dropout: float = Field(default=0.0, ge=0, lt=1, description="share dropped of what enters the adapter")
     targets: tuple[str, ...] = Field(
         default=("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
