@@ -26,10 +26,10 @@ from scipy.sparse import csr_matrix
 from side_by_side import Side, in_turn, medians, one_side_or_all, own, peak_mb, result_of, run
 
 from sidflow.ranking.answer import search_top_k
-from sidflow.recommenders.neural.batches import recent_windows
 from sidflow.recommenders.neural.encoding import query_states
 from sidflow.recommenders.neural.items import IdEmbedding
 from sidflow.recommenders.neural.model import build_encoder
+from sidflow.sequences.windows import recent_windows
 from sidflow.training.device import prepare_training
 
 STEPS = 10  # of training before theirs recommends; time does not depend on what is learned

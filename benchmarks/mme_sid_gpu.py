@@ -174,7 +174,7 @@ def measured(given: argparse.Namespace, size: Size, device: torch.device) -> dic
         ticks.append(time.perf_counter())
 
     fit("gpu", share, settings.loop, seed=SEED, device=device, on_step=tick)
-    lengths = model.pieces.length
+    lengths = (model.windows.lengths - 1).numpy()
     tokens = sum(int(lengths[rows.numpy()].sum()) for rows in share.chosen[WARM_UP:])
     places = sum(len(rows) * int(lengths[rows.numpy()].max()) for rows in share.chosen[WARM_UP:])
     seconds = ticks[-1] - ticks[WARM_UP - 1]

@@ -24,7 +24,7 @@ from torch.nn import functional
 from sidflow.contracts.histories import Histories
 from sidflow.llm.fusion import FrequencyAwareFusion
 from sidflow.llm.model import MmeSid
-from sidflow.llm.windows import padded
+from sidflow.sequences.windows import Windows
 from sidflow.training.validation import Validation
 
 if TYPE_CHECKING:
@@ -66,7 +66,8 @@ class Published(nn.Module):
     def states(self, items: np.ndarray, start: np.ndarray, length: np.ndarray) -> Float[Tensor, "b h"]:
         """Return the states at the end of rows [padding; instruction; items; marker]."""
         reader, device = self.model.backbone, self.model.fusion.table.device
-        history = padded(items, start, length)[0].to(device)
+        windows = Windows(*(torch.from_numpy(part.astype(np.int64)) for part in (items, start, length)))
+        history = windows.padded(torch.arange(len(start)))[0].to(device)
         rows, longest = history.shape
         before, after = reader.embed_tokens(reader.instruction), reader.embed_tokens(reader.marker)[None]
         tokens = self.model.item_tokens.of_sequences(history).to(before.dtype)

@@ -38,9 +38,14 @@ def prepared(side: str, given: argparse.Namespace) -> tuple[MmeSidTask | Publish
     project = common.load(given.run, given.threads, given.seed)
     model = common.fresh(project)
     loop = project.settings.loop.model_copy(update={"epochs": given.epochs, "patience": 0})
-    count = int(model.pieces.length.sum())
+    count = int((model.windows.lengths - 1).sum())
     if side == "ours":
-        return MmeSidTask(model, project.histories, project.settings), loop, model.pieces.length, project.seed
+        return (
+            MmeSidTask(model, project.histories, project.settings),
+            loop,
+            (model.windows.lengths - 1).numpy(),
+            project.seed,
+        )
     published = Published(model)
     assert len(published.samples.start) == count, "the sides do not learn the same targets"
     loop = loop.model_copy(update={"warmup_steps": WARMUP_STEPS, "learning_rate": given.rate or loop.learning_rate})

@@ -28,10 +28,10 @@ from rectools_common import SETTINGS, arguments, facts, theirs, write_data
 from rectools_side import load
 from side_by_side import Side, in_turn, medians, one_side_or_all, own, peak_mb, result_of
 
-from sidflow.recommenders.neural.batches import Windows, recent_windows, shuffled
 from sidflow.recommenders.neural.items import IdEmbedding
 from sidflow.recommenders.neural.model import SequenceModel, WindowLosses
 from sidflow.recommenders.neural.params import SasrecParams
+from sidflow.sequences.windows import Windows, recent_windows, shuffled_batches
 from sidflow.training.device import prepare_training
 from sidflow.training.loop import LoopParams, fit
 from sidflow.training.scores import TrainingScores
@@ -46,7 +46,7 @@ class Task:
 
     def batches(self, epoch: int, generator: torch.Generator) -> Sequence[torch.Tensor]:
         """Return the epoch's batches as training has them."""
-        return shuffled(self.windows.lengths, self.size, generator)
+        return shuffled_batches(self.windows.lengths, self.size, generator)
 
     def validate(self) -> dict[str, float]:
         """Return nothing."""

@@ -11,7 +11,7 @@ from tests.contract.code_deps import closure
 
 ROOT = Path(__file__).parents[2]
 SRC = ROOT / "src"
-SHARED = {"contracts", "counting", "hybrid", "losses", "measures", "training"}
+SHARED = {"contracts", "counting", "hybrid", "losses", "measures", "sequences", "training"}
 DOMAINS = {"catalog", "splits", "semantics", "embedding", "quantize", "recommenders", "llm", "ranking", "evaluation"}
 TOP = {
     "report",

@@ -13,7 +13,6 @@ from torch.nn import functional
 from sidflow.contracts.histories import Histories
 from sidflow.hybrid.prior import ScorePrior
 from sidflow.hybrid.task import RankingTask
-from sidflow.llm import windows
 from sidflow.llm.adapter import add_adapter
 from sidflow.llm.backbones import Backbone
 from sidflow.llm.fusion import FrequencyAwareFusion
@@ -22,20 +21,30 @@ from sidflow.llm.item_tokens import ItemTokens
 from sidflow.llm.params import FinetuneParams
 from sidflow.llm.prompt import tokenize_prompt
 from sidflow.llm.reader import PromptedBackbone
-from sidflow.llm.windows import Drawn
 from sidflow.losses.catalogue_softmax import catalogue_cross_entropy, sampled_cross_entropy
 from sidflow.losses.negatives import NegativeSampler
+from sidflow.sequences.windows import (
+    SeededBatch,
+    Windows,
+    padding_mask,
+    query_windows,
+    seeded_batches,
+    shuffled_batches,
+    skip_items,
+    training_windows,
+)
 from sidflow.training.scores import RankLoss, TrainingScores
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
+    from jaxtyping import Bool, Float, Int
 
 BLOCK_ITEMS = 65_536  # items whose tokens are made at a time
+POOL_BATCHES = 50  # batches whose windows are sorted by length together
 BLOCK_TOKENS = 16_384  # tokens, the instruction's included, that are encoded at a time outside of training
 
 
 class MmeSid(nn.Module):
-    """The model; `forward` takes rows of `pieces` and returns the loss over all their positions."""
+    """The model; `forward` returns the loss over all positions of some training windows."""
 
     def __init__(
         self,
@@ -53,36 +62,46 @@ class MmeSid(nn.Module):
         self.item_dropout = nn.Dropout(params.item_dropout)
         self.fusion = FrequencyAwareFusion(inputs, hidden, params)
         self.negatives = NegativeSampler(params, torch.from_numpy(inputs.counts)) if params.loss == "sampled" else None
-        self.histories, self.pieces = histories, windows.cut(histories, params.max_length)
+        self.histories, self.windows = histories, training_windows(histories, params.max_length + 1, overlap=1)
         self.items, self.max_length, self.skip_share = inputs.items, params.max_length, params.skip_share
 
-    def forward(self, batch: Tensor | Drawn, rank_loss: RankLoss | None = None) -> dict[str, Tensor]:
-        """Return the mean cross-entropy of every next item in the batch's pieces.
+    def forward(self, batch: Tensor | SeededBatch, rank_loss: RankLoss | None = None) -> dict[str, Tensor]:
+        """Return the mean cross-entropy of every next item in the batch's windows.
 
         Args:
-            batch: rows of `pieces`, for a softmax over all core items; with a seed, over targets and drawn negatives.
+            batch: rows of `windows`, for a softmax over all core items; with a seed, over targets and negatives.
             rank_loss: the loss of the scores, of a hybrid; None: their own cross-entropy.
         """
-        rows, seed = batch if isinstance(batch, Drawn) else (batch, None)
+        rows, seed = batch if isinstance(batch, SeededBatch) else (batch, None)
         device = self.fusion.table.device
-        chosen = rows.cpu().numpy()  # DDP moves its input to the device
-        start, length = self.pieces.start[chosen], self.pieces.length[chosen]
-        places, there = windows.places(start, length, self.skip_share if self.training else 0.0)
-        foretold = there[:, 1:]  # an input is real where something follows it
-        items = self.pieces.items[places].astype(np.int64)
-        history = torch.from_numpy(items[:, :-1] * foretold).to(device)
-        target, real = (torch.from_numpy(part).to(device) for part in (items[:, 1:], foretold))
+        events, mask = self._events(rows.cpu())  # DDP moves its input to the device
+        is_input = mask[:, 1:]  # an input is an item that another one follows
+        items = self.windows.items[events]
+        history = (items[:, :-1] * is_input).to(device)
+        predicts = is_input.to(device)
+        targets = items[:, 1:].to(device)[predicts]
         reads = torch.arange(history.shape[1], device=device).expand(len(history), -1)
         states = self.backbone(self.item_tokens.of_sequences(history), reads)
         candidates = None
         if seed is not None:
             assert self.negatives is not None
-            candidates = self.negatives.candidates(target[real], seed)
+            candidates = self.negatives.candidates(targets, seed)
         matrix = self.fusion.item_matrix() if candidates is None else self.fusion.rows_of(candidates.items)
         matrix = self.item_dropout(matrix)
-        last, predicted = (torch.from_numpy(events[foretold]) for events in (places[:, :-1], places[:, 1:]))
-        scores = TrainingScores(states[real], matrix, target[real], candidates, last, predicted)
+        last, predicted = events[:, :-1][is_input], events[:, 1:][is_input]
+        scores = TrainingScores(states[predicts], matrix, targets, candidates, last, predicted)
         return {"loss": (rank_loss or cross_entropy)(scores)}
+
+    def _events(self, rows: Int[Tensor, " b"]) -> tuple[Int[Tensor, "b t_plus_1"], Bool[Tensor, "b t_plus_1"]]:
+        """Return the events of the windows `rows`, some skipped in training, and which of them are no padding."""
+        lengths = self.windows.lengths[rows]
+        width = int(lengths.max())
+        columns = torch.arange(width).expand(len(rows), -1)
+        if self.training and self.skip_share:
+            columns, lengths = skip_items(lengths, width, self.skip_share)
+            columns = columns[:, : int(lengths.max())]
+        mask = padding_mask(lengths, columns.shape[1])
+        return torch.where(mask, self.windows.starts[rows, None] + columns, 0), mask
 
     def all_tokens(self) -> Float[Tensor, "n h"]:
         """Return every catalogue item's token."""
@@ -96,9 +115,7 @@ class MmeSid(nn.Module):
     @torch.no_grad()
     def query_states(self, histories: Histories, queries: np.ndarray) -> Float[Tensor, "q h"]:
         """Return the states that answer `queries`; their inner products with `item_matrix` are the scores."""
-        lengths = np.minimum(histories.query_end[queries], self.max_length)
-        starts = histories.offsets[histories.query_user[queries]] + histories.query_end[queries] - lengths
-        return encode(self.backbone, self.all_tokens(), histories.items, starts, lengths)
+        return encode(self.backbone, self.all_tokens(), query_windows(histories, queries, self.max_length))
 
 
 def cross_entropy(scores: TrainingScores) -> Float[Tensor, ""]:
@@ -109,26 +126,23 @@ def cross_entropy(scores: TrainingScores) -> Float[Tensor, ""]:
 
 
 @torch.no_grad()
-def encode(
-    backbone: PromptedBackbone, tokens: Float[Tensor, "n h"], items: np.ndarray, starts: np.ndarray, lengths: np.ndarray
-) -> Float[Tensor, "q h"]:
-    """Return the state at the end of each history `items[starts[q]:starts[q] + lengths[q]]`.
+def encode(backbone: PromptedBackbone, tokens: Float[Tensor, "n h"], windows: Windows) -> Float[Tensor, "q h"]:
+    """Return the state at the end of each window, on the device of `tokens`.
 
-    Histories of like length go together, so that little is padding; the instruction is computed once. An empty
-    history gets a zero state, which ties all items.
+    Windows of similar length go together, so that little is padding; the instruction is computed once. An empty
+    window gets a zero state, which ties all items.
     """
     key_values = backbone.instruction_key_values()
-    found = torch.zeros(len(starts), tokens.shape[1], device=tokens.device)
-    order = np.argsort(lengths, kind="stable")
-    order = order[lengths[order] > 0]
+    encoded = torch.zeros(len(windows.lengths), tokens.shape[1], device=tokens.device)
+    order = torch.argsort(windows.lengths, stable=True)
+    order = order[windows.lengths[order] > 0]
     while len(order):
-        size = max(1, BLOCK_TOKENS // (int(lengths[order[-1]]) + backbone.instruction.shape[1]))
+        size = max(1, BLOCK_TOKENS // (int(windows.lengths[order[-1]]) + backbone.instruction.shape[1]))
         rows, order = order[-size:], order[:-size]
-        history, _ = windows.padded(items, starts[rows], lengths[rows])
-        reads = torch.from_numpy(lengths[rows] - 1).to(tokens.device)[:, None]
-        states = backbone(functional.embedding(history.to(tokens.device), tokens), reads, key_values)
-        found[torch.from_numpy(rows).to(tokens.device)] = states[:, 0]
-    return found
+        items, lengths = (part.to(tokens.device) for part in windows.padded(rows))
+        states = backbone(functional.embedding(items, tokens), lengths[:, None] - 1, key_values)
+        encoded[rows.to(tokens.device)] = states[:, 0]
+    return encoded
 
 
 class MmeSidTask(RankingTask):
@@ -141,18 +155,19 @@ class MmeSidTask(RankingTask):
         super().__init__(model, histories, len(model.fusion.table), prior)
         self.model, self.histories, self.params = model, histories, params
 
-    def batches(self, epoch: int, generator: torch.Generator) -> Sequence[Tensor | Drawn]:
-        """Return rows of pieces, shuffled, of like length within a batch; with seeds for a sampled loss."""
-        batches = windows.batches(self.model.pieces.length, self.params.batch_size, generator)
-        return windows.with_seeds(batches, generator) if self.params.loss == "sampled" else batches
+    def batches(self, epoch: int, generator: torch.Generator) -> Sequence[Tensor | SeededBatch]:
+        """Return rows of windows, shuffled, of similar length within a batch; with seeds for a sampled loss."""
+        batches = shuffled_batches(self.model.windows.lengths, self.params.batch_size, generator, POOL_BATCHES)
+        return seeded_batches(batches, generator) if self.params.loss == "sampled" else batches
 
-    def split_batch(self, batch: Tensor | Drawn, rank: int, count: int) -> tuple[Tensor | Drawn, float]:
-        """Return every `count`th row from `rank` on, and its share of the positions that the batch foretells."""
-        everything, length = batch.rows if isinstance(batch, Drawn) else batch, self.model.pieces.length
-        rows = everything[rank::count]
-        share = float(length[rows.numpy()].sum() / length[everything.numpy()].sum())
-        rows = rows if len(rows) else everything[:1]
-        return (batch._replace(rows=rows) if isinstance(batch, Drawn) else rows), share
+    def split_batch(self, batch: Tensor | SeededBatch, rank: int, count: int) -> tuple[Tensor | SeededBatch, float]:
+        """Return every `count`th row from `rank` on, and its share of the positions that the batch predicts."""
+        all_rows = batch.rows if isinstance(batch, SeededBatch) else batch
+        positions = self.model.windows.lengths - 1
+        rows = all_rows[rank::count]
+        share = int(positions[rows].sum()) / int(positions[all_rows].sum())
+        rows = rows if len(rows) else all_rows[:1]
+        return (batch._replace(rows=rows) if isinstance(batch, SeededBatch) else rows), share
 
     def validation_factors(self) -> tuple[Float[Tensor, "q h"], Float[Tensor, "n h"]]:
         """Return the states of the validation queries, and the item rows."""

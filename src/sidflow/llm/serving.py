@@ -25,6 +25,7 @@ from sidflow.llm.model import encode
 from sidflow.llm.params import FinetuneParams
 from sidflow.llm.prompt import tokenize_prompt
 from sidflow.llm.reader import PromptedBackbone
+from sidflow.sequences.windows import recent_windows
 from sidflow.training.weights import weights_from_arrays
 
 if TYPE_CHECKING:
@@ -97,8 +98,7 @@ class HistoryEncoder:
                     remedy="see `sidflow show item` for what the catalogue holds",
                 )
         slices = new_histories(histories)
-        lengths = np.minimum(slices.stop - slices.start, self.params.max_length)
-        states = encode(self.backbone, self.tokens, slices.items, slices.stop - lengths, lengths)
+        states = encode(self.backbone, self.tokens, recent_windows(histories, self.params.max_length))
         return (states if self.prior is None else self.prior.query_states(states, slices)).cpu().numpy()
 
 

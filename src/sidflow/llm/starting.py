@@ -17,6 +17,7 @@ from torch.nn import functional
 from sidflow.llm.fusion import FrequencyAwareFusion
 from sidflow.llm.item_tokens import ItemTokens
 from sidflow.llm.model import MmeSid, encode
+from sidflow.sequences.windows import recent_windows
 
 SAMPLE = 4096  # items, evenly spread, over which statistics are taken
 SMALLEST = 1e-6  # lower bound of a divisor
@@ -39,8 +40,8 @@ def initialise_from_items(model: MmeSid, scale: float) -> None:
     items = torch.from_numpy(sample).to(model.fusion.table.device)
     embeddings = model.backbone.decoder.get_input_embeddings().weight
     initialise_item_tokens(model.item_tokens, items, scale * float(embeddings.float().square().mean().sqrt()))
-    ones = np.ones(len(sample), dtype=np.int64)
-    states = encode(model.backbone, model.all_tokens(), sample, np.arange(len(sample)), ones)
+    one_item_windows = recent_windows([[item] for item in sample.tolist()], 1)
+    states = encode(model.backbone, model.all_tokens(), one_item_windows)
     initialise_score_projections(model.fusion, items, states)
     model.train(training)
 

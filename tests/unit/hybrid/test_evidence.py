@@ -12,16 +12,17 @@ from sidflow.hybrid.evidence import (
     user_folds,
 )
 from sidflow.hybrid.params import ScorePriorParams
-from sidflow.llm import windows
 from sidflow.recommenders.counting.cooccurrence import cooccurrence_factors, cooccurrence_relation
+from sidflow.sequences.windows import training_windows
 
 SETTINGS = ScorePriorParams(folds=3, window=4, decay=1.0, last=3, recency=1.0, backward=0.5, damping=0.25)
 
 
 def positions_of(past, longest=50):
-    pieces = windows.cut(past, longest)
-    places, there = windows.places(pieces.start, pieces.length)
-    return training_positions(past, places[:, :-1][there[:, 1:]], places[:, 1:][there[:, 1:]])
+    windows = training_windows(past, longest + 1, overlap=1)
+    bounds = zip(windows.starts.tolist(), windows.lengths.tolist(), strict=True)
+    last_event = np.concatenate([np.arange(start, start + length - 1) for start, length in bounds])
+    return training_positions(past, last_event, last_event + 1)
 
 
 def test_a_transition_that_one_user_alone_made_says_nothing_at_their_own_position():

@@ -38,7 +38,7 @@ def finetuned(kind, dropout=0.0, checkpoint=None, killed_at=0):
         logq=True,
         anchoring={"folds": 2, "dropout": 0.0, "own_weights": (0.0, 0.5)},
         batch_size=11,
-        max_length=4,  # pieces of 4 and 2 positions: batches are split unevenly
+        max_length=4,  # windows of 4 and 2 positions: batches are split unevenly
         token_dropout=dropout,
         readout="response" if kind == "none" else "last_item",
         lora={"rank": 2},

@@ -47,15 +47,15 @@ def test_the_loss_is_the_mean_over_all_positions_of_a_full_softmax(tiny, backbon
     model, _, _, _ = build(tiny, backbone, readout=readout)
     model.eval()
     rows = torch.tensor([0, 3, 5])
-    model.pieces.length[3] = 4
+    model.windows.lengths[3] = 5
     tokens, matrix = model.all_tokens(), model.fusion.item_matrix()
     losses = []
     for row in rows.tolist():
-        start, length = model.pieces.start[row], model.pieces.length[row]
-        for end in range(1, length + 1):
-            history = torch.from_numpy(model.pieces.items[start : start + end].astype(np.int64))
+        start, length = model.windows.starts[row], model.windows.lengths[row]
+        for end in range(1, length):
+            history = model.windows.items[start : start + end]
             state = model.backbone(tokens[history][None], torch.tensor([[end - 1]]))[0, 0]
-            target = torch.tensor(int(model.pieces.items[start + end]))
+            target = model.windows.items[start + end]
             losses.append(functional.cross_entropy(state @ matrix.T, target))
     torch.testing.assert_close(model(rows)["loss"], torch.stack(losses).mean(), atol=1e-5, rtol=1e-5)
 
@@ -132,7 +132,7 @@ def test_the_instruction_is_read_once_a_step_and_once_an_evaluation(tiny, backbo
     )
     instruction = (1, model.backbone.instruction.shape[1])
     model(torch.arange(5))
-    assert read == [instruction, (5, int(model.pieces.length[0]))]
+    assert read == [instruction, (5, int(model.windows.lengths[0]) - 1)]
     read.clear()
     past = task.histories._replace(query_end=np.arange(task.histories.query_count) % 7 + 1)
     model.query_states(past, np.arange(past.query_count))

@@ -36,9 +36,11 @@ def model(tiny, backbone):
 
 def test_both_ways_learn_the_same_targets(model, published):
     found = published.samples(model.histories, model.max_length)
-    pieces = model.pieces
+    windows = model.windows
     targets = [
-        start + step + 1 for start, length in zip(pieces.start, pieces.length, strict=True) for step in range(length)
+        start + step
+        for start, length in zip(windows.starts.tolist(), windows.lengths.tolist(), strict=True)
+        for step in range(1, length)
     ]
     assert sorted(found.start + found.length) == sorted(targets)
     assert found.length.min() == 1 and found.length.max() == model.max_length

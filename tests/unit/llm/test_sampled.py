@@ -8,7 +8,7 @@ from sidflow.llm.backbones import Backbone
 from sidflow.llm.finetuning import score_prior
 from sidflow.llm.model import MmeSid, MmeSidTask
 from sidflow.llm.params import FinetuneParams
-from sidflow.llm.windows import Drawn
+from sidflow.sequences.windows import SeededBatch
 from sidflow.training.checkpoint import Checkpoint
 from sidflow.training.device import epoch_generator, prepare_training
 from sidflow.training.loop import fit, trained_state
@@ -50,7 +50,7 @@ def gradients(model, batch):
 def test_every_item_drawn_once_is_the_full_softmax(tiny, backbone, kind, monkeypatch):
     model, task, _ = build(tiny, backbone, kind, negatives=CORE, logq=False)
     monkeypatch.setattr(model.negatives, "sample", lambda generator: torch.randperm(CORE, generator=generator))
-    full, sampled = gradients(task.module, ROWS), gradients(task.module, Drawn(ROWS, 1))
+    full, sampled = gradients(task.module, ROWS), gradients(task.module, SeededBatch(ROWS, 1))
     torch.testing.assert_close(sampled[0], full[0], atol=1e-5, rtol=1e-5)
     assert set(sampled[1]) == set(full[1])
     for name, gradient in full[1].items():
@@ -61,9 +61,9 @@ def test_every_item_drawn_once_is_the_full_softmax(tiny, backbone, kind, monkeyp
 def test_some_items_drawn_once_are_the_softmax_over_those_alone(tiny, backbone, kind, monkeypatch):
     model, task, _ = build(tiny, backbone, kind, logq=False)
     rows, some = torch.tensor([0, 1]), torch.tensor([10, 2, 7, 3, 1])
-    model.pieces.length[:2] = 2  # the pieces are 0, 1, 2 and 1, 2, 3
+    model.windows.lengths[:2] = 3  # the windows are 0, 1, 2 and 1, 2, 3
     monkeypatch.setattr(model.negatives, "sample", lambda generator: some)
-    found = task.module(Drawn(rows, 1))["loss"]
+    found = task.module(SeededBatch(rows, 1))["loss"]
     others = torch.ones(CORE, dtype=torch.bool).index_fill(0, some, False)
     task.prior.popularity[others] = -1e6  # out of the full softmax
     torch.testing.assert_close(found, task.module(rows)["loss"], atol=1e-5, rtol=1e-5)
@@ -73,20 +73,20 @@ def test_some_items_drawn_once_are_the_softmax_over_those_alone(tiny, backbone, 
 def test_with_logq_many_draws_tend_to_the_full_softmax(tiny, backbone, kind):
     model, task, _ = build(tiny, backbone, kind, negatives=50_000, negatives_power=0.5)
     full = task.module(ROWS)["loss"].item()
-    assert task.module(Drawn(ROWS, 1))["loss"].item() == pytest.approx(full, abs=0.01)
+    assert task.module(SeededBatch(ROWS, 1))["loss"].item() == pytest.approx(full, abs=0.01)
     model.negatives.settings = model.negatives.settings.model_copy(update={"logq": False})
-    assert task.module(Drawn(ROWS, 1))["loss"].item() > full + 1
+    assert task.module(SeededBatch(ROWS, 1))["loss"].item() > full + 1
 
 
 def test_rows_are_made_and_learned_of_the_drawn_items_alone(tiny, backbone):
     model, _, _ = build(tiny, backbone, negatives=3, item_dropout=0.2, cold_dropout=0.3)
     rows = torch.tensor([0, 1])
-    model.pieces.length[:2] = 2
+    model.windows.lengths[:2] = 3
     made = []
     for project in model.fusion.project.values():
         project.register_forward_pre_hook(lambda _, given: made.append(len(given[0])))
-    _, found = gradients(model, Drawn(rows, 5))
-    at_hand = model.negatives.candidates(torch.tensor([1, 2, 3]), 5).items  # the pieces are 0, 1, 2 and 1, 2, 3
+    _, found = gradients(model, SeededBatch(rows, 5))
+    at_hand = model.negatives.candidates(torch.tensor([1, 2, 3]), 5).items  # the windows are 0, 1, 2 and 1, 2, 3
     assert {1, 2, 3} <= set(at_hand.tolist()) and len(at_hand) < CORE
     assert made == [len(at_hand)] * 3
     touched = found["fusion.table"].abs().sum(1).nonzero()[:, 0]

@@ -86,7 +86,7 @@ def test_a_batch_is_split_into_all_its_rows_and_positions(tiny, backbone):
     past = tiny.histories()
     params = FinetuneParams(max_length=4)
     task = MmeSidTask(MmeSid(backbone, tiny.inputs(), past, params), past, params)
-    length = torch.from_numpy(task.model.pieces.length)
+    length = task.model.windows.lengths - 1
     for batch in (torch.arange(13), torch.tensor([5, 2]), torch.tensor([7])):
         parts = [task.split_batch(batch, rank, 3) for rank in range(3)]
         kept = [rows for rows, share in parts if share]

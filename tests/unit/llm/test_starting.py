@@ -3,6 +3,7 @@ import torch
 from sidflow.llm.model import MmeSid, encode
 from sidflow.llm.params import FinetuneParams
 from sidflow.llm.starting import initialise_from_items
+from sidflow.sequences.windows import recent_windows
 from sidflow.training.device import prepare_training
 
 
@@ -13,9 +14,8 @@ def fresh(tiny, backbone, **changes):
 
 
 def own_scores(model):
-    items = torch.arange(12)
-    ones = torch.ones(12, dtype=torch.int64).numpy()
-    return encode(model.backbone, model.all_tokens(), items.numpy(), items.numpy(), ones) @ model.fusion.item_matrix().T
+    windows = recent_windows([[item] for item in range(12)], 1)
+    return encode(model.backbone, model.all_tokens(), windows) @ model.fusion.item_matrix().T
 
 
 def test_tokens_have_the_size_asked_for_and_little_in_common(tiny, backbone):

@@ -5,22 +5,13 @@ import pytest
 import torch
 from torch.nn import functional
 
-from sidflow.contracts.histories import Histories
 from sidflow.losses.negatives import Candidates
-from sidflow.recommenders.neural.batches import (
-    Windows,
-    query_windows,
-    real,
-    recent_windows,
-    shuffled,
-    thinned,
-    training_windows,
-)
 from sidflow.recommenders.neural.encoding import SequentialRecommender, query_states
 from sidflow.recommenders.neural.items import IdEmbedding
 from sidflow.recommenders.neural.model import SequenceModel, build_encoder
 from sidflow.recommenders.neural.objective import masked_items, next_items
 from sidflow.recommenders.neural.params import Bert4recParams, from_content
+from sidflow.sequences.windows import Windows, recent_windows
 from sidflow.training.scores import TrainingScores
 
 VARIANTS = [
@@ -52,21 +43,6 @@ def encoder_of(name, extra):
 
 def table():
     return torch.randn(ITEMS, 16, generator=torch.Generator().manual_seed(2))
-
-
-def histories_of(sequences, train_end=None):
-    lengths = np.array([len(one) for one in sequences])
-    ends = lengths if train_end is None else np.array(train_end)
-    users = np.arange(len(sequences))
-    return Histories(
-        items=np.concatenate([np.asarray(one) for one in sequences]).astype(np.int32),
-        offsets=np.concatenate([[0], np.cumsum(lengths)]),
-        train_end=ends,
-        query_user=users,
-        query_end=ends,
-        query_valid=np.ones(len(users), dtype=bool),
-        targets=np.zeros(len(users), dtype=np.int64),
-    )
 
 
 @pytest.mark.parametrize(("name", "extra"), CAUSAL)
@@ -239,38 +215,6 @@ def test_bert4rec_loss_cannot_see_what_it_predicts():
     assert torch.equal(before, model.states(examples.inputs, other, examples))
 
 
-def test_windows_cover_every_target_once():
-    sequences = [np.arange(100, 100 + n) for n in (1, 2, 5, 6, 7, 23)]
-    windows = training_windows(histories_of(sequences), 6, overlap=1)
-    targets = []
-    for start, length in zip(windows.starts.tolist(), windows.lengths.tolist(), strict=True):
-        assert 2 <= length <= 6
-        targets += range(start + 1, start + length)
-    starts = np.concatenate([[0], np.cumsum([len(one) for one in sequences])])[:-1].tolist()
-    assert sorted(targets) == [place for place in range(44) if place not in starts]
-
-
-def test_windows_hold_training_items_only():
-    windows = training_windows(histories_of([[1, 2, 3, 4], [5, 6, 7]], train_end=[2, 1]), 10, overlap=1)
-    assert [row.tolist() for row in windows.padded(torch.tensor([0]))] == [[[1, 2]], [2]]
-    assert len(windows.lengths) == 1
-
-
-def test_skipping_keeps_order_and_two_items_at_least_and_leaves_out_the_share():
-    torch.manual_seed(0)
-    lengths = torch.tensor([2, 3, 40, 60]).repeat(100)
-    items = (torch.arange(60)[None, :] + 1) * real(lengths, 60)
-    kept, left, columns = thinned(items, lengths, 0.25)
-    assert (left >= 2).all() and (left <= lengths).all()
-    assert torch.equal((kept > 0).sum(1), left)
-    assert torch.equal(items.gather(1, columns)[kept > 0], kept[kept > 0])
-    for row, count in zip(kept, left.tolist(), strict=True):
-        assert (row[:count] > 0).all() and (row[:count].diff() > 0).all()
-    assert left[lengths == 2].tolist() == [2] * 100
-    long = lengths >= 40
-    assert abs(left[long].sum() / lengths[long].sum() - 0.75) < 0.02
-
-
 @pytest.mark.parametrize("name", ["sasrec", "gru4rec", "bert4rec"])
 def test_items_are_skipped_in_training_alone(name):
     whole = {"query_share": 0.0} if name == "bert4rec" else {}  # it cuts no row
@@ -280,23 +224,6 @@ def test_items_are_skipped_in_training_alone(name):
     items = torch.randint(50, (20, 30))
     assert (model.train().examples(items, lengths).lengths < 25).all()
     assert (model.eval().examples(items, lengths).lengths == (30 if whole else 29)).all()
-
-
-def test_queries_keep_their_recent_items():
-    windows = query_windows(histories_of([[1, 2, 3, 4], [5, 6]], train_end=[3, 1]), np.array([1, 0]), 2)
-    items, lengths = windows.padded(torch.tensor([0, 1]))
-    assert items.tolist() == [[5, 0], [2, 3]] and lengths.tolist() == [1, 2]
-
-
-def test_batches_are_a_shuffle_with_little_padding():
-    lengths = torch.randint(2, 60, (5000,), generator=torch.Generator().manual_seed(0))
-    batches = shuffled(lengths, 32, torch.Generator().manual_seed(1))
-    assert torch.equal(torch.cat(batches).sort().values, torch.arange(5000))
-    padded = sum(int(lengths[rows].max()) * len(rows) for rows in batches)
-    assert padded < 1.08 * int(lengths.sum())
-    again = shuffled(lengths, 32, torch.Generator().manual_seed(2))
-    assert any(not torch.equal(a, b) for a, b in zip(batches, again, strict=True))
-    assert len(again) == len(batches)
 
 
 @pytest.mark.parametrize("loss", ["full", "sampled", "bce"])

@@ -18,10 +18,10 @@ from sidflow.contracts.tensors import Tensors
 from sidflow.hybrid.evidence import new_histories
 from sidflow.hybrid.params import HybridParams
 from sidflow.hybrid.prior import ScorePrior, prior_from_arrays
-from sidflow.recommenders.neural.batches import Windows, by_length, recent_windows
 from sidflow.recommenders.neural.model import Encoder, build_encoder
 from sidflow.recommenders.neural.params import from_content
 from sidflow.recommenders.neural.transformer import TransformerEncoder
+from sidflow.sequences.windows import Windows, recent_windows, sorted_batches
 from sidflow.training.weights import weights_from_arrays, weights_to_arrays
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def query_states(encoder: Encoder, item_matrix: Float[Tensor, "n d"], windows: W
     """
     device = item_matrix.device
     states = torch.zeros(len(windows.lengths), item_matrix.shape[1], device=device)
-    for rows in by_length(windows.lengths, BLOCK):
+    for rows in sorted_batches(windows.lengths, BLOCK):
         if encoder.causal:
             rows = rows[windows.lengths[rows] > 0]
             if not len(rows):

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sidflow.recommenders.neural.batches import Windows, thinned
 from sidflow.recommenders.neural.items import ItemEmbedding
 from sidflow.recommenders.neural.objective import Examples, Objective, masked_items, next_items
 from sidflow.recommenders.neural.params import Bert4recParams, Gru4recParams, SasrecParams, SequenceParams
 from sidflow.recommenders.neural.recurrent import GruEncoder
 from sidflow.recommenders.neural.transformer import TransformerEncoder
+from sidflow.sequences.windows import Windows, padding_mask, skip_items
 from sidflow.training.scores import RankLoss, TrainingScores
 
 if TYPE_CHECKING:
@@ -46,7 +46,8 @@ class SequenceModel(nn.Module):
         """Return the inputs and targets of padded training windows."""
         columns = torch.arange(items.shape[1], device=items.device).expand_as(items)
         if self.training and self.settings.skip_share:
-            items, lengths, columns = thinned(items, lengths, self.settings.skip_share)
+            columns, lengths = skip_items(lengths, items.shape[1], self.settings.skip_share)
+            items = items.gather(1, columns) * padding_mask(lengths, items.shape[1])
         if isinstance(self.settings, Bert4recParams):
             return masked_items(items, lengths, columns, self.settings.mask_share, self.settings.query_share)
         return next_items(items, lengths, columns)

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from sidflow.losses.catalogue_softmax import binary_cross_entropy, catalogue_cross_entropy, sampled_cross_entropy
 from sidflow.losses.negatives import Candidates, NegativeSampler
-from sidflow.recommenders.neural.batches import real
 from sidflow.recommenders.neural.params import SequenceParams
+from sidflow.sequences.windows import padding_mask
 from sidflow.training.scores import TrainingScores
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class Examples(NamedTuple):
 
     def items(self) -> Int[Tensor, " k"]:
         """Return the distinct items that the batch shows or asks for: no padding."""
-        shown = real(self.lengths, self.inputs.shape[1])
+        shown = padding_mask(self.lengths, self.inputs.shape[1])
         if self.masked is not None:
             shown = shown & ~self.masked
         return torch.unique(torch.cat([self.inputs[shown], self.targets]))
@@ -42,7 +42,7 @@ def next_items(
     """Each item but the last is an input, the one after it the target; `columns` say where in its window each was."""
     inputs, targets = items[:, :-1], items[:, 1:]
     lengths = lengths - 1
-    places = real(lengths, inputs.shape[1]).flatten().nonzero()[:, 0]
+    places = padding_mask(lengths, inputs.shape[1]).flatten().nonzero()[:, 0]
     last, predicted = (part.flatten()[places] for part in (columns[:, :-1], columns[:, 1:]))
     return Examples(inputs, None, lengths, places, targets.flatten()[places], last, predicted)
 
@@ -76,10 +76,10 @@ def masked_items(
     as_query = torch.rand(b, device=device) < query_share
     lengths = torch.where(as_query, cut.clamp(max=lengths), lengths)
     last = torch.arange(t, device=device)[None, :] == lengths[:, None] - 1
-    masked = (torch.rand(b, t, device=device) < mask_share) & real(lengths, t)
+    masked = (torch.rand(b, t, device=device) < mask_share) & padding_mask(lengths, t)
     masked = torch.where((as_query | ~masked.any(1))[:, None], last, masked)
     places = masked.flatten().nonzero()[:, 0]
-    kept = items.masked_fill(masked | ~real(lengths, t), 0)
+    kept = items.masked_fill(masked | ~padding_mask(lengths, t), 0)
     predicted = columns.flatten()[places]
     return Examples(kept, masked, lengths, places, items.flatten()[places], predicted - 1, predicted)
 

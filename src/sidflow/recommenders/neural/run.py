@@ -19,11 +19,11 @@ from sidflow.contracts.histories import Histories, load_histories_for_ranking
 from sidflow.hybrid.evidence import query_histories
 from sidflow.hybrid.prior import ScorePrior
 from sidflow.hybrid.task import RankingTask
-from sidflow.recommenders.neural.batches import query_windows, shuffled, training_windows
 from sidflow.recommenders.neural.encoding import query_states, readable_length, saved_prior
 from sidflow.recommenders.neural.items import IdEmbedding, ItemEmbedding
 from sidflow.recommenders.neural.model import SequenceModel, WindowLosses
 from sidflow.recommenders.neural.params import Bert4recParams, SequenceParams
+from sidflow.sequences.windows import query_windows, shuffled_batches, training_windows
 from sidflow.training.checkpoint import Checkpoint
 from sidflow.training.device import prepare_training
 from sidflow.training.loop import FitResult, fit
@@ -62,7 +62,7 @@ class NextItemTask(RankingTask):
 
     def batches(self, epoch: int, generator: torch.Generator) -> Sequence[Tensor]:
         """Return the epoch's batches of window numbers, of similar length each."""
-        return shuffled(self.windows.lengths, self.size, generator)
+        return shuffled_batches(self.windows.lengths, self.size, generator)
 
     def validation_factors(self) -> tuple[Float[Tensor, "q d"], Float[Tensor, "n d"]]:
         """Return the states of the validation queries, and the item rows."""

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sidflow.recommenders.neural.batches import real
 from sidflow.recommenders.neural.params import Bert4recParams, SasrecParams, TransformerParams
+from sidflow.sequences.windows import padding_mask
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -158,7 +158,7 @@ class TransformerEncoder(nn.Module):
 
     def masks(self, lengths: Int[Tensor, " b"], t: int) -> list[Tensor | None]:
         """Return for each block what its attention may see, and how distances weigh (None: causal, equally)."""
-        plain = None if self.causal else real(lengths, t)[:, None, None, :]
+        plain = None if self.causal else padding_mask(lengths, t)[:, None, None, :]
         if self.positions_from != "relative":
             return [plain] * len(self.blocks)
         steps = torch.arange(t, device=lengths.device)

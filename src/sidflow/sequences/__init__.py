@@ -1,0 +1,1 @@
+"""What all models that train on users' sequences share."""
