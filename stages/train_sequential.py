@@ -3,21 +3,21 @@
 import typer
 
 from sidflow.contracts.running import stage
-from sidflow.recommenders.neural import run
 from sidflow.recommenders.neural.items import IdEmbedding
 from sidflow.recommenders.neural.params import load_sequential
+from sidflow.recommenders.neural.run import load_setup, train_and_write
 
 
 def main(model: str) -> None:
     """Read split, write recommenders/MODEL."""
     with stage(f"train_sequential@{model}"):
-        chosen = load_sequential(model)
-        begun = run.begin(f"train_sequential@{model}")
+        settings = load_sequential(model)
+        setup = load_setup(f"train_sequential@{model}")
 
         def items() -> IdEmbedding:
-            return IdEmbedding(begun.count, chosen.dimensions, chosen.init_std)
+            return IdEmbedding(setup.count, settings.dimensions, settings.init_std)
 
-        run.finish(begun, chosen, items, chosen.model_dump(mode="json"))
+        train_and_write(setup, settings, items, settings.model_dump(mode="json"))
 
 
 if __name__ == "__main__":

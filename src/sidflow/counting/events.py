@@ -35,11 +35,6 @@ def training_events(histories: Histories, items: int) -> Events:
     return Events(*histories.training_events(), items)
 
 
-def events_before_test(histories: Histories, items: int) -> Events:
-    """Return the training and validation events: everything before a user's first test target."""
-    return training_events(histories.before_test(), items)
-
-
 def recent_items(histories: Histories, items: int, last: int, weights: np.ndarray) -> csr_matrix:
     """Return the last items of every query's history, weighted by how many steps back they stand.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from scipy.sparse import csr_matrix
@@ -13,6 +13,7 @@ from sidflow.contracts.histories import Histories
 from sidflow.hybrid.evidence import query_histories, training_positions
 from sidflow.hybrid.prior import ScorePrior
 from sidflow.training.device import full_precision
+from sidflow.training.loop import FitResult
 from sidflow.training.scores import TrainingScores
 from sidflow.training.validation import Validation, nonzero_coordinates, validation_metrics
 
@@ -133,3 +134,15 @@ class HybridValidation(Validation):
             for index, weight in enumerate(weights):
                 ranks[index, block.rows] = block.ranks(weight * own + prior).cpu()
         return ranks
+
+
+class ValidationChoice(NamedTuple):
+    """What validation chose in the first fit, for a second one on training and validation events."""
+
+    epochs: int
+    own_weight: float | None  # of the base model's score in a hybrid
+
+
+def validation_choice(fitted: FitResult, prior: ScorePrior | None) -> ValidationChoice:
+    """Return the number of epochs and the weight of the base model that were best on validation."""
+    return ValidationChoice(fitted.best_epoch + 1, None if prior is None else prior.own.item())

@@ -8,15 +8,16 @@ from typing import Any, NamedTuple
 import torch
 
 from sidflow.contracts.errors import InputError
-from sidflow.contracts.factored import by_part
 from sidflow.contracts.histories import Histories
 from sidflow.hybrid.prior import ContentRows, ScorePrior, prior_inputs
+from sidflow.hybrid.task import ValidationChoice, validation_choice
 from sidflow.llm.backbones import load_backbone
 from sidflow.llm.inputs import ItemInputs
 from sidflow.llm.model import MmeSid, MmeSidTask
 from sidflow.llm.params import FinetuneParams
 from sidflow.llm.results import Finetuned, answer_queries
 from sidflow.llm.starting import initialise_from_items
+from sidflow.sequences.refit import fit_and_refit
 from sidflow.training.checkpoint import Checkpoint
 from sidflow.training.device import prepare_training
 from sidflow.training.loop import FitResult, fit
@@ -36,14 +37,7 @@ class FinetuneSetup(NamedTuple):
     device: torch.device
 
 
-class ValidationChoice(NamedTuple):
-    """What validation chose in the first fit."""
-
-    epochs: int
-    own: float | None  # weight of MME-SID's score beside a prior
-
-
-class _FirstOrSecondFit(NamedTuple):
+class _Fitted(NamedTuple):
     model: MmeSid
     prior: ScorePrior | None
     inputs: ItemInputs
@@ -51,25 +45,34 @@ class _FirstOrSecondFit(NamedTuple):
     checkpoint: Checkpoint
 
 
+class _FirstFit(NamedTuple):
+    """What is kept of the first fit, without the memory of its backbone."""
+
+    choice: ValidationChoice
+    fitted: FitResult
+    checkpoint: Checkpoint
+
+
 def finetune(setup: FinetuneSetup, histories: Histories) -> Finetuned:
     """Fit MME-SID to `histories`; with `refit` this fit answers validation queries and a second one test queries.
 
-    The second fit starts anew from the backbone and has no validation: it takes over what validation chose before.
+    The second fit starts anew from the backbone.
     """
-    first = _fit_once(setup, histories)
-    answers = answer_queries(first.model, first.prior, histories)
-    checkpoint, fitted = first.checkpoint, first.fitted
-    if not setup.params.refit:
-        return Finetuned(first.model, first.prior, first.inputs, fitted, answers, (checkpoint,))
-    choice = ValidationChoice(fitted.best_epoch + 1, None if first.prior is None else first.prior.own.item())
-    del first  # the memory of a backbone
-    second = _fit_once(setup, histories.before_test(), choice)
-    answers = by_part(histories.query_valid, answers, answer_queries(second.model, second.prior, histories))
-    checkpoints, epochs = (checkpoint, second.checkpoint), len(second.fitted.curves)
-    return Finetuned(second.model, second.prior, second.inputs, fitted, answers, checkpoints, epochs)
+    refitted = fit_and_refit(
+        histories,
+        setup.params.refit,
+        lambda training, first: _fit_once(setup, training, first.choice if first else None),
+        answer=lambda one: answer_queries(one.model, one.prior, histories),
+        choose=lambda one: _FirstFit(validation_choice(one.fitted, one.prior), one.fitted, one.checkpoint),
+    )
+    last, first = refitted.model, refitted.choice
+    checkpoints, epochs = (first.checkpoint,), None
+    if setup.params.refit:
+        checkpoints, epochs = (first.checkpoint, last.checkpoint), len(last.fitted.curves)
+    return Finetuned(last.model, last.prior, last.inputs, first.fitted, refitted.factored, checkpoints, epochs)
 
 
-def _fit_once(setup: FinetuneSetup, histories: Histories, choice: ValidationChoice | None = None) -> _FirstOrSecondFit:
+def _fit_once(setup: FinetuneSetup, histories: Histories, choice: ValidationChoice | None) -> _Fitted:
     """Return a fresh model, fitted to the training parts of `histories`."""
     params = setup.params
     inputs = setup.inputs._replace(counts=histories.training_counts(len(setup.inputs.counts)))
@@ -78,8 +81,8 @@ def _fit_once(setup: FinetuneSetup, histories: Histories, choice: ValidationChoi
     checkpoint = Checkpoint(name, {**setup.fingerprint, "chosen": choice})
     prepare_training(setup.seed, setup.threads)
     prior = score_prior(histories, inputs, params)
-    if prior is not None and choice is not None and choice.own is not None:
-        prior.own.fill_(choice.own)
+    if prior is not None and choice is not None and choice.own_weight is not None:
+        prior.own.fill_(choice.own_weight)
     model = MmeSid(backbone, inputs, histories, params)
     shard_frozen_layers(model.backbone.decoder, setup.device)
     model.to(setup.device)
@@ -94,7 +97,7 @@ def _fit_once(setup: FinetuneSetup, histories: Histories, choice: ValidationChoi
         checkpoint=checkpoint,
         stop_after=choice.epochs if choice else None,
     )
-    return _FirstOrSecondFit(model, prior, inputs, fitted, checkpoint)
+    return _Fitted(model, prior, inputs, fitted, checkpoint)
 
 
 def score_prior(histories: Histories, inputs: ItemInputs, params: FinetuneParams) -> ScorePrior | None:

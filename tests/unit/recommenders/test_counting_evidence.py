@@ -9,7 +9,7 @@ from tests.unit.recommenders.counting_cases import leave_one_out, random_sequenc
 
 from sidflow.contracts.factored import Factored, by_part
 from sidflow.contracts.histories import Histories
-from sidflow.counting.events import events_before_test, recent_items, training_events
+from sidflow.counting.events import recent_items, training_events
 from sidflow.counting.pairs import cooccurrence_counts
 from sidflow.counting.ties import SCORE_STEP, WEIGHT_BITS, decaying_weights, tie_breaks
 from sidflow.recommenders.counting.search import METRIC, coordinate_search
@@ -75,7 +75,7 @@ def test_an_empty_history_has_no_recent_items():
 def test_events_before_the_test_hold_the_validation_target_and_no_test_target():
     histories = leave_one_out([[0, 1, 2, 3], [4, 5, 6]])
     assert training_events(histories, 7).item.tolist() == [0, 1, 4]
-    assert events_before_test(histories, 7).item.tolist() == [0, 1, 2, 4, 5]
+    assert training_events(histories.before_test(), 7).item.tolist() == [0, 1, 2, 4, 5]
 
 
 def test_events_before_the_test_of_users_with_several_or_no_queries():
@@ -88,7 +88,7 @@ def test_events_before_the_test_of_users_with_several_or_no_queries():
         query_valid=np.array([True, True, False, False, True]),
         targets=np.array([2, 3, 4, 5, 7]),
     )
-    assert events_before_test(histories, 12).item.tolist() == [0, 1, 2, 3, 6, 7, 9, 10, 11]
+    assert training_events(histories.before_test(), 12).item.tolist() == [0, 1, 2, 3, 6, 7, 9, 10, 11]
 
 
 def slow_pairs(sequences, items, weights, backward):

@@ -15,10 +15,11 @@ from sidflow.contracts.artifacts.images import IMAGES
 from sidflow.contracts.artifacts.truth import TRUTH
 from sidflow.contracts.histories import load_histories
 from sidflow.evaluation.diagnostics import diagnose_item_vectors
-from sidflow.recommenders.neural import params, run
+from sidflow.recommenders.neural import params
 from sidflow.recommenders.neural.encoding import load_recommender
 from sidflow.recommenders.neural.items import IdEmbedding
 from sidflow.recommenders.neural.multimodal import item_maker, load_multimodal, prior_maker
+from sidflow.recommenders.neural.run import answer_queries, train_recommender
 from sidflow.training.device import prepare_training
 
 CASES = [
@@ -53,8 +54,8 @@ def by_hand(stage, model, epochs, own_weight):
         if make_prior is not None:
             prior = make_prior(wide)
             prior.own.fill_(own_weight)
-    trained = run.train("t", base, items, wide, CYCLE + 1, prior, seed=3, device=device, stop_after=epochs)
-    return run.answer(trained.model, known, prior)
+    trained = train_recommender("t", base, items, wide, CYCLE + 1, prior, seed=3, device=device, stop_after=epochs)
+    return answer_queries(trained.model, known, prior)
 
 
 @pytest.mark.parametrize(("stage", "model"), CASES)

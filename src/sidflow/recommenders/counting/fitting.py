@@ -11,10 +11,10 @@ from sidflow.contracts.artifacts.factors import FACTORS, SUMMARY
 from sidflow.contracts.artifacts.items import core_count
 from sidflow.contracts.artifacts.truth import TRUTH
 from sidflow.contracts.errors import InputError
-from sidflow.contracts.factored import Factored, by_part
+from sidflow.contracts.factored import Factored
 from sidflow.contracts.histories import Histories, load_histories_for_ranking
 from sidflow.contracts.params import Params, load_section, validate_params
-from sidflow.counting.events import Events, events_before_test, training_events
+from sidflow.counting.events import Events, training_events
 from sidflow.recommenders.counting.content import ContentParams, choose_content, content_factors, load_content_rows
 from sidflow.recommenders.counting.cooccurrence import CooccurrenceParams, choose_cooccurrence, cooccurrence_factors
 from sidflow.recommenders.counting.ease import EaseParams, choose_ease, ease_factors
@@ -24,6 +24,7 @@ from sidflow.recommenders.counting.oracle import OracleParams, oracle_factors
 from sidflow.recommenders.counting.params import CountingParams
 from sidflow.recommenders.counting.popularity import PopularityParams, popularity_factors
 from sidflow.recommenders.counting.search import METRIC, Choice
+from sidflow.sequences.refit import fit_and_refit
 
 FAMILY = "counting"
 
@@ -98,15 +99,16 @@ def fit_counting(model: str, params: Params) -> None:
         def fitted(events: Events) -> Factored:
             return method.factors(histories, events, *([choice.setting] if method.choose else []))
 
-    _write(model, params, choice, _answer(histories, items, params.refit, fitted), params.refit)
+    _write(model, params, choice, _factors(histories, items, params.refit, fitted), params.refit)
 
 
-def _answer(histories: Histories, items: int, refit: bool, fitted: Callable[[Events], Factored]) -> Factored:
-    """Return factors of the training fit, and with `refit` of the wider one for test queries."""
-    first = fitted(training_events(histories, items))
-    if not refit:
-        return first
-    return by_part(histories.query_valid, first, fitted(events_before_test(histories, items)))
+def _factors(histories: Histories, items: int, refit: bool, fitted: Callable[[Events], Factored]) -> Factored:
+    """Return factors of the training parts; with `refit` test queries are answered by a second fit."""
+
+    def fit(training: Histories, _: None) -> Factored:
+        return fitted(training_events(training, items))
+
+    return fit_and_refit(histories, refit, fit, answer=lambda factored: factored, choose=lambda _: None).factored
 
 
 def _write(model: str, params: Params, choice: Choice, factored: Factored, refit: bool | None) -> None:

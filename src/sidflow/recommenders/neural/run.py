@@ -14,15 +14,16 @@ from sidflow.contracts.artifacts.embeddings import ITEM_TABLE
 from sidflow.contracts.artifacts.factors import CURVES, FACTORS, SUMMARY, WEIGHTS
 from sidflow.contracts.artifacts.items import core_count
 from sidflow.contracts.errors import InputError
-from sidflow.contracts.factored import Factored, by_part
+from sidflow.contracts.factored import Factored
 from sidflow.contracts.histories import Histories, load_histories_for_ranking
 from sidflow.hybrid.evidence import query_histories
 from sidflow.hybrid.prior import ScorePrior
-from sidflow.hybrid.task import RankingTask
+from sidflow.hybrid.task import RankingTask, validation_choice
 from sidflow.recommenders.neural.encoding import query_states, readable_length, saved_prior
 from sidflow.recommenders.neural.items import IdEmbedding, ItemEmbedding
 from sidflow.recommenders.neural.model import SequenceModel, WindowLosses
 from sidflow.recommenders.neural.params import Bert4recParams, SequenceParams
+from sidflow.sequences.refit import Refitted, fit_and_refit
 from sidflow.sequences.windows import query_windows, shuffled_batches, training_windows
 from sidflow.training.checkpoint import Checkpoint
 from sidflow.training.device import prepare_training
@@ -70,8 +71,8 @@ class NextItemTask(RankingTask):
         return query_states(self.model.encoder, item_matrix, self.queries), item_matrix
 
 
-class Begun(NamedTuple):
-    """A stage that trains one recommender, as far as all of them go the same way."""
+class TrainingSetup(NamedTuple):
+    """What every stage that trains a sequential recommender starts from."""
 
     stage: str
     histories: Histories
@@ -81,71 +82,74 @@ class Begun(NamedTuple):
     device: torch.device
 
 
-def begin(stage: str) -> Begun:
-    """Read the split, seed the generators and choose the device: what comes before item vectors are made."""
+def load_setup(stage: str) -> TrainingSetup:
+    """Read the split, seed the generators and pick the device of `stage`; do this before item vectors are made."""
     seed, threads = params.load_param("seed"), params.load_param("threads")
-    return Begun(stage, load_histories_for_ranking(), core_count(), seed, threads, prepare_training(seed, threads))
+    histories, device = load_histories_for_ranking(), prepare_training(seed, threads)
+    return TrainingSetup(stage, histories, core_count(), seed, threads, device)
 
 
-def finish(
-    begun: Begun,
+def train_and_write(
+    setup: TrainingSetup,
     settings: SequenceParams,
     make_items: Callable[[], ItemEmbedding],
-    described: dict[str, Any],
+    stage_params: dict[str, Any],
     make_prior: PriorMaker | None = None,
 ) -> None:
-    """Train the recommender of `settings`, write it, and drop its checkpoints.
+    """Train the recommender of `settings`, write its artifacts, and remove its checkpoints.
 
     With `settings.refit` a second, fresh fit follows, on training and validation events, for as many epochs as
-    validation chose in the first one: it answers the test queries and encodes new histories. The second fit of a
+    validation chose in the first one. It answers the test queries and encodes new histories. The second fit of a
     hybrid also takes over the weight of the base model that validation chose.
 
     Args:
-        begun: what `begin` returned; everything that training depends on has been read since.
+        setup: of the stage; everything that training depends on has been read since.
         settings: of the sequence model.
-        make_items: makes the item embedding module, drawn by the global generator.
-        described: the stage's params, for the summary and the checkpoints' fingerprints.
-        make_prior: makes the score prior of a hybrid from the histories of a fit; None: no hybrid.
+        make_items: returns a fresh item embedding module, its weights sampled by the global generator.
+        stage_params: for the summary and the checkpoints' fingerprints.
+        make_prior: returns the score prior of a hybrid for the histories of a fit; None: no hybrid.
     """
-    facts: dict[str, object] = {"params": described, "seed": begun.seed}
-    facts["exclude_history"] = begun.histories.exclude_history
+    metadata: dict[str, object] = {"params": stage_params, "seed": setup.seed}
+    metadata["exclude_history"] = setup.histories.exclude_history
     checkpoints: list[Checkpoint] = []
 
-    def fresh(
-        name: str, histories: Histories, stop_after: int | None = None, own_weight: float | None = None
-    ) -> Trained:
-        chosen = {"threads": begun.threads, "stop_after": stop_after, "own_weight": own_weight}
-        checkpoints.append(Checkpoint(name, facts | chosen))
-        prepare_training(begun.seed, begun.threads)
+    def fit_once(histories: Histories, first: Trained | None) -> Trained:
+        name, choice = setup.stage, None
+        if first is not None:
+            name, choice = f"{setup.stage}-refit", validation_choice(first.fitted, first.prior)
+        checkpoints.append(Checkpoint(name, metadata | {"threads": setup.threads, "chosen": choice}))
+        prepare_training(setup.seed, setup.threads)
         prior = make_prior(histories) if make_prior else None
-        if prior is not None and own_weight is not None:
-            prior.own.fill_(own_weight)
-        return train(
+        if prior is not None and choice is not None and choice.own_weight is not None:
+            prior.own.fill_(choice.own_weight)
+        return train_recommender(
             name,
             settings,
             make_items(),
             histories,
-            begun.count,
+            setup.count,
             prior,
-            seed=begun.seed,
-            device=begun.device,
+            seed=setup.seed,
+            device=setup.device,
             checkpoint=checkpoints[-1],
-            stop_after=stop_after,
+            stop_after=choice.epochs if choice else None,
         )
 
-    first, second = fresh(begun.stage, begun.histories), None
-    if settings.refit:
-        own_weight = None if first.prior is None else first.prior.own.item()
-        epochs = first.fitted.best_epoch + 1
-        second = fresh(f"{begun.stage}-refit", begun.histories.before_test(), epochs, own_weight)
-    name = begun.stage.partition("@")[2]
-    write(name, first, begun.histories, second, threads=begun.threads, facts=facts)
+    refitted = fit_and_refit(
+        setup.histories,
+        settings.refit,
+        fit_once,
+        answer=lambda trained: answer_queries(trained.model, setup.histories, trained.prior),
+        choose=lambda trained: trained,
+    )
+    name = setup.stage.partition("@")[2]
+    write_recommender(name, refitted, setup.histories, threads=setup.threads, metadata=metadata)
     for checkpoint in checkpoints:
         checkpoint.discard()
 
 
 class Trained(NamedTuple):
-    """A trained recommender and how it came about."""
+    """A trained recommender, and how it was trained."""
 
     model: SequenceModel
     fitted: FitResult
@@ -153,7 +157,7 @@ class Trained(NamedTuple):
     prior: ScorePrior | None = None  # of a hybrid
 
 
-def train(
+def train_recommender(
     name: str,
     settings: SequenceParams,
     items: ItemEmbedding,
@@ -168,7 +172,7 @@ def train(
 ) -> Trained:
     """Train the recommender of `settings` with item embedding module `items` over `count` core items.
 
-    `stop_after` is as in `training.loop.fit`. The caller has seeded the global generators (`training.device.prepare`)
+    `stop_after` is as in `fit`. The caller has seeded the global generators (`prepare_training`)
     before it made `items`. With a `prior`, which starts from counts in `histories`, it is the base of a hybrid.
     """
     model = SequenceModel(settings, items, torch.from_numpy(histories.training_counts(count)))
@@ -177,34 +181,29 @@ def train(
     return Trained(model, fitted, len(task.windows.lengths), prior)
 
 
-def write(
+def write_recommender(
     name: str,
-    trained: Trained,
+    refitted: Refitted[Trained, Trained],
     histories: Histories,
-    refitted: Trained | None = None,
     *,
     threads: int,
-    facts: dict[str, object],
+    metadata: dict[str, object],
 ) -> None:
     """Write factors, item vectors, weights, summary and curves of recommender `name`.
 
-    Curves, summary and the item table are of the fit on training parts: what later stages choose on validation must
-    not have seen it, and they may read the table as a modality. Weights are those of the refitted model, if there is
-    one; factors are of both.
+    Curves, summary and the item table are of the fit on training parts. Later stages choose on validation, which the
+    table must not have seen; they may read it as a modality. Weights are those of the last fit; factors are of both.
 
     Args:
         name: the recommender.
-        trained: what was trained on training parts.
-        histories: with the queries to be answered.
-        refitted: what was trained on more, to answer test queries.
+        refitted: one fit, or two.
+        histories: the queries to be answered.
         threads: as used.
-        facts: what else the summary is to say, params among it.
+        metadata: further entries of the summary, params among them.
     """
-    fitted, last = trained.fitted, refitted or trained
-    first = answer(trained.model, histories, trained.prior)
-    second = answer(last.model, histories, last.prior) if refitted else first
-    factored = by_part(histories.query_valid, first, second) if refitted else first
-    FACTORS.write(factored.arrays(), refits.fact(bool(refitted)), model=name)
+    trained, last, is_refit = refitted.choice, refitted.model, refitted.model is not refitted.choice
+    fitted, first, second = trained.fitted, refitted.first, refitted.last
+    FACTORS.write(refitted.factored.arrays(), refits.fact(is_refit), model=name)
     assert first.matrix is not None and second.matrix is not None
     present = histories.training_counts(len(first.matrix)) > 0
     own = slice(trained.model.settings.dimensions)  # columns of the base model; a hybrid has content rows beside them
@@ -217,11 +216,11 @@ def write(
     }
     if not isinstance(last.model.items, IdEmbedding):
         arrays |= weights_to_arrays(last.model.items, "items.")
-    metadata: dict[str, object] = {"settings": last.model.settings.model_dump(mode="json")}
+    weights_metadata: dict[str, object] = {"settings": last.model.settings.model_dump(mode="json")}
     if last.prior is not None:
         arrays |= saved_prior(last.prior)
-        metadata |= {"hybrid": last.prior.params.model_dump(mode="json")}
-    WEIGHTS.write(arrays, metadata, model=name)
+        weights_metadata |= {"hybrid": last.prior.params.model_dump(mode="json")}
+    WEIGHTS.write(arrays, weights_metadata, model=name)
     CURVES.write(fitted.curves, list(fitted.curves[0]) if fitted.curves else ["epoch"], model=name)
     modules = [last.model] if last.prior is None else [last.model, last.prior]
     summary: dict[str, object] = {
@@ -236,14 +235,14 @@ def write(
         "users": histories.user_count,
         "windows": trained.windows,
     }
-    if refitted:
-        summary |= {"refit_epochs": len(refitted.fitted.curves)}
+    if is_refit:
+        summary |= {"refit_epochs": len(last.fitted.curves)}
     if last.prior is not None:
         summary |= {"prior": last.prior.learned_weights()}
-    SUMMARY.write(summary | facts, model=name)
+    SUMMARY.write(summary | metadata, model=name)
 
 
-def answer(model: SequenceModel, histories: Histories, prior: ScorePrior | None = None) -> Factored:
+def answer_queries(model: SequenceModel, histories: Histories, prior: ScorePrior | None = None) -> Factored:
     """Return the two sides of the scores of all queries of `histories`, with a `prior` those of the hybrid."""
     model.eval()
     with torch.no_grad():
