@@ -1,7 +1,7 @@
 # `make repro` runs the pipeline, `make test` the tests; both set themselves up. `make help` lists the rest.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test lint format deps presets clean
+.PHONY: help setup repro test lint format clean
 
 TORCH := 2.13.0
 FAISS := 1.15.1
@@ -44,17 +44,13 @@ test: $(STAMP) ## lint, then every test (SIDFLOW_DATA=folder adds those on real 
 	@$(MAKE) --no-print-directory lint
 	@python -m pytest
 
-lint: $(STAMP) ## ruff, pyright, code deps
+lint: $(STAMP) ## ruff and pyright
 	@ruff check .
 	@ruff format --check --quiet . || { ruff format --diff . ; exit 1; }
 	@tools/typecheck.sh
-	@python tools/deps.py --check
 
 format: $(STAMP) ## write the house's formatting
 	@ruff check --fix --quiet . ; ruff format --quiet .
-
-deps: $(STAMP) ## write each stage's code deps into dvc.yaml
-	@python tools/deps.py
 
 clean: ## remove the virtual environment and what the pipeline made
 	rm -rf $(VENV) artifacts .dvc/cache .dvc/tmp

@@ -1,4 +1,6 @@
-"""The code that each stage runs, as package folders, for dvc.yaml. Run: python -m tests.contract.code_deps.
+"""The code that each stage runs, as package folders. Run: python -m tests.contract.code_deps [--write].
+
+The command prints what dvc.yaml has to list, or with `--write` lists it there.
 
 A stage's import closure holds its script and every module of ours that it imports, directly or not, at the top of a
 module or inside a function. Imports for type checkers alone do not count, since they never run. Nor does
@@ -8,6 +10,8 @@ module or inside a function. Imports for type checkers alone do not count, since
 from __future__ import annotations
 
 import ast
+import re
+import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -43,6 +47,18 @@ def stage_scripts(root: Path = ROOT) -> dict[str, Path]:
     return {name: root / f"stages/{name}.py" for name in stages}
 
 
+def with_code_deps(text: str, root: Path = ROOT) -> str:
+    """Return dvc.yaml's `text` with the code deps of every stage renewed, after its other deps."""
+
+    def renewed(match: re.Match[str]) -> str:
+        others = [line for line in match["deps"].splitlines() if not re.match(r" +- (src|stages)/", line)]
+        code = [f"{match['indent']}  - {dep}" for dep in code_deps(root / match["script"], root)]
+        return match["command"] + "\n".join([*others, *code]) + "\n"
+
+    command = r"(?P<command>(?P<indent> +)cmd: .*python (?P<script>stages/\w+\.py).*\n +deps:\n)"
+    return re.sub(rf"(?m)^{command}(?P<deps>(?: +- .*\n)+)", renewed, text)
+
+
 @cache
 def _imported_files(path: Path, source: Path) -> frozenset[Path]:
     files: set[Path] = set()
@@ -71,5 +87,8 @@ def _imported_names(node: ast.AST) -> Iterator[str]:
 
 
 if __name__ == "__main__":
+    if "--write" in sys.argv[1:]:
+        dag = ROOT / "dvc.yaml"
+        dag.write_text(with_code_deps(dag.read_text()))
     for stage, script in stage_scripts().items():
         print(f"{stage}:", *code_deps(script), sep="\n  - ")

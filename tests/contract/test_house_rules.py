@@ -90,14 +90,6 @@ def test_a_stage_reads_top_to_bottom_in_a_minute(path):
     assert "Run: dvc repro" in doc
 
 
-def test_packages_hold_no_code():
-    """Import closures, and so the code deps in dvc.yaml, leave them out."""
-    for path in set(SRC.rglob("__init__.py")) - {SRC / "sidflow/__init__.py"}:  # which gives the Python API lazily
-        body = ast.parse(path.read_text()).body
-        assert len(body) == 1, f"{path} holds more than its docstring"
-        assert ast.get_docstring(ast.parse(path.read_text()))
-
-
 def test_nothing_unsafe():
     for path in [*SRC.rglob("*.py"), *(ROOT / "stages").glob("*.py")]:
         names, text = imports_of(path), path.read_text()
