@@ -30,7 +30,7 @@ class Histories(NamedTuple):
     query_end: np.ndarray  # int64 [q]
     query_valid: np.ndarray  # bool [q], True for validation, False for test
     targets: np.ndarray  # int64 [q]
-    exclude_history: bool = True  # what stands in a query's history is no candidate of it
+    exclude_history: bool = True  # items of a query's history are no candidates
 
     @property
     def user_count(self) -> int:
@@ -61,9 +61,9 @@ class Histories(NamedTuple):
         return user[keep], self.items[keep].astype(np.int64)
 
     def before_test(self) -> Histories:
-        """Return what a second fit is made on: all before a user's first test target, and no validation queries.
+        """Return the histories of a second fit: training parts end before the first test target; no validation queries.
 
-        Training parts then reach up to there or, for a user without a test query, through the last validation target.
+        Where a user has no test query, the training part ends with the last validation target.
         """
         test = ~self.query_valid
         end = self.train_end.copy()
@@ -80,22 +80,22 @@ class Histories(NamedTuple):
         )
 
     def training_counts(self, items: int) -> np.ndarray:
-        """Return how often each of `items` items stands in training parts, int64 [items]."""
+        """Return how often each of `items` items occurs in training parts, int64 [items]."""
         return np.bincount(self.training_events()[1], minlength=items)
 
     def seen(self, items: int, queries: np.ndarray | None = None) -> csr_matrix:
-        """Return which of `items` items stand in each query's history, bool CSR [q, items]."""
-        chosen = np.arange(self.query_count) if queries is None else queries
-        starts = self.offsets[self.query_user[chosen]]
-        lengths = self.query_end[chosen]
+        """Return which of `items` items are in each query's history, bool CSR [q, items]."""
+        rows = np.arange(self.query_count) if queries is None else queries
+        starts = self.offsets[self.query_user[rows]]
+        lengths = self.query_end[rows]
         indptr = np.concatenate([[0], np.cumsum(lengths)])
         flat = np.arange(indptr[-1]) - np.repeat(indptr[:-1], lengths) + np.repeat(starts, lengths)
-        matrix = csr_matrix((np.ones(len(flat), dtype=bool), self.items[flat], indptr), shape=(len(chosen), items))
+        matrix = csr_matrix((np.ones(len(flat), dtype=bool), self.items[flat], indptr), shape=(len(rows), items))
         matrix.sum_duplicates()
         return matrix
 
     def targets_seen(self, items: int) -> np.ndarray:
-        """Return whether each query's target stands in its history, bool [q]."""
+        """Return whether each query's target is in its history, bool [q]."""
         return np.asarray(self.seen(items)[np.arange(self.query_count), self.targets]).ravel()
 
     def excluded(self, items: int, queries: np.ndarray | None = None) -> csr_matrix:
@@ -124,7 +124,7 @@ def load_histories() -> Histories:
 
 
 def load_histories_for_ranking() -> Histories:
-    """Read the artifacts of `split`, and from params whether histories are excluded: choosing ranks as `rank` does.
+    """Read the artifacts of `split`, and from params whether ranking excludes histories.
 
     Raises:
         InputError: an artifact is absent or broken, or `rank.exclude_history` is neither true nor false.

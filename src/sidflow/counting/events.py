@@ -22,7 +22,7 @@ class Events(NamedTuple):
         return np.bincount(self.item, minlength=self.items)
 
     def incidence(self) -> csr_matrix:
-        """Return who has had what, float32 ones, CSR [users, n]."""
+        """Return which user interacted with which item, float32 ones, CSR [users, n]."""
         users = int(self.user.max()) + 1 if len(self.user) else 0
         ones = np.ones(len(self.user), dtype=np.float32)
         matrix = csr_matrix((ones, (self.user, self.item)), shape=(users, self.items))
@@ -36,13 +36,13 @@ def training_events(histories: Histories, items: int) -> Events:
 
 
 def recent_items(histories: Histories, items: int, last: int, weights: np.ndarray) -> csr_matrix:
-    """Return the last items of every query's history, weighted by how many steps back they stand.
+    """Return the last items of every query's history, weighted by how many steps back they are.
 
     Args:
         histories: all queries; a row each.
         items: number of columns.
         last: how many items back to look, at least 1.
-        weights: [last], of the last item, of the one before it, and so on; an item that stands there twice gets both.
+        weights: [last], of the last item, of the one before it, and so on; an item that occurs twice gets both.
 
     Returns:
         float32 CSR [q, items]; the row of an empty history is zero.

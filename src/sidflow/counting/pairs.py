@@ -1,4 +1,4 @@
-"""Which items stand how near one another in the users' sequences."""
+"""Counts of items that occur near one another in the users' sequences."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def follower_counts(events: Events, distance: int) -> csr_matrix:
 
 
 def cooccurrence_counts(events: Events, weights: np.ndarray, backward: float) -> csr_matrix:
-    """Return the weighted number of times that items stand near one another.
+    """Return the weighted number of times that items occur near one another.
 
     Args:
         events: what to count in.
@@ -77,6 +77,6 @@ def strongest_per_row(relation: csr_matrix, kept: int) -> csr_matrix:
         return matrix
     rows = np.repeat(np.arange(count), lengths)
     order = np.lexsort((matrix.indices, np.negative(matrix.data), rows))
-    place = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    chosen = np.sort(order[place < kept])
-    return csr_matrix((matrix.data[chosen], (rows[chosen], matrix.indices[chosen])), shape=(count, count))
+    rank = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    strongest = np.sort(order[rank < kept])
+    return csr_matrix((matrix.data[strongest], (rows[strongest], matrix.indices[strongest])), shape=(count, count))

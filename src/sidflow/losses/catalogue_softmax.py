@@ -36,7 +36,7 @@ class SparseEntries(NamedTuple):
 class SparseLogits(NamedTuple):
     """What is added to single logits: where, and how much."""
 
-    places: SparseEntries
+    entries: SparseEntries
     values: Float[Tensor, " nonzero"]
 
 
@@ -48,17 +48,17 @@ class _CatalogueCrossEntropy(torch.autograd.Function):
         item_matrix: Tensor,
         values: Tensor | None,
         targets: Tensor,
-        places: SparseEntries | None,
+        entries: SparseEntries | None,
         excluded: SparseEntries | None,
         rows: int,
         train: bool,
     ) -> Tensor:
         kind = torch.promote_types(torch.promote_types(states.dtype, item_matrix.dtype), torch.float32)
         items = item_matrix.to(kind)
-        wanted = [train and one for one in ctx.needs_input_grad[:3]]
-        grad_states = torch.empty_like(states) if wanted[0] else None
-        grad_items = torch.zeros_like(items) if wanted[1] else None
-        grad_values = torch.empty_like(values) if values is not None and wanted[2] else None
+        needs_gradient = [train and one for one in ctx.needs_input_grad[:3]]
+        grad_states = torch.empty_like(states) if needs_gradient[0] else None
+        grad_items = torch.zeros_like(items) if needs_gradient[1] else None
+        grad_values = torch.empty_like(values) if values is not None and needs_gradient[2] else None
         total = torch.zeros((), dtype=kind, device=states.device)
         scale = 1.0 / len(states)
         with torch.autocast(states.device.type, enabled=False):
@@ -67,10 +67,10 @@ class _CatalogueCrossEntropy(torch.autograd.Function):
                 stop = start + len(part)
                 target = targets[start:stop, None]
                 logits = part @ items.T
-                entries, where = slice(0), None
-                if places is not None and values is not None:
-                    entries, where = places.flat(start, stop, len(items))
-                    logits.view(-1)[where] += values[entries].to(kind)
+                chunk_entries, where = slice(0), None
+                if entries is not None and values is not None:
+                    chunk_entries, where = entries.flat(start, stop, len(items))
+                    logits.view(-1)[where] += values[chunk_entries].to(kind)
                 if excluded is not None:
                     logits.view(-1)[excluded.flat(start, stop, len(items))[1]] = -torch.inf
                 own = logits.gather(1, target)
@@ -78,7 +78,7 @@ class _CatalogueCrossEntropy(torch.autograd.Function):
                 logits.sub_(peak).exp_()
                 mass = logits.sum(1, keepdim=True)
                 total += (mass.log() + peak - own).sum()
-                if not any(wanted):
+                if not any(needs_gradient):
                     continue
                 slope = logits.mul_(scale / mass)
                 slope.scatter_add_(1, target, torch.full_like(own, -scale))
@@ -87,7 +87,7 @@ class _CatalogueCrossEntropy(torch.autograd.Function):
                 if grad_items is not None:
                     grad_items.addmm_(slope.T, part)
                 if grad_values is not None and where is not None:
-                    grad_values[entries] = slope.view(-1)[where].to(grad_values.dtype)
+                    grad_values[chunk_entries] = slope.view(-1)[where].to(grad_values.dtype)
         ctx.item_type = item_matrix.dtype
         ctx.save_for_backward(grad_states, grad_items, grad_values)
         return total * scale
@@ -129,9 +129,9 @@ def catalogue_cross_entropy(
     if not len(states):
         return (states.sum() + item_matrix.sum() * 0).float()
     rows = chunk or max(1, CHUNK_LOGITS // max(1, len(item_matrix)))
-    places, values = evidence or (None, None)
+    entries, values = evidence or (None, None)
     train = torch.is_grad_enabled()
-    loss = _CatalogueCrossEntropy.apply(states, item_matrix, values, targets, places, excluded, rows, train)
+    loss = _CatalogueCrossEntropy.apply(states, item_matrix, values, targets, entries, excluded, rows, train)
     assert isinstance(loss, Tensor)
     return loss
 
@@ -169,13 +169,13 @@ def sampled_cross_entropy(
         states: one row per position to be predicted.
         item_matrix: one row per item.
         targets: the item at each position.
-        negatives: items drawn once for all positions, with replacement.
-        log_expected: log(m * q) of each negative, q being the probability of drawing it. It is subtracted from the
+        negatives: items sampled once for all positions, with replacement.
+        log_expected: log(m * q) of each negative, q being the probability of sampling it. It is subtracted from the
             negatives' logits alone, so that the sum over them estimates the sum over all items but the target
             without bias, and the loss tends to the full one as m grows (Source: Bengio and Senecal 2008;
             the target is always there, so that its own logit stays as it is). None: no
-            correction, which weighs negatives as m draws, not as n items.
-        evidence: what is added to single logits, at places of [own target; negatives], p x (1 + m).
+            correction, which weighs negatives as m samples, not as n items.
+        evidence: what is added to single logits, at columns of [own target; negatives], p x (1 + m).
         excluded: what is no candidate at a position, in the same columns; never the target.
     """
     if not len(states):
@@ -186,7 +186,7 @@ def sampled_cross_entropy(
     logits = torch.cat([positive, negative], 1)
     logits = logits if logits.dtype == torch.float64 else logits.float()
     if evidence is not None:
-        where = evidence.places.flat(0, *logits.shape)[1]
+        where = evidence.entries.flat(0, *logits.shape)[1]
         added = torch.zeros_like(logits).view(-1).index_add(0, where, evidence.values.to(logits.dtype))
         logits = logits + added.view_as(logits)
     if excluded is not None:

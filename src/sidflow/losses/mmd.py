@@ -57,7 +57,7 @@ class _Discrepancy(torch.autograd.Function):
         if mean_distance < SMALLEST:
             return x.new_zeros(())
         rows, gradients = {"x": x, "y": y}, dict(zip("xy", ctx.gradients, strict=True))
-        wanted = dict(zip("xy", ctx.needs_input_grad[:2], strict=True))
+        needs_gradient = dict(zip("xy", ctx.needs_input_grad[:2], strict=True))
         value = x.new_zeros(())
         across = 1 / b**2 if matching_too else 1 / (b * (b - 1))
         within = 1 / (b * (b - 1))
@@ -69,11 +69,11 @@ class _Discrepancy(torch.autograd.Function):
             value = value + weight * kernel.sum()
             del kernel
             step = -2 * weight * unit
-            if wanted[left]:  # d k(u, v) / du = -2 slope (u - v); within a set each row stands on both sides
+            if needs_gradient[left]:  # d k(u, v) / du = -2 slope (u - v); within a set each row stands on both sides
                 twice = 2.0 if left == right else 1.0
                 pulled = slope.sum(1)[:, None] * rows[left] - slope @ rows[right]
                 gradients[left].add_(pulled * (twice * step))
-            if wanted[right] and left != right:
+            if needs_gradient[right] and left != right:
                 pulled = slope.sum(0)[:, None] * rows[right] - slope.T @ rows[left]
                 gradients[right].add_(pulled * step)
         return value

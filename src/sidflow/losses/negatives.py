@@ -1,4 +1,4 @@
-"""The negatives of a sampled loss: how many, how they are drawn, and how likely each of them was."""
+"""Negatives of a sampled loss: how many, how they are sampled, and how likely each of them was."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class NegativeParams(Params):
 class Candidates(NamedTuple):
     """What a step scores in place of the catalogue: each position's target, and the negatives that all share."""
 
-    items: Int[Tensor, " k"]  # ids, each once: whose rows have to be made
-    targets: Int[Tensor, " p"]  # places in `items`, as are the next
+    items: Int[Tensor, " k"]  # distinct ids: the items whose rows are needed
+    targets: Int[Tensor, " p"]  # indices into `items`, as `negatives` are
     negatives: Int[Tensor, " m"]
     log_expected: Float[Tensor, " m"] | None
 
@@ -44,12 +44,12 @@ class Candidates(NamedTuple):
 
 
 class NegativeSampler(nn.Module):
-    """Items drawn with replacement, by their training counts."""
+    """Samples items with replacement, by their training counts."""
 
     probabilities: Tensor
 
     def __init__(self, settings: NegativeParams, counts: Int[Tensor, " n"]) -> None:
-        """Draw as `settings` say from items that stand `counts` times in training parts."""
+        """Prepare sampling by `settings` from items that occur `counts` times in training parts."""
         super().__init__()
         self.settings = settings
         weights = (counts.double() + 1) ** settings.negatives_power
@@ -62,13 +62,13 @@ class NegativeSampler(nn.Module):
             return torch.randint(len(self.probabilities), (count,), device=device, generator=generator)
         return torch.multinomial(self.probabilities, count, replacement=True, generator=generator)
 
-    def log_expected(self, drawn: Int[Tensor, " m"]) -> Float[Tensor, " m"] | None:
-        """Return log(m * q) of each negative, q being the probability of drawing it; None without the correction."""
-        return (self.probabilities[drawn] * len(drawn)).log().float() if self.settings.logq else None
+    def log_expected(self, negatives: Int[Tensor, " m"]) -> Float[Tensor, " m"] | None:
+        """Return log(m * q) of each negative, q being the probability of sampling it; None without the correction."""
+        return (self.probabilities[negatives] * len(negatives)).log().float() if self.settings.logq else None
 
     def candidates(self, targets: Int[Tensor, " p"], seed: int) -> Candidates:
-        """Return `targets`, and negatives that `seed` alone decides, whatever was drawn before."""
-        drawn = self.sample(torch.Generator(self.probabilities.device).manual_seed(seed))
-        items, where = torch.unique(torch.cat([targets, drawn]), return_inverse=True)
-        own, shared = where.split([len(targets), len(drawn)])
-        return Candidates(items, own, shared, self.log_expected(drawn))
+        """Return `targets` and negatives that depend on `seed` alone, not on the global generator."""
+        negatives = self.sample(torch.Generator(self.probabilities.device).manual_seed(seed))
+        items, rows = torch.unique(torch.cat([targets, negatives]), return_inverse=True)
+        own, shared = rows.split([len(targets), len(negatives)])
+        return Candidates(items, own, shared, self.log_expected(negatives))

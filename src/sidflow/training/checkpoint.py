@@ -55,7 +55,7 @@ def running_code() -> tuple[Path, ...]:
 
 
 class Checkpoint:
-    """One training's place in the cache.
+    """One training's checkpoint in the cache folder.
 
     The file's name holds a hash of the settings, of every artifact that the process has read, and of the stage's
     code: a change of any of them starts afresh. Of several processes the main one writes and removes it, all read it.

@@ -1,4 +1,4 @@
-"""Where training runs, and what makes it repeatable there."""
+"""The device of a training, and what makes it repeatable there."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ def pick_device() -> torch.device:
     Raises:
         InputError: CUDA is asked for and not there.
     """
-    wanted = load_runtime().device
-    if wanted == "cuda" and not torch.cuda.is_available():
+    name = load_runtime().device
+    if name == "cuda" and not torch.cuda.is_available():
         raise InputError(
             "runtime device",
             expected="a CUDA device",
             found="none that torch can use",
             remedy="set SIDFLOW_DEVICE=auto, or see `sidflow doctor`",
         )
-    if wanted == "auto":
-        wanted = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(wanted)
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
 
 
 def prepare_training(seed: int, threads: int) -> torch.device:

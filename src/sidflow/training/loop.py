@@ -69,7 +69,7 @@ class FitResult(NamedTuple):
 
 
 class _Progress:
-    """Where the training stands: everything that a resume needs besides tensors."""
+    """The state of a training that a resume needs besides tensors."""
 
     def __init__(self) -> None:
         self.epoch, self.step, self.steps = 0, 0, 0
@@ -144,7 +144,7 @@ class _Trainer:
         print_progress(f"{self.name}: resumed at epoch {self.progress.epoch + 1}, step {self.progress.step}")
 
     def save(self, checkpoint: Checkpoint | None, at_once: bool = False) -> None:
-        """Write a checkpoint where one is wanted and it is time for it."""
+        """Write a checkpoint if there is one to write and it is due."""
         if checkpoint is None:
             return
         due = float(at_once or time.monotonic() - self.saved >= self.pause)
@@ -159,12 +159,12 @@ class _Trainer:
         part, share = self.group.split_batch(batch)
         with self.accelerator.autocast():
             losses = self.module(part)
-        told = self.group.reduce_losses(losses, share)
-        if not torch.isfinite(told["loss"]):
+        batch_losses = self.group.reduce_losses(losses, share)
+        if not torch.isfinite(batch_losses["loss"]):
             raise InputError(
                 f"{self.name} training",
                 expected="a finite loss",
-                found=f"{told['loss'].item()} at epoch {self.progress.epoch + 1}, step {self.progress.step}",
+                found=f"{batch_losses['loss'].item()} at epoch {self.progress.epoch + 1}, step {self.progress.step}",
                 remedy="lower the learning rate, or set clip_norm, in params.yaml",
             )
         self.optimizer.zero_grad()
@@ -172,7 +172,7 @@ class _Trainer:
         if self.loop.clip_norm:
             self.accelerator.clip_grad_norm_(self.module.parameters(), self.loop.clip_norm)
         self.optimizer.step()
-        return {name: float(loss) for name, loss in told.items()}
+        return {name: float(loss) for name, loss in batch_losses.items()}
 
     def end_epoch(self, count: int, seconds: float) -> None:
         now = self.progress
@@ -193,9 +193,9 @@ class _Trainer:
             bool(self.loop.patience) and value is not None and now.epoch - 1 - now.best_epoch >= self.loop.patience
         )
         now.finished = stopped or now.epoch >= self.epochs
-        told = "  ".join(f"{name} {number:.5g}" for name, number in row.items() if name != "epoch")
+        report = "  ".join(f"{name} {number:.5g}" for name, number in row.items() if name != "epoch")
         print_progress(
-            f"{self.name}: epoch {now.epoch}/{self.epochs}  {told}  best at {now.best_epoch + 1}  {seconds:.1f} s"
+            f"{self.name}: epoch {now.epoch}/{self.epochs}  {report}  best at {now.best_epoch + 1}  {seconds:.1f} s"
         )
 
 

@@ -2,8 +2,8 @@
 
 Every process holds the whole trained part and sees the same batches as one process would; it computes its rows of
 each batch. Losses are weighed by what they are means over, so that the gradient is that of the whole batch up to the
-order of sums (DDP averages over processes). Dropout is drawn from a stream of its own in each process: with dropout,
-runs of other numbers of processes differ as runs of other seeds do.
+order of sums (DDP averages over processes). Each process samples its dropout from a random stream of
+its own: with dropout, runs on different numbers of processes differ as runs with different seeds do.
 
 Sharding `fsdp` also splits the frozen linear layers of a language model (`fully_shard`, FSDP2). Accelerate's own FSDP
 plugin wraps a whole model, whose parts then work inside its `forward` alone; here item tokens, keys and values of the
@@ -88,14 +88,14 @@ def launch_processes(count: int, *command: str) -> None:
 
 
 def join_process_group(device: torch.device, threads: int) -> None:
-    """Meet the other processes of this stage, where there are any; from here on `device` is this one's own."""
+    """Join the process group of this stage, if there are several processes; `device` becomes this one's own."""
     if process_count() > 1:
         PartialState(cpu=device.type == "cpu", timeout=PATIENCE)
         torch.set_num_threads(threads)
 
 
 def leave_process_group() -> None:
-    """Part from the other processes."""
+    """Leave the process group."""
     if distributed.is_initialized():
         distributed.destroy_process_group()
 
@@ -139,10 +139,10 @@ class SplittableTask(Protocol):
 
 
 class ProcessGroup:
-    """The processes of one training; alone, each of these does nothing."""
+    """The processes of one training. With one process its methods change nothing."""
 
     def __init__(self, name: str, task: Any) -> None:
-        """Count them.
+        """Count the processes of training `name`.
 
         Raises:
             InputError: there are several, and the task's batches cannot be split.
@@ -157,9 +157,9 @@ class ProcessGroup:
         """Keep DDP from what does not train in `module`: it is the same everywhere, or split."""
         if self.count > 1:
             trained = {name for name, one in module.named_parameters() if one.requires_grad}
-            everything = [*dict(module.named_parameters()), *dict(module.named_buffers())]
-            left = [name for name in everything if name not in trained]
-            nn.parallel.DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(module, left)
+            names = [*dict(module.named_parameters()), *dict(module.named_buffers())]
+            ignored = [name for name in names if name not in trained]
+            nn.parallel.DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(module, ignored)
 
     def random_states(self) -> dict[str, Tensor]:
         """Return the state of every process's random generators, by kind and rank."""
@@ -187,12 +187,12 @@ class ProcessGroup:
 
     def reduce_losses(self, losses: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
         """Return the losses of the whole batch, detached."""
-        told = {name: loss.detach() for name, loss in losses.items()}
+        detached = {name: loss.detach() for name, loss in losses.items()}
         if self.count == 1:
-            return told
-        sums = torch.stack([loss.double() * share for loss in told.values()])
+            return detached
+        sums = torch.stack([loss.double() * share for loss in detached.values()])
         distributed.all_reduce(sums)
-        return dict(zip(told, sums, strict=True))
+        return dict(zip(detached, sums, strict=True))
 
     def broadcast_metrics(self, metrics: Mapping[str, float], state: Mapping[str, Tensor]) -> dict[str, float]:
         """Return the first process's `metrics`; write its `state` over that of the others."""
@@ -207,6 +207,6 @@ class ProcessGroup:
         if self.count == 1:
             return [state]
         own = state.to(PartialState().device)
-        found = [torch.empty_like(own) for _ in range(self.count)]
-        distributed.all_gather(found, own)
-        return [one.cpu() for one in found]
+        states = [torch.empty_like(own) for _ in range(self.count)]
+        distributed.all_gather(states, own)
+        return [one.cpu() for one in states]

@@ -23,7 +23,7 @@ BLOCK_SCORES = 32_000_000  # of them at most: 128 MB in float32
 
 
 class QueryBlock(NamedTuple):
-    """Some validation queries: what is needed to rank their scores."""
+    """Some validation queries, with what ranking their scores needs."""
 
     rows: slice  # of the validation queries
     targets: Int[Tensor, " b"]
@@ -86,8 +86,8 @@ def nonzero_coordinates(matrix: csr_matrix, device: torch.device) -> tuple[Tenso
 
 
 def validation_metrics(ranks: Int[Tensor, " q"]) -> dict[str, float]:
-    """Return NDCG@10 and recall@10 of queries with one target each, whose ranks are given."""
-    found = ranks.numpy(force=True)
-    if not len(found):
+    """Return NDCG@10 and recall@10 of queries with one target each, from the targets' ranks."""
+    rank_array = ranks.numpy(force=True)
+    if not len(rank_array):
         return {"valid_ndcg_at_10": 0.0, "valid_recall_at_10": 0.0}
-    return {f"valid_{metric}_at_10": float(metric_at_k(found, metric, 10).mean()) for metric in VALIDATED}
+    return {f"valid_{metric}_at_10": float(metric_at_k(rank_array, metric, 10).mean()) for metric in VALIDATED}

@@ -168,7 +168,7 @@ def test_next_items_are_the_shifted_window():
     assert found.items().tolist() == [2, 3, 4, 5, 7, 8, 9]
     assert found.inputs.tolist() == [[9, 8, 7], [5, 4, 3]]
     assert found.lengths.tolist() == [2, 3]
-    assert found.places.tolist() == [0, 1, 3, 4, 5]
+    assert found.positions.tolist() == [0, 1, 3, 4, 5]
     assert found.targets.tolist() == [8, 7, 4, 3, 2]
     assert (found.last.tolist(), found.predicted.tolist()) == ([0, 1, 0, 1, 2], [1, 2, 1, 2, 3])
 
@@ -179,9 +179,9 @@ def test_a_hidden_item_is_nowhere_in_the_input():
     lengths = torch.randint(1, 10, (64,))
     found = masked_items(items, lengths, columns_of(64, 9), 0.3, 0.4)
     assert found.masked is not None
-    assert torch.equal(found.masked.flatten().nonzero()[:, 0], found.places)
-    assert torch.equal(items.flatten()[found.places], found.targets)
-    assert not found.inputs.flatten()[found.places].any()
+    assert torch.equal(found.masked.flatten().nonzero()[:, 0], found.positions)
+    assert torch.equal(items.flatten()[found.positions], found.targets)
+    assert not found.inputs.flatten()[found.positions].any()
     inside = torch.arange(9)[None] < found.lengths[:, None]
     assert not (found.masked & ~inside).any() and not found.inputs[~inside].any()
     assert found.masked.any(1).all() and (found.lengths <= lengths).all()
@@ -241,7 +241,7 @@ def test_item_vectors_at_hand_give_the_loss_of_all(loss):
         negatives = model.objective.negatives.sample()
         log_expected = model.objective.negatives.log_expected(negatives)
         candidates = Candidates(torch.arange(ITEMS), examples.targets, negatives, log_expected)
-    states = model.states(examples.inputs, model.items(), examples).flatten(0, 1)[examples.places]
+    states = model.states(examples.inputs, model.items(), examples).flatten(0, 1)[examples.positions]
     scores = TrainingScores(states, model.items(), examples.targets, candidates, examples.last, examples.predicted)
     expected = model.objective(scores)
     torch.testing.assert_close(found, expected)

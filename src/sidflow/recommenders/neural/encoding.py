@@ -32,15 +32,15 @@ PRIOR_WEIGHTS, PRIOR_INPUTS = "prior.", "prior_inputs."  # prefixes in WEIGHTS
 
 
 def readable_length(encoder: Encoder) -> int:
-    """Return how many items of a history the encoder can read: one less where a masked place is appended."""
+    """Return how many items of a history the encoder can read: one less where a masked position is appended."""
     return encoder.longest if encoder.causal else encoder.longest - 1
 
 
 @torch.no_grad()
 def query_states(encoder: Encoder, item_matrix: Float[Tensor, "n d"], windows: Windows) -> Float[Tensor, "q d"]:
-    """Return the state after each window: the last place's, or that of a masked place appended.
+    """Return the state after each window: the last position's, or that of a masked position appended.
 
-    An empty window gives zeros from a causal network: nothing is known, so all items tie. The encoder has to be in
+    An empty window gives zeros from a causal network: all items tie. The encoder has to be in
     eval mode, and no window longer than `readable_length`. A state does not depend on the windows beside it beyond
     rounding.
     """

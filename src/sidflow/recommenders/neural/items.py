@@ -1,4 +1,4 @@
-"""Item embedding modules: what a recommender knows of an item, exchangeable under one shape."""
+"""Item embedding modules: each returns one vector an item, and any encoder takes any of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class ItemEmbedding(nn.Module):
-    """What a sequential recommender asks of its item embedding module."""
+    """The interface of item embedding modules."""
 
     count: int  # n, the core items
 
@@ -31,7 +31,7 @@ class IdEmbedding(ItemEmbedding):
     """One free vector per item."""
 
     def __init__(self, count: int, dimensions: int, std: float = 0.02) -> None:
-        """Draw `count` vectors from a normal distribution with deviation `std`, by the global generator."""
+        """Sample `count` vectors from a normal distribution with deviation `std`, by the global generator."""
         super().__init__()
         self.count = count
         self.weight = nn.Parameter(torch.randn(count, dimensions) * std)

@@ -23,7 +23,7 @@ Encoder = TransformerEncoder | GruEncoder
 
 
 def build_encoder(settings: SequenceParams) -> Encoder:
-    """Return the network that `settings` describe, drawn by the global generator."""
+    """Return the network that `settings` describe, its weights sampled by the global generator."""
     if isinstance(settings, Gru4recParams):
         return GruEncoder(settings)
     assert isinstance(settings, (SasrecParams, Bert4recParams))
@@ -89,8 +89,8 @@ class SequenceModel(nn.Module):
             table = self.items()
         scored = self.item_dropout(table)
         read = table if self.settings.item_dropout_by == "place" else scored
-        states = self.states(inputs, read, examples).flatten(0, 1).index_select(0, examples.places)
-        first = 0 if starts is None else starts[examples.places // examples.inputs.shape[1]]
+        states = self.states(inputs, read, examples).flatten(0, 1).index_select(0, examples.positions)
+        first = 0 if starts is None else starts[examples.positions // examples.inputs.shape[1]]
         scores = TrainingScores(
             states, scored, examples.targets, candidates, first + examples.last, first + examples.predicted
         )

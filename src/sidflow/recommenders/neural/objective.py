@@ -1,4 +1,4 @@
-"""What a batch asks of the model: which places predict which items, and how that is scored."""
+"""Inputs and targets of a batch, and the loss of its scores."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 
 
 class Examples(NamedTuple):
-    """What goes in, and what is to come out where."""
+    """Inputs of a batch, and the positions at which it predicts items."""
 
     inputs: Int[Tensor, "b t"]  # items; 0 where padded or masked
-    masked: Bool[Tensor, "b t"] | None  # places whose item is hidden; None where none ever is
+    masked: Bool[Tensor, "b t"] | None  # positions whose item is masked; None: a causal model
     lengths: Int[Tensor, " b"]
-    places: Int[Tensor, " p"]  # places to be predicted, numbered row by row through [b, t]
+    positions: Int[Tensor, " p"]  # that predict, numbered row by row through [b, t]
     targets: Int[Tensor, " p"]
     last: Int[Tensor, " p"]  # where in its window each position's history ends; -1 before its first item
     predicted: Int[Tensor, " p"]  # where in its window each position's target stands
 
     def items(self) -> Int[Tensor, " k"]:
-        """Return the distinct items that the batch shows or asks for: no padding."""
+        """Return the distinct items that the batch reads or predicts, without padding."""
         shown = padding_mask(self.lengths, self.inputs.shape[1])
         if self.masked is not None:
             shown = shown & ~self.masked
@@ -42,9 +42,9 @@ def next_items(
     """Each item but the last is an input, the one after it the target; `columns` say where in its window each was."""
     inputs, targets = items[:, :-1], items[:, 1:]
     lengths = lengths - 1
-    places = padding_mask(lengths, inputs.shape[1]).flatten().nonzero()[:, 0]
-    last, predicted = (part.flatten()[places] for part in (columns[:, :-1], columns[:, 1:]))
-    return Examples(inputs, None, lengths, places, targets.flatten()[places], last, predicted)
+    positions = padding_mask(lengths, inputs.shape[1]).flatten().nonzero()[:, 0]
+    last, predicted = (part.flatten()[positions] for part in (columns[:, :-1], columns[:, 1:]))
+    return Examples(inputs, None, lengths, positions, targets.flatten()[positions], last, predicted)
 
 
 def masked_items(
@@ -54,19 +54,19 @@ def masked_items(
     mask_share: float,
     query_share: float,
 ) -> Examples:
-    """Hide some items, at least one of each row, and ask for them (Source: arXiv 1904.06690, section 3.6).
+    """Mask some items, at least one of each row, and predict them (Source: arXiv 1904.06690, section 3.6).
 
-    Deviation: some rows end at a place drawn for this batch, with just the item there hidden. The paper hides the
+    Deviation: some rows end at a random position, with just the item there masked. The paper masks the
     last item of whole sequences for that purpose, which shows the model each user's same single query every time.
 
-    A position's history, for a score prior, is what stands before its item in the window, as in a query.
+    A position's history, for a score prior, holds the items before it in the window, as in a query.
 
     Args:
         items: padded rows.
         lengths: of the rows, at least 1.
         columns: where in its window each item was.
-        mask_share: probability of each item to be hidden.
-        query_share: probability of a row to look like a query: its end cut off, its last item hidden.
+        mask_share: probability of each item to be masked.
+        query_share: probability of a row to look like a query: its end cut off, its last item masked.
 
     Draws from the global generator.
     """
@@ -78,14 +78,14 @@ def masked_items(
     last = torch.arange(t, device=device)[None, :] == lengths[:, None] - 1
     masked = (torch.rand(b, t, device=device) < mask_share) & padding_mask(lengths, t)
     masked = torch.where((as_query | ~masked.any(1))[:, None], last, masked)
-    places = masked.flatten().nonzero()[:, 0]
+    positions = masked.flatten().nonzero()[:, 0]
     kept = items.masked_fill(masked | ~padding_mask(lengths, t), 0)
-    predicted = columns.flatten()[places]
-    return Examples(kept, masked, lengths, places, items.flatten()[places], predicted - 1, predicted)
+    predicted = columns.flatten()[positions]
+    return Examples(kept, masked, lengths, positions, items.flatten()[positions], predicted - 1, predicted)
 
 
 class Objective(nn.Module):
-    """The loss of a batch, over the whole catalogue or over negatives drawn for it."""
+    """The loss of a batch, over the whole catalogue or over sampled negatives."""
 
     def __init__(self, settings: SequenceParams, counts: Int[Tensor, " n"]) -> None:
         """Prepare `settings.loss` over items that stand `counts` times in training parts."""
@@ -95,7 +95,7 @@ class Objective(nn.Module):
 
     @property
     def sampled(self) -> bool:
-        """Whether only drawn items are scored."""
+        """Whether targets and negatives alone are scored."""
         return self.settings.loss != "full"
 
     def candidates(self, inputs: Int[Tensor, "b t"], targets: Int[Tensor, " p"]) -> Candidates:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class GruEncoder(nn.Module):
-    """Item vectors in, states out.
+    """Encodes item vectors as states with a GRU.
 
     Source: Hidasi et al. 2016 (arXiv 1511.06939), section 3.1, and Hidasi and Karatzoglou 2018 (arXiv 1706.03847)
     for the softmax loss. Deviations: users' sequences in place of session-parallel batches; a linear map from the
@@ -31,6 +31,6 @@ class GruEncoder(nn.Module):
         self.output = nn.Linear(settings.hidden, settings.dimensions)
 
     def forward(self, vectors: Float[Tensor, "b t d"], lengths: Int[Tensor, " b"]) -> Float[Tensor, "b t d"]:
-        """Return a state for each place; padding is on the right, so that it comes after all that counts."""
+        """Return a state for each position; padding is on the right and changes no state before it."""
         states, _ = self.gru(self.dropout(vectors * vectors.shape[2] ** 0.5))  # large enough to move the gates
         return self.output(self.dropout(states))

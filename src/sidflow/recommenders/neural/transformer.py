@@ -36,7 +36,7 @@ class TransformerBlock(nn.Module):
         self.dropout = nn.Dropout(settings.dropout)
 
     def attend(self, x: Float[Tensor, "b t d"], mask: Tensor | None) -> Float[Tensor, "b t d"]:
-        """Attend to earlier places and oneself (no mask), or as `mask` allows and weighs places."""
+        """Attend to earlier positions and oneself (no mask), or as `mask` allows and weighs positions."""
         b, t, d = x.shape
         query, key, value = self.mix(x).view(b, t, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
         drop = self.attention_dropout if self.training else 0.0
@@ -75,28 +75,28 @@ class GatedTransformerBlock(TransformerBlock):
     def forward(self, x: Float[Tensor, "b t d"], mask: Tensor | None) -> Float[Tensor, "b t d"]:
         """Return the block's output; `mask` as for a plain block."""
         first, second = self.norms
-        how_much_seen, how_much_thought = self.gates
-        x = x + self.dropout(self.attend(first(x), mask)) * torch.sigmoid(how_much_seen(x))
+        attention_gate, feedforward_gate = self.gates
+        x = x + self.dropout(self.attend(first(x), mask)) * torch.sigmoid(attention_gate(x))
         normed = second(x)
-        thought = self.narrow(functional.silu(self.open(normed)) * self.widen(normed))
-        return x + self.dropout(thought) * torch.sigmoid(how_much_thought(x))
+        output = self.narrow(functional.silu(self.open(normed)) * self.widen(normed))
+        return x + self.dropout(output) * torch.sigmoid(feedforward_gate(x))
 
 
 BLOCKS = {"plain": TransformerBlock, "ligr": GatedTransformerBlock}
 
 
-def _draw(module: nn.Module) -> None:
+def _initialise(module: nn.Module) -> None:
     """Start sublayers small beside the item vectors that they are added to (as BERT does)."""
     if isinstance(module, nn.Linear):
         nn.init.normal_(module.weight, std=0.02)
         nn.init.zeros_(module.bias)
 
 
-def _pass_on(block: TransformerBlock) -> None:
-    """Let attention start by passing neighbours' vectors on as they are.
+def _initialise_as_identity(block: TransformerBlock) -> None:
+    """Start attention's value and output maps as the identity.
 
-    A masked place has no vector of its own. While attention's maps are random, all such places look alike, and
-    training sits on the popularity plateau for tens of epochs.
+    A masked position has no vector of its own. With random attention maps all masked positions get similar states, and
+    training stays at the level of popularity for tens of epochs.
     """
     d = block.join.in_features
     with torch.no_grad():
@@ -116,7 +116,7 @@ def _slopes(blocks: int, heads: int, longest: int) -> Float[Tensor, "blocks head
 
 
 class TransformerEncoder(nn.Module):
-    """Item vectors in, states out; a padded place is read by no other."""
+    """Encodes item vectors as states; no position attends to padding."""
 
     def __init__(self, settings: SasrecParams | Bert4recParams) -> None:
         """Make the network that `settings` describe."""
@@ -133,16 +133,16 @@ class TransformerEncoder(nn.Module):
         self.blocks = nn.ModuleList(blocks)
         self.norm = nn.LayerNorm(d)
         self.dropout = nn.Dropout(settings.dropout)
-        self.blocks.apply(_draw)
+        self.blocks.apply(_initialise)
         if not self.causal:
             self.mask_vector = nn.Parameter(torch.zeros(d))
             for block in blocks:
-                _pass_on(block)
+                _initialise_as_identity(block)
 
     def forward(self, vectors: Float[Tensor, "b t d"], lengths: Int[Tensor, " b"]) -> Float[Tensor, "b t d"]:
-        """Return a state for each place; rows are filled from the left, `lengths` places each.
+        """Return a state for each position; rows are padded on the right, to `lengths` items each.
 
-        A causal network needs no mask for padding on the right: no real place looks that way.
+        A causal network needs no padding mask: no item attends to its right.
         """
         t = vectors.shape[1]
         x = vectors * vectors.shape[2] ** 0.5  # else positions and sublayers drown what item it is, and learning stalls
@@ -157,7 +157,7 @@ class TransformerEncoder(nn.Module):
         return self.norm(x)
 
     def masks(self, lengths: Int[Tensor, " b"], t: int) -> list[Tensor | None]:
-        """Return for each block what its attention may see, and how distances weigh (None: causal, equally)."""
+        """Return each block's attention mask, with its weights of distances (None: causal, no weights)."""
         plain = None if self.causal else padding_mask(lengths, t)[:, None, None, :]
         if self.positions_from != "relative":
             return [plain] * len(self.blocks)
