@@ -4,16 +4,15 @@ from pathlib import Path
 
 import typer
 
-from sidflow.contracts import params
-from sidflow.contracts.artifacts.embeddings import MODALITY
-from sidflow.contracts.artifacts.items import ITEMS
-from sidflow.contracts.artifacts.quantizer import QUANTIZER, quantized_modalities
-from sidflow.contracts.artifacts.semantic_ids import SEMANTIC_ID_AUDIT, SEMANTIC_IDS
-from sidflow.contracts.histories import load_histories
-from sidflow.contracts.running import stage
-from sidflow.quantize.assignment import check_codebooks_are_frozen, read_frozen_ids
-from sidflow.quantize.audit import first_categories, validation_tau_queries
-from sidflow.quantize.gate import AssignParams, FrozenIds, assign_and_audit, check_gate
+from sidflow.artifacts.catalog import ITEMS
+from sidflow.artifacts.features import MODALITY
+from sidflow.artifacts.semantic_ids import QUANTIZER, SEMANTIC_ID_AUDIT, SEMANTIC_IDS, quantized_modalities
+from sidflow.core import params
+from sidflow.core.stage import stage
+from sidflow.semantic_ids.assign import check_codebooks_are_frozen, read_frozen_ids
+from sidflow.semantic_ids.gate import AssignParams, FrozenIds, assign_and_audit, check_gate
+from sidflow.semantic_ids.quality import first_categories, validation_tau_queries
+from sidflow.sequences.histories import load_histories
 
 
 def main() -> None:

@@ -4,15 +4,14 @@ import shutil
 
 import typer
 
-from sidflow.contracts import params
-from sidflow.contracts.artifacts.backbone import BACKBONE, MODEL_FOLDER, PRETRAINING
-from sidflow.contracts.artifacts.items import ITEMS
-from sidflow.contracts.histories import load_histories
-from sidflow.contracts.running import stage
-from sidflow.llm.backbones import record_of_folder, record_of_pretrained
-from sidflow.llm.corpus import history_documents, item_documents, item_titles
-from sidflow.llm.params import BackboneParams
-from sidflow.llm.saving import record_written_files
+from sidflow.artifacts.catalog import ITEMS
+from sidflow.artifacts.recommenders import BACKBONE, MODEL_FOLDER, PRETRAINING
+from sidflow.backbones.models import record_of_folder, record_of_pretrained, record_written_files
+from sidflow.backbones.params import BackboneParams
+from sidflow.backbones.scratch import history_documents, item_documents, item_titles
+from sidflow.core import params
+from sidflow.core.stage import stage
+from sidflow.sequences.histories import load_histories
 
 
 def main() -> None:
@@ -28,10 +27,10 @@ def main() -> None:
 
 def train(settings: BackboneParams) -> None:
     """Train a small model on the catalogue's texts and the training histories."""
-    from sidflow.llm.quiet import without_library_output
-    from sidflow.llm.scratch import train_scratch_backbone
+    from sidflow.backbones.models import without_library_output
+    from sidflow.backbones.scratch import train_scratch_backbone
     from sidflow.training.checkpoint import Checkpoint
-    from sidflow.training.device import prepare_training
+    from sidflow.training.devices import prepare_training
 
     seed, threads = params.load_param("seed"), params.load_param("threads")
     device = prepare_training(seed, threads)

@@ -2,12 +2,12 @@
 
 import typer
 
-from sidflow.contracts import params, refits
-from sidflow.contracts.artifacts.evaluations import LEADERBOARD, PER_QUERY
-from sidflow.contracts.running import stage
-from sidflow.evaluation.comparison import build_leaderboard
+from sidflow.artifacts.evaluation import LEADERBOARD, PER_QUERY
+from sidflow.artifacts.recommenders import of
+from sidflow.core import params
+from sidflow.core.stage import stage
+from sidflow.evaluation.compare import build_leaderboard, require_same_refit
 from sidflow.evaluation.params import CompareParams
-from sidflow.evaluation.refits import require_same_refit
 
 
 def main() -> None:
@@ -16,7 +16,7 @@ def main() -> None:
         settings = params.load_section("compare", CompareParams)
         tables = {name: PER_QUERY.read(model=name) for name in params.load_param("recommenders")}
         require_same_refit(
-            {name: refits.of(PER_QUERY.metadata(model=name)) for name in tables},
+            {name: of(PER_QUERY.metadata(model=name)) for name in tables},
             "artifacts/evaluations",
             "set `refit` alike for all in params.yaml, then `dvc repro`",
         )

@@ -2,13 +2,11 @@
 
 import typer
 
-from sidflow.contracts import params
-from sidflow.contracts.artifacts.images import IMAGES
-from sidflow.contracts.artifacts.items import ITEMS
-from sidflow.contracts.artifacts.semantics import SEMANTICS
-from sidflow.contracts.running import stage
-from sidflow.semantics.params import DescribeParams
-from sidflow.semantics.views import describe_items
+from sidflow.artifacts.catalog import IMAGES, ITEMS
+from sidflow.artifacts.features import SEMANTICS
+from sidflow.core import params
+from sidflow.core.stage import stage
+from sidflow.semantics.rules import DescribeParams, describe_items
 
 
 def main() -> None:

@@ -5,14 +5,12 @@ import shutil
 import typer
 from threadpoolctl import threadpool_limits
 
-from sidflow.contracts import params
-from sidflow.contracts.artifacts.embeddings import EMBEDDING
-from sidflow.contracts.artifacts.images import IMAGES
-from sidflow.contracts.artifacts.items import ITEMS
-from sidflow.contracts.artifacts.semantics import SEMANTICS
-from sidflow.contracts.running import stage
-from sidflow.embedding.encode import run_encoders
-from sidflow.embedding.params import EmbedParams
+from sidflow.artifacts.catalog import IMAGES, ITEMS
+from sidflow.artifacts.features import EMBEDDING, SEMANTICS
+from sidflow.core import params
+from sidflow.core.stage import stage
+from sidflow.features.encode import run_encoders
+from sidflow.features.params import EmbedParams
 
 
 def main() -> None:

@@ -2,31 +2,27 @@
 
 import typer
 
-from sidflow.contracts import params, refits
-from sidflow.contracts.artifacts.embeddings import ITEM_TABLE
-from sidflow.contracts.artifacts.evaluations import METRICS, PER_QUERY, SLICES, SPECTRUM
-from sidflow.contracts.artifacts.factors import FACTORS, SUMMARY
-from sidflow.contracts.artifacts.images import IMAGES
-from sidflow.contracts.artifacts.items import ITEMS
-from sidflow.contracts.artifacts.rankings import TARGET_RANKS, TOP
-from sidflow.contracts.artifacts.targets import TARGETS
-from sidflow.contracts.artifacts.truth import TRUTH
-from sidflow.contracts.histories import load_histories
-from sidflow.contracts.running import stage
-from sidflow.evaluation.diagnostics import scoring_item_matrix
-from sidflow.evaluation.evaluate import EvaluationInputs, evaluate
+from sidflow.artifacts.catalog import IMAGES, ITEMS, TRUTH
+from sidflow.artifacts.evaluation import METRICS, PER_QUERY, SLICES, SPECTRUM, TARGET_RANKS, TOP
+from sidflow.artifacts.features import ITEM_TABLE
+from sidflow.artifacts.recommenders import FACTORS, SUMMARY, fact, of
+from sidflow.artifacts.split import TARGETS
+from sidflow.core import params
+from sidflow.core.stage import stage
+from sidflow.evaluation.evaluate import EvaluationInputs, evaluate, scoring_item_matrix
 from sidflow.evaluation.params import EvaluateParams
 from sidflow.evaluation.slices import content_presence
+from sidflow.sequences.histories import load_histories
 
 
 def main(model: str) -> None:
     """Read rankings/MODEL and recommenders/MODEL, write evaluations/MODEL and reports/MODEL.json."""
     with stage(f"evaluate@{model}"):
         settings = params.load_section("evaluate", EvaluateParams)
-        refit = refits.of(TARGET_RANKS.metadata(model=model))
+        refit = of(TARGET_RANKS.metadata(model=model))
         factors = FACTORS.read(model=model)
         table = ITEM_TABLE.read(model=model) if ITEM_TABLE.at(model=model).is_file() else None
-        learned = table.arrays if table and refits.of(table.metadata) is refit else {}
+        learned = table.arrays if table and of(table.metadata) is refit else {}
         evaluation = evaluate(
             EvaluationInputs(
                 histories=load_histories(),
@@ -42,7 +38,7 @@ def main(model: str) -> None:
             ),
             settings,
         )
-        PER_QUERY.write(evaluation.per_query, refits.fact(refit), model=model)
+        PER_QUERY.write(evaluation.per_query, fact(refit), model=model)
         METRICS.write(evaluation.metrics, model=model)
         SLICES.write(evaluation.slices, list(evaluation.slices[0]), model=model)
         SPECTRUM.write(evaluation.spectrum, ["matrix", "dimension", "singular_value"], model=model)

@@ -2,17 +2,15 @@
 
 import typer
 
-from sidflow.contracts import params
-from sidflow.contracts.artifacts.backbone import BACKBONE
-from sidflow.contracts.artifacts.items import core_count
-from sidflow.contracts.histories import load_histories_for_ranking
-from sidflow.contracts.running import stage
-from sidflow.llm.finetuning import FinetuneSetup, finetune
-from sidflow.llm.inputs import load_item_inputs
-from sidflow.llm.params import FinetuneParams
-from sidflow.llm.results import write_finetuned
-from sidflow.training.device import prepare_training
-from sidflow.training.processes import join_process_group, leave_process_group, relaunch_in_processes
+from sidflow.artifacts.catalog import core_count
+from sidflow.artifacts.recommenders import BACKBONE
+from sidflow.core import params
+from sidflow.core.stage import stage
+from sidflow.mme_sid.fit import FinetuneSetup, finetune, write_finetuned
+from sidflow.mme_sid.item_tokens import load_item_inputs
+from sidflow.mme_sid.params import FinetuneParams
+from sidflow.sequences.histories import load_histories_for_ranking
+from sidflow.training.devices import join_process_group, leave_process_group, prepare_training, relaunch_in_processes
 
 
 def main(model: str) -> None:

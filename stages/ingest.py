@@ -2,16 +2,12 @@
 
 import typer
 
+from sidflow.artifacts.catalog import IMAGES, INTERACTIONS, ITEMS, TRUTH, USERS
+from sidflow.artifacts.evaluation import INGEST
 from sidflow.catalog.ingest import ingest
 from sidflow.catalog.params import IngestParams
-from sidflow.contracts import params
-from sidflow.contracts.artifacts.images import IMAGES
-from sidflow.contracts.artifacts.interactions import INTERACTIONS
-from sidflow.contracts.artifacts.items import ITEMS
-from sidflow.contracts.artifacts.reports import INGEST
-from sidflow.contracts.artifacts.truth import TRUTH
-from sidflow.contracts.artifacts.users import USERS
-from sidflow.contracts.running import print_progress, stage
+from sidflow.core import params
+from sidflow.core.stage import print_progress, stage
 
 
 def main() -> None:

@@ -3,11 +3,11 @@
 import typer
 from threadpoolctl import threadpool_limits
 
-from sidflow.contracts import params
-from sidflow.contracts.artifacts.embeddings import EMBEDDING, MODALITY
-from sidflow.contracts.artifacts.items import item_count
-from sidflow.contracts.running import print_progress, stage
-from sidflow.embedding.modality import ModalityParams, make_modality
+from sidflow.artifacts.catalog import item_count
+from sidflow.artifacts.features import EMBEDDING, MODALITY
+from sidflow.core import params
+from sidflow.core.stage import print_progress, stage
+from sidflow.features.modality import ModalityParams, make_modality
 
 
 def main(name: str) -> None:

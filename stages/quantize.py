@@ -2,15 +2,15 @@
 
 import typer
 
-from sidflow.contracts import params
-from sidflow.contracts.artifacts.embeddings import MODALITY
-from sidflow.contracts.artifacts.quantizer import QUANTIZER, QUANTIZER_CURVES, QUANTIZER_SUMMARY
-from sidflow.contracts.running import stage
-from sidflow.quantize.fitting import load_frozen_quantizer, quantizer_summary, train_quantizer
-from sidflow.quantize.inputs import ModalityVectors
-from sidflow.quantize.params import QuantizeParams
+from sidflow.artifacts.features import MODALITY
+from sidflow.artifacts.semantic_ids import QUANTIZER, QUANTIZER_CURVES, QUANTIZER_SUMMARY
+from sidflow.core import params
+from sidflow.core.stage import stage
+from sidflow.semantic_ids.fit import load_frozen_quantizer, quantizer_summary, train_quantizer
+from sidflow.semantic_ids.inputs import ModalityVectors
+from sidflow.semantic_ids.params import QuantizeParams
 from sidflow.training.checkpoint import Checkpoint
-from sidflow.training.device import prepare_training
+from sidflow.training.devices import prepare_training
 
 
 def main() -> None:

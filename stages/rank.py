@@ -2,14 +2,13 @@
 
 import typer
 
-from sidflow.contracts import params, refits
-from sidflow.contracts.artifacts.factors import FACTORS
-from sidflow.contracts.artifacts.items import core_count
-from sidflow.contracts.artifacts.rankings import TARGET_RANKS, TOP
-from sidflow.contracts.histories import load_histories
-from sidflow.contracts.running import stage
-from sidflow.ranking.params import RankParams
-from sidflow.ranking.ranks import rank_targets
+from sidflow.artifacts.catalog import core_count
+from sidflow.artifacts.evaluation import TARGET_RANKS, TOP
+from sidflow.artifacts.recommenders import FACTORS, fact, of
+from sidflow.core import params
+from sidflow.core.stage import stage
+from sidflow.ranking.rank import RankParams, rank_targets
+from sidflow.sequences.histories import load_histories
 
 
 def main(model: str) -> None:
@@ -21,7 +20,7 @@ def main(model: str) -> None:
         ranking = rank_targets(factors.arrays, past, core_count(), settings, str(FACTORS.at(model=model)))
         top, target_ranks = ranking.tables()
         TOP.write(top, model=model)
-        TARGET_RANKS.write(target_ranks, refits.fact(refits.of(factors.metadata)), model=model)
+        TARGET_RANKS.write(target_ranks, fact(of(factors.metadata)), model=model)
 
 
 if __name__ == "__main__":

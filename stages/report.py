@@ -2,15 +2,12 @@
 
 import typer
 
-from sidflow.contracts import params
-from sidflow.contracts.artifacts.reports import FIGURES, PAGE
-from sidflow.contracts.running import stage
+from sidflow.artifacts.evaluation import FIGURES, PAGE
+from sidflow.core import params
+from sidflow.core.stage import stage
 from sidflow.evaluation.params import EvaluateParams
-from sidflow.report.figures import key_figures
-from sidflow.report.gather import read_report_data
-from sidflow.report.page import render_page
-from sidflow.report.params import ReportParams
-from sidflow.report.plots import write_plots
+from sidflow.report.data import key_figures, read_report_data, write_plots
+from sidflow.report.page import ReportParams, render_page
 
 
 def main() -> None:

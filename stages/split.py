@@ -2,16 +2,12 @@
 
 import typer
 
-from sidflow.contracts import params
-from sidflow.contracts.artifacts.interactions import INTERACTIONS
-from sidflow.contracts.artifacts.queries import QUERIES
-from sidflow.contracts.artifacts.reports import SPLIT
-from sidflow.contracts.artifacts.sequences import SEQUENCES
-from sidflow.contracts.artifacts.targets import TARGETS
-from sidflow.contracts.artifacts.users import USERS
-from sidflow.contracts.running import print_progress, stage
-from sidflow.splits.params import SplitParams
-from sidflow.splits.split import split_interactions
+from sidflow.artifacts.catalog import INTERACTIONS, USERS
+from sidflow.artifacts.evaluation import SPLIT
+from sidflow.artifacts.split import QUERIES, SEQUENCES, TARGETS
+from sidflow.core import params
+from sidflow.core.stage import print_progress, stage
+from sidflow.sequences.split import SplitParams, split_interactions
 
 
 def main() -> None:

@@ -2,8 +2,8 @@
 
 import typer
 
-from sidflow.contracts.running import stage
-from sidflow.recommenders.counting.fitting import fit_counting, load_counting
+from sidflow.core.stage import stage
+from sidflow.counting.fit import fit_counting, load_counting
 
 
 def main(model: str) -> None:

@@ -2,9 +2,9 @@
 
 import typer
 
-from sidflow.contracts.running import stage
-from sidflow.recommenders.neural.multimodal import item_maker, load_multimodal, prior_maker
-from sidflow.recommenders.neural.run import load_setup, train_and_write
+from sidflow.core.stage import stage
+from sidflow.multimodal.fit import item_maker, load_multimodal, prior_maker
+from sidflow.sequential.fit import load_setup, train_and_write
 
 
 def main(model: str) -> None:

@@ -2,10 +2,10 @@
 
 import typer
 
-from sidflow.contracts.running import stage
-from sidflow.recommenders.neural.items import IdEmbedding
-from sidflow.recommenders.neural.params import load_sequential
-from sidflow.recommenders.neural.run import load_setup, train_and_write
+from sidflow.core.stage import stage
+from sidflow.sequential.fit import load_setup, train_and_write
+from sidflow.sequential.model import IdEmbedding
+from sidflow.sequential.params import load_sequential
 
 
 def main(model: str) -> None:

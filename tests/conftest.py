@@ -15,7 +15,7 @@ def own_cache(tmp_path_factory, monkeypatch):
     """No test meets another's checkpoints, or the user's runtime settings."""
     if "SIDFLOW_CACHE" not in os.environ:
         monkeypatch.setenv("SIDFLOW_CACHE", str(tmp_path_factory.mktemp("cache")))
-    monkeypatch.setattr("sidflow.contracts.trace._touched", {"reads": set(), "writes": set(), "params": set()})
+    monkeypatch.setattr("sidflow.core.files._touched", {"reads": set(), "writes": set(), "params": set()})
 
 
 @pytest.fixture(scope="session")

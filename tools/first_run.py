@@ -17,9 +17,9 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from sidflow.commands.dag import DAG_PATH, Stage, dag_stages
-from sidflow.contracts import params
-from sidflow.contracts.running import errors_in_one_line
+from sidflow.cli.dvc import DAG_PATH, Stage, dag_stages
+from sidflow.core import params
+from sidflow.core.stage import errors_in_one_line
 
 DVC = (sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item")
 DATA = ("ingest", "split", "describe", "embed")  # what both halves need

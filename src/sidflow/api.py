@@ -14,14 +14,13 @@ from pathlib import Path
 
 import polars as pl
 
-from sidflow.contracts.artifacts.embeddings import MODALITY
-from sidflow.contracts.artifacts.evaluations import LEADERBOARD, PER_QUERY
-from sidflow.contracts.artifacts.items import ITEMS
-from sidflow.contracts.artifacts.semantic_ids import SEMANTIC_IDS
-from sidflow.contracts.artifacts.users import USERS
-from sidflow.contracts.errors import InputError
-from sidflow.contracts.files import project_root
-from sidflow.contracts.params import load_params
+from sidflow.artifacts.catalog import ITEMS, USERS
+from sidflow.artifacts.evaluation import LEADERBOARD, PER_QUERY
+from sidflow.artifacts.features import MODALITY
+from sidflow.artifacts.semantic_ids import SEMANTIC_IDS
+from sidflow.core.errors import InputError
+from sidflow.core.files import project_root
+from sidflow.core.params import load_params
 from sidflow.serving.items import Item, Neighbour, SemanticId, SharedPrefix, describe_item
 from sidflow.serving.new_items import assign_new_ids
 from sidflow.serving.recommendations import (

@@ -8,11 +8,11 @@ import pytest
 from ruamel.yaml import YAML
 from tests.contract.code_deps import code_deps, with_code_deps
 
-from sidflow.commands.dag import dag_stages
-from sidflow.contracts import yamls
-from sidflow.contracts.artifacts.quantizer import QUANTIZER_CURVES
-from sidflow.contracts.artifacts.reports import FIGURES, SINGULAR_VALUES_PLOT, SLICES_PLOT, VALIDATION_PLOT
-from sidflow.report.plots import COLUMNS, write_plots
+from sidflow.artifacts.evaluation import FIGURES, SINGULAR_VALUES_PLOT, SLICES_PLOT, VALIDATION_PLOT
+from sidflow.artifacts.semantic_ids import QUANTIZER_CURVES
+from sidflow.cli.dvc import dag_stages
+from sidflow.core import params
+from sidflow.report.data import COLUMNS, write_plots
 
 ROOT = Path(__file__).parents[2]
 DAG = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
@@ -81,7 +81,7 @@ def test_plots_are_of_files_that_stages_write_and_of_columns_that_they_have():
     columns = {plot.path: set(names) for plot, names in COLUMNS.items()}
     columns[QUANTIZER_CURVES.path] = {"epoch", "all_objective"}
     outs = {out for stage in dag_stages(PARAMS, ROOT / "dvc.yaml") for out in stage.outs}
-    plots = [options for plot in yamls.read_yaml_mapping(ROOT / "dvc.yaml")["plots"] for options in plot.values()]
+    plots = [options for plot in params.read_yaml_mapping(ROOT / "dvc.yaml")["plots"] for options in plot.values()]
     assert {path for options in plots for path in options["y"]} == set(columns)
     for options in plots:
         ((path, y),) = options["y"].items()

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from tools import first_run
 
-from sidflow.commands.dag import Stage, dag_stages
-from sidflow.contracts import params
+from sidflow.cli.dvc import Stage, dag_stages
+from sidflow.core import params
 
 ROOT = Path(__file__).resolve().parents[2]
 

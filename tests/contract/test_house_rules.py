@@ -1,6 +1,7 @@
 """The rules of the house that no linter knows."""
 
 import ast
+import graphlib
 import os
 import subprocess
 import sys
@@ -11,15 +12,28 @@ from tests.contract.code_deps import closure
 
 ROOT = Path(__file__).parents[2]
 SRC = ROOT / "src"
-SHARED = {"contracts", "counting", "hybrid", "losses", "measures", "sequences", "training"}
-DOMAINS = {"catalog", "splits", "semantics", "embedding", "quantize", "recommenders", "llm", "ranking", "evaluation"}
-TOP = {
-    "report",
-    "serving",
-    "api",
-    "commands",
-    "cli",
-}  # read every domain's artifacts; only the command line may call domains
+# What each package may import beside itself and `core`; docs/design.md draws the same arrows. They make no cycle.
+ARROWS = {
+    "core": set(),
+    "artifacts": set(),
+    "metrics": set(),
+    "catalog": {"artifacts"},
+    "semantics": {"artifacts"},
+    "features": {"artifacts"},
+    "sequences": {"artifacts"},
+    "training": {"metrics", "sequences"},
+    "counting": {"artifacts", "metrics", "sequences"},
+    "hybrid": {"artifacts", "metrics", "sequences", "training"},
+    "semantic_ids": {"artifacts", "metrics", "sequences", "training"},
+    "backbones": {"artifacts", "sequences", "training"},
+    "sequential": {"artifacts", "hybrid", "sequences", "training"},
+    "multimodal": {"artifacts", "hybrid", "sequential", "training"},
+    "mme_sid": {"artifacts", "backbones", "hybrid", "metrics", "sequences", "training"},
+    "ranking": {"artifacts", "sequences"},
+    "evaluation": {"artifacts", "metrics", "sequences"},
+    "report": {"artifacts", "metrics", "sequences"},
+}
+TOP = {"serving", "api", "cli"}  # they may import any package; no package imports them
 FREE_OF_TORCH = [
     "ingest",
     "split",
@@ -46,6 +60,15 @@ def imports_of(path: Path) -> set[str]:
     return names
 
 
+def runtime_imports(path: Path) -> set[str]:
+    """Return the modules that importing `path` imports: those at its top level, but for type checkers' alone."""
+    names: set[str] = set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.ImportFrom):
+            names |= {str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return names
+
+
 def packages(names: set[str]) -> set[str]:
     return {name.split(".")[1] for name in names if name.startswith("sidflow.")}
 
@@ -59,17 +82,22 @@ def test_who_may_import_whom(path):
     assert "dvc" not in roots
     if home != "cli":
         assert "typer" not in roots
-    if home == "contracts":
-        assert packages(names) <= {"contracts"}
-    elif home in SHARED:
-        assert packages(names) <= SHARED
-    elif home in DOMAINS or home == "report":
-        assert packages(names) <= SHARED | {home}, "domains meet through artifacts"
+        assert "experiments" not in roots
+    if home in ARROWS:
+        assert packages(names) <= ARROWS[home] | {"core", home}
 
 
-def test_every_package_is_known():
-    found = {path.stem for path in (SRC / "sidflow").iterdir() if path.stem not in {"__init__", "__pycache__"}}
-    assert found <= SHARED | DOMAINS | TOP
+def test_every_package_has_its_arrows_and_they_make_no_cycle():
+    present = {path.stem for path in (SRC / "sidflow").iterdir() if path.stem not in {"__init__", "__pycache__"}}
+    assert present == ARROWS.keys() | TOP
+    assert set(graphlib.TopologicalSorter(ARROWS).static_order()) == ARROWS.keys()
+
+
+def test_modules_of_a_package_import_one_another_in_one_direction():
+    modules = {".".join(path.relative_to(SRC).with_suffix("").parts): path for path in SRC.rglob("*.py")}
+    needs = {name: runtime_imports(path) & modules.keys() - {name} for name, path in modules.items()}
+    needs.pop("sidflow.__init__")
+    graphlib.TopologicalSorter(needs).prepare()  # raises on a cycle
 
 
 @pytest.mark.parametrize("stage", FREE_OF_TORCH)

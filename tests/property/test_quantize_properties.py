@@ -5,16 +5,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sidflow.contracts.tensors import Tensors
-from sidflow.quantize.assignment import (
+from sidflow.core.tensors import Tensors
+from sidflow.semantic_ids.assign import (
     KeyedVectors,
     assign_ids,
     assign_ids_beside_frozen,
     collision_suffixes,
     group_rows,
 )
-from sidflow.quantize.codec import Codec
-from sidflow.quantize.residual_pass import scale_distances, sinkhorn_plan
+from sidflow.semantic_ids.codec import Codec
+from sidflow.semantic_ids.residual_pass import scale_distances, sinkhorn_plan
 
 
 def codec(seed, d=4, counts=(5, 4, 3), width=3):

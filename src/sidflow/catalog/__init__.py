@@ -1,1 +1,1 @@
-"""From raw data of any shape to the catalogue: sources, k-core, order, pictures, and the synthetic catalogue."""
+"""Raw data to the catalogue: sources, k-core, order, pictures, the synthetic catalogue."""

@@ -1,18 +1,227 @@
-"""From `ingest.path` to the catalogue: the source that params name is read, then the catalogue is built from it."""
+"""From `ingest.path` to the catalogue: source, order, repeats, k-core, ids, pictures, truth, report."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
-from sidflow.catalog.build import Catalog, build_catalog
+import numpy as np
+import polars as pl
+
+from sidflow.artifacts.catalog import TRUTH
+from sidflow.catalog.k_core import k_core
+from sidflow.catalog.order import (
+    dropped_repeats,
+    encode_keys,
+    event_order,
+    repeat_rate,
+    repeats_previous_item,
+    sort_keys,
+    tied_with_previous,
+)
 from sidflow.catalog.params import IngestParams
-from sidflow.catalog.raw import RawCatalog
+from sidflow.catalog.pictures import pack_pictures
+from sidflow.catalog.raw import RawCatalog, Truth
 from sidflow.catalog.sources.amazon import read_amazon
 from sidflow.catalog.sources.movielens import read_movielens
 from sidflow.catalog.sources.sequences import read_sequences
 from sidflow.catalog.sources.synthetic import read_synthetic
 from sidflow.catalog.sources.tabular import read_tables
-from sidflow.contracts.errors import InputError
+from sidflow.core.errors import InputError
+
+
+class CoreEvents(NamedTuple):
+    """The ordered events of the k-core with dense ids."""
+
+    user: np.ndarray  # int32 [events]
+    position: np.ndarray  # int32 [events]
+    item: np.ndarray  # int32 [events]
+    timestamp: np.ndarray  # int64 [events]
+    user_keys: list[str]  # of the core, in key order
+    item_keys: list[str]  # the core's in key order, then all other items in key order
+    core_items: int
+    report: dict[str, int | float | str]
+
+
+class Catalog(NamedTuple):
+    """The artifacts of `ingest`."""
+
+    interactions: pl.DataFrame
+    items: pl.DataFrame
+    users: pl.DataFrame
+    images: pl.DataFrame
+    truth: pl.DataFrame
+    report: dict[str, int | float | str]
+
+
+def build_catalog(raw: RawCatalog, params: IngestParams) -> Catalog:
+    """Return the catalogue of a source's raw content.
+
+    Raises:
+        InputError: no events are left, or an item has two rows of text.
+    """
+    events = select_core_events(raw.events, raw.items["item_key"], params)
+    items = _items(raw.items, events)
+    packed = pack_pictures(events.item_keys, raw.pictures, params.pictures)
+    truth = _truth(raw.truth, events) if raw.truth else TRUTH.empty(width=events.core_items)
+    report = dict(events.report) | dict(raw.notes)
+    report |= {
+        "timestamps_known": int(raw.has_timestamps),
+        "tie_rate": report["tie_rate"] if raw.has_timestamps else 0.0,
+        "items_with_text": items.filter((pl.col("title") != "") | (pl.col("description") != "")).height,
+        "items_with_picture": len(packed.rows),
+        "core_items_with_picture": sum(item < events.core_items for item in packed.item_ids()),
+        "pictures_missing": packed.problems["missing"],
+        "pictures_broken": packed.problems["broken"],
+        "pictures_too_large": packed.problems["too_large"],
+        "pictures_refused_example": packed.example,
+        "truth_rows": truth.height,
+    }
+    interactions = pl.DataFrame(
+        {
+            "user_id": events.user,
+            "position": events.position,
+            "item_id": events.item,
+            "timestamp": events.timestamp if raw.has_timestamps else events.position.astype(np.int64),
+        }
+    )
+    users = pl.DataFrame(
+        {"user_id": np.arange(len(events.user_keys), dtype=np.int32), "user_key": events.user_keys},
+        schema_overrides={"user_key": pl.String},
+    )
+    return Catalog(interactions, items, users, packed.frame(), truth, report)
+
+
+def select_core_events(raw: pl.DataFrame, described_items: pl.Series, params: IngestParams) -> CoreEvents:
+    """Return the core's events: ordered, without dropped repeats, filtered to the k-core, with dense ids.
+
+    Repeats are dropped before the core is computed, so that its thresholds count the remaining events. Removing an
+    item can make two equal items consecutive; with `drop_consecutive` both steps repeat until nothing changes.
+
+    Args:
+        raw: columns `user`, `item` and `timestamp`.
+        described_items: keys of the items that the source has text for, with or without events.
+        params: the section `ingest`.
+
+    Raises:
+        InputError: there are no events, or the core is empty.
+    """
+    users = encode_keys(raw["user"])
+    item_order = sort_keys(pl.concat([raw["item"].unique().cast(pl.String), described_items]))
+    items = encode_keys(raw["item"], item_order)
+    seconds = raw["timestamp"].to_numpy()
+    had_events = np.bincount(items.codes, minlength=len(items.keys))
+    report: dict[str, int | float | str] = {
+        "users_raw": len(users.keys),
+        "items_raw": int((had_events > 0).sum()),
+        "interactions_raw": len(seconds),
+    }
+    rows = event_order(users.codes, items.codes, seconds, params.tie_seed)
+    user, item, second = users.codes[rows], items.codes[rows], seconds[rows]
+    del rows, seconds
+    report["repeat_rate_raw"] = repeat_rate(user, item)
+    report["consecutive_repeat_rate_raw"] = _share(repeats_previous_item(user, item))
+    dropped, rounds = 0, 0
+    while True:
+        repeated = dropped_repeats(user, item, params.repeats)
+        dropped += int(repeated.sum())
+        if repeated.any():
+            user, item, second = user[~repeated], item[~repeated], second[~repeated]
+        core = k_core(user, item, params.min_user_events, params.min_item_events)
+        rounds += core.rounds
+        if not core.rounds:
+            break
+        user, item, second = user[core.keep], item[core.keep], second[core.keep]
+    if not len(user):
+        raise InputError(
+            "ingest",
+            expected=f"users with {params.min_user_events} and items with {params.min_item_events} events",
+            found=f"none among {report['interactions_raw']} events",
+            remedy="lower ingest.min_user_events and ingest.min_item_events, or give more data",
+        )
+    user_id, user_keys = _dense_ids(user, users.keys)
+    item_id, core_keys = _dense_ids(item, items.keys)
+    kept = {"all": np.ones_like(had_events, dtype=bool), "seen": had_events > 0}
+    outside = kept.get(params.outside_core, np.zeros_like(had_events, dtype=bool))
+    outside[np.bincount(item, minlength=len(outside)) > 0] = False
+    report |= {
+        "users": len(user_keys),
+        "items": len(core_keys) + int(outside.sum()),
+        "items_core": len(core_keys),
+        "items_outside_core": int(outside.sum()),
+        "interactions": len(user),
+        "repeats_dropped": dropped,
+        "core_rounds": rounds,
+        "density": len(user) / (len(user_keys) * len(core_keys)),
+        "mean_length": len(user) / len(user_keys),
+        "tie_rate": _share(tied_with_previous(user, second)),
+    }
+    starts = np.flatnonzero(np.diff(user_id, prepend=-1))
+    position = np.arange(len(user_id)) - np.repeat(starts, np.diff(starts, append=len(user_id)))
+    outside_keys = [items.keys[row] for row in np.flatnonzero(outside)]
+    return CoreEvents(
+        user_id, position.astype(np.int32), item_id, second, user_keys, core_keys + outside_keys, len(core_keys), report
+    )
+
+
+def _share(mask: np.ndarray) -> float:
+    return float(mask.mean()) if len(mask) else 0.0
+
+
+def _dense_ids(codes: np.ndarray, names: list[str]) -> tuple[np.ndarray, list[str]]:
+    """Return the codes renumbered without gaps, in the same order, and the keys that occur."""
+    present = np.bincount(codes, minlength=len(names)) > 0
+    dense = (np.cumsum(present) - 1).astype(np.int32)
+    return dense[codes], [names[row] for row in np.flatnonzero(present)]
+
+
+def _items(texts: pl.DataFrame, events: CoreEvents) -> pl.DataFrame:
+    """Return the table `items`: one row per key, empty text where the source has none."""
+    duplicates = texts.filter(pl.col("item_key").is_duplicated())
+    if duplicates.height:
+        raise InputError(
+            "ingest",
+            expected="one row of text per item",
+            found="several",
+            count=duplicates["item_key"].n_unique(),
+            example=duplicates["item_key"][0],
+            remedy="keep one row per item in the item file",
+        )
+    n = len(events.item_keys)
+    ids = pl.DataFrame(
+        {
+            "item_id": np.arange(n, dtype=np.int32),
+            "item_key": events.item_keys,
+            "in_core": np.arange(n) < events.core_items,
+        }
+    )
+    joined = ids.join(texts, on="item_key", how="left", maintain_order="left")
+    return joined.with_columns(
+        pl.col("title", "description", "brand").fill_null(""),
+        pl.col("categories").fill_null(pl.lit([], dtype=pl.List(pl.String))),
+        pl.col("attributes").fill_null(pl.lit([], dtype=texts.schema["attributes"])),
+    )
+
+
+def _truth(truth: Truth, events: CoreEvents) -> pl.DataFrame:
+    """Return the generator's probabilities of each user's last events, over the core items, sum 1."""
+    lengths = np.bincount(events.user)
+    rows = np.flatnonzero(events.position >= lengths[events.user] - truth.positions)
+    column_of = {key: column for column, key in enumerate(truth.item_keys)}
+    columns = [column_of[key] for key in events.item_keys[: events.core_items]]
+    probabilities = truth.probabilities_of(
+        [events.user_keys[user] for user in events.user[rows]],
+        [events.item_keys[item] for item in events.item[rows]],
+    )[:, columns]
+    probabilities = (probabilities / probabilities.sum(axis=1, keepdims=True)).astype(np.float32)
+    return pl.DataFrame(
+        {
+            "user_id": events.user[rows],
+            "position": events.position[rows],
+            "probabilities": pl.Series(probabilities, dtype=pl.Array(pl.Float32, len(columns))),
+        }
+    )
+
 
 SOURCES = {
     "synthetic": read_synthetic,

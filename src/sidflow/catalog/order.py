@@ -1,11 +1,43 @@
-"""The order of events: by timestamp, ties by a hash that no model can learn; and which repeats are dropped."""
+"""Keys to dense codes, and events in order: by timestamp, ties by a hash, repeats as the params say."""
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
+import polars as pl
 
 from sidflow.catalog.params import Repeats
-from sidflow.counting.hashing import mix_bits
+from sidflow.core.files import mix_bits
+
+
+class EncodedKeys(NamedTuple):
+    """A column of keys as indices into the sorted keys."""
+
+    codes: np.ndarray  # int32 [events], indices into keys
+    keys: list[str]  # in key order
+
+
+def sort_keys(keys: pl.Series) -> pl.Series:
+    """Return the distinct keys as strings, sorted numerically if all are integers, else as strings."""
+    text = keys.unique().cast(pl.String).unique()
+    integers = text.str.contains(r"^-?[0-9]{1,18}$").all()
+    if not (integers and len(text)):
+        return text.sort()
+    return text.to_frame("key").sort(pl.col("key").cast(pl.Int64), pl.col("key"))["key"]
+
+
+def encode_keys(column: pl.Series, keys: pl.Series | None = None) -> EncodedKeys:
+    """Return `column` as int32 indices into `keys`, its keys in key order; None takes them from the column."""
+    ordered = sort_keys(column) if keys is None else keys
+    if isinstance(column.dtype, pl.Categorical):
+        distinct = column.unique()
+        physical = distinct.to_physical().to_numpy()
+        rank = np.zeros(int(physical.max(initial=0)) + 1, dtype=np.int32)
+        rank[physical] = encode_keys(distinct.cast(pl.String), ordered).codes
+        return EncodedKeys(rank[column.to_physical().to_numpy()], ordered.to_list())
+    codes = column.cast(pl.String).cast(pl.Enum(ordered)).to_physical().to_numpy()
+    return EncodedKeys(codes.astype(np.int32), ordered.to_list())
 
 
 def tie_hash(user: np.ndarray, item: np.ndarray, seed: int) -> np.ndarray:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from sidflow.contracts.params import Params
+from sidflow.core.params import Params
 
 Repeats = Literal["keep", "drop_consecutive", "first"]
 

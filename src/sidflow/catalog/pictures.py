@@ -12,9 +12,9 @@ from pathlib import Path
 import polars as pl
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from sidflow.artifacts.catalog import IMAGES
 from sidflow.catalog.params import PictureParams
 from sidflow.catalog.raw import Picture
-from sidflow.contracts.artifacts.images import IMAGES
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")  # no other decoder is used on untrusted files
 

@@ -1,1 +1,1 @@
-"""What is counted in training parts, exactly: events, pairs of items, weights that float32 adds without rounding."""
+"""Recommenders that count: popularity, Markov, co-occurrence, EASE, item-kNN, and the oracle."""

@@ -1,1 +1,1 @@
-"""One recommender's metrics, slices and diagnostics, and the comparison of all."""
+"""Metrics, slices and diagnostics of one recommender; statistics and comparison of many."""

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import polars as pl
 
-from sidflow.contracts.histories import Histories
-from sidflow.contracts.words import item_texts
+from sidflow.artifacts.item_content import item_texts
 from sidflow.evaluation.params import EvaluateParams
-from sidflow.measures.gains import METRICS, metric_at_k
+from sidflow.metrics.ranking import METRICS, metric_at_k
+from sidflow.sequences.histories import Histories
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Integer
+
 
 POPULARITY = ("head", "middle", "tail", "cold")
 TRANSITION = ("seen_transition", "new_transition")  # memory suffices for the first, the second needs generalisation

@@ -1,1 +1,1 @@
-"""A score prior of co-occurrence and content, with learned weights, beside any base recommender."""
+"""A score prior of co-occurrence and content beside any base recommender."""

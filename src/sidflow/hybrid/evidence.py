@@ -13,16 +13,20 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse import csr_matrix
 
-from sidflow.contracts.histories import Histories
-from sidflow.counting import events
-from sidflow.counting.events import training_events
-from sidflow.counting.hashing import mix_bits
-from sidflow.counting.pairs import damped_cooccurrence, strongest_per_row
-from sidflow.counting.ties import decaying_weights
+from sidflow.core.files import mix_bits
 from sidflow.hybrid.params import ScorePriorParams
+from sidflow.sequences.cooccurrence import (
+    Events,
+    damped_cooccurrence,
+    decaying_weights,
+    strongest_per_row,
+    training_events,
+)
+from sidflow.sequences.histories import Histories
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
+
 
 NO_ITEM = -1  # where a history is shorter than the number of items that are looked at
 
@@ -134,7 +138,7 @@ def count_cooccurrence(histories: Histories, items: int, params: ScorePriorParam
     weights = decaying_weights(params.window, params.decay)
 
     def relation(keep: np.ndarray) -> csr_matrix:
-        kept = events.Events(training.user[keep], training.item[keep], items)
+        kept = Events(training.user[keep], training.item[keep], items)
         return strongest_per_row(damped_cooccurrence(kept, weights, params.backward, params.damping), params.neighbours)
 
     fold_of_event = fold[training.user]

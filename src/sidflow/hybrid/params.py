@@ -6,8 +6,8 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from sidflow.contracts.complaints import InvalidValue
-from sidflow.contracts.params import Params
+from sidflow.core.errors import InvalidValue
+from sidflow.core.params import Params
 
 
 class ScorePriorParams(Params):

@@ -29,9 +29,7 @@ from scipy.sparse import csr_matrix
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sidflow.contracts.factored import Factored
-from sidflow.contracts.histories import Histories
-from sidflow.counting.ties import decaying_weights
+from sidflow.artifacts.recommenders import Factored
 from sidflow.hybrid.evidence import (
     CrossFittedCounts,
     HistorySlices,
@@ -40,10 +38,12 @@ from sidflow.hybrid.evidence import (
     count_cooccurrence,
 )
 from sidflow.hybrid.params import HybridParams
-from sidflow.losses.catalogue_softmax import SparseEntries, SparseLogits, catalogue_cross_entropy, sampled_cross_entropy
-from sidflow.losses.negatives import Candidates
-from sidflow.measures.directions import unit_rows
-from sidflow.training.scores import TrainingScores
+from sidflow.metrics.geometry import unit_rows
+from sidflow.sequences.cooccurrence import decaying_weights
+from sidflow.sequences.histories import Histories
+from sidflow.sequences.negatives import Candidates
+from sidflow.training.softmax import SparseEntries, SparseLogits, catalogue_cross_entropy, sampled_cross_entropy
+from sidflow.training.validation import TrainingScores
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int

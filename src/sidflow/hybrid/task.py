@@ -9,13 +9,12 @@ import torch
 from scipy.sparse import csr_matrix
 from torch import Tensor, nn
 
-from sidflow.contracts.histories import Histories
 from sidflow.hybrid.evidence import query_histories, training_positions
 from sidflow.hybrid.prior import ScorePrior
-from sidflow.training.device import full_precision
+from sidflow.sequences.histories import Histories
+from sidflow.training.devices import full_precision
 from sidflow.training.loop import FitResult
-from sidflow.training.scores import TrainingScores
-from sidflow.training.validation import Validation, nonzero_coordinates, validation_metrics
+from sidflow.training.validation import TrainingScores, Validation, nonzero_coordinates, validation_metrics
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int

@@ -1,1 +1,1 @@
-"""From factors to ranks and top-k lists: exact inner product over the core items."""
+"""Exact ranking by inner product: scores, search, ranks of the targets."""

@@ -1,4 +1,4 @@
-"""The top k by inner product: searched in float32, scored again and proven in float64.
+"""The best items by inner product: looked up in float32, proven in float64.
 
 Items found in float32 are scored again in float64, as `Scores` does it. A list counts as proven only where float32
 rounding cannot have hidden a better item. Few queries use a faiss index, many use blocks of products; the answer is
@@ -7,18 +7,18 @@ the same.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 import faiss
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from sidflow.ranking.scores import Scores
-from sidflow.ranking.top import Shortlist, TopK, shortlist, sort_by_score
+from sidflow.ranking.scores import Scores, Shortlist, TopK, shortlist, sort_by_score, top_k_of_scores
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float32, Int64
+
 
 FAISS_QUERIES = 64  # up to as many queries go through faiss
 _MARGIN = 8  # further items in a float32 shortlist, so that rounding seldom matters
@@ -85,3 +85,32 @@ def _search_faiss(
         left_out = scores[:, -1] if count < len(matrix) else np.full(1, -np.inf, dtype=np.float32)
         scores[np.isin(items, excluded_items)] = -np.inf
         yield QueryShortlists(np.array([row]), Shortlist(items, scores, left_out))
+
+
+def search_top_k(arrays: Mapping[str, np.ndarray], excluded: csr_matrix, k: int, name: str = "factors") -> TopK:
+    """Return the `k` best items of every query, exact, equal scores by item id.
+
+    Dense factors are searched in float32. Queries whose list is not proven exact by that, and all queries of factors
+    with a sparse pair, are answered from all scores.
+
+    Args:
+        arrays: of a FACTORS artifact.
+        excluded: bool CSR [q, n], items that must not be recommended.
+        k: length of a list; -1 at its end where there are fewer candidates.
+        name: of the factors in error messages.
+
+    Raises:
+        InputError: the factors do not fit `excluded`, or a score is not finite.
+    """
+    queries, items = map(int, excluded.shape)  # type: ignore[misc]
+    scores = Scores(arrays, queries, items, name)
+    remaining = np.arange(queries)
+    top = TopK.empty(queries, k)
+    if scores.dense is not None and scores.sparse is None:
+        top, proven = proven_top_k(scores, excluded, k)
+        remaining = remaining[~proven]
+    for rows in np.array_split(remaining, max(1, -(-len(remaining) // scores.block_rows))):
+        block, part = scores.for_queries(rows), csr_matrix(excluded[rows])
+        block[np.repeat(np.arange(len(rows)), np.diff(part.indptr)), part.indices] = -np.inf
+        top.write(rows, top_k_of_scores(block, k))
+    return top

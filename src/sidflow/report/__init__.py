@@ -1,1 +1,1 @@
-"""The report: figures and one self-contained page."""
+"""The report: one self-contained page."""

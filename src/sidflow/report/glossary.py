@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from sidflow.measures.spectra import COLLAPSED_BELOW
-from sidflow.report.gather import ReportData
-from sidflow.report.markup import Markup, join, number, percent, tag
-from sidflow.report.naming import metric_title
+from sidflow.metrics.geometry import COLLAPSED_BELOW
+from sidflow.report.data import ReportData
+from sidflow.report.markup import Markup, join, metric_title, number, percent, tag
 
 
 class Glossary:

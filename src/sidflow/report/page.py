@@ -1,23 +1,35 @@
-"""The page: one HTML file without scripts or network, light or dark as the reader's system is."""
+"""The whole page: one file, no network, no script; light or dark as the reader's machine is."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sidflow.report.ablation import ablations_section
-from sidflow.report.code_use import codes_section
-from sidflow.report.dimensions import dimensions_section
-from sidflow.report.gather import ReportData
+from pydantic import Field
+
+from sidflow.core.params import Params
+from sidflow.report.data import ReportData
 from sidflow.report.glossary import Glossary
-from sidflow.report.headline import headline_section
-from sidflow.report.leaderboard import leaderboard_section
-from sidflow.report.learning import training_section
 from sidflow.report.markup import Markup, join, number, tag
-from sidflow.report.params import ReportParams
-from sidflow.report.people import items_section, users_section
-from sidflow.report.pictures import Gallery
-from sidflow.report.slices import slices_section
+from sidflow.report.sections.ablations import ablations_section
+from sidflow.report.sections.codes import codes_section
+from sidflow.report.sections.curves import training_section
+from sidflow.report.sections.dimensions import dimensions_section
+from sidflow.report.sections.examples import Gallery, items_section, users_section
+from sidflow.report.sections.headline import headline_section
+from sidflow.report.sections.leaderboard import leaderboard_section
+from sidflow.report.sections.slices import slices_section
 from sidflow.report.style import CSS
+
+
+class ReportParams(Params):
+    """How much of the catalogue the page shows."""
+
+    users: int = Field(default=4, ge=0, le=50, description="users whose histories and recommendations are shown")
+    history: int = Field(default=8, ge=1, le=50, description="last items of a history that are shown")
+    recommendations: int = Field(default=10, ge=1, le=20, description="items of a list that are shown")
+    items: int = Field(default=6, ge=0, le=50, description="items shown with their semantics and semantic IDs")
+    thumbnail: int = Field(default=120, ge=16, le=512, description="pixels of the longer side")
+    quality: int = Field(default=80, ge=10, le=95, description="JPEG quality")
 
 
 def render_page(data: ReportData, settings: ReportParams) -> str:

@@ -1,5 +1,7 @@
 """The style sheet of the page: one column, tabular figures, light and dark."""
 
+from __future__ import annotations
+
 CSS = """
 :root{
   color-scheme:light dark;

@@ -1,1 +1,1 @@
-"""Item semantics: texts that describe each item from its text, its picture, or both."""
+"""Item semantics: documents about each item, written from its text and its picture."""

@@ -1,1 +1,1 @@
-"""What all models that train on users' sequences share."""
+"""What everything that reads histories shares: splits, histories, windows, batches, negatives, co-occurrence counts."""

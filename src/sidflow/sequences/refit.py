@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Generic, NamedTuple, TypeVar
 
-from sidflow.contracts.factored import Factored, by_part
-from sidflow.contracts.histories import Histories
+from sidflow.artifacts.recommenders import Factored, by_part
+from sidflow.sequences.histories import Histories
 
 Model = TypeVar("Model")
 Choice = TypeVar("Choice")

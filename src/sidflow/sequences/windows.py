@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sidflow.contracts.histories import Histories
+from sidflow.sequences.histories import Histories
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Int
+
 
 POOL_BATCHES = 32  # batches whose windows are sorted by length together: little padding, random enough
 

@@ -1,1 +1,1 @@
-"""What a finished project answers: recommendations, items, IDs of new items. For the Python API and the CLI."""
+"""What is asked of a finished project: recommendations, items, semantic IDs of new items."""

@@ -9,19 +9,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from sidflow.contracts.artifacts.embeddings import MODALITY
-from sidflow.contracts.artifacts.images import IMAGES
-from sidflow.contracts.artifacts.items import ITEMS
-from sidflow.contracts.artifacts.semantic_ids import SEMANTIC_IDS
-from sidflow.contracts.artifacts.semantics import SEMANTICS
-from sidflow.contracts.errors import InputError
-from sidflow.contracts.histories import load_histories
-from sidflow.contracts.params import load_params
+from sidflow.artifacts.catalog import IMAGES, ITEMS
+from sidflow.artifacts.features import MODALITY, SEMANTICS
+from sidflow.artifacts.semantic_ids import SEMANTIC_IDS
+from sidflow.core.errors import InputError
+from sidflow.core.params import load_params
+from sidflow.sequences.histories import load_histories
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from jaxtyping import Float, Int
+
 
 NEIGHBOURS = 5  # nearest items listed for each modality
 EXAMPLES = 3  # items named for each shared prefix, and keys that an error suggests

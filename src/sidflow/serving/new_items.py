@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from sidflow.contracts.artifacts.quantizer import QUANTIZER, quantized_modalities
-from sidflow.contracts.errors import InputError
-from sidflow.contracts.files import project_path
-from sidflow.contracts.tensors import Tensors
-from sidflow.quantize.assignment import KeyedVectors, assign_ids_beside_frozen, path_in, read_frozen_ids
-from sidflow.quantize.codec import Codec
+from sidflow.artifacts.semantic_ids import QUANTIZER, quantized_modalities
+from sidflow.core.errors import InputError
+from sidflow.core.files import project_path
+from sidflow.core.tensors import Tensors
+from sidflow.semantic_ids.assign import KeyedVectors, assign_ids_beside_frozen, path_in, read_frozen_ids
+from sidflow.semantic_ids.codec import Codec
 
 COLUMNS = ["item_key", "modality", "codes", "suffix", "new"]
 

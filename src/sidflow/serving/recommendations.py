@@ -10,22 +10,21 @@ import numpy as np
 import polars as pl
 from scipy.sparse import csr_matrix
 
-from sidflow.contracts.artifacts.factors import WEIGHTS
-from sidflow.contracts.artifacts.items import ITEMS
-from sidflow.contracts.artifacts.mme_sid import COLD_ROWS, HEADS
-from sidflow.contracts.artifacts.rankings import TARGET_RANKS, TOP
-from sidflow.contracts.artifacts.users import USERS
-from sidflow.contracts.errors import InputError
-from sidflow.contracts.histories import load_histories
-from sidflow.contracts.params import load_params
-from sidflow.contracts.runtime import load_runtime
-from sidflow.ranking.answer import search_top_k
+from sidflow.artifacts.catalog import ITEMS, USERS
+from sidflow.artifacts.evaluation import TARGET_RANKS, TOP
+from sidflow.artifacts.recommenders import COLD_ROWS, HEADS, WEIGHTS
+from sidflow.core.errors import InputError
+from sidflow.core.params import load_params
+from sidflow.core.runtime import load_runtime
+from sidflow.ranking.search import search_top_k
+from sidflow.sequences.histories import load_histories
 from sidflow.serving.items import close_keys, item_row, suggestion
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from jaxtyping import Bool
+
 
 DEFAULT = "mme_sid"  # the recommender that answers where none is named, if the project has it
 
@@ -179,8 +178,8 @@ def choose_recommender(name: str | None) -> str:
 def load_history_encoder(recommender: str) -> EncodeHistory:
     """Return a trained model as a function from a history to its factors; torch is imported only here."""
     if _is_finetuned(recommender):
-        from sidflow.llm.serving import HistoryEncoder
-        from sidflow.training.device import pick_device
+        from sidflow.mme_sid.serve import HistoryEncoder
+        from sidflow.training.devices import pick_device
 
         encoder = HistoryEncoder(recommender, pick_device())
 
@@ -190,9 +189,9 @@ def load_history_encoder(recommender: str) -> EncodeHistory:
             return HistoryFactors(encoder.factors([history], include_cold), candidates)
 
         return encode_with_language_model
-    from sidflow.recommenders.neural import encoding
+    from sidflow.sequential.serve import load_recommender
 
-    model = encoding.load_recommender(recommender)
+    model = load_recommender(recommender)
     candidates = np.ones(len(model.item_matrix), dtype=bool)
 
     def encode_with_sequential_model(history: list[int], _: bool) -> HistoryFactors:

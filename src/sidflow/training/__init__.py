@@ -1,1 +1,1 @@
-"""The one training loop, its checkpoints, and validation while training."""
+"""The one training loop: devices, processes, checkpoints, losses, validation."""

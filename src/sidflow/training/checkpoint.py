@@ -1,4 +1,4 @@
-"""Checkpoints outside the workspace, named by params, inputs and code, written atomically, removed on success."""
+"""What training changes in a module: its state and weights, and checkpoints outside the workspace."""
 
 from __future__ import annotations
 
@@ -10,15 +10,69 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import Tensor, nn
 
-from sidflow.contracts.files import atomic_path
-from sidflow.contracts.running import add_resumed_seconds, seconds_spent
-from sidflow.contracts.runtime import load_runtime
-from sidflow.contracts.trace import paths_read
-from sidflow.contracts.workers import is_main_process
+from sidflow.core.errors import InputError
+from sidflow.core.files import atomic_path, paths_read
+from sidflow.core.runtime import is_main_process, load_runtime
+from sidflow.core.stage import add_resumed_seconds, seconds_spent
+
+
+def trained_state(module: nn.Module) -> dict[str, Tensor]:
+    """Return what training changes: parameters that take a gradient, and buffers."""
+    frozen = {name for name, parameter in module.named_parameters() if not parameter.requires_grad}
+    return {name: tensor for name, tensor in module.state_dict().items() if name not in frozen}
+
+
+def trained_buffers(module: nn.Module) -> dict[str, Tensor]:
+    """Return the buffers among `trained_state`: what validation may choose."""
+    parameters = dict(module.named_parameters())
+    return {name: tensor for name, tensor in trained_state(module).items() if name not in parameters}
+
+
+def restore_state(module: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Fill `module` from `state`, a `trained_state` of it.
+
+    Raises:
+        InputError: it is of another model.
+    """
+    own = trained_state(module)
+    if set(own) != set(state):
+        raise InputError(
+            "checkpoint",
+            expected="the tensors of this model",
+            found="others",
+            example=sorted(set(own) ^ set(state))[0],
+            remedy="delete the checkpoints in the cache folder",
+        )
+    with torch.no_grad():
+        for name, tensor in own.items():
+            tensor.copy_(state[name])
+
+
+def weights_to_arrays(module: nn.Module, prefix: str = "") -> dict[str, np.ndarray]:
+    """Return every parameter and buffer of `module` as numpy arrays."""
+    return {f"{prefix}{name}": tensor.detach().cpu().numpy() for name, tensor in module.state_dict().items()}
+
+
+def weights_from_arrays(module: nn.Module, arrays: Mapping[str, np.ndarray], prefix: str = "") -> None:
+    """Fill `module` from `arrays`.
+
+    Raises:
+        InputError: a name or shape differs.
+    """
+    state = {name[len(prefix) :]: torch.from_numpy(a.copy()) for name, a in arrays.items() if name.startswith(prefix)}
+    try:
+        module.load_state_dict(state, strict=True)
+    except RuntimeError as error:
+        raise InputError(
+            "weights", expected="the weights of this model", found=str(error), remedy="rerun the stage that trains it"
+        ) from error
+
 
 STATE_KEY = "state"
 SPENT_KEY = "seconds"

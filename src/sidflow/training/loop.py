@@ -12,14 +12,12 @@ from accelerate import Accelerator
 from pydantic import Field
 from torch import Tensor, nn
 
-from sidflow.contracts.errors import InputError
-from sidflow.contracts.params import Params
-from sidflow.contracts.running import print_progress
-from sidflow.contracts.runtime import load_runtime
-from sidflow.training.checkpoint import Checkpoint, Snapshot
-from sidflow.training.device import epoch_generator
-from sidflow.training.processes import ProcessGroup
-from sidflow.training.state import restore_state, trained_buffers, trained_state
+from sidflow.core.errors import InputError
+from sidflow.core.params import Params
+from sidflow.core.runtime import load_runtime
+from sidflow.core.stage import print_progress
+from sidflow.training.checkpoint import Checkpoint, Snapshot, restore_state, trained_buffers, trained_state
+from sidflow.training.devices import ProcessGroup, epoch_generator
 
 
 class LoopParams(Params):

@@ -1,8 +1,11 @@
-"""Full-ranking validation while training: the same ranks as the rank stage, on the training device."""
+"""What a base model scores in a training step: the seam where a hybrid adds its score prior.
+
+Full-ranking validation while training: the same ranks as the rank stage, on the training device.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -10,12 +13,28 @@ import torch
 from scipy.sparse import csr_matrix
 from torch import Tensor
 
-from sidflow.contracts.histories import Histories
-from sidflow.measures.gains import Metric, metric_at_k
-from sidflow.training.device import full_precision
+from sidflow.metrics.ranking import Metric, metric_at_k
+from sidflow.sequences.histories import Histories
+from sidflow.sequences.negatives import Candidates
+from sidflow.training.devices import full_precision
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
+
+
+class TrainingScores(NamedTuple):
+    """The factors of a step's scores: position p scores item i by `states[p] . item_matrix[i]`."""
+
+    states: Float[Tensor, "p d"]
+    item_matrix: Float[Tensor, "n d"]  # of all core items, or of `candidates.items` alone
+    targets: Int[Tensor, " p"]  # item ids
+    candidates: Candidates | None  # of a sampled loss; None: all core items are scored
+    last_event: Int[Tensor, " p"]  # number of the last event that the position's history holds
+    target_event: Int[Tensor, " p"]  # number of the event that the position predicts
+
+
+RankLoss = Callable[[TrainingScores], Tensor]  # returns the mean loss over the positions
+
 
 VALIDATED: tuple[Metric, ...] = ("ndcg", "recall")  # at 10
 BLOCK = 512  # queries that are ranked at a time

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sidflow.catalog.cleaning import clean_attributes, clean_categories, clean_text
+from sidflow.catalog.raw import clean_attributes, clean_categories, clean_text
 
 
 @pytest.mark.parametrize(

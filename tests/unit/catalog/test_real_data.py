@@ -4,7 +4,7 @@ import pytest
 
 from sidflow.catalog.ingest import ingest
 from sidflow.catalog.params import IngestParams
-from sidflow.contracts import params
+from sidflow.core import params
 
 PRESETS = {
     "movielens-posters": (597, 1846, 2856, 56145),

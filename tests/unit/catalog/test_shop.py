@@ -10,10 +10,9 @@ from PIL import Image
 
 from sidflow.catalog.ingest import ingest
 from sidflow.catalog.params import IngestParams
-from sidflow.catalog.shop.drawing import draw_product
-from sidflow.catalog.shop.grammar import read_grammar
-from sidflow.catalog.shop.products import sample_products, write_item_texts
-from sidflow.contracts.errors import InputError
+from sidflow.catalog.synthetic.drawing import draw_product
+from sidflow.catalog.synthetic.products import read_grammar, sample_products, write_item_texts
+from sidflow.core.errors import InputError
 
 GRAMMAR = Path(__file__).parents[3] / "presets/grammar.yaml"
 

@@ -6,10 +6,10 @@ import json
 import polars as pl
 import pytest
 
-from sidflow.catalog.folder import DataFolder
 from sidflow.catalog.ingest import ingest, read_source
 from sidflow.catalog.params import IngestParams
-from sidflow.contracts.errors import InputError
+from sidflow.catalog.reading import DataFolder
+from sidflow.core.errors import InputError
 
 
 def params(path, source, **rest):

@@ -4,15 +4,15 @@ import numpy as np
 import polars as pl
 import pytest
 
-from sidflow.contracts.params import load_params
-from sidflow.evaluation import ablation
-from sidflow.evaluation.ablation import FULL_MODEL, WITHOUT, AblationRun
+from sidflow.cli import ablations
+from sidflow.cli.ablations import FULL_MODEL, WITHOUT, AblationRun
+from sidflow.core.params import load_params
 from sidflow.evaluation.params import CompareParams
 
 
 def test_every_change_is_a_param():
     settings = load_params()
-    for changes in ablation.ABLATION_ROWS.values():
+    for changes in ablations.ABLATION_ROWS.values():
         for name in changes:
             node = settings
             for section in name.split("."):
@@ -20,11 +20,11 @@ def test_every_change_is_a_param():
 
 
 def test_only_rows_where_something_goes_and_something_stays():
-    assert set(ablation.applicable_rows(["collaborative", "text", "image"])) == set(ablation.ABLATION_ROWS)
-    two = ablation.applicable_rows(["collaborative", "text"])
+    assert set(ablations.applicable_rows(["collaborative", "text", "image"])) == set(ablations.ABLATION_ROWS)
+    two = ablations.applicable_rows(["collaborative", "text"])
     assert "without image" not in two
     assert two["collaborative rows alone"][WITHOUT] == ["text"]
-    one = ablation.applicable_rows(["collaborative"])
+    one = ablations.applicable_rows(["collaborative"])
     assert not {"without collaborative", "collaborative rows alone"} & set(one)
     assert "without codes" in one
 
@@ -38,7 +38,7 @@ def test_a_row_is_the_paired_difference_from_the_whole_over_users_seeds_averaged
         "less": [AblationRun(users + one - 0.05, {"alive_share": 0.5}) for one in noise],
         "once": [AblationRun(users, {})],
     }
-    whole, less, once = ablation.ablation_table(runs, CompareParams(draws=400))
+    whole, less, once = ablations.ablation_table(runs, CompareParams(draws=400))
     assert "difference" not in whole
     assert less["difference"] == pytest.approx(-0.05)
     assert less["low"] == pytest.approx(-0.05) and less["high"] == pytest.approx(-0.05)
@@ -66,19 +66,19 @@ def _tests(expected):
 
 def test_gains_are_the_mean_of_each_users_queries_by_user():
     realised, known = _tests([None] * 3), _tests([0.2, 0.4, 0.4])
-    assert ablation.ablation_metric(realised) == "ndcg_at_10"
-    assert ablation.mean_per_user(realised).tolist() == pytest.approx([0.0, 0.75])
-    assert ablation.ablation_metric(known) == "expected_ndcg_at_10"
-    assert ablation.mean_per_user(known).tolist() == pytest.approx([0.4, 0.3])
+    assert ablations.ablation_metric(realised) == "ndcg_at_10"
+    assert ablations.mean_per_user(realised).tolist() == pytest.approx([0.0, 0.75])
+    assert ablations.ablation_metric(known) == "expected_ndcg_at_10"
+    assert ablations.mean_per_user(known).tolist() == pytest.approx([0.4, 0.3])
 
 
 def test_diagnostics_take_the_mean_tau_of_the_modalities_with_codes():
     summary = {"valid_ndcg_at_10": 0.1, "forgetting": {"text": {"tau_finetuned": 0.2}, "x": {"tau_finetuned": 0.4}}}
-    found = ablation.model_diagnostics({"item_table_alive_share": 1.0}, summary)
+    found = ablations.model_diagnostics({"item_table_alive_share": 1.0}, summary)
     assert found == {
         "valid_ndcg_at_10": 0.1,
         "effective_rank": None,
         "alive_share": 1.0,
         "tau_of_codes": pytest.approx(0.3),
     }
-    assert ablation.model_diagnostics({}, {**summary, "forgetting": {}})["tau_of_codes"] is None
+    assert ablations.model_diagnostics({}, {**summary, "forgetting": {}})["tau_of_codes"] is None

@@ -2,7 +2,7 @@
 
 scikit-learn knows no ties against the target and no excluded items, so both are given to it in its own terms: an
 excluded item scores below all others, and the target a hair less than it does here. RecTools cannot be installed
-beside this project's numpy: `benchmarks/rectools_metrics.py` asked it, and what it answered lies beside this file.
+beside this project's numpy: `experiments/benchmarks/rectools_metrics.py` asked it, and what it answered lies beside this file.
 """
 
 import json
@@ -14,14 +14,14 @@ import polars as pl
 import pytest
 from sklearn.metrics import label_ranking_average_precision_score, ndcg_score, top_k_accuracy_score
 
-from sidflow.contracts.histories import Histories
 from sidflow.evaluation import slices
 from sidflow.evaluation.evaluate import EvaluationInputs, evaluate
+from sidflow.evaluation.metrics import METRIC_NAMES, parse_metric_name
 from sidflow.evaluation.params import EvaluateParams
-from sidflow.evaluation.queries import METRIC_NAMES, parse_metric_name
-from sidflow.measures import gains
-from sidflow.ranking import negatives, ranks, scores
-from sidflow.ranking.params import RankParams
+from sidflow.metrics import ranking
+from sidflow.ranking import scores
+from sidflow.ranking.rank import RankParams, rank_targets, sample_negatives
+from sidflow.sequences.histories import Histories
 
 USERS = 40
 RECTOOLS = json.loads(Path(__file__).with_name("rectools_metrics.json").read_text())
@@ -56,7 +56,7 @@ def _factors(histories: Histories, items: int, kind: str, seed: int = 1) -> dict
 
 
 def _measure(histories: Histories, arrays: dict[str, np.ndarray], items: int) -> dict[str, object]:
-    best, of_targets = ranks.rank_targets(arrays, histories, items, RankParams()).tables()
+    best, of_targets = rank_targets(arrays, histories, items, RankParams()).tables()
     known = np.ones(items, dtype=bool)
     given = EvaluationInputs(
         histories=histories,
@@ -140,7 +140,7 @@ def test_metrics_equal_rectools(case):
         "item_matrix": np.array(case["matrix"], dtype=np.float32),
     }
     found = _measure(histories, arrays, case["items"])
-    assert {name.rsplit("_at_")[0] for name in case["metrics"]} > set(gains.METRICS)
+    assert {name.rsplit("_at_")[0] for name in case["metrics"]} > set(ranking.METRICS)
     for name, theirs in case["metrics"].items():
         if name.startswith("hit_rate"):  # one item is asked for: recall is the hit rate
             name = name.replace("hit_rate", "recall")
@@ -181,7 +181,7 @@ def test_sampled_metrics_equal_scikit_learns(items, kind):
     table[rows, histories.targets] -= 1e-9
     chosen, seen = RankParams.model_validate({}), histories.seen(items).toarray()
     asked = np.zeros(table.shape, dtype=bool)
-    for query, drawn in enumerate(negatives.sample_negatives(histories, items, chosen.negatives, chosen.seed)):
+    for query, drawn in enumerate(sample_negatives(histories, items, chosen.negatives, chosen.seed)):
         asked[query, drawn[drawn >= 0]] = True
     assert not (asked & seen).any()
     assert not asked[rows, histories.targets].any()
@@ -236,10 +236,10 @@ def test_random_scores_get_the_expectation_of_a_random_rank():
     runs = [_measure(histories, _rows_of_noise(histories, items, seed), items) for seed in range(draws)]
     for name in METRIC_NAMES:
         metric, k = parse_metric_name(name)
-        gains = [sum(_earned(metric, r) for r in range(1, min(k, n) + 1)) / n for n in candidates]
+        ranking = [sum(_earned(metric, r) for r in range(1, min(k, n) + 1)) / n for n in candidates]
         values = np.array([run[name] for run in runs])
         error = values.std(ddof=1) / np.sqrt(draws)
-        assert abs(values.mean() - np.mean(gains)) < 4 * error, name
+        assert abs(values.mean() - np.mean(ranking)) < 4 * error, name
 
 
 def _rows_of_noise(histories: Histories, items: int, seed: int) -> dict[str, np.ndarray]:

@@ -4,14 +4,14 @@ import numpy as np
 import polars as pl
 import pytest
 
-from sidflow.contracts.artifacts.evaluations import METRICS, PER_QUERY
-from sidflow.contracts.errors import InputError
-from sidflow.contracts.histories import Histories
-from sidflow.contracts.tensors import Tensors
-from sidflow.evaluation import comparison, diagnostics, queries, slices
+from sidflow.artifacts.evaluation import METRICS, PER_QUERY
+from sidflow.core.errors import InputError
+from sidflow.core.tensors import Tensors
+from sidflow.evaluation import compare, evaluate, metrics, slices
 from sidflow.evaluation.evaluate import EvaluationInputs, evaluate
 from sidflow.evaluation.params import CompareParams, EvaluateParams
-from sidflow.measures.spectra import compute_spectrum
+from sidflow.metrics.geometry import compute_spectrum
+from sidflow.sequences.histories import Histories
 
 ITEMS, USERS = 30, 25
 
@@ -163,10 +163,10 @@ def test_tau_is_that_of_distances_before_and_after():
 
 def test_a_matrix_that_does_not_score_alone_is_not_looked_at():
     dense = {"query_states": np.ones((2, 1)), "item_matrix": np.arange(3.0)[:, None]}
-    assert diagnostics.scoring_item_matrix(Tensors(dense, {})) is dense["item_matrix"]
+    assert evaluate.scoring_item_matrix(Tensors(dense, {})) is dense["item_matrix"]
     sparse = {"query_indptr": np.zeros(3), "item_indptr": np.zeros(2)}
-    assert diagnostics.scoring_item_matrix(Tensors(sparse, {})) is None
-    assert diagnostics.scoring_item_matrix(Tensors(dense | sparse, {})) is None
+    assert evaluate.scoring_item_matrix(Tensors(sparse, {})) is None
+    assert evaluate.scoring_item_matrix(Tensors(dense | sparse, {})) is None
     found = evaluate(_given(_world())._replace(item_matrix=None), EvaluateParams())
     assert not [name for name in found.metrics if "item_matrix" in name]
     assert {row["matrix"] for row in found.spectrum} == {"item_table"}
@@ -175,7 +175,7 @@ def test_a_matrix_that_does_not_score_alone_is_not_looked_at():
 def test_a_perfect_recommender_gets_one():
     histories = _world()
     found = evaluate(_given(histories, rank=np.ones(histories.query_count, dtype=int)), EvaluateParams())
-    assert all(found.metrics[name] == 1 for name in queries.METRIC_NAMES)
+    assert all(found.metrics[name] == 1 for name in metrics.METRIC_NAMES)
     assert all(row["ndcg_at_10"] in (1, None) for row in found.slices)
 
 
@@ -377,7 +377,7 @@ def _tables(**ranks: np.ndarray) -> dict[str, pl.DataFrame]:
 def test_the_best_baseline_is_chosen_on_validation_never_on_test_nor_among_methods():
     test_star = np.tile([20, 1], USERS)  # queries alternate: validation, test
     valid_star = np.tile([1, 20], USERS)
-    found = comparison.build_leaderboard(
+    found = compare.build_leaderboard(
         _tables(markov=test_star, sasrec=valid_star, mme_sid=np.ones(2 * USERS, int), oracle=np.ones(2 * USERS, int)),
         CompareParams(draws=200),
     )
@@ -390,7 +390,7 @@ def test_the_best_baseline_is_chosen_on_validation_never_on_test_nor_among_metho
 def test_only_methods_get_a_verdict_and_all_count_in_the_correction():
     generator = np.random.default_rng(0)
     names = ("markov", "sasrec", "gru4rec", "mme_sid")
-    found = comparison.build_leaderboard(
+    found = compare.build_leaderboard(
         _tables(**{name: generator.integers(1, 20, 2 * USERS) for name in names}), CompareParams(draws=200)
     )
     judged = {name for name, one in found["differences"].items() for row in one.values() if "verdict" in row}
@@ -402,22 +402,22 @@ def test_only_methods_get_a_verdict_and_all_count_in_the_correction():
 
 def test_lower_log_ranks_are_better_ones():
     ranks = np.random.default_rng(0).integers(2, 20, 2 * USERS)
-    board = comparison.build_leaderboard(_tables(sasrec=ranks, mme_sid=ranks // 2), CompareParams(draws=200))
+    board = compare.build_leaderboard(_tables(sasrec=ranks, mme_sid=ranks // 2), CompareParams(draws=200))
     better = board["differences"]["mme_sid"]["mean_log2_rank"]
     by_hand = np.mean(np.log2(ranks[1::2] // 2) - np.log2(ranks[1::2]))
     assert better["difference"] == pytest.approx(by_hand)
     assert better["low"] < by_hand < better["high"] < 0
     assert better["verdict"] == "shown"
     assert "claim" not in better  # the claimed gain is one of accuracy
-    worse = comparison.build_leaderboard(_tables(sasrec=ranks, mme_sid=2 * ranks), CompareParams(draws=200))
+    worse = compare.build_leaderboard(_tables(sasrec=ranks, mme_sid=2 * ranks), CompareParams(draws=200))
     assert worse["differences"]["mme_sid"]["mean_log2_rank"]["verdict"] == "contradicted"
 
 
 def test_what_is_averaged_is_what_the_metrics_are():
     given = _given(_world())
     found = evaluate(given, EvaluateParams())
-    averaged = comparison.per_query_values(found.per_query.filter(pl.col("part") == "test"))
-    assert {*queries.METRIC_NAMES, *(f"sampled_{name}" for name in queries.METRIC_NAMES), "mean_log2_rank"} <= set(
+    averaged = compare.per_query_values(found.per_query.filter(pl.col("part") == "test"))
+    assert {*metrics.METRIC_NAMES, *(f"sampled_{name}" for name in metrics.METRIC_NAMES), "mean_log2_rank"} <= set(
         averaged
     )
     for name, values in averaged.items():
@@ -427,13 +427,13 @@ def test_what_is_averaged_is_what_the_metrics_are():
 def test_recommenders_with_the_same_ranks_are_named():
     same, other = (np.random.default_rng(seed).integers(1, 20, 2 * USERS) for seed in (0, 1))
     tables = _tables(b=same, c=other, a=same)
-    assert comparison.build_leaderboard(tables, CompareParams(draws=200))["equal"] == [["a", "b"]]
-    assert comparison.build_leaderboard(_tables(a=same, c=other), CompareParams(draws=200))["equal"] == []
+    assert compare.build_leaderboard(tables, CompareParams(draws=200))["equal"] == [["a", "b"]]
+    assert compare.build_leaderboard(_tables(a=same, c=other), CompareParams(draws=200))["equal"] == []
 
 
 def test_a_recommender_compared_with_its_twin_is_undecided_or_contradicted_never_shown():
     same = np.random.default_rng(0).integers(1, 20, 2 * USERS)
-    found = comparison.build_leaderboard(_tables(sasrec=same, mme_sid=same), CompareParams(draws=200))
+    found = compare.build_leaderboard(_tables(sasrec=same, mme_sid=same), CompareParams(draws=200))
     for metric, one in found["differences"]["mme_sid"].items():
         assert (one["difference"], one["low"], one["high"]) == (0, 0, 0)
         assert one["p"] == 1
@@ -442,7 +442,7 @@ def test_a_recommender_compared_with_its_twin_is_undecided_or_contradicted_never
 
 def test_means_are_the_metrics_and_intervals_hold_them():
     ranks = np.random.default_rng(0).integers(1, 20, 2 * USERS)
-    found = comparison.build_leaderboard(_tables(sasrec=ranks), CompareParams(draws=300))
+    found = compare.build_leaderboard(_tables(sasrec=ranks), CompareParams(draws=300))
     measured = found["recommenders"]["sasrec"]["metrics"]
     by_hand = np.mean([_earned(int(rank), "ndcg", 10) for rank in ranks[1::2]])
     assert measured["ndcg_at_10"]["mean"] == pytest.approx(by_hand)
@@ -454,14 +454,14 @@ def test_recommenders_of_two_splits_do_not_mix():
     tables = _tables(sasrec=np.ones(2 * USERS, int))
     other = evaluate(_given(_world(seed=9), truth=False), EvaluateParams()).per_query
     with pytest.raises(InputError, match="older split"):
-        comparison.build_leaderboard({**tables, "markov": other}, CompareParams(draws=200))
+        compare.build_leaderboard({**tables, "markov": other}, CompareParams(draws=200))
 
 
 def test_comparison_does_not_depend_on_the_order_of_recommenders():
     generator = np.random.default_rng(0)
     tables = _tables(**{name: generator.integers(1, 20, 2 * USERS) for name in ("sasrec", "markov", "mme_sid")})
-    forward = comparison.build_leaderboard(tables, CompareParams(draws=200))
-    backward = comparison.build_leaderboard(dict(reversed(tables.items())), CompareParams(draws=200))
+    forward = compare.build_leaderboard(tables, CompareParams(draws=200))
+    backward = compare.build_leaderboard(dict(reversed(tables.items())), CompareParams(draws=200))
     assert str(sorted(forward["differences"])) == str(sorted(backward["differences"]))
     for name, one in forward["recommenders"].items():
         assert backward["recommenders"][name]["metrics"]["ndcg_at_10"] == pytest.approx(one["metrics"]["ndcg_at_10"])

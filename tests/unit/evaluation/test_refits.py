@@ -1,7 +1,7 @@
 import pytest
 
-from sidflow.contracts.errors import InputError
-from sidflow.evaluation.refits import require_same_refit
+from sidflow.core.errors import InputError
+from sidflow.evaluation.compare import require_same_refit
 
 
 def test_all_or_none_and_who_has_nothing_to_fit_is_neither():

@@ -1,18 +1,12 @@
 import numpy as np
 from scipy.sparse import csr_matrix
-from tests.unit.recommenders.counting_cases import leave_one_out, random_sequences
+from tests.unit.counting.cases import leave_one_out, random_sequences
 
-from sidflow.counting import events
-from sidflow.counting.events import training_events
-from sidflow.hybrid.evidence import (
-    at_candidates,
-    count_cooccurrence,
-    query_histories,
-    training_positions,
-    user_folds,
-)
+from sidflow.counting.cooccurrence import cooccurrence_factors, cooccurrence_relation
+from sidflow.hybrid.evidence import at_candidates, count_cooccurrence, query_histories, training_positions, user_folds
 from sidflow.hybrid.params import ScorePriorParams
-from sidflow.recommenders.counting.cooccurrence import cooccurrence_factors, cooccurrence_relation
+from sidflow.sequences import cooccurrence
+from sidflow.sequences.cooccurrence import training_events
 from sidflow.sequences.windows import training_windows
 
 SETTINGS = ScorePriorParams(folds=3, window=4, decay=1.0, last=3, recency=1.0, backward=0.5, damping=0.25)
@@ -57,7 +51,7 @@ def test_no_users_own_training_part_reaches_their_own_positions(seed=3):
     everything = training_events(past, 30)
     for fold in range(SETTINGS.folds):
         others = counts.fold[everything.user] != fold
-        kept = events.Events(everything.user[others], everything.item[others], 30)
+        kept = cooccurrence.Events(everything.user[others], everything.item[others], 30)
         setting = {"window": 4, "decay": 1.0, "backward": 0.5, "damping": 0.25}
         related = cooccurrence_relation(kept, setting)
         for row in np.flatnonzero(counts.fold[positions.user] == fold):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from tests.unit.recommenders.counting_cases import leave_one_out
+from tests.unit.counting.cases import leave_one_out
 from torch import nn
 from torch.nn import functional
 
@@ -11,7 +11,7 @@ from sidflow.hybrid.evidence import count_cooccurrence, new_histories, query_his
 from sidflow.hybrid.params import HybridParams
 from sidflow.hybrid.prior import ContentRows, ScorePrior, before_softplus, prior_from_arrays, prior_inputs
 from sidflow.hybrid.task import HybridModel, HybridValidation, RankingTask
-from sidflow.training.scores import TrainingScores
+from sidflow.training.validation import TrainingScores
 
 ITEMS = 8
 LINES = [

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 
-from sidflow.contracts.errors import InputError
-from sidflow.ranking import answer, search
+from sidflow.core.errors import InputError
+from sidflow.ranking import search
 from sidflow.ranking.scores import Scores
 
 
@@ -38,7 +38,7 @@ def drawn(queries, items, kind):
 def test_the_answer_is_the_sorted_scores(kind, k, queries, items, monkeypatch):
     monkeypatch.setattr(search, "_BLOCK_BYTES", 4 * 25 * max(items, 16 * (k + 8)))  # 25 queries a block
     arrays, excluded = drawn(queries, items, kind)
-    found = answer.search_top_k(arrays, excluded, k)
+    found = search.search_top_k(arrays, excluded, k)
     scores = Scores(arrays, queries, items).for_queries(slice(None))
     scores[excluded.toarray()] = -np.inf
     for row in range(queries):
@@ -62,7 +62,7 @@ def test_scores_that_are_no_numbers_are_told(queries, side):
     arrays, excluded = drawn(queries, 900, "dense")
     arrays[side][2, 3] = np.nan
     with pytest.raises(InputError, match="finite scores"):
-        answer.search_top_k(arrays, excluded, 5)
+        search.search_top_k(arrays, excluded, 5)
 
 
 def test_few_inner_products_are_searched_by_faiss(monkeypatch):
@@ -70,5 +70,5 @@ def test_few_inner_products_are_searched_by_faiss(monkeypatch):
     search_faiss = search._search_faiss
     monkeypatch.setattr(search, "_search_faiss", lambda *given: searched.append(given) or search_faiss(*given))
     for kind in ("dense", "sparse"):
-        answer.search_top_k(*drawn(3, 20, kind), 4)
+        search.search_top_k(*drawn(3, 20, kind), 4)
         assert len(searched) == 1

@@ -5,10 +5,10 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 from scipy.sparse import random as random_sparse
 
-from sidflow.contracts.errors import InputError
-from sidflow.contracts.histories import Histories
-from sidflow.ranking import negatives, ranks, scores
-from sidflow.ranking.params import RankParams
+from sidflow.core.errors import InputError
+from sidflow.ranking import scores
+from sidflow.ranking.rank import RankParams, rank_targets, sample_negatives
+from sidflow.sequences.histories import Histories
 
 
 def world(users: int = 30, items: int = 60, longest: int = 12, seed: int = 0, repeats: bool = False) -> Histories:
@@ -87,7 +87,7 @@ def test_equals_brute_force(kind, exclude, repeats):
         "sparse": lambda: sparse(histories, items),
         "both": lambda: dense(histories, items) | sparse(histories, items),
     }[kind]()
-    found = ranks.rank_targets(arrays, histories._replace(exclude_history=exclude), items, RankParams())
+    found = rank_targets(arrays, histories._replace(exclude_history=exclude), items, RankParams())
     table = full_table(arrays, histories, items)
     for query in range(histories.query_count):
         rank, best = brute_force(table, histories, query, 20, exclude)
@@ -101,10 +101,10 @@ def test_equals_brute_force(kind, exclude, repeats):
 def test_blocks_change_nothing_even_under_ties(seed, levels, rows):
     histories = world(users=9, items=25, longest=25, seed=seed, repeats=True)
     arrays = dense(histories, 25, d=3, seed=seed, levels=levels)
-    whole = ranks.rank_targets(arrays, histories, 25, RankParams())
+    whole = rank_targets(arrays, histories, 25, RankParams())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scores, "_BLOCK_BYTES", 8 * 25 * rows)
-        parts = ranks.rank_targets(arrays, histories, 25, RankParams())
+        parts = rank_targets(arrays, histories, 25, RankParams())
     for one, other in zip((*whole.top, *whole[1:]), (*parts.top, *parts[1:]), strict=True):
         np.testing.assert_array_equal(one, other)
 
@@ -115,7 +115,7 @@ def test_items_that_only_rounding_tells_apart_are_in_order():
     arrays = dense(histories, items, d=16)
     arrays["item_matrix"][1::2] = arrays["item_matrix"][::2] * np.float32(1 + 1e-7)
     arrays["item_matrix"][2::4] = arrays["item_matrix"][::4]
-    found = ranks.rank_targets(arrays, histories, items, RankParams())
+    found = rank_targets(arrays, histories, items, RankParams())
     table = full_table(arrays, histories, items)
     for query in range(histories.query_count):
         assert found.top.items[query].tolist() == brute_force(table, histories, query, 20, True)[1]
@@ -123,7 +123,7 @@ def test_items_that_only_rounding_tells_apart_are_in_order():
 
 def test_fewer_candidates_than_asked_for_end_in_minus_one():
     histories = world(users=6, items=15, longest=12)
-    found = ranks.rank_targets(dense(histories, 15), histories, 15, RankParams())
+    found = rank_targets(dense(histories, 15), histories, 15, RankParams())
     for query in range(histories.query_count):
         left = 15 - len(set(histories.history(query).tolist()))
         assert (found.top.items[query] >= 0).sum() == left == found.candidates[query]
@@ -137,7 +137,7 @@ def test_a_recommender_that_sees_the_target_puts_it_first():
         "item_matrix": np.eye(60, dtype=np.float32),
         "query_states": np.eye(60, dtype=np.float32)[histories.targets],
     }
-    found = ranks.rank_targets(arrays, histories, 60, RankParams())
+    found = rank_targets(arrays, histories, 60, RankParams())
     assert (found.rank == 1).all()
     assert (found.sampled_rank == 1).all()
     np.testing.assert_array_equal(found.top.items[:, 0], histories.targets)
@@ -149,7 +149,7 @@ def test_all_equal_scores_put_the_target_last():
         "item_matrix": np.ones((60, 2), np.float32),
         "query_states": np.zeros((histories.query_count, 2), np.float32),
     }
-    found = ranks.rank_targets(arrays, histories, 60, RankParams(negatives=10))
+    found = rank_targets(arrays, histories, 60, RankParams(negatives=10))
     np.testing.assert_array_equal(found.rank, found.candidates)
     assert (found.sampled_rank == 11).all()
 
@@ -157,7 +157,7 @@ def test_all_equal_scores_put_the_target_last():
 def test_a_target_that_was_seen_can_never_be_recommended():
     histories = world(items=60)
     seen = histories._replace(targets=np.array([histories.history(query)[0] for query in range(histories.query_count)]))
-    found = ranks.rank_targets(dense(histories, 60), seen, 60, RankParams(negatives=10))
+    found = rank_targets(dense(histories, 60), seen, 60, RankParams(negatives=10))
     np.testing.assert_array_equal(found.rank, found.candidates + 1)
     assert (found.sampled_rank == RankParams().top + 1).all()  # beyond every cutoff, few negatives or not
 
@@ -170,7 +170,7 @@ def test_scores_that_are_no_numbers_are_refused_with_an_example(broken):
     arrays["query_states"][3] = broken
     arrays["item_matrix"][7] = 1e3
     with pytest.raises(InputError, match="'query_id': 3"):
-        ranks.rank_targets(arrays, histories, 60, RankParams())
+        rank_targets(arrays, histories, 60, RankParams())
 
 
 @pytest.mark.parametrize("break_it", ["queries", "items", "half"])
@@ -182,12 +182,12 @@ def test_factors_of_another_split_are_refused(break_it):
     if break_it == "half":
         del arrays["item_matrix"]
     with pytest.raises(InputError, match="dvc repro"):
-        ranks.rank_targets(arrays, histories, 60, RankParams())
+        rank_targets(arrays, histories, 60, RankParams())
 
 
 def test_negatives_are_distinct_unseen_and_uniform():
     histories = world(users=400, items=60, longest=20)
-    drawn = negatives.sample_negatives(histories, 60, 10, seed=5)
+    drawn = sample_negatives(histories, 60, 10, seed=5)
     for query in range(histories.query_count):
         assert len(set(drawn[query])) == 10
         assert not set(drawn[query]) & (set(histories.history(query)) | {histories.targets[query]})
@@ -200,17 +200,13 @@ def test_negatives_are_distinct_unseen_and_uniform():
 
 def test_negatives_depend_on_the_seed_and_on_nothing_else():
     histories = world(users=50, items=200)
-    np.testing.assert_array_equal(
-        negatives.sample_negatives(histories, 200, 100, 5), negatives.sample_negatives(histories, 200, 100, 5)
-    )
-    assert (
-        negatives.sample_negatives(histories, 200, 100, 5) != negatives.sample_negatives(histories, 200, 100, 6)
-    ).any()
+    np.testing.assert_array_equal(sample_negatives(histories, 200, 100, 5), sample_negatives(histories, 200, 100, 5))
+    assert (sample_negatives(histories, 200, 100, 5) != sample_negatives(histories, 200, 100, 6)).any()
 
 
 def test_where_few_items_are_left_all_are_negatives():
     histories = world(users=10, items=15, longest=12)
-    drawn = negatives.sample_negatives(histories, 15, 100, seed=5)
+    drawn = sample_negatives(histories, 15, 100, seed=5)
     for query in range(histories.query_count):
         free = set(range(15)) - set(histories.history(query).tolist()) - {int(histories.targets[query])}
         assert set(drawn[query][drawn[query] >= 0].tolist()) == free
@@ -221,8 +217,8 @@ def test_sampled_rank_counts_the_drawn_only():
     histories = world(items=60)
     arrays = dense(histories, 60, d=2, levels=3)
     settings_ = RankParams(negatives=15, seed=9)
-    found, table = ranks.rank_targets(arrays, histories, 60, settings_), full_table(arrays, histories, 60)
-    drawn = negatives.sample_negatives(histories, 60, 15, 9)
+    found, table = rank_targets(arrays, histories, 60, settings_), full_table(arrays, histories, 60)
+    drawn = sample_negatives(histories, 60, 15, 9)
     for query in range(histories.query_count):
         better = sum(table[query, item] >= table[query, histories.targets[query]] for item in drawn[query])
         assert found.sampled_rank[query] == 1 + better

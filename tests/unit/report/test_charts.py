@@ -6,9 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidflow.report.charts import Series, interval_bar, line_chart, sparkline
+from sidflow.report.charts import Scale, Series, interval_bar, line_chart, sparkline, spread_positions, ticks
 from sidflow.report.markup import Markup, number, percent, tag
-from sidflow.report.scales import Scale, spread_positions, ticks
 
 NASTY = "<script>alert('&\"')</script>"
 finite = st.floats(-1e9, 1e9, allow_nan=False)

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from sidflow.contracts.artifacts.reports import FIGURES
-from sidflow.contracts.params import load_params
-from sidflow.report.figures import key_figures
-from sidflow.report.gather import ReportData
+from sidflow.artifacts.evaluation import FIGURES
+from sidflow.core.params import load_params
+from sidflow.report.data import ReportData, key_figures
 
 REPORTS = Path(__file__).parents[3] / "artifacts/reports"
 

@@ -1,6 +1,6 @@
 import pytest
 
-from sidflow.report.findings import ahead_sentence, claim_sentence, compare_with_best
+from sidflow.report.sections.headline import ahead_sentence, claim_sentence, compare_with_best
 
 
 def _board(low: float, high: float, verdict: str | None, claim: str | None, p: float = 0.01) -> dict:

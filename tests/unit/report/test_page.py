@@ -7,21 +7,20 @@ import polars as pl
 import pytest
 from PIL import Image
 
-from sidflow.contracts.artifacts.evaluations import LEADERBOARD
-from sidflow.contracts.artifacts.items import ITEMS
-from sidflow.contracts.artifacts.semantic_ids import SEMANTIC_IDS
-from sidflow.contracts.artifacts.semantics import SEMANTICS
-from sidflow.contracts.histories import Histories
-from sidflow.evaluation.ablation import DIAGNOSTICS
-from sidflow.evaluation.comparison import build_leaderboard
+from sidflow.artifacts.catalog import ITEMS
+from sidflow.artifacts.evaluation import LEADERBOARD
+from sidflow.artifacts.features import SEMANTICS
+from sidflow.artifacts.semantic_ids import SEMANTIC_IDS
+from sidflow.cli.ablations import DIAGNOSTICS
+from sidflow.evaluation.compare import build_leaderboard
 from sidflow.evaluation.evaluate import EvaluationInputs, evaluate
 from sidflow.evaluation.params import CompareParams, EvaluateParams
 from sidflow.evaluation.slices import ContentPresence
-from sidflow.report.gather import RankedLists, ReportData, best_method_and_baseline
-from sidflow.report.learning import still_improving
-from sidflow.report.page import render_page
-from sidflow.report.params import ReportParams
-from sidflow.report.people import choose_queries
+from sidflow.report.data import RankedLists, ReportData, best_method_and_baseline
+from sidflow.report.page import ReportParams, render_page
+from sidflow.report.sections.curves import still_improving
+from sidflow.report.sections.examples import choose_queries
+from sidflow.sequences.histories import Histories
 
 NASTY = '<img src=x onerror=alert(1)> & "co"'
 USERS, CORE = 12, 24

@@ -1,9 +1,8 @@
 import numpy as np
 import pytest
 
-from sidflow.semantics.measuring import LINE_DIRECTIONS, measure_pictures
-from sidflow.semantics.palette import COLOUR_NAMES, background_name, colour_index
-from sidflow.semantics.wording import describe_picture
+from sidflow.semantics.measuring import COLOUR_NAMES, LINE_DIRECTIONS, background_name, colour_index, measure_pictures
+from sidflow.semantics.rules import describe_picture
 
 SIDE = 64
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from sidflow.contracts.factored import Factored
-from sidflow.contracts.histories import Histories
+from sidflow.artifacts.recommenders import Factored
+from sidflow.sequences.histories import Histories
 from sidflow.sequences.refit import fit_and_refit
 
 HISTORIES = Histories(

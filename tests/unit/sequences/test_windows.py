@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sidflow.contracts.histories import Histories
+from sidflow.sequences.histories import Histories
 from sidflow.sequences.windows import (
     padding_mask,
     query_windows,

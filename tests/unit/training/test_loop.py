@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import nn
 
-from sidflow.contracts import running
-from sidflow.contracts.errors import InputError
-from sidflow.contracts.running import seconds_spent
+from sidflow.core import stage
+from sidflow.core.errors import InputError
+from sidflow.core.stage import seconds_spent
 from sidflow.training.checkpoint import Checkpoint, Snapshot
-from sidflow.training.device import prepare_training
+from sidflow.training.devices import prepare_training
 from sidflow.training.loop import LoopParams, fit, learning_rate_at, trained_state
 
 
@@ -117,7 +117,7 @@ def test_settings_and_code_and_inputs_tell_checkpoints_apart(cache, tmp_path, mo
     assert changed != first
     data = tmp_path / "data"
     data.write_text("1")
-    monkeypatch.setattr("sidflow.contracts.trace._touched", {"reads": {str(data)}, "writes": set(), "params": set()})
+    monkeypatch.setattr("sidflow.core.files._touched", {"reads": {str(data)}, "writes": set(), "params": set()})
     with_input = Checkpoint("t", {"a": 1}, code=[code]).path
     data.write_text("2")
     assert len({changed, with_input, Checkpoint("t", {"a": 1}, code=[code]).path}) == 3
@@ -143,13 +143,13 @@ def test_a_checkpoint_is_of_the_script_and_of_the_packages_that_it_loads(tmp_pat
 
 def test_a_resumed_run_counts_the_time_of_the_killed_ones(cache, monkeypatch):
     def saved(name, seconds):
-        monkeypatch.setattr(running, "_resumed", {"seconds": seconds})
+        monkeypatch.setattr(stage, "_resumed", {"seconds": seconds})
         checkpoint = Checkpoint(name, {}, code=[])
         checkpoint.save(Snapshot({"a": torch.zeros(1)}, {}))
         return checkpoint
 
     short, long = saved("short", 50_000.0), saved("long", 90_000.0)
-    monkeypatch.setattr(running, "_resumed", {"seconds": 0.0})
+    monkeypatch.setattr(stage, "_resumed", {"seconds": 0.0})
     assert seconds_spent() < 40_000
     short.load()
     assert 50_000 < seconds_spent() < 90_000

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 import torch
-from tests.unit.recommenders.counting_cases import leave_one_out, random_sequences
+from tests.unit.counting.cases import leave_one_out, random_sequences
 
-from sidflow.ranking import ranks
-from sidflow.ranking.params import RankParams
+from sidflow.ranking import rank
+from sidflow.ranking.rank import RankParams
 from sidflow.training.validation import Validation, validation_metrics
 
 ITEMS = 15
@@ -19,7 +19,7 @@ def test_epochs_are_chosen_by_the_ranks_of_the_rank_stage(exclude, block):
         random.integers(-1, 2, (rows, 3)).astype(np.float32) for rows in (past.query_count, ITEMS)
     )  # tied
     valid = np.flatnonzero(past.query_valid)
-    ranked = ranks.rank_targets({"query_states": states, "item_matrix": matrix}, past, ITEMS, RankParams()).rank[valid]
+    ranked = rank.rank_targets({"query_states": states, "item_matrix": matrix}, past, ITEMS, RankParams()).rank[valid]
     found = Validation(past, ITEMS, block=block).ranks(torch.from_numpy(states[valid]), torch.from_numpy(matrix))
     near = ranked <= ITEMS  # an excluded target stands behind all candidates, here the last and there beyond any cutoff
     np.testing.assert_array_equal(found.numpy()[near], ranked[near])
@@ -45,8 +45,8 @@ def test_scores_that_are_no_numbers_never_put_a_target_first():
     assert (validation.ranks(states * torch.nan, matrix) == ITEMS).all()
     matrix[3] = torch.nan
     asked = validation.targets == 3
-    ranks = validation.ranks(states, matrix)
-    assert asked.any() and (ranks[asked] == ITEMS).all() and (ranks > 1).all()
+    rank = validation.ranks(states, matrix)
+    assert asked.any() and (rank[asked] == ITEMS).all() and (rank > 1).all()
 
 
 def test_figures_of_known_ranks():

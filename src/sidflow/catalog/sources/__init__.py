@@ -1,1 +1,1 @@
-"""Readers of raw data: one module per form, each ending in a `RawCatalog`."""
+"""Readers of raw data, one module per source."""

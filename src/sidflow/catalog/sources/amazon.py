@@ -20,13 +20,19 @@ from typing import Any, BinaryIO, cast
 
 import polars as pl
 
-from sidflow.catalog.cleaning import clean_attributes, clean_categories, clean_text
-from sidflow.catalog.folder import DataFolder
 from sidflow.catalog.params import IngestParams, set_by_user
-from sidflow.catalog.raw import ITEM_COLUMNS, RawCatalog, items_frame, items_frame_of_rows
-from sidflow.catalog.sources.lines import JsonLines
-from sidflow.contracts.errors import InputError
-from sidflow.contracts.trace import note_read
+from sidflow.catalog.raw import (
+    ITEM_COLUMNS,
+    RawCatalog,
+    clean_attributes,
+    clean_categories,
+    clean_text,
+    items_frame,
+    items_frame_of_rows,
+)
+from sidflow.catalog.reading import DataFolder, JsonLines
+from sidflow.core.errors import InputError
+from sidflow.core.files import note_read
 
 FIELDS_2014 = {"reviewerID": pl.String, "asin": pl.String, "overall": pl.Float64, "unixReviewTime": pl.Int64}
 FIELDS_2023 = {"user_id": pl.String, "parent_asin": pl.String, "rating": pl.Float64, "timestamp": pl.Int64}

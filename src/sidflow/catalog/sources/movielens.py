@@ -8,12 +8,9 @@ from typing import Any
 
 import polars as pl
 
-from sidflow.catalog.cleaning import clean_attributes, clean_categories, clean_text
-from sidflow.catalog.folder import DataFolder
 from sidflow.catalog.params import IngestParams, MovielensParams, set_by_user
-from sidflow.catalog.raw import RawCatalog, items_frame_of_rows
-from sidflow.catalog.sources.columns import read_table
-from sidflow.catalog.sources.lines import JsonLines
+from sidflow.catalog.raw import RawCatalog, clean_attributes, clean_categories, clean_text, items_frame_of_rows
+from sidflow.catalog.reading import DataFolder, JsonLines, read_table
 
 _YEAR = re.compile(r"\s*\((\d{4})(?:[-\u2013]\d{0,4})?\)\s*$")
 _ARTICLE = re.compile(r"^(.*), (The|A|An|Der|Die|Das|Le|La|Les|L'|El|Los|Las|Il|Un|Une)$")

@@ -16,12 +16,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from sidflow.catalog.cleaning import clean_attributes, clean_categories, clean_text
-from sidflow.catalog.folder import DataFolder, open_text
 from sidflow.catalog.params import IngestParams, set_by_user
-from sidflow.catalog.raw import RawCatalog, items_frame_of_rows
-from sidflow.catalog.sources.lines import JsonLines, read_json
-from sidflow.contracts.errors import InputError
+from sidflow.catalog.raw import RawCatalog, clean_attributes, clean_categories, clean_text, items_frame_of_rows
+from sidflow.catalog.reading import DataFolder, JsonLines, open_text, read_json
+from sidflow.core.errors import InputError
 
 SEQUENCE_PATTERNS = ("*.inter.json", "*sequences*.jsonl", "*sequences*.jsonl.gz", "*.txt")
 ITEM_PATTERNS = ("*.item.json", "*items*.jsonl", "*items*.jsonl.gz")

@@ -6,12 +6,10 @@ from pathlib import Path
 
 import polars as pl
 
-from sidflow.catalog.cleaning import clean_attributes, clean_categories, clean_text
-from sidflow.catalog.folder import DataFolder
 from sidflow.catalog.params import FilesParams, IngestParams, set_by_user
-from sidflow.catalog.raw import RawCatalog, items_frame_of_rows
-from sidflow.catalog.sources.columns import collect_table, scan_table
-from sidflow.contracts.errors import InputError
+from sidflow.catalog.raw import RawCatalog, clean_attributes, clean_categories, clean_text, items_frame_of_rows
+from sidflow.catalog.reading import DataFolder, collect_table, scan_table
+from sidflow.core.errors import InputError
 
 TEXT_FIELDS = ("title", "description", "brand", "categories")
 UNITS_PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}

@@ -1,0 +1,1 @@
+"""Our lab notebook: records of results, the tables made of them, benchmarks. No part of the package."""

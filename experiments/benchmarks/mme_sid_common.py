@@ -1,0 +1,131 @@
+"""What MME-SID's benchmarks share: a finished run, the model around it, a share of its training."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import side_by_side
+import torch
+from torch import Tensor
+
+from sidflow.artifacts.catalog import core_count
+from sidflow.artifacts.recommenders import BACKBONE, HEADS, adapter_folder
+from sidflow.backbones.models import Backbone, load_backbone
+from sidflow.core import params
+from sidflow.mme_sid.adapter import load_adapter
+from sidflow.mme_sid.item_tokens import ItemInputs, load_item_inputs
+from sidflow.mme_sid.model import MmeSid
+from sidflow.mme_sid.params import FinetuneParams
+from sidflow.mme_sid.prompted_backbone import Prompt, tokenize_prompt
+from sidflow.mme_sid.start import initialise_from_items
+from sidflow.sequences.histories import Histories, load_histories
+from sidflow.training.checkpoint import weights_from_arrays
+from sidflow.training.devices import prepare_training
+from sidflow.training.loop import Task
+
+MODEL = "mme_sid"
+
+
+class Project(NamedTuple):
+    """What fine-tuning reads in a finished run."""
+
+    name: str
+    settings: FinetuneParams
+    histories: Histories
+    inputs: ItemInputs
+    backbone: Backbone
+    seed: int
+
+
+def name_of(argument: str) -> str:
+    """Return NAME of NAME=FOLDER."""
+    return Path(argument.partition("=")[0]).name
+
+
+@contextmanager
+def inside(argument: str) -> Iterator[str]:
+    """Stand in the folder of NAME=FOLDER, a project in which the preset has run, and give NAME."""
+    name, _, folder = argument.partition("=")
+    here = Path.cwd()
+    os.chdir(folder or name)
+    try:
+        yield name_of(name)
+    finally:
+        os.chdir(here)
+
+
+def load(argument: str, threads: int, seed: int | None = None) -> Project:
+    """Read NAME=FOLDER, and seed everything: with the run's own seed, or with another."""
+    with inside(argument) as name:
+        settings = params.load_section(f"finetune.{MODEL}", FinetuneParams)
+        seed = params.load_param("seed") if seed is None else seed
+        prepare_training(seed, threads)
+        histories = load_histories()
+        known = load_item_inputs(
+            list(params.load_param("modality")), settings.without, histories.training_counts(core_count())
+        )
+        backbone = load_backbone(BACKBONE.read(), settings.weights)
+        prepare_training(seed, threads)
+        return Project(name, settings, histories, known, backbone, seed)
+
+
+def fresh(project: Project) -> MmeSid:
+    """Return the model as fine-tuning starts from it."""
+    model = MmeSid(project.backbone, project.inputs, project.histories, project.settings)
+    if project.settings.start == "settled":
+        initialise_from_items(model, project.settings.token_scale)
+    return model
+
+
+def tuned(argument: str, project: Project) -> MmeSid:
+    """Return the model as the run fine-tuned it, ready to answer."""
+    with inside(argument):
+        inner = project.backbone._replace(model=load_adapter(project.backbone.model, adapter_folder(MODEL)))
+        lora = project.settings.lora.model_copy(update={"enabled": False})  # the saved one is on already
+        settings = project.settings.model_copy(update={"lora": lora})
+        model = MmeSid(inner, project.inputs, project.histories, settings)
+        heads = HEADS.read(model=MODEL).arrays
+        weights_from_arrays(model.item_tokens, heads, "item_tokens.")
+        weights_from_arrays(model.fusion, heads, "fusion.")
+        return model.eval()
+
+
+def words(project: Project) -> Prompt:
+    """Return the words around a history."""
+    return tokenize_prompt(project.backbone.tokenizer, project.settings.prompt)
+
+
+class Share:
+    """An epoch's first batches of a task (0: all), without validation."""
+
+    def __init__(self, task: Task, limit: int) -> None:
+        self.module: torch.nn.Module = task.module
+        self.task, self.limit = task, limit
+        self.chosen: Sequence[Tensor] = []
+
+    def batches(self, epoch: int, generator: torch.Generator) -> Sequence[Tensor]:
+        """Return them, and keep them for a count of what was learned from."""
+        every = self.task.batches(epoch, generator)
+        self.chosen = every[: self.limit or len(every)]
+        return self.chosen
+
+    def validate(self) -> dict[str, float]:
+        """Return nothing."""
+        return {}
+
+
+def arguments(text: str | None, rounds: int) -> argparse.ArgumentParser:
+    parser = side_by_side.arguments(text, rounds)
+    parser.add_argument("--run", required=True, metavar="NAME=FOLDER", help="a project in which the preset has run")
+    parser.add_argument("--threads", type=int, default=1)
+    return parser
+
+
+def own(script: str, side: str, given: argparse.Namespace, *more: object) -> list[str]:
+    """Return the command that runs one side on the same run, with as many threads."""
+    return side_by_side.own(script, side, "--run", given.run, "--threads", given.threads, *more)

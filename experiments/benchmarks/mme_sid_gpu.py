@@ -1,0 +1,268 @@
+"""MME-SID at the size of Llama-3-8B on one GPU: tokens a second, peak memory, seconds an epoch, and the arithmetic.
+
+Run: python experiments/benchmarks/mme_sid_gpu.py [--weights nf4] [--run amazon-beauty-mmesid=FOLDER]
+
+No weights are needed: the backbone has Llama-3-8B's shape and random weights, built on the device (32 layers, hidden
+4096, feed-forward 14336, 32 heads with 8 of keys and values, vocabulary 128256). LoRA of rank 8 on gate, up and down
+projections, three modalities with codes as in the paper, bf16 arithmetic. Histories are those of a finished run, or
+drawn: as many users, items and interactions as Amazon Beauty has. Training is the pipeline's own. `--steps 0` runs a
+whole epoch; otherwise the epoch is taken up from its item tokens. The floor is 4 operations an item token and
+parameter (2 forward, 2 backward through frozen weights) at the rate of a large bf16 product on the same device.
+`--tiny` runs a small shape on the CPU, to see that the script works; it writes no result.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import platform
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import mme_sid_common as common
+import numpy as np
+import torch
+from side_by_side import Side, arguments, facts, peak_mb, result_of, write
+from torch import Tensor
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from sidflow.artifacts.catalog import core_count
+from sidflow.backbones.models import Backbone, load_backbone, record_of_folder, without_library_output
+from sidflow.backbones.scratch import train_tokenizer
+from sidflow.mme_sid.item_tokens import ItemInputs, ModalityInputs
+from sidflow.mme_sid.model import MmeSid, MmeSidTask
+from sidflow.mme_sid.params import FinetuneLoop, FinetuneParams, LoraParams
+from sidflow.sequences.histories import Histories, load_histories
+from sidflow.training.devices import prepare_training
+from sidflow.training.loop import fit
+
+SEED = 42
+WARM_UP = 3  # steps
+PUBLISHED_SECONDS = 110 * 60  # an epoch of Beauty on eight A100, as the public code's README says
+GOAL_SECONDS = 60
+PROMPT = FinetuneParams().prompt
+
+
+class Size(NamedTuple):
+    """How large everything is."""
+
+    shape: dict[str, int]  # of the backbone
+    users: int
+    items: int
+    events: int
+    widths: dict[str, int]  # of the modalities' rows
+    codes: tuple[int, int]  # levels, codes a level
+    product: int  # rows and columns of the product that tells the device's rate
+
+
+LLAMA = Size(
+    {
+        "vocab_size": 128_256, "hidden_size": 4096, "intermediate_size": 14_336, "num_hidden_layers": 32,
+        "num_attention_heads": 32, "num_key_value_heads": 8,
+    },
+    users=22_332, items=12_086, events=198_215,
+    widths={"collaborative": 64, "text": 1280, "image": 1280}, codes=(4, 256), product=8192,
+)  # fmt: skip
+TINY = Size(
+    {
+        "vocab_size": 512, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": 2,
+    },
+    users=60, items=40, events=540, widths={"collaborative": 6, "text": 10, "image": 8}, codes=(2, 5), product=256,
+)  # fmt: skip
+
+
+def drawn_histories(size: Size) -> Histories:
+    """Return histories of at least five items, with a long tail, that come to `size.events`; the last two held out."""
+    draw = np.random.default_rng(SEED)
+    more = draw.geometric(size.users / (size.events - 4 * size.users), size.users)  # 1 or more, of the right mean
+    lengths = 4 + np.minimum(more, 200)
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    none = np.zeros(0, dtype=np.int64)
+    items = draw.integers(0, size.items, offsets[-1]).astype(np.int32)
+    return Histories(items, offsets, lengths - 2, none, none, none.astype(bool), none)
+
+
+def drawn_inputs(size: Size, histories: Histories, items: int) -> ItemInputs:
+    """Return random rows, codes and codebooks as wide as the backbone."""
+    draw = np.random.default_rng(SEED)
+    levels, codes = size.codes
+    hidden = size.shape["hidden_size"]
+    modalities = {
+        name: ModalityInputs(
+            draw.standard_normal((items, width), dtype=np.float32),
+            np.ones(items, dtype=bool),
+            draw.integers(0, codes, (items, levels)),
+            draw.standard_normal((levels, codes, hidden), dtype=np.float32),
+        )
+        for name, width in size.widths.items()
+    }
+    return ItemInputs(modalities, histories.training_counts(items))
+
+
+def built(size: Size, weights: str, device: torch.device) -> Backbone:
+    """Return a backbone with random weights; for nf4 saved as bf16 and loaded as the pipeline loads it."""
+    tokenizer = train_tokenizer([PROMPT] * 50, size.shape["vocab_size"])
+    config = LlamaConfig(**size.shape, rope_theta=500_000.0, max_position_embeddings=8192)
+    config._attn_implementation = "sdpa"
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        with device, without_library_output():
+            model = LlamaForCausalLM(config)
+    finally:
+        torch.set_default_dtype(before)
+    if weights != "nf4":
+        return Backbone(model.requires_grad_(False).eval(), tokenizer)
+    with tempfile.TemporaryDirectory() as folder:
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        del model
+        torch.cuda.empty_cache()
+        return load_backbone(record_of_folder("path", Path(folder), path=folder), weights)
+
+
+def rate_of_products(size: int, device: torch.device) -> float:
+    """Return the operations a second of a large matrix product, the best of ten."""
+    kind = torch.bfloat16 if device.type == "cuda" else torch.float32
+    one, other = (torch.randn(size, size, device=device, dtype=kind) for _ in range(2))
+    best = float("inf")
+    for _ in range(10):
+        _synchronize(device)
+        began = time.perf_counter()
+        one @ other
+        _synchronize(device)
+        best = min(best, time.perf_counter() - began)
+    return 2 * size**3 / best
+
+
+def _synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def measured(given: argparse.Namespace, size: Size, device: torch.device) -> dict[str, Any]:
+    """Train for some steps, or an epoch, and return what they cost."""
+    histories, items = drawn_histories(size), size.items
+    if given.run:
+        with common.inside(given.run):
+            histories, items = load_histories(), core_count()
+    histories = histories._replace(query_user=histories.query_user[:0], query_end=histories.query_end[:0],
+                                   query_valid=histories.query_valid[:0], targets=histories.targets[:0])  # fmt: skip
+    rate = rate_of_products(size.product, device)
+    backbone = built(size, given.weights, device)
+    parameters = sum(size_of(p) for p in backbone.model.parameters())
+    settings = FinetuneParams(
+        batch_size=given.batch,
+        start="plain",
+        lora=LoraParams(rank=8, alpha=16, dropout=0.05, targets=("gate_proj", "up_proj", "down_proj")),
+        loop=FinetuneLoop(epochs=1, patience=0, learning_rate=3e-4, warmup_steps=100, precision="bf16"),
+    )
+    model = MmeSid(backbone, drawn_inputs(size, histories, items), histories, settings).to(device)
+    share = common.Share(MmeSidTask(model, histories, settings), given.steps and WARM_UP + given.steps)
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    ticks: list[float] = []
+
+    def tick(_: int) -> None:
+        _synchronize(device)
+        ticks.append(time.perf_counter())
+
+    fit("gpu", share, settings.loop, seed=SEED, device=device, on_step=tick)
+    lengths = (model.windows.lengths - 1).numpy()
+    tokens = sum(int(lengths[rows.numpy()].sum()) for rows in share.chosen[WARM_UP:])
+    places = sum(len(rows) * int(lengths[rows.numpy()].max()) for rows in share.chosen[WARM_UP:])
+    seconds = ticks[-1] - ticks[WARM_UP - 1]
+    every = int(lengths.sum())
+    memory = torch.cuda.max_memory_allocated() / 1e6 if device.type == "cuda" else peak_mb()
+    return {
+        "parameters": parameters,
+        "trained_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
+        "users": histories.user_count,
+        "item_tokens_an_epoch": every,
+        "item_tokens_timed": tokens,
+        "share_of_padding": round(1 - tokens / places, 4),
+        "steps_timed": len(share.chosen) - WARM_UP,
+        "tokens_per_second": tokens / seconds,
+        "epoch_seconds": seconds * every / tokens,
+        "operations": 4.0 * every * parameters,
+        "measured_operations_per_second": rate,
+        "peak_mb": memory,
+        "device": torch.cuda.get_device_name() if device.type == "cuda" else platform.machine(),
+    }
+
+
+def size_of(parameter: Tensor) -> int:
+    """Return how many weights a parameter stands for; 4-bit ones are packed in pairs."""
+    return parameter.numel() * (2 if type(parameter).__name__ == "Params4bit" else 1)
+
+
+def against_published(found: dict[str, Any], given: argparse.Namespace) -> dict[str, Any]:
+    floor = found["operations"] / found["measured_operations_per_second"]
+    seconds = found["epoch_seconds"]
+    run = f" --run {common.name_of(given.run)}=FOLDER" if given.run else ""
+    shape = "a tiny shape" if given.tiny else "the shape of Llama-3-8B"
+    return result_of(
+        f"MME-SID in {shape} ({given.weights}), an epoch, one {found['device']} against 8 A100",
+        "seconds",
+        Side(seconds, found["peak_mb"]),
+        Side(PUBLISHED_SECONDS),
+        higher_is_better=False,
+        finding=f"{seconds:.1f} s an epoch of {found['item_tokens_an_epoch']:,} item tokens (published: "
+        f"{PUBLISHED_SECONDS:,} s on eight A100; goal: {GOAL_SECONDS} s), {found['tokens_per_second']:,.0f} a second; "
+        f"peak memory {found['peak_mb']:,.0f} MB. Arithmetic: {found['item_tokens_an_epoch']:,} x 4 x "
+        f"{found['parameters'] / 1e9:.2f}e9 parameters = {found['operations']:.2e} operations; at the "
+        f"{found['measured_operations_per_second'] / 1e12:,.0f} TFLOP/s of a large product {floor:.1f} s, so that "
+        f"{100 * floor / seconds:.0f}% of that rate is reached, heads and softmax not counted",
+        command=f"python experiments/benchmarks/mme_sid_gpu.py --weights {given.weights} --batch {given.batch}{run}",
+        floor_seconds=round(floor, 3),
+        share_of_measured_rate=round(floor / seconds, 4),
+        goal_seconds=GOAL_SECONDS,
+        steps=given.steps,
+        weights=given.weights,
+        **found,
+        **facts(1, torch.get_num_threads()),
+    )
+
+
+def refusal(given: argparse.Namespace) -> str | None:
+    """Return why this cannot run here."""
+    if given.tiny:
+        return "--tiny runs on the CPU, where nf4 is not" if given.weights == "nf4" else None
+    if not torch.cuda.is_available():
+        return "expected a CUDA device, found none that torch can use; remedy: run on a GPU, or --tiny for a look"
+    if given.weights == "nf4" and importlib.util.find_spec("bitsandbytes") is None:
+        return (
+            "expected bitsandbytes for --weights nf4, found none; remedy: pip install bitsandbytes, or --weights bf16"
+        )
+    return None
+
+
+def main() -> None:
+    parser = arguments(__doc__)
+    parser.add_argument("--weights", choices=["bf16", "nf4"], default="bf16", help="of the frozen backbone")
+    parser.add_argument(
+        "--run", metavar="NAME=FOLDER", help="take the histories of a finished run; else they are drawn"
+    )
+    parser.add_argument("--batch", type=int, default=256, help="histories a step")
+    parser.add_argument("--steps", type=int, default=0, help="timed, after a warm-up; 0: all of an epoch")
+    parser.add_argument("--tiny", action="store_true", help="a small shape on the CPU; no result is written")
+    given = parser.parse_args()
+    why = refusal(given)
+    if why:
+        print(f"mme_sid_gpu: {why}", file=sys.stderr)
+        sys.exit(2)
+    if given.tiny:
+        os.environ["SIDFLOW_DEVICE"] = "cpu"
+        given.batch = min(given.batch, 8)
+    device = prepare_training(SEED, torch.get_num_threads())
+    found = measured(given, TINY if given.tiny else LLAMA, device)
+    write("mme_sid_gpu", against_published(found, given), given.dry or given.tiny)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,133 @@
+"""Is a preset's setting the best one near it, by validation: one knob of a trained recommender at a time.
+
+Run: python experiments/benchmarks/settings.py --run office-products=FOLDER [--models sasrec gru4rec] [--knobs epochs dropout]
+then: python -m experiments.tables docs/settings.md
+
+FOLDER holds a project in which the preset has run. Each row trains one recommender with one knob changed, in a
+temporary copy that shares all other artifacts, under the seed in params.yaml; the test part is not looked at. Finished
+rows are kept: a second call on the same commit adds to them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import project_copy
+from ruamel.yaml import YAML
+from side_by_side import RESULTS, commit, machine
+
+FOLDER = RESULTS / "settings"
+STAGES = ("train_sequential", "train_multimodal", "finetune")  # whose sections of params.yaml name what they train
+TIMES = {"epochs": (0.5, 2), "learning_rate": (0.5, 2), "weight_decay": (0.33, 3)}  # of the loop
+SHARES = ("dropout", "item_dropout", "token_dropout", "skip_share")
+STEP = 0.15  # up and down, of a share
+
+
+class Trained(NamedTuple):
+    """A recommender that has settings."""
+
+    stage: str
+    model: str
+    section: str  # of params.yaml, where its settings stand
+    settings: dict[str, Any]
+
+
+class Change(NamedTuple):
+    """One knob changed; none where the setting is taken as it stands."""
+
+    knob: str | None
+    standing: float | None
+    value: float | None
+    params: dict[str, Any]  # by dotted names
+
+
+def trained(params: dict[str, Any]) -> Iterator[Trained]:
+    """Yield what the preset trains, in the order of the stages."""
+    for stage in STAGES:
+        for model, settings in params[stage].items():
+            section, own = f"{stage}.{model}", settings
+            if "model" in settings:
+                section, own = f"{section}.model", settings["model"]
+            yield Trained(stage, model, section, own)
+
+
+def changes(one: Trained) -> Iterator[Change]:
+    """Yield the setting itself, and then its neighbours: every knob that it names, down and up."""
+    yield Change(None, None, None, {})
+    loop = one.settings["loop"]
+    for knob, factors in TIMES.items():
+        for factor in factors if loop.get(knob) else ():
+            value = _times(loop[knob], factor)
+            changed = {f"{one.section}.loop.{knob}": value}
+            if knob == "epochs" and loop.get("patience"):
+                changed[f"{one.section}.loop.patience"] = _times(loop["patience"], factor)
+            yield Change(knob, loop[knob], value, changed)
+    for knob in SHARES:
+        standing = one.settings.get(knob)
+        for value in () if standing is None else (round(standing - STEP, 2), round(standing + STEP, 2)):
+            if 0 <= value < 1:
+                yield Change(knob, standing, value, {f"{one.section}.{knob}": value})
+    width = one.settings.get("dimensions")
+    for value in (width // 2, width * 2) if width else ():
+        yield Change("dimensions", width, value, {f"{one.section}.dimensions": value})
+
+
+def _times(value: float, factor: float) -> float:
+    return max(1, round(value * factor)) if isinstance(value, int) else round(value * factor, 6)
+
+
+def measured(project: Path, one: Trained, change: Change) -> dict[str, Any]:
+    """Train `one` with `change`; return the best epoch's validation figures."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder)
+        project_copy.share(project, copy, one.model)
+        project_copy.edit(copy / "params.yaml", change.params)
+        began = time.perf_counter()
+        project_copy.run(copy, [(one.stage, one.model)], f"{one.model}, {change.params}")
+        seconds = round(time.perf_counter() - began, 1)
+        with (copy / f"artifacts/recommenders/{one.model}/curves.csv").open() as lines:
+            curve = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(lines)]
+    best = max(curve, key=lambda row: row["valid_ndcg_at_10"])
+    figures = {name: best[name] for name in ("valid_ndcg_at_10", "valid_recall_at_10")}
+    return {**figures, "best_epoch": int(best["epoch"]), "epochs": len(curve), "seconds": seconds}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", required=True, metavar="NAME=FOLDER")
+    parser.add_argument("--models", nargs="+", help="by default all that are trained")
+    parser.add_argument("--knobs", nargs="+", help="by default all that a setting names")
+    options = parser.parse_args()
+    name, _, folder = options.run.partition("=")
+    project = Path(folder).resolve()
+    params = YAML(typ="safe").load((project / "params.yaml").read_text())
+    path = FOLDER / f"{name}.json"
+    known = json.loads(path.read_text()) if path.is_file() else {}
+    rows: list[dict[str, Any]] = known["rows"] if known.get("commit") == commit() else []
+    done = {(row["model"], row["knob"], row["value"]) for row in rows}
+    for one in trained(params):
+        if options.models and one.model not in options.models:
+            continue
+        for change in changes(one):
+            if options.knobs and change.knob not in (None, *options.knobs):
+                continue
+            if (one.model, change.knob, change.value) in done:
+                continue
+            rows.append({"model": one.model, **change._asdict(), **measured(project, one, change)})
+            print(rows[-1], flush=True)
+            command = f"python {Path(__file__).parent.name}/{Path(__file__).name} --run {name}=FOLDER"
+            about = {"run": name, "seed": params["seed"], "rows": rows, "command": command}
+            about |= {"machine": machine(params["threads"]), "commit": commit()}
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(about, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

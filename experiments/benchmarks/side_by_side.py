@@ -1,0 +1,171 @@
+"""What every result has: its sides run in turn, both put together, how it came about, and the file.
+
+Nothing but the standard library, and a module of sidflow's that needs no more, is imported: a side's peak memory is to
+be its own, and RecTools' interpreter, which has no sidflow, reads this, too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.append(str(ROOT / "src"))
+
+from sidflow.core.stage import peak_memory_mb as peak_mb  # noqa: E402, F401
+
+RESULTS = ROOT / "experiments/results/benchmarks"
+
+
+class Side(NamedTuple):
+    """What one side reached, in the result's unit, and its memory in MB of 10^6 bytes (None: not measured)."""
+
+    value: float
+    peak_mb: float | None = None
+
+
+def own(script: str, side: str, *more: object) -> list[str]:
+    """Return the command that runs one side of `script`, a process of its own."""
+    return [sys.executable, script, "--side", side, *map(str, more)]
+
+
+def run(command: list[str], threads: int | None = None) -> dict[str, Any]:
+    """Run one side on `threads` threads (None: as many as it takes) and return what it prints last."""
+    some = {} if threads is None else {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | some)
+    if done.returncode:
+        sys.exit(f"{' '.join(command)} failed:\n{done.stderr[-3000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def in_turn(sides: dict[str, list[str]], rounds: int, threads: int | None = None) -> dict[str, list[dict[str, Any]]]:
+    """Run every side `rounds` times, in turn, so that what else runs on the machine meets all of them."""
+    found: dict[str, list[dict[str, Any]]] = {side: [] for side in sides}
+    for _ in range(rounds):
+        for side, command in sides.items():
+            found[side].append(run(command, threads))
+            print(f"{side}: {found[side][-1]}", file=sys.stderr)
+    return found
+
+
+def medians(found: dict[str, list[dict[str, Any]]]) -> dict[str, dict[str, float]]:
+    """Return the median over the rounds of each figure of every side."""
+    return {
+        side: {name: statistics.median(one[name] for one in each) for name in each[0]} for side, each in found.items()
+    }
+
+
+def machine(threads: int | None = None) -> str:
+    """Say what a result was measured on."""
+    parts = [f"{os.cpu_count()} cores", platform.machine(), f"Python {platform.python_version()}"]
+    if threads is not None:
+        parts += [f"{threads} thread{'s' * (threads > 1)}", f"torch {version('torch')}"]
+    return ", ".join(parts)
+
+
+def commit() -> str:
+    """Return the code's commit."""
+    head = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
+    return head.stdout.strip()
+
+
+def facts(rounds: int, threads: int | None = None) -> dict[str, Any]:
+    """Return how a result came about that other load on the machine can move."""
+    return {
+        "machine": machine(threads),
+        "commit": commit(),
+        "rounds": rounds,
+        "load_average": round(os.getloadavg()[0], 1),
+    }
+
+
+def result_of(
+    claim: str,
+    unit: str,
+    ours: Side,
+    theirs: Side,
+    *,
+    higher_is_better: bool,
+    command: str,
+    finding: str | None = None,
+    **about: Any,
+) -> dict[str, Any]:
+    """Return both sides as a result; its ratio is above 1 where ours is better.
+
+    Args:
+        claim: what is compared, in a line.
+        unit: of both sides' values.
+        ours: our side.
+        theirs: what it is compared to.
+        higher_is_better: true of a rate, false of a time.
+        command: what a reader types to have it again.
+        finding: what was found, in a sentence.
+        about: what else is kept, `facts` among it.
+    """
+    ratio = ours.value / theirs.value if higher_is_better else theirs.value / ours.value
+    return {
+        "claim": claim,
+        **({} if finding is None else {"finding": finding}),
+        "unit": unit,
+        "ours": _rounded(ours.value, 6),
+        "theirs": _rounded(theirs.value, 6),
+        "ratio": _rounded(ratio, 4),
+        "peak_memory_ours": None if ours.peak_mb is None else round(ours.peak_mb, 1),
+        "peak_memory_theirs": None if theirs.peak_mb is None else round(theirs.peak_mb, 1),
+        "command": command,
+        **about,
+    }
+
+
+def _rounded(value: float, digits: int) -> float:
+    """Return `value` with as many digits that count."""
+    return float(f"{value:.{digits}g}")
+
+
+def write(name: str, result: dict[str, Any], dry: bool) -> None:
+    """Print a result, and keep it unless `dry`; a name may begin with folders."""
+    told = json.dumps(result, indent=1)
+    print(told)
+    if not dry:
+        path = RESULTS / f"{name}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(told + "\n")
+
+
+def arguments(text: str | None, rounds: int | None = None) -> argparse.ArgumentParser:
+    """Return a parser of what most benchmarks take; without `rounds` there is no such option."""
+    parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
+    if rounds is not None:
+        parser.add_argument("--rounds", type=int, default=rounds, help="each side is run as often, in turn")
+    parser.add_argument("--dry", action="store_true", help="print the result, and write no file")
+    return parser
+
+
+def one_side_or_all(
+    parser: argparse.ArgumentParser,
+    sides: dict[str, Callable[[argparse.Namespace], dict[str, Any]]],
+    results: Callable[[argparse.Namespace], Iterable[tuple[str, dict[str, Any]]]],
+) -> None:
+    """Run in this process the side that `--side` names; without it, write each result as soon as it is there.
+
+    Args:
+        parser: from `arguments`; `--side` is added.
+        sides: what runs each of them and returns its figures.
+        results: names and results, from sides that it runs by `own`.
+    """
+    parser.add_argument("--side", choices=list(sides), help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.side:
+        print("\n" + json.dumps(sides[given.side](given)))
+        return
+    for name, result in results(given):
+        write(name, result, given.dry)

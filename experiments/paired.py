@@ -1,0 +1,164 @@
+"""Recommenders of one preset against one another, query by query, from the recorded ranks in experiments/results/presets.
+
+Also pooled over data sets: the random-effects mean of log ratios of nDCG@10.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from experiments.results import SETTINGS, bootstrap_runs, preset_names, read_runs
+from experiments.runs import Run
+from sidflow.evaluation.compare import LOWER_IS_BETTER
+from sidflow.evaluation.statistics import (
+    Pair,
+    PairedComparison,
+    PooledEffect,
+    Verdict,
+    holm,
+    pool_effects,
+    verdict_on_gain,
+)
+
+METRIC = "ndcg_at_10"
+METRICS = (METRIC, f"expected_{METRIC}")
+QUESTIONS = (  # whether the first is better than the second
+    ("mme_sid", "sasrec"),
+    ("dmesr_sasrec", "sasrec"),
+    ("mme_sid", "sasrec_features"),
+    ("sasrec_features", "sasrec"),
+    ("esasrec", "sasrec"),
+    ("mme_sid", "cooccurrence_content"),
+    ("mme_sid", "cooccurrence"),
+    ("mme_sid_anchored", "mme_sid"),
+    ("mme_sid_anchored", "sasrec_features"),
+    ("mme_sid_anchored", "cooccurrence_content"),
+    ("mme_sid_anchored", "cooccurrence"),
+    ("sasrec", "cooccurrence"),
+    ("esasrec", "cooccurrence"),
+    ("sasrec", "markov"),
+)
+METHODS = ("mme_sid", "mme_sid_anchored")
+BEST_BASELINE = "the best baseline"  # of each data set, as its validation chose it
+OPPONENTS = (BEST_BASELINE, "sasrec", "cooccurrence", "cooccurrence_content", "sasrec_features")
+POOLED_QUESTIONS = tuple((method, opponent) for method in METHODS for opponent in OPPONENTS)
+# Published forms of a data set that another preset holds too: they count only where the other has no answer.
+OTHER_FORMS = {"amazon-beauty-mmesid": "amazon-beauty"}
+
+
+class Answer(NamedTuple):
+    """One paired comparison of two recommenders of a preset."""
+
+    preset: str
+    metric: str
+    one: str
+    other: str
+    comparison: PairedComparison
+    other_is_best_baseline: bool
+
+
+class DataSetEffect(NamedTuple):
+    """The effect of one data set in a pooled comparison: log(nDCG@10 of one / that of the opponent)."""
+
+    preset: str
+    opponent: str
+    effect: float
+    standard_error: float  # by bootstrap over users
+
+
+class PooledAnswer(NamedTuple):
+    """Two recommenders over all real data sets; figures are log ratios."""
+
+    one: str
+    other: str
+    effects: list[DataSetEffect]
+    pooled: PooledEffect
+    verdict: Verdict
+
+
+def answer_questions(metrics: Sequence[str] = METRICS) -> list[Answer]:
+    """Return the paired comparison of every question that a preset's runs can answer.
+
+    Args:
+        metrics: of full ranking, expected ones, or `mean_log2_rank`, of which lower is better.
+    """
+    return [answer for preset in preset_names() for answer in _answers_of_preset(preset, metrics)]
+
+
+def answer_pooled_questions() -> list[PooledAnswer]:
+    """Return the random-effects estimate of every question that two real data sets or more can answer.
+
+    The synthetic catalogue is left out. A data set that experiments/results/presets has in two published forms counts once
+    (`OTHER_FORMS`). Verdicts are corrected for the number of questions (Holm).
+    """
+    runs = {preset: recorded for preset in preset_names() if (recorded := read_runs(preset))}
+    real = {preset: one for preset, one in runs.items() if one[0].record["params"]["ingest"]["source"] != "synthetic"}
+    pooled: dict[tuple[str, str], tuple[list[DataSetEffect], PooledEffect]] = {}
+    effects_of_preset = {preset: _data_set_effects(preset, one) for preset, one in real.items()}
+    for question in POOLED_QUESTIONS:
+        by_preset = {preset: effects[question] for preset, effects in effects_of_preset.items() if question in effects}
+        effects = [effect for preset, effect in by_preset.items() if OTHER_FORMS.get(preset) not in by_preset]
+        if len(effects) > 1:
+            values = np.array([effect.effect for effect in effects])
+            errors = np.array([effect.standard_error for effect in effects])
+            pooled[question] = (effects, pool_effects(values, errors, SETTINGS.level))
+    corrected = holm({question: effect.p for question, (_, effect) in pooled.items()})
+    claimed = float(np.log1p(SETTINGS.claimed_gain))
+    return [
+        PooledAnswer(
+            *question, effects, effect, verdict_on_gain(effect, corrected[question], claimed, 1 - SETTINGS.level)
+        )
+        for question, (effects, effect) in pooled.items()
+    ]
+
+
+def _data_set_effects(preset: str, runs: Sequence[Run]) -> dict[tuple[str, str], DataSetEffect]:
+    """Return the effects of one data set by pooled question.
+
+    A question is left out where the runs lack a recommender, or a resample of one has no hit.
+    """
+    opponents = {other: _best_baseline(runs) if other == BEST_BASELINE else other for other in OPPONENTS}
+    names = dict.fromkeys((*METHODS, *opponents.values()))
+    bootstraps = bootstrap_runs(runs, [(name, METRIC) for name in names])
+    effects = {}
+    for one, other in POOLED_QUESTIONS:
+        column, baseline = (one, METRIC), (opponents[other], METRIC)
+        ratio = bootstraps[column].log_ratio(column, baseline) if {column, baseline} <= set(bootstraps) else None
+        if ratio and ratio[1] > 0:
+            effects[one, other] = DataSetEffect(preset, opponents[other], *ratio)
+    return effects
+
+
+def _best_baseline(runs: Sequence[Run]) -> str:
+    """Return the baseline that validation chose in most of the runs; "" where no run names one."""
+    named = [run.record["best_baseline"] for run in runs if run.record.get("best_baseline")]
+    return max(sorted(set(named)), key=named.count, default="")
+
+
+def _answers_of_preset(preset: str, metrics: Sequence[str]) -> list[Answer]:
+    """Return the comparisons that a preset's runs allow, corrected for their number within each metric (Holm)."""
+    runs = read_runs(preset)
+    if not runs:
+        return []
+    best = _best_baseline(runs)
+    questions = list(dict.fromkeys([*QUESTIONS, *((method, best) for method in METHODS)]))
+    names = dict.fromkeys(name for question in questions for name in question)
+    comparisons: dict[str, dict[tuple[str, str], PairedComparison]] = {}
+    for metric in metrics:
+        bootstraps = bootstrap_runs(runs, [(name, metric) for name in names])
+        shared = next(iter(bootstraps.values()), None)  # a truth is known for a query or not, whoever answers it
+        pairs = {
+            (one, other): Pair((one, metric), (other, metric), metric in LOWER_IS_BETTER)
+            for one, other in questions
+            if shared and bootstraps.get((one, metric)) is bootstraps.get((other, metric)) is shared
+        }
+        comparisons[metric] = shared.compare(pairs, SETTINGS.claimed_gain) if shared else {}
+    return [
+        Answer(preset, metric, *question, comparisons[metric][question], question[1] == best)
+        for question in questions
+        for metric in metrics
+        if question in comparisons[metric]
+    ]

@@ -1,0 +1,209 @@
+"""Results of a preset: `experiments/results/presets/<preset>.json`, made from one record and one rank table per seed.
+
+Run in the project's folder, to record the finished run in artifacts/: python -m experiments.results
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.runs import Run, read_run, run_of_workspace, write_run
+from sidflow.artifacts.evaluation import CUTOFFS
+from sidflow.core.documents import round_floats
+from sidflow.core.errors import InputError
+from sidflow.core.files import atomic_path
+from sidflow.evaluation.compare import paired_bootstrap, require_same_refit, values_from_ranks
+from sidflow.evaluation.params import CompareParams
+from sidflow.evaluation.statistics import PairedBootstrap
+from sidflow.metrics.ranking import METRICS
+
+FOLDER = Path("experiments/results/presets")
+SETTINGS = CompareParams()  # records are compared with the defaults, whatever a preset has
+
+
+def main() -> None:
+    """Record the run in the workspace."""
+    try:
+        print(add_result())
+    except InputError as error:
+        print(error.line(), file=sys.stderr)
+        sys.exit(2)
+
+
+def add_result() -> str:
+    """Add the run in the workspace to experiments/results/presets.
+
+    Returns:
+        A line that says so.
+
+    Raises:
+        InputError: the run is not committed, up to date and measured; or it was made with other code, params or data
+            than the preset's other runs; or it is refitted before the test and those of other presets are not.
+    """
+    new = run_of_workspace()
+    preset = str(new.record["preset"])
+    for other in read_runs(preset):
+        if other.record["seed"] != new.record["seed"]:
+            _require_same_experiment(other, new)
+    _require_same_refit_as_other_presets(new)
+    write_run(new, FOLDER / preset)
+    target = FOLDER / f"{preset}.json"
+    runs = read_runs(preset)
+    with atomic_path(target) as temporary:
+        temporary.write_text(json.dumps(summarise(runs), indent=1) + "\n")
+    return f"{target} holds seed {', '.join(str(run.record['seed']) for run in runs)}."
+
+
+def preset_names() -> list[str]:
+    """Return the presets that have results."""
+    return sorted(path.stem for path in FOLDER.glob("*.json"))
+
+
+def read_runs(preset: str) -> list[Run]:
+    """Return the recorded runs of a preset, by seed."""
+    return sorted(map(read_run, (FOLDER / preset).glob("seed-*.json")), key=lambda run: run.record["seed"])
+
+
+def is_refitted(run: Run) -> bool:
+    """Return whether the models of a run were refitted on training and validation events before the test."""
+    return bool(run.record.get("refit"))  # older records lack the entry, and were not refitted
+
+
+def values_per_seed(runs: Sequence[Run], recommender: str, metric: str) -> np.ndarray | None:
+    """Return a metric's value for every seed and query, float64 [seeds, q].
+
+    NaN for a query without a truth where the metric is an expected one. None where the runs lack the recommender.
+    """
+    expected = metric.startswith("expected")
+    column = f"{recommender}.{metric if expected else 'rank'}"
+    if column not in runs[0].ranks.columns:
+        return None
+    rows = [run.ranks[column].to_numpy() for run in runs]
+    return np.stack([row.astype(np.float64) if expected else values_from_ranks(row, metric) for row in rows])
+
+
+def bootstrap_runs(
+    runs: Sequence[Run], columns: Sequence[tuple[str, str]]
+) -> dict[tuple[str, str], PairedBootstrap[tuple[str, str]]]:
+    """Return the bootstrap that holds each (recommender, metric), seeds averaged per query first.
+
+    Columns that are known for the same queries share one bootstrap, so that they can be compared; those of expected
+    metrics are known where there is a truth. What the runs lack is left out.
+    """
+    values = {
+        (recommender, metric): seeds.mean(axis=0)
+        for recommender, metric in columns
+        if (seeds := values_per_seed(runs, recommender, metric)) is not None
+    }
+    groups: dict[bytes, dict[tuple[str, str], np.ndarray]] = {}
+    for column, column_values in values.items():
+        groups.setdefault(np.isnan(column_values).tobytes(), {})[column] = column_values
+    users = runs[0].ranks["user_id"].to_numpy()
+    bootstraps: dict[tuple[str, str], PairedBootstrap[tuple[str, str]]] = {}
+    for group in groups.values():
+        present = ~np.isnan(next(iter(group.values())))
+        bootstrap = paired_bootstrap({name: one[present] for name, one in group.items()}, users[present], SETTINGS)
+        bootstraps |= dict.fromkeys(group, bootstrap)
+    return bootstraps
+
+
+def summarise(runs: Sequence[Run]) -> dict[str, Any]:
+    """Return the JSON of one preset: means over users and seeds, intervals over users, seeds averaged first."""
+    records = [run.record for run in runs]
+    first = records[0]
+    return {
+        "preset": first["preset"],
+        "commit": first["commit"],
+        "seeds": [record["seed"] for record in records],
+        "users": first["users"],
+        "items": first["items"],
+        "wall_seconds": min(record["wall_seconds"] for record in records),  # other load on the machine only adds
+        "peak_memory_mb": max(record["peak_memory_mb"] for record in records),
+        "cpus": max(record["cpus"] for record in records),
+        "interval": f"{SETTINGS.level:.0%} bootstrap over users, seeds averaged per user first, {SETTINGS.draws} draws",
+        **({"refit": True} if is_refitted(runs[0]) else {}),
+        "recommenders": _metrics_by_recommender(runs),
+    }
+
+
+def _metrics_by_recommender(runs: Sequence[Run]) -> dict[str, dict[str, Any]]:
+    ranking = [f"{metric}_at_{k}" for metric in METRICS for k in CUTOFFS]
+    columns = []
+    for name, column in (name.split(".", 1) for name in runs[0].ranks.columns if "." in name):
+        columns += [(name, metric) for metric in (ranking if column == "rank" else [column])]
+    recommenders: dict[str, dict[str, Any]] = {name: {} for name, _ in columns}
+    for (name, metric), bootstrap in bootstrap_runs(runs, columns).items():
+        interval = bootstrap.interval((name, metric))
+        seeds = values_per_seed(runs, name, metric)
+        assert seeds is not None
+        present = ~np.isnan(seeds.mean(axis=0))
+        recommenders[name][metric] = {
+            "mean": interval.mean,
+            "low": interval.low,
+            "high": interval.high,
+            "per_seed": [float(row[present].mean()) for row in seeds],
+        }
+    content = round_floats({name: {"metrics": dict(sorted(metrics.items()))} for name, metrics in recommenders.items()})
+    assert isinstance(content, dict)
+    return content
+
+
+def _require_same_refit_as_other_presets(new: Run) -> None:
+    """Presets stand side by side in one table, and are pooled: all are refitted, or none."""
+    refitted = {name: is_refitted(runs[0]) for name in preset_names() if (runs := read_runs(name))}
+    require_same_refit(
+        refitted | {str(new.record["preset"]): is_refitted(new)},
+        str(FOLDER),
+        f"set `refit` in params.yaml as it was in the recorded runs, or remove what is in {FOLDER} first",
+    )
+
+
+def _require_same_experiment(old: Run, new: Run) -> None:
+    """Two seeds of one preset differ in nothing else."""
+    preset = new.record["preset"]
+    remedy = (
+        f"add runs of one commit and one set of params, or remove {FOLDER / preset}.json and {FOLDER / preset}/ first"
+    )
+    for name in ("commit", "data", "users", "items"):
+        if old.record[name] != new.record[name]:
+            raise InputError(
+                f"{FOLDER / preset}.json",
+                expected=f"runs of one {name}: {str(old.record[name])[:12]}",
+                found=str(new.record[name])[:12],
+                remedy=remedy,
+            )
+    differing = sorted(differing_keys(old.record["params"], new.record["params"]))
+    if differing:
+        raise InputError(
+            f"{FOLDER / preset}.json",
+            expected="runs of one set of params (but for seed)",
+            found="others",
+            count=len(differing),
+            example=differing[0],
+            remedy=remedy,
+        )
+    keys = ["query_id", "user_id", "candidates"]
+    if not old.ranks.select(keys).equals(new.ranks.select(keys)) or old.ranks.columns != new.ranks.columns:
+        raise InputError(f"{FOLDER / preset}", expected="the same queries", found="others", remedy=remedy)
+
+
+def differing_keys(one: Any, other: Any, prefix: str = "") -> set[str]:
+    """Return the dotted keys under which two nested documents differ."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return set().union(
+            *(
+                differing_keys(one.get(key), other.get(key), f"{prefix}.{key}".lstrip("."))
+                for key in one.keys() | other.keys()
+            )
+        )
+    return set() if one == other else {prefix}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+"""Result records: one run of a preset under one seed, with its params, its cost and the rank of every test target."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import polars as pl
+
+from sidflow.artifacts.catalog import USERS, core_count
+from sidflow.artifacts.evaluation import EXPECTED, LEADERBOARD, PER_QUERY
+from sidflow.artifacts.recommenders import of
+from sidflow.artifacts.split import TEST
+from sidflow.cli.dvc import dag_stages, read_lock
+from sidflow.cli.revisions import code_commit, require_up_to_date
+from sidflow.core import params
+from sidflow.core.documents import Document
+from sidflow.core.errors import InputError
+from sidflow.core.files import atomic_path
+from sidflow.core.stage import cost_path
+
+RECORDED_EXPECTED = tuple(name for name in EXPECTED if name.endswith("_at_10"))
+_QUERY_COLUMNS = ("query_id", "user_id", "candidates")
+
+
+class Run(NamedTuple):
+    """One run as experiments/results/presets keeps it: the record as JSON, the ranks as Parquet."""
+
+    record: dict[str, Any]
+    ranks: pl.DataFrame  # query_id, user_id, candidates, and RECOMMENDER.rank of every recommender
+
+
+def run_of_workspace() -> Run:
+    """Return the run that lies in the workspace.
+
+    Raises:
+        InputError: something is not committed, not up to date, or was not measured.
+    """
+    settings = params.load_params()
+    stages = dag_stages(settings)
+    commit = code_commit()
+    require_up_to_date()
+    costs = {stage.name: _stage_cost(str(settings["preset"]), stage.name) for stage in stages}
+    record = {
+        "preset": settings["preset"],
+        "seed": settings["seed"],
+        "commit": commit,
+        "users": USERS.read().height,
+        "items": core_count(),
+        "best_baseline": LEADERBOARD.read()["best_baseline"],
+        "wall_seconds": round(sum(cost["wall_seconds"] for cost in costs.values()), 1),
+        "peak_memory_mb": max(cost["peak_memory_mb"] for cost in costs.values()),
+        "cpus": max(cost["cpus"] for cost in costs.values()),
+        "stages": costs,
+        "data": _data_hash(settings),
+        "params": _params_without_seed_and_path(settings),
+        "refit": any(of(PER_QUERY.metadata(model=name)) for name in settings["recommenders"]),
+    }
+    return Run(record, _rank_table(settings["recommenders"]))
+
+
+def read_run(path: Path) -> Run:
+    """Return a run from its JSON file and the Parquet file beside it.
+
+    Raises:
+        InputError: the JSON is broken, or the ranks are absent.
+    """
+    ranks = path.with_suffix(".parquet")
+    if not ranks.is_file():
+        raise InputError(
+            str(ranks),
+            expected=f"the ranks that belong to {path.name}",
+            found="no such file",
+            remedy=f"bring it back (`git checkout {ranks}`), or remove {path} and add that run again",
+        )
+    return Run(Document(str(path)).read(), pl.read_parquet(ranks))
+
+
+def write_run(run: Run, folder: Path) -> Path:
+    """Write `seed-<seed>.parquet` and then `.json` into `folder`; a run without its JSON does not count.
+
+    Returns:
+        The path of the JSON file.
+    """
+    path = folder / f"seed-{run.record['seed']}.json"
+    with atomic_path(path.with_suffix(".parquet")) as temporary:
+        run.ranks.write_parquet(temporary, compression="zstd", compression_level=19, statistics=False)
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(run.record, indent=1, sort_keys=True) + "\n")
+    return path
+
+
+def _stage_cost(preset: str, stage: str) -> dict[str, Any]:
+    path = cost_path(preset, stage)
+    if not path.is_file():
+        raise InputError(
+            str(path),
+            expected=f"time and memory of stage {stage}",
+            found="no such file: the stage was restored from a cache, not run here",
+            remedy="`dvc repro -f` runs and measures every stage",
+        )
+    cost = Document(str(path)).read()
+    return {name: cost[name] for name in ("wall_seconds", "peak_memory_mb", "cpus")}
+
+
+def _params_without_seed_and_path(settings: Mapping[str, Any]) -> dict[str, Any]:
+    kept = {name: value for name, value in settings.items() if name != "seed"}
+    kept["ingest"] = {name: value for name, value in dict(settings["ingest"]).items() if name != "path"}
+    return json.loads(json.dumps(kept))
+
+
+def _data_hash(settings: Mapping[str, Any]) -> str:
+    """Return the hash of the raw data, as DVC locked it."""
+    path = str(settings["ingest"]["path"])
+    for dep in read_lock().get("ingest", {}).get("deps", []):
+        if dep["path"] == path or Path(dep["path"]).resolve() == Path(path).resolve():
+            return str(dep.get("md5"))
+    raise InputError(
+        "dvc.lock", expected=f"the hash of {path} under stage ingest", found="none", remedy="`dvc repro ingest`"
+    )
+
+
+def _rank_table(recommenders: Sequence[str]) -> pl.DataFrame:
+    """Return the test ranks, and the expected metrics that are known, of all recommenders side by side."""
+    joined: pl.DataFrame | None = None
+    for name in recommenders:
+        table = PER_QUERY.read(model=name).filter(pl.col("part") == TEST)
+        table = table.with_columns(pl.col(column).cast(pl.Float32) for column in RECORDED_EXPECTED)
+        expected = [column for column in RECORDED_EXPECTED if table[column].is_not_null().any()]
+        columns = {f"{name}.{column}": table[column] for column in ("rank", *expected)}
+        joined = (table.select(_QUERY_COLUMNS) if joined is None else joined).with_columns(**columns)
+    if joined is None or joined.is_empty():
+        raise InputError("artifacts/evaluations", expected="test queries", found="none", remedy="`dvc repro`")
+    return joined

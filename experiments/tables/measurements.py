@@ -1,0 +1,123 @@
+"""Tables of experiments/results/benchmarks: speed and memory, quantizers, settings, and MME-SID's ablations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from experiments.claims import ABLATIONS_FOLDER
+from experiments.tables.markdown import format_number, format_optional, markdown_table
+from sidflow.core.documents import Document
+from sidflow.evaluation.statistics import format_difference
+
+FOLDER = Path("experiments/results/benchmarks")
+
+
+def benchmarks_table() -> str:
+    """Return the benchmarks, one row each; a ratio above 1 means that ours is better."""
+    return markdown_table(
+        ["claim", "ours", "theirs", "ratio", "peak memory ours / theirs", "command"],
+        [
+            [
+                benchmark["claim"],
+                f"{format_number(benchmark['ours'])} {benchmark['unit']}",
+                "" if benchmark.get("theirs") is None else f"{format_number(benchmark['theirs'])} {benchmark['unit']}",
+                format_optional(benchmark.get("ratio"), 2),
+                " / ".join(
+                    "-" if benchmark.get(name) is None else f"{benchmark[name]:,.0f} MB"
+                    for name in ("peak_memory_ours", "peak_memory_theirs")
+                ),
+                f"`{benchmark['command']}`",
+            ]
+            for _, benchmark in _documents(FOLDER)
+        ],
+    )
+
+
+def benchmark_conditions() -> str:
+    """Return a list of the benchmarks' conclusions, each in a sentence, with machine and code."""
+    lines = []
+    for path, benchmark in _documents(FOLDER):
+        load = f", load average {benchmark['load_average']}" if "load_average" in benchmark else ""
+        conclusion = f" {benchmark['finding']}." if "finding" in benchmark else ""
+        lines.append(
+            f"- **{benchmark['claim']}.**{conclusion} {benchmark['machine']}{load}, "
+            f"code `{benchmark['commit']}` (`{path}`)"
+        )
+    return "\n".join(lines)
+
+
+def quantizers_table() -> str:
+    """Return the audits of all methods for semantic IDs, one row per run, modality and method."""
+    rows = []
+    for _, audit in _documents(FOLDER / "quantizer"):
+        for row in audit["rows"]:
+            collisions, collisions_all = row.get("collisions"), row.get("collisions_all")
+            rows.append(
+                [
+                    "" if audit["run"] == "published" else audit["run"],
+                    row["modality"],
+                    row["method"],
+                    f"{row['items']:,.0f}",
+                    row["codes"],
+                    f"{100 * row['usage']:.1f}%",
+                    f"{100 * collisions_all:.2f}% of all" if collisions is None else f"{100 * collisions:.2f}%",
+                    *(format_optional(row.get(name), 4) for name in ("recall", "tau", "tau_triples", "error")),
+                    str(row.get("seeds", "")),
+                ]
+            )
+    head = ["run", "modality", "method", "items", "codes", "lowest code usage", "collisions", "recall@10 of neighbours"]
+    return markdown_table([*head, "tau", "tau over triples", "reconstruction error", "seeds"], rows)
+
+
+def ablations_table() -> str:
+    """Return MME-SID's ablations, one row per preset and removed part."""
+    rows = [
+        [
+            ablation["run"],
+            row["row"],
+            f"{row['mean']:.4f}",
+            format_difference(row["difference"], row["low"], row["high"]) if "difference" in row else "",
+            format_optional(row.get("detectable"), 4),
+            format_optional(row["effective_rank"], 1),
+            format_optional(row["alive_share"], 2),
+            format_optional(row["tau_of_codes"], 4),
+            str(row["seeds"]),
+        ]
+        for _, ablation in _documents(ABLATIONS_FOLDER)
+        for row in ablation["rows"]
+    ]
+    head = ["run", "MME-SID", "nDCG@10", "less the whole, 95% interval", "smallest detectable"]
+    return markdown_table(
+        [*head, "effective rank of item tokens", "live dimensions", "tau of code vectors", "seeds"], rows
+    )
+
+
+def settings_table() -> str:
+    """Return the validation nDCG@10 of each trained recommender's setting and its neighbours, one row per knob."""
+    rows = []
+    for _, trials in _documents(FOLDER / "settings"):
+        current = {row["model"]: row["valid_ndcg_at_10"] for row in trials["rows"] if row["knob"] is None}
+        by_knob: dict[tuple[str, str], list[dict[str, Any]]] = {}
+        for row in trials["rows"]:
+            if row["knob"] is not None:
+                by_knob.setdefault((row["model"], row["knob"]), []).append(row)
+        for (model, knob), neighbours in by_knob.items():
+            standing = neighbours[0]["standing"]
+            metrics = {row["value"]: row["valid_ndcg_at_10"] for row in neighbours} | {standing: current[model]}
+            lower, higher = ([value for value in metrics if (value - standing) * sign > 0] for sign in (-1, 1))
+            cells = [_setting_cell(metrics, values) for values in (lower, [standing], higher)]
+            rows.append([trials["run"], model, knob, *cells])
+    return markdown_table(["run", "recommender", "knob", "lower", "as it stands", "higher"], rows)
+
+
+def _setting_cell(metrics: dict[float, float], values: list[float]) -> str:
+    """Return `values` with their metric; the best of all in bold."""
+    best = max(metrics.values())
+    cells = {value: f"{value:g}: {metrics[value]:.4f}" for value in values}
+    return ", ".join(f"**{text}**" if metrics[value] == best else text for value, text in cells.items())
+
+
+def _documents(folder: Path) -> Iterable[tuple[Path, dict[str, Any]]]:
+    return ((path, Document(str(path)).read()) for path in sorted(folder.glob("*.json")))

@@ -1,0 +1,164 @@
+"""Tables of experiments/results/presets: what recommenders reach, against one another and against published figures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments.claims import results_beside_claims
+from experiments.paired import BEST_BASELINE, METRICS, DataSetEffect, answer_pooled_questions, answer_questions
+from experiments.published import results_beside_figures
+from experiments.results import SETTINGS
+from experiments.tables.markdown import format_duration, format_estimate, format_log_ratio, markdown_table
+from sidflow.core.documents import Document
+from sidflow.evaluation.compare import MEAN_LOG2_RANK
+from sidflow.evaluation.statistics import format_difference, format_relative
+
+FOLDER = Path("experiments/results/presets")
+_METRICS = ("recall_at_10", "ndcg_at_10", "mrr_at_10", "recall_at_20", "ndcg_at_20")
+_EXPECTED = ("expected_recall_at_10", "expected_ndcg_at_10")
+
+
+def results_overview_table() -> str:
+    """Return the runs, one row per preset, and nDCG@10 with intervals: recommenders down, presets across."""
+    presets = _preset_results()
+    if not presets:
+        return ""
+    costs = markdown_table(
+        ["preset", "command", "users", "items", "seeds", "wall time", "peak memory", "CPUs", "code"],
+        [
+            [
+                preset["preset"],
+                f"`{repro_command(preset['preset'])}`",
+                f"{preset['users']:,}",
+                f"{preset['items']:,}",
+                ", ".join(map(str, preset["seeds"])),
+                format_duration(preset["wall_seconds"]),
+                f"{preset['peak_memory_mb'] / 1000:.2f} GB",
+                str(preset["cpus"]),
+                f"`{preset['commit'][:8]}`",
+            ]
+            for preset in presets
+        ],
+    )
+    names = list(dict.fromkeys(name for preset in presets for name in preset["recommenders"]))
+    scores = markdown_table(
+        ["nDCG@10", *(preset["preset"] for preset in presets)],
+        [[name, *(_metric_cell(preset, name, "ndcg_at_10") for preset in presets)] for name in names],
+    )
+    refit = " All are refitted on train + validation before the test." if presets[0].get("refit") else ""
+    return f"{costs}\n\n{scores}\n\nIn brackets: {presets[0]['interval']}.{refit}"
+
+
+def results_full_table() -> str:
+    """Return a table per preset: recommenders down, metrics across, expected metrics where there is a truth."""
+    parts = []
+    for preset in _preset_results():
+        recommenders = preset["recommenders"]
+        expected = [name for name in _EXPECTED if any(name in one["metrics"] for one in recommenders.values())]
+        metrics = [*_METRICS, *expected]
+        rows = [[name, *(_metric_cell(preset, name, metric) for metric in metrics)] for name in recommenders]
+        parts.append(
+            f"### {preset['preset']}\n\n`{repro_command(preset['preset'])}`: {preset['users']:,} users, "
+            f"{preset['items']:,} items, seeds {', '.join(map(str, preset['seeds']))}; "
+            f"{format_duration(preset['wall_seconds'])} and {preset['peak_memory_mb'] / 1000:.2f} GB "
+            f"on {preset['cpus']} CPUs.\n\n" + markdown_table(["recommender", *metrics], rows)
+        )
+    return "\n\n".join(parts)
+
+
+def differences_table() -> str:
+    """Return the paired comparisons of recommenders on each preset, in nDCG@10."""
+    return _comparisons_table(METRICS)
+
+
+def log_rank_differences_table() -> str:
+    """Return the paired comparisons in the mean of log2 of the target's rank, of which lower is better."""
+    return _comparisons_table([MEAN_LOG2_RANK])
+
+
+def pooled_table() -> str:
+    """Return the pooled relative gains over all real data sets, by a random-effects estimate."""
+    rows = [
+        [
+            f"{answer.one} over {answer.other}",
+            "; ".join(_effect_cell(effect, named=answer.other == BEST_BASELINE) for effect in answer.effects),
+            f"{format_log_ratio(pooled.difference)} [{format_log_ratio(pooled.low)}, {format_log_ratio(pooled.high)}]",
+            "[{}, {}]".format(*map(format_log_ratio, pooled.normal)),
+            f"{pooled.tau_squared:.4f}",
+            f"{100 * pooled.i_squared:.0f}%",
+            format_log_ratio(pooled.detectable),
+            answer.verdict,
+        ]
+        for answer in answer_pooled_questions()
+        for pooled in [answer.pooled]
+    ]
+    head = ["nDCG@10 of", "gain on each data set", "pooled gain and 95% interval", "normal interval", "tau²", "I²"]
+    return markdown_table([*head, "smallest detectable", f"verdict (claim: {SETTINGS.claimed_gain:+.0%})"], rows)
+
+
+def published_table() -> str:
+    """Return published figures beside ours on the same data sets."""
+    results = {preset["preset"]: preset["recommenders"] for preset in _preset_results()}
+    rows = [
+        [
+            row.figure.preset,
+            row.metric,
+            row.figure.model,
+            f"{row.published:.4f}",
+            f"{row.ours} {format_estimate(row.mean, row.low, row.high)}",
+            format_relative(row.mean / row.published - 1 if row.published else None),
+            f"[{row.source.title}]({row.source.url})",
+            row.caveat,
+        ]
+        for row in results_beside_figures(results)
+    ]
+    head = ["preset", "metric", "published model", "published", "ours", "ours is", "source", "caveat"]
+    return markdown_table(head, rows)
+
+
+def claims_table() -> str:
+    """Return the claims of the MME-SID paper beside our results."""
+    rows = [
+        [row.claim.what, row.claim.published, row.subject, row.result, f"`{row.command}`"]
+        for row in results_beside_claims()
+    ]
+    return markdown_table(["claim", "the paper", "here, of", "found", "command"], rows)
+
+
+def repro_command(preset: str) -> str:
+    """Return the command that repeats a preset's run."""
+    return "make repro" if preset == "embedded" else f"sidflow preset apply {preset} --data DIR && dvc repro"
+
+
+def _comparisons_table(metrics: Sequence[str]) -> str:
+    rows = [
+        [
+            answer.preset,
+            answer.metric,
+            f"{answer.one} - {answer.other}" + (", the best baseline" if answer.other_is_best_baseline else ""),
+            format_difference(comparison.difference, comparison.low, comparison.high),
+            format_relative(comparison.relative),
+            f"{comparison.detectable:.4f}",
+            comparison.verdict,
+        ]
+        for answer in answer_questions(metrics)
+        for comparison in [answer.comparison]
+    ]
+    head = ["preset", "metric", "difference of", "difference and 95% interval", "relative", "smallest detectable"]
+    return markdown_table([*head, "verdict"], rows)
+
+
+def _effect_cell(effect: DataSetEffect, *, named: bool) -> str:
+    return f"{effect.preset} {format_log_ratio(effect.effect)}" + (f" ({effect.opponent})" if named else "")
+
+
+def _preset_results() -> list[dict[str, Any]]:
+    results = [Document(str(path)).read() for path in sorted(FOLDER.glob("*.json"))]
+    return sorted(results, key=lambda preset: preset["preset"] != "embedded")
+
+
+def _metric_cell(preset: dict[str, Any], name: str, metric: str) -> str:
+    value = preset["recommenders"].get(name, {"metrics": {}})["metrics"].get(metric)
+    return "" if value is None else format_estimate(value["mean"], value["low"], value["high"])

@@ -1,0 +1,83 @@
+"""Rankings of every query, the metrics made of them, and the reports."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from sidflow.core.documents import Curve, Document, Text
+from sidflow.core.tables import Table, Vector, dense_ids
+
+TOP = Table(
+    name="top",
+    version=1,
+    path="artifacts/rankings/{model}/top.parquet",
+    columns={
+        "query_id": pa.int32(),
+        "items": Vector(pa.int32()),  # [K] best first, history excluded; -1 where there were fewer candidates
+        "scores": Vector(pa.float32()),  # [K] not increasing
+    },
+    key=("query_id",),
+    checks=(dense_ids("query_id"),),
+)
+
+TARGET_RANKS = Table(
+    name="target_ranks",
+    version=1,
+    path="artifacts/rankings/{model}/target_ranks.parquet",
+    columns={
+        "query_id": pa.int32(),
+        "rank": pa.int32(),  # 1 = best, among all candidates; ties count against the target
+        "candidates": pa.int32(),  # items that could be recommended, the target included
+        "sampled_rank": pa.int32(),  # 1 = best, among the target and the fixed negatives
+    },
+    key=("query_id",),
+    checks=(dense_ids("query_id"),),
+)
+
+
+CUTOFFS = (1, 5, 10, 20)
+EXPECTED = tuple(f"expected_{metric}_at_{k}" for metric in ("recall", "ndcg", "mrr") for k in (5, 10, 20))
+
+PER_QUERY = Table(
+    name="per_query",
+    version=1,
+    path="artifacts/evaluations/{model}/per_query.parquet",
+    columns={
+        "query_id": pa.int32(),
+        "user_id": pa.int32(),
+        "part": pa.string(),  # valid | test
+        "rank": pa.int32(),
+        "candidates": pa.int32(),
+        "sampled_rank": pa.int32(),
+        "tied": pa.bool_(),
+        "history_length": pa.int32(),
+        "target_count": pa.int32(),  # training events of the target
+        **{name: pa.float32() for name in EXPECTED},  # under the generator's truth; null where there is none
+    },
+    key=("query_id",),
+    nullable=frozenset(EXPECTED),
+    checks=(dense_ids("query_id"),),
+)
+
+METRICS = Document("artifacts/reports/{model}.json", flat=True)  # test plain, validation with the prefix `valid_`
+
+SLICES = Curve("artifacts/evaluations/{model}/slices.csv")  # slice, users, queries, and metrics of the test part
+
+SPECTRUM = Curve("artifacts/evaluations/{model}/spectrum.csv")  # matrix, dimension from 1, singular_value
+
+LEADERBOARD = Document("artifacts/reports/leaderboard.json")
+
+
+INGEST = Document("artifacts/reports/ingest.json", flat=True)
+SPLIT = Document("artifacts/reports/split.json", flat=True)
+
+ABLATIONS = Document("artifacts/reports/ablations.json")  # of `sidflow ablations`, which is no stage: may be absent
+
+FIGURES = Document("artifacts/metrics.json")  # flat: RECOMMENDER.METRIC, such as mme_sid.ndcg_at_10
+
+# What `dvc plots` draws: a column `recommender`, x and y.
+VALIDATION_PLOT = Curve("artifacts/plots/validation.csv")
+SLICES_PLOT = Curve("artifacts/plots/slices.csv")
+SINGULAR_VALUES_PLOT = Curve("artifacts/plots/singular_values.csv")
+
+PAGE = Text("artifacts/report/report.html")  # self-contained: no network, no script

@@ -1,0 +1,1 @@
+"""Causal language models: by folder, by hub commit, or trained from scratch."""

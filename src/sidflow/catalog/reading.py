@@ -1,0 +1,256 @@
+"""The one way to raw files: paths inside the data folder, JSON lines, CSV and Parquet."""
+
+from __future__ import annotations
+
+import ast
+import gzip
+import io
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from sidflow.core.errors import InputError
+from sidflow.core.files import note_read
+
+PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
+
+
+class DataFolder:
+    """A folder of raw data; no name or link leads out of it."""
+
+    def __init__(self, path: Path) -> None:
+        """Use the folder `path`, or the folder of the file `path`."""
+        self.root = (path if path.is_dir() else path.parent).resolve()
+
+    def contains(self, path: Path) -> bool:
+        """Return whether `path`, with links resolved, is in the folder."""
+        return path.resolve().is_relative_to(self.root)
+
+    def require_file(self, name: str, purpose: str) -> Path:
+        """Return the path of the file `name`.
+
+        Args:
+            name: relative to the folder.
+            purpose: what the file is for, for the error message.
+
+        Raises:
+            InputError: the file is absent or outside the folder.
+        """
+        path = self.optional_path(name)
+        if path is None:
+            raise InputError(
+                str(self.root),
+                expected=f"a file {name} ({purpose})",
+                found=f"no such file among {self._listing()}",
+                remedy="point ingest.path at the folder that holds it",
+            )
+        return path
+
+    def optional_path(self, name: str) -> Path | None:
+        """Return the path of the file or folder `name`, or None where it is absent.
+
+        Raises:
+            InputError: the name leads out of the folder.
+        """
+        path = self.root / name
+        if not self.contains(path):
+            raise InputError(
+                str(self.root), expected="a name inside of the data folder", found=name, remedy="move the data into it"
+            )
+        return path if path.exists() else None
+
+    def match_files(self, pattern: str) -> list[Path]:
+        """Return the files directly in the folder that match `pattern`, sorted by name; an empty pattern matches none.
+
+        Raises:
+            InputError: the pattern names another folder, or is not a valid pattern.
+        """
+        if not pattern:
+            return []
+        try:
+            if "/" in pattern or "\\" in pattern or ".." in pattern:
+                raise ValueError
+            return sorted(path for path in self.root.glob(pattern) if path.is_file() and self.contains(path))
+        except ValueError as error:
+            raise InputError(
+                str(self.root), expected="a pattern of file names", found=pattern, remedy="leave folders out of it"
+            ) from error
+
+    def picture_files(self, name: str, *, required: bool = False) -> dict[str, Path]:
+        """Return the picture files of the subfolder `name` by stem; empty where there is no such folder.
+
+        Raises:
+            InputError: the name leads out of the folder, or pictures are `required` and there are none.
+        """
+        folder = self.optional_path(name) if name else None
+        paths = sorted(folder.iterdir()) if folder is not None and folder.is_dir() else []
+        pictures = [path for path in paths if path.suffix.lower() in PICTURE_SUFFIXES and self.contains(path)]
+        if required and not pictures:
+            raise InputError(
+                str(self.root),
+                expected=f"a folder `{name}` of pictures ({', '.join(PICTURE_SUFFIXES)})",
+                found="none in it" if folder else f"no such folder among {self._listing()}",
+                remedy="set its name under `ingest` in params.yaml, or set it to empty",
+            )
+        return {path.stem: path for path in reversed(pictures)}
+
+    def _listing(self) -> list[str]:
+        return sorted(path.name for path in self.root.iterdir())[:12]
+
+
+def open_text(path: Path) -> io.TextIOBase:
+    """Return a text file, gzipped or not, opened as UTF-8; invalid bytes are replaced."""
+    note_read(path)
+    binary = gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")  # noqa: SIM115
+    return io.TextIOWrapper(binary, encoding="utf-8-sig", errors="replace")  # type: ignore[arg-type]
+
+
+MAX_LINE_CHARACTERS = 2_000_000  # characters of a line; a longer one counts as bad
+
+
+class JsonLines:
+    """Iterates over the objects of a file; `good` and `bad` count its lines."""
+
+    def __init__(self, path: Path, *, literals: bool = False) -> None:
+        """Read `path`; with `literals` a line may also be a Python literal, as in Amazon's metadata of 2014."""
+        self._path, self._literals = path, literals
+        self.good, self.bad, self.example = 0, 0, ""
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """Yield the objects in order.
+
+        Raises:
+            InputError: no line is an object.
+        """
+        with open_text(self._path) as handle:
+            for number, line in enumerate(handle, start=1):
+                if not line.strip():
+                    continue
+                value = self._parse(line)
+                if isinstance(value, dict):
+                    self.good += 1
+                    yield value
+                else:
+                    self.bad += 1
+                    self.example = self.example or f"line {number}: {line[:60].strip()}"
+        if not self.good:
+            raise InputError(
+                str(self._path),
+                expected="one JSON object per line",
+                found="none",
+                count=self.bad,
+                example=self.example,
+                remedy="give the raw file as it is published",
+            )
+
+    def _parse(self, line: str) -> object:
+        if len(line) > MAX_LINE_CHARACTERS:
+            return None
+        try:
+            return json.loads(line)
+        except ValueError:
+            pass
+        except RecursionError:
+            return None
+        if not self._literals:
+            return None
+        try:
+            return ast.literal_eval(line.strip())
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            return None
+
+
+def read_json(path: Path) -> Any:
+    """Return the content of a JSON file.
+
+    Raises:
+        InputError: it is not JSON.
+    """
+    try:
+        with open_text(path) as handle:
+            return json.load(handle)
+    except (ValueError, RecursionError) as error:
+        raise InputError(str(path), expected="JSON", found=str(error), remedy="give the file as published") from error
+
+
+SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".parquet")
+
+
+def scan_table(path: Path) -> pl.LazyFrame:
+    """Return a table, opened lazily by its suffix; every CSV column is text.
+
+    Raises:
+        InputError: the suffix is unknown, or the file is unreadable.
+    """
+    note_read(path)
+    name = path.name.lower()
+    try:
+        if name.endswith(".parquet"):
+            lazy = pl.scan_parquet(path)
+        elif name.endswith((".csv", ".tsv", ".csv.gz", ".tsv.gz")):
+            separator = "\t" if ".tsv" in name else ","
+            lazy = pl.scan_csv(path, separator=separator, infer_schema=False, encoding="utf8-lossy")
+        else:
+            raise InputError(
+                str(path), expected=f"one of {SUFFIXES}", found=path.suffix or "no suffix", remedy="convert it"
+            )
+        lazy.collect_schema()
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise _unreadable(path, error) from error
+    return lazy
+
+
+def collect_table(lazy: pl.LazyFrame, path: Path) -> pl.DataFrame:
+    """Return the rows of a table that `scan_table` opened.
+
+    Raises:
+        InputError: a row has more fields than the header, a quote is not closed, and the like.
+    """
+    try:
+        return lazy.collect()
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> InputError:
+    message = " ".join(str(error).split("\n\n")[0].split())
+    return InputError(
+        str(path),
+        expected="a readable table, each row with the header's fields",
+        found=message[:200],
+        remedy="repair or convert the file",
+    )
+
+
+def read_table(path: Path, columns: Mapping[str, type[pl.DataType]]) -> pl.DataFrame:
+    """Return a table whose `columns` are cast to their types; it may have further columns.
+
+    Raises:
+        InputError: a column is absent, or a value is empty or not of its type.
+    """
+    lazy = scan_table(path)
+    names = lazy.collect_schema().names()
+    absent = [name for name in columns if name not in names]
+    if absent:
+        raise InputError(
+            str(path), expected=f"columns {list(columns)}", found=f"{names[:20]}", remedy="check the header"
+        )
+    frame = collect_table(lazy, path)
+    for name, kind in columns.items():
+        values = frame[name].cast(kind, strict=False)
+        bad = values.is_null()
+        if bad.any():
+            row = int(bad.arg_max() or 0)
+            raise InputError(
+                str(path),
+                expected=f"{kind.__name__} in column {name}",
+                found="empty or other values",
+                count=int(bad.sum()),
+                example=f"row {row + 1}: {frame[name][row]!r}",
+                remedy="repair or remove these rows",
+            )
+        frame = frame.with_columns(values)
+    return frame

@@ -1,0 +1,1 @@
+"""Products and pictures of the synthetic catalogue."""

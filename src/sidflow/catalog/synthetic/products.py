@@ -1,0 +1,202 @@
+"""Products of the synthetic catalogue: grammar, latent category, style, colour, companions, texts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+from pydantic import Field
+
+from sidflow.catalog.params import SyntheticParams
+from sidflow.catalog.raw import items_frame_of_rows
+from sidflow.core.errors import InputError
+from sidflow.core.files import note_read
+from sidflow.core.params import Params, read_yaml_mapping, validate_params
+
+
+class Style(Params):
+    """A style: its words, and the colours and patterns of its pictures."""
+
+    words: list[str] = Field(min_length=1)
+    moods: list[str] = Field(min_length=1)
+    patterns: list[str] = Field(min_length=1)
+    hue: float = Field(ge=0, lt=360)
+    saturation: float = Field(ge=0, le=1)
+    brightness: float = Field(ge=0, le=1)
+
+
+class Category(Params):
+    """A category: its words, and the weights of the categories that follow it."""
+
+    department: str
+    nouns: list[str] = Field(min_length=1)
+    materials: list[str] = Field(min_length=1)
+    uses: list[str] = Field(min_length=1)
+    then: dict[str, float] = Field(default_factory=dict)
+
+
+class Grammar(Params):
+    """The whole grammar."""
+
+    titles: list[str] = Field(min_length=1)
+    descriptions: list[str] = Field(min_length=1)
+    care: list[str] = Field(min_length=1)
+    sizes: list[str] = Field(min_length=1)
+    styles: dict[str, Style] = Field(min_length=2)
+    colours: dict[str, float] = Field(min_length=1)
+    brands: dict[str, str] = Field(min_length=1)
+    categories: dict[str, Category] = Field(min_length=2)
+
+    def colour_of(self, hue: float) -> str:
+        """Return the name of the colour nearest to `hue` (degrees)."""
+        names = list(self.colours)
+        distance = np.abs((np.array([self.colours[name] for name in names]) - hue + 180) % 360 - 180)
+        return names[int(distance.argmin())]
+
+    def transitions(self) -> np.ndarray:
+        """Return P(next category | category), float64 [categories, categories]; never the same category again."""
+        names = list(self.categories)
+        weights = np.ones((len(names), len(names)))
+        for row, name in enumerate(names):
+            for other, weight in self.categories[name].then.items():
+                weights[row, names.index(other)] += 3 * weight
+        np.fill_diagonal(weights, 0.2)
+        return weights / weights.sum(axis=1, keepdims=True)
+
+
+def read_grammar(path: Path) -> Grammar:
+    """Return the grammar in the file `path`.
+
+    Raises:
+        InputError: the file is absent, is not YAML, or refers to a style or category that it does not define.
+    """
+    note_read(path)
+    remedy = "set ingest.path to the project's presets/grammar.yaml, or repair the grammar"
+    try:
+        content = read_yaml_mapping(path)
+    except OSError as error:
+        raise InputError(str(path), expected="a grammar in YAML", found=str(error.strerror), remedy=remedy) from error
+    grammar = validate_params(content, Grammar, str(path), remedy)
+    undefined = [style for style in grammar.brands.values() if style not in grammar.styles]
+    undefined += [
+        name for category in grammar.categories.values() for name in category.then if name not in grammar.categories
+    ]
+    if undefined:
+        raise InputError(
+            str(path),
+            expected="brands and `then` to name styles and categories of the grammar",
+            found="unknown names",
+            count=len(undefined),
+            example=undefined[0],
+            remedy=remedy,
+        )
+    return grammar
+
+
+LATE_DEMAND = 2.0  # a late product is advertised: its demand, relative to the 80th percentile of all
+
+
+class Products(NamedTuple):
+    """The latent attributes of every product; row i is product i."""
+
+    keys: list[str]
+    category: np.ndarray  # int64 [n]
+    style: np.ndarray  # float64 [n, styles], mixture weights with sum 1
+    first: np.ndarray  # int64 [n], the dominant style
+    second: np.ndarray  # int64 [n], the other style
+    hue: np.ndarray  # float64 [n], degrees
+    demand: np.ndarray  # float64 [n], popularity among all users, sum 1
+    release: np.ndarray  # float64 [n], as a share of the observed period, in [0, 1)
+    companion: np.ndarray  # int64 [n, 2], the products that are often chosen after it
+    has_picture: np.ndarray  # bool [n]
+    has_text: np.ndarray  # bool [n]
+
+
+def sample_products(grammar: Grammar, params: SyntheticParams, rng: np.random.Generator) -> Products:
+    """Return sampled products; the order of draws is part of the catalogue's definition."""
+    n, styles, categories = params.items, len(grammar.styles), len(grammar.categories)
+    category = rng.permutation(np.arange(n) % categories)
+    first = rng.permutation(np.arange(n) % styles)
+    second = (first + rng.integers(1, styles, n)) % styles
+    strength = rng.uniform(0.62, 0.95, n)
+    style = np.zeros((n, styles))
+    style[np.arange(n), first] = strength
+    style[np.arange(n), second] = 1 - strength
+    centre = np.array([look.hue for look in grammar.styles.values()])
+    own_palette = rng.random(n) < 0.6
+    hue = np.where(own_palette, centre[first] + rng.normal(0, 25, n), rng.uniform(0, 360, n)) % 360
+    demand = 1.0 / (rng.permutation(n) + 12.0) ** 0.9
+    unwanted = rng.random(n) < params.unwanted_share
+    demand = np.where(unwanted, demand.min() * 1e-3, demand)
+    late = (rng.random(n) < params.late_share) & ~unwanted
+    demand = np.where(late, np.maximum(demand, np.quantile(demand, 0.8)) * LATE_DEMAND, demand)
+    release = np.where(late, rng.uniform(0.78, 0.985, n), rng.uniform(-0.4, 0.3, n)).clip(0)
+    return Products(
+        keys=[f"P{number:05d}" for number in rng.permutation(n) + 1],
+        category=category,
+        style=style,
+        first=first,
+        second=second,
+        hue=hue,
+        demand=demand / demand.sum(),
+        release=release,
+        companion=_companions(grammar, category, style, hue, rng),
+        has_picture=rng.random(n) >= params.pictureless_share,
+        has_text=rng.random(n) >= params.textless_share,
+    )
+
+
+def _companions(
+    grammar: Grammar, category: np.ndarray, style: np.ndarray, hue: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """Return two products that often follow each one: of a likely next category and a similar style, int64 [n, 2]."""
+    step = grammar.transitions()
+    angle = np.deg2rad(hue)
+    score = np.log(step[category][:, category]) + 4 * (style @ style.T) + np.cos(angle[:, None] - angle[None, :])
+    score += rng.gumbel(size=score.shape)
+    np.fill_diagonal(score, -np.inf)
+    return np.argsort(-score, axis=1, kind="stable")[:, :2]
+
+
+def write_item_texts(grammar: Grammar, products: Products, rng: np.random.Generator) -> pl.DataFrame:
+    """Return the items frame with every product's text; a product without text has its key alone."""
+    styles, categories = list(grammar.styles), list(grammar.categories)
+    rows = []
+    for i, key in enumerate(products.keys):
+        name = categories[products.category[i]]
+        category, style = grammar.categories[name], grammar.styles[styles[products.first[i]]]
+        other = grammar.styles[styles[products.second[i]]]
+        matching = [brand for brand, brand_style in grammar.brands.items() if brand_style == styles[products.first[i]]]
+        brand = _pick(matching if matching and rng.random() < 0.8 else list(grammar.brands), rng)
+        material, colour = _pick(category.materials, rng), grammar.colour_of(products.hue[i])
+        size = _pick(grammar.sizes, rng)
+        fields = {
+            "noun": _pick(category.nouns, rng),
+            "style": _pick(style.words, rng),
+            "style2": _pick(other.words, rng),
+            "mood": _pick(style.moods, rng),
+            "use": _pick(category.uses, rng),
+            "care": _pick(grammar.care, rng),
+        } | {"brand": brand, "material": material, "colour": colour, "size": size}
+        title = _pick(grammar.titles, rng).format(**fields)
+        text = _pick(grammar.descriptions, rng).format(**fields)
+        has_text = bool(products.has_text[i])
+        rows.append(
+            {
+                "item_key": key,
+                "title": title[0].upper() + title[1:] if has_text else "",
+                "description": text if has_text else "",
+                "brand": brand if has_text else "",
+                "categories": [category.department, name] if has_text else [],
+                "attributes": [{"name": "material", "value": material}, {"name": "size", "value": size}]
+                if has_text
+                else [],
+            }
+        )
+    return items_frame_of_rows(rows)
+
+
+def _pick(choices: list[str], rng: np.random.Generator) -> str:
+    return choices[int(rng.integers(len(choices)))]

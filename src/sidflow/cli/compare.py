@@ -1,0 +1,306 @@
+"""Two revisions, or two recommenders of one revision, compared query by query.
+
+Both are paired comparisons over the test queries, with users resampled and p values corrected (Holm).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+import numpy as np
+import polars as pl
+
+from sidflow.cli.revisions import Revision
+from sidflow.core.errors import InputError
+from sidflow.evaluation.compare import (
+    LOWER_IS_BETTER,
+    paired_bootstrap,
+    per_query_values,
+    require_same_queries,
+    require_same_refit,
+)
+from sidflow.evaluation.params import CompareParams
+from sidflow.evaluation.statistics import Claim, Pair, PairedComparison, Verdict, format_difference, format_relative
+
+Outcome = Literal["better", "worse", "undecided", "unchanged", ""]
+_HEADS = ("difference, interval", "relative", "detectable", "p")
+
+
+@dataclass(frozen=True)
+class RecommenderChange:
+    """One recommender before and after; None where one of the two revisions lacks it."""
+
+    recommender: str
+    before: float | None
+    after: float | None
+    difference: float | None = None  # after less before
+    low: float | None = None
+    high: float | None = None
+    relative: float | None = None  # to `before`
+    detectable: float | None = None  # minimum detectable effect, uncorrected
+    p_corrected: float | None = None  # Holm, over the recommenders whose values changed
+    outcome: Outcome = ""
+
+
+@dataclass(frozen=True)
+class RevisionComparison:
+    """Two revisions in one metric, the best recommender of the later one first."""
+
+    metric: str
+    before: str
+    after: str
+    users: int
+    queries: int
+    level: float
+    rows: tuple[RecommenderChange, ...]
+    refitted: dict[str, str]  # by recommender refitted on train + validation in one revision alone: that revision
+
+
+@dataclass(frozen=True)
+class MetricComparison:
+    """Two recommenders in one metric."""
+
+    metric: str
+    one: float
+    other: float
+    difference: float  # one less other
+    low: float
+    high: float
+    relative: float | None  # to `other`
+    detectable: float  # minimum detectable effect, uncorrected
+    p_corrected: float  # Holm, over the metrics
+    verdict: Verdict
+    claim: Claim | None  # None where no gain is claimed in that metric
+
+
+@dataclass(frozen=True)
+class RecommenderComparison:
+    """Whether recommender `one` is better than `other`, metric by metric."""
+
+    one: str
+    other: str
+    revision: str
+    users: int
+    queries: int
+    level: float
+    claimed_gain: float
+    rows: tuple[MetricComparison, ...]
+
+
+def check_arguments(rev: str | None, other: str | None, metrics: Sequence[str], *, pair: bool) -> None:
+    """Make sure that the arguments of `sidflow compare` go together.
+
+    Raises:
+        InputError: there is nothing to compare, a second revision beside a pair, or several metrics without a pair.
+    """
+    if pair and other:
+        raise InputError("--pair", expected="one revision or none", found=repr(other), remedy="leave out OTHER")
+    if not pair and rev is None:
+        raise InputError("compare", expected="REV or --pair A B", found="neither", remedy="`sidflow compare --help`")
+    if not pair and len(metrics) > 1:
+        raise InputError("--metric", expected="one, or --pair", found=f"{len(metrics)}", remedy="name one")
+
+
+def compare_revisions(
+    before: Revision, after: Revision, settings: CompareParams, metric: str | None = None
+) -> RevisionComparison:
+    """Return every recommender's change between two revisions.
+
+    Args:
+        before: the earlier state.
+        after: the later one.
+        settings: level, power, draws and seed of the bootstrap, and the metric where none is given.
+        metric: for example `recall_at_10`.
+
+    Raises:
+        InputError: the two answered different queries, or do not have that metric.
+    """
+    queries = _shared_queries(before, after)
+    metric = metric or settings.primary
+    lower = metric in LOWER_IS_BETTER
+    values = {
+        (side, name): _metric_values(table, metric)
+        for side, revision in (("before", before), ("after", after))
+        for name, table in revision.tests.items()
+    }
+    bootstrap = paired_bootstrap(values, queries["user_id"].to_numpy(), settings)
+    both = [name for name in after.tests if name in before.tests]
+    pairs: dict[str, Pair[tuple[str, str]]] = {name: Pair(("after", name), ("before", name), lower) for name in both}
+    changed = {name: pair for name, pair in pairs.items() if not bootstrap.identical(pair.column, pair.baseline)}
+    comparisons = bootstrap.compare(changed, settings.claimed_gain)
+    rows = []
+    for name in dict.fromkeys([*after.tests, *before.tests]):
+        old, new = (bootstrap.mean((side, name)) if (side, name) in values else None for side in ("before", "after"))
+        if name in comparisons:
+            comparison = comparisons[name]
+            outcome = _outcome(comparison, lower, 1 - settings.level)
+            rows.append(RecommenderChange(name, old, new, *_numbers(comparison), outcome))
+        elif name in pairs:
+            relative = 0.0 if old else None
+            rows.append(RecommenderChange(name, old, new, 0.0, 0.0, 0.0, relative, 0.0, None, "unchanged"))
+        else:
+            rows.append(RecommenderChange(name, old, new))
+    rows.sort(key=lambda row: _best_first(row, lower))
+    refitted = {
+        name: (after if after.refits.get(name) else before).title
+        for name in both
+        if bool(before.refits.get(name)) != bool(after.refits.get(name))
+    }
+    users = queries["user_id"].n_unique()
+    return RevisionComparison(
+        metric, before.title, after.title, users, queries.height, settings.level, tuple(rows), refitted
+    )
+
+
+def compare_recommenders(
+    revision: Revision, names: tuple[str, str], metrics: Sequence[str], settings: CompareParams
+) -> RecommenderComparison:
+    """Return two recommenders of one revision against one another.
+
+    Args:
+        revision: the state that evaluated them.
+        names: the one that may be better, and the other.
+        metrics: names of `per_query_values`; the primary metric if there are none.
+        settings: level, power, claimed gain, draws and seed of the bootstrap.
+
+    Raises:
+        InputError: a recommender or a metric is unknown, only one of the two was refitted, or they answered different
+            queries.
+    """
+    for name in names:
+        if name not in revision.tests:
+            evaluated = ", ".join(revision.tests)
+            raise InputError("--pair", expected=f"two of {evaluated}", found=repr(name), remedy="name evaluated ones")
+    require_same_refit({name: revision.refits.get(name) for name in names}, "--pair", "set `refit` alike for both")
+    one, other = names
+    queries = _shared_queries(revision._replace(tests={name: revision.tests[name] for name in names}))
+    metrics = list(dict.fromkeys(metrics or [settings.primary]))
+    values = {
+        (metric, name): _metric_values(revision.tests[name], metric)
+        for metric in metrics
+        for name in dict.fromkeys(names)
+    }
+    bootstrap = paired_bootstrap(values, queries["user_id"].to_numpy(), settings)
+    pairs = {metric: Pair((metric, one), (metric, other), metric in LOWER_IS_BETTER) for metric in metrics}
+    rows = tuple(
+        MetricComparison(
+            metric,
+            comparison.mean,
+            comparison.baseline_mean,
+            *_numbers(comparison),
+            comparison.verdict,
+            comparison.claim,
+        )
+        for metric, comparison in bootstrap.compare(pairs, settings.claimed_gain).items()
+    )
+    users = queries["user_id"].n_unique()
+    level, claimed = settings.level, settings.claimed_gain
+    return RecommenderComparison(one, other, revision.title, users, queries.height, level, claimed, rows)
+
+
+def to_json(comparison: RevisionComparison | RecommenderComparison) -> str:
+    """Return a comparison as JSON."""
+    return json.dumps(asdict(comparison), indent=1)
+
+
+def to_text(comparison: RevisionComparison | RecommenderComparison) -> str:
+    """Return a comparison as a table with one line that explains its columns."""
+    if isinstance(comparison, RevisionComparison):
+        title = f"{comparison.metric} of {comparison.queries} test queries of {comparison.users} users"
+        head = ("", comparison.before, comparison.after, *_HEADS, "outcome")
+        table = [head, *map(_change_cells, comparison.rows)]
+        corrected = "recommenders that changed"
+        notes = [f"{name}: refitted on train + validation in {at} alone." for name, at in comparison.refitted.items()]
+    else:
+        one, other = comparison.one, comparison.other
+        title = (
+            f"{one} against {other}, {comparison.revision}: "
+            f"{comparison.queries} test queries of {comparison.users} users"
+        )
+        head = ("", one, other, *_HEADS, "verdict", f"claim of {comparison.claimed_gain:+.0%}")
+        table = [
+            head,
+            *(
+                (row.metric, f"{row.one:.4f}", f"{row.other:.4f}", *_number_cells(row), row.verdict, row.claim or "")
+                for row in comparison.rows
+            ),
+        ]
+        corrected = "metrics"
+        notes = [f"shown: {one} is better."]
+    legend = (
+        f"interval: {comparison.level:.0%}, paired bootstrap over users. detectable: the smallest true difference that "
+        f"so many users would show, before p's correction. p: corrected for the number of {corrected} (Holm)."
+    )
+    return "\n".join([title, *_aligned(table), legend, *notes])
+
+
+def _numbers(comparison: PairedComparison) -> tuple[float, float, float, float | None, float, float]:
+    """Return difference, low, high, relative, detectable and p_corrected, in the order of both kinds of rows."""
+    interval = comparison.difference, comparison.low, comparison.high
+    return *interval, comparison.relative, comparison.detectable, comparison.p_corrected
+
+
+def _outcome(comparison: PairedComparison, lower_is_better: bool, alpha: float) -> Outcome:
+    if comparison.p_corrected >= alpha or comparison.low <= 0 <= comparison.high:
+        return "undecided"
+    return "better" if (comparison.low > 0) != lower_is_better else "worse"
+
+
+def _best_first(row: RecommenderChange, lower_is_better: bool) -> tuple[bool, float, float, str]:
+    sign = 1 if lower_is_better else -1
+    return row.after is None, sign * (row.after or 0.0), sign * (row.before or 0.0), row.recommender
+
+
+def _change_cells(row: RecommenderChange) -> tuple[str, ...]:
+    means = ("-" if mean is None else f"{mean:.4f}" for mean in (row.before, row.after))
+    compared = row.outcome not in ("", "unchanged")
+    return (row.recommender, *means, *(_number_cells(row) if compared else [""] * len(_HEADS)), row.outcome)
+
+
+def _number_cells(row: RecommenderChange | MetricComparison) -> tuple[str, ...]:
+    """Return the cells under `_HEADS`."""
+    return (
+        format_difference(row.difference or 0, row.low or 0, row.high or 0),
+        format_relative(row.relative),
+        f"{row.detectable or 0:.4f}",
+        f"{row.p_corrected or 0:.3f}",
+    )
+
+
+def _aligned(table: Sequence[tuple[str, ...]]) -> list[str]:
+    """Return rows of cells as lines with aligned columns."""
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]
+
+
+def _metric_values(tests: pl.DataFrame, metric: str) -> np.ndarray:
+    """Return the metric of every query, float64 [q].
+
+    Raises:
+        InputError: there is no such metric.
+    """
+    values = per_query_values(tests)
+    if metric not in values:
+        raise InputError("--metric", expected=f"one of {', '.join(values)}", found=repr(metric), remedy="name one")
+    return values[metric]
+
+
+def _shared_queries(*revisions: Revision) -> pl.DataFrame:
+    """Return the test queries that all recommenders of all revisions answer.
+
+    Raises:
+        InputError: there are none, or a recommender answers others.
+    """
+    tables = [
+        (f"{name} of {revision.name} (preset {revision.preset})", table)
+        for revision in reversed(revisions)
+        for name, table in revision.tests.items()
+    ]
+    if not tables or tables[0][1].is_empty():
+        raise InputError(revisions[-1].name, expected="test queries", found="none", remedy="see `split` in params.yaml")
+    remedy = "compare revisions of one preset, `ingest` and `split`; `dvc repro` where one is half done"
+    require_same_queries(tables, remedy)
+    return tables[0][1]

@@ -1,0 +1,241 @@
+"""The project around the artifacts: git, DVC's lock and cache, the stages of dvc.yaml."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+from sidflow.core.errors import InputError
+from sidflow.core.params import read_yaml_mapping
+
+
+def run_git(*arguments: str, folder: Path = Path()) -> subprocess.CompletedProcess[str]:
+    """Run `git`, whatever it ends with."""
+    return subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=False)
+
+
+def git_output(*arguments: str, folder: Path = Path()) -> str:
+    """Return what `git` prints.
+
+    Raises:
+        InputError: it failed.
+    """
+    ran = run_git(*arguments, folder=folder)
+    if ran.returncode:
+        raise InputError(
+            "git",
+            expected=f"`git {arguments[0]}` to work",
+            found=ran.stderr.strip(),
+            remedy="run in the project's folder",
+        )
+    return ran.stdout
+
+
+LOCK_PATH = Path("dvc.lock")
+
+
+class LockedOut(NamedTuple):
+    """One out as dvc.lock knows it."""
+
+    stage: str
+    path: str
+    md5: str  # ends in `.dir` for a folder
+
+
+def dvc_executable() -> Path | None:
+    """Return DVC beside this Python, else on the PATH, else None."""
+    beside = Path(sys.executable).parent / "dvc"
+    program = str(beside) if beside.is_file() else shutil.which("dvc")
+    return Path(program) if program else None
+
+
+def dvc_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the environment for DVC: `python` in a stage's command is this Python."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    return {**os.environ, "PATH": path, "DVC_NO_ANALYTICS": "1", **(extra or {})}
+
+
+def run_dvc(*arguments: str, folder: Path = Path()) -> subprocess.CompletedProcess[str]:
+    """Run `dvc` with its output captured.
+
+    Raises:
+        InputError: there is no DVC.
+    """
+    program = dvc_executable()
+    if program is None:
+        raise InputError("dvc", expected="the dvc command", found="none", remedy="`make` installs it into .venv")
+    return subprocess.run(
+        [str(program), *arguments], cwd=folder, env=dvc_environment(), capture_output=True, text=True, check=False
+    )
+
+
+def read_lock(path: Path = LOCK_PATH) -> dict:
+    """Return dvc.lock's stages by name; empty where nothing has run."""
+    return (read_yaml_mapping(path).get("stages") or {}) if path.is_file() else {}
+
+
+def locked_outs(path: Path = LOCK_PATH) -> list[LockedOut]:
+    """Return every out that dvc.lock names, in its order."""
+    return [
+        LockedOut(stage, out["path"], str(out.get("md5") or ""))
+        for stage, body in read_lock(path).items()
+        for out in body.get("outs", [])
+    ]
+
+
+def dvc_cache_folder(folder: Path = Path()) -> Path | None:
+    """Return the folder of DVC's local cache, or None outside of a DVC project."""
+    answer = run_dvc("cache", "dir", folder=folder)
+    return (folder / answer.stdout.strip()).resolve() if answer.returncode == 0 and answer.stdout.strip() else None
+
+
+def is_cached(cache: Path, md5: str) -> bool:
+    """Tell whether the cache holds the file or the folder's listing of that hash."""
+    return bool(md5) and cached_object(cache, md5).is_file()
+
+
+def cached_listing(cache: Path, md5: str) -> dict[str, str] | None:
+    """Return the hash of every file of a cached folder by its path in there; None where the cache lacks the listing."""
+    if not md5.endswith(".dir") or not is_cached(cache, md5):
+        return None
+    return {entry["relpath"]: entry["md5"] for entry in json.loads(cached_object(cache, md5).read_text())}
+
+
+def matches_lock(path: Path, md5: str, cache: Path) -> bool:
+    """Tell whether what lies at `path` is what the lock says, and the cache can bring it back."""
+    if not is_cached(cache, md5):
+        return False
+    if not md5.endswith(".dir"):
+        return path.is_file() and file_md5(path) == md5
+    locked = cached_listing(cache, md5) or {}
+    present = {file.relative_to(path).as_posix(): file for file in path.rglob("*") if not file.is_dir()}
+    return set(locked) == set(present) and all(
+        cached_object(cache, locked[name]).is_file() and file_md5(file) == locked[name]
+        for name, file in present.items()
+    )
+
+
+def file_md5(path: Path) -> str:
+    """Return the md5 of a file's bytes."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def cached_object(cache: Path, md5: str) -> Path:
+    """Return where the cache keeps, or would keep, what has that hash."""
+    return cache / "files" / "md5" / md5[:2] / md5[2:]
+
+
+DAG_PATH = Path("dvc.yaml")
+RECOMMENDERS = PurePosixPath("artifacts/recommenders")
+_HOLE = re.compile(r"\$\{([^}]+)\}")
+
+
+class Stage(NamedTuple):
+    """One stage with every `${...}` filled."""
+
+    name: str  # as DVC calls it, for example `train_sequential@sasrec`
+    deps: tuple[str, ...]
+    outs: tuple[str, ...]  # all of them, metrics and plots included
+    uncached: frozenset[str]  # the outs that DVC's cache does not keep
+
+
+def dag_stages(params: Mapping[str, Any], path: Path = DAG_PATH) -> list[Stage]:
+    """Return the stages of dvc.yaml under `params`, in its order.
+
+    Raises:
+        InputError: dvc.yaml is absent, or names a param that does not exist or has no entries to go through.
+    """
+    if not path.is_file():
+        raise InputError(
+            str(path), expected="a DVC pipeline", found="no such file", remedy="run in the project's folder"
+        )
+    content = read_yaml_mapping(path)
+    expanded: list[Stage] = []
+    for name, body in content["stages"].items():
+        if "foreach" not in body:
+            expanded.append(_stage(name, body, params))
+            continue
+        for key, item in _each(body["foreach"], params):
+            expanded.append(_stage(f"{name}@{key}", body["do"], {**params, "key": key, "item": item}))
+    return expanded
+
+
+def recommenders_of(params: Mapping[str, Any], path: Path = DAG_PATH) -> list[str]:
+    """Return the recommenders that stages make under `params`, in the DAG's order, `compare.references` last.
+
+    `recommenders` in `params` itself is not read: this is what it has to be.
+
+    Raises:
+        InputError: as `dag_stages`.
+    """
+    outs = [PurePosixPath(out) for stage in dag_stages({**params, "recommenders": []}, path) for out in stage.outs]
+    names = [out.name for out in outs if out.parent == RECOMMENDERS]
+    references = (params.get("compare") or {}).get("references", ())
+    return sorted(names, key=lambda name: name in references)
+
+
+def _each(foreach: Any, params: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    over = _value(foreach, params)
+    if isinstance(over, Mapping):
+        yield from ((str(key), item) for key, item in over.items())
+    elif not isinstance(over, list):  # DVC refuses a null, too
+        name = _name(foreach) or foreach
+        raise InputError(
+            "dvc.yaml",
+            expected=f"params whose `{name}` is a mapping or a list",
+            found="null, no entries" if over is None else repr(over),
+            remedy=f"give it entries in params.yaml, or write `{name}: {{}}` for none",
+        )
+    else:
+        plain = not any(isinstance(item, (Mapping, list)) for item in over)
+        yield from ((str(item) if plain else str(row), item) for row, item in enumerate(over))
+
+
+def _stage(name: str, body: Mapping[str, Any], names: Mapping[str, Any]) -> Stage:
+    outs: list[str] = []
+    uncached: set[str] = set()
+    for kind in ("outs", "metrics", "plots"):
+        for entry in body.get(kind, []):
+            path, options = next(iter(entry.items())) if isinstance(entry, Mapping) else (entry, {})
+            outs.append(_text(path, names))
+            if (options or {}).get("cache") is False:
+                uncached.add(outs[-1])
+    return Stage(name, tuple(_text(dep, names) for dep in body.get("deps", [])), tuple(outs), frozenset(uncached))
+
+
+def _text(template: str, names: Mapping[str, Any]) -> str:
+    return _HOLE.sub(lambda hole: str(_look(hole.group(1), names)), template)
+
+
+def _value(template: Any, names: Mapping[str, Any]) -> Any:
+    name = _name(template)
+    return _look(name, names) if name else template
+
+
+def _name(template: Any) -> str | None:
+    """Return the param that is the whole of `template`, if it is one."""
+    hole = _HOLE.fullmatch(template) if isinstance(template, str) else None
+    return hole.group(1) if hole else None
+
+
+def _look(dotted: str, names: Any) -> Any:
+    value = names
+    for part in dotted.strip().split("."):
+        if not isinstance(value, Mapping) or part not in value:
+            raise InputError(
+                "dvc.yaml",
+                expected=f"params to have `{dotted}`",
+                found=f"no `{part}`",
+                remedy="add it to params.yaml, or `sidflow preset apply` a preset that has it",
+            )
+        value = value[part]
+    return value

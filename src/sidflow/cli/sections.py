@@ -1,0 +1,122 @@
+"""The sections of params.yaml: which model each of them fits, and the whole file checked against them."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from pydantic import Field
+
+from sidflow.core import params
+from sidflow.core.errors import InputError, closest_names
+from sidflow.core.params import Params
+
+REMEDY = "edit params.yaml (or the preset), whose comments say what fits"
+
+
+class Section(NamedTuple):
+    """One section, and where its model is; it is imported when it is needed, since some import torch."""
+
+    source: str  # `module:model`; of a section with entries also `module:function`, (entry, values, place) -> params
+    meaning: str = ""  # of a section with entries; that of the others is their model's docstring
+
+    @property
+    def has_entries(self) -> bool:
+        """Whether the section holds entries whose names a preset chooses."""
+        return bool(self.meaning)
+
+    def imported(self) -> Any:
+        """Return the model, or the function."""
+        module, _, name = self.source.partition(":")
+        return getattr(importlib.import_module(f"sidflow.{module}"), name)
+
+
+class TopParams(Params):
+    """The values that stand in no section."""
+
+    preset: str = Field(min_length=1, description="the preset that this file was written for")
+    seed: int = Field(default=42, ge=0, lt=2**32, description="of every model; the data has its own, ingest.seed")
+    threads: int = Field(default=2, ge=1, description="of every training; another count gives other bits")
+    recommenders: list[str] = Field(min_length=1, description="recommenders that are ranked, evaluated and compared")
+
+
+SECTIONS = {  # in the order of params.yaml
+    "ingest": Section("catalog.params:IngestParams"),
+    "split": Section("sequences.split:SplitParams"),
+    "describe": Section("semantics.rules:DescribeParams"),
+    "embed": Section("features.params:EmbedParams"),
+    "train_counting": Section("counting.fit:counting_entry", "recommenders that count interactions"),
+    "train_content": Section("counting.fit:content_entry", "the same beside the items' content"),
+    "train_sequential": Section("sequential.params:sequential_entry", "neural models of users' sequences"),
+    "train_multimodal": Section(
+        "multimodal.fit:multimodal_entry", "sequential models whose item vectors get content too"
+    ),
+    "modality": Section("features.modality:ModalityParams", "item vectors that semantic IDs are made of"),
+    "quantize": Section("semantic_ids.params:QuantizeParams"),
+    "assign": Section("semantic_ids.gate:AssignParams"),
+    "backbone": Section("backbones.params:BackboneParams"),
+    "finetune": Section("mme_sid.params:FinetuneParams", "MME-SID and its variants"),
+    "rank": Section("ranking.rank:RankParams"),
+    "evaluate": Section("evaluation.params:EvaluateParams"),
+    "compare": Section("evaluation.params:CompareParams"),
+    "report": Section("report.page:ReportParams"),
+}
+
+
+class Resolved(NamedTuple):
+    """The whole of params.yaml as models: every knob has its value."""
+
+    top: TopParams
+    sections: dict[str, Params | dict[str, Params]]  # by name; of a section with entries, by entry
+
+
+def resolve(values: Mapping[str, Any], place: str) -> Resolved:
+    """Return the models of all sections.
+
+    Args:
+        values: what params.yaml holds.
+        place: the file that they are from.
+
+    Raises:
+        InputError: a section is absent or unknown, or one of its values does not fit.
+    """
+    names = [*TopParams.model_fields, *SECTIONS]
+    for name in values:
+        if name not in names:
+            expected = closest_names(str(name), names)
+            raise InputError(place, expected=expected, found=f"`{name}`", remedy="rename or remove it")
+    top = params.validate_params(
+        {name: values[name] for name in TopParams.model_fields if name in values}, TopParams, place
+    )
+    sections: dict[str, Params | dict[str, Params]] = {}
+    for name, section in SECTIONS.items():
+        if section.has_entries:
+            sections[name] = _entries(name, section, values.get(name), place)
+        elif name not in values:
+            raise InputError(place, expected=f"a section `{name}`", found="none", remedy=f"add `{name}: {{}}`")
+        else:
+            sections[name] = params.validate_params(values[name], section.imported(), f"{place}:{name}")
+    return Resolved(top, sections)
+
+
+def resolve_entry(section: str, entry: str, values: Any, place: str) -> Params:
+    """Return the model of one entry of a section.
+
+    Raises:
+        InputError: the section has no such entry, or a value does not fit.
+    """
+    model, place = SECTIONS[section].imported(), f"{place}:{section}.{entry}"
+    return params.validate_params(values, model, place) if isinstance(model, type) else model(entry, values, place)
+
+
+def _entries(name: str, section: Section, values: Any, place: str) -> dict[str, Params]:
+    _require_mapping(values, f"{place}:{name}")
+    for entry, content in (values or {}).items():
+        _require_mapping(content, f"{place}:{name}.{entry}")
+    return {str(entry): resolve_entry(name, str(entry), content, place) for entry, content in (values or {}).items()}
+
+
+def _require_mapping(values: Any, place: str) -> None:
+    if values is not None and not isinstance(values, Mapping):
+        raise InputError(place, expected="a mapping of names to values", found=repr(values), remedy=REMEDY)

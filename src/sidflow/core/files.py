@@ -1,0 +1,154 @@
+"""Files: written whole or not at all, every read and write recorded, hashed."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from sidflow.core.errors import InputError
+
+_touched: dict[str, set[str]] = {"reads": set(), "writes": set(), "params": set()}
+
+
+def note_read(path: Path) -> None:
+    """Remember that `path` was read."""
+    _touched["reads"].add(Path(path).as_posix())
+
+
+def note_write(path: Path) -> None:
+    """Remember that `path` was written."""
+    _touched["writes"].add(Path(path).as_posix())
+
+
+def note_param(name: str) -> None:
+    """Remember that the param or section `name` was used."""
+    _touched["params"].add(name)
+
+
+def paths_read() -> list[Path]:
+    """Return every path that this process has read, sorted."""
+    return [Path(path) for path in sorted(_touched["reads"])]
+
+
+def write_trace(stage: str) -> None:
+    """Write what was touched to `$SIDFLOW_TRACE/<stage>.json`, if that variable is set."""
+    folder = os.environ.get("SIDFLOW_TRACE")
+    if not folder:
+        return
+    target = Path(folder) / f"{stage}.json"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(json.dumps({kind: sorted(paths) for kind, paths in _touched.items()}))
+
+
+_PROJECT_ROOT: ContextVar[Path] = ContextVar("project_root", default=Path())  # default: the current folder
+
+
+@contextmanager
+def project_root(root: Path) -> Iterator[None]:
+    """Resolve the paths of artifacts, params.yaml and runtime.yaml against `root` while the block runs.
+
+    The Python API uses it, to work from any folder. Stages run in the project's root and do without.
+    """
+    token = _PROJECT_ROOT.set(root)
+    try:
+        yield
+    finally:
+        _PROJECT_ROOT.reset(token)
+
+
+def project_path(path: str | Path) -> Path:
+    """Return a path that is relative to the project's root as one that can be opened; absolute paths stay."""
+    return _PROJECT_ROOT.get() / path
+
+
+def default_permissions() -> int:
+    """Return the permission bits that this process gives a new file."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return 0o666 & ~mask
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a temporary path in the target's folder that replaces `path` when the block ends without an error."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(default_permissions())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A file of the project; its path may have placeholders, such as `{model}`."""
+
+    path: str
+
+    def at(self, **names: str) -> Path:
+        """Return the path with its placeholders filled, for example `model="sasrec"`."""
+        return project_path(self.path.format(**names))
+
+
+@dataclass(frozen=True)
+class VersionedArtifact(Artifact):
+    """An artifact whose file records the name and version of its schema."""
+
+    name: str
+    version: int
+
+    def require_file(self, path: Path, kind: str) -> None:
+        """Check that the file exists, and note it as read.
+
+        Raises:
+            InputError: there is no such file.
+        """
+        note_read(path)
+        if not path.is_file():
+            raise InputError(
+                str(path),
+                expected=f"{kind} `{self.name}`",
+                found="no such file",
+                remedy="run `dvc repro` (or `dvc pull`) to make it",
+            )
+
+    def check_schema(self, path: Path, metadata: Mapping[str, object]) -> None:
+        """Check the schema that a file's metadata records.
+
+        Raises:
+            InputError: it has another name or version.
+        """
+        if (metadata.get("schema"), metadata.get("version")) != (self.name, self.version):
+            raise InputError(
+                str(path),
+                expected=f"schema {self.name} version {self.version}",
+                found=f"{metadata.get('schema')} version {metadata.get('version')}",
+                remedy="run `dvc repro` with this version of sidflow",
+            )
+
+
+def mix_bits(values: np.ndarray) -> np.ndarray:
+    """Scramble uint64 values so that each output bit depends on every input bit.
+
+    Source: Steele, Lea and Flood, "Fast splittable pseudorandom number generators" (2014), the finaliser MurmurHash3
+    with Stafford's variant 13.
+    """
+    values = values.astype(np.uint64, copy=True)
+    values ^= values >> np.uint64(30)
+    values *= np.uint64(0xBF58476D1CE4E5B9)
+    values ^= values >> np.uint64(27)
+    values *= np.uint64(0x94D049BB133111EB)
+    values ^= values >> np.uint64(31)
+    return values

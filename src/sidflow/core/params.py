@@ -1,0 +1,169 @@
+"""Strict params, and the YAML files that they are read from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.constructor import DuplicateKeyError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from sidflow.core.errors import InputError, first_field_error
+from sidflow.core.files import note_param, project_path
+
+
+def read_yaml(path: Path, yaml: YAML | None = None) -> Any:
+    """Return what the file holds, as plain values (`3e-4` is a float, as DVC reads it) or as `yaml` makes them.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        InputError: it is no text, no YAML, or has a name twice.
+    """
+    try:
+        return (yaml or YAML(typ="safe")).load(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise InputError(
+            str(path),
+            expected="text in UTF-8",
+            found=f"byte {error.object[error.start]:#04x} at offset {error.start}",
+            remedy="save the file as UTF-8",
+        ) from error
+    except YAMLError as error:
+        raise _input_error(path, error) from error
+
+
+def read_yaml_mapping(path: Path, yaml: YAML | None = None) -> dict[str, Any]:
+    """Return the names that the file holds at its top; none for an empty file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        InputError: it cannot be read, or holds something else.
+    """
+    content = read_yaml(path, yaml)
+    if content is not None and not isinstance(content, dict):
+        raise InputError(
+            str(path),
+            expected="lines of `name: value`",
+            found=f"a {type(content).__name__}",
+            remedy=f"correct {path} by hand",
+        )
+    return content or {}
+
+
+def _input_error(path: Path, error: YAMLError) -> InputError:
+    mark = error.problem_mark if isinstance(error, MarkedYAMLError) else None
+    where = f"{path}, line {mark.line + 1}, column {mark.column + 1}" if mark else str(path)
+    problem = (error.problem if isinstance(error, MarkedYAMLError) else None) or str(error).splitlines()[0]
+    found = problem.removeprefix("found ")
+    if isinstance(error, DuplicateKeyError):
+        return InputError(where, expected="every name once", found=found, remedy="keep one of the two lines")
+    return InputError(where, expected="YAML", found=found, remedy="correct that place by hand")
+
+
+PARAMS_PATH = Path("params.yaml")
+
+
+class Params(BaseModel):
+    """Base of every params model: unknown names are refused, values are frozen.
+
+    A field's `description` is its meaning and unit in one line, and stands as a comment in params.yaml. A subclass
+    changes defaults alone by `class Longer(LoopParams, defaults={"epochs": 20})`; bounds and meanings stay.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def __init_subclass__(cls, defaults: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
+        """Accept the class keyword `defaults`, which pydantic's hook below uses."""
+        super().__init_subclass__(**kwargs)
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, defaults: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
+        """Take the `defaults` that a subclass has in place of its parent's."""
+        super().__pydantic_init_subclass__(**kwargs)
+        for name, value in (defaults or {}).items():
+            cls.model_fields[name].default = value
+        if defaults:
+            cls.model_rebuild(force=True)
+
+    def unused(self) -> frozenset[str]:
+        """Return the fields that mean nothing beside the others' values, and so are left out of params.yaml."""
+        return frozenset()
+
+
+P = TypeVar("P", bound=Params)
+
+
+def load_params(path: Path = PARAMS_PATH) -> dict[str, Any]:
+    """Return the whole of params.yaml as plain dicts.
+
+    Raises:
+        InputError: the file is absent, no YAML, or no mapping.
+    """
+    try:
+        return read_yaml_mapping(project_path(path))
+    except FileNotFoundError as error:
+        raise InputError(
+            str(path),
+            expected="a params file",
+            found="no such file",
+            remedy="run in the project's folder, or `sidflow preset apply embedded` to write one",
+        ) from error
+
+
+def load_section(section: str, model: type[P], path: Path = PARAMS_PATH) -> P:
+    """Return one section, checked, for example `load_section("train_sequential.sasrec", SasrecParams)`.
+
+    Raises:
+        InputError: the section is absent, a name unknown, or a value out of range.
+    """
+    return validate_params(load_param(section, path), model, f"{path}:{section}")
+
+
+def load_param(name: str, path: Path = PARAMS_PATH) -> Any:
+    """Return one value as it stands, for example `seed` or `ingest.repeats`.
+
+    Raises:
+        InputError: there is none of that name.
+    """
+    content: Any = load_params(path)
+    for part in name.split("."):
+        if not isinstance(content, dict) or part not in content:
+            raise InputError(
+                f"{path}:{name}",
+                expected=f"`{name}`",
+                found=f"no `{part}`" + (f" among {sorted(content)}" if isinstance(content, dict) else ""),
+                remedy=f"add it to {path}; `sidflow preset show embedded` prints every name with its meaning",
+            )
+        content = content[part]
+    note_param(name)
+    return content
+
+
+def validate_params(content: Any, model: type[P], where: str, remedy: str | None = None) -> P:
+    """Return `content` as `model`.
+
+    Args:
+        content: plain values; None is an empty mapping.
+        model: what they have to fit.
+        where: the file they are from, a colon, the section.
+        remedy: what repairs them, where it is not an edit of that file.
+
+    Raises:
+        InputError: a name is unknown or absent, or a value is of the wrong type or out of range.
+    """
+    content = {} if content is None else content
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        invalid = first_field_error(error, model, content)
+        joint = "." if ":" in where else ":"
+        raise InputError(
+            f"{where}{joint}{invalid.name}" if invalid.name else where,
+            expected=invalid.expected,
+            found=invalid.found,
+            count=invalid.count if invalid.count > 1 else None,
+            remedy=remedy or f"edit {where.partition(':')[0]}, whose comments give units and ranges",
+        ) from error

@@ -1,0 +1,123 @@
+"""Runtime settings: how a result is made, never what it is. From `runtime.yaml` (git-ignored) or `SIDFLOW_*`."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+
+from sidflow.core.errors import InputError, closest_names, first_field_error
+from sidflow.core.files import project_path
+from sidflow.core.params import Params, read_yaml_mapping, validate_params
+
+
+def process_count() -> int:
+    """Return how many processes run this stage together."""
+    return int(os.environ.get("WORLD_SIZE", "1")) if "RANK" in os.environ else 1
+
+
+def process_rank() -> int:
+    """Return this process's number among them, from 0."""
+    return int(os.environ["RANK"]) if process_count() > 1 else 0
+
+
+def is_main_process() -> bool:
+    """Return whether this is the process that prints, and writes checkpoints and artifacts: the first, or the only."""
+    return process_rank() == 0
+
+
+def report_error(line: str) -> None:
+    """Print `line` as an error; with a launcher above, hand it over, since several processes may say the same."""
+    file = os.environ.get("TORCHELASTIC_ERROR_FILE") if process_count() > 1 else None
+    if file is None:
+        print(line, file=sys.stderr)
+    else:
+        Path(file).write_text(json.dumps({"message": line, "timestamp": int(time.time())}))
+
+
+RUNTIME_PATH = Path("runtime.yaml")
+VARIABLE_PREFIX = "SIDFLOW_"
+
+
+class Runtime(Params):
+    """Where and how stages run; a change here reruns nothing."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    cache: Path = Path("~/.cache/sidflow")
+    checkpoint_seconds: float = Field(60.0, ge=0)
+    processes: int = Field(1, ge=1)  # that fine-tune one language model together, on this machine
+    sharding: Literal["ddp", "fsdp"] = "ddp"  # each has the whole model, or its part of the frozen weights
+
+    @property
+    def cache_folder(self) -> Path:
+        """The folder outside the workspace that keeps checkpoints and answers."""
+        return self.cache.expanduser().resolve()
+
+
+def environment_variable(name: str) -> str:
+    """Return the environment variable of a setting."""
+    return VARIABLE_PREFIX + name.upper()
+
+
+def runtime_source(name: str, path: Path = RUNTIME_PATH) -> str:
+    """Return where a setting's value comes from: a variable, the file, or `default`."""
+    if os.environ.get(environment_variable(name)):
+        return environment_variable(name)
+    return str(path) if name in _in_file(path) else "default"
+
+
+def load_runtime(path: Path = RUNTIME_PATH) -> Runtime:
+    """Return the settings; an environment variable wins over the file.
+
+    Raises:
+        InputError: a name is unknown or a value out of range.
+    """
+    content = _in_file(path)
+    validate_params(content, Runtime, str(path), f"edit {path}, or remove the line")
+    for name in Runtime.model_fields:
+        value = os.environ.get(environment_variable(name))
+        if value:
+            _check_variable(name, value)
+            content[name] = value
+    _refuse_typos()
+    return Runtime.model_validate(content)
+
+
+def _in_file(path: Path) -> dict[str, Any]:
+    path = project_path(path)
+    return read_yaml_mapping(path) if path.is_file() else {}
+
+
+def _check_variable(name: str, value: str) -> None:
+    try:
+        Runtime.model_validate({name: value})
+    except ValidationError as error:
+        invalid = first_field_error(error, Runtime, {name: value})
+        remedy = f"set {environment_variable(name)} to that, or unset it"
+        raise InputError(
+            environment_variable(name), expected=invalid.expected, found=invalid.found, remedy=remedy
+        ) from error
+
+
+def _refuse_typos() -> None:
+    """Refuse a variable whose name is nearly that of a setting; other variables belong to other programs."""
+    names = list(Runtime.model_fields)
+    for name in sorted(os.environ):
+        setting = name.removeprefix(VARIABLE_PREFIX).lower()
+        if (
+            name.startswith(VARIABLE_PREFIX)
+            and setting not in names
+            and difflib.get_close_matches(setting, names, 1, 0.75)
+        ):
+            raise InputError(
+                name,
+                expected=closest_names(name, map(environment_variable, names)),
+                found=f"`{name}`",
+                remedy=f"rename or unset {name}",
+            )

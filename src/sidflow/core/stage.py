@@ -1,0 +1,101 @@
+"""How a stage runs: bad input ends in one line and exit code 2; time and peak memory are measured."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+from sidflow.core import params
+from sidflow.core.errors import InputError
+from sidflow.core.files import atomic_path, write_trace
+from sidflow.core.runtime import is_main_process, report_error
+
+PROCESS_STATUS = Path("/proc/self/status")
+
+
+def peak_memory_mb() -> float:
+    """Return the largest resident memory of this process so far, in MB of 10^6 bytes.
+
+    On Linux `ru_maxrss` survives exec, so that it can be that of the process that started this one.
+    """
+    if PROCESS_STATUS.is_file():
+        for line in PROCESS_STATUS.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024 / 1e6
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
+
+
+COSTS = Path(".sidflow/measured")
+_resumed = {"seconds": 0.0}  # what killed runs of this stage had taken
+
+# Torch's threads spin while they wait for one another. On a machine that others use too, that takes the core from the
+# very thread that is waited for, and small models suffer most: spin briefly. Read when torch loads.
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
+
+@contextmanager
+def errors_in_one_line(name: str) -> Iterator[None]:
+    """End with one line and exit code 2 where the input is bad."""
+    try:
+        yield
+    except InputError as error:
+        report_error(f"{name}: {error.line()}")
+        raise SystemExit(2) from None
+
+
+@contextmanager
+def stage(name: str) -> Iterator[None]:
+    """Run a stage's body; `name` is DVC's, for example `train_sequential@sasrec`.
+
+    Wall time (`seconds_spent`) and peak memory go to `.sidflow/measured/<preset>/<stage>.json`, in no hashed file;
+    of the main process, where several run the stage.
+    """
+    try:
+        with errors_in_one_line(name):
+            yield
+    finally:
+        if is_main_process():
+            write_trace(name)
+    if not is_main_process():
+        return
+    cost = {
+        "stage": name,
+        "wall_seconds": round(seconds_spent(), 3),
+        "peak_memory_mb": round(peak_memory_mb(), 1),
+        "cpus": os.cpu_count(),
+    }
+    with atomic_path(cost_path(str(params.load_param("preset")), name)) as temporary:
+        temporary.write_text(json.dumps(cost) + "\n")
+
+
+def seconds_spent() -> float:
+    """Return the stage's seconds so far: of this whole process, imports included, and of the runs that it resumes."""
+    return _resumed["seconds"] + time.time() - psutil.Process().create_time()
+
+
+def add_resumed_seconds(seconds: float) -> None:
+    """Count a killed run as this stage's own, which had taken `seconds` (its `seconds_spent`) when it was last saved.
+
+    Of several trainings in one stage each checkpoint holds what the stage had taken until then: the longest counts.
+    """
+    _resumed["seconds"] = max(_resumed["seconds"], seconds)
+
+
+def cost_path(preset: str, name: str) -> Path:
+    """Return where the cost of stage `name` under `preset` is kept."""
+    return COSTS / preset / f"{name}.json"
+
+
+def print_progress(message: str) -> None:
+    """Print one line of progress at once, from the main process."""
+    if is_main_process():
+        print(message, flush=True)

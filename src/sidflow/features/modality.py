@@ -1,0 +1,119 @@
+"""A modality: item vectors for every item of the catalogue, on a common scale."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import numpy as np
+from pydantic import Field
+
+from sidflow.core.errors import InputError
+from sidflow.core.params import Params
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float32, Float64
+
+
+RELATIVE_RANK = 1e-6  # components with less than this share of the largest variance are dropped
+
+
+class Projection(NamedTuple):
+    """A fitted PCA: directions by variance, largest first; the largest entry of each is positive."""
+
+    mean: Float64[np.ndarray, " d"]
+    directions: Float64[np.ndarray, "d k"]
+    variances: Float64[np.ndarray, " k"]
+
+    def apply(self, rows: np.ndarray, *, whiten: bool = False) -> Float32[np.ndarray, "n k"]:
+        """Return the rows' coordinates; with `whiten` each has variance 1."""
+        made = (rows - self.mean) @ self.directions
+        return (made / np.sqrt(self.variances) if whiten else made).astype(np.float32)
+
+
+def principal_components(rows: np.ndarray, dim: int) -> Projection:
+    """Return the PCA of `rows` [n, d]: `dim` directions, or as many as the rank where that is less, at least 1."""
+    double = rows.astype(np.float64)
+    mean = double.mean(axis=0)
+    centred = double - mean
+    wide = double.shape[1] > len(double)  # the Gram matrix of rows is then smaller and has the same spectrum
+    variances, directions = np.linalg.eigh((centred @ centred.T if wide else centred.T @ centred) / len(double))
+    variances, directions = variances[::-1], directions[:, ::-1]
+    kept = min(dim, max(1, int((variances > max(RELATIVE_RANK * variances[0], 1e-12)).sum())))
+    directions = directions[:, :kept]
+    if wide:
+        directions = _unit(centred.T @ directions)
+    signs = np.sign(directions[np.abs(directions).argmax(axis=0), np.arange(kept)])
+    return Projection(mean, directions * signs, np.maximum(variances[:kept], 1e-12))
+
+
+def _unit(columns: np.ndarray) -> np.ndarray:
+    """Return the columns at length 1; a zero column becomes the first axis."""
+    length = np.linalg.norm(columns, axis=0)
+    axis = (np.arange(len(columns)) == 0)[:, None]
+    return np.where(length > 1e-12, columns / np.maximum(length, 1e-12), axis)
+
+
+Normalise = Literal["scale", "l2", "standardise", "whiten", "none"]
+
+
+class ModalityParams(Params):
+    """The item vectors of one modality."""
+
+    source: Path = Field(description="an encoder's file, or a recommender's item table")
+    normalise: Normalise = Field(
+        default="scale", description="scale (mean 0, one common factor) | l2 | standardise | whiten | none"
+    )
+    dim: int | None = Field(
+        default=None, ge=1, le=8192, description="principal components kept, before normalising; null = all"
+    )
+
+
+def normalise_rows(rows: Float32[np.ndarray, "p d"], how: Normalise) -> Float32[np.ndarray, "p d"]:
+    """Return the present rows on a common scale.
+
+    - `scale`: centred, then divided by one number so that the mean square of an entry is 1. Angles about the mean and
+      the order of distances stay; the scale fits an autoencoder's initialisation.
+    - `l2`: each row to length 1.
+    - `standardise`: every dimension to mean 0 and variance 1.
+    - `whiten`: every principal component to mean 0 and variance 1; those without variance are left out.
+    - `none`: unchanged.
+    """
+    if len(rows) == 0 or how == "none":
+        return rows.astype(np.float32)
+    double = rows.astype(np.float64)
+    if how == "l2":
+        return (double / np.maximum(np.linalg.norm(double, axis=1, keepdims=True), 1e-12)).astype(np.float32)
+    if how == "whiten":
+        return principal_components(double, double.shape[1]).apply(double, whiten=True)
+    centred = double - double.mean(axis=0)
+    spread = np.sqrt(np.square(centred).mean()) if how == "scale" else np.sqrt(np.square(centred).mean(axis=0))
+    return (centred / np.where(spread > 1e-9, spread, 1.0)).astype(np.float32)
+
+
+def make_modality(
+    values: Float32[np.ndarray, "n d"], present: Bool[np.ndarray, " n"], items: int, params: ModalityParams
+) -> tuple[Float32[np.ndarray, "items k"], Bool[np.ndarray, " items"]]:
+    """Return a row for each of `items` catalogue items, and which are present; absent rows are zero.
+
+    A source may have fewer rows (a recommender's item table has the core alone); the others are absent.
+
+    Raises:
+        InputError: the source has more rows than the catalogue has items.
+    """
+    if len(values) > items:
+        raise InputError(
+            str(params.source),
+            expected=f"a row for each of {items} catalogue items, or fewer",
+            found=f"{len(values)} rows",
+            remedy="run `dvc repro` so that source and catalogue are of one run",
+        )
+    rows = values[present]
+    if params.dim is not None and len(rows):
+        rows = principal_components(rows, params.dim).apply(rows)
+    normalised = normalise_rows(rows, params.normalise)
+    values = np.zeros((items, normalised.shape[1]), dtype=np.float32)
+    mask = np.zeros(items, dtype=bool)
+    mask[: len(present)] = present
+    values[mask] = normalised
+    return values, mask

@@ -1,1 +1,0 @@
-"""Losses that more than one domain trains with."""

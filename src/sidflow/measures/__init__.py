@@ -1,1 +1,0 @@
-"""What is measured: ranking metrics, spectra, tau, neighbourhoods, intervals and tests."""

@@ -1,0 +1,1 @@
+"""Measures without a model: ranking metrics, geometry of embeddings, singular values."""

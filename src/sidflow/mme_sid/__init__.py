@@ -1,0 +1,1 @@
+"""MME-SID: item tokens, the prompted backbone, frequency-aware fusion, LoRA."""

@@ -1,0 +1,88 @@
+"""LoRA adapters through PEFT: added to a model, saved with stable bytes, loaded again."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import PreTrainedModel
+
+from sidflow.backbones.models import record_written_files, without_library_output
+from sidflow.core.errors import InputError
+from sidflow.core.files import atomic_path, note_read
+from sidflow.mme_sid.params import LoraParams
+
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+
+
+def add_adapter(model: PreTrainedModel, params: LoraParams) -> PeftModel | PreTrainedModel:
+    """Return `model` with a fresh adapter, its only trainable weights; unchanged where LoRA is off.
+
+    Raises:
+        InputError: a target is the name of no module of the model, or there are no targets.
+
+    Source: Hu et al. 2022, LoRA.
+    """
+    if not params.enabled:
+        return model
+    ends = {name.rpartition(".")[2] for name, _ in model.named_modules()}
+    unknown = [target for target in params.targets if target not in ends]
+    if unknown or not params.targets:
+        linear = sorted(end for end in ends if end.endswith(("_proj", "proj", "fc", "dense")))
+        raise InputError(
+            "params.yaml:finetune.*.lora.targets",
+            expected=f"names of the backbone's modules, such as {linear}",
+            found=f"{unknown or 'none'}",
+            remedy="name modules that this backbone has, or set lora.enabled to false",
+        )
+    config = LoraConfig(
+        r=params.rank,
+        lora_alpha=params.alpha,  # type: ignore[arg-type]  # peft divides by it; fractions work
+        lora_dropout=params.dropout,
+        target_modules=list(params.targets),
+        task_type="CAUSAL_LM",
+    )
+    with without_library_output():
+        return get_peft_model(model, config)  # type: ignore[return-value]
+
+
+def save_adapter(model: PeftModel | PreTrainedModel, folder: Path, backbone: Mapping[str, Any]) -> None:
+    """Write the adapter to `folder` as PEFT does, without its model card; nothing where the model has no adapter.
+
+    The config's sets are sorted, and the base model is named by repository and commit or not at all. The bytes
+    therefore depend neither on the hash seed nor on the machine.
+
+    Args:
+        model: with or without an adapter.
+        folder: emptied first.
+        backbone: the backbone's record.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    if not isinstance(model, PeftModel):
+        return
+    with without_library_output():
+        model.save_pretrained(str(folder), save_embedding_layers=False)
+    (folder / "README.md").unlink(missing_ok=True)
+    content = json.loads((folder / CONFIG).read_text())
+    for key, value in content.items():
+        if isinstance(value, list) and all(isinstance(entry, str) for entry in value):
+            content[key] = sorted(value)
+    content["base_model_name_or_path"] = backbone["repo"] or None
+    content["revision"] = backbone["commit"] or None
+    with atomic_path(folder / CONFIG) as temporary:
+        temporary.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
+    record_written_files(folder)
+
+
+def load_adapter(model: PreTrainedModel, folder: Path) -> PeftModel | PreTrainedModel:
+    """Return `model` with the saved adapter, frozen; unchanged where none was saved."""
+    if not (folder / CONFIG).is_file():
+        return model
+    for name in (CONFIG, WEIGHTS):
+        note_read(folder / name)
+    with without_library_output():
+        return PeftModel.from_pretrained(model, str(folder)).eval()

@@ -1,0 +1,147 @@
+"""Frequency-aware fusion: four ways to score an item, weighted by its popularity; rows for cold items.
+
+W_cold[i] = sum over the modalities that i has: w_m (W_m E_m[i] + b_m)
+
+It is the core's formula less the learned table, which has no row of such an item. The weights are those of a relative
+frequency of 0 (nobody has had it), renormalised over what is left: softmax over the item's modalities alone. An item
+without any modality has no row. In a hybrid with content the item's own content rows stand
+beside W_cold; co-occurrence gives no evidence for such items.
+
+Source: MME-SID (arXiv 2509.02017), Eqs. 17-18, for an item that they do not speak of; the renormalising is ours.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int
+
+    from sidflow.hybrid.prior import ScorePrior
+    from sidflow.mme_sid.item_tokens import ItemInputs
+    from sidflow.mme_sid.model import MmeSid
+    from sidflow.mme_sid.params import FinetuneParams
+
+
+FREQUENCY_HIDDEN = 16  # width of the MLP from frequency to weights
+
+
+def relative_frequency(counts: Int[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    """Return min-max of log(count + 1): 0 for the rarest item, 1 for the most frequent; zeros where all are equal."""
+    logs = np.log1p(counts.astype(np.float64))
+    spread = logs.max(initial=0) - logs.min(initial=np.inf)
+    return ((logs - logs.min()) / spread if spread > 0 else np.zeros_like(logs)).astype(np.float32)
+
+
+class FrequencyAwareFusion(nn.Module):
+    """The score of item i for the state o: w_x (o . E_x[i]) + sum over modalities m of w_m (o . (W_m E_m[i] + b_m)).
+
+    E_x is a learned table, E_m are the modality's frozen rows. The weights belong to the item: they are
+    softmax(MLP(relative frequency) / temperature) over the parts that the item has. A missing modality has weight
+    zero; the learned table is always present. The MLP's last layer starts at zero, so that all parts have equal
+    weight at first; without `frequency_aware` they keep it.
+
+    The weights depend on the item alone, so that the score is o . W_eff[i] with
+    W_eff[i] = w_x E_x[i] + sum over m of w_m (W_m E_m[i] + b_m): one matrix for exact search.
+
+    With `cold_dropout`, each training step scores a random share of the items as items outside the core are scored
+    (see `ColdRows`): at frequency 0, by the parts that such items can have.
+
+    Source: MME-SID (arXiv 2509.02017), Eqs. 17-18. Ours: the folded matrix and `cold_dropout`.
+    """
+
+    frequency: Tensor
+    usable: Tensor
+    cold_parts: Tensor
+
+    def __init__(self, inputs: ItemInputs, hidden: int, params: FinetuneParams) -> None:
+        super().__init__()
+        core, self.temperature, self.cold_dropout = len(inputs.counts), params.temperature, params.cold_dropout
+        self.table = nn.Parameter(torch.randn(core, hidden) * 0.02)
+        self.project = nn.ModuleDict()
+        for name, modality in inputs.modalities.items():
+            self.project[name] = nn.Linear(modality.raw.shape[1], hidden)
+            self.register_buffer(f"raw_{name}", torch.from_numpy(modality.raw[:core].copy()).float(), persistent=False)
+        present = [np.ones(core, dtype=bool), *(modality.present[:core] for modality in inputs.modalities.values())]
+        self.register_buffer("usable", torch.from_numpy(np.stack(present, 1)), persistent=False)
+        cold_parts = [False, *(modality.present[core:].any() for modality in inputs.modalities.values())]
+        self.register_buffer("cold_parts", torch.tensor(cold_parts), persistent=False)
+        frequency = torch.from_numpy(relative_frequency(inputs.counts))[:, None]
+        self.register_buffer("frequency", frequency, persistent=False)
+        self.weigh: nn.Sequential | None = None
+        if params.frequency_aware:
+            last = nn.Linear(FREQUENCY_HIDDEN, len(present))
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
+            self.weigh = nn.Sequential(nn.Linear(1, FREQUENCY_HIDDEN), nn.ReLU(), last)
+
+    def part_weights(self, items: Int[Tensor, " k"] | None = None) -> Float[Tensor, "n parts"]:
+        """Return each item's weights: of the learned table, then of the modalities in order; rows sum to 1.
+
+        Args:
+            items: core items, each once; None for all of them.
+        """
+        frequency, usable = self.frequency, self.usable
+        if items is not None:
+            frequency, usable = frequency[items], usable[items]
+        if self.training and self.cold_dropout:
+            remaining = usable & self.cold_parts
+            cold = (torch.rand(len(usable), 1).to(usable.device) < self.cold_dropout) & remaining.any(1, keepdim=True)
+            frequency, usable = torch.where(cold, 0, frequency), torch.where(cold, remaining, usable)
+        return self.weights_at(frequency, usable)
+
+    def weights_at(self, frequency: Float[Tensor, "n 1"], usable: Bool[Tensor, "n parts"]) -> Float[Tensor, "n parts"]:
+        """Return the weights of items with relative `frequency` and the parts `usable`, at least one each."""
+        logits = self.weigh(frequency) if self.weigh else torch.zeros_like(usable, dtype=torch.float32)
+        return (logits.float() / self.temperature).masked_fill(~usable, -torch.inf).softmax(1)
+
+    def item_matrix(self) -> Float[Tensor, "n h"]:
+        """Return W_eff, the rows of all core items."""
+        weights = self.part_weights()
+        matrix = weights[:, :1] * self.table
+        for column, (name, project) in enumerate(self.project.items(), 1):
+            matrix = matrix + weights[:, column, None] * project(getattr(self, f"raw_{name}"))
+        return matrix
+
+    def rows_of(self, items: Int[Tensor, " k"]) -> Float[Tensor, "k h"]:
+        """Return the rows of `item_matrix` of `items` alone; each item stands once."""
+        weights = self.part_weights(items)
+        rows = weights[:, :1] * functional.embedding(items, self.table)
+        for column, (name, project) in enumerate(self.project.items(), 1):
+            rows = rows + weights[:, column, None] * project(getattr(self, f"raw_{name}")[items])
+        return rows
+
+
+class ColdRows(NamedTuple):
+    """Row c belongs to the catalogue's item core + c."""
+
+    values: Float[np.ndarray, "c d"]  # as wide as the rows of the core's item matrix; zero where absent
+    present: Bool[np.ndarray, " c"]
+
+
+@torch.no_grad()
+def cold_rows(model: MmeSid, inputs: ItemInputs, prior: ScorePrior | None = None) -> ColdRows:
+    """Return the rows of all items outside the core, with the content rows of `prior` beside them."""
+    own, present = modal_rows(model.fusion, inputs, slice(len(inputs.counts), None))
+    beside = [] if prior is None else [rows[len(inputs.counts) :] for rows in prior.content_rows()]
+    values = np.concatenate([own, *(part.cpu().numpy() for part in beside)], 1)
+    return ColdRows(np.where(present[:, None], values, 0).astype(np.float32), present)
+
+
+def modal_rows(fusion: FrequencyAwareFusion, inputs: ItemInputs, which: slice) -> ColdRows:
+    """Return W_cold of the items `which`, as if nobody had had any of them."""
+    present = np.stack([modality.present[which] for modality in inputs.modalities.values()], 1)
+    device = fusion.table.device
+    usable = torch.from_numpy(np.concatenate([np.zeros((len(present), 1), dtype=bool), present], 1)).to(device)
+    usable[:, 0] = ~usable.any(1)  # weights of an item without anything: no matter, it gets no row
+    weights = fusion.weights_at(torch.zeros(len(usable), 1, device=device), usable)
+    total = torch.zeros(len(usable), fusion.table.shape[1], device=device)
+    for column, (name, modality) in enumerate(inputs.modalities.items(), 1):
+        raw = torch.from_numpy(modality.raw[which].copy()).float().to(device)
+        total = total + weights[:, column, None] * fusion.project[name](raw)
+    return ColdRows(total.float().cpu().numpy(), present.sum(1) > 0)

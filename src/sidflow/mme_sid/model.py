@@ -1,0 +1,173 @@
+"""MME-SID: item tokens through a language model, scored by frequency-aware fusion, trained at every position."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sidflow.backbones.models import Backbone
+from sidflow.hybrid.prior import ScorePrior
+from sidflow.hybrid.task import RankingTask
+from sidflow.mme_sid.adapter import add_adapter
+from sidflow.mme_sid.fusion import FrequencyAwareFusion
+from sidflow.mme_sid.item_tokens import ItemInputs, ItemTokens
+from sidflow.mme_sid.params import FinetuneParams
+from sidflow.mme_sid.prompted_backbone import PromptedBackbone, tokenize_prompt
+from sidflow.sequences.histories import Histories
+from sidflow.sequences.negatives import NegativeSampler
+from sidflow.sequences.windows import (
+    SeededBatch,
+    Windows,
+    padding_mask,
+    query_windows,
+    seeded_batches,
+    shuffled_batches,
+    skip_items,
+    training_windows,
+)
+from sidflow.training.softmax import catalogue_cross_entropy, sampled_cross_entropy
+from sidflow.training.validation import RankLoss, TrainingScores
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int
+
+
+BLOCK_ITEMS = 65_536  # items whose tokens are made at a time
+POOL_BATCHES = 50  # batches whose windows are sorted by length together
+BLOCK_TOKENS = 16_384  # tokens, the instruction's included, that are encoded at a time outside of training
+
+
+class MmeSid(nn.Module):
+    """The model; `forward` returns the loss over all positions of some training windows."""
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        inputs: ItemInputs,
+        histories: Histories,
+        params: FinetuneParams,
+    ) -> None:
+        """Put fresh heads and a fresh adapter around `backbone`."""
+        super().__init__()
+        hidden = backbone.model.config.get_text_config().hidden_size
+        prompt = tokenize_prompt(backbone.tokenizer, params.prompt)
+        self.backbone = PromptedBackbone(add_adapter(backbone.model, params.lora), prompt, params.readout)
+        self.item_tokens = ItemTokens(inputs.modalities, hidden, params)
+        self.item_dropout = nn.Dropout(params.item_dropout)
+        self.fusion = FrequencyAwareFusion(inputs, hidden, params)
+        self.negatives = NegativeSampler(params, torch.from_numpy(inputs.counts)) if params.loss == "sampled" else None
+        self.histories, self.windows = histories, training_windows(histories, params.max_length + 1, overlap=1)
+        self.items, self.max_length, self.skip_share = inputs.items, params.max_length, params.skip_share
+
+    def forward(self, batch: Tensor | SeededBatch, rank_loss: RankLoss | None = None) -> dict[str, Tensor]:
+        """Return the mean cross-entropy of every next item in the batch's windows.
+
+        Args:
+            batch: rows of `windows`, for a softmax over all core items; with a seed, over targets and negatives.
+            rank_loss: the loss of the scores, of a hybrid; None: their own cross-entropy.
+        """
+        rows, seed = batch if isinstance(batch, SeededBatch) else (batch, None)
+        device = self.fusion.table.device
+        events, mask = self._events(rows.cpu())  # DDP moves its input to the device
+        is_input = mask[:, 1:]  # an input is an item that another one follows
+        items = self.windows.items[events]
+        history = (items[:, :-1] * is_input).to(device)
+        predicts = is_input.to(device)
+        targets = items[:, 1:].to(device)[predicts]
+        reads = torch.arange(history.shape[1], device=device).expand(len(history), -1)
+        states = self.backbone(self.item_tokens.of_sequences(history), reads)
+        candidates = None
+        if seed is not None:
+            assert self.negatives is not None
+            candidates = self.negatives.candidates(targets, seed)
+        matrix = self.fusion.item_matrix() if candidates is None else self.fusion.rows_of(candidates.items)
+        matrix = self.item_dropout(matrix)
+        last, predicted = events[:, :-1][is_input], events[:, 1:][is_input]
+        scores = TrainingScores(states[predicts], matrix, targets, candidates, last, predicted)
+        return {"loss": (rank_loss or cross_entropy)(scores)}
+
+    def _events(self, rows: Int[Tensor, " b"]) -> tuple[Int[Tensor, "b t_plus_1"], Bool[Tensor, "b t_plus_1"]]:
+        """Return the events of the windows `rows`, some skipped in training, and which of them are no padding."""
+        lengths = self.windows.lengths[rows]
+        width = int(lengths.max())
+        columns = torch.arange(width).expand(len(rows), -1)
+        if self.training and self.skip_share:
+            columns, lengths = skip_items(lengths, width, self.skip_share)
+            columns = columns[:, : int(lengths.max())]
+        mask = padding_mask(lengths, columns.shape[1])
+        return torch.where(mask, self.windows.starts[rows, None] + columns, 0), mask
+
+    def all_tokens(self) -> Float[Tensor, "n h"]:
+        """Return every catalogue item's token."""
+        items = torch.arange(self.items, device=self.fusion.table.device)
+        return torch.cat([self.item_tokens(part) for part in items.split(BLOCK_ITEMS)])
+
+    def item_matrix(self) -> Float[Tensor, "n d"]:
+        """Return the core items' rows, W_eff."""
+        return self.fusion.item_matrix()
+
+    @torch.no_grad()
+    def query_states(self, histories: Histories, queries: np.ndarray) -> Float[Tensor, "q h"]:
+        """Return the states that answer `queries`; their inner products with `item_matrix` are the scores."""
+        return encode(self.backbone, self.all_tokens(), query_windows(histories, queries, self.max_length))
+
+
+def cross_entropy(scores: TrainingScores) -> Float[Tensor, ""]:
+    """Return the mean cross-entropy over all core items, or over the candidates where there are some."""
+    if scores.candidates is not None:
+        return sampled_cross_entropy(scores.states, scores.item_matrix, *scores.candidates.scored)
+    return catalogue_cross_entropy(scores.states, scores.item_matrix, scores.targets)
+
+
+@torch.no_grad()
+def encode(backbone: PromptedBackbone, tokens: Float[Tensor, "n h"], windows: Windows) -> Float[Tensor, "q h"]:
+    """Return the state at the end of each window, on the device of `tokens`.
+
+    Windows of similar length go together, so that little is padding; the instruction is computed once. An empty
+    window gets a zero state, which ties all items.
+    """
+    key_values = backbone.instruction_key_values()
+    encoded = torch.zeros(len(windows.lengths), tokens.shape[1], device=tokens.device)
+    order = torch.argsort(windows.lengths, stable=True)
+    order = order[windows.lengths[order] > 0]
+    while len(order):
+        size = max(1, BLOCK_TOKENS // (int(windows.lengths[order[-1]]) + backbone.instruction.shape[1]))
+        rows, order = order[-size:], order[:-size]
+        items, lengths = (part.to(tokens.device) for part in windows.padded(rows))
+        states = backbone(functional.embedding(items, tokens), lengths[:, None] - 1, key_values)
+        encoded[rows.to(tokens.device)] = states[:, 0]
+    return encoded
+
+
+class MmeSidTask(RankingTask):
+    """MME-SID as the training loop sees it."""
+
+    def __init__(
+        self, model: MmeSid, histories: Histories, params: FinetuneParams, prior: ScorePrior | None = None
+    ) -> None:
+        """Hold what batches and validation need; with a `prior` the model is the base of a hybrid."""
+        super().__init__(model, histories, len(model.fusion.table), prior)
+        self.model, self.histories, self.params = model, histories, params
+
+    def batches(self, epoch: int, generator: torch.Generator) -> Sequence[Tensor | SeededBatch]:
+        """Return rows of windows, shuffled, of similar length within a batch; with seeds for a sampled loss."""
+        batches = shuffled_batches(self.model.windows.lengths, self.params.batch_size, generator, POOL_BATCHES)
+        return seeded_batches(batches, generator) if self.params.loss == "sampled" else batches
+
+    def split_batch(self, batch: Tensor | SeededBatch, rank: int, count: int) -> tuple[Tensor | SeededBatch, float]:
+        """Return every `count`th row from `rank` on, and its share of the positions that the batch predicts."""
+        all_rows = batch.rows if isinstance(batch, SeededBatch) else batch
+        positions = self.model.windows.lengths - 1
+        rows = all_rows[rank::count]
+        share = int(positions[rows].sum()) / int(positions[all_rows].sum())
+        rows = rows if len(rows) else all_rows[:1]
+        return (batch._replace(rows=rows) if isinstance(batch, SeededBatch) else rows), share
+
+    def validation_factors(self) -> tuple[Float[Tensor, "q h"], Float[Tensor, "n h"]]:
+        """Return the states of the validation queries, and the item rows."""
+        return self.model.query_states(self.histories, self.validation.queries), self.model.item_matrix()

@@ -1,0 +1,178 @@
+"""Histories through a causal language model, the prompt computed once and shared by all rows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+
+from sidflow.core.errors import InputError
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int
+
+
+HISTORY = "{history}"
+
+
+class Prompt(NamedTuple):
+    """Token ids on both sides of the item tokens."""
+
+    instruction: list[int]  # never empty
+    marker: list[int]  # the response marker; may be empty
+
+
+def tokenize_prompt(tokenizer: PreTrainedTokenizerBase, text: str) -> Prompt:
+    """Return the token ids before and after `{history}` in `text`.
+
+    A tokenizer with a chat template renders `text` as the user's message; any other one puts its begin token first.
+    """
+    if tokenizer.chat_template:
+        message = [{"role": "user", "content": text}]
+        rendered = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
+        before, after = str(rendered).split(HISTORY)
+    else:
+        before, after = text.split(HISTORY)
+        before = (tokenizer.bos_token or "") + before  # type: ignore[operator]
+    instruction, marker = (list(tokenizer.encode(part, add_special_tokens=False)) for part in (before, after))
+    fallback = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+    return Prompt(instruction or [int(fallback or 0)], marker)  # type: ignore[arg-type]
+
+
+KeyValues = list[tuple[Tensor, Tensor]]  # one pair a layer
+
+
+class PromptedBackbone(nn.Module):
+    """A causal language model over the sequence [instruction; item tokens; response marker].
+
+    The instruction is the same for every row. A causal model computes it without looking at the row, so that its keys
+    and values are computed once a step, with gradients, and expanded over the batch.
+
+    With `readout: last_item` the state of an item's own token predicts the next item. With `readout: response` every
+    read position gets its own copy of the response marker. A copy attends to the items up to its position and to
+    itself, never to another copy. All positions of a history are thus predicted in one pass, in the paper's form.
+
+    Source: MME-SID (arXiv 2509.02017), stage 2; sharing the instruction and the marker copies are ours.
+    """
+
+    instruction: Tensor
+    marker: Tensor
+
+    def __init__(self, model: PreTrainedModel | nn.Module, prompt: Prompt, readout: str) -> None:
+        """Wrap `model`, a causal LM with or without an adapter inside.
+
+        Raises:
+            InputError: `readout` is `response` and the prompt has no response marker.
+        """
+        super().__init__()
+        if readout == "response" and not prompt.marker:
+            raise InputError(
+                "params.yaml:finetune.*.prompt",
+                expected="text after {history}: it is the response marker",
+                found="none",
+                remedy="add some, or set readout to last_item",
+            )
+        self.model = model
+        self.readout = readout
+        self.register_buffer("instruction", torch.tensor([prompt.instruction]), persistent=False)
+        self.register_buffer("marker", torch.tensor(prompt.marker, dtype=torch.int64), persistent=False)
+
+    @property
+    def decoder(self) -> Any:
+        """The transformer without its output layer."""
+        base: Any = self.model.get_base_model() if hasattr(self.model, "peft_config") else self.model  # type: ignore
+        return base.get_decoder()
+
+    @property
+    def config(self) -> Any:
+        """The transformer's configuration."""
+        return self.decoder.config.get_text_config()
+
+    def embed_tokens(self, ids: Tensor) -> Tensor:
+        """Return the token embeddings of `ids`, [*shape, h]."""
+        return self.decoder.get_input_embeddings()(ids)
+
+    def instruction_key_values(self) -> KeyValues:
+        """Return the instruction's keys and values of one row, layer by layer."""
+        cache = DynamicCache()
+        self.decoder(inputs_embeds=self.embed_tokens(self.instruction), past_key_values=cache, use_cache=True)
+        return [(layer.keys, layer.values) for layer in cache.layers]  # type: ignore[misc]
+
+    def forward(
+        self,
+        tokens: Float[Tensor, "b t h"],
+        read_positions: Int[Tensor, "b r"],
+        key_values: KeyValues | None = None,
+    ) -> Float[Tensor, "b r h"]:
+        """Return the state at each read position, which predicts the item that follows it.
+
+        Args:
+            tokens: item tokens, padded on the right with any values; cast to the language model's precision.
+            read_positions: in [0, t); a state at position j depends on items 0 to j.
+            key_values: what `instruction_key_values` returned, to reuse it where neither gradient nor dropout is on.
+        """
+        rows, length = tokens.shape[:2]
+        tokens = tokens.to(self.decoder.get_input_embeddings().weight.dtype)
+        cache = DynamicCache()
+        for layer, (key, value) in enumerate(key_values or self.instruction_key_values()):
+            cache.update(key.expand(rows, -1, -1, -1), value.expand(rows, -1, -1, -1), layer)
+        steps = torch.arange(length, device=tokens.device)
+        attends = (steps[:, None] >= steps).expand(rows, -1, -1)
+        positions = steps.expand(rows, -1)
+        inputs = tokens
+        if self.readout == "response":
+            inputs, positions, attends = self._append_markers(tokens, positions, attends, read_positions)
+        states = self.decoder(
+            inputs_embeds=inputs,
+            position_ids=positions + self.instruction.shape[1],
+            attention_mask=self._attention_masks(attends, positions, inputs.dtype),
+            past_key_values=cache,
+            use_cache=True,
+        ).last_hidden_state.float()
+        if self.readout == "response":
+            return states[:, length + len(self.marker) - 1 :: len(self.marker)]
+        return states.gather(1, read_positions[..., None].expand(-1, -1, states.shape[2]))
+
+    def _attention_masks(
+        self, attends: Bool[Tensor, "b s s"], positions: Int[Tensor, "b s"], dtype: torch.dtype
+    ) -> Tensor | dict[str, Tensor]:
+        """Return the decoder's attention mask, instruction included; a dict by layer type where there are two.
+
+        A layer with a sliding window attends to positions less than one window back, itself included.
+        """
+        start = self.instruction.shape[1]
+        full = torch.cat([attends.new_ones(*attends.shape[:2], start), attends], 2)
+        sliding = set(DynamicCache(config=self.config).is_sliding)
+        if not any(sliding):
+            return self._attention_mask(full, dtype)
+        keys = torch.cat([torch.arange(start, device=attends.device).expand(len(attends), -1), positions + start], 1)
+        distance = (positions + start)[:, :, None] - keys[:, None, :]
+        windowed = self._attention_mask(full & (distance < self.config.sliding_window), dtype)
+        both = {"full_attention": self._attention_mask(full, dtype), "sliding_attention": windowed}
+        return both if len(sliding) > 1 else windowed
+
+    def _attention_mask(self, attends: Bool[Tensor, "b s t"], dtype: torch.dtype) -> Tensor:
+        """Return [b, 1, s, t]: boolean, or added to the logits where attention is `eager`."""
+        if self.config._attn_implementation != "eager":
+            return attends[:, None]
+        return torch.zeros_like(attends, dtype=dtype).masked_fill(~attends, torch.finfo(dtype).min)[:, None]
+
+    def _append_markers(
+        self, tokens: Tensor, positions: Tensor, attends: Tensor, read_positions: Tensor
+    ) -> tuple[Float[Tensor, "b s h"], Int[Tensor, "b s"], Bool[Tensor, "b s s"]]:
+        """Return inputs, positions and attention with one copy of the response marker per read position."""
+        rows, length = tokens.shape[:2]
+        copies, width = read_positions.shape[1], len(self.marker)
+        markers = self.embed_tokens(self.marker).repeat(copies, 1).expand(rows, -1, -1)
+        step = torch.arange(width, device=tokens.device)
+        marker_positions = (read_positions[:, :, None] + 1 + step).flatten(1)
+        copy_index = torch.arange(copies, device=tokens.device).repeat_interleave(width)
+        step_index = step.repeat(copies)
+        within_copy = (copy_index[:, None] == copy_index) & (step_index[:, None] >= step_index)
+        to_items = torch.arange(length, device=tokens.device) <= read_positions[:, copy_index, None]
+        upper = torch.cat([attends, attends.new_zeros(rows, length, copies * width)], 2)
+        lower = torch.cat([to_items, within_copy.expand(rows, -1, -1)], 2)
+        inputs = torch.cat([tokens, markers], 1)
+        return inputs, torch.cat([positions, marker_positions], 1), torch.cat([upper, lower], 1)

@@ -1,0 +1,1 @@
+"""Sequential recommenders that read item content: DMESR, raw features."""

@@ -1,0 +1,174 @@
+"""DMESR: aligned views, fused both ways with the original text, in any base model's item embedding."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sidflow.core.errors import InputError
+from sidflow.multimodal.features import Content
+from sidflow.sequential.model import ItemEmbedding
+from sidflow.sequential.params import KIND, MultimodalParams, SequenceParams
+from sidflow.training.losses import info_nce
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int
+
+
+class DmesrParams(MultimodalParams):
+    """DMESR: a base model whose item vectors also come from aligned and fused views of the item."""
+
+    kind: Literal["dmesr"] = Field(default="dmesr", exclude=True, description=f"{KIND}: dmesr | features | hybrid")
+    text_view: str = Field(default="view_text", description="embedding of a view that is aligned with the image view")
+    image_view: str = Field(default="view_image", description="embedding of a view that is aligned with the text view")
+    joint_view: str | None = Field(
+        default="view_joint", description="embedding of a third view, not aligned; null = none"
+    )
+    fine: str = Field(default="fine_text", description="embedding with several vectors per item, of the original text")
+    mode: Literal["add", "replace"] = Field(
+        default="add", description="add (content on top of a free vector per item) | replace (in place of it)"
+    )
+    heads: int = Field(default=2, ge=1, description="attention heads of both cross-attentions; divides dimensions")
+    dropout: float = Field(default=0.2, ge=0, lt=1, description="share dropped of what the cross-attentions bring in")
+    alignment_weight: float = Field(default=0.1, ge=0, description="of InfoNCE beside the recommender's loss; 0 = none")
+    temperature: float = Field(default=0.1, gt=0, description="of InfoNCE")
+    alignment_items: int = Field(default=512, ge=2, description="items of a batch that are aligned, at most")
+
+
+def check_heads(settings: DmesrParams, base: SequenceParams, where: str) -> None:
+    """Check that DMESR's attention heads divide the base model's dimensions.
+
+    Raises:
+        InputError: they do not; `where` is the section of both.
+    """
+    if base.dimensions % settings.heads:
+        raise InputError(
+            f"{where}.model",
+            expected=f"dimensions that are a multiple of heads ({settings.heads})",
+            found=str(base.dimensions),
+            remedy="change either in params.yaml",
+        )
+
+
+BLOCK = 2048  # items fused at a time where no gradient is needed
+
+
+class CrossAttention(nn.Module):
+    """One side of an item attends to the other: residual, layer norm, mean over what is there."""
+
+    def __init__(self, dimensions: int, heads: int, dropout: float) -> None:
+        """Make it `dimensions` wide."""
+        super().__init__()
+        self.heads = heads
+        self.query = nn.Linear(dimensions, dimensions)
+        self.mix = nn.Linear(dimensions, 2 * dimensions)
+        self.join = nn.Linear(dimensions, dimensions)
+        self.norm = nn.LayerNorm(dimensions)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self,
+        own: Float[Tensor, "k a d"],
+        own_present: Bool[Tensor, "k a"],
+        other: Float[Tensor, "k c d"],
+        other_present: Bool[Tensor, "k c"],
+    ) -> Float[Tensor, "k d"]:
+        """Return one vector an item; zero where it has no `own`, unmixed where it has no `other`."""
+        k, a, d = own.shape
+        width = d // self.heads
+        query = self.query(own).view(k, a, self.heads, width).transpose(1, 2)
+        key, value = self.mix(other).view(k, -1, 2, self.heads, width).permute(2, 0, 3, 1, 4)
+        any_other = other_present.any(1)
+        allowed = (other_present | ~any_other[:, None])[:, None, None, :]  # a softmax over nothing has no value
+        mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=allowed)
+        mixed = self.join(mixed.transpose(1, 2).reshape(k, a, d)) * any_other[:, None, None]
+        fused = self.norm(own + self.dropout(mixed)) * own_present[..., None]
+        return fused.sum(1) / own_present.sum(1, keepdim=True).clamp(min=1)
+
+
+class FusedItems(ItemEmbedding):
+    """Item vector = free vector + W1 F1 + W2 F2 (mode `add`), or without the free one (`replace`).
+
+    F1: the coarse views attend to the fine units; F2: the units attend to the views. What an item lacks is masked;
+    an item that has nothing keeps its free vector, or zero. Source: DMESR (arXiv 2602.13715), as far as its abstract
+    tells; all sizes and the pooling are ours.
+    """
+
+    def __init__(self, content: Content, count: int, dimensions: int, std: float, settings: DmesrParams) -> None:
+        """Make the module over `count` items, drawn by the global generator."""
+        super().__init__()
+        self.count, self.dimensions, self.settings = count, dimensions, settings
+        self.weight = nn.Parameter(torch.randn(count, dimensions) * std) if settings.mode == "add" else None
+        self.views = list(content.views)
+        self.project = nn.ModuleDict()
+        for name, view in content.views.items():
+            self.project[name] = nn.Linear(view.values.shape[1], dimensions)
+            self._keep(f"{name}_values", view.values)
+            self._keep(f"{name}_present", view.present)
+        self.has_units = content.units is not None
+        if content.units is not None:
+            self.project["fine"] = nn.Linear(content.units.values.shape[2], dimensions)
+            self._keep("fine_values", content.units.values)
+            self._keep("fine_present", content.units.present)
+        if self.views:
+            self.from_views = CrossAttention(dimensions, settings.heads, settings.dropout)
+            self.out_views = nn.Linear(dimensions, dimensions, bias=False)
+            nn.init.normal_(self.out_views.weight, std=std)
+        if self.has_units:
+            self.from_units = CrossAttention(dimensions, settings.heads, settings.dropout)
+            self.out_units = nn.Linear(dimensions, dimensions, bias=False)
+            nn.init.normal_(self.out_units.weight, std=std)
+
+    def _keep(self, name: str, values: object) -> None:
+        self.register_buffer(name, torch.from_numpy(values).clone(), persistent=False)  # type: ignore[arg-type]
+
+    def _coarse(self, ids: Int[Tensor, " k"]) -> tuple[Float[Tensor, "k c d"], Bool[Tensor, "k c"]]:
+        values = [self.project[name](self.get_buffer(f"{name}_values")[ids]) for name in self.views]
+        present = [self.get_buffer(f"{name}_present")[ids] for name in self.views]
+        if not values:
+            return self._nothing(ids)
+        return torch.stack(values, 1), torch.stack(present, 1)
+
+    def _fine(self, ids: Int[Tensor, " k"]) -> tuple[Float[Tensor, "k u d"], Bool[Tensor, "k u"]]:
+        if not self.has_units:
+            return self._nothing(ids)
+        return self.project["fine"](self.get_buffer("fine_values")[ids]), self.get_buffer("fine_present")[ids]
+
+    def _nothing(self, ids: Int[Tensor, " k"]) -> tuple[Float[Tensor, "k 1 d"], Bool[Tensor, "k 1"]]:
+        absent = torch.zeros(len(ids), 1, dtype=torch.bool, device=ids.device)
+        return torch.zeros(len(ids), 1, self.dimensions, device=ids.device), absent
+
+    def fuse(self, ids: Int[Tensor, " k"]) -> Float[Tensor, "k d"]:
+        """Return W1 F1 + W2 F2 of the items `ids`."""
+        coarse, coarse_present = self._coarse(ids)
+        fine, fine_present = self._fine(ids)
+        total = torch.zeros(len(ids), self.dimensions, device=ids.device)
+        if self.views:
+            total = total + self.out_views(self.from_views(coarse, coarse_present, fine, fine_present))
+        if self.has_units:
+            total = total + self.out_units(self.from_units(fine, fine_present, coarse, coarse_present))
+        return total
+
+    def forward(self, ids: Int[Tensor, " k"] | None = None) -> Float[Tensor, "k d"]:
+        """Return the vectors of the items `ids`, or of all (dear with gradients: large catalogues sample)."""
+        if ids is None:
+            ids = torch.arange(self.count, device=next(self.parameters()).device)
+        parts = [ids] if torch.is_grad_enabled() else ids.split(BLOCK)
+        vectors = torch.cat([self.fuse(part) for part in parts])
+        return vectors if self.weight is None else vectors + functional.embedding(ids, self.weight)
+
+    def auxiliary(self, batch: Callable[[], Int[Tensor, " k"]]) -> dict[str, tuple[float, Tensor]]:
+        """Return the alignment of the text and image views of those items of `batch` that have both, as `align`."""
+        if "text" not in self.views or "image" not in self.views or not self.settings.alignment_weight:
+            return {}
+        ids = batch()
+        both = ids[self.get_buffer("text_present")[ids] & self.get_buffer("image_present")[ids]]
+        both = both[torch.randperm(len(both), device=ids.device)[: self.settings.alignment_items]]
+        text = self.project["text"](self.get_buffer("text_values")[both])
+        image = self.project["image"](self.get_buffer("image_values")[both])
+        return {"align": (self.settings.alignment_weight, info_nce(text, image, self.settings.temperature))}

@@ -1,0 +1,156 @@
+"""Item content as embeddings, and item vectors that raw features are projected into."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sidflow.artifacts.features import EMBEDDING, UNITS
+from sidflow.core.errors import InputError
+from sidflow.sequential.model import ItemEmbedding
+from sidflow.sequential.params import KIND, MultimodalParams
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Float32, Int
+
+    from sidflow.multimodal.dmesr import DmesrParams
+
+
+class View(NamedTuple):
+    """One coarse vector an item, where there is one."""
+
+    values: Float32[np.ndarray, "n d"]
+    present: Bool[np.ndarray, " n"]
+
+
+class Units(NamedTuple):
+    """Up to u fine vectors an item."""
+
+    values: Float32[np.ndarray, "n u d"]
+    present: Bool[np.ndarray, "n u"]
+
+
+class Content(NamedTuple):
+    """What is there; a view or a fine side that no core item has is left out."""
+
+    views: dict[str, View]  # of `text`, `image`, `joint`
+    units: Units | None
+
+
+def _core(values: np.ndarray, present: np.ndarray, count: int, path: str) -> tuple[np.ndarray, np.ndarray]:
+    if len(values) < count:
+        raise InputError(
+            path, expected=f"{count} rows or more, one an item", found=f"{len(values)}", remedy="run `dvc repro embed`"
+        )
+    return values[:count], present[:count]
+
+
+def views(names: Iterable[str], count: int) -> dict[str, View]:
+    """Read the embeddings `names`, of the `count` core items; one that no core item has is left out.
+
+    Raises:
+        InputError: one is absent, too short or broken.
+    """
+    found = {}
+    for name in names:
+        arrays = EMBEDDING.read(name=name).arrays
+        view = View(*_core(arrays["values"], arrays["present"], count, str(EMBEDDING.at(name=name))))
+        if view.present.any():
+            found[name] = view
+    return found
+
+
+def read(settings: DmesrParams, count: int) -> Content:
+    """Read the embeddings that `settings` name, of the `count` core items.
+
+    Raises:
+        InputError: one is absent, too short or broken, or mode is `replace` and no item has any content.
+    """
+    named = {"text": settings.text_view, "image": settings.image_view, "joint": settings.joint_view}
+    found = views([name for name in named.values() if name is not None], count)
+    coarse = {view: found[name] for view, name in named.items() if name in found}
+    arrays = UNITS.read(name=settings.fine).arrays
+    values, present = _core(arrays["values"], arrays["present"], count, str(UNITS.at(name=settings.fine)))
+    used = present.any(axis=0)
+    units = Units(values[:, used], present[:, used]) if used.any() else None
+    if settings.mode == "replace" and not coarse and units is None:
+        raise InputError(
+            "artifacts/embeddings",
+            expected="content to stand for items in mode `replace`",
+            found="none for any core item",
+            remedy="set `mode: add` in params.yaml, or give the catalogue texts or pictures",
+        )
+    return Content(coarse, units)
+
+
+class FeaturesParams(MultimodalParams):
+    """A base model whose item vectors also get raw features: the opponent of multimodal methods."""
+
+    kind: Literal["features"] = Field(
+        default="features", exclude=True, description=f"{KIND}: dmesr | features | hybrid"
+    )
+    features: tuple[str, ...] = Field(
+        default=("text", "image"),
+        min_length=1,
+        description="embeddings, each projected and added to a free vector per item",
+    )
+    dropout: float = Field(
+        default=0.2, ge=0, lt=1, description="share dropped of the features, before they are projected"
+    )
+    scale: float = Field(
+        default=1.0, gt=0, description="size of what each feature brings at the start, in that of the free vectors"
+    )
+
+
+class FeaturedItems(ItemEmbedding):
+    """Item vector = free vector + the sum over features of W_f x_f.
+
+    Rows x_f are centred over the items that have them and share one scale, so that their differences count and not
+    what all have in common. An item that lacks a feature gets nothing from it: zero, the mean of those that have it.
+    """
+
+    def __init__(
+        self, views: dict[str, View], count: int, dimensions: int, std: float, settings: FeaturesParams
+    ) -> None:
+        """Make the module over `count` items, drawn by the global generator.
+
+        Args:
+            views: by name, each with a row an item; a feature that no item has is left out before.
+            count: n, the core items.
+            dimensions: of item vectors.
+            std: standard deviation of the free vectors.
+            settings: the rest.
+        """
+        super().__init__()
+        self.count = count
+        self.weight = nn.Parameter(torch.randn(count, dimensions) * std)
+        self.dropout = nn.Dropout(settings.dropout)
+        self.project = nn.ModuleDict()
+        for name, view in views.items():
+            values, present = torch.from_numpy(view.values), torch.from_numpy(view.present)
+            self.register_buffer(f"{name}_rows", centred(values, present), persistent=False)
+            project = nn.Linear(values.shape[1], dimensions, bias=False)
+            nn.init.normal_(project.weight, std=std * settings.scale)
+            self.project[name] = project
+
+    def forward(self, ids: Int[Tensor, " k"] | None = None) -> Float[Tensor, "k d"]:
+        """Return the vectors of the items `ids`, or of all."""
+        vectors = self.weight if ids is None else functional.embedding(ids, self.weight)
+        for name, project in self.project.items():
+            rows = self.get_buffer(f"{name}_rows")
+            vectors = vectors + project(self.dropout(rows if ids is None else rows[ids]))
+        return vectors
+
+
+def centred(values: Float[Tensor, "n d"], present: Bool[Tensor, " n"]) -> Float[Tensor, "n d"]:
+    """Return `values` less the mean of those present, of mean squared length 1; absent rows zero."""
+    there = present[:, None]
+    moved = (values - values[present].mean(0)) * there
+    length = (moved.square().sum() / present.sum()).sqrt()
+    return moved / length.clamp(min=1e-12)

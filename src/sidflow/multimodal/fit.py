@@ -1,0 +1,103 @@
+"""Kinds of multimodal recommenders: the params and the item vectors of each entry of `train_multimodal`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from sidflow.core import params
+from sidflow.core.errors import InputError
+from sidflow.hybrid.params import HybridParams
+from sidflow.hybrid.prior import ContentRows, ScorePrior, prior_inputs
+from sidflow.multimodal import features
+from sidflow.multimodal.dmesr import DmesrParams, FusedItems, check_heads
+from sidflow.multimodal.features import FeaturedItems, FeaturesParams
+from sidflow.sequential.fit import PriorMaker
+from sidflow.sequential.model import IdEmbedding, ItemEmbedding
+from sidflow.sequential.params import HybridRecommenderParams, MultimodalParams, SequenceParams, base_of
+
+KINDS: dict[str, type[MultimodalParams]] = {
+    "dmesr": DmesrParams,
+    "features": FeaturesParams,
+    "hybrid": HybridRecommenderParams,
+}
+
+
+def multimodal_params(section: Any, where: str) -> tuple[MultimodalParams, SequenceParams]:
+    """Return the params of one entry of `train_multimodal`, and those of its base model.
+
+    Args:
+        section: the entry's plain values; `kind` says which params model they have to fit.
+        where: the file, a colon, and the entry's dotted name.
+
+    Raises:
+        InputError: the kind or a name is unknown, a value is out of range, or the base model does not fit.
+    """
+    kind = section.get("kind") if isinstance(section, dict) else None
+    if kind not in KINDS:
+        raise InputError(
+            f"{where}.kind",
+            expected=f"one of {sorted(KINDS)}",
+            found=repr(kind) if kind is not None else "none",
+            remedy="name one of them as `kind` in params.yaml",
+        )
+    settings = params.validate_params(section, KINDS[kind], where)
+    base = base_of(settings.model, settings.base, settings.refit, where)
+    if isinstance(settings, DmesrParams):
+        check_heads(settings, base, where)
+    if isinstance(settings, HybridRecommenderParams) and settings.hybrid is None:
+        raise InputError(f"{where}.hybrid", expected="the knobs of a score prior", found="null", remedy="leave it out")
+    if settings.hybrid is not None and base.loss == "bce":
+        raise InputError(
+            f"{where}.model.loss",
+            expected="full or sampled, a softmax, with `hybrid`",
+            found="bce",
+            remedy="change it, or leave `hybrid` out",
+        )
+    return settings, base
+
+
+def multimodal_entry(name: str, values: Any, where: str) -> MultimodalParams:
+    """Return the params of the entry `name`; its `model` holds the base model's, every knob with its value."""
+    settings, base = multimodal_params(values, where)
+    return settings.model_copy(update={"model": base})
+
+
+def load_multimodal(name: str) -> tuple[MultimodalParams, SequenceParams]:
+    """Return the params of `train_multimodal.<name>`, and those of its base model."""
+    section = f"train_multimodal.{name}"
+    return multimodal_params(params.load_param(section), f"params.yaml:{section}")
+
+
+def item_maker(settings: MultimodalParams, base: SequenceParams, count: int) -> Callable[[], ItemEmbedding]:
+    """Read the embeddings that `settings` name, and return what makes the module of item vectors from them.
+
+    Args:
+        settings: the entry's params.
+        base: its base model's.
+        count: n, the core items.
+
+    Raises:
+        InputError: an embedding is absent, too short or broken.
+    """
+    if isinstance(settings, DmesrParams):
+        sides = features.read(settings, count)
+        return lambda: FusedItems(sides, count, base.dimensions, base.init_std, settings)
+    if isinstance(settings, FeaturesParams):
+        views = features.views(settings.features, count)
+        return lambda: FeaturedItems(views, count, base.dimensions, base.init_std, settings)
+    return lambda: IdEmbedding(count, base.dimensions, base.init_std)
+
+
+def prior_maker(hybrid: HybridParams | None, count: int) -> PriorMaker | None:
+    """Read the embeddings that `hybrid` names, and return what makes the score prior of one fit; None without one.
+
+    An embedding that no core item has is left out.
+
+    Raises:
+        InputError: an embedding is absent, too short or broken.
+    """
+    if hybrid is None:
+        return None
+    rows = {name: ContentRows(*view) for name, view in features.views(hybrid.content, count).items()}
+    return lambda histories: ScorePrior(prior_inputs(histories, count, rows, hybrid), hybrid)

@@ -1,1 +1,0 @@
-"""Semantic IDs: codebooks, residual quantizers, MM-RQ-VAE, assignment, audit and gate."""

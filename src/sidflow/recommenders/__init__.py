@@ -1,1 +1,0 @@
-"""Recommenders: everything that turns histories into factors whose inner product is a score."""

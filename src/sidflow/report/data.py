@@ -1,0 +1,186 @@
+"""What the page shows, read once; the key figures and the plot tables that DVC compares."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+
+from sidflow.artifacts.catalog import IMAGES, ITEMS, USERS
+from sidflow.artifacts.evaluation import (
+    ABLATIONS,
+    INGEST,
+    LEADERBOARD,
+    METRICS,
+    SINGULAR_VALUES_PLOT,
+    SLICES,
+    SLICES_PLOT,
+    SPECTRUM,
+    SPLIT,
+    TARGET_RANKS,
+    TOP,
+    VALIDATION_PLOT,
+)
+from sidflow.artifacts.features import SEMANTICS
+from sidflow.artifacts.recommenders import CURVES, SUMMARY
+from sidflow.artifacts.semantic_ids import QUANTIZER_CURVES, QUANTIZER_SUMMARY, SEMANTIC_ID_AUDIT, SEMANTIC_IDS
+from sidflow.core.documents import Curve
+from sidflow.sequences.histories import Histories, load_histories
+
+Rows = list[dict[str, str]]
+
+
+class RankedLists(NamedTuple):
+    """The list of one recommender for every query, and the rank of the query's target."""
+
+    name: str
+    top: np.ndarray  # int32 [q, K]
+    rank: np.ndarray  # int32 [q]
+
+
+class ReportData(NamedTuple):
+    """The artifacts that the page shows."""
+
+    preset: str
+    slice_cuts: Mapping[str, float]  # thresholds of the slices, from the params of `evaluate`
+    ingest: Mapping[str, object]
+    split: Mapping[str, object]
+    leaderboard: Mapping
+    metrics: Mapping[str, Mapping]  # by recommender, in the order of params; so are the next four
+    slices: Mapping[str, Rows]
+    spectra: Mapping[str, Rows]
+    curves: Mapping[str, Rows]
+    summaries: Mapping[str, Mapping]  # of the trainings
+    quantizer_curves: Rows
+    quantizer_summary: Mapping
+    items: pl.DataFrame
+    pictures: Mapping[int, bytes]
+    semantics: pl.DataFrame
+    semantic_ids: pl.DataFrame
+    audit: Mapping[str, object]
+    user_keys: Sequence[str]
+    histories: Histories
+    ranked_lists: Sequence[RankedLists]  # of the best method and the best baseline, where they exist
+    ablations: Mapping | None  # of this preset, where `sidflow ablations` has run
+
+
+def read_report_data(preset: str, recommenders: Sequence[str], slice_cuts: Mapping[str, float]) -> ReportData:
+    """Return what the page shows of these recommenders.
+
+    Raises:
+        InputError: an artifact is absent or broken.
+    """
+    leaderboard = LEADERBOARD.read()
+    images = IMAGES.read(columns=["item_id", "picture"])
+    return ReportData(
+        preset=preset,
+        slice_cuts=slice_cuts,
+        ingest=INGEST.read(),
+        split=SPLIT.read(),
+        leaderboard=leaderboard,
+        metrics={name: METRICS.read(model=name) for name in recommenders},
+        slices={name: SLICES.read(model=name) for name in recommenders},
+        spectra={name: SPECTRUM.read(model=name) for name in recommenders},
+        curves={name: CURVES.read(model=name) for name in recommenders},
+        summaries={name: SUMMARY.read(model=name) for name in recommenders},
+        quantizer_curves=QUANTIZER_CURVES.read(),
+        quantizer_summary=QUANTIZER_SUMMARY.read(),
+        items=ITEMS.read(),
+        pictures=dict(images.iter_rows()),
+        semantics=SEMANTICS.read(),
+        semantic_ids=SEMANTIC_IDS.read(),
+        audit=SEMANTIC_ID_AUDIT.read(),
+        user_keys=USERS.read()["user_key"].to_list(),
+        histories=load_histories(),
+        ranked_lists=[_ranked_lists(name) for name in best_method_and_baseline(leaderboard) if name is not None],
+        ablations=_ablations(preset),
+    )
+
+
+def best_method_and_baseline(leaderboard: Mapping) -> tuple[str | None, str | None]:
+    """Return the method and the baseline that are best on validation: the page compares their lists."""
+    primary = f"valid_{leaderboard['primary']}"
+    methods = {name: entry for name, entry in leaderboard["recommenders"].items() if entry["kind"] == "method"}
+    best = max(methods, key=lambda name: (methods[name][primary], name)) if methods else None
+    return best, leaderboard["best_baseline"]
+
+
+def _ablations(preset: str) -> Mapping | None:
+    table = ABLATIONS.read() if ABLATIONS.at().is_file() else None
+    return table if table and table["preset"] == preset else None
+
+
+def _ranked_lists(name: str) -> RankedLists:
+    return RankedLists(name, TOP.read(model=name)["items"].to_numpy(), TARGET_RANKS.read(model=name)["rank"].to_numpy())
+
+
+OF_RECOMMENDERS = ("valid_ndcg_at_10", "ndcg_at_10", "recall_at_10", "coverage_at_10")
+_DATA_NAMES = {"users": "users", "items_core": "items", "interactions": "interactions"}
+_SPLIT_NAMES = {  # how many queries the metrics average, and counts of what would bias them
+    "queries_test": "test_queries",
+    "targets_in_history_test": "test_targets_in_history",
+    "targets_tied_test": "test_targets_tied",
+    "sequences_in_training_test": "test_sequences_in_training",
+    "duplicated_sequences": "duplicated_sequences",
+}
+_DECIMALS = 4
+
+
+def key_figures(data: ReportData) -> dict[str, object]:
+    """Return flat figures named `owner.figure`: of the data, the semantic IDs and each recommender.
+
+    A method's `gain` is relative, over the baseline that validation chose, in the primary metric.
+    """
+    figures = _prefixed("data", {new: data.ingest[old] for old, new in _DATA_NAMES.items()})
+    figures |= _prefixed("data", {new: data.split[old] for old, new in _SPLIT_NAMES.items()})
+    figures |= _prefixed("semantic_ids", {name: data.audit[name] for name in data.audit if _is_key_figure(name)})
+    for name, measured in data.metrics.items():
+        figures |= _prefixed(name, {metric: measured[metric] for metric in OF_RECOMMENDERS if metric in measured})
+    board = data.leaderboard
+    for name, differences in board["differences"].items():
+        gain = differences.get(board["primary"], {}).get("relative")
+        if board["recommenders"][name]["kind"] == "method" and gain is not None:
+            figures |= _prefixed(name, {"gain": gain})
+    return figures
+
+
+def _is_key_figure(name: str) -> bool:
+    """Return whether a figure of the audit is the collision rate of all modalities, or tau over histories of one."""
+    return name == "collision_rate" or (name.startswith("tau_") and not name.startswith(("tau_anchors", "tau_triples")))
+
+
+def _prefixed(owner: str, figures: Mapping[str, object]) -> dict[str, object]:
+    return {
+        f"{owner}.{name}": round(value, _DECIMALS) if isinstance(value, float) else value
+        for name, value in figures.items()
+    }
+
+
+PlotRows = list[dict[str, str]]
+COLUMNS: dict[Curve, tuple[str, ...]] = {
+    VALIDATION_PLOT: ("recommender", "epoch", "valid_ndcg_at_10"),
+    SLICES_PLOT: ("recommender", "slice", "ndcg_at_10"),
+    SINGULAR_VALUES_PLOT: ("recommender", "dimension", "singular_value"),
+}
+
+
+def write_plots(
+    curves: Mapping[str, PlotRows], slices: Mapping[str, PlotRows], spectra: Mapping[str, PlotRows]
+) -> None:
+    """Write the plot tables, recommenders in the order of the mappings.
+
+    Args:
+        curves: each recommender's training curve; empty for one that is not trained by epochs.
+        slices: each recommender's metrics by slice.
+        spectra: the singular values of each recommender's matrices. The item matrix is plotted, of recommenders that
+            are trained by epochs: those of counts are larger by orders of magnitude.
+    """
+    matrices = {
+        name: [row for row in spectra[name] if row["matrix"] == "item_matrix"] for name in curves if curves[name]
+    }
+    sources = (curves, slices, matrices)
+    for (plot, columns), tables in zip(COLUMNS.items(), sources, strict=True):
+        rows = [{**row, "recommender": name} for name, table in tables.items() for row in table]
+        plot.write([row for row in rows if all(row.get(column) for column in columns)], columns)

@@ -1,0 +1,1 @@
+"""Quantizers, semantic IDs, and how good they are."""

@@ -1,0 +1,204 @@
+"""The rule-based writer: text, image and joint views of every item. No language model is asked."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+import polars as pl
+from pydantic import Field
+
+from sidflow.artifacts.features import IMAGE, JOINT, TEXT
+from sidflow.artifacts.item_content import ItemText, decode_thumbnails, item_texts, truncate_at_word
+from sidflow.core.params import Params
+from sidflow.core.stage import print_progress
+from sidflow.semantics.measuring import COLOUR_NAMES, LINE_DIRECTIONS, Measurements, background_name, measure_pictures
+
+
+class RulesParams(Params):
+    """What the rules may write: no model, no weights."""
+
+    backend: Literal["rules"] = Field(
+        default="rules", description="rules: catalogue words and measured picture properties; no model is asked"
+    )
+    max_sentences: int = Field(
+        default=3,
+        ge=0,
+        le=50,
+        description="sentences of the description in the text view; the joint view takes the first",
+    )
+    max_characters: int = Field(default=600, ge=40, le=20_000, description="characters of a view, cut at a word's end")
+    colours: int = Field(default=3, ge=1, le=8, description="colours named per picture, the largest first")
+    min_share: float = Field(
+        default=0.05, gt=0, lt=1, description="share of the pixels from which on a colour is named"
+    )
+    side: int = Field(default=64, ge=32, le=256, description="pixels; pictures are measured at side x side")
+
+
+class DescribeParams(Params):
+    """Who writes the text, image and joint views of items."""
+
+    writer: RulesParams = Field(default=RulesParams(), description="writer of the views")
+
+
+_SHARES = ((0.85, "almost entirely"), (0.6, "mostly"), (0.35, "much"), (0.15, "some"), (0.0, "a little"))
+_LIGHT = ((80, "Very bright"), (60, "Bright"), (40, "Medium light"), (22, "Dark"), (-1, "Very dark"))
+_CONTRAST = ((28, "high contrast"), (15, "medium contrast"), (-1, "low contrast"))
+_CHROMA = ((40, "vivid colours"), (18, "moderate colours"), (6, "muted colours"), (-1, "hardly any colour"))
+_EDGES = ((0.45, "Dense detail"), (0.2, "Moderate detail"), (0.06, "Little detail"), (-1, "Smooth surfaces"))
+_SIZES = (
+    (0.7, "nearly all"),
+    (0.45, "about half"),
+    (0.25, "about a third"),
+    (0.1, "a small part"),
+    (-1, "a tiny part"),
+)
+_DIRECTION_SHARE = 0.45  # of the edges' strength, from which on a direction is the main one
+_REGULARITY = 0.3  # from which on a pattern is called repeating
+
+
+class PictureDescription(NamedTuple):
+    """The sentences that describe one picture, and the colours that they name."""
+
+    sentences: tuple[str, ...]
+    colours: tuple[str, ...]  # largest share first
+
+
+def describe_picture(measured: Measurements, row: int, *, colours: int, min_share: float) -> PictureDescription:
+    """Return the description of one picture, with at most `colours` colours of share `min_share` or more."""
+    shares = measured.colours[row]
+    order = np.argsort(-shares, kind="stable")[:colours]
+    named = [int(index) for index in order if shares[index] >= min_share] or [int(order[0])]
+    palette = ", ".join(f"{_phrase_for(shares[index], _SHARES)} {COLOUR_NAMES[index]}" for index in named)
+    background = f" on a plain {background_name(measured.background[row])} background" if measured.plain[row] else ""
+    light = (
+        _phrase_for(measured.lightness[row], _LIGHT),
+        _phrase_for(measured.contrast[row], _CONTRAST),
+        _phrase_for(measured.chroma[row], _CHROMA),
+    )
+    return PictureDescription(
+        sentences=(
+            f"{palette[0].upper()}{palette[1:]}{background}.",
+            f"{', '.join(light)}.",
+            _layout(measured, row),
+            _texture(measured, row),
+        ),
+        colours=tuple(COLOUR_NAMES[index] for index in named),
+    )
+
+
+def _layout(measured: Measurements, row: int) -> str:
+    aspect = float(measured.aspect[row])
+    form = "Portrait" if aspect < 0.9 else "Landscape" if aspect > 1.1 else "Square"
+    x, y = (float(value) for value in measured.centre[row])
+    across = "left" if x < 0.42 else "right" if x > 0.58 else ""
+    down = "top" if y < 0.42 else "bottom" if y > 0.58 else ""
+    position = " ".join(part for part in (down, across) if part) or "centre"
+    if not measured.plain[row]:
+        return f"{form} format, filled to the edges, most detail at the {position}."
+    size = _phrase_for(measured.subject[row], _SIZES)
+    return f"{form} format, the subject at the {position}, filling {size} of it."
+
+
+def _texture(measured: Measurements, row: int) -> str:
+    detail = _phrase_for(measured.edges[row], _EDGES)
+    directions = measured.orientations[row]
+    main = int(directions.argmax())
+    lines = f", mainly {LINE_DIRECTIONS[main]} lines" if directions[main] >= _DIRECTION_SHARE else ""
+    pattern = ", a repeating pattern" if measured.regularity[row] >= _REGULARITY else ""
+    return f"{detail}{lines}{pattern}."
+
+
+def _phrase_for(value: float | np.floating, steps: Sequence[tuple[float, str]]) -> str:
+    """Return the phrase of the first threshold that `value` exceeds."""
+    return next((phrase for threshold, phrase in steps if float(value) > threshold), steps[-1][1])
+
+
+BATCH = 512  # pictures measured at a time
+_COLOUR_WORD = re.compile(rf"\b({'|'.join(sorted((*COLOUR_NAMES, 'gray'), key=len, reverse=True))})\b")
+
+
+def describe_items(items: pl.DataFrame, images: pl.DataFrame, params: RulesParams) -> pl.DataFrame:
+    """Return the `semantics` table: text views of items with text, image views with a picture, joint views with both.
+
+    Args:
+        items: the `items` table.
+        images: the `images` table, a row per item with a picture.
+        params: limits of the views.
+    """
+    item_text_of = dict(zip(items["item_id"].to_list(), item_texts(items), strict=True))
+    descriptions = describe_pictures(images, params)
+    rows: list[tuple[int, str, str]] = []
+    for item, text in item_text_of.items():
+        picture = descriptions.get(item)
+        if text.pieces():
+            rows.append((item, TEXT, _cut(_text_view(text, params.max_sentences), params)))
+        if picture is not None:
+            rows.append((item, IMAGE, _cut(" ".join(picture.sentences), params)))
+        if text.pieces() and picture is not None:
+            rows.append((item, JOINT, _cut(_joint_view(text, picture, params.max_sentences), params)))
+    schema = {"item_id": pl.Int32, "view": pl.String, "text": pl.String}
+    frame = pl.DataFrame(rows, schema=schema, orient="row")
+    counts = {view: int((frame["view"] == view).sum()) for view in (TEXT, IMAGE, JOINT)}
+    print_progress(
+        f"{len(item_text_of)} items described by rules: {', '.join(f'{n} {view}' for view, n in counts.items())} views"
+    )
+    return frame.with_columns(writer=pl.lit(params.backend), by_mllm=pl.lit(False))
+
+
+def describe_pictures(images: pl.DataFrame, params: RulesParams) -> dict[int, PictureDescription]:
+    """Return the description of each item's picture, by item id."""
+    descriptions: dict[int, PictureDescription] = {}
+    for batch in images.iter_slices(BATCH):
+        aspect = (batch["width"] / batch["height"]).to_numpy().astype(np.float32)
+        measured = measure_pictures(decode_thumbnails(batch["picture"], params.side), aspect)
+        for row, item in enumerate(batch["item_id"].to_list()):
+            descriptions[item] = describe_picture(measured, row, colours=params.colours, min_share=params.min_share)
+        print_progress(f"pictures measured: {len(descriptions)} of {images.height}")
+    return descriptions
+
+
+def _text_view(text: ItemText, max_sentences: int) -> str:
+    return " ".join((*_catalogue_statements(text), *text.sentences[:max_sentences]))
+
+
+def _joint_view(text: ItemText, picture: PictureDescription, max_sentences: int) -> str:
+    """Return the item's statements, its picture's description, and on which colours text and picture agree."""
+    in_text = {colour.replace("gray", "grey") for colour in _COLOUR_WORD.findall(" ".join(text.pieces()).lower())}
+    in_picture = {part for name in picture.colours for part in (name, name.split()[-1])}
+    agreed, unseen = sorted(in_text & in_picture), sorted(in_text - in_picture)
+    checks = []
+    if agreed:
+        checks.append(f"Words and picture agree on {' and '.join(agreed)}.")
+    if unseen:
+        checks.append(f"The words say {' and '.join(unseen)}, the picture does not show it.")
+    lead = text.sentences[: min(1, max_sentences)]
+    return " ".join(
+        (*_catalogue_statements(text), f"Its picture: {picture.sentences[0]}", *checks, *picture.sentences[1:], *lead)
+    )
+
+
+def _catalogue_statements(text: ItemText) -> list[str]:
+    statements = [
+        text.title,
+        f"By {text.brand}" if text.brand else "",
+        f"Category: {' > '.join(text.categories)}" if text.categories else "",
+        "; ".join(f"{name}: {', '.join(values)}" for name, values in _grouped(text.attributes).items()),
+    ]
+    return [
+        statement if statement.endswith((".", "!", "?")) else f"{statement}." for statement in statements if statement
+    ]
+
+
+def _grouped(attributes: tuple[tuple[str, str], ...]) -> dict[str, list[str]]:
+    """Return the values of each attribute name, in the order of the catalogue."""
+    grouped: dict[str, list[str]] = {}
+    for name, value in attributes:
+        grouped.setdefault(name, []).append(value)
+    return grouped
+
+
+def _cut(text: str, params: RulesParams) -> str:
+    return truncate_at_word(text, params.max_characters, trailing=" ,;:")

@@ -1,0 +1,157 @@
+"""Co-occurrence counts of items in training sequences, exact in float32.
+
+Counts and weights are multiples of a power of two, so that float32 adds them without rounding, in any order and on
+any machine, up to 2**24 of the smallest step: equal evidence gives equal scores. The popularity of an item then comes
+on top, scaled by a power of two to less than one step: it is exact itself, and since rounding a sum is monotone it can
+decide between equal scores only. Where a score needs more than 24 bits the last bits of popularity are lost, and such
+items stay tied.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.sparse import csr_matrix
+
+from sidflow.sequences.histories import Histories
+
+WEIGHT_BITS = 7  # of a weight's fraction: 1/3 becomes 43/128
+SCORE_STEP = 2.0 ** (-2 * WEIGHT_BITS)  # the smallest difference between two sums of products of two such weights
+
+
+def round_to_dyadic(weights: np.ndarray, bits: int = WEIGHT_BITS) -> np.ndarray:
+    """Round to multiples of 2**-bits, float32; what is positive stays positive."""
+    scale = 2.0**bits
+    return (np.where(weights > 0, np.maximum(np.round(weights * scale), 1), 0) / scale).astype(np.float32)
+
+
+def decaying_weights(length: int, decay: float) -> np.ndarray:
+    """Return 1, 2**-decay, 3**-decay, ... as exact weights, float32 [length]."""
+    return round_to_dyadic(np.arange(1, length + 1, dtype=np.float64) ** -decay)
+
+
+def tie_breaks(counts: np.ndarray, step: float) -> np.ndarray:
+    """Return `counts`, non-negative integers, scaled by a power of two to less than `step`, float32 [n]."""
+    largest = int(counts.max(initial=0))
+    return (counts * (step * 2.0 ** -largest.bit_length())).astype(np.float32)
+
+
+class Events(NamedTuple):
+    """The interactions that a model is fitted on, user by user in order."""
+
+    user: np.ndarray  # int64 [events]
+    item: np.ndarray  # int64 [events]
+    items: int  # size of the catalogue's core
+
+    def counts(self) -> np.ndarray:
+        """Return how often each item occurs, int64 [n]."""
+        return np.bincount(self.item, minlength=self.items)
+
+    def incidence(self) -> csr_matrix:
+        """Return which user interacted with which item, float32 ones, CSR [users, n]."""
+        users = int(self.user.max()) + 1 if len(self.user) else 0
+        ones = np.ones(len(self.user), dtype=np.float32)
+        matrix = csr_matrix((ones, (self.user, self.item)), shape=(users, self.items))
+        matrix.data[:] = 1
+        return matrix
+
+
+def training_events(histories: Histories, items: int) -> Events:
+    """Return the events of all training parts."""
+    return Events(*histories.training_events(), items)
+
+
+def recent_items(histories: Histories, items: int, last: int, weights: np.ndarray) -> csr_matrix:
+    """Return the last items of every query's history, weighted by how many steps back they are.
+
+    Args:
+        histories: all queries; a row each.
+        items: number of columns.
+        last: how many items back to look, at least 1.
+        weights: [last], of the last item, of the one before it, and so on; an item that occurs twice gets both.
+
+    Returns:
+        float32 CSR [q, items]; the row of an empty history is zero.
+    """
+    count = np.minimum(histories.query_end, last)
+    indptr = np.concatenate([[0], np.cumsum(count)])
+    steps = np.arange(indptr[-1]) - np.repeat(indptr[:-1], count)  # 0 = the last item
+    ends = histories.offsets[histories.query_user] + histories.query_end
+    columns = histories.items[np.repeat(ends, count) - 1 - steps]
+    matrix = csr_matrix((weights[steps].astype(np.float32), columns, indptr), shape=(histories.query_count, items))
+    matrix.sum_duplicates()
+    return matrix
+
+
+def pairs_at_distance(events: Events, distance: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return all (earlier item, later item) of one user that are exactly `distance` steps apart."""
+    same = events.user[:-distance] == events.user[distance:]
+    return events.item[:-distance][same], events.item[distance:][same]
+
+
+def follower_counts(events: Events, distance: int) -> csr_matrix:
+    """Return how often item j comes exactly `distance` steps after item i, float32 CSR [n, n]."""
+    before, after = pairs_at_distance(events, distance)
+    ones = np.ones(len(before), dtype=np.float32)
+    return csr_matrix((ones, (before, after)), shape=(events.items, events.items))
+
+
+def cooccurrence_counts(events: Events, weights: np.ndarray, backward: float) -> csr_matrix:
+    """Return the weighted number of times that items occur near one another.
+
+    Args:
+        events: what to count in.
+        weights: [window], of a pair at distance 1, 2, ...
+        backward: weight of "j before i" against "i before j": 0 counts only what follows, 1 makes it symmetric.
+
+    Returns:
+        float32 CSR [n, n]: the evidence that item i gives for item j, by row i.
+    """
+    before, after, values = [], [], []
+    for distance, weight in enumerate(weights, start=1):
+        first, second = pairs_at_distance(events, distance)
+        before += [first, second] if backward else [first]
+        after += [second, first] if backward else [second]
+        values += [np.full(len(first), share) for share in ([weight, weight * backward] if backward else [weight])]
+    entries = np.concatenate(values).astype(np.float32), (np.concatenate(before), np.concatenate(after))
+    return csr_matrix(entries, shape=(events.items, events.items))
+
+
+def damped_cooccurrence(events: Events, weights: np.ndarray, backward: float, damping: float) -> csr_matrix:
+    """Return the evidence that item i gives for item j: co-occurrence over popularity(i)**damping, exact weights.
+
+    Args:
+        events: what to count in.
+        weights: [window], of a pair at distance 1, 2, ...
+        backward: weight of "j before i" against "i before j".
+        damping: 0 to 1; how much a frequent item's evidence is taken back.
+
+    Returns:
+        float32 CSR [n, n].
+    """
+    counted = cooccurrence_counts(events, weights, backward)
+    rows = np.repeat(np.arange(events.items), np.diff(counted.indptr))
+    common = np.maximum(events.counts(), 1).astype(np.float64) ** -damping
+    counted.data = round_to_dyadic(counted.data * common[rows])
+    return counted
+
+
+def strongest_per_row(relation: csr_matrix, kept: int) -> csr_matrix:
+    """Return the `kept` largest entries of every row, lower columns first among equals.
+
+    Args:
+        relation: [n, n], nothing below zero.
+        kept: entries a row.
+    """
+    matrix = csr_matrix(relation)
+    matrix.sum_duplicates()
+    count = len(matrix.indptr) - 1
+    lengths = np.diff(matrix.indptr)
+    if lengths.max(initial=0) <= kept:
+        return matrix
+    rows = np.repeat(np.arange(count), lengths)
+    order = np.lexsort((matrix.indices, np.negative(matrix.data), rows))
+    rank = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    strongest = np.sort(order[rank < kept])
+    return csr_matrix((matrix.data[strongest], (rows[strongest], matrix.indices[strongest])), shape=(count, count))

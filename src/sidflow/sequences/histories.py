@@ -1,0 +1,135 @@
+"""Sequences, queries and targets as flat arrays: what every recommender reads."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.sparse import csr_matrix
+
+from sidflow.artifacts.split import QUERIES, SEQUENCES, TARGETS, VALID
+from sidflow.core import params
+from sidflow.core.errors import InputError
+
+EXCLUDE = "rank.exclude_history"
+
+
+class Histories(NamedTuple):
+    """All users' ordered items in one array, and the queries that cut them.
+
+    User u's items are `items[offsets[u]:offsets[u + 1]]`; the first `train_end[u]` of them may be trained on;
+    query q asks what follows the first `query_end[q]` items of user `query_user[q]`.
+    """
+
+    items: np.ndarray  # int32 [events]
+    offsets: np.ndarray  # int64 [users + 1]
+    train_end: np.ndarray  # int64 [users]
+    query_user: np.ndarray  # int64 [q]
+    query_end: np.ndarray  # int64 [q]
+    query_valid: np.ndarray  # bool [q], True for validation, False for test
+    targets: np.ndarray  # int64 [q]
+    exclude_history: bool = True  # items of a query's history are no candidates
+
+    @property
+    def user_count(self) -> int:
+        """Number of users."""
+        return len(self.train_end)
+
+    @property
+    def query_count(self) -> int:
+        """Number of queries, both parts."""
+        return len(self.query_user)
+
+    def training_items(self, user: int) -> np.ndarray:
+        """Return the items of `user` that models may train on."""
+        start = self.offsets[user]
+        return self.items[start : start + self.train_end[user]]
+
+    def history(self, query: int) -> np.ndarray:
+        """Return the items that a model sees when it answers `query`."""
+        start = self.offsets[self.query_user[query]]
+        return self.items[start : start + self.query_end[query]]
+
+    def training_events(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return (user, item) of every training event in order, int64 [events] each."""
+        lengths = np.diff(self.offsets)
+        user = np.repeat(np.arange(self.user_count), lengths)
+        position = np.arange(len(self.items)) - np.repeat(self.offsets[:-1], lengths)
+        keep = position < self.train_end[user]
+        return user[keep], self.items[keep].astype(np.int64)
+
+    def before_test(self) -> Histories:
+        """Return the histories of a second fit: training parts end before the first test target; no validation queries.
+
+        Where a user has no test query, the training part ends with the last validation target.
+        """
+        test = ~self.query_valid
+        end = self.train_end.copy()
+        np.maximum.at(end, self.query_user[self.query_valid], self.query_end[self.query_valid] + 1)
+        first_test = np.diff(self.offsets)
+        np.minimum.at(first_test, self.query_user[test], self.query_end[test])
+        tested = np.isin(np.arange(self.user_count), self.query_user[test])
+        return self._replace(
+            train_end=np.where(tested, first_test, end),
+            query_user=self.query_user[test],
+            query_end=self.query_end[test],
+            query_valid=self.query_valid[test],
+            targets=self.targets[test],
+        )
+
+    def training_counts(self, items: int) -> np.ndarray:
+        """Return how often each of `items` items occurs in training parts, int64 [items]."""
+        return np.bincount(self.training_events()[1], minlength=items)
+
+    def seen(self, items: int, queries: np.ndarray | None = None) -> csr_matrix:
+        """Return which of `items` items are in each query's history, bool CSR [q, items]."""
+        rows = np.arange(self.query_count) if queries is None else queries
+        starts = self.offsets[self.query_user[rows]]
+        lengths = self.query_end[rows]
+        indptr = np.concatenate([[0], np.cumsum(lengths)])
+        flat = np.arange(indptr[-1]) - np.repeat(indptr[:-1], lengths) + np.repeat(starts, lengths)
+        matrix = csr_matrix((np.ones(len(flat), dtype=bool), self.items[flat], indptr), shape=(len(rows), items))
+        matrix.sum_duplicates()
+        return matrix
+
+    def targets_seen(self, items: int) -> np.ndarray:
+        """Return whether each query's target is in its history, bool [q]."""
+        return np.asarray(self.seen(items)[np.arange(self.query_count), self.targets]).ravel()
+
+    def excluded(self, items: int, queries: np.ndarray | None = None) -> csr_matrix:
+        """Return which of `items` items are no candidates of each query, bool CSR [q, items]."""
+        seen = self.seen(items, queries)
+        return seen if self.exclude_history else csr_matrix(seen.shape, dtype=bool)
+
+
+def load_histories() -> Histories:
+    """Read the artifacts of `split`.
+
+    Raises:
+        InputError: one of them is absent or broken.
+    """
+    sequences, queries, targets = SEQUENCES.read(), QUERIES.read(), TARGETS.read()
+    lengths = sequences["items"].list.len().to_numpy().astype(np.int64)
+    return Histories(
+        items=sequences["items"].explode(empty_as_null=False).to_numpy().astype(np.int32),
+        offsets=np.concatenate([[0], np.cumsum(lengths)]),
+        train_end=sequences["train_end"].to_numpy().astype(np.int64),
+        query_user=queries["user_id"].to_numpy().astype(np.int64),
+        query_end=queries["history_end"].to_numpy().astype(np.int64),
+        query_valid=(queries["part"] == VALID).to_numpy(),
+        targets=targets["item_id"].to_numpy().astype(np.int64),
+    )
+
+
+def load_histories_for_ranking() -> Histories:
+    """Read the artifacts of `split`, and from params whether ranking excludes histories.
+
+    Raises:
+        InputError: an artifact is absent or broken, or `rank.exclude_history` is neither true nor false.
+    """
+    exclude = params.load_param(EXCLUDE)
+    if not isinstance(exclude, bool):
+        raise InputError(
+            f"{params.PARAMS_PATH}:{EXCLUDE}", expected="true or false", found=repr(exclude), remedy="correct it"
+        )
+    return load_histories()._replace(exclude_history=exclude)

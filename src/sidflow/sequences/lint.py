@@ -1,0 +1,147 @@
+"""Figures on leakage, ties, repeats and cold targets of a split, and errors where its metrics would be invalid."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sidflow.core.errors import InputError
+
+if TYPE_CHECKING:
+    from sidflow.sequences.split import Cuts
+
+
+def measure_split(
+    items: np.ndarray, timestamps: np.ndarray, starts: np.ndarray, cuts: Cuts, *, has_timestamps: bool
+) -> tuple[dict[str, int | float], np.ndarray]:
+    """Return the figures of reports/split.json, and which targets share their second with the event prefix, bool [q].
+
+    Args:
+        items: int [events], in user order.
+        timestamps: int64 [events].
+        starts: int64 [users], the first row of each user.
+        cuts: the split.
+        clock: whether timestamps are times, not positions.
+    """
+    rows = starts[cuts.query_user] + cuts.query_end
+    tied = (cuts.query_end > 0) & (timestamps[rows] == timestamps[np.maximum(rows - 1, 0)]) & has_timestamps
+    user = np.repeat(np.arange(len(starts)), np.diff(starts, append=len(items)))
+    position = np.arange(len(items)) - starts[user]
+    trained = position < cuts.train_end[user]
+    counts = np.bincount(items[trained], minlength=int(items.max()) + 1)
+    seen = _first_position(user, items)[rows] < cuts.query_end
+    cold = counts[items[rows]] == 0
+    leaked = _prefix_in_other_training(items, starts, trained)[rows]
+    figures: dict[str, int | float] = {
+        "users": len(starts),
+        "events": len(items),
+        "events_train": int(trained.sum()),
+        "users_without_training": int((cuts.train_end == 0).sum()),
+        "items_never_trained": int((counts[np.unique(items)] == 0).sum()),
+        "timestamps_known": int(has_timestamps),
+        "duplicated_sequences": _duplicated_sequences(items, starts),
+    }
+    for part, in_part in (("valid", cuts.query_valid), ("test", ~cuts.query_valid)):
+        number = int(in_part.sum())
+        figures |= {
+            f"queries_{part}": number,
+            f"users_{part}": len(np.unique(cuts.query_user[in_part])),
+            f"mean_history_{part}": float(cuts.query_end[in_part].mean()),
+            f"targets_tied_{part}": int((tied & in_part).sum()),
+            f"tie_rate_{part}": float(tied[in_part].mean()),
+            f"targets_in_history_{part}": int((seen & in_part).sum()),
+            f"targets_cold_{part}": int((cold & in_part).sum()),
+            f"sequences_in_training_{part}": int((leaked & in_part).sum()),
+        }
+    figures |= _leakage(timestamps, starts, user, trained, cuts, has_timestamps)
+    return figures, tied
+
+
+def _first_position(user: np.ndarray, items: np.ndarray) -> np.ndarray:
+    """Return for every event the position of the user's first event with that item, int64 [events]."""
+    pair = user.astype(np.int64) * (int(items.max()) + 1) + items
+    _, first, inverse = np.unique(pair, return_index=True, return_inverse=True)
+    starts = np.flatnonzero(np.diff(user, prepend=-1))
+    return first[inverse] - starts[user[first[inverse]]]
+
+
+def _duplicated_sequences(items: np.ndarray, starts: np.ndarray) -> int:
+    """Return the number of users whose whole sequence equals that of an earlier user."""
+    seen: set[bytes] = set()
+    raw = np.ascontiguousarray(items, dtype=np.int32)
+    ends = np.append(starts[1:], len(items))
+    for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
+        seen.add(raw[start:end].tobytes())
+    return len(starts) - len(seen)
+
+
+def _prefix_in_other_training(items: np.ndarray, starts: np.ndarray, trained: np.ndarray) -> np.ndarray:
+    """Return for every event whether another user's training part begins with the sequence up to it, bool [events].
+
+    Prefixes are numbered exactly, without hashes: two are equal if their shorter prefixes and their last items are.
+    """
+    lengths = np.diff(starts, append=len(items))
+    by_length = np.argsort(-lengths, kind="stable")
+    item_bound = int(items.max(initial=0)) + 1
+    matches = np.zeros(len(items), dtype=bool)
+    prefix = np.zeros(len(starts), dtype=np.int64)  # number of each user's prefix so far, longest user first
+    for position in range(int(lengths.max(initial=0))):
+        rows = starts[by_length[: np.searchsorted(-lengths[by_length], -position)]] + position
+        _, number = np.unique(prefix[: len(rows)] * item_bound + items[rows], return_inverse=True)
+        in_training = trained[rows]
+        matches[rows] = np.bincount(number, in_training)[number] > in_training  # another user's, not only its own
+        prefix = number
+    return matches
+
+
+def _leakage(
+    timestamps: np.ndarray, starts: np.ndarray, user: np.ndarray, trained: np.ndarray, cuts: Cuts, has_timestamps: bool
+) -> dict[str, int | float]:
+    """Return the figures on training events later than targets: allowed across users, an error across a time cut."""
+    if not has_timestamps:
+        return {}
+    rows = starts[cuts.query_user] + cuts.query_end
+    latest = int(timestamps[trained].max()) if trained.any() else 0
+    test = timestamps[rows][~cuts.query_valid]
+    figures: dict[str, int | float] = {"test_targets_before_last_training": int((test <= latest).sum())}
+    if cuts.cut_seconds is not None:
+        first_valid, first_test = cuts.cut_seconds
+        late = int((timestamps[trained] >= first_valid).sum()) + int(
+            (timestamps[rows][cuts.query_valid] >= first_test).sum()
+        )
+        figures |= {
+            "cut_valid_seconds": first_valid,
+            "cut_test_seconds": first_test,
+            "future_events_in_training": late,
+        }
+    return figures
+
+
+def check_figures(figures: dict[str, int | float], *, no_repeats: bool) -> None:
+    """Check that no metric of the split would be invalid.
+
+    Args:
+        figures: what `measure_split` returned.
+        no_repeats: whether no user may have an item twice.
+
+    Raises:
+        InputError: a target is in its own history though repeats were dropped, or training has events after a cut.
+    """
+    inside = int(figures["targets_in_history_valid"] + figures["targets_in_history_test"])
+    if no_repeats and inside:
+        raise InputError(
+            "artifacts/catalog/interactions.parquet",
+            expected="no item twice per user, with ingest.repeats: first",
+            found="targets in their own history",
+            count=inside,
+            remedy="run `dvc repro ingest`; if that repeats, report a defect",
+        )
+    if figures.get("future_events_in_training", 0):
+        raise InputError(
+            "split",
+            expected="nothing after the cut in training or validation",
+            found="later events",
+            count=int(figures["future_events_in_training"]),
+            remedy="report this as a defect of `split`",
+        )

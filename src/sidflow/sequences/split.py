@@ -1,0 +1,208 @@
+"""From ordered interactions to sequences, queries and targets."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import numpy as np
+import polars as pl
+from pydantic import Field
+
+from sidflow.artifacts.split import TEST, VALID
+from sidflow.core.errors import InputError
+from sidflow.core.params import Params
+from sidflow.sequences.lint import check_figures, measure_split
+
+
+class SplitParams(Params):
+    """Which events are held out for validation and test.
+
+    `leave_one_out` and `leave_last_n` hold out each user's last events; `global_time` holds out all that happens after
+    two points in time.
+    """
+
+    method: Literal["leave_one_out", "leave_last_n", "global_time"] = Field(
+        default="leave_one_out",
+        description="leave_one_out | leave_last_n (of each user) | global_time (two cuts for all)",
+    )
+    n: int = Field(default=1, ge=1, le=100, description="events per user and part, of leave_last_n alone")
+    min_history: int = Field(
+        default=1, ge=1, description="events that must precede a target; users with fewer are trained on, not evaluated"
+    )
+    valid_share: float = Field(default=0.1, gt=0, lt=0.5, description="share of events, of global_time alone")
+    test_share: float = Field(default=0.1, gt=0, lt=0.5, description="share of events, of global_time alone")
+    queries_per_user: int = Field(
+        default=1, ge=1, description="first events after each cut that are predicted, of global_time alone"
+    )
+
+
+class Cuts(NamedTuple):
+    """A split of the events; users in order of user_id."""
+
+    train_end: np.ndarray  # int64 [users]
+    query_user: np.ndarray  # int64 [q], sorted, with query_end sorted within a user
+    query_end: np.ndarray  # int64 [q]: the target's position
+    query_valid: np.ndarray  # bool [q]
+    cut_seconds: tuple[int, int] | None = None  # first second of validation and of test, of `global_time` only
+
+
+def leave_last_n(lengths: np.ndarray, n: int, min_history: int) -> Cuts:
+    """Return a split with each user's last n events as test targets and the n before as validation targets.
+
+    The first `min_history` events of a user always stay in training. A user with fewer than 2n events beyond them
+    fills the test part first, then validation. A user with none beyond them has training events only.
+
+    Args:
+        lengths: int [users], events per user.
+        n: targets per user and part.
+        min_history: events before a user's first target.
+    """
+    available = np.maximum(lengths - min_history, 0)
+    test = np.minimum(available, n)
+    valid = np.minimum(available - test, n)
+    train_end = lengths - test - valid
+    query_count = test + valid
+    user = np.repeat(np.arange(len(lengths)), query_count)
+    offset = np.arange(query_count.sum()) - np.repeat(np.cumsum(query_count) - query_count, query_count)
+    end = train_end[user] + offset
+    return Cuts(train_end, user, end, end < (lengths - test)[user])
+
+
+def cut_by_time(
+    lengths: np.ndarray,
+    timestamps: np.ndarray,
+    valid_share: float,
+    test_share: float,
+    min_history: int,
+    max_queries: int,
+) -> Cuts:
+    """Return a split at two points in time, the same for all users.
+
+    The validation targets of a user are the first `max_queries` events between the cuts; the test targets are those
+    after the second cut. A user needs `min_history` events before a cut to have targets in its part.
+
+    A history holds every earlier event of the user, earlier test events included, as in deployment. Training uses no
+    event at or after the first cut. The second fit (`refit`) uses none at or after the second cut.
+
+    Args:
+        lengths: int [users], events per user.
+        timestamps: int64 [events], in user order.
+        valid_share: share of all events between the cuts.
+        test_share: share of all events after the second cut.
+        min_history: events of a user before the cut.
+        max_queries: targets per user and part.
+
+    Raises:
+        InputError: the two cuts and the first event are not three different times.
+    """
+    ordered = np.sort(timestamps)
+    total = len(ordered)
+    test_cut = int(ordered[total - max(1, round(total * test_share))])
+    valid_cut = int(ordered[max(0, total - max(2, round(total * (test_share + valid_share))))])
+    if not ordered[0] < valid_cut < test_cut:
+        raise InputError(
+            "split",
+            expected="three distinct periods for training, validation and test",
+            found=f"cuts at {valid_cut} and {test_cut}, first event at {int(ordered[0])}",
+            remedy="change split.valid_share and split.test_share, or use split.method: leave_one_out",
+        )
+    starts = np.cumsum(lengths) - lengths
+    user = np.repeat(np.arange(len(lengths)), lengths)
+    position = np.arange(total) - starts[user]
+    train_end = np.bincount(user[timestamps < valid_cut], minlength=len(lengths))
+    test_start = np.bincount(user[timestamps < test_cut], minlength=len(lengths))
+    valid = (position >= train_end[user]) & (position < np.minimum(train_end + max_queries, test_start)[user])
+    test = (position >= test_start[user]) & (position < (test_start + max_queries)[user])
+    is_target = (valid & (train_end >= min_history)[user]) | (test & (test_start >= min_history)[user])
+    return Cuts(train_end, user[is_target], position[is_target], valid[is_target], (valid_cut, test_cut))
+
+
+def cut_sequences(lengths: np.ndarray, timestamps: np.ndarray, params: SplitParams, *, has_timestamps: bool) -> Cuts:
+    """Return the split that params describe.
+
+    Raises:
+        InputError: `global_time` without real timestamps, or a part without queries.
+    """
+    if params.method == "global_time":
+        if not has_timestamps:
+            raise InputError(
+                "split.method",
+                expected="real timestamps for `global_time`",
+                found="a source whose timestamps are only positions",
+                remedy="use split.method: leave_one_out or leave_last_n",
+            )
+        cuts = cut_by_time(
+            lengths, timestamps, params.valid_share, params.test_share, params.min_history, params.queries_per_user
+        )
+    else:
+        cuts = leave_last_n(lengths, params.n if params.method == "leave_last_n" else 1, params.min_history)
+    for part, count in (("valid", int(cuts.query_valid.sum())), ("test", int((~cuts.query_valid).sum()))):
+        if not count:
+            raise InputError(
+                "split",
+                expected=f"queries in the part `{part}`",
+                found="none: no user has enough events",
+                remedy="lower split.min_history, change the method, or raise ingest.min_user_events",
+            )
+    return cuts
+
+
+class Split(NamedTuple):
+    """The artifacts of `split`."""
+
+    sequences: pl.DataFrame
+    queries: pl.DataFrame
+    targets: pl.DataFrame
+    report: dict[str, int | float]
+
+
+def split_interactions(interactions: pl.DataFrame, users: int, params: SplitParams, *, no_repeats: bool) -> Split:
+    """Return sequences, queries and targets of the interactions.
+
+    Args:
+        interactions: the artifact, sorted by user and position.
+        users: number of users in the catalogue.
+        params: the section `split`.
+        no_repeats: whether no user may have an item twice (`ingest.repeats: first`).
+
+    Raises:
+        InputError: a user has no events, a part has no queries, or the split leaks targets into training.
+    """
+    user = interactions["user_id"].to_numpy()
+    items = interactions["item_id"].to_numpy()
+    timestamps = interactions["timestamp"].to_numpy()
+    lengths = np.bincount(user, minlength=users)
+    if not len(user) or not lengths.all():
+        raise InputError(
+            "artifacts/catalog/interactions.parquet",
+            expected="at least one event of every user",
+            found="users without events",
+            count=int((lengths == 0).sum()),
+            remedy="run `dvc repro ingest`",
+        )
+    starts = np.cumsum(lengths) - lengths
+    has_timestamps = not np.array_equal(timestamps, interactions["position"].to_numpy())
+    cuts = cut_sequences(lengths, timestamps, params, has_timestamps=has_timestamps)
+    figures, tied = measure_split(items, timestamps, starts, cuts, has_timestamps=has_timestamps)
+    check_figures(figures, no_repeats=no_repeats)
+    number = np.arange(len(cuts.query_user), dtype=np.int32)
+    queries = pl.DataFrame(
+        {
+            "query_id": number,
+            "user_id": cuts.query_user.astype(np.int32),
+            "part": np.where(cuts.query_valid, VALID, TEST).tolist(),
+            "history_end": cuts.query_end.astype(np.int32),
+        }
+    )
+    targets = pl.DataFrame(
+        {"query_id": number, "item_id": items[starts[cuts.query_user] + cuts.query_end].astype(np.int32), "tied": tied}
+    )
+    return Split(_sequences(interactions, cuts.train_end), queries, targets, figures)
+
+
+def _sequences(interactions: pl.DataFrame, train_end: np.ndarray) -> pl.DataFrame:
+    return (
+        interactions.group_by("user_id", maintain_order=True)
+        .agg(pl.col("item_id").alias("items"), pl.col("timestamp").alias("timestamps"))
+        .with_columns(pl.Series("train_end", train_end, dtype=pl.Int32))
+    )

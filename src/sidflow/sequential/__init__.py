@@ -1,0 +1,1 @@
+"""Sequential recommenders: SASRec, eSASRec, GRU4Rec, BERT4Rec."""

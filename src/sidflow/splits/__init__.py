@@ -1,1 +1,0 @@
-"""From ordered interactions to sequences, queries and targets, with a lint for what would make numbers lie."""

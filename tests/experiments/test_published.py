@@ -1,0 +1,70 @@
+"""Published figures: the file's form, and what stands beside what."""
+
+from pathlib import Path
+
+import pytest
+
+from experiments import published
+from sidflow.core.errors import InputError
+
+ROOT = Path(__file__).parents[3]
+FILE = """
+sources: {paper: {title: "Paper, Table 1", url: "https://arxiv.org/abs/1"}}
+caveats: {once: one seed}
+figures:
+  - {preset: tiny, model: SASRec, metrics: {ndcg_at_10: 0.05, recall_at_10: 0.1}, source: paper, beside: [sasrec]}
+  - {preset: tiny, model: LiGR, metrics: {ndcg_at_10: 0.04}, source: paper, caveat: once, beside: [esasrec, sasrec]}
+  - {preset: other, model: SASRec, metrics: {ndcg_at_10: 0.05}, source: paper, beside: [sasrec]}
+  - {preset: tiny, model: GRU4Rec, metrics: {ndcg_at_10: 0.05}, source: paper, beside: [gru4rec]}
+"""
+MEASURED = {"tiny": {"sasrec": {"metrics": {"ndcg_at_10": {"mean": 0.06, "low": 0.05, "high": 0.07}}}}}
+
+
+@pytest.fixture
+def file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / published.PUBLISHED_PATH
+    path.parent.mkdir()
+    path.write_text(FILE)
+    return path
+
+
+def test_a_figure_stands_beside_the_first_of_ours_that_is_measured_in_its_metric(file):
+    plain, other = published.results_beside_figures(MEASURED)
+    assert (plain.figure.model, plain.metric, plain.published, plain.ours) == ("SASRec", "ndcg_at_10", 0.05, "sasrec")
+    assert (plain.mean, plain.low, plain.high) == (0.06, 0.05, 0.07)
+    assert plain.source.url == "https://arxiv.org/abs/1"
+    assert (other.figure.model, other.ours, plain.caveat, other.caveat) == ("LiGR", "sasrec", "", "one seed")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("source: paper, beside: [gru4rec]", "source: papre, beside: [gru4rec]", "'papre'"),
+        ("caveat: once", "caveat: twice", "'twice'"),
+        ("ndcg_at_10: 0.04", "ndcg_at_10: 4.0", "LiGR from 0 to 1"),
+        ("https://arxiv.org/abs/1", "a book", "sources.paper.url"),
+        ("model: LiGR", "model: LiGR, note: x", "`note`"),
+    ],
+)
+def test_a_slip_in_the_file_is_one_line(file, old, new, told):
+    assert old in FILE
+    file.write_text(FILE.replace(old, new))
+    with pytest.raises(InputError, match=told):
+        list(published.results_beside_figures(MEASURED))
+
+
+def test_without_the_file_nothing_is_told(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert not list(published.results_beside_figures(MEASURED))
+
+
+def test_every_committed_figure_names_a_preset_and_recommenders_that_exist():
+    content = published.read_published(ROOT / published.PUBLISHED_PATH)
+    known = {path.stem for path in (ROOT / "presets").glob("*.yaml")}
+    assert {figure.preset for figure in content.figures} <= known
+    ours = {"sasrec", "esasrec", "gru4rec", "bert4rec", "mme_sid"}
+    assert {name for figure in content.figures for name in figure.beside} <= ours
+    assert content.caveats.keys() == {figure.caveat for figure in content.figures if figure.caveat}
+    claimed = {claim.source for _, claim in content.claims or ()}
+    assert content.sources.keys() == {figure.source for figure in content.figures} | claimed

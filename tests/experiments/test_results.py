@@ -1,0 +1,390 @@
+"""Results: their arithmetic, what refuses to mix, and the tables made of them."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from experiments.tables import markers, measurements, results
+from ruamel.yaml import YAML
+
+from experiments import results, runs
+from sidflow.artifacts.evaluation import LEADERBOARD, PER_QUERY
+from sidflow.cli import presets, revisions
+from sidflow.core.errors import InputError
+
+ROOT = Path(__file__).parents[3]
+
+PIPELINE = """
+stages:
+  ingest:
+    cmd: none
+    deps: ["${ingest.path}"]
+    outs: [artifacts/catalog]
+  rank:
+    foreach: ${recommenders}
+    do:
+      cmd: none
+      outs: ["artifacts/rankings/${item}"]
+"""
+
+
+def _git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], check=True, capture_output=True, text=True).stdout.strip()
+
+
+@pytest.fixture
+def finished_run(catalogue, monkeypatch):
+    """A run that is committed, measured and (DVC being left out) up to date."""
+    for name, value in {"AUTHOR": "a", "COMMITTER": "a"}.items():
+        monkeypatch.setenv(f"GIT_{name}_NAME", value)
+        monkeypatch.setenv(f"GIT_{name}_EMAIL", "a@b")
+    Path("dvc.yaml").write_text(PIPELINE)
+    Path("dvc.lock").write_text("stages: {ingest: {deps: [{path: words.txt, md5: abc}]}}\n")
+    Path("src").mkdir()
+    Path("src/code.py").write_text("1\n")
+    for stage, seconds, megabytes in (("ingest", 1.5, 100), ("rank@popularity", 2, 300), ("rank@sasrec", 0.5, 200)):
+        path = Path(".sidflow/measured/embedded") / f"{stage}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"stage": stage, "wall_seconds": seconds, "peak_memory_mb": megabytes, "cpus": 2}))
+    LEADERBOARD.write({"best_baseline": "popularity"})
+    _git("init", "-q")
+    _git("add", "src", "dvc.yaml")
+    _git("commit", "-qm", "code")
+    monkeypatch.setattr(runs, "require_up_to_date", lambda: None)
+    return catalogue
+
+
+def _another_seed(ranks: list[int]) -> None:
+    text = Path("params.yaml").read_text()
+    Path("params.yaml").write_text(text.replace("seed: 42", "seed: 43", 1))
+    table = PER_QUERY.read(model="sasrec")
+    PER_QUERY.write(table.with_columns(pl.Series("rank", [1, 1, 1, *ranks], dtype=pl.Int32)), model="sasrec")
+
+
+def _written() -> dict:
+    return json.loads(Path("experiments/results/presets/embedded.json").read_text())
+
+
+def test_one_run_is_exported_in_the_agreed_shape(finished_run) -> None:
+    results.add_result()
+    content = _written()
+    assert content["preset"] == "embedded"
+    assert content["commit"] == _git("rev-parse", "HEAD")
+    assert (content["seeds"], content["users"], content["items"]) == ([42], 3, 5)
+    assert (content["wall_seconds"], content["peak_memory_mb"], content["cpus"]) == (4.0, 300, 2)
+    metrics = content["recommenders"]["popularity"]["metrics"]  # test ranks 3, 2, 1
+    assert metrics["mrr_at_10"]["mean"] == pytest.approx((1 / 3 + 1 / 2 + 1) / 3, rel=1e-5)
+    assert metrics["ndcg_at_5"]["mean"] == pytest.approx((0.5 + 1 / np.log2(3) + 1) / 3, rel=1e-5)
+    assert metrics["recall_at_5"] == {"mean": 1.0, "low": 1.0, "high": 1.0, "per_seed": [1.0]}
+    assert metrics["mrr_at_10"]["low"] < metrics["mrr_at_10"]["mean"] < metrics["mrr_at_10"]["high"]
+    assert "expected_ndcg_at_10" not in metrics
+    assert content["recommenders"]["sasrec"]["metrics"]["expected_ndcg_at_10"]["mean"] == 0.25
+    assert results.read_runs("embedded")[0].record["best_baseline"] == "popularity"
+
+
+def test_seeds_are_averaged_per_user_before_the_bootstrap(finished_run) -> None:
+    results.add_result()
+    _another_seed([1, 1, 3])  # seed 42 had 3, 3, 1: users' mean reciprocal ranks are then all 2/3
+    slow = Path(".sidflow/measured/embedded/rank@sasrec.json")
+    slow.write_text(json.dumps({**json.loads(slow.read_text()), "wall_seconds": 99}))
+    results.add_result()
+    content = _written()
+    found = content["recommenders"]["sasrec"]["metrics"]["mrr_at_10"]
+    assert (content["seeds"], content["wall_seconds"]) == ([42, 43], 4.0)
+    assert found["mean"] == found["low"] == found["high"] == pytest.approx(2 / 3, rel=1e-5)
+    assert found["per_seed"] == pytest.approx([(1 / 3 + 1 / 3 + 1) / 3, (1 + 1 + 1 / 3) / 3], rel=1e-5)
+    kept = pl.read_parquet("experiments/results/presets/embedded/seed-42.parquet")
+    assert kept["sasrec.rank"].to_list() == [3, 3, 1]
+
+
+def test_several_queries_of_a_user_are_resampled_together() -> None:
+    ranks = np.random.default_rng(0).integers(1, 30, 40)
+    bounds = []
+    for copies in (1, 4):
+        columns = {"user_id": np.tile(np.arange(40), copies), "sasrec.rank": np.tile(ranks, copies)}
+        record = dict.fromkeys(("preset", "commit", "seed", "users", "items"), 0)
+        record |= {"params": {}, "wall_seconds": 1, "peak_memory_mb": 1, "cpus": 1}
+        found = results.summarise([runs.Run(record, pl.DataFrame(columns))])["recommenders"]["sasrec"]["metrics"]
+        bounds.append([found["ndcg_at_10"][name] for name in ("mean", "low", "high")])
+    assert bounds[0] == pytest.approx(bounds[1])
+
+
+def test_adding_a_seed_again_replaces_it(finished_run) -> None:
+    results.add_result()
+    before = Path("experiments/results/presets/embedded.json").read_bytes()
+    results.add_result()
+    assert Path("experiments/results/presets/embedded.json").read_bytes() == before
+
+
+def test_a_run_that_cannot_be_written_leaves_what_was_there(finished_run, monkeypatch) -> None:
+    results.add_result()
+    before = {path: path.read_bytes() for path in Path("docs").rglob("*") if path.is_file()}
+
+    def killed(self, path, **_):
+        Path(path).write_bytes(b"half of it")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pl.DataFrame, "write_parquet", killed)
+    Path(".sidflow/measured/embedded/ingest.json").write_text(
+        json.dumps({"stage": "ingest", "wall_seconds": 9, "peak_memory_mb": 1, "cpus": 2})
+    )
+    with pytest.raises(KeyboardInterrupt):
+        results.add_result()
+    assert {path: path.read_bytes() for path in Path("docs").rglob("*") if path.is_file()} == before
+
+
+def test_a_write_that_is_cut_short_leaves_the_file_as_it_was(finished_run, monkeypatch) -> None:
+    results.add_result()
+    page, before = Path("page.md"), Path("experiments/results/presets/embedded.json").read_text()
+    page.write_text("<!-- results:begin -->\n<!-- results:end -->\n")
+    whole = Path.write_text
+
+    def killed(self, text, **_):
+        whole(self, text[:9])
+        raise KeyboardInterrupt
+
+    runs_write = runs.write_run
+    monkeypatch.setattr(results, "write_run", lambda run, folder: None)  # that one is tried above
+    monkeypatch.setattr(Path, "write_text", killed)
+    with pytest.raises(KeyboardInterrupt):
+        results.add_result()
+    with pytest.raises(KeyboardInterrupt):
+        markers.write_tables(page)
+    with pytest.raises(KeyboardInterrupt):
+        runs_write(results.read_runs("embedded")[0], Path("experiments/results/presets/embedded"))
+    assert Path("experiments/results/presets/embedded.json").read_text() == before
+    assert page.read_text() == "<!-- results:begin -->\n<!-- results:end -->\n"
+    assert results.read_runs("embedded")[0].record["seed"] == 42
+
+
+def test_a_run_without_its_ranks_is_named_with_what_to_do(finished_run) -> None:
+    results.add_result()
+    Path("experiments/results/presets/embedded/seed-42.parquet").unlink()
+    with pytest.raises(InputError, match=r"seed-42\.parquet: .*no such file.*git checkout.*add that run again"):
+        results.read_runs("embedded")
+
+
+def test_runs_of_other_commits_params_or_data_refuse_to_mix(finished_run) -> None:
+    results.add_result()
+    before = Path("experiments/results/presets/embedded.json").read_bytes()
+    _another_seed([1, 1, 1])
+    text = Path("params.yaml").read_text()
+    Path("params.yaml").write_text(text.replace("exclude_history: true", "exclude_history: false"))
+    with pytest.raises(InputError, match=r"rank\.exclude_history"):
+        results.add_result()
+    Path("params.yaml").write_text(text)
+    lock = Path("dvc.lock").read_text()
+    Path("dvc.lock").write_text(lock.replace("abc", "abd"))
+    with pytest.raises(InputError, match="one data"):
+        results.add_result()
+    Path("dvc.lock").write_text(lock)
+    Path("src/code.py").write_text("2\n")
+    with pytest.raises(InputError, match="uncommitted"):
+        results.add_result()
+    _git("commit", "-qam", "other code")
+    with pytest.raises(InputError, match="one commit"):
+        results.add_result()
+    assert Path("experiments/results/presets/embedded.json").read_bytes() == before
+
+
+def test_presets_of_which_one_is_refitted_refuse_to_stand_side_by_side(finished_run) -> None:
+    results.add_result()
+    assert "refit" not in _written()
+    text = Path("params.yaml").read_text()
+    Path("params.yaml").write_text(text.replace("preset: embedded", "preset: other", 1))
+    Path(".sidflow/measured/embedded").rename(".sidflow/measured/other")
+    for model in ("popularity", "sasrec"):
+        PER_QUERY.write(PER_QUERY.read(model=model), {"refit": True}, model=model)
+    with pytest.raises(InputError, match="refitted: other; not: embedded"):
+        results.add_result()
+    Path("experiments/results/presets/embedded.json").unlink()
+    results.add_result()
+    assert json.loads(Path("experiments/results/presets/other.json").read_text())["refit"] is True
+    assert "All are refitted on train + validation" in results.results_overview_table()
+
+
+def test_a_commit_of_documents_is_no_other_code(finished_run) -> None:
+    results.add_result()
+    _git("add", "docs")
+    _git("commit", "-qm", "results")
+    _another_seed([1, 1, 1])
+    results.add_result()
+    assert _written()["seeds"] == [42, 43]
+
+
+def test_where_the_data_lie_is_no_param(finished_run) -> None:
+    results.add_result()
+    _another_seed([1, 1, 1])
+    for path in ("params.yaml", "dvc.lock"):
+        Path(path).write_text(Path(path).read_text().replace("words.txt", "elsewhere.txt"))
+    results.add_result()
+
+
+def test_a_stage_that_was_not_measured_is_named(finished_run) -> None:
+    Path(".sidflow/measured/embedded/rank@sasrec.json").unlink()
+    with pytest.raises(InputError, match=r"rank@sasrec.*dvc repro -f"):
+        results.add_result()
+
+
+def test_artifacts_must_be_up_to_date(dvc_project) -> None:
+    revisions.require_up_to_date()
+    Path("words.txt").write_text("changed")
+    with pytest.raises(InputError, match="ingest"):
+        revisions.require_up_to_date()
+
+
+def test_tables_stand_between_their_markers(finished_run) -> None:
+    results.add_result()
+    benchmark = {
+        "claim": "k-core",
+        "unit": "s",
+        "ours": 2.0,
+        "theirs": 4.0,
+        "ratio": 2.0,
+        "peak_memory_ours": 900,
+        "peak_memory_theirs": 1200,
+        "command": "python x",
+    }
+    Path("experiments/results/benchmarks").mkdir(parents=True)
+    Path("experiments/results/benchmarks/core.json").write_text(json.dumps(benchmark))
+    page = Path("page.md")
+    page.write_text(
+        "a\n<!-- results:begin -->\n<!-- results:end -->\nb\n<!-- benchmarks:begin -->\nold\n<!-- benchmarks:end -->\n"
+    )
+    assert "written" in markers.write_tables(page)
+    text = page.read_text()
+    assert text.startswith("a\n<!-- results:begin -->\n| preset |")
+    assert "| embedded | `make repro` | 3 | 5 | 42 | 4 s | 0.30 GB | 2 |" in text
+    assert "| popularity | 0.7103 [" in text
+    assert "| k-core | 2 s | 4 s | 2.00 | 900 MB / 1,200 MB | `python x` |" in text
+    assert "old" not in text
+    assert "up to date" in markers.write_tables(page)
+    page.write_text("nothing")
+    with pytest.raises(InputError, match="no markers"):
+        markers.write_tables(page)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "README.md",
+        "docs/results.md",
+        "docs/semantic_ids.md",
+        "docs/ablations.md",
+        "docs/settings.md",
+        "docs/benchmarks.md",
+    ],
+)
+def test_the_committed_tables_are_those_of_the_json(name, monkeypatch) -> None:
+    monkeypatch.chdir(ROOT)
+    if Path(name).is_file():
+        text = Path(name).read_text()
+        assert markers.fill_markers(text) == text, f"Remedy: python -m experiments.tables {name}"
+
+
+def test_an_ablation_has_what_could_have_been_detected_where_that_is_known(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(measurements, "ABLATIONS_FOLDER", tmp_path)
+    known = {"row": "less", "seeds": 1, "mean": 0.2, "difference": -0.1, "low": -0.2, "high": 0.0}
+    known |= {"effective_rank": None, "alive_share": None, "tau_of_codes": None}
+    rows = [known | {"detectable": 0.0321}, known]
+    (tmp_path / "tiny.json").write_text(json.dumps({"run": "tiny", "rows": rows}))
+    head, _, new, old = measurements.ablations_table().splitlines()
+    place = head.split(" | ").index("smallest detectable")
+    assert (new.split(" | ")[place], old.split(" | ")[place]) == ("0.0321", "")
+
+
+def test_a_setting_stands_between_its_neighbours(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(measurements, "FOLDER", tmp_path)
+    none = {"model": "gru4rec", "knob": None, "standing": None, "value": None, "valid_ndcg_at_10": 0.2}
+    up = {"model": "gru4rec", "knob": "epochs", "standing": 8, "value": 16, "valid_ndcg_at_10": 0.21}
+    down = up | {"value": 4, "valid_ndcg_at_10": 0.19}
+    share = up | {"knob": "dropout", "standing": 0.1, "value": 0.25, "valid_ndcg_at_10": 0.18}
+    (tmp_path / "settings").mkdir()
+    (tmp_path / "settings/tiny.json").write_text(json.dumps({"run": "tiny", "rows": [none, up, down, share]}))
+    *_, epochs, dropout = measurements.settings_table().splitlines()
+    assert epochs == "| tiny | gru4rec | epochs | 4: 0.1900 | 8: 0.2000 | **16: 0.2100** |"
+    assert dropout == "| tiny | gru4rec | dropout |  | **0.1: 0.2000** | 0.25: 0.1800 |"
+
+
+def test_a_claim_fits_a_tables_cell() -> None:
+    found = {path.name: json.loads(path.read_text()) for path in (ROOT / measurements.FOLDER).glob("*.json")}
+    assert found
+    assert {name: one["claim"] for name, one in found.items() if len(one["claim"]) > 120} == {}
+
+
+def test_the_committed_json_is_that_of_the_kept_ranks(monkeypatch) -> None:
+    monkeypatch.chdir(ROOT)
+    for path in sorted(results.FOLDER.glob("*.json")):
+        assert json.loads(path.read_text()) == json.loads(json.dumps(results.summarise(results.read_runs(path.stem))))
+
+
+def test_a_broken_results_file_is_one_line(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "experiments/results/presets").mkdir(parents=True)
+    (tmp_path / "experiments/results/presets/x.json").write_text("{")
+    with pytest.raises(InputError, match=r"experiments/results/presets/x\.json: expected JSON"):
+        markers.fill_markers("<!-- results:begin -->\n<!-- results:end -->\n")
+
+
+def test_the_notebook_runs_without_the_command_line(finished_run, capsys) -> None:
+    results.main()
+    assert capsys.readouterr().out == "experiments/results/presets/embedded.json holds seed 42.\n"
+    Path("page.md").write_text("<!-- results:begin -->\n<!-- results:end -->\n")
+    markers.main(["page.md"])
+    assert capsys.readouterr().out == "page.md is written.\n"
+    markers.main([])
+    assert capsys.readouterr().out == markers.all_tables() + "\n"
+    Path("page.md").write_text("nothing")
+    with pytest.raises(SystemExit, match="2"):
+        markers.main(["page.md"])
+    assert "no markers" in capsys.readouterr().err
+    Path("src/code.py").write_text("2\n")
+    with pytest.raises(SystemExit, match="2"):
+        results.main()
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "experiments/results/presets").glob("*.json")))
+def test_committed_results_were_made_with_the_committed_preset(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    text = presets.preset_text(name, None if name == "embedded" else tmp_path)
+    preset = YAML(typ="safe").load(text)
+    recorded = [
+        json.loads(path.read_text())["params"] for path in (ROOT / "experiments/results/presets" / name).glob("*.json")
+    ]
+    assert recorded
+    assert not [difference for one in recorded for difference in _differences(_with_current_sections(one), preset)]
+
+
+def _with_current_sections(recorded: dict) -> dict:
+    """Return recorded params with the training sections under today's names; their entries are the same."""
+    renamed = {
+        "count": "train_counting",
+        "informed": "train_content",
+        "train": "train_sequential",
+        "featured": "train_multimodal",
+        "enhance": "train_multimodal",
+    }
+    current = {name: value for name, value in recorded.items() if name not in renamed}
+    for old, new in renamed.items():
+        for recommender, settings in recorded.get(old, {}).items():
+            section = "train_counting" if recommender == "oracle" else new
+            current.setdefault(section, {})[recommender] = settings
+    return current | {"recommenders": set(recorded["recommenders"])}  # their order is that of the pipeline
+
+
+def _differences(recorded: dict, preset: dict, prefix: str = "") -> list[str]:
+    """Return the recorded values that a preset has otherwise; knobs that came later are not compared."""
+    differences = []
+    for name, value in recorded.items():
+        key = f"{prefix}.{name}".lstrip(".")
+        if isinstance(value, dict) and isinstance(preset.get(name), dict):
+            differences += _differences(value, preset[name], key)
+        elif isinstance(value, set) and value <= set(preset.get(name, ())):
+            continue
+        elif name not in preset or preset[name] != value:
+            differences.append(f"{key}: {value}, now {preset.get(name)}")
+    return differences

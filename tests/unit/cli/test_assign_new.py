@@ -1,0 +1,134 @@
+"""New items get IDs from frozen codebooks; old items keep theirs."""
+
+import numpy as np
+import polars as pl
+import pytest
+from typer.testing import CliRunner
+
+from sidflow.artifacts.catalog import ITEMS
+from sidflow.artifacts.features import MODALITY
+from sidflow.artifacts.semantic_ids import QUANTIZER, SEMANTIC_IDS
+from sidflow.cli.app import app
+from sidflow.semantic_ids.assign import assign_ids, read_frozen_ids, semantic_id_table
+from sidflow.semantic_ids.codec import Codec
+from sidflow.semantic_ids.gate import AssignParams, FrozenIds, assign_and_audit
+
+LARGE = np.array([[10, 10], [10, -10], [-10, 10], [-10, -10]], dtype=np.float32)
+VALUES = (LARGE[:, None, :] + LARGE[None, :, :] / 10).reshape(16, 2)
+
+
+def catalogue(keys):
+    fields = {"title": "", "description": "", "brand": "", "categories": [], "attributes": [], "in_core": True}
+    rows = [{"item_id": row, "item_key": key, **fields} for row, key in enumerate(keys)]
+    schema = {
+        "item_id": pl.Int32,
+        "categories": pl.List(pl.String),
+        "attributes": pl.List(pl.Struct({"name": pl.String, "value": pl.String})),
+    }
+    return pl.DataFrame(rows, schema_overrides=schema)
+
+
+@pytest.fixture
+def old(tmp_path, monkeypatch):
+    """An earlier run of eight items, k0 to k7, in a folder beside the workspace."""
+    (tmp_path / "earlier").mkdir()
+    (tmp_path / "now").mkdir()
+    monkeypatch.chdir(tmp_path / "earlier")
+    arrays = {
+        "codebooks.text": np.stack([LARGE, LARGE / 10]),
+        "mean.text": np.zeros(2, dtype=np.float32),
+        "scale.text": np.ones(1, dtype=np.float32),
+    }
+    QUANTIZER.write(arrays, {"modalities": {"text": {"codes": [4, 4], "items": 8}}, "order": ["text"]})
+    codec = Codec(QUANTIZER.read(), "text")
+    values = np.concatenate([VALUES[:7], VALUES[:1] + 0.01])  # k7 shares the codes of k0: suffix 1
+    SEMANTIC_IDS.write(semantic_id_table({"text": assign_ids(codec, values, np.ones(8, dtype=bool))}, 2))
+    ITEMS.write(catalogue([f"k{i}" for i in range(8)]))
+    monkeypatch.chdir(tmp_path / "now")
+    return tmp_path / "earlier" / "artifacts"
+
+
+def workspace():
+    """The catalogue has grown, and dense ids have moved: new items first, old ones reversed, one absent."""
+    keys = ["a0", "a1", *(f"k{i}" for i in reversed(range(8)))]
+    values = np.concatenate([VALUES[:1] - 0.01, VALUES[9:10], VALUES[7::-1] + 0.3]).astype(np.float32)
+    present = np.ones(10, dtype=bool)
+    present[3] = False
+    ITEMS.write(catalogue(keys))
+    MODALITY.write({"values": values * present[:, None], "present": present}, {}, name="text")
+    return keys, values * present[:, None], present
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, ["assign-new", *map(str, arguments)])
+
+
+def as_rows(frame):
+    return {
+        key: (list(codes), suffix) for key, codes, suffix in frame.select("item_key", "codes", "suffix").iter_rows()
+    }
+
+
+def test_frozen_ids_stay_and_new_items_get_the_nearest(old, tmp_path):
+    workspace()
+    (tmp_path / "now" / "params.yaml").write_text("modality: {text: {}}\n")
+    done = run(old, "--out", "ids.parquet")
+    assert done.exit_code == 0, done.output
+    assert "text: 2 new items, 8 with an ID already" in done.output
+    found = pl.read_parquet("ids.parquet")
+    before, after = as_rows(read_frozen_ids(old)), as_rows(found)
+    assert {key: after[key] for key in before} == before
+    assert after["a0"] == ([0, 0], 2) and after["a1"] == ([2, 1], 0)  # k0 and k7 have suffixes 0 and 1
+    assert found.filter("new")["item_key"].to_list() == ["a0", "a1"]
+
+
+def test_vectors_may_come_from_a_file(old):
+    pl.DataFrame({"item_key": ["b", "k1"], "vector": [[9.0, 9.2], [0.0, 0.0]]}).write_parquet("new.parquet")
+    assert run(old, "--out", "ids.parquet", "--vectors", "text=new.parquet").exit_code == 0
+    after = as_rows(pl.read_parquet("ids.parquet"))
+    assert after["b"] == ([0, 3], 1) and after["k1"] == as_rows(read_frozen_ids(old))["k1"]
+
+
+@pytest.mark.parametrize(
+    ("vectors", "message"),
+    [
+        ([[1.0, 2.0, 3.0]], "vectors of `text`: expected vectors of 2 dimensions"),
+        ([[float("nan"), 1.0]], "finite vectors"),
+        (["words"], "item_key and vector"),
+    ],
+)
+def test_bad_vectors_are_one_line(old, vectors, message):
+    pl.DataFrame({"item_key": ["b"] * len(vectors), "vector": vectors}).write_parquet("new.parquet")
+    done = run(old, "--out", "ids.parquet", "--vectors", "text=new.parquet")
+    assert done.exit_code == 2 and message in done.output and len(done.output.splitlines()) == 1
+
+
+@pytest.mark.parametrize("argument", ["text", "text=nowhere.parquet"])
+def test_a_missing_file_is_one_line(old, argument):
+    done = run(old, "--out", "ids.parquet", "--vectors", argument)
+    assert done.exit_code == 2 and "MODALITY=FILE" in done.output
+
+
+def test_a_modality_that_the_quantizer_does_not_know_is_one_line(old):
+    pl.DataFrame({"item_key": ["b"], "vector": [[9.0, 9.2]]}).write_parquet("new.parquet")
+    done = run(old, "--out", "ids.parquet", "--vectors", "image=new.parquet")
+    assert done.exit_code == 2 and "expected a modality of the quantizer: text; found image" in done.output
+
+
+def test_an_earlier_run_that_is_not_there(tmp_path):
+    done = run(tmp_path / "nowhere", "--out", tmp_path / "ids.parquet")
+    assert done.exit_code == 2 and "no such file" in done.output
+
+
+def test_the_stage_keeps_frozen_ids_too(old):
+    keys, values, present = workspace()
+    quantizer = QUANTIZER.read_from(old / "quantizer" / "quantizer.safetensors")
+    content = {"text": {"values": values, "present": present}}
+    result = assign_and_audit(quantizer, content, AssignParams(), None, None, FrozenIds(keys, read_frozen_ids(old)))
+    now = result.table.join(
+        pl.DataFrame({"item_id": range(10), "item_key": keys}, schema_overrides={"item_id": pl.Int32}), on="item_id"
+    )
+    before, after = as_rows(read_frozen_ids(old)), as_rows(now)
+    assert {key: before[key] for key in after if key in before} == {key: after[key] for key in after if key in before}
+    assert set(keys) - set(after) == {keys[3]} and after["a0"] == ([0, 0], 2)
+    assert result.audit["items_text"] == 9

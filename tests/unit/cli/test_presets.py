@@ -1,0 +1,346 @@
+"""Presets: patches of the defaults or of one another, written out with meanings; params as a whole are checked."""
+
+import contextlib
+import json
+import re
+from pathlib import Path
+from typing import Literal, get_args, get_origin
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from ruamel.yaml import YAML
+
+from sidflow.cli import presets
+from sidflow.cli.check import check
+from sidflow.cli.params_file import scalar
+from sidflow.cli.sections import resolve_entry
+from sidflow.core.errors import InputError
+from sidflow.core.params import Params
+from sidflow.multimodal.fit import load_multimodal
+
+ROOT = Path(__file__).parents[3]
+
+
+def test_the_committed_params_are_those_of_their_preset(monkeypatch) -> None:
+    monkeypatch.chdir(ROOT)
+    assert presets.preset_text("embedded") == (ROOT / "params.yaml").read_text(), "`sidflow preset apply embedded`"
+
+
+def test_a_preset_deletes_replaces_and_adds(small_project: Path) -> None:
+    text = presets.preset_text("other", small_project.parent / "data/other")
+    assert YAML(typ="safe").load(text) == {
+        "preset": "other",
+        "seed": 42,
+        "threads": 2,
+        "recommenders": ["quick", "third"],
+        "ingest": {"source": "files", "path": str(small_project.parent / "data/other"), "seed": 7},
+        "train": {"quick": {"rate": 3e-4, "size": 8}, "third": {"rate": 1.0, "size": 4}},
+    }
+
+
+def test_every_knob_is_written_with_its_meaning_and_those_that_recur_once(small_project: Path) -> None:
+    assert presets.preset_text("embedded").splitlines()[2:] == [
+        "preset: embedded             # the preset that this file was written for",
+        "seed: 42                     # of every model; the data has its own, ingest.seed",
+        "threads: 2                   # of every training; another count gives other bits",
+        "recommenders: [quick, slow]  # recommenders that are ranked, evaluated and compared",
+        "",
+        "ingest:  # What is read",
+        "  source: synthetic  # synthetic | files",
+        "  path: words.txt    # file or folder of the raw data",
+        "  seed: 7            # of the words",
+        "",
+        "train:  # what is trained",
+        "  quick:  # A small model",
+        "    rate: 0.0003  # per step",
+        "    size: 8       # width",
+        "  slow: {rate: 0.1, size: 4}",
+    ]
+
+
+def test_presets_extend_one_another(small_project: Path) -> None:
+    (small_project / "presets/third.yaml").write_text("extends: other\nseed: 5\ntrain: {third: {size: 6}}\n")
+    resolved = presets.compose("third", Path("words.txt"))
+    assert (resolved.top.preset, resolved.top.seed, resolved.top.recommenders) == ("third", 5, ["quick", "third"])
+    training = resolved.sections["train"]
+    assert isinstance(training, dict)
+    assert training["third"].model_dump() == {"rate": 1.0, "size": 6}
+    (small_project / "presets/other.yaml").write_text("extends: third\n")
+    with pytest.raises(InputError, match=r"presets/third\.yaml: expected presets .* without a circle"):
+        presets.compose("third")
+
+
+def test_a_presets_typo_is_named(small_project: Path) -> None:
+    (small_project / "presets/other.yaml").write_text("extends: embedded\ntrain: {quick: {raet: 1}}\n")
+    with pytest.raises(
+        InputError, match=r"preset other:train\.quick: expected one of the names rate, size; found `raet`"
+    ):
+        presets.compose("other")
+
+
+def test_data_comes_from_the_option_or_the_variable_or_not_at_all(
+    small_project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(InputError, match="--data DIR"):
+        presets.compose("other")
+    with pytest.raises(InputError, match="nothing at"):
+        presets.compose("other", Path("nowhere"))
+    with pytest.raises(InputError, match="no --data"):
+        presets.compose("embedded", Path())
+    monkeypatch.setenv("SIDFLOW_DATA", str(small_project.parent / "data"))
+    assert str(small_project.parent / "data/other") in presets.preset_text("other")
+
+
+def test_another_source_never_inherits_the_base_path(small_project: Path) -> None:
+    (small_project / "presets/other.yaml").write_text("ingest: {source: files}\n")
+    with pytest.raises(InputError, match="--data"):
+        presets.compose("other")
+
+
+def test_an_unknown_preset_is_told_with_its_neighbour(small_project: Path) -> None:
+    with pytest.raises(InputError, match="did you mean `other`"):
+        presets.compose("othr")
+
+
+def test_the_listing_stars_the_present_one(small_project: Path) -> None:
+    base, other = presets.listing()
+    assert base.startswith("* embedded  The small default.")
+    assert other == "  other     Files of one's own."
+
+
+leaves = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
+
+
+@given(leaves | st.lists(leaves, max_size=3))
+def test_a_value_is_read_as_it_was_written(value: object) -> None:
+    assert YAML(typ="safe").load(f"knob: {scalar(value)}") == {"knob": value}
+
+
+@pytest.mark.parametrize(
+    ("base", "patch", "merged"),
+    [
+        ({"a": {"b": 1, "c": 2}}, {"a": {"b": 3}}, {"a": {"b": 3, "c": 2}}),
+        ({"a": {"b": 1}, "c": {}}, {"a": None}, {"c": {}}),  # null removes an entry
+        ({"a": 1}, {"a": None, "b": None}, {"a": None, "b": None}),  # and is the value of a knob
+        ({"a": {"b": 1}}, {"a": 2}, {"a": 2}),
+        ({"a": [1, 2]}, {"a": [3]}, {"a": [3]}),
+        ({"a": 1}, {"a": {"b": {"c": 1}}}, {"a": {"b": {"c": 1}}}),
+    ],
+)
+def test_mappings_merge_and_other_values_replace(base, patch, merged) -> None:
+    presets.merge(base, patch)
+    assert base == merged
+
+
+def _models(settings: Params) -> set[type[Params]]:
+    values = [value for _, value in settings]
+    values += [inner for value in values if isinstance(value, dict) for inner in value.values()]
+    return {type(settings)}.union(*(_models(value) for value in values if isinstance(value, Params)))
+
+
+def _all_models() -> list[type[Params]]:
+    with contextlib.chdir(ROOT):
+        resolved = presets.compose("embedded")
+    models = _models(resolved.top)
+    for section in resolved.sections.values():
+        for settings in [section] if isinstance(section, Params) else section.values():
+            models |= _models(settings)
+    return sorted(models, key=lambda model: model.__name__)
+
+
+@pytest.mark.parametrize("model", _all_models())
+def test_every_knob_says_what_it_means_and_every_choice_it_has(model: type[Params]) -> None:
+    for name, field in model.model_fields.items():
+        assert field.description, f"{model.__name__}.{name}"
+        assert len(field.description) <= 110, f"{model.__name__}.{name}"
+        choices = [str(one) for one in get_args(field.annotation)] if get_origin(field.annotation) is Literal else []
+        choices = [re.sub(r"_\d+$", "", one) for one in choices]
+        assert len(choices) < 2 or all(one in field.description for one in choices), f"{model.__name__}.{name}"
+
+
+@pytest.mark.parametrize("name", presets.names(ROOT / "presets"))
+def test_every_preset_fits_every_stage(name, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(ROOT)
+    data = None if name in {"embedded", "mme-sid-paper"} else tmp_path  # neither names a source of data
+    settings = YAML(typ="safe").load(presets.preset_text(name, data))
+    check(settings, name)
+    assert settings["preset"] == name
+    assert presets.purpose(name)
+    if settings["ingest"]["source"] != "synthetic":
+        assert settings["ingest"]["path"] == str(tmp_path)
+        assert "oracle" not in settings["recommenders"], "real data have no known truth"
+
+
+@pytest.mark.parametrize(
+    ("patch", "said"),
+    [
+        ({"train_sequentail": {}}, "names train_sequential.*found `train_sequentail`"),
+        ({"seed": "x"}, "seed"),
+        ({"split": {"method": "none"}}, r"split\.method"),
+        (
+            {"train_sequential": {"sasrec": {"dimension": 3}}},
+            r"train_sequential\.sasrec: expected one of the names dimensions, .*found `dimension`",
+        ),
+        ({"train_sequential": {"new": {}}}, r"train_sequential\.new\.architecture"),
+        ({"train_counting": {"none": {}}}, "none"),
+        ({"modality": {"text": {"source": "artifacts/embeddings/txt.safetensors"}}}, "txt"),
+        (
+            {"modality": {"text": {"source": "artifacts/embeddings/fine_text.safetensors"}}},
+            "one vector an item: text, ",
+        ),
+        ({"modality": {"text": {"source": "artifacts/embeddings/text.parquet"}}}, r"found text\.parquet"),
+        (
+            {"train_content": {"cooccurrence_content": {"features": "artifacts/embeddings/txt.safetensors"}}},
+            "found txt",
+        ),
+        (
+            {"train_multimodal": {"dmesr_sasrec": {"heads": 3}}},
+            r"train_multimodal\.dmesr_sasrec\.model: .*multiple of heads \(3\); found 64",
+        ),
+        (
+            {"train_multimodal": {"dmesr_sasrec": {"text_view": "veiw_text"}}},
+            r"dmesr_sasrec\.text_view: .*found veiw_text",
+        ),
+        ({"train_multimodal": {"dmesr_sasrec": {"image_view": "fine_text"}}}, r"image_view: .*one vector an item"),
+        ({"train_multimodal": {"dmesr_sasrec": {"joint_view": "x"}}}, r"joint_view: .*found x"),
+        ({"train_multimodal": {"dmesr_sasrec": {"fine": "text"}}}, r"fine: .*units of an item: fine_text; found text"),
+        ({"embed": {"encoders": {"view_joint": None}}}, r"joint_view: .*found view_joint"),
+        (
+            {
+                "modality": {"image": None},
+                "embed": {"encoders": {"image": None}},
+            },
+            r"train_multimodal\.sasrec_features\.features.*found image",
+        ),
+        *(
+            (
+                {section: {name: {"model": {knob: value}}}},
+                rf"{name}\.model\.{knob}: .*{section}\.{name}\.{above}",
+            )
+            for section, name in (("train_multimodal", "sasrec_features"), ("train_multimodal", "dmesr_sasrec"))
+            for knob, value, above in (("architecture", "sasrec", "base"), ("refit", True, "refit"))
+        ),
+        (
+            {"quantize": {"alignment_anchor": "colaborative"}},
+            r"quantize\.alignment_anchor: .* collaborative, text, image; found colaborative",
+        ),
+        (
+            {"assign": {"known_from": "earlier/artifacts"}},
+            r"assign\.known_from: .*frozen_from: earlier/artifacts/quantizer/quantizer\.safetensors`, or neither",
+        ),
+        ({"finetune": {"mme_sid": {"without": ["txt"]}}}, r"mme_sid\.without: .*collaborative, text, image.*found txt"),
+        ({"finetune": {"mme_sid": {"without": ["collaborative", "text", "image"]}}}, "but not all of them"),
+        (
+            {"finetune": {"mme_sid_anchored": {"anchoring": {"modalities": ["txt"]}}}},
+            r"mme_sid_anchored\.anchoring\.modalities: .*found txt",
+        ),
+        (
+            {"finetune": {"mme_sid": {"anchor": "content", "without": ["text"]}}},
+            "which `without` leaves in; found text",
+        ),
+        ({"recommenders": ["sasrec", "slim"]}, "artifacts/recommenders/slim"),
+        ({"train_sequential": {"twin": {"architecture": "sasrec"}}}, r"yaml:recommenders: .*bert4rec, twin, .*'twin'"),
+        ({"recommenders": ["popularity"]}, r"yaml:recommenders: .*found \[popularity\]"),
+        ({"train_sequential": {"mme_sid": {"architecture": "sasrec"}}}, "made once"),
+        ({"seed": -1}, r"params\.yaml:seed: expected an integer >= 0"),
+        ({"threads": 0}, r"params\.yaml:threads: expected an integer >= 1; found 0"),
+        ({"train_sequential": 3}, r"params\.yaml:train_sequential: expected a mapping of names to values; found 3"),
+        (
+            {"train_multimodal": {"sasrec_features": {"features": ["smell"]}}},
+            r"train_multimodal\.sasrec_features\.features: .*smell",
+        ),
+        (
+            {"train_multimodal": {"sasrec_features": {"model": {"hidden": 3}}}},
+            r"train_multimodal\.sasrec_features\.model.*`hidden`",
+        ),
+        (
+            {"train_multimodal": {"dmesr_sasrec": 3}},
+            r"train_multimodal\.dmesr_sasrec: expected a mapping of names to values; found 3",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_named_before_a_run(patch, said, monkeypatch) -> None:
+    monkeypatch.chdir(ROOT)
+    settings = YAML(typ="safe").load(Path("params.yaml").read_text())
+    presets.merge(settings, patch)
+    with pytest.raises(InputError, match=said):
+        check(settings, "params.yaml")
+
+
+@pytest.mark.parametrize(
+    "patch",
+    [
+        {"alignment": "none"},
+        {"method": "rq-vae"},
+        {"method": "rq-kmeans"},
+        {"frozen_from": "earlier/quantizer.safetensors"},
+    ],
+)
+def test_what_aligns_nothing_needs_no_anchor(patch, monkeypatch) -> None:
+    monkeypatch.chdir(ROOT)
+    settings = YAML(typ="safe").load(Path("params.yaml").read_text())
+    settings["quantize"] |= {"alignment_anchor": "sound"} | patch
+    check(settings, "params.yaml")
+
+
+def test_one_modality_alone_is_aligned_to_nothing(monkeypatch) -> None:
+    monkeypatch.chdir(ROOT)
+    settings = YAML(typ="safe").load(Path("params.yaml").read_text())
+    settings["modality"] = {"text": settings["modality"]["text"]}
+    settings["recommenders"] = [name for name in settings["recommenders"] if not name.startswith("mme_sid")]
+    settings["finetune"] = {}
+    check(settings, "params.yaml")
+
+
+def test_known_ids_with_their_quantizer_fit(monkeypatch) -> None:
+    monkeypatch.chdir(ROOT)
+    settings = YAML(typ="safe").load(Path("params.yaml").read_text())
+    settings["quantize"]["frozen_from"] = "earlier/artifacts/quantizer/quantizer.safetensors"
+    check(settings, "params.yaml")
+    settings["assign"]["known_from"] = "earlier/artifacts"
+    check(settings, "params.yaml")
+
+
+@pytest.mark.parametrize(
+    "section", ["train_counting", "train_content", "train_sequential", "train_multimodal", "modality", "finetune"]
+)
+def test_a_section_whose_entries_are_all_commented_out_is_named(section, monkeypatch) -> None:
+    monkeypatch.chdir(ROOT)
+    settings = YAML(typ="safe").load(Path("params.yaml").read_text()) | {section: None}
+    with pytest.raises(InputError, match=f"`{section}` is a mapping or a list; found null, no entries"):
+        check(settings, "params.yaml")
+
+
+@pytest.mark.parametrize(
+    ("dmesr", "fits"),
+    [
+        ({}, True),
+        ({"heads": 3}, False),
+        ({"heads": 3, "model": {"dimensions": 48}}, True),
+        ({"model": {"heads": 3}}, False),
+        ({"model": {"dimensions": 30, "heads": 3}, "heads": 5, "base": "bert4rec"}, True),
+        ({"base": "gru4rec"}, False),  # it has no positions
+        ({"refit": True}, True),
+        ({"refit": 7}, False),
+        ({"model": {"loop": {"epochs": -1}}}, False),
+        ({"fine": None}, False),
+    ],
+)
+def test_dmesr_is_refused_before_a_run_as_in_its_stage(dmesr, fits, tmp_path, monkeypatch) -> None:
+    content = YAML(typ="safe").load((ROOT / "params.yaml").read_text())["train_multimodal"]["dmesr_sasrec"]
+    content |= dmesr | {"model": content["model"] | dmesr.get("model", {})}
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text(json.dumps({"train_multimodal": {"dmesr_sasrec": content}}))
+    lines = []
+    for refuse in (
+        lambda: load_multimodal("dmesr_sasrec"),
+        lambda: resolve_entry("train_multimodal", "dmesr_sasrec", content, "params.yaml"),
+    ):
+        try:
+            refuse()
+            lines.append(None)
+        except InputError as error:
+            lines.append(error.line())
+    assert lines[0] == lines[1]
+    assert (lines[0] is None) == fits

@@ -1,0 +1,144 @@
+"""Another preset and back, with real DVC: nothing reruns, nothing is left over, nothing is lost."""
+
+from pathlib import Path
+
+import pytest
+
+from sidflow.cli import presets
+from sidflow.cli.dvc import run_dvc
+from sidflow.core.errors import InputError
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def _repro() -> str:
+    ran = run_dvc("repro")
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout
+
+
+@pytest.mark.pipeline
+def test_another_preset_and_back_runs_no_stage(dvc_project: Path) -> None:
+    data = dvc_project.parent / "data/other"
+    files, locked = _files(Path("artifacts")), Path("dvc.lock").read_bytes()
+    first = presets.apply("other", data)
+    assert (first.left, first.aside, first.restored) == ("embedded", (), False)
+    assert not _files(Path("artifacts"))
+    assert "Running stage 'train@third'" in _repro()
+    assert sorted(path.name for path in Path("artifacts/rankings").iterdir()) == ["quick", "third"]
+    other_files = _files(Path("artifacts"))
+
+    back = presets.apply("embedded")
+    assert (back.left, back.aside, back.restored) == ("other", (), True)
+    assert _files(Path("artifacts")) == files
+    assert Path("dvc.lock").read_bytes() == locked
+    assert "Running stage" not in _repro()
+    assert _files(Path("artifacts")) == files
+    assert Path("dvc.lock").read_bytes() == locked
+
+    assert presets.apply("other", data).restored
+    assert "Running stage" not in _repro()
+    assert _files(Path("artifacts")) == other_files
+
+
+@pytest.mark.pipeline
+def test_three_seeds_share_what_does_not_depend_on_them_and_none_is_lost(dvc_project: Path) -> None:
+    data, text, first = dvc_project.parent / "data/other", Path("params.yaml").read_text(), _files(Path("artifacts"))
+    train = Path("train.py").read_text()
+    seeded = "open('params.yaml').read().split('seed: ')[1][:2] + sys.argv[1] + pathlib.Path"
+    Path("train.py").write_text(train.replace("sys.argv[1] + pathlib.Path", seeded))
+    assert run_dvc("repro", "-f", "train@quick", "train@slow").returncode == 0  # their script is no dep of theirs
+    made = {}
+    for seed in (42, 43, 44):
+        applied = presets.apply("embedded", seed=seed)
+        assert (applied.left, applied.removed, applied.aside, applied.edits_kept) == ("embedded", 0, (), None)
+        assert Path("params.yaml").read_text() == text.replace("seed: 42", f"seed: {seed}")
+        told = _repro()
+        assert "Running stage 'ingest'" not in told
+        assert seed == 42 or "Running stage 'train@quick'" in told
+        made[seed] = _files(Path("artifacts"))
+        Path("docs").mkdir(exist_ok=True)
+        Path(f"docs/seed-{seed}.json").write_text("added")
+    model = "artifacts/recommenders/quick/model.txt"
+    assert {seed: files[model][:2] for seed, files in made.items()} == {42: b"42", 43: b"43", 44: b"44"}
+    assert made[42].keys() == first.keys()
+
+    presets.apply("other", data, seed=44)
+    _repro()
+    presets.apply("embedded", seed=43)
+    assert "Running stage" not in _repro()
+    assert _files(Path("artifacts")) == made[43]
+    presets.apply("embedded")
+    assert "Running stage" not in _repro()
+    assert _files(Path("artifacts")) == made[42]
+    assert Path("params.yaml").read_text() == text
+    assert len(list(Path("docs").iterdir())) == 3
+
+
+def test_another_seed_beside_an_edit_by_hand_keeps_the_edit(dvc_project: Path) -> None:
+    edited = Path("params.yaml").read_text().replace("size: 8", "size: 9")
+    Path("params.yaml").write_text(edited)
+    applied = presets.apply("embedded", seed=43)
+    assert applied.edits_kept is not None
+    assert applied.edits_kept.read_text() == edited
+
+
+def test_a_seed_of_an_overlay_is_that_line_alone(dvc_project: Path) -> None:
+    data = dvc_project.parent / "data/other"
+    plain, seeded = presets.preset_text("other", data), presets.preset_text("other", data, seed=17)
+    assert seeded == plain.replace("seed: 42", "seed: 17")
+    assert seeded != plain
+
+
+def test_what_dvc_does_not_hold_is_moved_not_deleted(dvc_project: Path) -> None:
+    Path("artifacts/recommenders/slow/model.txt").write_text("by hand")
+    held = Path("artifacts/rankings/slow")
+    for cached in Path(".dvc/cache/files/md5").rglob("*"):
+        if cached.is_file() and cached.read_bytes() == (held / "top.txt").read_bytes():
+            cached.unlink()
+    applied = presets.apply("other", dvc_project.parent / "data/other")
+    assert set(applied.aside) == {"artifacts/recommenders/slow", "artifacts/rankings/slow"}
+    kept = Path(".sidflow/presets/embedded/aside/artifacts")
+    assert (kept / "recommenders/slow/model.txt").read_text() == "by hand"
+    assert (kept / "rankings/slow/top.txt").is_file()
+    assert not _files(Path("artifacts"))
+
+
+def test_a_refused_preset_changes_nothing(dvc_project: Path) -> None:
+    files, text = _files(Path("artifacts")), Path("params.yaml").read_text()
+    Path("presets/other.yaml").write_text("extends: embedded\ningest: {path: artifacts/unknown}\n")
+    with pytest.raises(InputError, match="none that makes artifacts/unknown"):
+        presets.apply("other")
+    assert (_files(Path("artifacts")), Path("params.yaml").read_text()) == (files, text)
+
+
+@pytest.mark.pipeline
+def test_edits_by_hand_are_kept_and_leftovers_of_them_go(dvc_project: Path) -> None:
+    edited = Path("params.yaml").read_text().replace("0.1", "0.2").replace("slow]", "slow, extra]")
+    edited = edited.replace("  slow:", "  extra: {rate: 1}\n  slow:")
+    Path("params.yaml").write_text(edited)
+    _repro()
+    assert Path("artifacts/rankings/extra").is_dir()
+    applied = presets.apply("embedded")
+    assert applied.edits_kept is not None
+    assert applied.edits_kept.read_text() == edited
+    assert not Path("artifacts/rankings/extra").exists()
+    assert not Path("artifacts/reports/extra.json").exists()
+    assert Path("artifacts/rankings/slow").is_dir()
+    assert "Running stage" not in _repro()
+
+
+def test_without_dvc_only_params_change(small_project: Path) -> None:
+    presets.apply("other", small_project.parent / "data/other")
+    assert "preset: other" in Path("params.yaml").read_text()
+    again = presets.apply("other", small_project.parent / "data/other")
+    assert again.edits_kept is None
+
+
+def test_params_that_cannot_be_read_are_kept_not_lost(small_project):
+    Path("params.yaml").write_text("preset: embedded\nseed: 7\nseed: 8\n")
+    applied = presets.apply("embedded")
+    assert applied.edits_kept is not None
+    assert applied.edits_kept.read_text() == "preset: embedded\nseed: 7\nseed: 8\n"

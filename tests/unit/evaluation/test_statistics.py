@@ -1,0 +1,172 @@
+import numpy as np
+import pytest
+from scipy.stats import norm
+
+from sidflow.evaluation import statistics
+
+
+def test_the_error_is_that_of_users_not_of_queries():
+    users = np.repeat(np.arange(400), 5)
+    per_user = np.random.default_rng(0).normal(size=400)
+    found = statistics.resample_means(per_user[users][:, None], users, 2_000, 1)
+    assert found.resampled.std() == pytest.approx(per_user.std() / np.sqrt(400), rel=0.1)
+
+
+def test_unequal_users_are_a_ratio_of_sums():
+    values, users = np.array([[1.0], [0.0], [0.0], [1.0]]), np.array([7, 3, 3, 3])
+    found = statistics.resample_means(values, users, 500, 0)
+    assert found.mean[0] == 0.5
+    assert set(np.round(found.resampled[:, 0], 6)) <= {1.0, 0.5, round(1 / 3, 6)}
+
+
+def test_blocks_and_the_order_of_columns_change_nothing(monkeypatch):
+    values = np.random.default_rng(0).normal(size=(60, 3))
+    users = np.random.default_rng(1).integers(20, size=60)
+    whole = statistics.resample_means(values, users, 300, 5)
+    monkeypatch.setattr(statistics, "_BLOCK_BYTES", 16 * 20 * 7)
+    np.testing.assert_allclose(
+        statistics.resample_means(values[:, ::-1], users, 300, 5).resampled[:, ::-1], whole.resampled
+    )
+
+
+def test_intervals_cover_the_truth_as_often_as_they_say():
+    covered = 0
+    for trial in range(300):
+        values = (np.random.default_rng(trial).random((120, 1)) < 0.3).astype(float)
+        drawn = statistics.resample_means(values, np.arange(120), 400, trial)
+        found = statistics.percentile_interval(drawn.mean[0], drawn.resampled[:, 0])
+        covered += found.low <= 0.3 <= found.high
+    assert 0.90 <= covered / 300 <= 0.98
+
+
+def test_a_paired_difference_sees_what_unpaired_intervals_hide():
+    generator = np.random.default_rng(0)
+    hard = generator.normal(size=300)
+    values = np.stack([hard + 0.05 + 0.1 * generator.normal(size=300), hard], axis=1)
+    drawn = statistics.resample_means(values, np.arange(300), 2_000, 0)
+    one, other = (statistics.percentile_interval(drawn.mean[m], drawn.resampled[:, m]) for m in (0, 1))
+    assert one.low < other.high
+    found = statistics.bootstrap_difference(
+        drawn.mean[0] - drawn.mean[1], drawn.resampled[:, 0] - drawn.resampled[:, 1]
+    )
+    assert found.low > 0
+    assert found.p < 0.01
+
+
+def test_no_difference_is_no_finding():
+    drawn = np.zeros(1_000)
+    found = statistics.bootstrap_difference(0.0, drawn)
+    assert found.p == 1
+    assert statistics.verdict_on_gain(found, 1.0, 0.04) == "contradicted"
+    assert statistics.verdict_on_gain(found, 1.0, 0.0) == "undecided"
+
+
+def test_what_is_detectable_is_detected_at_the_asked_power():
+    error = 0.02
+    detectable = statistics.bootstrap_difference(0.0, np.random.default_rng(0).normal(0, error, 20_000)).detectable
+    assert detectable == pytest.approx((norm.ppf(0.975) + norm.ppf(0.8)) * error, rel=0.02)
+    true = np.random.default_rng(1).normal(detectable, error, 20_000)
+    assert (true > norm.ppf(0.975) * error).mean() == pytest.approx(0.8, abs=0.02)
+
+
+def test_holm_by_hand():
+    assert statistics.holm({"a": 0.01, "b": 0.04, "c": 0.03}) == pytest.approx({"a": 0.03, "b": 0.06, "c": 0.06})
+    assert statistics.holm({"a": 0.9, "b": 0.8}) == {"a": 1.0, "b": 1.0}
+    assert statistics.holm({}) == {}
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "p", "expected"),
+    [
+        (0.01, 0.2, 0.01, "shown"),
+        (0.01, 0.2, 0.2, "undecided"),
+        (-0.1, 0.2, 0.5, "undecided"),
+        (-0.1, 0.03, 0.5, "contradicted"),
+        (-0.2, -0.1, 0.01, "contradicted"),
+    ],
+)
+def test_verdicts(low, high, p, expected):
+    assert (
+        statistics.verdict_on_gain(statistics.Difference((low + high) / 2, low, high, 0.1, p, 0.1), p, 0.04) == expected
+    )
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (0.04, 0.2, "reached"),
+        (0.01, 0.2, "open"),
+        (-0.1, 0.04, "open"),
+        (0.01, 0.03, "excluded"),
+        (-0.2, -0.1, "excluded"),
+    ],
+)
+def test_better_at_all_is_not_as_much_better_as_claimed(low, high, expected):
+    found = statistics.Difference((low + high) / 2, low, high, 0.1, 0.001, 0.1)
+    assert statistics.verdict_on_claim(found, 0.04) == expected
+    assert (statistics.verdict_on_gain(found, 0.001, 0.04) == "shown") == (low > 0)
+
+
+def test_a_mirrored_difference_is_that_of_the_mirrored_resamples():
+    drawn = np.random.default_rng(0).normal(0.3, 1, 500)
+    found = statistics.mirrored(statistics.bootstrap_difference(0.3, drawn))
+    assert vars(found) == pytest.approx(vars(statistics.bootstrap_difference(-0.3, -drawn)))
+
+
+@pytest.fixture
+def bootstrap():
+    """Four recommenders of 200 users: `far` and `near` better than `base` by .2 and .04, `same` equal to it."""
+    generator = np.random.default_rng(0)
+    base = generator.random(200)
+    values = {"base": base, "same": base.copy()}
+    values |= {name: base + generator.normal(gain, 0.1, 200) for name, gain in (("far", 0.2), ("near", 0.04))}
+    return statistics.PairedBootstrap(values, np.arange(200), draws=2_000, seed=0)
+
+
+def test_comparisons_are_differences_with_p_corrected_for_their_number(bootstrap):
+    pairs = {name: statistics.Pair(name, "base") for name in ("far", "near", "same")}
+    together = bootstrap.compare(pairs, claimed_gain=0.2)
+    for name, comparison in together.items():
+        alone = bootstrap.difference(name, "base")
+        assert vars(comparison) | vars(alone) == vars(comparison)
+        assert comparison.mean - comparison.baseline_mean == pytest.approx(comparison.difference)
+        assert comparison.relative == pytest.approx(comparison.difference / bootstrap.mean("base"))
+    corrected = {name: comparison.p_corrected for name, comparison in together.items()}
+    assert corrected == statistics.holm({name: comparison.p for name, comparison in together.items()})
+    assert corrected["far"] == pytest.approx(3 * together["far"].p)
+    assert [(one.verdict, one.claim) for one in together.values()] == [
+        ("shown", "reached"),
+        ("shown", "excluded"),  # better than the baseline, by less than 20% of about .5
+        ("contradicted", "excluded"),
+    ]
+
+
+def test_where_lower_is_better_the_difference_keeps_its_sign_and_no_gain_is_claimed(bootstrap):
+    pairs = {name: statistics.Pair(name, "base", lower_is_better=True) for name in ("far", "same")}
+    pairs["turned"] = statistics.Pair("base", "far", lower_is_better=True)
+    found = bootstrap.compare(pairs, claimed_gain=0.1)
+    assert (found["far"].difference > 0, found["far"].verdict, found["far"].claim) == (True, "contradicted", None)
+    assert (found["turned"].high < 0, found["turned"].verdict, found["turned"].claim) == (True, "shown", None)
+    assert found["same"].verdict == "undecided"
+
+
+def test_columns_are_identical_or_not(bootstrap):
+    assert bootstrap.identical("same", "base")
+    assert not bootstrap.identical("near", "base")
+
+
+def test_a_log_ratio_has_the_error_of_the_delta_method_and_needs_means_above_zero():
+    hits = {"one": np.arange(400) < 240, "other": np.arange(400) < 200, "none": np.zeros(400)}
+    bootstrap = statistics.PairedBootstrap(hits, np.arange(400), draws=2_000, seed=0)
+    ratio = bootstrap.log_ratio("one", "other")
+    assert ratio is not None
+    assert ratio[0] == pytest.approx(np.log(240 / 200))
+    # log(1 + extra / hits) with 40 extra and 200 hits
+    assert ratio[1] == pytest.approx(40 / 240 * np.sqrt(1 / 40 + 1 / 200), rel=0.05)
+    assert bootstrap.log_ratio("one", "none") is None
+
+
+def test_differences_are_written_with_their_signs():
+    assert statistics.format_difference(0.01234, -0.5, 1) == "+0.0123 [-0.5000, +1.0000]"
+    assert statistics.format_relative(-0.0273) == "-2.7%"
+    assert statistics.format_relative(None) == ""

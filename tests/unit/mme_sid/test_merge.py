@@ -1,0 +1,81 @@
+"""A merged checkpoint answers as the artifacts do, through transformers alone."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from sidflow.artifacts.recommenders import FACTORS
+from sidflow.core.errors import InputError
+from sidflow.mme_sid.serve import SETTINGS, TABLES, HistoryEncoder, merge
+from sidflow.sequences.histories import load_histories
+
+
+def test_transformers_alone_gives_the_same_scores(inside, tmp_path):
+    merge("mme_sid", tmp_path / "out")
+    settings, tables = json.loads((tmp_path / "out" / SETTINGS).read_text()), load_file(tmp_path / "out" / TABLES)
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "out").eval()
+    assert not [name for name, _ in model.named_parameters() if "lora" in name]
+    past, factors = load_histories(), FACTORS.read(model="mme_sid").arrays
+    for query in (0, 70):
+        history = past.history(query)[-settings["max_length"] :]
+        words = model.get_input_embeddings()(torch.tensor(settings["before"]))
+        read = torch.cat([words, torch.from_numpy(tables["item_tokens"])[history]])[None]
+        with torch.no_grad():
+            state = model.model(inputs_embeds=read).last_hidden_state[0, -1].numpy()
+        expected = factors["query_states"][query] @ factors["item_matrix"].T
+        np.testing.assert_allclose(state @ tables["item_matrix"].T, expected, atol=1e-5)
+    assert len(settings["item_keys"]) == len(tables["item_tokens"]) == 14
+    assert AutoTokenizer.from_pretrained(tmp_path / "out").encode("oldest first") != []
+    assert {path.suffix for path in (tmp_path / "out").iterdir()} <= {".json", ".safetensors", ".jinja"}
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_nothing_is_overwritten(inside, tmp_path):
+    (tmp_path / "kept").write_text("x")
+    with pytest.raises(InputError, match="a new or an empty folder"):
+        merge("mme_sid", tmp_path)
+    assert (tmp_path / "kept").read_text() == "x"
+
+
+def by_numpy(state, history, settings, tables):
+    """Every core item's score as sidflow.json tells it in words."""
+    anchor, back = settings["anchor"], list(reversed(history))[: settings["anchor"]["last"]]
+    query = [anchor["own"] * state]
+    for name, weights in anchor["content"].items():
+        rows = tables[f"content.{name}"]
+        query.append(sum(weight * rows[item] for weight, item in zip(weights, back, strict=False)))
+    score = tables["item_matrix"] @ np.concatenate(query)
+    told = anchor["cooccurrence"]
+    if told is None:
+        return score
+    found = np.zeros(len(score))
+    for weight, item in zip(told["recency"], back, strict=False):
+        if item < len(score):
+            entries = slice(*tables["relation_indptr"][item : item + 2])
+            found[tables["relation_indices"][entries]] += weight * tables["relation_values"][entries]
+    return score + told["weight"] * np.log1p(found / told["epsilon"])
+
+
+def test_an_anchored_one_too(inside, tmp_path):
+    merge("anchored", tmp_path / "out")
+    settings, tables = json.loads((tmp_path / "out" / SETTINGS).read_text()), load_file(tmp_path / "out" / TABLES)
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "out").eval()
+    past, encoder = load_histories(), HistoryEncoder("anchored")
+    asked = [past.history(query).tolist() for query in (0, 70)] + [[3, 13, 5], [12]]  # 12 and 13 are outside the core
+    expected = encoder.scores(asked)
+    dense = encoder.states(asked) @ encoder.item_matrix.T
+    assert np.abs(expected - dense)[:3].max() > 0.1  # co-occurrence has something to say
+    for row, history in enumerate(asked):
+        words = model.get_input_embeddings()(torch.tensor(settings["before"]))
+        read = torch.cat([words, torch.from_numpy(tables["item_tokens"])[history[-settings["max_length"] :]]])[None]
+        with torch.no_grad():
+            state = model.model(inputs_embeds=read).last_hidden_state[0, -1].numpy()
+        np.testing.assert_allclose(by_numpy(state, history, settings, tables), expected[row], atol=1e-5)
+    for name in ("own *", "content[modality]", "cooccurrence.epsilon", "relation_indptr", "cold_rows"):
+        assert any(name in line for line in settings["scores"])
+    np.testing.assert_array_equal(tables["cold_rows"], encoder.cold.values)
+    assert tables["cold_present"].tolist() == [True, True]

@@ -1,0 +1,140 @@
+"""DMESR's item vectors: what is missing is missing, what is there is used."""
+
+import numpy as np
+import pytest
+import torch
+
+from sidflow.artifacts.features import EMBEDDING, UNITS
+from sidflow.core.errors import InputError
+from sidflow.multimodal import features
+from sidflow.multimodal.dmesr import CrossAttention, DmesrParams, FusedItems
+from sidflow.multimodal.features import Content, Units, View
+from sidflow.sequential.model import SequenceModel
+from sidflow.sequential.params import from_content
+
+N, D = 10, 8
+
+
+def view(missing=(), width=5, seed=0):
+    present = np.ones(N, dtype=bool)
+    present[list(missing)] = False
+    values = np.random.default_rng(seed).normal(size=(N, width)).astype(np.float32)
+    return View(values * present[:, None], present)
+
+
+def units(missing=()):
+    present = np.random.default_rng(4).random((N, 3)) < 0.7
+    present[:, 0] = True
+    present[list(missing)] = False
+    values = np.random.default_rng(5).normal(size=(N, 3, 6)).astype(np.float32)
+    return Units(values * present[..., None], present)
+
+
+def content_of(text=(), image=(), joint=(), fine=()):
+    views = {"text": view(text, seed=1), "image": view(image, 4, seed=2), "joint": view(joint, seed=3)}
+    return Content(views, units(fine))
+
+
+def fused(held, **settings):
+    torch.manual_seed(0)
+    return FusedItems(held, N, D, 0.5, DmesrParams(**settings)).eval()
+
+
+def test_cross_attention_written_out():
+    torch.manual_seed(0)
+    cross = CrossAttention(4, 1, 0.0).eval()
+    own, other = torch.randn(1, 2, 4), torch.randn(1, 3, 4)
+    own_there, other_there = torch.tensor([[True, True]]), torch.tensor([[True, False, True]])
+    key, value = cross.mix(other[0, [0, 2]]).split(4, dim=1)
+    weights = (cross.query(own[0]) @ key.T / 2).softmax(1)
+    expected = cross.norm(own[0] + cross.join(weights @ value)).mean(0)
+    found = cross(own, own_there, other, other_there)
+    torch.testing.assert_close(found[0], expected)
+
+
+def test_an_item_without_anything_is_its_free_vector():
+    items = fused(content_of(text=[3], image=[3], joint=[3], fine=[3]))
+    assert torch.equal(items()[3], items.weight[3])
+    assert (items() - items.weight).abs().amax(1).ne(0).sum() == N - 1
+
+
+def test_replace_leaves_it_zero():
+    items = fused(content_of(text=[3], image=[3], joint=[3], fine=[3]), mode="replace")
+    assert not items()[3].any() and items()[2].any()
+    assert "weight" not in dict(items.named_parameters())
+
+
+@pytest.mark.parametrize("missing", ["text", "image", "joint", "fine"])
+def test_what_is_absent_is_not_read(missing):
+    """Whatever stands in an absent row, vectors and gradients stay finite and the same."""
+    held = content_of(**{missing: [2, 5]})
+    items = fused(held)
+    before = items()
+    buffer = items.get_buffer(f"{missing}_values")
+    buffer[~items.get_buffer(f"{missing}_present")] = 50.0
+    assert torch.equal(before, items())
+    items().square().sum().backward()
+    assert all(torch.isfinite(p.grad).all() for p in items.parameters() if p.grad is not None)
+
+
+@pytest.mark.parametrize(("views", "fine"), [(True, False), (False, True), (False, False)])
+def test_whole_sides_may_be_missing(views, fine):
+    held = content_of()
+    items = fused(Content(held.views if views else {}, held.units if fine else None))
+    vectors = items()
+    assert torch.isfinite(vectors).all()
+    assert torch.equal(vectors, items.weight) == (not views and not fine)
+
+
+def test_some_items_are_as_in_the_whole():
+    items = fused(content_of(text=[1], fine=[2]))
+    ids = torch.tensor([7, 1, 2, 7])
+    torch.testing.assert_close(items(ids), items()[ids])
+
+
+def test_alignment_is_over_items_with_both_views():
+    items = fused(content_of(text=[1, 2], image=[3]), alignment_weight=0.3)
+    torch.manual_seed(0)
+    weight, loss = items.auxiliary(lambda: torch.tensor([0, 1, 2, 3, 4]))["align"]
+    assert weight == 0.3 and float(loss.detach()) > 0
+    alone = items.auxiliary(lambda: torch.tensor([1, 2, 3, 4]))["align"][1]
+    assert float(alone.detach()) == 0  # one item alone has nothing to tell
+    assert not fused(content_of(), alignment_weight=0).auxiliary(lambda: torch.arange(4))
+
+
+@pytest.mark.parametrize("loss", ["full", "sampled"])
+def test_padding_is_not_aligned(loss, monkeypatch):
+    settings = from_content({"dimensions": D, "loss": loss, "negatives": 4}, "sasrec", "test")
+    model = SequenceModel(settings, fused(content_of(text=[], image=[], fine=[])), torch.ones(N))
+    seen = []
+    monkeypatch.setattr(model.items, "auxiliary", lambda batch: seen.append(batch().tolist()) or {})
+    model(torch.tensor([[1, 2, 3, 4], [5, 6, 0, 0]]), torch.tensor([4, 2]))
+    assert seen == [[1, 2, 3, 4, 5, 6]]
+
+
+def test_alignment_and_ranking_train_all_of_it():
+    torch.manual_seed(0)
+    settings = from_content({"dimensions": D, "loss": "sampled", "negatives": 4}, "gru4rec", "test")
+    model = SequenceModel(settings, fused(content_of(text=[1], image=[2], fine=[3])), torch.ones(N))
+    losses = model(torch.tensor([[1, 2, 3, 4], [5, 6, 7, 0]]), torch.tensor([4, 3]))
+    assert set(losses) == {"loss", "rank", "align"}
+    torch.testing.assert_close(losses["loss"], losses["rank"] + 0.1 * losses["align"])
+    losses["loss"].backward()
+    assert all(p.grad is not None and p.grad.any() for p in model.items.parameters())
+
+
+def test_absent_artifacts_rows_are_left_out(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    none = {"values": np.zeros((N, 1), np.float32), "present": np.zeros(N, bool)}
+    EMBEDDING.write(view()._asdict(), {}, name="view_text")
+    for name in ("view_image", "view_joint"):
+        EMBEDDING.write(none, {}, name=name)
+    UNITS.write({"values": np.zeros((N, 2, 1), np.float32), "present": np.zeros((N, 2), bool)}, {}, name="fine_text")
+    found = features.read(DmesrParams(), N - 2)
+    assert list(found.views) == ["text"] and found.units is None and len(found.views["text"].values) == N - 2
+    EMBEDDING.write(none, {}, name="view_text")
+    assert features.read(DmesrParams(), N) == Content({}, None)
+    with pytest.raises(InputError, match="mode: add"):
+        features.read(DmesrParams(mode="replace"), N)
+    with pytest.raises(InputError, match="11 rows or more"):
+        features.read(DmesrParams(), N + 1)

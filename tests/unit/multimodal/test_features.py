@@ -1,0 +1,89 @@
+"""Item vectors with raw features: what is missing brings nothing, what is there is shared by items alike."""
+
+import numpy as np
+import pytest
+import torch
+
+from sidflow.artifacts.features import EMBEDDING
+from sidflow.core.errors import InputError
+from sidflow.multimodal import features
+from sidflow.multimodal.features import FeaturedItems, FeaturesParams, View, centred
+from sidflow.sequential.model import SequenceModel
+from sidflow.sequential.params import from_content
+
+N, D = 10, 8
+
+
+def view(missing=(), width=5, seed=0):
+    present = np.ones(N, dtype=bool)
+    present[list(missing)] = False
+    values = 3 + np.random.default_rng(seed).normal(size=(N, width)).astype(np.float32)
+    return View(values * present[:, None], present)
+
+
+def featured(views, **settings):
+    torch.manual_seed(0)
+    return FeaturedItems(views, N, D, 0.5, FeaturesParams(**settings)).eval()
+
+
+def test_an_item_vector_written_out():
+    text, image = view([3], seed=1), view([3, 4], 4, seed=2)
+    items = featured({"text": text, "image": image})
+    expected = items.weight.detach().clone()
+    for name, held in (("text", text), ("image", image)):
+        rows = held.values[held.present].astype(np.float64)
+        rows -= rows.mean(0)
+        rows /= np.sqrt((rows**2).sum(1).mean())
+        weight = items.project[name].weight
+        expected[torch.from_numpy(held.present)] += (torch.from_numpy(rows).float() @ weight.T).detach()
+    torch.testing.assert_close(items().detach(), expected)
+    torch.testing.assert_close(items(torch.tensor([7, 3, 7])), items()[[7, 3, 7]])
+
+
+def test_an_item_that_lacks_all_features_is_its_free_vector():
+    items = featured({"text": view([3]), "image": view([3], seed=1)})
+    assert torch.equal(items()[3], items.weight[3])
+    assert (items() - items.weight).abs().amax(1).ne(0).sum() == N - 1
+
+
+def test_whatever_stands_in_an_absent_row_is_not_read():
+    held = view([2, 5])
+    rubbish = View(np.where(held.present[:, None], held.values, np.float32(50)), held.present)
+    assert torch.equal(featured({"text": held})(), featured({"text": rubbish})())
+
+
+def test_scale_is_what_a_feature_brings_beside_the_free_vector():
+    rng = np.random.default_rng(0)
+    wide = View(rng.normal(size=(400, 300)).astype(np.float32), np.ones(400, dtype=bool))
+    items = FeaturedItems({"text": wide}, 400, 300, 0.02, FeaturesParams(scale=3.0)).eval()
+    with torch.no_grad():
+        brought = items() - items.weight
+        ratio = float(brought.std() / items.weight.std())
+    assert ratio == pytest.approx(3.0, rel=0.05)
+
+
+def test_rows_that_all_say_the_same_say_nothing():
+    rows = centred(torch.full((4, 3), 7.0), torch.tensor([True, True, False, True]))
+    assert torch.equal(rows, torch.zeros(4, 3))
+
+
+def test_both_the_free_vector_and_the_projection_learn():
+    items = featured({"text": view([3])})
+    settings = from_content({"dimensions": D, "loss": "sampled", "negatives": 4, "max_length": 6}, "sasrec", "test")
+    model = SequenceModel(settings, items, torch.ones(N))
+    model(torch.tensor([[1, 2, 3, 4]]), torch.tensor([4]))["loss"].backward()
+    assert items.weight.grad[[1, 2, 3, 4]].abs().amax(1).min() > 0
+    assert items.project["text"].weight.grad.abs().max() > 0
+    assert not [name for name, _ in model.items.named_buffers() if name in model.items.state_dict()]
+
+
+def test_features_are_read_by_name_and_an_empty_one_is_left_out(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    EMBEDDING.write({"values": view([1]).values, "present": view([1]).present}, {}, name="text")
+    EMBEDDING.write({"values": np.zeros((N, 3), np.float32), "present": np.zeros(N, dtype=bool)}, {}, name="image")
+    found = features.views(("text", "image"), N - 2)
+    assert list(found) == ["text"] and found["text"].values.shape == (N - 2, 5)
+    with pytest.raises(InputError, match=r"embeddings/smell\.safetensors"):
+        features.views(("smell",), N)
+    with pytest.raises(InputError, match="11 rows or more"):
+        features.views(("text",), N + 1)

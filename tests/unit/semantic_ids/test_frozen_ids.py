@@ -1,0 +1,59 @@
+"""Frozen IDs are kept only beside the codebooks that gave them."""
+
+import runpy
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from sidflow.artifacts.catalog import ITEMS
+from sidflow.artifacts.features import MODALITY
+from sidflow.artifacts.semantic_ids import QUANTIZER
+from sidflow.core.errors import InputError
+from sidflow.semantic_ids.assign import check_codebooks_are_frozen
+
+MAIN = runpy.run_path(str(Path(__file__).parents[3] / "stages/assign.py"))["main"]
+
+
+def write_quantizer(**codebooks):
+    arrays = {f"codebooks.{name}": np.full((2, 4, 3), value, dtype=np.float32) for name, value in codebooks.items()}
+    described = {name: {"codes": [4, 4], "items": 1} for name in codebooks}
+    QUANTIZER.write(arrays, {"modalities": described, "order": list(codebooks)})
+    return QUANTIZER.read()
+
+
+@pytest.fixture
+def earlier(tmp_path, monkeypatch):
+    for name in ("earlier", "now"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / "earlier")
+    write_quantizer(text=1.0, image=2.0)
+    monkeypatch.chdir(tmp_path / "now")
+    return tmp_path / "earlier/artifacts"
+
+
+def test_the_same_codebooks_are_taken_and_others_refused(earlier):
+    check_codebooks_are_frozen(write_quantizer(text=1.0, image=2.0), earlier)
+    check_codebooks_are_frozen(write_quantizer(text=1.0), earlier)
+    check_codebooks_are_frozen(write_quantizer(text=1.0, sound=5.0), earlier)  # a modality without frozen IDs
+    with pytest.raises(InputError, match=r"others \(1 affected\), for example 'codebooks.image'.*frozen_from"):
+        check_codebooks_are_frozen(write_quantizer(text=1.0, image=3.0), earlier)
+    with pytest.raises(InputError, match="no such file"):
+        check_codebooks_are_frozen(write_quantizer(text=1.0), earlier / "nowhere")
+
+
+def test_the_stage_refuses_other_codebooks(earlier, capsys):
+    write_quantizer(text=9.0)
+    MODALITY.write({"values": np.zeros((1, 3), np.float32), "present": np.ones(1, bool)}, {}, name="text")
+    fields = {"title": "", "description": "", "brand": "", "categories": [], "attributes": [], "in_core": True}
+    schema = {
+        "item_id": pl.Int32,
+        "categories": pl.List(pl.String),
+        "attributes": pl.List(pl.Struct({"name": pl.String, "value": pl.String})),
+    }
+    ITEMS.write(pl.DataFrame([{"item_id": 0, "item_key": "k", **fields}], schema_overrides=schema))
+    Path("params.yaml").write_text(f"preset: p\nmodality: {{text: {{}}}}\nassign: {{known_from: {earlier}}}\n")
+    with pytest.raises(SystemExit):
+        MAIN()
+    assert "expected the codebooks of" in capsys.readouterr().err

@@ -1,0 +1,151 @@
+import numpy as np
+import pytest
+
+from sidflow.core.errors import InputError
+from sidflow.core.params import validate_params
+from sidflow.core.tensors import Tensors
+from sidflow.semantic_ids.gate import AssignParams, GateParams, assign_and_audit, check_gate
+from sidflow.semantic_ids.quality import (
+    TauQueries,
+    code_metrics,
+    collision_metrics,
+    fit_reference_codec,
+    normalised_mutual_information,
+    recall_ratios,
+)
+
+
+def test_metrics_of_codes_by_hand():
+    codes = np.array([[0, 0], [0, 1], [0, 1], [1, 0]])
+    found = code_metrics(codes, [4, 2], "text")
+    assert found["code_usage_text_level_0"] == 0.5 and found["code_usage_text_level_1"] == 1
+    assert found["perplexity_text_level_0"] == pytest.approx(np.exp(-(0.75 * np.log(0.75) + 0.25 * np.log(0.25))))
+    assert found["perplexity_text_level_1"] == pytest.approx(2)
+    assert (found["branching_text_level_0"], found["branching_text_level_1"]) == (2, 1.5)
+
+
+def test_collisions_among_all_and_among_distinct_inputs():
+    codes = np.array([[1, 1], [1, 1], [2, 2], [3, 3], [3, 3], [3, 3]])
+    inputs = np.array([[0.0], [0.0], [1.0], [2.0], [3.0], [3.0]])  # the 1s are copies; of the 3s two differ
+    found = collision_metrics(codes, "text", inputs)
+    assert found["collision_rate_text"] == pytest.approx(5 / 6)
+    assert (found["collision_items_text"], found["collision_groups_text"], found["collision_largest_text"]) == (5, 2, 3)
+    assert found["items_distinct_text"] == 4 and found["collision_rate_distinct_text"] == 0.5
+
+
+def test_nmi_equals_scikit_learns():
+    from sklearn.metrics import normalized_mutual_info_score
+
+    rng = np.random.default_rng(0)
+    for _ in range(10):
+        a, b = rng.integers(5, size=50), rng.integers(3, size=50)
+        assert normalised_mutual_information(a, b) == pytest.approx(normalized_mutual_info_score(a, b))
+    assert normalised_mutual_information(a, a) == pytest.approx(1)
+
+
+def quantizer():
+    """Codes that are the corners of two squares, the small one around each corner of the large one; exact inputs."""
+    large = np.array([[10, 10], [10, -10], [-10, 10], [-10, -10]], dtype=np.float32)
+    arrays = {f"codebooks.{name}": np.stack([large, large / 10]) for name in ("text", "image")}
+    for name in ("text", "image"):
+        arrays |= {f"mean.{name}": np.zeros(2, dtype=np.float32), f"scale.{name}": np.ones(1, dtype=np.float32)}
+    described = {name: {"codes": [4, 4], "items": 16} for name in ("text", "image")}
+    values = (large[:, None, :] + large[None, :, :] / 10).reshape(16, 2)
+    return Tensors(arrays, {"modalities": described, "order": ["text", "image"]}), values
+
+
+def run(image_present, **params):
+    one, values = quantizer()
+    everyone = np.ones(16, dtype=bool)
+    contents = {
+        "text": {"values": values, "present": everyone},
+        "image": {"values": values[::-1] * image_present[:, None], "present": image_present},
+    }
+    tau_queries = TauQueries([np.arange(8), np.arange(8, 16)], np.array([15, 0]))
+    categories = [str(i // 4) for i in range(15)] + [""]
+    return assign_and_audit(one, contents, AssignParams.model_validate(params), tau_queries, categories)
+
+
+def test_perfect_ids_have_perfect_metrics():
+    metrics = run(np.ones(16, dtype=bool)).audit
+    assert metrics["collision_rate"] == metrics["collision_rate_text"] == 0 and metrics["items"] == 16
+    assert metrics["tau_text"] == pytest.approx(metrics["tau_triples_text"], abs=0.2) and metrics["tau_text"] > 0.8
+    assert metrics["neighbour_recall_at_10_text"] == 1 and metrics["reconstruction_error_text"] < 1e-9
+    assert metrics["nmi_category_text_level_0"] == pytest.approx(1)
+    assert metrics["neighbours_in_prefix_text_level_0"] == pytest.approx(3 / 10)
+    check_gate(metrics, GateParams(least_code_usage=1, most_collision_rate_distinct=0, least_neighbour_recall=1))
+
+
+def test_absent_rows_get_no_id_and_the_joint_tuple_knows():
+    present = np.ones(16, dtype=bool)
+    present[[2, 5]] = False
+    result = run(present)
+    image = result.table.filter(result.table["modality"] == "image")
+    assert sorted(set(range(16)) - set(image["item_id"].to_list())) == [2, 5]
+    assert result.table.height == 30 and result.audit["items_image"] == 14
+    assert result.audit["collision_rate"] == 0
+
+
+def test_the_gate_names_what_is_missed_most():
+    metrics = {"code_usage_text_level_0": 0.9, "code_usage_text_level_1": 0.2, "collision_rate_distinct_text": 0.4}
+    with pytest.raises(InputError, match=r"code_usage_text_level_1 at least 0.99; found 0.2 \(3 affected\)"):
+        check_gate(metrics, GateParams.model_validate({}))
+    check_gate(metrics, GateParams(least_code_usage=None, most_collision_rate_distinct=None))
+
+
+def test_reassignment_shows_in_the_audit_beside_what_was_before():
+    one, values = quantizer()
+    values = np.concatenate([values, values[:2] + 0.01]).astype(np.float32)  # two that differ, but not to the codes
+    content = {"text": {"values": values, "present": np.ones(18, dtype=bool)}}
+    for resolution, expected in (("suffix", 4 / 18), ("sinkhorn_reassign", 4 / 18)):
+        metrics = assign_and_audit(one, content, AssignParams(resolution=resolution), None, None).audit
+        assert metrics["collision_rate_text"] == metrics["collision_rate_distinct_text"] == pytest.approx(4 / 18)
+        assert metrics["collision_rate_resolved_text"] == pytest.approx(expected)  # every code there is taken
+    few = {"text": {"values": values[[0, 1, 16]], "present": np.ones(3, dtype=bool)}}
+    metrics = assign_and_audit(one, few, AssignParams(resolution="sinkhorn_reassign"), None, None).audit
+    assert metrics["collision_rate_text"] > 0 and metrics["collision_rate_resolved_text"] == 0
+
+
+def test_a_ratio_to_no_reference_is_refused():
+    assert validate_params({"reference": "none"}, AssignParams, "params.yaml:assign").gate.least_recall_ratio is None
+    with pytest.raises(
+        InputError, match=r"params\.yaml:assign: expected `gate\.least_recall_ratio: null` with.*found 0\.9"
+    ):
+        validate_params({"reference": "none", "gate": {"least_recall_ratio": 0.9}}, AssignParams, "params.yaml:assign")
+
+
+def test_the_reference_stands_beside_the_ids_under_the_same_audit():
+    metrics = run(np.ones(16, dtype=bool)).audit
+    assert 0.8 < metrics["reference_neighbour_recall_at_10_text"] <= 1 == metrics["neighbour_recall_at_10_text"]
+    assert metrics["reconstruction_error_text"] < metrics["reference_reconstruction_error_text"] < 0.01
+    ratios = recall_ratios(metrics)
+    assert set(ratios) == {f"reference_neighbour_recall_at_10_{name}" for name in ("text", "image")}
+    assert min(ratios.values()) >= 1
+    without = run(np.ones(16, dtype=bool), reference="none").audit
+    assert not [name for name in without if name.startswith("reference_")] and recall_ratios(without) == {}
+    assert without == {name: value for name, value in metrics.items() if not name.startswith("reference_")}
+
+
+def test_the_gate_asks_for_the_neighbours_that_residual_k_means_keeps():
+    metrics = {"neighbour_recall_at_10_text": 0.3, "reference_neighbour_recall_at_10_text": 0.4}
+    with pytest.raises(InputError, match=r"ratio_to_reference_neighbour_recall_at_10_text at least 0\.9; found 0\.75"):
+        check_gate(metrics, GateParams(least_recall_ratio=0.9))
+    check_gate(metrics, GateParams(least_recall_ratio=0.7))
+    check_gate(
+        {"neighbour_recall_at_10_text": 0.0, "reference_neighbour_recall_at_10_text": 0.0},
+        GateParams(least_recall_ratio=1),
+    )
+
+
+def test_residual_k_means_takes_at_most_one_centre_a_row_and_each_level_the_rest():
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(6, 3)).astype(np.float32)
+    present = np.array([True, True, True, False, True, True])
+    codec = fit_reference_codec(rows, present, [8, 8], 0)
+    assert [len(codebook) for codebook in codec.codebooks] == [5, 5]
+    codes = codec.quantize(codec.encode(rows[present]))
+    assert np.allclose(codec.decode(codec.dequantize(codes)), rows[present], atol=1e-5)
+    first = codec.decode(codec.codebooks[0][codes[:, 0]])
+    assert (
+        np.square(first - rows[present]).sum() >= np.square(codec.decode(codec.dequantize(codes)) - rows[present]).sum()
+    )

@@ -1,0 +1,219 @@
+"""Known cuts by hand, properties for all, and a lint that stops what would lie."""
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sidflow.core.errors import InputError
+from sidflow.sequences.histories import Histories
+from sidflow.sequences.lint import check_figures, measure_split
+from sidflow.sequences.split import SplitParams, cut_by_time, cut_sequences, leave_last_n, split_interactions
+
+
+def interactions(sequences, seconds=None):
+    rows = [
+        (user, position, item, seconds[user][position] if seconds else position)
+        for user, items in enumerate(sequences)
+        for position, item in enumerate(items)
+    ]
+    schema = {"user_id": pl.Int32, "position": pl.Int32, "item_id": pl.Int32, "timestamp": pl.Int64}
+    return pl.DataFrame(rows, schema=schema, orient="row")
+
+
+def _histories(made):
+    """Return what the stages after `split` would read."""
+    lengths = made.sequences["items"].list.len().to_numpy().astype(np.int64)
+    flat = made.sequences["items"].explode(empty_as_null=False).to_numpy()
+    return Histories(
+        flat,
+        np.concatenate([[0], np.cumsum(lengths)]),
+        made.sequences["train_end"].to_numpy().astype(np.int64),
+        made.queries["user_id"].to_numpy(),
+        made.queries["history_end"].to_numpy(),
+        (made.queries["part"] == "valid").to_numpy(),
+        made.targets["item_id"].to_numpy(),
+    )
+
+
+def test_leave_one_out_by_hand():
+    made = split_interactions(interactions([[3, 1, 2, 0], [0, 1, 2]]), 2, SplitParams(), no_repeats=True)
+    assert made.sequences["items"].to_list() == [[3, 1, 2, 0], [0, 1, 2]]
+    assert made.sequences["train_end"].to_list() == [2, 1]
+    assert made.queries["user_id"].to_list() == [0, 0, 1, 1]
+    assert made.queries["part"].to_list() == ["valid", "test", "valid", "test"]
+    assert made.queries["history_end"].to_list() == [2, 3, 1, 2]
+    assert made.targets["item_id"].to_list() == [2, 0, 1, 2]
+    assert made.report["timestamps_known"] == 0
+    assert made.report["targets_cold_test"] == made.report["targets_cold_valid"] == 1
+
+
+def test_short_users_keep_training_first_then_test_then_valid():
+    cuts = leave_last_n(np.array([1, 2, 3, 6]), n=2, min_history=1)
+    assert cuts.train_end.tolist() == [1, 1, 1, 2]
+    assert cuts.query_user.tolist() == [1, 2, 2, 3, 3, 3, 3]
+    assert cuts.query_end.tolist() == [1, 1, 2, 2, 3, 4, 5]
+    assert cuts.query_valid.tolist() == [False, False, False, True, True, False, False]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(1, 12), min_size=1, max_size=20), st.integers(1, 4), st.integers(1, 4))
+def test_parts_never_overlap_and_cover_what_is_left(lengths, n, min_history):
+    sizes = np.array(lengths)
+    cuts = leave_last_n(sizes, n, min_history)
+    for user, length in enumerate(lengths):
+        mine = cuts.query_user == user
+        ends = cuts.query_end[mine].tolist()
+        assert ends == list(range(cuts.train_end[user], length))
+        assert cuts.train_end[user] >= min(min_history, length)
+        valid = cuts.query_valid[mine].tolist()
+        assert valid == sorted(valid, reverse=True)
+        assert sum(valid) <= n
+        assert len(valid) - sum(valid) <= n
+
+
+def test_global_time_by_hand():
+    lengths = np.array([4, 3, 3])
+    seconds = np.array([0, 10, 80, 90, 20, 30, 40, 85, 95, 96])
+    cuts = cut_by_time(lengths, seconds, valid_share=0.2, test_share=0.2, min_history=1, max_queries=1)
+    assert cuts.cut_seconds == (85, 95)
+    assert cuts.train_end.tolist() == [3, 3, 0]
+    assert list(zip(cuts.query_user, cuts.query_end, cuts.query_valid, strict=True)) == [(0, 3, True), (2, 1, False)]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.lists(st.integers(0, 300), min_size=1, max_size=12), min_size=4, max_size=15), st.integers(1, 3))
+def test_global_time_never_trains_on_the_future(seconds, most):
+    ordered = [sorted(times) for times in seconds]
+    flat = np.array([second for times in ordered for second in times])
+    lengths = np.array([len(times) for times in ordered])
+    try:
+        cuts = cut_by_time(lengths, flat, 0.2, 0.2, 1, most)
+    except InputError:
+        return
+    first_valid, first_test = cuts.cut_seconds or (0, 0)
+    for user, times in enumerate(ordered):
+        assert all(second < first_valid for second in times[: cuts.train_end[user]])
+        assert all(second >= first_valid for second in times[cuts.train_end[user] :])
+    for user, end, valid in zip(cuts.query_user, cuts.query_end, cuts.query_valid, strict=True):
+        assert (first_valid <= ordered[user][end] < first_test) if valid else (ordered[user][end] >= first_test)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.lists(st.integers(0, 300), min_size=1, max_size=12), min_size=4, max_size=15),
+    st.integers(1, 5),
+    st.integers(1, 3),
+)
+def test_a_second_fit_sees_nothing_after_the_test_cut(seconds, most, min_history):
+    ordered = [sorted(times) for times in seconds]
+    by_time = SplitParams(
+        method="global_time", valid_share=0.2, test_share=0.2, queries_per_user=most, min_history=min_history
+    )
+    try:
+        frame = interactions([list(range(len(times))) for times in ordered], ordered)
+        made = split_interactions(frame, len(ordered), by_time, no_repeats=False)
+    except InputError:
+        return
+    refit = _histories(made).before_test()
+    cut_sequences = made.report["cut_test_seconds"]
+    for user, times in enumerate(ordered):
+        assert all(second < cut_sequences for second in times[: refit.train_end[user]])
+    test = made.queries.filter(pl.col("part") == "test")
+    for user, end in test.select("user_id", "history_end").iter_rows():
+        assert sum(second < cut_sequences for second in ordered[user]) >= min_history
+        assert end < sum(second < cut_sequences for second in ordered[user]) + most
+
+
+def test_time_needs_a_clock():
+    frame = interactions([[0, 1, 2, 3]] * 5)
+    with pytest.raises(InputError, match="real timestamps"):
+        split_interactions(frame, 5, SplitParams(method="global_time"), no_repeats=False)
+
+
+def test_ties_history_cold_and_duplicates_are_counted():
+    sequences = [[0, 1, 2, 0], [0, 1, 2, 0], [1, 0, 4, 5]]
+    seconds = [[10, 20, 30, 30], [10, 20, 30, 40], [1, 2, 3, 4]]
+    made = split_interactions(interactions(sequences, seconds), 3, SplitParams(), no_repeats=False)
+    assert made.report["duplicated_sequences"] == 1
+    assert made.report["targets_in_history_test"] == 2
+    assert made.report["targets_tied_test"] == 1
+    assert made.report["targets_cold_test"] == 1
+    assert made.report["test_targets_before_last_training"] == 1  # second 4 is before the others' 20, 30 and 40 after
+    assert made.targets["tied"].to_list() == [False, True, False, False, False, False]
+
+
+def _leaks(sequences, **params):
+    made = split_interactions(interactions(sequences), len(sequences), SplitParams(**params), no_repeats=False)
+    return made.report["sequences_in_training_valid"], made.report["sequences_in_training_test"]
+
+
+def test_a_sequence_that_begins_anothers_training_part_is_counted():
+    longer = [0, 1, 2, 3, 4, 5]  # trained on: 0 1 2 3
+    assert _leaks([longer, [0, 1, 2, 3]]) == (1, 1)  # validation is 0 1 -> 2, the test 0 1 2 -> 3: as a training part
+    assert _leaks([longer, [0, 1, 2, 9]]) == (1, 0)
+    assert _leaks([longer, [0, 1, 2, 3, 4]]) == (1, 0)  # 4 is the longer one's validation target
+    assert _leaks([longer, longer]) == (0, 0)  # counted as duplicated_sequences
+    assert _leaks([longer, longer, [0, 1, 2]]) == (1, 1)  # once, however often it is trained on
+
+
+def test_what_only_looks_like_a_beginning_is_not_counted():
+    assert _leaks([[9, 0, 1, 2, 3, 4, 5], [0, 1, 2]]) == (0, 0)  # in the middle
+    assert _leaks([[0, 1, 2, 3, 4], [1, 0, 2]]) == (0, 0)  # in another order
+    assert _leaks([[0, 0, 0, 0, 0], [0, 1, 0]]) == (0, 0)
+    assert _leaks([[1, 11, 1, 5, 5], [11, 1, 1]]) == (0, 0)
+    assert _leaks([[3, 1, 4, 1, 5, 9]]) == (0, 0)  # one's own beginning is no leak
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.lists(st.lists(st.integers(0, 2), min_size=3, max_size=7), min_size=1, max_size=12), st.integers(1, 2))
+def test_leaks_equal_a_loop_over_pairs_of_users(sequences, n):
+    cuts = leave_last_n(np.array([len(items) for items in sequences]), n, 1)
+    by_hand = [0, 0]
+    for user, end, valid in zip(cuts.query_user, cuts.query_end, cuts.query_valid, strict=True):
+        asked = sequences[user][: end + 1]
+        by_hand[0 if valid else 1] += any(
+            items[: cuts.train_end[other]][: len(asked)] == asked
+            for other, items in enumerate(sequences)
+            if other != user
+        )
+    try:
+        assert _leaks(sequences, method="leave_last_n", n=n) == tuple(by_hand)
+    except InputError:  # nobody has a validation query
+        assert not cuts.query_valid.any()
+
+
+def test_a_repeat_that_ingest_ruled_out_is_fatal():
+    with pytest.raises(InputError, match="in their own history"):
+        split_interactions(interactions([[0, 1, 2, 0]]), 1, SplitParams(), no_repeats=True)
+
+
+def test_the_future_in_training_is_fatal():
+    with pytest.raises(InputError, match="later events"):
+        check_figures(
+            {"targets_in_history_valid": 0, "targets_in_history_test": 0, "future_events_in_training": 3},
+            no_repeats=False,
+        )
+
+
+def test_future_in_training_is_found():
+    lengths, seconds = np.array([3, 3]), np.array([1, 2, 3, 1, 2, 9])
+    good = cut_by_time(lengths, seconds, 0.3, 0.2, 1, 1)
+    bad = good._replace(train_end=np.array([3, 3]))
+    figures, _ = measure_split(np.arange(6), seconds, np.array([0, 3]), bad, has_timestamps=True)
+    assert figures["future_events_in_training"] > 0
+
+
+def test_nobody_to_ask_is_refused():
+    with pytest.raises(InputError, match="queries in the part"):
+        cut_sequences(np.array([2, 2]), np.array([0, 1, 0, 1]), SplitParams(), has_timestamps=False)
+
+
+def test_queries_are_numbered_by_user_then_position():
+    made = split_interactions(
+        interactions([[0, 1, 2, 3, 4]] * 3), 3, SplitParams(method="leave_last_n", n=2), no_repeats=False
+    )
+    keys = list(zip(made.queries["user_id"], made.queries["history_end"], strict=True))
+    assert keys == sorted(keys)
+    assert made.queries["query_id"].to_list() == list(range(12))

@@ -1,0 +1,140 @@
+import math
+
+import pytest
+import torch
+from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from sidflow.training import softmax
+from sidflow.training.softmax import binary_cross_entropy, catalogue_cross_entropy, sampled_cross_entropy
+
+
+def case(p=37, n=53, d=7, dtype=torch.float64, scale=1.0):
+    generator = torch.Generator().manual_seed(1)
+    states = (torch.randn(p, d, generator=generator, dtype=dtype) * scale).requires_grad_()
+    items = (torch.randn(n, d, generator=generator, dtype=dtype) * scale).requires_grad_()
+    return states, items, torch.randint(n, (p,), generator=generator)
+
+
+@pytest.mark.parametrize("chunk", [None, 1, 10, 36, 37, 1000])
+def test_loss_and_gradients_equal_autograd(chunk):
+    states, items, targets = case()
+    inputs = [states, items]
+    reference = functional.cross_entropy(states @ items.T, targets) * 3
+    expected = torch.autograd.grad(reference, inputs)
+    ours = catalogue_cross_entropy(states, items, targets, chunk=chunk) * 3
+    found = torch.autograd.grad(ours, inputs)
+    torch.testing.assert_close(ours, reference, rtol=1e-12, atol=1e-12)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
+
+
+def test_gradcheck():
+    states, items, targets = case(5, 6, 3)
+
+    def loss(s, i):
+        return catalogue_cross_entropy(s, i, targets, chunk=2)
+
+    assert torch.autograd.gradcheck(loss, (states, items))
+
+
+class Largest(TorchDispatchMode):
+    """Remembers the entries of the largest tensor that any operation returned."""
+
+    entries = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        found = func(*args, **(kwargs or {}))
+        if isinstance(found, torch.Tensor):
+            self.entries = max(self.entries, found.numel())
+        return found
+
+
+def test_no_more_logits_are_held_with_more_positions(monkeypatch):
+    monkeypatch.setattr(softmax, "CHUNK_LOGITS", 300)
+    held = []
+    for positions in (50, 400):
+        states, items, targets = case(p=positions, n=60, d=3)
+        with Largest() as seen:
+            catalogue_cross_entropy(states, items, targets).backward()
+        held.append(seen.entries)
+    assert held == [300, 400 * 3]  # five rows of logits; then the states themselves are larger
+
+
+def test_only_what_is_needed_gets_a_gradient():
+    states, items, targets = case()
+    catalogue_cross_entropy(states, items.detach(), targets).backward()
+    assert states.grad is not None and items.grad is None
+    with torch.no_grad():
+        assert not catalogue_cross_entropy(states, items, targets).requires_grad
+
+
+def test_large_logits_do_not_overflow():
+    states, items, targets = case(dtype=torch.float32, scale=100.0)
+    reference = functional.cross_entropy(states @ items.T, targets)
+    torch.testing.assert_close(catalogue_cross_entropy(states, items, targets), reference, rtol=1e-5, atol=1e-3)
+
+
+def test_half_precision_states_are_computed_wider():
+    states, items, targets = case(dtype=torch.float32)
+    half = states.detach().bfloat16().requires_grad_()
+    loss = catalogue_cross_entropy(half, items, targets)
+    loss.backward()
+    assert loss.dtype == torch.float32 and half.grad is not None and half.grad.dtype == torch.bfloat16
+    torch.testing.assert_close(loss, functional.cross_entropy(half.detach().float() @ items.T, targets))
+
+
+def test_no_positions_give_zero_and_zero_gradients():
+    states, items, targets = case()
+    loss = catalogue_cross_entropy(states[:0], items, targets[:0])
+    loss.backward()
+    assert float(loss.detach()) == 0 and items.grad is not None and not items.grad.any()
+
+
+def test_sampled_equals_a_softmax_written_out():
+    states, items, targets = case()
+    negatives = torch.tensor([3, 9, 9, int(targets[0])])
+    log_expected = torch.tensor([0.1, -0.7, -0.7, 0.4], dtype=torch.float64)
+    expected = 0.0
+    for state, target in zip(states, targets, strict=True):
+        own = math.exp(float(state @ items[target]))
+        others = sum(
+            math.exp(float(state @ items[j]) - float(shift))
+            for j, shift in zip(negatives, log_expected, strict=True)
+            if j != target
+        )
+        expected -= math.log(own / (own + others)) / len(states)
+    assert float(sampled_cross_entropy(states, items, targets, negatives, log_expected)) == pytest.approx(expected)
+
+
+def test_every_item_once_as_a_negative_is_the_full_softmax():
+    states, items, targets = case()
+    full = functional.cross_entropy(states @ items.T, targets)
+    torch.testing.assert_close(sampled_cross_entropy(states, items, targets, torch.arange(len(items))), full)
+
+
+def test_corrected_sampling_estimates_the_full_softmax():
+    states, items, targets = case(scale=0.5)
+    chance = torch.linspace(1, 5, len(items), dtype=torch.float64)
+    chance /= chance.sum()
+    count = 200_000
+    negatives = torch.multinomial(chance, count, replacement=True, generator=torch.Generator().manual_seed(0))
+    corrected = sampled_cross_entropy(states, items, targets, negatives, (count * chance[negatives]).log())
+    full = functional.cross_entropy(states @ items.T, targets)
+    assert float(corrected) == pytest.approx(float(full), abs=5e-3)
+    assert abs(float(sampled_cross_entropy(states, items, targets, negatives)) - float(full)) > 1
+
+
+def test_binary_equals_its_definition():
+    states, items, targets = case(n=54)
+    targets[targets == 53] = 0
+    negatives = torch.tensor([53])  # nobody's target
+    own, other = (states * items[targets]).sum(1), states @ items[53]
+    expected = -own.sigmoid().log().mean() - (-other).sigmoid().log().mean()
+    torch.testing.assert_close(binary_cross_entropy(states, items, targets, negatives), expected)
+
+
+def test_a_negative_that_is_the_target_is_not_pushed_away():
+    states, items, targets = case(p=1)
+    own = -(states * items[targets]).sum().sigmoid().log()
+    torch.testing.assert_close(binary_cross_entropy(states, items, targets, targets), own)
