@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.append(str(ROOT / "src"))
+sys.path += [str(ROOT / "src"), str(ROOT)]  # for `sidflow` and for `experiments`
 
 from sidflow.core.stage import peak_memory_mb as peak_mb  # noqa: E402, F401
 

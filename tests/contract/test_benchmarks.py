@@ -12,12 +12,12 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_every_benchmark_can_be_imported(tmp_path):
-    names = sorted(path.stem for path in (ROOT / "benchmarks").glob("*.py"))
+    names = sorted(path.stem for path in (ROOT / "experiments/benchmarks").glob("*.py"))
     assert len(names) > 15
     done = subprocess.run(
         [sys.executable, "-c", "".join(f"import {name}\n" for name in names)],
         cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT / 'benchmarks'}"},
+        env=os.environ | {"PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT / 'experiments/benchmarks'}"},
         capture_output=True,
         text=True,
     )
@@ -25,7 +25,7 @@ def test_every_benchmark_can_be_imported(tmp_path):
 
 
 def test_negatives_of_each_positions_own_are_a_plain_softmax_over_them(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    monkeypatch.syspath_prepend(str(ROOT / "experiments/benchmarks"))
     import sasrec_training
 
     torch.manual_seed(0)
