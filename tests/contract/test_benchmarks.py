@@ -8,6 +8,8 @@ from pathlib import Path
 import torch
 from torch.nn import functional
 
+from sidflow.training.validation import TrainingScores
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -29,15 +31,16 @@ def test_negatives_of_each_positions_own_are_a_plain_softmax_over_them(monkeypat
     import sasrec_training
 
     torch.manual_seed(0)
-    states, table = torch.randn(1500, 8, requires_grad=True), torch.randn(300, 8, requires_grad=True)
-    targets = torch.randint(300, (1500,))
+    states, vectors = torch.randn(1500, 8, requires_grad=True), torch.randn(300, 8, requires_grad=True)
+    targets, events = torch.randint(300, (1500,)), torch.arange(1500)
     torch.manual_seed(1)
-    found = sasrec_training.OwnNegatives(20)(states, table, targets)
-    of_found = torch.autograd.grad(3 * found, (states, table))
+    scores = TrainingScores(states, vectors, targets, None, last_event=events - 1, target_event=events)
+    loss = sasrec_training.OwnNegatives(20)(scores)
+    gradients = torch.autograd.grad(3 * loss, (states, vectors))
     torch.manual_seed(1)
-    drawn = torch.randint(300, (1500, 20))  # an item may be drawn twice, or be the target
-    rows = functional.embedding(torch.cat([targets[:, None], drawn], 1), table)
+    negatives = torch.randint(300, (1500, 20))  # an item may be sampled twice, or be the target
+    rows = functional.embedding(torch.cat([targets[:, None], negatives], 1), vectors)
     logits = torch.einsum("pcd,pd->pc", rows, states)
     plain = functional.cross_entropy(logits, torch.zeros_like(targets))
-    torch.testing.assert_close(found, plain)
-    torch.testing.assert_close(of_found, torch.autograd.grad(3 * plain, (states, table)))
+    torch.testing.assert_close(loss, plain)
+    torch.testing.assert_close(gradients, torch.autograd.grad(3 * plain, (states, vectors)))
