@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parents[2]
 TINY = Path(__file__).with_name("tiny.yaml")
-LEFT_OUT = ("artifacts/", "benchmarks/", "docs/", "tests/", ".dvc/", ".ci/", "dvc.lock")
+LEFT_OUT = ("artifacts/", "experiments/", "docs/", "tests/", ".dvc/", ".ci/", "dvc.lock")
 
 
 def merged(base: dict, patch: dict) -> dict:
