@@ -11,7 +11,7 @@ import polars as pl
 
 from sidflow.artifacts.catalog import USERS, core_count
 from sidflow.artifacts.evaluation import EXPECTED, LEADERBOARD, PER_QUERY
-from sidflow.artifacts.recommenders import of
+from sidflow.artifacts.recommenders import refit_in
 from sidflow.artifacts.split import TEST
 from sidflow.cli.dvc import dag_stages, read_lock
 from sidflow.cli.revisions import code_commit, require_up_to_date
@@ -56,7 +56,7 @@ def run_of_workspace() -> Run:
         "stages": costs,
         "data": _data_hash(settings),
         "params": _params_without_seed_and_path(settings),
-        "refit": any(of(PER_QUERY.metadata(model=name)) for name in settings["recommenders"]),
+        "refit": any(refit_in(PER_QUERY.metadata(model=name)) for name in settings["recommenders"]),
     }
     return Run(record, _rank_table(settings["recommenders"]))
 

@@ -3,7 +3,7 @@
 import typer
 
 from sidflow.artifacts.evaluation import LEADERBOARD, PER_QUERY
-from sidflow.artifacts.recommenders import of
+from sidflow.artifacts.recommenders import refit_in
 from sidflow.core import params
 from sidflow.core.stage import stage
 from sidflow.evaluation.compare import build_leaderboard, require_same_refit
@@ -16,7 +16,7 @@ def main() -> None:
         settings = params.load_section("compare", CompareParams)
         tables = {name: PER_QUERY.read(model=name) for name in params.load_param("recommenders")}
         require_same_refit(
-            {name: of(PER_QUERY.metadata(model=name)) for name in tables},
+            {name: refit_in(PER_QUERY.metadata(model=name)) for name in tables},
             "artifacts/evaluations",
             "set `refit` alike for all in params.yaml, then `dvc repro`",
         )

@@ -5,7 +5,7 @@ import typer
 from sidflow.artifacts.catalog import IMAGES, ITEMS, TRUTH
 from sidflow.artifacts.evaluation import METRICS, PER_QUERY, SLICES, SPECTRUM, TARGET_RANKS, TOP
 from sidflow.artifacts.features import ITEM_TABLE
-from sidflow.artifacts.recommenders import FACTORS, SUMMARY, fact, of
+from sidflow.artifacts.recommenders import FACTORS, SUMMARY, refit_in, refit_metadata
 from sidflow.artifacts.split import TARGETS
 from sidflow.core import params
 from sidflow.core.stage import stage
@@ -19,10 +19,10 @@ def main(model: str) -> None:
     """Read rankings/MODEL and recommenders/MODEL, write evaluations/MODEL and reports/MODEL.json."""
     with stage(f"evaluate@{model}"):
         settings = params.load_section("evaluate", EvaluateParams)
-        refit = of(TARGET_RANKS.metadata(model=model))
+        refit = refit_in(TARGET_RANKS.metadata(model=model))
         factors = FACTORS.read(model=model)
         table = ITEM_TABLE.read(model=model) if ITEM_TABLE.at(model=model).is_file() else None
-        learned = table.arrays if table and of(table.metadata) is refit else {}
+        learned = table.arrays if table and refit_in(table.metadata) is refit else {}
         evaluation = evaluate(
             EvaluationInputs(
                 histories=load_histories(),
@@ -38,7 +38,7 @@ def main(model: str) -> None:
             ),
             settings,
         )
-        PER_QUERY.write(evaluation.per_query, fact(refit), model=model)
+        PER_QUERY.write(evaluation.per_query, refit_metadata(refit), model=model)
         METRICS.write(evaluation.metrics, model=model)
         SLICES.write(evaluation.slices, list(evaluation.slices[0]), model=model)
         SPECTRUM.write(evaluation.spectrum, ["matrix", "dimension", "singular_value"], model=model)

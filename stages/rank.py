@@ -4,7 +4,7 @@ import typer
 
 from sidflow.artifacts.catalog import core_count
 from sidflow.artifacts.evaluation import TARGET_RANKS, TOP
-from sidflow.artifacts.recommenders import FACTORS, fact, of
+from sidflow.artifacts.recommenders import FACTORS, refit_in, refit_metadata
 from sidflow.core import params
 from sidflow.core.stage import stage
 from sidflow.ranking.rank import RankParams, rank_targets
@@ -20,7 +20,7 @@ def main(model: str) -> None:
         ranking = rank_targets(factors.arrays, past, core_count(), settings, str(FACTORS.at(model=model)))
         top, target_ranks = ranking.tables()
         TOP.write(top, model=model)
-        TARGET_RANKS.write(target_ranks, fact(of(factors.metadata)), model=model)
+        TARGET_RANKS.write(target_ranks, refit_metadata(refit_in(factors.metadata)), model=model)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,9 @@
-"""What a trained recommender leaves: factors, weights, summary, and MME-SID's adapter and heads.
+"""Artifacts of a trained recommender: factors of its scores, weights, summary, MME-SID's adapter, and the backbone.
 
 score[q, i] = query_states[q] . item_matrix[i]  +  sum_j query_sparse[q, j] * item_sparse[j, i]
 
 Rows of `query_states` are queries in the order of query_id (both parts); rows of `item_matrix` are the core items.
 The sparse matrices are CSR: `query_*` is [q, j], `item_*` is [j, n]. At least one of the two pairs is present.
-
-It goes with the metadata of FACTORS, TARGET_RANKS and PER_QUERY, so that who compares recommenders need not ask which
-params they were made with: True: a second fit; False: one fit, on the training parts; None: nothing was fitted.
 """
 
 from __future__ import annotations
@@ -83,30 +80,32 @@ COLD_ROWS = TensorFile(  # rows of items outside the core, as wide as the item m
     arrays={"values": "float32 c d", "present": "bool c"},  # absent rows are zero
 )
 
-
 BACKBONE = Document("artifacts/backbone/backbone.json")  # kind, repo, commit, file hashes, hidden size, family
 
 MODEL_FOLDER = Path("artifacts/backbone/model")  # weights and tokenizer of kind `scratch`; absent for the others
 
 PRETRAINING = Curve("artifacts/backbone/curves.csv")  # of kind `scratch`, one row per epoch: epoch, losses
 
-
-_KEY = "refit"
-
-
-def fact(refit: bool | None) -> dict[str, object]:
-    """Return it as metadata; one fit is what is not worth a word."""
-    return {} if refit is False else {_KEY: refit}
+REFIT_KEY = "refit"  # in the metadata of FACTORS, TARGET_RANKS and PER_QUERY, so that a comparison can check it
 
 
-def of(metadata: Mapping[str, object]) -> bool | None:
-    """Return what `metadata` says."""
-    found = metadata.get(_KEY, False)
-    return None if found is None else bool(found)
+def refit_metadata(refit: bool | None) -> dict[str, object]:
+    """Return the metadata that records whether there was a second fit, on training and validation events.
+
+    Args:
+        refit: True: a second fit; False: one fit, on the training parts; None: nothing was fitted.
+    """
+    return {} if refit is False else {REFIT_KEY: refit}
 
 
-class Factored(NamedTuple):
-    """score = states @ matrix.T + evidence @ relation; either pair may be None."""
+def refit_in(metadata: Mapping[str, object]) -> bool | None:
+    """Return the `refit` that `refit_metadata` recorded."""
+    refit = metadata.get(REFIT_KEY, False)
+    return None if refit is None else bool(refit)
+
+
+class ScoreFactors(NamedTuple):
+    """The two sides of all scores: states @ matrix.T + evidence @ relation; either pair may be None."""
 
     states: np.ndarray | None = None  # float32 [q, d]
     matrix: np.ndarray | None = None  # float32 [n, d]
@@ -127,8 +126,8 @@ class Factored(NamedTuple):
                 arrays[f"{side}_values"] = matrix.data.astype(np.float32)
         return arrays
 
-    def plus(self, added: csr_matrix) -> Factored:
-        """Return a dense pair with `added`, float32 [q, at most n], on top of its scores."""
+    def plus(self, added: csr_matrix) -> ScoreFactors:
+        """Return dense factors with `added`, CSR [q, at most n], on top of their scores."""
         assert self.matrix is not None
         items = len(self.matrix)
         evidence = csr_matrix((added.data, added.indices, added.indptr), shape=(len(added.indptr) - 1, items))
@@ -144,15 +143,15 @@ class Factored(NamedTuple):
         return np.asarray(total, dtype=np.float32)
 
 
-def by_part(valid: np.ndarray, first: Factored, second: Factored) -> Factored:
-    """Return factors by which validation queries are answered from `first` and test queries from `second`.
+def by_part(valid: np.ndarray, first: ScoreFactors, second: ScoreFactors) -> ScoreFactors:
+    """Return factors that answer validation queries as `first` does, and test queries as `second` does.
 
-    Both item sides are kept next to one another; a query is zero on the side that is not its own.
+    The item sides are concatenated; a query is zero on the side of the other part.
 
     Args:
-        valid: which queries are validation's, bool [q].
-        first: fitted on the training parts.
-        second: of the same shape, fitted on more.
+        valid: which queries are of the validation part, bool [q].
+        first: of the fit on training parts.
+        second: of the fit on training and validation events, in the same shape.
     """
     states = matrix = evidence = relation = None
     if first.states is not None and second.states is not None:
@@ -164,13 +163,13 @@ def by_part(valid: np.ndarray, first: Factored, second: Factored) -> Factored:
         evidence = csr_matrix(sparse.hstack([keep[0] @ first.evidence, keep[1] @ second.evidence]))
         evidence.eliminate_zeros()
         relation = csr_matrix(sparse.vstack([first.relation, second.relation]))
-    return Factored(states, matrix, evidence, relation)
+    return ScoreFactors(states, matrix, evidence, relation)
 
 
 def served_matrix(factors: Tensors) -> np.ndarray:
     """Return the item rows of a FACTORS artifact with a dense pair by which test queries are answered, float32 [n, d].
 
-    Of two fits side by side, as `by_part` puts them, those are the second one's.
+    Where `by_part` joined two fits, they are those of the second.
     """
     matrix = factors.arrays["item_matrix"]
-    return np.ascontiguousarray(matrix[:, matrix.shape[1] // 2 :]) if of(factors.metadata) else matrix
+    return np.ascontiguousarray(matrix[:, matrix.shape[1] // 2 :]) if refit_in(factors.metadata) else matrix

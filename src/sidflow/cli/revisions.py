@@ -15,7 +15,7 @@ from typing import NamedTuple
 import polars as pl
 
 from sidflow.artifacts.evaluation import PER_QUERY
-from sidflow.artifacts.recommenders import of
+from sidflow.artifacts.recommenders import refit_in
 from sidflow.artifacts.split import TEST
 from sidflow.cli.dvc import (
     LOCK_PATH,
@@ -46,7 +46,7 @@ class Revision(NamedTuple):
     commit: str  # its full hash; empty for the workspace
     preset: str
     tests: dict[str, pl.DataFrame]  # COLUMNS of the test queries by recommender, in the order of params
-    refits: Mapping[str, bool | None] = {}  # which recommenders were refitted before the test (`contracts.refits`)
+    refits: Mapping[str, bool | None] = {}  # which recommenders were refitted before the test
 
     @property
     def title(self) -> str:
@@ -193,7 +193,7 @@ def _revision(
     metadata: Mapping[str, dict[str, object]],
 ) -> Revision:
     tests = {model: table.filter(pl.col("part") == TEST) for model, table in tables.items()}
-    refitted = {model: of(fields) for model, fields in metadata.items()}
+    refitted = {model: refit_in(fields) for model, fields in metadata.items()}
     return Revision(name, commit, str(settings.get("preset")), tests, refitted)
 
 

@@ -24,7 +24,7 @@ from pydantic import Field
 from scipy.sparse import csr_matrix
 
 from sidflow.artifacts.features import EMBEDDING, MODALITY
-from sidflow.artifacts.recommenders import Factored
+from sidflow.artifacts.recommenders import ScoreFactors
 from sidflow.core.errors import InputError
 from sidflow.counting.search import (
     METRIC,
@@ -101,9 +101,9 @@ def recency_weights(histories: Histories, items: int, setting: dict[str, float])
     return recent_items(histories, items, last, decaying_weights(last, setting["recency"]))
 
 
-def cooccurrence_factors(histories: Histories, events: Events, setting: dict[str, float]) -> Factored:
+def cooccurrence_factors(histories: Histories, events: Events, setting: dict[str, float]) -> ScoreFactors:
     """Return the factors of a setting: recency weights times co-occurrence, with popularity as the tie break."""
-    return Factored(
+    return ScoreFactors(
         states=np.ones((histories.query_count, 1), dtype=np.float32),
         matrix=tie_breaks(events.counts(), SCORE_STEP)[:, None],
         evidence=recency_weights(histories, events.items, setting),
@@ -162,7 +162,9 @@ def load_content_rows(path: Path, items: int) -> np.ndarray:
     return unit_rows(arrays["values"][:items], arrays["present"][:items])
 
 
-def content_factors(histories: Histories, events: Events, setting: dict[str, float], content: np.ndarray) -> Factored:
+def content_factors(
+    histories: Histories, events: Events, setting: dict[str, float], content: np.ndarray
+) -> ScoreFactors:
     """Return co-occurrence as sparse factors, content and popularity as dense factors."""
     base = cooccurrence_factors(histories, events, setting)
     if not setting["content"]:

@@ -18,7 +18,7 @@ from pydantic import Field
 from scipy.linalg import get_lapack_funcs
 from scipy.sparse import csr_matrix
 
-from sidflow.artifacts.recommenders import Factored
+from sidflow.artifacts.recommenders import ScoreFactors
 from sidflow.counting.search import METRIC, Choice, ChosenParams, dense_ranks, mean_ndcg, validation_set
 from sidflow.sequences.cooccurrence import Events, tie_breaks, training_events
 from sidflow.sequences.histories import Histories
@@ -70,9 +70,9 @@ def popularity_tie_break(events: Events) -> np.ndarray:
     return tie_breaks(events.counts(), 2.0**-BITS)
 
 
-def ease_factors(histories: Histories, events: Events, setting: dict[str, float]) -> Factored:
+def ease_factors(histories: Histories, events: Events, setting: dict[str, float]) -> ScoreFactors:
     """Return histories and the stored weights as sparse factors, with popularity as the tie break."""
-    return Factored(
+    return ScoreFactors(
         states=np.ones((histories.query_count, 1), dtype=np.float32),
         matrix=popularity_tie_break(events)[:, None],
         evidence=csr_matrix(histories.seen(events.items), dtype=np.float32),

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sidflow.artifacts.catalog import TRUTH, core_count
-from sidflow.artifacts.recommenders import FACTORS, SUMMARY, Factored, fact
+from sidflow.artifacts.recommenders import FACTORS, SUMMARY, ScoreFactors, refit_metadata
 from sidflow.core.errors import InputError
 from sidflow.core.params import Params, load_section, validate_params
 from sidflow.counting.cooccurrence import (
@@ -42,7 +42,9 @@ class Method(NamedTuple):
 
     params: type[Params]
     choose: Callable[[Histories, int, Any], Choice] | None
-    factors: Callable[..., Factored]  # (histories, events) or, where there is a choice, (histories, events, setting)
+    factors: Callable[
+        ..., ScoreFactors
+    ]  # (histories, events) or, where there is a choice, (histories, events, setting)
 
 
 METHODS = {
@@ -98,30 +100,30 @@ def fit_counting(model: str, params: Params) -> None:
         vectors = load_content_rows(Path(params.features), items)
         choice = choose_content(histories, items, params, vectors)
 
-        def fitted(events: Events) -> Factored:
+        def fitted(events: Events) -> ScoreFactors:
             return content_factors(histories, events, choice.setting, vectors)
     else:
         method = METHODS[model]
         choice = method.choose(histories, items, params) if method.choose else Choice({}, [])
 
-        def fitted(events: Events) -> Factored:
+        def fitted(events: Events) -> ScoreFactors:
             return method.factors(histories, events, *([choice.setting] if method.choose else []))
 
     _write(model, params, choice, _factors(histories, items, params.refit, fitted), params.refit)
 
 
-def _factors(histories: Histories, items: int, refit: bool, fitted: Callable[[Events], Factored]) -> Factored:
+def _factors(histories: Histories, items: int, refit: bool, fitted: Callable[[Events], ScoreFactors]) -> ScoreFactors:
     """Return factors of the training parts; with `refit` test queries are answered by a second fit."""
 
-    def fit(training: Histories, _: None) -> Factored:
+    def fit(training: Histories, _: None) -> ScoreFactors:
         return fitted(training_events(training, items))
 
     return fit_and_refit(histories, refit, fit, answer=lambda factored: factored, choose=lambda _: None).factored
 
 
-def _write(model: str, params: Params, choice: Choice, factored: Factored, refit: bool | None) -> None:
+def _write(model: str, params: Params, choice: Choice, factored: ScoreFactors, refit: bool | None) -> None:
     arrays = factored.arrays()
-    FACTORS.write(arrays, {"model": model, "family": FAMILY, **fact(refit)}, model=model)
+    FACTORS.write(arrays, {"model": model, "family": FAMILY, **refit_metadata(refit)}, model=model)
     best = max((trial[METRIC] for trial in choice.trials), default=None)
     SUMMARY.write(
         {

@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import Field
 from scipy.sparse import csr_matrix
 
-from sidflow.artifacts.recommenders import Factored
+from sidflow.artifacts.recommenders import ScoreFactors
 from sidflow.counting.search import Choice, ChosenParams, coordinate_search, mean_ndcg, sparse_ranks, validation_set
 from sidflow.sequences.cooccurrence import (
     SCORE_STEP,
@@ -62,9 +62,9 @@ def history_indicators(histories: Histories, items: int) -> csr_matrix:
     return csr_matrix(histories.seen(items), dtype=np.float32)
 
 
-def item_knn_factors(histories: Histories, events: Events, setting: dict[str, float]) -> Factored:
+def item_knn_factors(histories: Histories, events: Events, setting: dict[str, float]) -> ScoreFactors:
     """Return the factors of a setting: histories times similarities, with popularity as the tie break."""
-    return Factored(
+    return ScoreFactors(
         states=np.ones((histories.query_count, 1), dtype=np.float32),
         matrix=tie_breaks(events.counts(), SCORE_STEP)[:, None],
         evidence=history_indicators(histories, events.items),

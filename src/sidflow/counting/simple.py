@@ -9,7 +9,7 @@ import polars as pl
 from pydantic import Field
 
 from sidflow.artifacts.catalog import TRUTH
-from sidflow.artifacts.recommenders import Factored
+from sidflow.artifacts.recommenders import ScoreFactors
 from sidflow.core.errors import InputError
 from sidflow.core.params import Params
 from sidflow.counting.search import CountingParams
@@ -21,22 +21,22 @@ class PopularityParams(CountingParams):
     """Popularity: every user gets the most frequent items. No knobs of its own."""
 
 
-def popularity_factors(histories: Histories, events: Events) -> Factored:
+def popularity_factors(histories: Histories, events: Events) -> ScoreFactors:
     """Return states of ones [q, 1] and the items' counts [n, 1]."""
     states = np.ones((histories.query_count, 1), dtype=np.float32)
-    return Factored(states=states, matrix=events.counts()[:, None].astype(np.float32))
+    return ScoreFactors(states=states, matrix=events.counts()[:, None].astype(np.float32))
 
 
 class MarkovParams(CountingParams):
     """Markov chain of first order: what followed the last item. No knobs of its own."""
 
 
-def markov_factors(histories: Histories, events: Events) -> Factored:
+def markov_factors(histories: Histories, events: Events) -> ScoreFactors:
     """Return the last item's one-hot row and the transition counts, with popularity as the tie break.
 
     Counts rank a query's items as probabilities would, and are exact in float32, as is the tie break.
     """
-    return Factored(
+    return ScoreFactors(
         states=np.ones((histories.query_count, 1), dtype=np.float32),
         matrix=tie_breaks(events.counts(), step=1.0)[:, None],
         evidence=recent_items(histories, events.items, last=1, weights=np.ones(1)),
@@ -52,7 +52,7 @@ class OracleParams(Params):
     )
 
 
-def oracle_factors(histories: Histories, truth: pl.DataFrame, items: int) -> Factored:
+def oracle_factors(histories: Histories, truth: pl.DataFrame, items: int) -> ScoreFactors:
     """Return every query's true probabilities [q, n] and the identity [n, n].
 
     Real data has an empty truth: states are then zero [q, 1], so that all items tie.
@@ -61,7 +61,7 @@ def oracle_factors(histories: Histories, truth: pl.DataFrame, items: int) -> Fac
         InputError: the truth lacks some queries, or has another number of items.
     """
     if not truth.height:
-        return Factored(np.zeros((histories.query_count, 1), np.float32), np.zeros((items, 1), np.float32))
+        return ScoreFactors(np.zeros((histories.query_count, 1), np.float32), np.zeros((items, 1), np.float32))
     queries = pl.DataFrame({"user_id": histories.query_user, "position": histories.query_end}).cast(pl.Int32)
     joined = queries.join(truth, on=["user_id", "position"], how="left", maintain_order="left")
     missing = joined.filter(pl.col("probabilities").is_null())
@@ -75,4 +75,4 @@ def oracle_factors(histories: Histories, truth: pl.DataFrame, items: int) -> Fac
             remedy="rerun `dvc repro ingest split`",
         )
     states = np.ascontiguousarray(joined["probabilities"].to_numpy(), dtype=np.float32)
-    return Factored(states, np.eye(items, dtype=np.float32))
+    return ScoreFactors(states, np.eye(items, dtype=np.float32))

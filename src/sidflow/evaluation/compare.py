@@ -20,7 +20,7 @@ def require_same_refit(refits: Mapping[str, bool | None], artifact: str, remedy:
     """Make sure that all models were refitted on training + validation before the test, or none of them.
 
     Args:
-        refits: by name, whether it was refitted (see `contracts.refits`); None where there was nothing to fit, which
+        refits: by name, whether it was refitted; None where there was nothing to fit, which
             goes with both.
         artifact: the table in which they would meet.
         remedy: what the user can do about it.

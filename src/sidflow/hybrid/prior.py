@@ -29,7 +29,7 @@ from scipy.sparse import csr_matrix
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sidflow.artifacts.recommenders import Factored
+from sidflow.artifacts.recommenders import ScoreFactors
 from sidflow.hybrid.evidence import (
     CrossFittedCounts,
     HistorySlices,
@@ -147,10 +147,10 @@ class ScorePrior(nn.Module):
     @torch.no_grad()
     def factors(
         self, states: Float[Tensor, "q h"], item_matrix: Float[Tensor, "n h"], histories: HistorySlices
-    ) -> Factored:
+    ) -> ScoreFactors:
         """Return the two sides of the hybrid's scores of queries, from those of its base model."""
         matrix = self.item_matrix(item_matrix).float().cpu().numpy()
-        factored = Factored(self.query_states(states, histories).cpu().numpy(), matrix)
+        factored = ScoreFactors(self.query_states(states, histories).cpu().numpy(), matrix)
         return factored if self.counts is None else factored.plus(self.cooccurrence_scores(histories))
 
     def loss(self, scores: TrainingScores, positions: TrainingPositions) -> Float[Tensor, ""]:

@@ -17,9 +17,9 @@ from sidflow.artifacts.recommenders import (
     HEADS,
     PRIOR_PREFIX,
     SUMMARY,
-    Factored,
+    ScoreFactors,
     adapter_folder,
-    fact,
+    refit_metadata,
 )
 from sidflow.backbones.models import load_backbone
 from sidflow.core.errors import InputError
@@ -50,18 +50,18 @@ class Finetuned(NamedTuple):
     prior: ScorePrior | None
     inputs: ItemInputs
     fitted: FitResult  # the fit on the training parts
-    answers: Factored
+    answers: ScoreFactors
     checkpoints: tuple[Checkpoint, ...]  # to be discarded once everything is written
     refit_epochs: int | None = None  # of the fit on training and validation events
 
 
 @torch.no_grad()
-def answer_queries(model: MmeSid, prior: ScorePrior | None, histories: Histories) -> Factored:
+def answer_queries(model: MmeSid, prior: ScorePrior | None, histories: Histories) -> ScoreFactors:
     """Return the two sides of every score; all processes have to take part, for a model that is sharded."""
     queries = np.arange(histories.query_count)
     states, matrix = model.query_states(histories, queries), model.item_matrix()
     if prior is None:
-        return Factored(states.cpu().numpy(), matrix.float().cpu().numpy())
+        return ScoreFactors(states.cpu().numpy(), matrix.float().cpu().numpy())
     return prior.factors(states, matrix, query_histories(histories, queries))
 
 
@@ -77,7 +77,7 @@ def write_finetuned(
     if not is_main_process():
         return
     model, prior, fitted, inputs = finetuned.model, finetuned.prior, finetuned.fitted, finetuned.inputs
-    metadata = fact(finetuned.refit_epochs is not None)
+    metadata = refit_metadata(finetuned.refit_epochs is not None)
     save_adapter(model.backbone.model, adapter_folder(name), backbone)  # type: ignore[arg-type]
     heads = weights_to_arrays(model.item_tokens, "item_tokens.") | weights_to_arrays(model.fusion, "fusion.")
     factors = finetuned.answers.arrays()

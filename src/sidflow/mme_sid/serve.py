@@ -25,7 +25,7 @@ from sidflow.artifacts.recommenders import (
     HEADS,
     PRIOR_PREFIX,
     SUMMARY,
-    Factored,
+    ScoreFactors,
     adapter_folder,
     served_matrix,
 )
@@ -85,7 +85,7 @@ class HistoryEncoder:
         row (see `cold.present`) stands there with zeros, and is not to be ranked.
         """
         matrix = np.concatenate([self.item_matrix, self.cold.values]) if cold else self.item_matrix
-        factored = Factored(self.states(histories), matrix)
+        factored = ScoreFactors(self.states(histories), matrix)
         if self.prior is not None and self.prior.counts is not None:
             factored = factored.plus(self.prior.cooccurrence_scores(new_histories(histories)))
         return factored.arrays()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Generic, NamedTuple, TypeVar
 
-from sidflow.artifacts.recommenders import Factored, by_part
+from sidflow.artifacts.recommenders import ScoreFactors, by_part
 from sidflow.sequences.histories import Histories
 
 Model = TypeVar("Model")
@@ -17,16 +17,16 @@ class Refitted(NamedTuple, Generic[Model, Choice]):
 
     model: Model  # of the last fit: it encodes new histories
     choice: Choice  # what the first fit left for the second
-    first: Factored  # of the first fit
-    last: Factored  # of the last fit
-    factored: Factored  # validation queries answered by the first fit, test queries by the last
+    first: ScoreFactors  # of the first fit
+    last: ScoreFactors  # of the last fit
+    factored: ScoreFactors  # validation queries answered by the first fit, test queries by the last
 
 
 def fit_and_refit(
     histories: Histories,
     refit: bool,
     fit: Callable[[Histories, Choice | None], Model],
-    answer: Callable[[Model], Factored],
+    answer: Callable[[Model], ScoreFactors],
     choose: Callable[[Model], Choice],
 ) -> Refitted[Model, Choice]:
     """Fit a model to the training parts and, with `refit`, a second one to training and validation events.

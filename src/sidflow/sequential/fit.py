@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sidflow.artifacts.catalog import core_count
 from sidflow.artifacts.features import ITEM_TABLE
-from sidflow.artifacts.recommenders import CURVES, FACTORS, SUMMARY, WEIGHTS, Factored, fact
+from sidflow.artifacts.recommenders import CURVES, FACTORS, SUMMARY, WEIGHTS, ScoreFactors, refit_metadata
 from sidflow.core import params
 from sidflow.core.errors import InputError
 from sidflow.hybrid.evidence import query_histories
@@ -201,7 +201,7 @@ def write_recommender(
     """
     trained, last, is_refit = refitted.choice, refitted.model, refitted.model is not refitted.choice
     fitted, first, second = trained.fitted, refitted.first, refitted.last
-    FACTORS.write(refitted.factored.arrays(), fact(is_refit), model=name)
+    FACTORS.write(refitted.factored.arrays(), refit_metadata(is_refit), model=name)
     assert first.matrix is not None and second.matrix is not None
     present = histories.training_counts(len(first.matrix)) > 0
     own = slice(trained.model.settings.dimensions)  # columns of the base model; a hybrid has content rows beside them
@@ -240,7 +240,7 @@ def write_recommender(
     SUMMARY.write(summary | metadata, model=name)
 
 
-def answer_queries(model: SequenceModel, histories: Histories, prior: ScorePrior | None = None) -> Factored:
+def answer_queries(model: SequenceModel, histories: Histories, prior: ScorePrior | None = None) -> ScoreFactors:
     """Return the two sides of the scores of all queries of `histories`, with a `prior` those of the hybrid."""
     model.eval()
     with torch.no_grad():
@@ -249,4 +249,4 @@ def answer_queries(model: SequenceModel, histories: Histories, prior: ScorePrior
     states = query_states(model.encoder, matrix, query_windows(histories, queries, readable_length(model.encoder)))
     if prior is not None:
         return prior.factors(states, matrix, query_histories(histories, queries))
-    return Factored(states.cpu().numpy(), matrix.cpu().numpy())
+    return ScoreFactors(states.cpu().numpy(), matrix.cpu().numpy())

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from sidflow.artifacts.recommenders import WEIGHTS, Factored
+from sidflow.artifacts.recommenders import WEIGHTS, ScoreFactors
 from sidflow.core.params import validate_params
 from sidflow.core.tensors import Tensors
 from sidflow.hybrid.evidence import new_histories
@@ -71,13 +71,13 @@ class SequentialRecommender:
     item_matrix: Tensor  # [n, d]
     prior: ScorePrior | None = None  # of a hybrid
 
-    def answer(self, histories: Sequence[np.ndarray]) -> Factored:
+    def answer(self, histories: Sequence[np.ndarray]) -> ScoreFactors:
         """Return the two sides of the scores of `histories`; each is its item ids, oldest first."""
         windows = recent_windows(histories, readable_length(self.encoder))
         states = query_states(self.encoder, self.item_matrix, windows)
         if self.prior is not None:
             return self.prior.factors(states, self.item_matrix, new_histories(histories))
-        return Factored(states.cpu().numpy(), self.item_matrix.numpy())
+        return ScoreFactors(states.cpu().numpy(), self.item_matrix.numpy())
 
     def encode(self, histories: Sequence[np.ndarray]) -> np.ndarray:
         """Return the query states of `histories`, float32 [q, d]."""

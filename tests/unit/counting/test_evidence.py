@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_matrix, random_array
 from tests.unit.counting.cases import leave_one_out, random_sequences
 
-from sidflow.artifacts.recommenders import Factored, by_part
+from sidflow.artifacts.recommenders import ScoreFactors, by_part
 from sidflow.counting.search import METRIC, coordinate_search, dense_ranks, mean_ndcg, sparse_ranks, validation_set
 from sidflow.sequences.cooccurrence import (
     SCORE_STEP,
@@ -176,7 +176,7 @@ def test_each_part_is_answered_from_its_own_fit():
     def some():
         sparse = [csr_matrix(generator.integers(0, 3, shape).astype(np.float32)) for shape in ((6, 4), (4, 5))]
         dense = [generator.normal(size=shape).astype(np.float32) for shape in ((6, 2), (5, 2))]
-        return Factored(*dense, *sparse)
+        return ScoreFactors(*dense, *sparse)
 
     first, second, every = some(), some(), np.arange(6)
     valid = np.array([True, False, True, False, False, True])

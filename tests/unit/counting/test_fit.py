@@ -66,10 +66,10 @@ def test_a_refit_answers_test_queries_from_more_and_leaves_validation_alone(spli
 def test_the_fact_and_the_item_rows_of_the_second_fit_go_with_the_factors(split):
     fit.fit_counting("popularity", fit.METHODS["popularity"].params())
     plain = FACTORS.read(model="popularity")
-    assert recommenders.of(plain.metadata) is False and served_matrix(plain).shape == (ITEMS, 1)
+    assert recommenders.refit_in(plain.metadata) is False and served_matrix(plain).shape == (ITEMS, 1)
     fit.fit_counting("popularity", fit.METHODS["popularity"].params(refit=True))
     both = FACTORS.read(model="popularity")
-    assert recommenders.of(both.metadata) is True and both.arrays["item_matrix"].shape == (ITEMS, 2)
+    assert recommenders.refit_in(both.metadata) is True and both.arrays["item_matrix"].shape == (ITEMS, 2)
     wide = training_events(leave_one_out(split)._replace(train_end=load_histories().train_end + 1), ITEMS)
     assert np.array_equal(
         served_matrix(both)[:, 0].argsort(),
@@ -80,7 +80,7 @@ def test_the_fact_and_the_item_rows_of_the_second_fit_go_with_the_factors(split)
 def test_who_has_nothing_to_fit_says_so(split):
     TRUTH.write(TRUTH.empty(ITEMS))
     fit.fit_counting("oracle", OracleParams())
-    assert recommenders.of(FACTORS.read(model="oracle").metadata) is None
+    assert recommenders.refit_in(FACTORS.read(model="oracle").metadata) is None
 
 
 @pytest.mark.parametrize("model", sorted(fit.METHODS))

@@ -92,12 +92,12 @@ def test_a_refit_answers_test_queries_from_more_and_leaves_validation_alone(copi
     first = finetune(model, refit=False)
     plain, curves = scores(model, past), CURVES.at(model=model).read_bytes()
     table = ITEM_TABLE.read(model=model)
-    assert recommenders.of(FACTORS.read(model=model).metadata) is False
+    assert recommenders.refit_in(FACTORS.read(model=model).metadata) is False
     told = finetune(model, refit=True)
     assert told["refit_epochs"] == told["best_epoch"] == first["best_epoch"]
     assert told.get("anchor", {}).get("own") == first.get("anchor", {}).get("own")
     found, factors = scores(model, past), FACTORS.read(model=model)
-    assert recommenders.of(factors.metadata) is True
+    assert recommenders.refit_in(factors.metadata) is True
     np.testing.assert_allclose(found[valid], plain[valid], rtol=1e-4, atol=1e-5)
     expected = by_hand(model, past, told["best_epoch"], told.get("anchor", {}).get("own"))
     np.testing.assert_allclose(found[~valid], expected.scores(np.flatnonzero(~valid)), rtol=1e-4, atol=1e-4)
@@ -110,7 +110,9 @@ def test_a_refit_answers_test_queries_from_more_and_leaves_validation_alone(copi
     new = encoder.scores([past.history(query).tolist() for query in asked])
     np.testing.assert_allclose(new, found[asked], rtol=1e-4, atol=1e-4)
     again = ITEM_TABLE.read(model=model)
-    assert recommenders.of(again.metadata) is True and not np.allclose(again.arrays["values"], table.arrays["values"])
+    assert recommenders.refit_in(again.metadata) is True and not np.allclose(
+        again.arrays["values"], table.arrays["values"]
+    )
     serve.merge(model, copied / "merged")
     assert np.array_equal(load_file(copied / "merged" / serve.TABLES)["item_matrix"], served_matrix(factors))
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sidflow.artifacts.recommenders import Factored
+from sidflow.artifacts.recommenders import ScoreFactors
 from sidflow.sequences.histories import Histories
 from sidflow.sequences.refit import fit_and_refit
 
@@ -27,7 +27,7 @@ def run(refit):
         return fits[-1][0]
 
     def answer(model):
-        return Factored(np.full((2, 1), model, np.float32), np.ones((1, 1), np.float32))
+        return ScoreFactors(np.full((2, 1), model, np.float32), np.ones((1, 1), np.float32))
 
     return fit_and_refit(HISTORIES, refit, fit, answer, choose=lambda model: f"chosen by {model}"), fits
 
