@@ -172,7 +172,7 @@ def _use_small_sections(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delitem(sections.SECTIONS, name)
     for name, section in SMALL_SECTIONS.items():
         monkeypatch.setitem(sections.SECTIONS, name, section)
-    monkeypatch.setattr("sidflow.commands.check.check_names", lambda *_: None)  # what real sections need of others
+    monkeypatch.setattr("sidflow.cli.check.check_names", lambda *_: None)  # what real sections need of others
 
 
 @pytest.fixture

@@ -77,10 +77,10 @@ def fake(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     somebody(monkeypatch)
     monkeypatch.setattr("sidflow.cli.app.require_project_files", lambda *files: None)
-    monkeypatch.setattr("sidflow.commands.revisions.dvc_cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr("sidflow.cli.revisions.dvc_cache_folder", lambda: tmp_path / "cache")
     stands = Dvc(tmp_path / "cache")
     for user in ("ablations", "revisions"):
-        monkeypatch.setattr(f"sidflow.commands.{user}.run_dvc", stands)
+        monkeypatch.setattr(f"sidflow.cli.{user}.run_dvc", stands)
     Path("params.yaml").write_text(PARAMS)
     Path(".gitignore").write_text("/artifacts/*\n!/artifacts/reports\n/cache\n")
     QUANTIZER_SUMMARY.write({"modalities": {"collaborative": {}, "text": {}}})

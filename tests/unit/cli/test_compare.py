@@ -67,7 +67,7 @@ def project(tmp_path, monkeypatch):
     """A commit, tagged `before`, of which sasrec is better in the workspace and markov the same."""
     monkeypatch.chdir(tmp_path)
     somebody(monkeypatch)
-    monkeypatch.setattr("sidflow.commands.revisions.dvc_cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr("sidflow.cli.revisions.dvc_cache_folder", lambda: tmp_path / "cache")
     Path("params.yaml").write_text(PARAMS)
     Path("dvc.yaml").write_text(PIPELINE)
     Path(".gitignore").write_text("/artifacts\n/cache\n")
