@@ -15,6 +15,7 @@ from sidflow.cli.dvc import dag_stages, dvc_cache_folder, dvc_executable, run_dv
 from sidflow.cli.usage import PROJECT_FILES, is_project, require_project_files
 from sidflow.core import params
 from sidflow.core.errors import InputError
+from sidflow.core.faiss import import_faiss
 from sidflow.core.runtime import RUNTIME_PATH, Runtime, environment_variable, load_runtime, runtime_source
 
 Mark = Literal["ok", "info", "optional", "warning", "BROKEN"]  # optional: not here, and not needed
@@ -92,9 +93,9 @@ def _torch() -> Iterator[Finding]:
 
 def _faiss() -> Iterator[Finding]:
     try:
-        import faiss
-    except ImportError as error:
-        yield Finding("BROKEN", "faiss", f"{error}; `make` installs faiss-cpu")
+        faiss = import_faiss()
+    except (InputError, ImportError) as error:
+        yield Finding("BROKEN", "faiss", str(error))
         return
     cards = faiss.get_num_gpus() if hasattr(faiss, "get_num_gpus") else 0
     yield Finding("ok", "faiss", f"{faiss.__version__}, {f'{cards} GPUs' if cards else 'CPU'}")

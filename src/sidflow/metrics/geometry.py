@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-import faiss
 import numpy as np
+
+from sidflow.core.faiss import import_faiss
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int, Integer
@@ -50,9 +51,9 @@ def nearest_neighbours(
     if not 1 <= k <= n - 1:
         raise ValueError(f"k is {k}, but must be in 1 to {n - 1}")
     rows = unit_rows(values) if metric == "cosine" else np.ascontiguousarray(values, dtype=np.float32)
-    index = faiss.IndexFlatL2(rows.shape[1])
-    index.add(rows)  # type: ignore[call-arg]  # faiss's own wrapper
-    neighbours = index.search(rows, k + 1)[1]  # type: ignore[call-arg]
+    index = import_faiss().IndexFlatL2(rows.shape[1])
+    index.add(rows)
+    neighbours = index.search(rows, k + 1)[1]
     is_self = neighbours == np.arange(n)[:, None]
     is_self[~is_self.any(axis=1), -1] = True  # more than k duplicates: any k of them are right
     return neighbours[~is_self].reshape(n, k)

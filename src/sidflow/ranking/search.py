@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-import faiss
 import numpy as np
 from scipy.sparse import csr_matrix
 
+from sidflow.core.faiss import import_faiss
 from sidflow.ranking.scores import Scores, Shortlist, TopK, shortlist, sort_by_score, top_k_of_scores
 
 if TYPE_CHECKING:
@@ -76,12 +76,12 @@ def _search_faiss(
     states: Float32[np.ndarray, "q d"], matrix: Float32[np.ndarray, "n d"], excluded: csr_matrix, width: int
 ) -> Iterator[QueryShortlists]:
     """Yield the `width` best of every query and as many more as are excluded, from a flat faiss index."""
-    index = faiss.IndexFlatIP(matrix.shape[1])
-    index.add(matrix)  # type: ignore[call-arg]  # faiss's own wrapper
+    index = import_faiss().IndexFlatIP(matrix.shape[1])
+    index.add(matrix)
     for row in range(len(states)):
         excluded_items = excluded.indices[excluded.indptr[row] : excluded.indptr[row + 1]]
         count = min(width + len(excluded_items), len(matrix))
-        scores, items = index.search(states[row : row + 1], count)  # type: ignore[call-arg]
+        scores, items = index.search(states[row : row + 1], count)
         left_out = scores[:, -1] if count < len(matrix) else np.full(1, -np.inf, dtype=np.float32)
         scores[np.isin(items, excluded_items)] = -np.inf
         yield QueryShortlists(np.array([row]), Shortlist(items, scores, left_out))

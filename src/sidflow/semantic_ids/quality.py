@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-import faiss
 import numpy as np
 import polars as pl
 
 from sidflow.artifacts.semantic_ids import MODALITIES_KEY
+from sidflow.core.faiss import import_faiss
 from sidflow.core.tensors import Tensors
 from sidflow.metrics.geometry import nearest_neighbours, neighbour_recall, tau_over_histories, tau_over_triples
 from sidflow.metrics.ranking import gini
@@ -195,10 +195,12 @@ def fit_reference_codec(
 
     def fitted_codes(level: int, residual: np.ndarray) -> np.ndarray:
         count = counts[level]
-        kmeans = faiss.Kmeans(rows.shape[1], count, niter=REFERENCE_ITERATIONS, seed=seed, min_points_per_centroid=1)
+        kmeans = import_faiss().Kmeans(
+            rows.shape[1], count, niter=REFERENCE_ITERATIONS, seed=seed, min_points_per_centroid=1
+        )
         kmeans.train(residual)
         codebooks[level][:] = np.asarray(kmeans.centroids, dtype=np.float32).reshape(count, -1)
-        return kmeans.index.search(residual, 1)[1][:, 0]  # type: ignore[union-attr]
+        return kmeans.index.search(residual, 1)[1][:, 0]
 
     for _ in residual_levels(rows - mean, codebooks, fitted_codes):
         pass
