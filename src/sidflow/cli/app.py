@@ -54,10 +54,8 @@ app = _group(
 )
 preset_app = _group("Choose data and settings: presets of params.yaml.")
 show_app = _group("Print what the artifacts hold of one thing.")
-results_app = _group("Keep what runs measured, and show it in tables.")
 app.add_typer(preset_app, name="preset")
 app.add_typer(show_app, name="show")
-app.add_typer(results_app, name="results")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 PresetName = Annotated[str, typer.Argument(metavar="NAME", help="A preset that `sidflow preset list` names.")]
@@ -242,35 +240,6 @@ def show_item(
     with in_project():
         item = Project.load().item(item_key)
         typer.echo(item_as_json(item) if as_json else item_as_text(item))
-
-
-@results_app.command("add")
-def results_add() -> None:
-    """Add the finished run in artifacts/ to experiments/results/presets/.
-
-    That is one seed of one preset, of committed code, with every stage up to date and measured on this machine.
-    """
-    from experiments.results import add_result
-
-    with in_project():
-        typer.echo(add_result())
-
-
-@results_app.command("table")
-def results_table(
-    write: Annotated[
-        list[Path] | None,
-        typer.Option(metavar="FILE", help="A Markdown file with markers `<!-- results:begin -->`; repeatable."),
-    ] = None,
-) -> None:
-    """Print the results as Markdown tables, or write them into files."""
-    from experiments.tables.markers import all_tables, write_tables
-
-    with in_project():
-        if not write:
-            typer.echo(all_tables())
-        for path in write or []:
-            typer.echo(write_tables(path))
 
 
 @app.command()

@@ -21,7 +21,7 @@ def test_the_start_imports_nothing_heavy() -> None:
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("command", ["preset", "doctor", "recommend", "show", "results", "compare", "verify"])
+@pytest.mark.parametrize("command", ["preset", "doctor", "recommend", "show", "compare", "verify"])
 def test_help_says_what_each_command_does(command) -> None:
     result = runner.invoke(app, [command, "--help"])
     assert result.exit_code == 0
@@ -110,8 +110,6 @@ NEED_A_PROJECT = [
     "params",
     "recommend --user u-1",
     "show item k-1",
-    "results add",
-    "results table",
     "compare HEAD",
     "verify",
 ]
@@ -136,7 +134,7 @@ def test_below_a_project_its_root_is_named(small_project, monkeypatch) -> None:
 @pytest.mark.parametrize(
     ("typed", "said"),
     [
-        ("fo", "sidflow: expected one of the commands params, doctor, recommend, assign-new, merge and 6 more;"),
+        ("fo", "sidflow: expected one of the commands params, doctor, recommend, assign-new, merge and 5 more;"),
         ("preset aply x", "sidflow preset: expected one of the commands apply, list, show; found `aply`."),
         ("recommend --usr x", "sidflow recommend: expected one of the options --user, "),
         ("recommend --user", "sidflow recommend: expected a value after --user; found none."),
@@ -155,7 +153,7 @@ def test_what_is_typed_wrongly_is_one_line(typed, said) -> None:
     assert len(result.stderr.splitlines()) == 1
 
 
-@pytest.mark.parametrize("typed", [[], ["preset"], ["show"], ["results"]])
+@pytest.mark.parametrize("typed", [[], ["preset"], ["show"]])
 def test_a_group_alone_prints_its_help(typed) -> None:
     result = runner.invoke(app, typed)
     assert result.exit_code == 2
