@@ -1,4 +1,4 @@
-"""The claims of the MME-SID paper beside our figures in experiments/results/presets and experiments/results/benchmarks."""
+"""The claims of the MME-SID paper beside our results in experiments/results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recommenders of one preset against one another, query by query, from the recorded ranks in experiments/results/presets.
+"""Recommenders of one preset against one another, query by query, from the ranks in experiments/results/presets.
 
 Also pooled over data sets: the random-effects mean of log ratios of nDCG@10.
 """
@@ -34,16 +34,18 @@ QUESTIONS = (  # whether the first is better than the second
     ("mme_sid", "cooccurrence_content"),
     ("mme_sid", "cooccurrence"),
     ("mme_sid_anchored", "mme_sid"),
+    ("mme_sid_anchored", "sasrec_hybrid"),
     ("mme_sid_anchored", "sasrec_features"),
     ("mme_sid_anchored", "cooccurrence_content"),
     ("mme_sid_anchored", "cooccurrence"),
+    ("sasrec_hybrid", "sasrec"),
     ("sasrec", "cooccurrence"),
     ("esasrec", "cooccurrence"),
     ("sasrec", "markov"),
 )
 METHODS = ("mme_sid", "mme_sid_anchored")
 BEST_BASELINE = "the best baseline"  # of each data set, as its validation chose it
-OPPONENTS = (BEST_BASELINE, "sasrec", "cooccurrence", "cooccurrence_content", "sasrec_features")
+OPPONENTS = (BEST_BASELINE, "sasrec", "cooccurrence", "cooccurrence_content", "sasrec_features", "sasrec_hybrid")
 POOLED_QUESTIONS = tuple((method, opponent) for method in METHODS for opponent in OPPONENTS)
 # Published forms of a data set that another preset holds too: they count only where the other has no answer.
 OTHER_FORMS = {"amazon-beauty-mmesid": "amazon-beauty"}
@@ -91,8 +93,8 @@ def answer_questions(metrics: Sequence[str] = METRICS) -> list[Answer]:
 def answer_pooled_questions() -> list[PooledAnswer]:
     """Return the random-effects estimate of every question that two real data sets or more can answer.
 
-    The synthetic catalogue is left out. A data set that experiments/results/presets has in two published forms counts once
-    (`OTHER_FORMS`). Verdicts are corrected for the number of questions (Holm).
+    The synthetic catalogue is left out. A data set that two presets hold in published forms of one source counts
+    once (`OTHER_FORMS`). Verdicts are corrected for the number of questions (Holm).
     """
     runs = {preset: recorded for preset in preset_names() if (recorded := read_runs(preset))}
     real = {preset: one for preset, one in runs.items() if one[0].record["params"]["ingest"]["source"] != "synthetic"}

@@ -1,4 +1,4 @@
-"""Published figures on the same data sets: experiments/published.yaml, validated, beside our results in experiments/results/presets."""
+"""Published figures on the same data sets, from experiments/published.yaml, beside our results."""
 
 from __future__ import annotations
 

@@ -22,6 +22,14 @@ from sidflow.core.files import atomic_path
 from sidflow.core.stage import cost_path
 
 RECORDED_EXPECTED = tuple(name for name in EXPECTED if name.endswith("_at_10"))
+# Sections of params.yaml under which older records keep a recommender; its settings are the same.
+_RENAMED_SECTIONS = {
+    "count": "train_counting",
+    "informed": "train_content",
+    "train": "train_sequential",
+    "featured": "train_multimodal",
+    "enhance": "train_multimodal",
+}
 _QUERY_COLUMNS = ("query_id", "user_id", "candidates")
 
 
@@ -62,7 +70,7 @@ def run_of_workspace() -> Run:
 
 
 def read_run(path: Path) -> Run:
-    """Return a run from its JSON file and the Parquet file beside it.
+    """Return a run from its JSON file and the Parquet file beside it, its params under today's section names.
 
     Raises:
         InputError: the JSON is broken, or the ranks are absent.
@@ -75,7 +83,18 @@ def read_run(path: Path) -> Run:
             found="no such file",
             remedy=f"bring it back (`git checkout {ranks}`), or remove {path} and add that run again",
         )
-    return Run(Document(str(path)).read(), pl.read_parquet(ranks))
+    record = Document(str(path)).read()
+    return Run(record | {"params": with_current_sections(record["params"])}, pl.read_parquet(ranks))
+
+
+def with_current_sections(recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """Return recorded params with the training sections under today's names."""
+    current = {name: value for name, value in recorded.items() if name not in _RENAMED_SECTIONS}
+    for old, new in _RENAMED_SECTIONS.items():
+        for recommender, settings in recorded.get(old, {}).items():
+            section = "train_counting" if recommender == "oracle" else new
+            current[section] = current.get(section, {}) | {recommender: settings}
+    return current
 
 
 def write_run(run: Run, folder: Path) -> Path:

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from side_by_side import Side, arguments, facts, result_of, write
+from side_by_side import Measurement, benchmark_parser, benchmark_record, run_conditions, write
 from torch import Tensor
 
 from sidflow.artifacts.catalog import core_count
@@ -43,7 +43,7 @@ class Step(NamedTuple):
     weight: float
 
 
-class Asked:
+class ValidationQueries:
     """Some validation queries, and what each recommender says of them."""
 
     def __init__(self, most: int) -> None:
@@ -62,10 +62,10 @@ class Asked:
         read = Scores(FACTORS.read(model=name).arrays, self.total, self.items, name)
         size = read.block_rows
         blocks = [read.for_queries(self.queries[start : start + size]) for start in range(0, len(self.queries), size)]
-        found = torch.from_numpy(np.concatenate(blocks))
-        found = (found - found.mean(1, keepdim=True)) / found.std(1, keepdim=True).clamp(min=1e-9)
-        found[self.seen] = -torch.inf
-        return found
+        scores = torch.from_numpy(np.concatenate(blocks))
+        scores = (scores - scores.mean(1, keepdim=True)) / scores.std(1, keepdim=True).clamp(min=1e-9)
+        scores[self.seen] = -torch.inf
+        return scores
 
     def gains(self, scores: Tensor) -> np.ndarray:
         """Return each query's gain, ties against the target."""
@@ -81,21 +81,21 @@ class Blend(NamedTuple):
     gains: np.ndarray
 
 
-def blended(asked: Asked, known: dict[str, Tensor], start: str, chosen_on: np.ndarray) -> Blend:
+def blended(validation: ValidationQueries, scores_of: dict[str, Tensor], start: str, chosen_on: np.ndarray) -> Blend:
     """Add to `start` what raises the mean gain over the queries `chosen_on`."""
-    total, steps = known[start], []
-    best = asked.gains(total)
+    total, steps = scores_of[start], []
+    best = validation.gains(total)
     for _ in range(STEPS):
         tried = {
-            Step(name, weight): asked.gains(total + weight * scores)
-            for name, scores in known.items()
+            Step(name, weight): validation.gains(total + weight * scores)
+            for name, scores in scores_of.items()
             for weight in WEIGHTS
             if name != start
         }
         step = max(tried, key=lambda one: tried[one][chosen_on].mean())
         if tried[step][chosen_on].mean() <= best[chosen_on].mean():
             break
-        total, best = total + step.weight * known[step.name], tried[step]
+        total, best = total + step.weight * scores_of[step.name], tried[step]
         steps.append(step)
     return Blend(steps, best)
 
@@ -105,30 +105,33 @@ def results(run: str) -> Iterator[tuple[str, dict[str, object]]]:
     back = Path.cwd()
     os.chdir(folder)
     board = json.loads(Path("artifacts/reports/leaderboard.json").read_text())
-    baseline, asked = board["best_baseline"], Asked(MOST_QUERIES)
-    known = {name: asked.scores(name) for name, one in board["recommenders"].items() if one["kind"] != "reference"}
+    baseline, validation = board["best_baseline"], ValidationQueries(MOST_QUERIES)
+    scores_of = {
+        name: validation.scores(name) for name, one in board["recommenders"].items() if one["kind"] != "reference"
+    }
     os.chdir(back)
-    alone = {one: asked.gains(scores).mean() for one, scores in known.items()}
+    alone = {one: validation.gains(scores).mean() for one, scores in scores_of.items()}
     best, one, other = (
-        blended(asked, known, baseline, chosen_on) for chosen_on in (np.ones_like(asked.half), asked.half, ~asked.half)
+        blended(validation, scores_of, baseline, chosen_on)
+        for chosen_on in (np.ones_like(validation.half), validation.half, ~validation.half)
     )
-    hindsight, crossed = best.gains.mean(), np.where(asked.half, other.gains, one.gains).mean()
+    hindsight, crossed = best.gains.mean(), np.where(validation.half, other.gains, one.gains).mean()
     start = alone[baseline]
     gained, kept = (f"{value:.4f} ({value / start - 1:+.1%})" for value in (hindsight, crossed))
-    told = ", ".join(f"{step.weight:g} {step.name}" for step in best.steps) or "nothing"
+    additions = ", ".join(f"{step.weight:g} {step.name}" for step in best.steps) or "nothing"
     yield (
         f"blends/{preset}",
-        result_of(
-            f"Blend of {len(known)} recommenders with hindsight, {preset}: validation against {baseline} alone",
+        benchmark_record(
+            f"Blend of {len(scores_of)} recommenders with hindsight, {preset}: validation against {baseline} alone",
             "NDCG@10",
-            Side(float(hindsight)),
-            Side(float(start)),
+            Measurement(float(hindsight)),
+            Measurement(float(start)),
             higher_is_better=True,
-            finding=f"to {baseline} ({start:.4f}) hindsight adds {told}: {gained}; "
+            finding=f"to {baseline} ({start:.4f}) hindsight adds {additions}: {gained}; "
             "chosen on one half of the users and measured on the other "
-            f"{kept}; {len(asked.queries):,} users",
+            f"{kept}; {len(validation.queries):,} users",
             command=f"python experiments/benchmarks/blends.py --run {preset}=FOLDER",
-            **facts(1),
+            **run_conditions(1),
             cross_fitted=round(float(crossed), 5),
             alone={one: round(float(value), 5) for one, value in alone.items()},
         ),
@@ -136,12 +139,12 @@ def results(run: str) -> Iterator[tuple[str, dict[str, object]]]:
 
 
 def main() -> None:
-    parser = arguments(__doc__)
+    parser = benchmark_parser(__doc__)
     parser.add_argument("--run", action="append", required=True, metavar="NAME=FOLDER")
-    given = parser.parse_args()
-    for run in given.run:
+    args = parser.parse_args()
+    for run in args.run:
         for name, result in results(run):
-            write(name, result, given.dry)
+            write(name, result, args.dry)
 
 
 if __name__ == "__main__":

@@ -19,11 +19,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rectools_common import SETTINGS, arguments, facts, theirs, write_data
+from rectools_common import SETTINGS, benchmark_parser, run_conditions, theirs, write_data
 from rectools_side import load
 from sasrec_training import params
 from scipy.sparse import csr_matrix
-from side_by_side import Side, in_turn, medians, one_side_or_all, own, peak_mb, result_of, run
+from side_by_side import (
+    Measurement,
+    benchmark_record,
+    medians,
+    peak_memory_mb,
+    run,
+    run_in_turn,
+    run_side_or_all,
+    side_command,
+)
 
 from sidflow.ranking.search import search_top_k
 from sidflow.sequences.windows import recent_windows
@@ -43,9 +52,9 @@ def histories(sequences: list[np.ndarray], count: int) -> csr_matrix:
     return matrix
 
 
-def ours(given: argparse.Namespace) -> dict[str, float]:
+def ours(args: argparse.Namespace) -> dict[str, float]:
     """Encode and rank everybody."""
-    sequences, settings = load(given.data)
+    sequences, settings = load(args.data)
     prepare_training(settings["seed"], settings["threads"])
     count = int(max(one.max() for one in sequences)) + 1
     chosen = params(0)
@@ -58,58 +67,58 @@ def ours(given: argparse.Namespace) -> dict[str, float]:
     lists = search_top_k(factors, histories(sequences, count), settings["top"]).items
     seconds = time.perf_counter() - began
     assert lists.min() >= 0
-    return {"seconds": seconds, "encoding_seconds": encoded - began, "peak_mb": peak_mb()}
+    return {"seconds": seconds, "encoding_seconds": encoded - began, "peak_mb": peak_memory_mb()}
 
 
-def from_theirs(given: argparse.Namespace) -> dict[str, float]:
+def from_theirs(args: argparse.Namespace) -> dict[str, float]:
     """Rank from the factors that RecTools wrote; return the time, and the share of its lists' items that ours has."""
-    sequences, settings = load(given.data)
+    sequences, settings = load(args.data)
     prepare_training(settings["seed"], settings["threads"])
-    with np.load(given.factors) as arrays:
-        states, matrix, known, expected = (arrays[name] for name in ("states", "matrix", "known", "lists"))
-    excluded = csr_matrix(histories(sequences, int(max(one.max() for one in sequences)) + 1)[:, known])
+    with np.load(args.factors) as arrays:
+        states, matrix, known_items, expected = (arrays[name] for name in ("states", "matrix", "known", "lists"))
+    excluded = csr_matrix(histories(sequences, int(max(one.max() for one in sequences)) + 1)[:, known_items])
     began = time.perf_counter()
-    lists = known[search_top_k({"query_states": states, "item_matrix": matrix}, excluded, settings["top"]).items]
+    lists = known_items[search_top_k({"query_states": states, "item_matrix": matrix}, excluded, settings["top"]).items]
     seconds = time.perf_counter() - began
     same = np.mean([len(np.intersect1d(a, b)) / len(b) for a, b in zip(lists, expected, strict=True)])
-    return {"seconds": seconds, "same": float(same), "peak_mb": peak_mb()}
+    return {"seconds": seconds, "same": float(same), "peak_mb": peak_memory_mb()}
 
 
-def results(given: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
+def results(args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
     with tempfile.TemporaryDirectory() as folder:
         path, factors = Path(folder) / "sequences.npz", Path(folder) / "factors.npz"
-        write_data(given.data, path, held_out=0)
+        write_data(args.data, path, held_out=0)
         sides = {
-            "theirs": theirs(given, "recommend", path, "--steps", STEPS, "--factors", factors),
-            "ours": own(__file__, "ours", "--data", path),
+            "theirs": theirs(args, "recommend", path, "--steps", STEPS, "--factors", factors),
+            "ours": side_command(__file__, "ours", "--data", path),
         }
-        found = medians(in_turn(sides, given.rounds, SETTINGS["threads"]))
+        figures = medians(run_in_turn(sides, args.rounds, SETTINGS["threads"]))
         with np.load(factors) as arrays:
             users = len(arrays["lists"])
-        checked = run(own(__file__, "from_theirs", "--data", path, "--factors", factors), SETTINGS["threads"])
+        checked = run(side_command(__file__, "from_theirs", "--data", path, "--factors", factors), SETTINGS["threads"])
     assert checked["same"] > 0.999, f"from RecTools' factors only {checked['same']:.4f} of its items are found"
-    a, b = found["ours"], found["theirs"]
+    a, b = figures["ours"], figures["theirs"]
     yield (
         "full_ranking",
-        result_of(
+        benchmark_record(
             f"Top {SETTINGS['top']} for all {users:,} users of amazon-beauty, from histories, against RecTools",
             "seconds",
-            Side(a["seconds"], a["peak_mb"]),
-            Side(b["seconds"], b["peak_mb"]),
+            Measurement(a["seconds"], a["peak_mb"]),
+            Measurement(b["seconds"], b["peak_mb"]),
             higher_is_better=False,
             finding=f"{a['seconds']:.2f} s ({a['encoding_seconds']:.2f} s of it to encode histories) against "
             f"{b['seconds']:.2f} s of `recommend`, two threads; from RecTools' own factors ours takes "
             f"{checked['seconds']:.2f} s and finds {100 * checked['same']:.2f}% of the items that RecTools lists",
-            **facts("full_ranking.py", given),
+            **run_conditions("full_ranking.py", args),
             from_their_factors=checked,
         ),
     )
 
 
 def main() -> None:
-    parser = arguments(__doc__)
+    parser = benchmark_parser(__doc__)
     parser.add_argument("--factors", type=Path, help=argparse.SUPPRESS)
-    one_side_or_all(parser, {"ours": ours, "from_theirs": from_theirs}, results)
+    run_side_or_all(parser, {"ours": ours, "from_theirs": from_theirs}, results)
 
 
 if __name__ == "__main__":

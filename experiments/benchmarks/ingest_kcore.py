@@ -17,7 +17,17 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from side_by_side import Side, arguments, facts, in_turn, medians, one_side_or_all, own, peak_mb, result_of
+from side_by_side import (
+    Measurement,
+    benchmark_parser,
+    benchmark_record,
+    medians,
+    peak_memory_mb,
+    run_conditions,
+    run_in_turn,
+    run_side_or_all,
+    side_command,
+)
 
 EVENTS = 10_000_000  # of the claim; what other numbers give is not written
 USERS, ITEMS = 900_000, 250_000
@@ -67,48 +77,50 @@ def theirs(path: Path) -> int:
 SIDES = {"ours": ours, "theirs": theirs}
 
 
-def measure(given: argparse.Namespace) -> dict[str, float]:
+def measure(args: argparse.Namespace) -> dict[str, float]:
     """Run one side in this process: events left, seconds of work, peak MB."""
     with tempfile.TemporaryDirectory() as folder, chdir(folder):
         began = time.perf_counter()
-        left = SIDES[given.side](given.data)
+        left = SIDES[args.side](args.data)
         seconds = time.perf_counter() - began
         used = resource.getrusage(resource.RUSAGE_SELF)
-        return {"left": left, "seconds": seconds, "cpu": used.ru_utime + used.ru_stime, "peak": peak_mb()}
+        return {"left": left, "seconds": seconds, "cpu": used.ru_utime + used.ru_stime, "peak": peak_memory_mb()}
 
 
-def results(given: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
-    given.dry = given.dry or given.events != EVENTS
+def results(args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
+    args.dry = args.dry or args.events != EVENTS
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "interactions.parquet"
-        make(path, given.events)
-        rounds = in_turn({side: own(__file__, side, "--data", path) for side in ("theirs", "ours")}, given.rounds)
+        make(path, args.events)
+        rounds = run_in_turn(
+            {side: side_command(__file__, side, "--data", path) for side in ("theirs", "ours")}, args.rounds
+        )
     left = {one["left"] for each in rounds.values() for one in each}
     assert len(left) == 1, "the two cores differ"
-    found = medians(rounds)
+    figures = medians(rounds)
     peak = {side: max(one["peak"] for one in each) for side, each in rounds.items()}
     yield (
         "ingest_kcore",
-        result_of(
-            f"ingest of {given.events:,} interactions, whole stage, against a bare polars 5-core of the same file",
+        benchmark_record(
+            f"ingest of {args.events:,} interactions, whole stage, against a bare polars 5-core of the same file",
             "seconds",
-            Side(found["ours"]["seconds"], peak["ours"]),
-            Side(found["theirs"]["seconds"], peak["theirs"]),
+            Measurement(figures["ours"]["seconds"], peak["ours"]),
+            Measurement(figures["theirs"]["seconds"], peak["theirs"]),
             higher_is_better=False,
             command="python experiments/benchmarks/ingest_kcore.py",
-            **facts(given.rounds),
-            cpu_seconds_ours=round(found["ours"]["cpu"], 2),
-            cpu_seconds_theirs=round(found["theirs"]["cpu"], 2),
+            **run_conditions(args.rounds),
+            cpu_seconds_ours=round(figures["ours"]["cpu"], 2),
+            cpu_seconds_theirs=round(figures["theirs"]["cpu"], 2),
             interactions_left=left.pop(),
         ),
     )
 
 
 def main() -> None:
-    parser = arguments(__doc__, rounds=3)
+    parser = benchmark_parser(__doc__, rounds=3)
     parser.add_argument("--events", type=int, default=EVENTS)
     parser.add_argument("--data", type=Path, help=argparse.SUPPRESS)
-    one_side_or_all(parser, dict.fromkeys(SIDES, measure), results)
+    run_side_or_all(parser, dict.fromkeys(SIDES, measure), results)
 
 
 if __name__ == "__main__":

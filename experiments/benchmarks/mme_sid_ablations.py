@@ -64,12 +64,12 @@ def measured(project: Path, changes: ParamChanges, seed: int) -> tuple[dict[str,
         report = json.loads((copy / f"artifacts/reports/{MODEL}.json").read_text())
         summary = json.loads((copy / f"artifacts/recommenders/{MODEL}/summary.json").read_text())
         tests = pl.read_parquet(copy / PER_QUERY.at(model=MODEL)).filter(pl.col("part") == TEST)
-        found = {
+        figures = {
             "metric": ablation_metric(tests),
             **model_diagnostics(report, summary),
             "seconds": round(time.perf_counter() - began, 1),
         }
-        return found, mean_per_user(tests)
+        return figures, mean_per_user(tests)
 
 
 class Kept:
@@ -78,14 +78,14 @@ class Kept:
     def __init__(self, path: Path) -> None:
         """Take up what was measured on this commit; start anew on another."""
         self.table, self.per_user = path.with_suffix(".json"), path.with_suffix(".parquet")
-        known: dict[str, Any] = json.loads(self.table.read_text()) if self.table.is_file() else {}
-        same = known.get("commit") == commit()
-        self.runs: dict[str, dict[str, Any]] = known["runs"] if same else {}
+        recorded: dict[str, Any] = json.loads(self.table.read_text()) if self.table.is_file() else {}
+        same = recorded.get("commit") == commit()
+        self.runs: dict[str, dict[str, Any]] = recorded["runs"] if same else {}
         self.gains = pl.read_parquet(self.per_user) if same else pl.DataFrame()
 
-    def add(self, row: str, seed: int, found: dict[str, Any], gains: np.ndarray) -> None:
+    def add(self, row: str, seed: int, figures: dict[str, Any], gains: np.ndarray) -> None:
         """Keep a run."""
-        self.runs.setdefault(row, {})[str(seed)] = found
+        self.runs.setdefault(row, {})[str(seed)] = figures
         column = pl.DataFrame({f"{row}, {seed}": gains.astype(np.float32)})
         self.gains = pl.concat([self.gains, column], how="horizontal")
 
@@ -96,7 +96,7 @@ class Kept:
             "run": name,
             "metric": next(iter(self.runs[FULL_MODEL].values()))["metric"] if FULL_MODEL in self.runs else None,
             "rows": self._table(),
-            "command": f"python {Path(__file__).parent.name}/{Path(__file__).name} --run {name}=FOLDER --seeds "
+            "command": f"python experiments/benchmarks/mme_sid_ablations.py --run {name}=FOLDER --seeds "
             + " ".join(map(str, seeds)),
             "machine": machine(threads),
             "commit": commit(),
@@ -108,7 +108,7 @@ class Kept:
 
     def _table(self) -> list[dict[str, object]]:
         runs = {
-            row: [AblationRun(self.gains[f"{row}, {seed}"].to_numpy(), found) for seed, found in seeds.items()]
+            row: [AblationRun(self.gains[f"{row}, {seed}"].to_numpy(), figures) for seed, figures in seeds.items()]
             for row, seeds in self.runs.items()
         }
         return ablation_table(runs, CompareParams())
@@ -119,18 +119,18 @@ def main() -> None:
     parser.add_argument("--run", required=True, metavar="NAME=FOLDER")
     parser.add_argument("--seeds", type=int, nargs="+", default=[42])
     parser.add_argument("--only", help="rows, commas between them")
-    options = parser.parse_args()
-    name, _, folder = options.run.partition("=")
+    args = parser.parse_args()
+    name, _, folder = args.run.partition("=")
     project = Path(folder).resolve()
     kept = Kept(FOLDER / name)
     threads: int = YAML().load((project / "params.yaml").read_text())["threads"]
     rows = applicable_rows(present(project))
-    for row in options.only.split(",") if options.only else rows:
-        for seed in [seed for seed in options.seeds if str(seed) not in kept.runs.get(row, {})]:
-            found, gains = measured(project, rows[row], seed)
-            kept.add(row, seed, found, gains)
+    for row in args.only.split(",") if args.only else rows:
+        for seed in [seed for seed in args.seeds if str(seed) not in kept.runs.get(row, {})]:
+            figures, gains = measured(project, rows[row], seed)
+            kept.add(row, seed, figures, gains)
             kept.write(name, threads)
-            print(f"{row}, seed {seed}: {np.mean(gains):.4f}, {found['seconds']} s", flush=True)
+            print(f"{row}, seed {seed}: {np.mean(gains):.4f}, {figures['seconds']} s", flush=True)
 
 
 if __name__ == "__main__":

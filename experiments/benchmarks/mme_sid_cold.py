@@ -42,12 +42,12 @@ def truth(past: Histories) -> Truth:
     source = read_synthetic(Path(settings.path), settings).truth
     assert source is not None
     users, items = USERS.read()["user_key"].to_list(), ITEMS.read().sort("item_id")["item_key"].to_list()
-    asked = np.flatnonzero(~past.query_valid)
+    queries = np.flatnonzero(~past.query_valid)
     column = {key: place for place, key in enumerate(source.item_keys)}
     chance = source.probabilities_of(
-        [users[user] for user in past.query_user[asked]], [items[target] for target in past.targets[asked]]
+        [users[user] for user in past.query_user[queries]], [items[target] for target in past.targets[queries]]
     )
-    return Truth(asked, chance[:, [column[key] for key in items]])
+    return Truth(queries, chance[:, [column[key] for key in items]])
 
 
 def correlation(scores: np.ndarray, chance: np.ndarray) -> np.ndarray:
@@ -69,21 +69,21 @@ def gain(scores: np.ndarray, chance: np.ndarray) -> tuple[np.ndarray, np.ndarray
     return (np.take_along_axis(chance, top, 1) / np.log2(np.arange(2, K + 2))).sum(1), top
 
 
-def told(model: str, past: Histories, known: Truth) -> None:
+def print_figures(model: str, past: Histories, expected: Truth) -> None:
     """Print the figures of recommender `model`."""
     factors, cold = FACTORS.read(model=model).arrays, COLD_ROWS.read(model=model).arrays
     there = cold["present"]
     items = len(factors["item_matrix"])
-    own = Scores(factors, past.query_count, items).for_queries(known.query).astype(np.float64)
-    new = factors["query_states"][known.query].astype(np.float64) @ cold["values"].T
+    own = Scores(factors, past.query_count, items).for_queries(expected.query).astype(np.float64)
+    new = factors["query_states"][expected.query].astype(np.float64) @ cold["values"].T
     both = np.concatenate([own, np.where(there, new, -np.inf)], 1)
-    for row, query in enumerate(known.query):
+    for row, query in enumerate(expected.query):
         both[row, past.history(query)] = -np.inf
-    user = past.query_user[known.query]
-    with_cold, top = gain(both, known.chance)
-    without, _ = gain(both[:, :items], known.chance[:, :items])
-    best, ideal = gain(known.chance, known.chance)
-    new, chance = new[:, there], known.chance[:, items:][:, there]
+    user = past.query_user[expected.query]
+    with_cold, top = gain(both, expected.chance)
+    without, _ = gain(both[:, :items], expected.chance[:, :items])
+    best, ideal = gain(expected.chance, expected.chance)
+    new, chance = new[:, there], expected.chance[:, items:][:, there]
     shown = top >= items
     for name, values in {
         "rank correlation with the truth among cold items (chance 0)": correlation(new, chance),
@@ -104,11 +104,11 @@ def main() -> None:
     parser.add_argument("--run", required=True, type=Path, metavar="FOLDER")
     os.chdir(parser.parse_args().run)
     past = load_histories()
-    known, items = truth(past), ITEMS.read()
+    expected, items = truth(past), ITEMS.read()
     print(f"{items.height} items, {items.height - int(items['in_core'].sum())} of them outside the core")
     for model in params.load_param("finetune"):
         if COLD_ROWS.at(model=model).is_file():
-            told(model, past, known)
+            print_figures(model, past, expected)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import mme_sid_common as common
 import torch
 from experiments.claims import format_over_seeds
-from side_by_side import Side, facts, peak_mb, result_of, write
+from side_by_side import Measurement, benchmark_record, peak_memory_mb, run_conditions, write
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -37,7 +37,7 @@ from sidflow.training.loop import fit
 
 COLLABORATIVE = "collaborative"
 LAYERS, PER_HEAD = 2, 64
-TOLD = {"alive_share": ".1%", "effective_rank": ".0f", "valid_ndcg_at_10": ".4f"}  # of each form, after training
+FORMATS = {"alive_share": ".1%", "effective_rank": ".0f", "valid_ndcg_at_10": ".4f"}  # of each form, after training
 RATE = 1e-3  # of AdamW: the run's own is for a narrower model
 
 
@@ -105,10 +105,10 @@ def filled(project: common.Project, form: Form, width: int, epochs: int) -> dict
         inputs = inputs._replace(modalities={COLLABORATIVE: inputs.modalities[COLLABORATIVE]})
     project = project._replace(backbone=wide(project, width), settings=settings, inputs=inputs)
     model = common.fresh(project) if not form.linear else linear(project, width)
-    before = told(model)
+    before = token_spectrum(model)
     task = MmeSidTask(model, project.histories, settings)
     fitted = fit("collapse", task, settings.loop, seed=project.seed, device=pick_device())
-    after = told(model.eval())
+    after = token_spectrum(model.eval())
     return {"before": before, **after, "valid_ndcg_at_10": round(fitted.best_value or 0.0, 5)}
 
 
@@ -123,52 +123,53 @@ def linear(project: common.Project, width: int) -> MmeSid:
 
 
 @torch.no_grad()
-def told(model: MmeSid) -> dict[str, float]:
+def token_spectrum(model: MmeSid) -> dict[str, float]:
     """Return the spectrum of the tokens of the items that have collaborative rows."""
     present = raw_rows(model.item_tokens).present
-    found = compute_spectrum(model.all_tokens()[present].cpu().numpy())
-    return {"alive_share": round(found.alive_share, 4), "effective_rank": round(found.effective_rank, 1)}
+    figures = compute_spectrum(model.all_tokens()[present].cpu().numpy())
+    return {"alive_share": round(figures.alive_share, 4), "effective_rank": round(figures.effective_rank, 1)}
 
 
-def shown(found: list[dict[str, Any]]) -> str:
+def format_figures(figures: list[dict[str, Any]]) -> str:
     """Return every figure of `TOLD`, over the seeds."""
-    return ", ".join(format_over_seeds([one[name] for one in found], form) for name, form in TOLD.items())
+    return ", ".join(format_over_seeds([one[name] for one in figures], form) for name, form in FORMATS.items())
 
 
 def main() -> None:
-    parser = common.arguments(__doc__, rounds=1)
+    parser = common.benchmark_parser(__doc__, rounds=1)
     parser.add_argument("--width", type=int, default=512)
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--seeds", type=int, nargs="+", default=[42])
-    given: argparse.Namespace = parser.parse_args()
-    project = common.load(given.run, given.threads)
+    args: argparse.Namespace = parser.parse_args()
+    project = common.load(args.run, args.threads)
     per_seed = {
-        name: [filled(project._replace(seed=seed), form, given.width, given.epochs) for seed in given.seeds]
+        name: [filled(project._replace(seed=seed), form, args.width, args.epochs) for seed in args.seeds]
         for name, form in FORMS.items()
     }
     forms = {
-        name: {key: round(fmean(one[key] for one in found), 5) for key in TOLD} for name, found in per_seed.items()
+        name: {key: round(fmean(one[key] for one in figures), 5) for key in FORMATS}
+        for name, figures in per_seed.items()
     }
     ours, theirs = forms["MME-SID"], forms["collaborative, linear"]
-    name = common.name_of(given.run)
+    name = common.name_of(args.run)
     write(
         "mme_sid_collapse",
-        result_of(
-            f"Live dimensions of item tokens {given.width} wide, {name}: MME-SID against collaborative rows, mapped",
+        benchmark_record(
+            f"Live dimensions of item tokens {args.width} wide, {name}: MME-SID against collaborative rows, mapped",
             "share",
-            Side(ours["alive_share"], peak_mb()),
-            Side(theirs["alive_share"], None),
+            Measurement(ours["alive_share"], peak_memory_mb()),
+            Measurement(theirs["alive_share"], None),
             higher_is_better=True,
             finding="alive dimensions, effective rank and validation NDCG@10, mean and range of "
-            f"{len(given.seeds)} seed{'s' * (len(given.seeds) > 1)}: "
-            + "; ".join(f"{form} {shown(found)}" for form, found in per_seed.items()),
-            command=f"python experiments/benchmarks/mme_sid_collapse.py --run {name}=FOLDER --width {given.width} "
-            f"--epochs {given.epochs} --seeds {' '.join(map(str, given.seeds))}",
-            **facts(1, given.threads),
+            f"{len(args.seeds)} seed{'s' * (len(args.seeds) > 1)}: "
+            + "; ".join(f"{form} {format_figures(figures)}" for form, figures in per_seed.items()),
+            command=f"python experiments/benchmarks/mme_sid_collapse.py --run {name}=FOLDER --width {args.width} "
+            f"--epochs {args.epochs} --seeds {' '.join(map(str, args.seeds))}",
+            **run_conditions(1, args.threads),
             forms=forms,
             per_seed=per_seed,
         ),
-        given.dry,
+        args.dry,
     )
 
 

@@ -66,12 +66,12 @@ def load(argument: str, threads: int, seed: int | None = None) -> Project:
         seed = params.load_param("seed") if seed is None else seed
         prepare_training(seed, threads)
         histories = load_histories()
-        known = load_item_inputs(
+        inputs = load_item_inputs(
             list(params.load_param("modality")), settings.without, histories.training_counts(core_count())
         )
         backbone = load_backbone(BACKBONE.read(), settings.weights)
         prepare_training(seed, threads)
-        return Project(name, settings, histories, known, backbone, seed)
+        return Project(name, settings, histories, inputs, backbone, seed)
 
 
 def fresh(project: Project) -> MmeSid:
@@ -119,13 +119,13 @@ class Share:
         return {}
 
 
-def arguments(text: str | None, rounds: int) -> argparse.ArgumentParser:
-    parser = side_by_side.arguments(text, rounds)
+def benchmark_parser(text: str | None, rounds: int) -> argparse.ArgumentParser:
+    parser = side_by_side.benchmark_parser(text, rounds)
     parser.add_argument("--run", required=True, metavar="NAME=FOLDER", help="a project in which the preset has run")
     parser.add_argument("--threads", type=int, default=1)
     return parser
 
 
-def own(script: str, side: str, given: argparse.Namespace, *more: object) -> list[str]:
+def side_command(script: str, side: str, args: argparse.Namespace, *more: object) -> list[str]:
     """Return the command that runs one side on the same run, with as many threads."""
-    return side_by_side.own(script, side, "--run", given.run, "--threads", given.threads, *more)
+    return side_by_side.side_command(script, side, "--run", args.run, "--threads", args.threads, *more)

@@ -21,7 +21,15 @@ import numpy as np
 import torch
 from mme_sid_published import Published, scores_from_parts
 from rectools_common import SETTINGS
-from side_by_side import Side, facts, in_turn, medians, one_side_or_all, peak_mb, result_of
+from side_by_side import (
+    Measurement,
+    benchmark_record,
+    medians,
+    peak_memory_mb,
+    run_conditions,
+    run_in_turn,
+    run_side_or_all,
+)
 
 from sidflow.metrics.ranking import metric_at_k
 from sidflow.mme_sid.prompted_backbone import PromptedBackbone
@@ -41,16 +49,16 @@ def metrics(lists: np.ndarray, targets: np.ndarray) -> dict[str, float]:
     return {f"{name}_at_{k}": float(metric_at_k(ranks, name, k).mean()) for name in ("recall", "ndcg") for k in CUTOFFS}
 
 
-def asked(histories: Histories) -> np.ndarray:
+def test_queries(histories: Histories) -> np.ndarray:
     """Return the test queries with a history."""
     return np.flatnonzero(~histories.query_valid & (histories.query_end > 0))
 
 
-def ours(given: argparse.Namespace) -> dict[str, Any]:
+def ours(args: argparse.Namespace) -> dict[str, Any]:
     """Encode and rank everybody."""
-    project = common.load(given.run, given.threads)
-    model, past = common.tuned(given.run, project), project.histories
-    queries = asked(past)
+    project = common.load(args.run, args.threads)
+    model, past = common.tuned(args.run, project), project.histories
+    queries = test_queries(past)
     model.query_states(past, queries[:WARM_UP])
     began = time.perf_counter()
     with torch.no_grad():
@@ -58,7 +66,7 @@ def ours(given: argparse.Namespace) -> dict[str, Any]:
     encoded = time.perf_counter()
     lists = search_top_k({"query_states": states, "item_matrix": matrix}, past.seen(len(matrix), queries), TOP).items
     ready = time.perf_counter()
-    found = metrics(lists, past.targets[queries])
+    figures = metrics(lists, past.targets[queries])
     seconds = time.perf_counter() - began
     return {
         "users": len(queries),
@@ -67,19 +75,19 @@ def ours(given: argparse.Namespace) -> dict[str, Any]:
         "seconds": seconds,
         "encoding_seconds": encoded - began,
         "ranking_seconds": ready - encoded,
-        "peak_mb": peak_mb(),
-        **found,
+        "peak_mb": peak_memory_mb(),
+        **figures,
     }
 
 
 @torch.no_grad()
-def theirs(given: argparse.Namespace) -> dict[str, Any]:
+def theirs(args: argparse.Namespace) -> dict[str, Any]:
     """Answer some users one by one."""
-    project = common.load(given.run, given.threads)
-    model, past = common.tuned(given.run, project), project.histories
+    project = common.load(args.run, args.threads)
+    model, past = common.tuned(args.run, project), project.histories
     published = Published(model).eval()
-    queries = asked(past)
-    queries = np.random.default_rng(project.seed).permutation(queries)[: WARM_UP + given.users]
+    queries = test_queries(past)
+    queries = np.random.default_rng(project.seed).permutation(queries)[: WARM_UP + args.users]
     length = np.minimum(past.query_end[queries], model.max_length)
     start = past.offsets[past.query_user[queries]] + past.query_end[queries] - length
     kept = model.item_matrix()
@@ -110,43 +118,43 @@ def theirs(given: argparse.Namespace) -> dict[str, Any]:
     some = queries[:CHECKED]
     difference = float((model.query_states(past, some) - published.query_states(some)).abs().max())
     assert difference < 1e-3, f"not the states that our own code has with the same readout: {difference:.1e}"
-    return {**rates, "difference": difference, "peak_mb": peak_mb()}
+    return {**rates, "difference": difference, "peak_mb": peak_memory_mb()}
 
 
-def results(given: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
+def results(args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
     sides = {
-        "theirs": common.own(__file__, "theirs", given, "--users", given.users),
-        "ours": common.own(__file__, "ours", given),
+        "theirs": common.side_command(__file__, "theirs", args, "--users", args.users),
+        "ours": common.side_command(__file__, "ours", args),
     }
-    found = medians(in_turn(sides, given.rounds, given.threads))
-    a, b = found["ours"], found["theirs"]
-    name = common.name_of(given.run)
+    figures = medians(run_in_turn(sides, args.rounds, args.threads))
+    a, b = figures["ours"], figures["theirs"]
+    name = common.name_of(args.run)
     yield (
         "mme_sid_evaluation",
-        result_of(
+        benchmark_record(
             f"MME-SID on {name}, evaluation of {a['users']:,.0f} users, against one user per forward pass",
             "users/s",
-            Side(a["per_second"], a["peak_mb"]),
-            Side(b["per_second"], b["peak_mb"]),
+            Measurement(a["per_second"], a["peak_mb"]),
+            Measurement(b["per_second"], b["peak_mb"]),
             higher_is_better=True,
             finding=f"{a['per_second']:,.0f} users a second against {b['per_second']:,.1f} "
-            f"({b['per_second_kept']:,.1f} with the folded item matrix kept; over {given.users:,} users); ours takes "
+            f"({b['per_second_kept']:,.1f} with the folded item matrix kept; over {args.users:,} users); ours takes "
             f"{a['seconds']:.1f} s for all {a['users']:,.0f} users, {a['encoding_seconds']:.1f} s of it to encode "
             f"histories and {a['ranking_seconds']:.2f} s to rank {a['items']:,.0f} items; test NDCG@10 "
             f"{a['ndcg_at_10']:.4f}",
             command=f"python experiments/benchmarks/mme_sid_evaluation.py --run {name}=FOLDER",
-            **facts(given.rounds, given.threads),
+            **run_conditions(args.rounds, args.threads),
             ratio_item_matrix_kept=round(a["per_second"] / b["per_second_kept"], 1),
-            users_theirs=given.users,
+            users_theirs=args.users,
             whole_evaluation=a,
         ),
     )
 
 
 def main() -> None:
-    parser = common.arguments(__doc__, rounds=3)
+    parser = common.benchmark_parser(__doc__, rounds=3)
     parser.add_argument("--users", type=int, default=300, help="of theirs, after the warm-up")
-    one_side_or_all(parser, {"ours": ours, "theirs": theirs}, results)
+    run_side_or_all(parser, {"ours": ours, "theirs": theirs}, results)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 import mme_sid_common as common
 import numpy as np
 import torch
-from side_by_side import Side, arguments, facts, peak_mb, result_of, write
+from side_by_side import Measurement, benchmark_parser, benchmark_record, peak_memory_mb, run_conditions, write
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -145,25 +145,25 @@ def _synchronize(device: torch.device) -> None:
         torch.cuda.synchronize()
 
 
-def measured(given: argparse.Namespace, size: Size, device: torch.device) -> dict[str, Any]:
+def measured(args: argparse.Namespace, size: Size, device: torch.device) -> dict[str, Any]:
     """Train for some steps, or an epoch, and return what they cost."""
     histories, items = drawn_histories(size), size.items
-    if given.run:
-        with common.inside(given.run):
+    if args.run:
+        with common.inside(args.run):
             histories, items = load_histories(), core_count()
     histories = histories._replace(query_user=histories.query_user[:0], query_end=histories.query_end[:0],
                                    query_valid=histories.query_valid[:0], targets=histories.targets[:0])  # fmt: skip
     rate = rate_of_products(size.product, device)
-    backbone = built(size, given.weights, device)
+    backbone = built(size, args.weights, device)
     parameters = sum(size_of(p) for p in backbone.model.parameters())
     settings = FinetuneParams(
-        batch_size=given.batch,
+        batch_size=args.batch,
         start="plain",
         lora=LoraParams(rank=8, alpha=16, dropout=0.05, targets=("gate_proj", "up_proj", "down_proj")),
         loop=FinetuneLoop(epochs=1, patience=0, learning_rate=3e-4, warmup_steps=100, precision="bf16"),
     )
     model = MmeSid(backbone, drawn_inputs(size, histories, items), histories, settings).to(device)
-    share = common.Share(MmeSidTask(model, histories, settings), given.steps and WARM_UP + given.steps)
+    share = common.Share(MmeSidTask(model, histories, settings), args.steps and WARM_UP + args.steps)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
     ticks: list[float] = []
@@ -178,7 +178,7 @@ def measured(given: argparse.Namespace, size: Size, device: torch.device) -> dic
     places = sum(len(rows) * int(lengths[rows.numpy()].max()) for rows in share.chosen[WARM_UP:])
     seconds = ticks[-1] - ticks[WARM_UP - 1]
     every = int(lengths.sum())
-    memory = torch.cuda.max_memory_allocated() / 1e6 if device.type == "cuda" else peak_mb()
+    memory = torch.cuda.max_memory_allocated() / 1e6 if device.type == "cuda" else peak_memory_mb()
     return {
         "parameters": parameters,
         "trained_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
@@ -201,41 +201,42 @@ def size_of(parameter: Tensor) -> int:
     return parameter.numel() * (2 if type(parameter).__name__ == "Params4bit" else 1)
 
 
-def against_published(found: dict[str, Any], given: argparse.Namespace) -> dict[str, Any]:
-    floor = found["operations"] / found["measured_operations_per_second"]
-    seconds = found["epoch_seconds"]
-    run = f" --run {common.name_of(given.run)}=FOLDER" if given.run else ""
-    shape = "a tiny shape" if given.tiny else "the shape of Llama-3-8B"
-    return result_of(
-        f"MME-SID in {shape} ({given.weights}), an epoch, one {found['device']} against 8 A100",
+def against_published(figures: dict[str, Any], args: argparse.Namespace) -> dict[str, Any]:
+    floor = figures["operations"] / figures["measured_operations_per_second"]
+    seconds = figures["epoch_seconds"]
+    run = f" --run {common.name_of(args.run)}=FOLDER" if args.run else ""
+    shape = "a tiny shape" if args.tiny else "the shape of Llama-3-8B"
+    return benchmark_record(
+        f"MME-SID in {shape} ({args.weights}), an epoch, one {figures['device']} against 8 A100",
         "seconds",
-        Side(seconds, found["peak_mb"]),
-        Side(PUBLISHED_SECONDS),
+        Measurement(seconds, figures["peak_mb"]),
+        Measurement(PUBLISHED_SECONDS),
         higher_is_better=False,
-        finding=f"{seconds:.1f} s an epoch of {found['item_tokens_an_epoch']:,} item tokens (published: "
-        f"{PUBLISHED_SECONDS:,} s on eight A100; goal: {GOAL_SECONDS} s), {found['tokens_per_second']:,.0f} a second; "
-        f"peak memory {found['peak_mb']:,.0f} MB. Arithmetic: {found['item_tokens_an_epoch']:,} x 4 x "
-        f"{found['parameters'] / 1e9:.2f}e9 parameters = {found['operations']:.2e} operations; at the "
-        f"{found['measured_operations_per_second'] / 1e12:,.0f} TFLOP/s of a large product {floor:.1f} s, so that "
+        finding=f"{seconds:.1f} s an epoch of {figures['item_tokens_an_epoch']:,} item tokens (published: "
+        f"{PUBLISHED_SECONDS:,} s on eight A100; goal: {GOAL_SECONDS} s), "
+        f"{figures['tokens_per_second']:,.0f} a second; "
+        f"peak memory {figures['peak_mb']:,.0f} MB. Arithmetic: {figures['item_tokens_an_epoch']:,} x 4 x "
+        f"{figures['parameters'] / 1e9:.2f}e9 parameters = {figures['operations']:.2e} operations; at the "
+        f"{figures['measured_operations_per_second'] / 1e12:,.0f} TFLOP/s of a large product {floor:.1f} s, so that "
         f"{100 * floor / seconds:.0f}% of that rate is reached, heads and softmax not counted",
-        command=f"python experiments/benchmarks/mme_sid_gpu.py --weights {given.weights} --batch {given.batch}{run}",
+        command=f"python experiments/benchmarks/mme_sid_gpu.py --weights {args.weights} --batch {args.batch}{run}",
         floor_seconds=round(floor, 3),
         share_of_measured_rate=round(floor / seconds, 4),
         goal_seconds=GOAL_SECONDS,
-        steps=given.steps,
-        weights=given.weights,
-        **found,
-        **facts(1, torch.get_num_threads()),
+        steps=args.steps,
+        weights=args.weights,
+        **figures,
+        **run_conditions(1, torch.get_num_threads()),
     )
 
 
-def refusal(given: argparse.Namespace) -> str | None:
+def refusal(args: argparse.Namespace) -> str | None:
     """Return why this cannot run here."""
-    if given.tiny:
-        return "--tiny runs on the CPU, where nf4 is not" if given.weights == "nf4" else None
+    if args.tiny:
+        return "--tiny runs on the CPU, where nf4 is not" if args.weights == "nf4" else None
     if not torch.cuda.is_available():
         return "expected a CUDA device, found none that torch can use; remedy: run on a GPU, or --tiny for a look"
-    if given.weights == "nf4" and importlib.util.find_spec("bitsandbytes") is None:
+    if args.weights == "nf4" and importlib.util.find_spec("bitsandbytes") is None:
         return (
             "expected bitsandbytes for --weights nf4, found none; remedy: pip install bitsandbytes, or --weights bf16"
         )
@@ -243,7 +244,7 @@ def refusal(given: argparse.Namespace) -> str | None:
 
 
 def main() -> None:
-    parser = arguments(__doc__)
+    parser = benchmark_parser(__doc__)
     parser.add_argument("--weights", choices=["bf16", "nf4"], default="bf16", help="of the frozen backbone")
     parser.add_argument(
         "--run", metavar="NAME=FOLDER", help="take the histories of a finished run; else they are drawn"
@@ -251,17 +252,17 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=256, help="histories a step")
     parser.add_argument("--steps", type=int, default=0, help="timed, after a warm-up; 0: all of an epoch")
     parser.add_argument("--tiny", action="store_true", help="a small shape on the CPU; no result is written")
-    given = parser.parse_args()
-    why = refusal(given)
+    args = parser.parse_args()
+    why = refusal(args)
     if why:
         print(f"mme_sid_gpu: {why}", file=sys.stderr)
         sys.exit(2)
-    if given.tiny:
+    if args.tiny:
         os.environ["SIDFLOW_DEVICE"] = "cpu"
-        given.batch = min(given.batch, 8)
+        args.batch = min(args.batch, 8)
     device = prepare_training(SEED, torch.get_num_threads())
-    found = measured(given, TINY if given.tiny else LLAMA, device)
-    write("mme_sid_gpu", against_published(found, given), given.dry or given.tiny)
+    figures = measured(args, TINY if args.tiny else LLAMA, device)
+    write("mme_sid_gpu", against_published(figures, args), args.dry or args.tiny)
 
 
 if __name__ == "__main__":

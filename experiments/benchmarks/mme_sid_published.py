@@ -77,10 +77,10 @@ class Published(nn.Module):
         moved = place - gap  # place in the row, not counting its padding
         source = torch.where(place < inputs.shape[1] - after.shape[1], moved.clamp(min=0), place)
         inputs = inputs.gather(1, source[..., None].expand(-1, -1, inputs.shape[2]))
-        found = reader.decoder(
+        output = reader.decoder(
             inputs_embeds=inputs, attention_mask=(moved >= 0).long(), position_ids=moved.clamp(min=0), use_cache=False
         )
-        return found.last_hidden_state[:, -1].float()
+        return output.last_hidden_state[:, -1].float()
 
     def forward(self, rows: Tensor) -> dict[str, Tensor]:
         """Return the mean cross-entropy of the samples' targets, softmax over all core items."""
@@ -96,12 +96,12 @@ class Published(nn.Module):
         histories = self.model.histories
         length = np.minimum(histories.query_end[queries], self.model.max_length)
         start = histories.offsets[histories.query_user[queries]] + histories.query_end[queries] - length
-        found = torch.zeros(len(queries), self.model.fusion.table.shape[1])
+        output = torch.zeros(len(queries), self.model.fusion.table.shape[1])
         order = np.argsort(length, kind="stable")
         order = order[length[order] > 0]
         for rows in np.split(order, range(ASKED, len(order), ASKED)) if len(order) else []:
-            found[torch.from_numpy(rows)] = self.states(histories.items, start[rows], length[rows]).cpu()
-        return found
+            output[torch.from_numpy(rows)] = self.states(histories.items, start[rows], length[rows]).cpu()
+        return output
 
 
 class PublishedTask:

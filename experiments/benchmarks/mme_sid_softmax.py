@@ -19,7 +19,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from side_by_side import Side, arguments, facts, in_turn, medians, one_side_or_all, own, peak_mb, result_of
+from side_by_side import (
+    Measurement,
+    benchmark_parser,
+    benchmark_record,
+    medians,
+    peak_memory_mb,
+    run_conditions,
+    run_in_turn,
+    run_side_or_all,
+    side_command,
+)
 from torch import Tensor
 from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -62,15 +72,15 @@ def forget_peak() -> None:
     Path("/proc/self/clear_refs").write_text("5")
 
 
-def measure(given: argparse.Namespace) -> dict[str, Any]:
+def measure(args: argparse.Namespace) -> dict[str, Any]:
     """Run one form in this process: a loss and its gradients."""
-    torch.set_num_threads(given.threads)
-    function = FORMS[given.side]
-    function(*inputs(8, 64, given.dimensions)).backward()
-    states, matrix, targets = inputs(given.positions, given.items, given.dimensions)
+    torch.set_num_threads(args.threads)
+    function = FORMS[args.side]
+    function(*inputs(8, 64, args.dimensions)).backward()
+    states, matrix, targets = inputs(args.positions, args.items, args.dimensions)
     forget_peak()
-    before, seconds, loss = peak_mb(), [], torch.zeros(())
-    for _ in range(given.repeats):
+    before, seconds, loss = peak_memory_mb(), [], torch.zeros(())
+    for _ in range(args.repeats):
         states.grad = matrix.grad = None
         began = time.perf_counter()
         loss = function(states, matrix, targets)
@@ -79,27 +89,27 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
     assert states.grad is not None and matrix.grad is not None
     return {
         "seconds": min(seconds),
-        "added_mb": peak_mb() - before,
-        "peak_mb": peak_mb(),
+        "added_mb": peak_memory_mb() - before,
+        "peak_mb": peak_memory_mb(),
         "loss": loss.item(),
         "gradient": matrix.grad.norm().item() + states.grad.norm().item(),
     }
 
 
-def step(given: argparse.Namespace) -> dict[str, Any]:
+def step(args: argparse.Namespace) -> dict[str, Any]:
     """Run training steps of MME-SID in this process, with the loss that the side names; the first is not timed."""
-    device = prepare_training(SEED, given.threads)
+    device = prepare_training(SEED, args.threads)
     params = FinetuneParams(
-        loss="full" if given.side == "full" else "sampled",
+        loss="full" if args.side == "full" else "sampled",
         negatives=NEGATIVES,
         max_length=STEP_LENGTH,
         batch_size=STEP_HISTORIES,
     )
-    model = MmeSid(backbone(given.dimensions), catalogue(given.items), histories(given.items), params).to(device)
+    model = MmeSid(backbone(args.dimensions), catalogue(args.items), histories(args.items), params).to(device)
     task = MmeSidTask(model, model.histories, params)
     optimizer = torch.optim.AdamW([one for one in model.parameters() if one.requires_grad], fused=True)
     seconds, loss = [], torch.zeros(())
-    for epoch in range(given.repeats + 1):
+    for epoch in range(args.repeats + 1):
         batch = task.batches(epoch, epoch_generator(SEED, epoch))[0]
         began = time.perf_counter()
         loss = model(batch)["loss"]
@@ -107,7 +117,7 @@ def step(given: argparse.Namespace) -> dict[str, Any]:
         loss.backward()
         optimizer.step()
         seconds.append(time.perf_counter() - began)
-    return {"seconds": min(seconds[1:]), "peak_mb": peak_mb(), "loss": loss.item()}
+    return {"seconds": min(seconds[1:]), "peak_mb": peak_memory_mb(), "loss": loss.item()}
 
 
 def backbone(hidden: int) -> Backbone:
@@ -142,41 +152,41 @@ def histories(items: int) -> Histories:
     return Histories(drawn, offsets, np.full(STEP_HISTORIES, length), none, none, none.astype(bool), none)
 
 
-def one(form: str, items: int, given: argparse.Namespace, repeats: int, *more: object) -> list[str]:
-    sizes = ("--items", items, "--dimensions", given.dimensions)
-    return own(__file__, form, *sizes, "--repeats", repeats, "--threads", given.threads, *more)
+def one(form: str, items: int, args: argparse.Namespace, repeats: int, *more: object) -> list[str]:
+    sizes = ("--items", items, "--dimensions", args.dimensions)
+    return side_command(__file__, form, *sizes, "--repeats", repeats, "--threads", args.threads, *more)
 
 
-def results(given: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
+def results(args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
     about = {
         "command": "python experiments/benchmarks/mme_sid_softmax.py",
-        **facts(1, given.threads),
-        "repeats": given.repeats,
+        **run_conditions(1, args.threads),
+        "repeats": args.repeats,
     }
-    yield "mme_sid_softmax", exact(given, about)
-    yield "mme_sid_softmax_million", million(given, about)
+    yield "mme_sid_softmax", exact(args, about)
+    yield "mme_sid_softmax_million", million(args, about)
 
 
-def exact(given: argparse.Namespace, about: dict[str, Any]) -> dict[str, Any]:
-    positions, items = given.positions, given.items
+def exact(args: argparse.Namespace, about: dict[str, Any]) -> dict[str, Any]:
+    positions, items = args.positions, args.items
     sides = {
-        "plain": one("plain", items, given, given.repeats, "--positions", positions),
-        "ours": one("ours", items, given, given.repeats, "--positions", positions),
-        "grown": one("ours", items, given, 1, "--positions", positions * GROWN),
+        "plain": one("plain", items, args, args.repeats, "--positions", positions),
+        "ours": one("ours", items, args, args.repeats, "--positions", positions),
+        "grown": one("ours", items, args, 1, "--positions", positions * GROWN),
     }
-    found = medians(in_turn(sides, 1, given.threads))
-    a, b, grown = found["ours"], found["plain"], found["grown"]
+    figures = medians(run_in_turn(sides, 1, args.threads))
+    a, b, grown = figures["ours"], figures["plain"], figures["grown"]
     difference, gradient = abs(a["loss"] - b["loss"]), abs(a["gradient"] / b["gradient"] - 1)
     assert difference < 1e-4 and gradient < 1e-4, (a, b)
     logits = positions * items * 4 / 1e6
-    return result_of(
+    return benchmark_record(
         f"Softmax over {items:,} items at {positions:,} positions, forward and backward: chunks against plain",
         "seconds",
-        Side(a["seconds"], a["added_mb"]),
-        Side(b["seconds"], b["added_mb"]),
+        Measurement(a["seconds"], a["added_mb"]),
+        Measurement(b["seconds"], b["added_mb"]),
         higher_is_better=False,
         finding=f"{a['seconds']:.2f} s and {a['added_mb']:,.0f} MB beside its inputs against "
-        f"{b['seconds']:.2f} s and {b['added_mb']:,.0f} MB, {given.dimensions} dimensions; losses equal to "
+        f"{b['seconds']:.2f} s and {b['added_mb']:,.0f} MB, {args.dimensions} dimensions; losses equal to "
         f"{difference:.0e}. With {GROWN} times the positions ours adds {grown['added_mb']:,.0f} MB, where all "
         f"logits would be {GROWN * logits:,.0f} MB each time that they are held",
         **about,
@@ -185,37 +195,37 @@ def exact(given: argparse.Namespace, about: dict[str, Any]) -> dict[str, Any]:
     )
 
 
-def million(given: argparse.Namespace, about: dict[str, Any]) -> dict[str, Any]:
+def million(args: argparse.Namespace, about: dict[str, Any]) -> dict[str, Any]:
     sides = {
-        "sampled": one("sampled", given.many, given, given.repeats),
-        "full": one("full", given.many, given, 1),
+        "sampled": one("sampled", args.many, args, args.repeats),
+        "full": one("full", args.many, args, 1),
     }
-    found = medians(in_turn(sides, 1, given.threads))
-    a, b = found["sampled"], found["full"]
-    return result_of(
-        f"MME-SID's training step over {given.many:,} items, {STEP_HISTORIES * STEP_LENGTH:,} positions: "
+    figures = medians(run_in_turn(sides, 1, args.threads))
+    a, b = figures["sampled"], figures["full"]
+    return benchmark_record(
+        f"MME-SID's training step over {args.many:,} items, {STEP_HISTORIES * STEP_LENGTH:,} positions: "
         "softmax sampled against full",
         "seconds",
-        Side(a["seconds"], a["peak_mb"]),
-        Side(b["seconds"], b["peak_mb"]),
+        Measurement(a["seconds"], a["peak_mb"]),
+        Measurement(b["seconds"], b["peak_mb"]),
         higher_is_better=False,
         finding=f"{a['seconds']:.2f} s with {NEGATIVES:,} shared negatives against {b['seconds']:.1f} s, forward, "
-        f"backward and AdamW on the table of {given.many:,} x {given.dimensions} and the rest; the whole process needs "
+        f"backward and AdamW on the table of {args.many:,} x {args.dimensions} and the rest; the whole process needs "
         f"{a['peak_mb']:,.0f} MB against {b['peak_mb']:,.0f} MB (the table with its gradient and AdamW's two moments "
-        f"is {4 * given.many * given.dimensions * 4 / 1e6:,.0f} MB of that)",
+        f"is {4 * args.many * args.dimensions * 4 / 1e6:,.0f} MB of that)",
         **about,
     )
 
 
 def main() -> None:
-    parser = arguments(__doc__)
+    parser = benchmark_parser(__doc__)
     parser.add_argument("--positions", type=int, default=POSITIONS)
     parser.add_argument("--items", type=int, default=ITEMS)
     parser.add_argument("--many", type=int, default=MANY, help="items of the second comparison")
     parser.add_argument("--dimensions", type=int, default=64)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
-    one_side_or_all(parser, dict.fromkeys(FORMS, measure) | dict.fromkeys(("sampled", "full"), step), results)
+    run_side_or_all(parser, dict.fromkeys(FORMS, measure) | dict.fromkeys(("sampled", "full"), step), results)
 
 
 if __name__ == "__main__":

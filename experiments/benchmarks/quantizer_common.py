@@ -36,9 +36,9 @@ def load(argument: str, names: list[str] | None = None) -> Run:
     here = Path.cwd()
     os.chdir(folder)
     try:
-        found = {path.stem for path in Path(MODALITY.path).parent.glob("*.safetensors")}
+        metrics = {path.stem for path in Path(MODALITY.path).parent.glob("*.safetensors")}
         modalities = {}
-        for one in [one for one in ORDER if one in found and (names is None or one in names)]:
+        for one in [one for one in ORDER if one in metrics and (names is None or one in names)]:
             arrays = MODALITY.read(name=one).arrays
             if arrays["present"].any():
                 modalities[one] = ModalityVectors(arrays["values"], arrays["present"])
@@ -67,6 +67,6 @@ def audited(
     for name, one in modalities.items():
         codec = Codec(Tensors(result.arrays, result.metadata), name)
         assigned = assign_ids(codec, one.values, one.present)
-        found = modality_metrics(name, codec, assigned, one.values, tau_queries)
-        figures[name] = {key.replace(f"_{name}", ""): value for key, value in found.items()}
+        metrics = modality_metrics(name, codec, assigned, one.values, tau_queries)
+        figures[name] = {key.replace(f"_{name}", ""): value for key, value in metrics.items()}
     return figures

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 from quantizer_common import Run, audited, concatenated, load, trained
-from side_by_side import arguments, commit, machine, write
+from side_by_side import benchmark_parser, commit, machine, write
 
 from sidflow.semantic_ids.codec import read_index_file
 from sidflow.semantic_ids.quality import code_metrics, collision_metrics
@@ -49,7 +49,7 @@ def rows_of(run: Run, method: str, seeds: list[int], epochs: int | None) -> list
     if epochs is not None:
         overrides["loop"] = {"epochs": epochs, "patience": 0, "learning_rate": 3e-4, "weight_decay": 1e-4}
     modalities = concatenated(run.modalities) if method == CONCATENATED else run.modalities
-    found: dict[str, list[dict[str, float]]] = {name: [] for name in modalities}
+    per_seed: dict[str, list[dict[str, float]]] = {name: [] for name in modalities}
     seconds, codes = 0.0, {}
     for seed in seeds:
         began = time.perf_counter()
@@ -59,7 +59,7 @@ def rows_of(run: Run, method: str, seeds: list[int], epochs: int | None) -> list
         codes = {name: "x".join(map(str, described[name]["codes"])) for name in modalities}
         for name, figures in audited(result, modalities, run.tau_queries).items():
             lowest = min(value for key, value in figures.items() if key.startswith("code_usage_"))
-            found[name].append({"usage": lowest, **{key: figures[full] for key, full in KEPT.items()}})
+            per_seed[name].append({"usage": lowest, **{key: figures[full] for key, full in KEPT.items()}})
     return [
         {
             "method": method,
@@ -70,7 +70,7 @@ def rows_of(run: Run, method: str, seeds: list[int], epochs: int | None) -> list
             **{key: round(float(np.mean([one[key] for one in each])), 4) for key in each[0]},
             "collisions_most": round(max(one["collisions"] for one in each), 4),
         }
-        for name, each in found.items()
+        for name, each in per_seed.items()
     ]
 
 
@@ -96,24 +96,24 @@ def keep(name: str, rows: list[dict[str, Any]], command: str, dry: bool) -> None
 
 
 def main() -> None:
-    parser = arguments(__doc__)
+    parser = benchmark_parser(__doc__)
     parser.add_argument("--run", action="append", default=[], metavar="NAME=FOLDER")
     parser.add_argument("--index", action="append", default=[], metavar="NAME=FILE")
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, help="of training; default: as params")
-    options = parser.parse_args()
-    for argument in options.run:
+    args = parser.parse_args()
+    for argument in args.run:
         run, rows = load(argument), []
-        for method in options.methods:
-            rows += rows_of(run, method, list(range(42, 42 + options.seeds)), options.epochs)
+        for method in args.methods:
+            rows += rows_of(run, method, list(range(42, 42 + args.seeds)), args.epochs)
             for row in rows[-len(run.modalities) :]:
                 print(json.dumps({"run": run.name, **row}), flush=True)
-        command = f"python experiments/benchmarks/quantizer_methods.py --run {run.name}=FOLDER --seeds {options.seeds}"
-        keep(run.name, rows, command, options.dry)
-    if options.index:
-        rows = [published(one) for one in options.index]
-        keep("published", rows, "python experiments/benchmarks/quantizer_methods.py --index NAME=FILE", options.dry)
+        command = f"python experiments/benchmarks/quantizer_methods.py --run {run.name}=FOLDER --seeds {args.seeds}"
+        keep(run.name, rows, command, args.dry)
+    if args.index:
+        rows = [published(one) for one in args.index]
+        keep("published", rows, "python experiments/benchmarks/quantizer_methods.py --index NAME=FILE", args.dry)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""MMD in Gram form against the published form, forward and backward. Run: python experiments/benchmarks/quantizer_mmd.py."""
+"""MMD in Gram form against the published form, forward and backward.
+
+Run: python experiments/benchmarks/quantizer_mmd.py
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,17 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from side_by_side import Side, arguments, commit, machine, one_side_or_all, own, peak_mb, result_of, run
+from side_by_side import (
+    Measurement,
+    benchmark_parser,
+    benchmark_record,
+    commit,
+    machine,
+    peak_memory_mb,
+    run,
+    run_side_or_all,
+    side_command,
+)
 from torch import Tensor
 
 from sidflow.training.losses import mmd
@@ -37,13 +50,13 @@ def inputs(b: int, d: int) -> tuple[Tensor, Tensor]:
     return x, (x + 0.5 * torch.randn(b, d, generator=generator)).requires_grad_()
 
 
-def measure(given: argparse.Namespace) -> dict[str, float]:
+def measure(args: argparse.Namespace) -> dict[str, float]:
     """Run one form in this process; memory is what forward and backward add to the inputs, their gradients included."""
-    function = FORMS[given.side]
+    function = FORMS[args.side]
     function(*inputs(4, 8)).backward()
-    x, y = inputs(*given.size)
-    before, seconds, value = peak_mb(), [], 0.0
-    for _ in range(given.repeats):
+    x, y = inputs(*args.size)
+    before, seconds, value = peak_memory_mb(), [], 0.0
+    for _ in range(args.repeats):
         y.grad = None
         began = time.perf_counter()
         loss = function(x, y)
@@ -53,14 +66,14 @@ def measure(given: argparse.Namespace) -> dict[str, float]:
     assert y.grad is not None
     return {
         "seconds": min(seconds),  # of the repeats: what else runs on the machine only ever adds
-        "peak_mb": peak_mb() - before,
+        "peak_mb": peak_memory_mb() - before,
         "value": value,
         "gradient": y.grad.norm().item(),
     }
 
 
 def apart(form: str, size: tuple[int, int], repeats: int) -> dict[str, float]:
-    return run(own(__file__, form, "--size", *size, "--repeats", repeats))
+    return run(side_command(__file__, form, "--size", *size, "--repeats", repeats))
 
 
 def results(_: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -70,12 +83,12 @@ def results(_: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
     assert difference < 1e-5 and gradient < 1e-4, (theirs, ours)
     yield (
         "quantizer_mmd",
-        result_of(
+        benchmark_record(
             f"MMD forward and backward, batch {COMPARED[0]} x {COMPARED[1]} dimensions: Gram form against the "
             "published form",
             "seconds",
-            Side(ours["seconds"], ours["peak_mb"]),
-            Side(theirs["seconds"], theirs["peak_mb"]),
+            Measurement(ours["seconds"], ours["peak_mb"]),
+            Measurement(theirs["seconds"], theirs["peak_mb"]),
             higher_is_better=False,
             finding=f"MMD forward and backward at batch {COMPARED[0]} x {COMPARED[1]} dimensions: Gram form against "
             f"the published form; values equal to {difference:.0e}. At batch {GOAL[0]} x {GOAL[1]} ours adds "
@@ -88,10 +101,10 @@ def results(_: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def main() -> None:
-    parser = arguments(__doc__)
+    parser = benchmark_parser(__doc__)
     parser.add_argument("--size", nargs=2, type=int, help=argparse.SUPPRESS)
     parser.add_argument("--repeats", type=int, default=5, help=argparse.SUPPRESS)
-    one_side_or_all(parser, dict.fromkeys(FORMS, measure), results)
+    run_side_or_all(parser, dict.fromkeys(FORMS, measure), results)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from quantizer_common import Run, audited, load, trained
 from scipy.stats import t as student
-from side_by_side import Side, arguments, commit, machine, result_of, write
+from side_by_side import Measurement, benchmark_parser, benchmark_record, commit, machine, write
 
 MODALITY = "text"
 # The paper's shape at a size for a CPU: plain towers, no linear skip, codebooks as training left them.
@@ -34,15 +34,15 @@ FIGURES = ("tau", "tau_triples", "neighbour_recall_at_10", "reconstruction_error
 
 def measured(run: Run, seeds: list[int], epochs: int) -> dict[str, dict[str, list[float]]]:
     """Return each variant's figures, one a seed."""
-    found: dict[str, dict[str, list[float]]] = {}
+    figures: dict[str, dict[str, list[float]]] = {}
     for variant, own in VARIANTS.items():
         rows = []
         for seed in seeds:
             overrides = {**SHARED, **own, "loop": {**SHARED["loop"], "epochs": epochs}}
             result = trained(run.modalities, overrides, seed)
             rows.append(audited(result, run.modalities, run.tau_queries)[MODALITY])
-        found[variant] = {name: [float(row[name]) for row in rows] for name in FIGURES}
-    return found
+        figures[variant] = {name: [float(row[name]) for row in rows] for name in FIGURES}
+    return figures
 
 
 def difference(ours: list[float], theirs: list[float], level: float = 0.95) -> dict[str, float]:
@@ -54,20 +54,20 @@ def difference(ours: list[float], theirs: list[float], level: float = 0.95) -> d
     return {"mean": round(mean, 4), "low": round(mean - reach, 4), "high": round(mean + reach, 4)}
 
 
-def verdict(found: dict[str, float]) -> str:
-    return "above" if found["low"] > 0 else "below" if found["high"] < 0 else "undecided"
+def verdict(figures: dict[str, float]) -> str:
+    return "above" if figures["low"] > 0 else "below" if figures["high"] < 0 else "undecided"
 
 
 def main() -> None:
-    parser = arguments(__doc__)
+    parser = benchmark_parser(__doc__)
     parser.add_argument("--run", action="append", required=True, metavar="NAME=FOLDER")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=SHARED["loop"]["epochs"])
-    options = parser.parse_args()
-    seeds, details, told = list(range(options.seeds)), {}, []
-    for argument in options.run:
+    args = parser.parse_args()
+    seeds, details, findings = list(range(args.seeds)), {}, []
+    for argument in args.run:
         run = load(argument, [MODALITY])
-        values = measured(run, seeds, options.epochs)
+        values = measured(run, seeds, args.epochs)
         rows = {}
         for variant in VARIANTS:
             compared = {name: difference(values[variant][name], values["mse"][name]) for name in FIGURES}
@@ -75,27 +75,28 @@ def main() -> None:
             rows[variant] = {"mean": mean, "per_seed": values[variant], "less_mse": compared}
             if variant != "mse":
                 tau = compared["tau"]
-                told.append(
+                findings.append(
                     f"{run.name}, {variant}: {mean['tau']:.4f} less {np.mean(values['mse']['tau']):.4f} is "
                     f"{tau['mean']:+.4f} [{tau['low']:+.4f}, {tau['high']:+.4f}], {verdict(tau)}"
                 )
         details[run.name] = rows
     first = next(iter(details.values()))
-    result = result_of(
+    result = benchmark_record(
         f"Kendall's tau of text IDs on {next(iter(details))}: reconstruction with MMD alone against MSE alone",
         "tau",
-        Side(first["3 mmd"]["mean"]["tau"]),
-        Side(first["mse"]["mean"]["tau"]),
+        Measurement(first["3 mmd"]["mean"]["tau"]),
+        Measurement(first["mse"]["mean"]["tau"]),
         higher_is_better=True,
         finding=f"Kendall's tau of text IDs, reconstruction with MMD against MSE alone, {len(seeds)} seeds, paired "
-        f"differences with Student's 95% intervals: {'; '.join(told)}",
-        command="python experiments/benchmarks/quantizer_tau.py --run movielens-posters=FOLDER --run office-products=FOLDER",
+        f"differences with Student's 95% intervals: {'; '.join(findings)}",
+        command="python experiments/benchmarks/quantizer_tau.py --run movielens-posters=FOLDER "
+        "--run office-products=FOLDER",
         machine=machine(threads=1),
         commit=commit(),
-        params={**SHARED, "loop": {**SHARED["loop"], "epochs": options.epochs}, "variants": VARIANTS},
+        params={**SHARED, "loop": {**SHARED["loop"], "epochs": args.epochs}, "variants": VARIANTS},
         details=details,
     )
-    write("quantizer_tau", result, options.dry)
+    write("quantizer_tau", result, args.dry)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,17 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from quantizer_common import load
-from side_by_side import RESULTS, Side, arguments, commit, in_turn, machine, one_side_or_all, own, result_of
+from side_by_side import (
+    RESULTS,
+    Measurement,
+    benchmark_parser,
+    benchmark_record,
+    commit,
+    machine,
+    run_in_turn,
+    run_side_or_all,
+    side_command,
+)
 
 from sidflow.core.stage import peak_memory_mb
 from sidflow.semantic_ids.assign import group_rows
@@ -79,8 +89,8 @@ def ours(x: torch.Tensor, against: str, epochs: int) -> Trained:
     done = time.perf_counter()
     own = module.autoencoder(MODALITY).eval()
     with torch.no_grad():
-        found = own.quantizer(own.encoder(x))
-        return Trained(started - began, done - started, found.codes.numpy(), own.decoder(found.values).numpy())
+        trained = own.quantizer(own.encoder(x))
+        return Trained(started - began, done - started, trained.codes.numpy(), own.decoder(trained.values).numpy())
 
 
 def letter(x: torch.Tensor, checkout: Path, epochs: int, behaviour: np.ndarray) -> Trained:
@@ -94,7 +104,7 @@ def letter(x: torch.Tensor, checkout: Path, epochs: int, behaviour: np.ndarray) 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "rows.npy"
         np.save(path, x.numpy())
-        arguments = argparse.Namespace(
+        benchmark_parser = argparse.Namespace(
             lr=RATE, learner="AdamW", weight_decay=DECAY, epochs=epochs, eval_step=epochs + 1, device="cpu",
             ckpt_dir=folder, data_path=str(path), num_workers=0,
         )  # fmt: skip
@@ -103,7 +113,7 @@ def letter(x: torch.Tensor, checkout: Path, epochs: int, behaviour: np.ndarray) 
             kmeans_init=True, sk_epsilons=[0.0, 0.0, 0.0, 0.003], sk_iters=50, alpha=0.01, beta=0.0001,
             cf_embedding=behaviour,
         )  # fmt: skip
-        trainer = Trainer(arguments, model)
+        trainer = Trainer(benchmark_parser, model)
         loader = torch.utils.data.DataLoader(EmbDataset(str(path)), batch_size=sizes["batch_size"], shuffle=True)
         began = time.perf_counter()
         trainer.vq_init()
@@ -153,60 +163,60 @@ def botta(x: torch.Tensor, checkout: Path, epochs: int) -> Trained:
     done = time.perf_counter()
     model.eval()
     with torch.no_grad():
-        found = model.get_semantic_ids(x)
-        decoded = model.decode(found.embeddings.sum(-1))
-    return Trained(started - began, done - started, found.sem_ids.numpy(), decoded.numpy())
+        trained = model.get_semantic_ids(x)
+        decoded = model.decode(trained.embeddings.sum(-1))
+    return Trained(started - began, done - started, trained.sem_ids.numpy(), decoded.numpy())
 
 
-def measure(given: argparse.Namespace) -> dict[str, float]:
+def measure(args: argparse.Namespace) -> dict[str, float]:
     """Run one side in this process."""
     prepare_training(SEED, 1)
-    run, epochs = load(given.run[0]), given.epochs
+    run, epochs = load(args.run[0]), args.epochs
     text = run.modalities[MODALITY]
     x = torch.from_numpy(normalise(text).values[text.present])
-    if given.side == "ours":
-        found = ours(x, given.against, epochs)
-    elif given.against == "letter":
+    if args.side == "ours":
+        trained = ours(x, args.against, epochs)
+    elif args.against == "letter":
         other = next(one for name, one in run.modalities.items() if name != MODALITY)
         behaviour = normalise(other).values[text.present][:, : SIZES["letter"]["code_dim"]]
-        found = letter(x, given.checkout, epochs, behaviour)
+        trained = letter(x, args.checkout, epochs, behaviour)
     else:
-        found = botta(x, given.checkout, epochs)
+        trained = botta(x, args.checkout, epochs)
     first = np.sort(np.unique(group_rows(x.numpy()).label, return_index=True)[1])
-    shared = group_rows(found.codes[first]).size
+    shared = group_rows(trained.codes[first]).size
     return {
-        "items_per_second": len(x) * epochs / found.seconds,
-        "start_seconds": found.start_seconds,
+        "items_per_second": len(x) * epochs / trained.seconds,
+        "start_seconds": trained.start_seconds,
         "peak_mb": peak_memory_mb(),
-        "reconstruction": float(np.square(found.decoded - x.numpy()).sum() / np.square(x.numpy()).sum()),
+        "reconstruction": float(np.square(trained.decoded - x.numpy()).sum() / np.square(x.numpy()).sum()),
         "collisions": float(shared[shared > 1].sum() / len(first)),
     }
 
 
-def results(given: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
+def results(args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the result after each data set; a side's best round counts."""
-    name = f"quantizer_training_{given.against}"
-    details = earlier(RESULTS / f"{name}.json", given.epochs)
-    for run in given.run:
-        same = ("--against", given.against, "--checkout", given.checkout, "--run", run, "--epochs", given.epochs)
-        found = in_turn({side: own(__file__, side, *same) for side in ("ours", "theirs")}, given.rounds)
-        best = {side: max(each, key=lambda one: one["items_per_second"]) for side, each in found.items()}
+    name = f"quantizer_training_{args.against}"
+    details = earlier(RESULTS / f"{name}.json", args.epochs)
+    for run in args.run:
+        same = ("--against", args.against, "--checkout", args.checkout, "--run", run, "--epochs", args.epochs)
+        trained = run_in_turn({side: side_command(__file__, side, *same) for side in ("ours", "theirs")}, args.rounds)
+        best = {side: max(each, key=lambda one: one["items_per_second"]) for side, each in trained.items()}
         details[run.partition("=")[0]] = best
-        yield name, summed_up(given.against, given.epochs, details)
+        yield name, summed_up(args.against, args.epochs, details)
 
 
 def earlier(path: Path, epochs: int) -> dict[str, dict[str, dict[str, float]]]:
     """Return what was measured before on this commit, with as many epochs: data sets may come one at a time."""
-    known = json.loads(path.read_text()) if path.is_file() else {}
-    return known["details"] if known.get("commit") == commit() and known.get("epochs") == epochs else {}
+    recorded = json.loads(path.read_text()) if path.is_file() else {}
+    return recorded["details"] if recorded.get("commit") == commit() and recorded.get("epochs") == epochs else {}
 
 
 def summed_up(against: str, epochs: int, details: dict[str, dict[str, dict[str, float]]]) -> dict[str, Any]:
     """Return the result of all data sets; its numbers are the first one's."""
-    told = []
+    findings = []
     for run, best in details.items():
         a, b = best["ours"], best["theirs"]
-        told.append(
+        findings.append(
             f"{run}: {a['items_per_second'] / b['items_per_second']:.2f}x, start {a['start_seconds']:.1f} s against "
             f"{b['start_seconds']:.1f} s, reconstruction error {a['reconstruction']:.3f} against "
             f"{b['reconstruction']:.3f}, collisions {100 * a['collisions']:.1f}% against {100 * b['collisions']:.1f}%"
@@ -214,15 +224,16 @@ def summed_up(against: str, epochs: int, details: dict[str, dict[str, dict[str, 
     first = next(iter(details))
     mine, other = details[first]["ours"], details[first]["theirs"]
     name = {"letter": "LETTER", "botta": "RQ-VAE-Recommender"}[against]
-    return result_of(
+    return benchmark_record(
         f"Training an RQ-VAE at the sizes of {name}, one thread",
         f"items/s ({first})",
-        Side(mine["items_per_second"], mine["peak_mb"]),
-        Side(other["items_per_second"], other["peak_mb"]),
+        Measurement(mine["items_per_second"], mine["peak_mb"]),
+        Measurement(other["items_per_second"], other["peak_mb"]),
         higher_is_better=True,
         finding=f"Training an RQ-VAE, {epochs} epochs, at the sizes of {name} ({SIZES[against]}), one thread: "
-        + "; ".join(told),
-        command=f"python experiments/benchmarks/quantizer_training.py --against {against} --checkout DIR --epochs {epochs} "
+        + "; ".join(findings),
+        command=f"python experiments/benchmarks/quantizer_training.py --against {against} --checkout DIR "
+        + f"--epochs {epochs} "
         + " ".join(f"--run {run}=FOLDER" for run in details),
         machine=machine(threads=1),
         commit=commit(),
@@ -232,12 +243,12 @@ def summed_up(against: str, epochs: int, details: dict[str, dict[str, dict[str, 
 
 
 def main() -> None:
-    parser = arguments(__doc__, rounds=3)
+    parser = benchmark_parser(__doc__, rounds=3)
     parser.add_argument("--against", choices=list(SIZES), required=True)
     parser.add_argument("--checkout", type=Path, required=True)
     parser.add_argument("--run", action="append", required=True, metavar="NAME=FOLDER")
     parser.add_argument("--epochs", type=int, default=60)
-    one_side_or_all(parser, {"ours": measure, "theirs": measure}, results)
+    run_side_or_all(parser, {"ours": measure, "theirs": measure}, results)
 
 
 if __name__ == "__main__":

@@ -20,8 +20,8 @@ SETTINGS: dict[str, Any] = {
 }  # fmt: skip
 
 
-def arguments(text: str | None) -> argparse.ArgumentParser:
-    parser = side_by_side.arguments(text, rounds=3)
+def benchmark_parser(text: str | None) -> argparse.ArgumentParser:
+    parser = side_by_side.benchmark_parser(text, rounds=3)
     parser.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="holds Beauty.inter.json")
     parser.add_argument("--rectools-python", type=Path, metavar="PATH", help="the interpreter that has RecTools")
     return parser
@@ -38,20 +38,20 @@ def write_data(folder: Path, path: Path, held_out: int) -> None:
     np.savez(path, items=items, offsets=offsets, settings=json.dumps(SETTINGS))
 
 
-def theirs(given: argparse.Namespace, what: str, path: Path, *more: object) -> list[str]:
+def theirs(args: argparse.Namespace, what: str, path: Path, *more: object) -> list[str]:
     """Return the command that runs RecTools' side on the data that `write_data` wrote."""
     script = Path(__file__).with_name("rectools_side.py")
-    return [str(given.rectools_python), str(script), what, "--data", str(path), *map(str, more)]
+    return [str(args.rectools_python), str(script), what, "--data", str(path), *map(str, more)]
 
 
-def facts(script: str, given: argparse.Namespace) -> dict[str, Any]:
+def run_conditions(script: str, args: argparse.Namespace) -> dict[str, Any]:
     """Return what every result says of how it came about."""
-    asked = ["import importlib.metadata as m; print(m.version('rectools'), m.version('torch'))"]
-    told = subprocess.run([str(given.rectools_python), "-c", *asked], capture_output=True, text=True, check=True)
-    rectools, torch = told.stdout.split()
+    code = ["import importlib.metadata as m; print(m.version('rectools'), m.version('torch'))"]
+    done = subprocess.run([str(args.rectools_python), "-c", *code], capture_output=True, text=True, check=True)
+    rectools, torch = done.stdout.split()
     return {
-        "command": f"python benchmarks/{script} --data FOLDER --rectools-python PATH",
-        **side_by_side.facts(given.rounds),
+        "command": f"python experiments/benchmarks/{script} --data FOLDER --rectools-python PATH",
+        **side_by_side.run_conditions(args.rounds),
         "rectools": rectools,
         "torch_of_rectools": torch,
         "settings": SETTINGS,

@@ -1,6 +1,6 @@
 """RecTools' metrics of small cases, which test_cross_checks.py of evaluation holds ours to; sidflow is not used.
 
-    PATH_OF_A_PYTHON_WITH_RECTOOLS experiments/benchmarks/rectools_metrics.py --write tests/unit/evaluation/rectools_metrics.json
+    PYTHON_WITH_RECTOOLS experiments/benchmarks/rectools_metrics.py --write tests/unit/evaluation/rectools_metrics.json
 
 RecTools needs an older numpy than this project and cannot be installed beside it, so what it answers is kept in a
 file. A case is histories (users' items in order, the last two of each asked for) and whole-numbered factors, whose
@@ -23,7 +23,7 @@ CUTOFFS = (1, 5, 10, 20)
 USERS = 30
 
 
-def case(items: int, kind: str, repeats: bool, seed: int) -> dict[str, Any]:
+def make_case(items: int, kind: str, repeats: bool, seed: int) -> dict[str, Any]:
     """Return histories and factors: scores `random`, mostly `tied`, all the same, or with the target `seen` on top."""
     generator = np.random.default_rng(seed)
     histories = [
@@ -41,34 +41,34 @@ def case(items: int, kind: str, repeats: bool, seed: int) -> dict[str, Any]:
     return {"histories": histories, "states": states.tolist(), "matrix": matrix.tolist()}
 
 
-def lists(given: dict[str, Any], items: int) -> tuple[Any, Any]:
+def lists(case: dict[str, Any], items: int) -> tuple[Any, Any]:
     """Return the lists of all queries as RecTools takes them, and what was asked for; each query is a user to it."""
     import pandas as pd
 
-    matrix = np.asarray(given["matrix"])
-    asked = [(one[:end], one[end]) for one in given["histories"] for end in (len(one) - 2, len(one) - 1)]
+    matrix = np.asarray(case["matrix"])
+    queries = [(one[:end], one[end]) for one in case["histories"] for end in (len(one) - 2, len(one) - 1)]
     rows = []
-    for query, ((history, target), state) in enumerate(zip(asked, given["states"], strict=True)):
+    for query, ((history, target), state) in enumerate(zip(queries, case["states"], strict=True)):
         scores = matrix @ np.asarray(state)
         allowed = sorted(set(range(items)) - set(history), key=lambda item: (-scores[item], item == target))
         rows += [(query, item, place) for place, item in enumerate(allowed, start=1)]
-    truth = pd.DataFrame([(query, target) for query, (_, target) in enumerate(asked)], columns=["user_id", "item_id"])
+    truth = pd.DataFrame([(query, target) for query, (_, target) in enumerate(queries)], columns=["user_id", "item_id"])
     return pd.DataFrame(rows, columns=["user_id", "item_id", "rank"]), truth
 
 
-def answers(given: dict[str, Any], items: int) -> dict[str, float]:
+def answers(case: dict[str, Any], items: int) -> dict[str, float]:
     """Return RecTools' metrics of a case, under the names that ours have."""
     from rectools.metrics import MRR, NDCG, CatalogCoverage, HitRate, Recall
 
-    listed, truth = lists(given, items)
-    found = {}
+    listed, truth = lists(case, items)
+    metrics = {}
     for k in CUTOFFS:
-        found[f"hit_rate_at_{k}"] = HitRate(k=k).calc(listed, truth)
-        found[f"recall_at_{k}"] = Recall(k=k).calc(listed, truth)
-        found[f"ndcg_at_{k}"] = NDCG(k=k, divide_by_achievable=True).calc(listed, truth)
-        found[f"mrr_at_{k}"] = MRR(k=k).calc(listed, truth)
-        found[f"coverage_at_{k}"] = CatalogCoverage(k=k, normalize=True).calc(listed, np.arange(items))
-    return {name: float(value) for name, value in found.items()}
+        metrics[f"hit_rate_at_{k}"] = HitRate(k=k).calc(listed, truth)
+        metrics[f"recall_at_{k}"] = Recall(k=k).calc(listed, truth)
+        metrics[f"ndcg_at_{k}"] = NDCG(k=k, divide_by_achievable=True).calc(listed, truth)
+        metrics[f"mrr_at_{k}"] = MRR(k=k).calc(listed, truth)
+        metrics[f"coverage_at_{k}"] = CatalogCoverage(k=k, normalize=True).calc(listed, np.arange(items))
+    return {name: float(value) for name, value in metrics.items()}
 
 
 def main() -> None:
@@ -79,10 +79,10 @@ def main() -> None:
         [(60, kind, repeats) for kind in ("random", "tied", "constant", "seen") for repeats in (False, True)]
         + [(13, "random", False), (13, "tied", False)]
     ):
-        given = case(items, kind, repeats, seed)
-        cases.append({"kind": kind, "items": items, "repeats": repeats, **given, "metrics": answers(given, items)})
-    told = {"rectools": importlib.metadata.version("rectools"), "cases": cases}
-    parser.parse_args().write.write_text(json.dumps(told) + "\n")
+        case = make_case(items, kind, repeats, seed)
+        cases.append({"kind": kind, "items": items, "repeats": repeats, **case, "metrics": answers(case, items)})
+    content = {"rectools": importlib.metadata.version("rectools"), "cases": cases}
+    parser.parse_args().write.write_text(json.dumps(content) + "\n")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from side_by_side import peak_mb
+from side_by_side import peak_memory_mb
 
 
 def load(path: Path) -> tuple[list[np.ndarray], dict[str, Any]]:
@@ -105,10 +105,10 @@ def train(path: Path, kind: str, warm_up: int, steps: int) -> dict[str, float]:
     ticks: list[float] = []
     fitted = model(settings, kind, warm_up + steps, ticks)
     fitted.fit(dataset(sequences))
-    peak = peak_mb()
+    peak = peak_memory_mb()
     seconds = ticks[warm_up + steps - 1] - ticks[warm_up - 1]
-    found = {"per_second": settings["batch_size"] * steps / seconds, "peak_mb": peak}
-    return found if kind == "stock" else found | {"loss_difference": loss_difference(fitted)}
+    figures = {"per_second": settings["batch_size"] * steps / seconds, "peak_mb": peak}
+    return figures if kind == "stock" else figures | {"loss_difference": loss_difference(fitted)}
 
 
 def recommend(path: Path, steps: int, factors: Path) -> dict[str, float]:
@@ -121,19 +121,19 @@ def recommend(path: Path, steps: int, factors: Path) -> dict[str, float]:
     began = time.perf_counter()
     lists = fitted.recommend(users, data, k=settings["top"], filter_viewed=True)
     seconds = time.perf_counter() - began
-    peak = peak_mb()
-    preparator, known = fitted.data_preparator, np.sort(fitted.data_preparator.get_known_item_ids().astype(int))
+    peak = peak_memory_mb()
+    preparator, known_items = fitted.data_preparator, np.sort(fitted.data_preparator.get_known_item_ids().astype(int))
     chosen = preparator.transform_dataset_u2i(data, users)
     loader = preparator.get_dataloader_recommend(chosen, fitted.recommend_batch_size)
     states, table = fitted.lightning_model._get_user_item_embeddings(loader, None)
     np.savez(
         factors,
         states=states.numpy()[chosen.user_id_map.convert_to_internal(users)],
-        known=known,
-        matrix=table.numpy()[preparator.item_id_map.convert_to_internal(known)],
+        known=known_items,
+        matrix=table.numpy()[preparator.item_id_map.convert_to_internal(known_items)],
         lists=lists.sort_values(["user_id", "rank"])["item_id"].to_numpy().reshape(len(users), -1),
     )
-    return {"seconds": seconds, "peak_mb": peak, "known_items": len(known)}
+    return {"seconds": seconds, "peak_mb": peak, "known_items": len(known_items)}
 
 
 def main() -> None:
@@ -144,12 +144,12 @@ def main() -> None:
     parser.add_argument("--warm-up", type=int, default=10)
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--factors", type=Path)
-    given = parser.parse_args()
-    if given.what == "train":
-        found = train(given.data, given.kind, given.warm_up, given.steps)
+    args = parser.parse_args()
+    if args.what == "train":
+        figures = train(args.data, args.kind, args.warm_up, args.steps)
     else:
-        found = recommend(given.data, given.steps, given.factors)
-    print("\n" + json.dumps(found))
+        figures = recommend(args.data, args.steps, args.factors)
+    print("\n" + json.dumps(figures))
 
 
 if __name__ == "__main__":

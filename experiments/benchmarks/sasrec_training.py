@@ -24,9 +24,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from rectools_common import SETTINGS, arguments, facts, theirs, write_data
+from rectools_common import SETTINGS, benchmark_parser, run_conditions, theirs, write_data
 from rectools_side import load
-from side_by_side import Side, in_turn, medians, one_side_or_all, own, peak_mb, result_of
+from side_by_side import (
+    Measurement,
+    benchmark_record,
+    medians,
+    peak_memory_mb,
+    run_in_turn,
+    run_side_or_all,
+    side_command,
+)
 
 from sidflow.sequences.windows import Windows, recent_windows, shuffled_batches
 from sidflow.sequential.model import IdEmbedding, SequenceModel, WindowLosses
@@ -71,8 +79,8 @@ class OwnNegatives(torch.nn.Module):
         drawn = torch.randint(len(vectors), (len(states), self.count))
         value, of_states, of_vectors = torch.zeros(()), torch.empty_like(states), torch.zeros_like(vectors)
         with torch.no_grad():
-            asked = torch.cat([targets[:, None], drawn], 1).split(1024)
-            for part, some, into in zip(states.split(1024), asked, of_states.split(1024), strict=True):
+            candidates = torch.cat([targets[:, None], drawn], 1).split(1024)
+            for part, some, into in zip(states.split(1024), candidates, of_states.split(1024), strict=True):
                 table = part @ vectors.T
                 chances = table.gather(1, some).log_softmax(1)
                 value -= chances[:, 0].sum() / len(states)
@@ -93,18 +101,18 @@ def params(epochs: int) -> SasrecParams:
     )
 
 
-def per_position(given: argparse.Namespace) -> dict[str, float]:
+def per_position(args: argparse.Namespace) -> dict[str, float]:
     """Train as `ours` does, with negatives as RecTools draws them."""
-    return ours(given, OwnNegatives(SETTINGS["negatives"]))
+    return ours(args, OwnNegatives(SETTINGS["negatives"]))
 
 
-def ours(given: argparse.Namespace, objective: OwnNegatives | None = None) -> dict[str, float]:
+def ours(args: argparse.Namespace, objective: OwnNegatives | None = None) -> dict[str, float]:
     """Train `--epochs` epochs after one of warm-up, on another `objective` if given, and return sequences a second."""
-    sequences, settings = load(given.data)
+    sequences, settings = load(args.data)
     prepare_training(settings["seed"], settings["threads"])
     count = int(max(one.max() for one in sequences)) + 1
     windows = recent_windows(sequences, settings["max_length"] + 1)
-    chosen = params(1 + given.epochs)
+    chosen = params(1 + args.epochs)
     counts = torch.from_numpy(np.bincount(np.concatenate(sequences), minlength=count))
     model = SequenceModel(chosen, IdEmbedding(count, chosen.dimensions), counts)
     if objective is not None:
@@ -116,43 +124,46 @@ def ours(given: argparse.Namespace, objective: OwnNegatives | None = None) -> di
         on_step=lambda _: ticks.append(time.perf_counter()),
     )  # fmt: skip
     steps = math.ceil(len(windows.lengths) / chosen.batch_size)
-    assert len(ticks) == steps * (1 + given.epochs)
-    return {"per_second": len(windows.lengths) * given.epochs / (ticks[-1] - ticks[steps - 1]), "peak_mb": peak_mb()}
+    assert len(ticks) == steps * (1 + args.epochs)
+    return {
+        "per_second": len(windows.lengths) * args.epochs / (ticks[-1] - ticks[steps - 1]),
+        "peak_mb": peak_memory_mb(),
+    }
 
 
-def results(given: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
+def results(args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "sequences.npz"
-        write_data(given.data, path, held_out=2)
-        steps = ("--steps", given.steps, "--warm-up", given.warm_up)
-        sides = {kind: theirs(given, "train", path, *steps, "--kind", kind) for kind in ("stock", "unpadded")}
+        write_data(args.data, path, held_out=2)
+        steps = ("--steps", args.steps, "--warm-up", args.warm_up)
+        sides = {kind: theirs(args, "train", path, *steps, "--kind", kind) for kind in ("stock", "unpadded")}
         for side in SIDES:
-            sides[side] = own(__file__, side, "--data", path, "--epochs", given.epochs)
-        found = medians(in_turn(sides, given.rounds, SETTINGS["threads"]))
-    assert found["unpadded"]["loss_difference"] < 1e-5, "the loss of real targets is not RecTools' own"
-    a, alike = found["ours"], found["per_position"]
+            sides[side] = side_command(__file__, side, "--data", path, "--epochs", args.epochs)
+        figures = medians(run_in_turn(sides, args.rounds, SETTINGS["threads"]))
+    assert figures["unpadded"]["loss_difference"] < 1e-5, "the loss of real targets is not RecTools' own"
+    a, alike = figures["ours"], figures["per_position"]
     for kind, name, against in (
         ("stock", "sasrec_training", "RecTools as it is"),
         ("unpadded", "sasrec_training_unpadded", "RecTools with logits of real targets alone"),
     ):
-        b = found[kind]
+        b = figures[kind]
         yield (
             name,
-            result_of(
+            benchmark_record(
                 f"Training SASRec on amazon-beauty, sampled softmax, against {against}",
                 "sequences/s",
-                Side(a["per_second"], a["peak_mb"]),
-                Side(b["per_second"], b["peak_mb"]),
+                Measurement(a["per_second"], a["peak_mb"]),
+                Measurement(b["per_second"], b["peak_mb"]),
                 higher_is_better=True,
                 finding=f"{a['per_second']:,.0f} training sequences a second against {b['per_second']:,.0f} on two "
                 "threads, 64 dimensions, one block, at most 50 items, 256 negatives (ours shares a batch's, RecTools "
                 f"draws them for each position: drawn so, ours trains on {alike['per_second']:,.0f}, "
                 f"{alike['per_second'] / b['per_second']:.2f}x, with {alike['peak_mb']:,.0f} MB), batch 128; peak "
                 f"memory {a['peak_mb']:,.0f} MB against {b['peak_mb']:,.0f} MB",
-                **facts("sasrec_training.py", given),
+                **run_conditions("sasrec_training.py", args),
                 ours_per_position=alike,
-                steps=given.steps,
-                epochs=given.epochs,
+                steps=args.steps,
+                epochs=args.epochs,
             ),
         )
 
@@ -161,11 +172,11 @@ SIDES = {"ours": ours, "per_position": per_position}
 
 
 def main() -> None:
-    parser = arguments(__doc__)
+    parser = benchmark_parser(__doc__)
     parser.add_argument("--steps", type=int, default=60, help="of theirs, after the warm-up")
     parser.add_argument("--warm-up", type=int, default=10, help="steps of theirs")
     parser.add_argument("--epochs", type=int, default=3, help="of ours, after one of warm-up")
-    one_side_or_all(parser, SIDES, results)
+    run_side_or_all(parser, SIDES, results)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Is a preset's setting the best one near it, by validation: one knob of a trained recommender at a time.
 
-Run: python experiments/benchmarks/settings.py --run office-products=FOLDER [--models sasrec gru4rec] [--knobs epochs dropout]
+Run: python experiments/benchmarks/settings.py --run NAME=FOLDER [--models sasrec gru4rec] [--knobs epochs dropout]
 then: python -m experiments.tables docs/settings.md
 
 FOLDER holds a project in which the preset has run. Each row trains one recommender with one knob changed, in a
@@ -104,25 +104,25 @@ def main() -> None:
     parser.add_argument("--run", required=True, metavar="NAME=FOLDER")
     parser.add_argument("--models", nargs="+", help="by default all that are trained")
     parser.add_argument("--knobs", nargs="+", help="by default all that a setting names")
-    options = parser.parse_args()
-    name, _, folder = options.run.partition("=")
+    args = parser.parse_args()
+    name, _, folder = args.run.partition("=")
     project = Path(folder).resolve()
     params = YAML(typ="safe").load((project / "params.yaml").read_text())
     path = FOLDER / f"{name}.json"
-    known = json.loads(path.read_text()) if path.is_file() else {}
-    rows: list[dict[str, Any]] = known["rows"] if known.get("commit") == commit() else []
+    recorded = json.loads(path.read_text()) if path.is_file() else {}
+    rows: list[dict[str, Any]] = recorded["rows"] if recorded.get("commit") == commit() else []
     done = {(row["model"], row["knob"], row["value"]) for row in rows}
     for one in trained(params):
-        if options.models and one.model not in options.models:
+        if args.models and one.model not in args.models:
             continue
         for change in changes(one):
-            if options.knobs and change.knob not in (None, *options.knobs):
+            if args.knobs and change.knob not in (None, *args.knobs):
                 continue
             if (one.model, change.knob, change.value) in done:
                 continue
             rows.append({"model": one.model, **change._asdict(), **measured(project, one, change)})
             print(rows[-1], flush=True)
-            command = f"python {Path(__file__).parent.name}/{Path(__file__).name} --run {name}=FOLDER"
+            command = f"python experiments/benchmarks/settings.py --run {name}=FOLDER"
             about = {"run": name, "seed": params["seed"], "rows": rows, "command": command}
             about |= {"machine": machine(params["threads"]), "commit": commit()}
             path.parent.mkdir(parents=True, exist_ok=True)

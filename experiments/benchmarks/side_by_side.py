@@ -21,19 +21,19 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).resolve().parents[2]
 sys.path += [str(ROOT / "src"), str(ROOT)]  # for `sidflow` and for `experiments`
 
-from sidflow.core.stage import peak_memory_mb as peak_mb  # noqa: E402, F401
+from sidflow.core.stage import peak_memory_mb  # noqa: E402, F401
 
 RESULTS = ROOT / "experiments/results/benchmarks"
 
 
-class Side(NamedTuple):
+class Measurement(NamedTuple):
     """What one side reached, in the result's unit, and its memory in MB of 10^6 bytes (None: not measured)."""
 
     value: float
     peak_mb: float | None = None
 
 
-def own(script: str, side: str, *more: object) -> list[str]:
+def side_command(script: str, side: str, *more: object) -> list[str]:
     """Return the command that runs one side of `script`, a process of its own."""
     return [sys.executable, script, "--side", side, *map(str, more)]
 
@@ -47,20 +47,22 @@ def run(command: list[str], threads: int | None = None) -> dict[str, Any]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def in_turn(sides: dict[str, list[str]], rounds: int, threads: int | None = None) -> dict[str, list[dict[str, Any]]]:
+def run_in_turn(
+    sides: dict[str, list[str]], rounds: int, threads: int | None = None
+) -> dict[str, list[dict[str, Any]]]:
     """Run every side `rounds` times, in turn, so that what else runs on the machine meets all of them."""
-    found: dict[str, list[dict[str, Any]]] = {side: [] for side in sides}
+    figures: dict[str, list[dict[str, Any]]] = {side: [] for side in sides}
     for _ in range(rounds):
         for side, command in sides.items():
-            found[side].append(run(command, threads))
-            print(f"{side}: {found[side][-1]}", file=sys.stderr)
-    return found
+            figures[side].append(run(command, threads))
+            print(f"{side}: {figures[side][-1]}", file=sys.stderr)
+    return figures
 
 
-def medians(found: dict[str, list[dict[str, Any]]]) -> dict[str, dict[str, float]]:
+def medians(figures: dict[str, list[dict[str, Any]]]) -> dict[str, dict[str, float]]:
     """Return the median over the rounds of each figure of every side."""
     return {
-        side: {name: statistics.median(one[name] for one in each) for name in each[0]} for side, each in found.items()
+        side: {name: statistics.median(one[name] for one in each) for name in each[0]} for side, each in figures.items()
     }
 
 
@@ -78,7 +80,7 @@ def commit() -> str:
     return head.stdout.strip()
 
 
-def facts(rounds: int, threads: int | None = None) -> dict[str, Any]:
+def run_conditions(rounds: int, threads: int | None = None) -> dict[str, Any]:
     """Return how a result came about that other load on the machine can move."""
     return {
         "machine": machine(threads),
@@ -88,11 +90,11 @@ def facts(rounds: int, threads: int | None = None) -> dict[str, Any]:
     }
 
 
-def result_of(
+def benchmark_record(
     claim: str,
     unit: str,
-    ours: Side,
-    theirs: Side,
+    ours: Measurement,
+    theirs: Measurement,
     *,
     higher_is_better: bool,
     command: str,
@@ -133,15 +135,15 @@ def _rounded(value: float, digits: int) -> float:
 
 def write(name: str, result: dict[str, Any], dry: bool) -> None:
     """Print a result, and keep it unless `dry`; a name may begin with folders."""
-    told = json.dumps(result, indent=1)
-    print(told)
+    text = json.dumps(result, indent=1)
+    print(text)
     if not dry:
         path = RESULTS / f"{name}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(told + "\n")
+        path.write_text(text + "\n")
 
 
-def arguments(text: str | None, rounds: int | None = None) -> argparse.ArgumentParser:
+def benchmark_parser(text: str | None, rounds: int | None = None) -> argparse.ArgumentParser:
     """Return a parser of what most benchmarks take; without `rounds` there is no such option."""
     parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
     if rounds is not None:
@@ -150,7 +152,7 @@ def arguments(text: str | None, rounds: int | None = None) -> argparse.ArgumentP
     return parser
 
 
-def one_side_or_all(
+def run_side_or_all(
     parser: argparse.ArgumentParser,
     sides: dict[str, Callable[[argparse.Namespace], dict[str, Any]]],
     results: Callable[[argparse.Namespace], Iterable[tuple[str, dict[str, Any]]]],
@@ -163,9 +165,9 @@ def one_side_or_all(
         results: names and results, from sides that it runs by `own`.
     """
     parser.add_argument("--side", choices=list(sides), help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.side:
-        print("\n" + json.dumps(sides[given.side](given)))
+    args = parser.parse_args()
+    if args.side:
+        print("\n" + json.dumps(sides[args.side](args)))
         return
-    for name, result in results(given):
-        write(name, result, given.dry)
+    for name, result in results(args):
+        write(name, result, args.dry)

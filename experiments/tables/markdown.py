@@ -18,6 +18,11 @@ def format_estimate(value: float, low: float, high: float) -> str:
     return f"{value:.4f} [{low:.4f}, {high:.4f}]"
 
 
+def format_short_estimate(value: float, low: float, high: float) -> str:
+    """Return a value below 1 with half the width of its interval, without leading zeros, such as `.2203 ±.0153`."""
+    return f"{value:.4f} ±{(high - low) / 2:.4f}".replace("0.", ".")
+
+
 def format_log_ratio(log_ratio: float) -> str:
     """Return the gain in percent that a ratio's natural logarithm stands for."""
     percent = 100 * math.expm1(min(log_ratio, 700.0))

@@ -1,6 +1,6 @@
 """All tables by the names of their markers in Markdown files: printed, or written between the markers.
 
-Run in the project's folder: python -m experiments.tables.markers [FILE ...]
+Run in the project's folder: python -m experiments.tables [FILE ...]
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from sidflow.core.files import atomic_path
 
 TABLES: dict[str, Callable[[], str]] = {
     "results": results.results_overview_table,
+    "costs": results.costs_table,
     "results-full": results.results_full_table,
     "differences": results.differences_table,
     "log-ranks": results.log_rank_differences_table,
@@ -24,7 +25,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "published": results.published_table,
     "claims": results.claims_table,
     "benchmarks": measurements.benchmarks_table,
-    "findings": measurements.benchmark_conditions,
+    "benchmarks-quality": measurements.quality_table,
+    "benchmark-details": measurements.benchmark_details,
     "quantizers": measurements.quantizers_table,
     "ablations": measurements.ablations_table,
     "settings": measurements.settings_table,

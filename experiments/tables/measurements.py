@@ -15,34 +15,40 @@ FOLDER = Path("experiments/results/benchmarks")
 
 
 def benchmarks_table() -> str:
-    """Return the benchmarks, one row each; a ratio above 1 means that ours is better."""
-    return markdown_table(
-        ["claim", "ours", "theirs", "ratio", "peak memory ours / theirs", "command"],
+    """Return speed and memory, one row per benchmark; a ratio above 1 means that ours is better."""
+    rows = [
         [
-            [
-                benchmark["claim"],
-                f"{format_number(benchmark['ours'])} {benchmark['unit']}",
-                "" if benchmark.get("theirs") is None else f"{format_number(benchmark['theirs'])} {benchmark['unit']}",
-                format_optional(benchmark.get("ratio"), 2),
-                " / ".join(
-                    "-" if benchmark.get(name) is None else f"{benchmark[name]:,.0f} MB"
-                    for name in ("peak_memory_ours", "peak_memory_theirs")
-                ),
-                f"`{benchmark['command']}`",
-            ]
-            for _, benchmark in _documents(FOLDER)
-        ],
-    )
+            benchmark["claim"],
+            *_values_and_ratio(benchmark),
+            " / ".join(
+                "-" if benchmark.get(name) is None else f"{benchmark[name]:,.0f} MB"
+                for name in ("peak_memory_ours", "peak_memory_theirs")
+            ),
+        ]
+        for _, benchmark in _documents(FOLDER)
+        if _is_speed(benchmark)
+    ]
+    return markdown_table(["benchmark", "ours", "theirs", "ratio", "peak memory ours / theirs"], rows)
 
 
-def benchmark_conditions() -> str:
-    """Return a list of the benchmarks' conclusions, each in a sentence, with machine and code."""
+def quality_table() -> str:
+    """Return the benchmarks of quality (nDCG, live dimensions, tau), one row each."""
+    rows = [
+        [benchmark["claim"], *_values_and_ratio(benchmark)]
+        for _, benchmark in _documents(FOLDER)
+        if not _is_speed(benchmark)
+    ]
+    return markdown_table(["comparison", "ours", "theirs", "ratio"], rows)
+
+
+def benchmark_details() -> str:
+    """Return a list of the benchmarks: the result in a sentence, then command, machine and code."""
     lines = []
     for path, benchmark in _documents(FOLDER):
         load = f", load average {benchmark['load_average']}" if "load_average" in benchmark else ""
         conclusion = f" {benchmark['finding']}." if "finding" in benchmark else ""
         lines.append(
-            f"- **{benchmark['claim']}.**{conclusion} {benchmark['machine']}{load}, "
+            f"- **{benchmark['claim']}.**{conclusion} `{benchmark['command']}`; {benchmark['machine']}{load}, "
             f"code `{benchmark['commit']}` (`{path}`)"
         )
     return "\n".join(lines)
@@ -121,3 +127,16 @@ def _setting_cell(metrics: dict[float, float], values: list[float]) -> str:
 
 def _documents(folder: Path) -> Iterable[tuple[Path, dict[str, Any]]]:
     return ((path, Document(str(path)).read()) for path in sorted(folder.glob("*.json")))
+
+
+def _is_speed(benchmark: dict[str, Any]) -> bool:
+    """Return whether a benchmark's unit is a time or a rate."""
+    return benchmark["unit"] in ("s", "seconds") or "/s" in benchmark["unit"]
+
+
+def _values_and_ratio(benchmark: dict[str, Any]) -> list[str]:
+    ours, theirs = (
+        "" if benchmark.get(name) is None else f"{format_number(benchmark[name])} {benchmark['unit']}"
+        for name in ("ours", "theirs")
+    )
+    return [ours, theirs, format_optional(benchmark.get("ratio"), 2)]

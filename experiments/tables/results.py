@@ -10,7 +10,13 @@ from experiments.claims import results_beside_claims
 from experiments.paired import BEST_BASELINE, METRICS, DataSetEffect, answer_pooled_questions, answer_questions
 from experiments.published import results_beside_figures
 from experiments.results import SETTINGS
-from experiments.tables.markdown import format_duration, format_estimate, format_log_ratio, markdown_table
+from experiments.tables.markdown import (
+    format_duration,
+    format_estimate,
+    format_log_ratio,
+    format_short_estimate,
+    markdown_table,
+)
 from sidflow.core.documents import Document
 from sidflow.evaluation.compare import MEAN_LOG2_RANK
 from sidflow.evaluation.statistics import format_difference, format_relative
@@ -21,34 +27,37 @@ _EXPECTED = ("expected_recall_at_10", "expected_ndcg_at_10")
 
 
 def results_overview_table() -> str:
-    """Return the runs, one row per preset, and nDCG@10 with intervals: recommenders down, presets across."""
+    """Return nDCG@10 with the half-width of its interval: recommenders down, presets across."""
     presets = _preset_results()
     if not presets:
         return ""
-    costs = markdown_table(
-        ["preset", "command", "users", "items", "seeds", "wall time", "peak memory", "CPUs", "code"],
-        [
-            [
-                preset["preset"],
-                f"`{repro_command(preset['preset'])}`",
-                f"{preset['users']:,}",
-                f"{preset['items']:,}",
-                ", ".join(map(str, preset["seeds"])),
-                format_duration(preset["wall_seconds"]),
-                f"{preset['peak_memory_mb'] / 1000:.2f} GB",
-                str(preset["cpus"]),
-                f"`{preset['commit'][:8]}`",
-            ]
-            for preset in presets
-        ],
-    )
     names = list(dict.fromkeys(name for preset in presets for name in preset["recommenders"]))
-    scores = markdown_table(
+    table = markdown_table(
         ["nDCG@10", *(preset["preset"] for preset in presets)],
-        [[name, *(_metric_cell(preset, name, "ndcg_at_10") for preset in presets)] for name in names],
+        [[name, *(_short_metric_cell(preset, name, "ndcg_at_10") for preset in presets)] for name in names],
     )
     refit = " All are refitted on train + validation before the test." if presets[0].get("refit") else ""
-    return f"{costs}\n\n{scores}\n\nIn brackets: {presets[0]['interval']}.{refit}"
+    return f"{table}\n\nMean ± half the width of its interval ({presets[0]['interval']}).{refit}"
+
+
+def costs_table() -> str:
+    """Return size, seeds, time and memory of each preset's runs, one row per preset."""
+    rows = [
+        [
+            preset["preset"],
+            f"`{repro_command(preset['preset'])}`",
+            f"{preset['users']:,}",
+            f"{preset['items']:,}",
+            ", ".join(map(str, preset["seeds"])),
+            format_duration(preset["wall_seconds"]),
+            f"{preset['peak_memory_mb'] / 1000:.2f} GB",
+            str(preset["cpus"]),
+            f"`{preset['commit'][:8]}`",
+        ]
+        for preset in _preset_results()
+    ]
+    head = ["preset", "command", "users", "items", "seeds", "wall time", "peak memory", "CPUs", "code"]
+    return markdown_table(head, rows)
 
 
 def results_full_table() -> str:
@@ -124,7 +133,7 @@ def claims_table() -> str:
         [row.claim.what, row.claim.published, row.subject, row.result, f"`{row.command}`"]
         for row in results_beside_claims()
     ]
-    return markdown_table(["claim", "the paper", "here, of", "found", "command"], rows)
+    return markdown_table(["claim", "the paper", "here, of", "result", "command"], rows)
 
 
 def repro_command(preset: str) -> str:
@@ -162,3 +171,8 @@ def _preset_results() -> list[dict[str, Any]]:
 def _metric_cell(preset: dict[str, Any], name: str, metric: str) -> str:
     value = preset["recommenders"].get(name, {"metrics": {}})["metrics"].get(metric)
     return "" if value is None else format_estimate(value["mean"], value["low"], value["high"])
+
+
+def _short_metric_cell(preset: dict[str, Any], name: str, metric: str) -> str:
+    value = preset["recommenders"].get(name, {"metrics": {}})["metrics"].get(metric)
+    return "" if value is None else format_short_estimate(value["mean"], value["low"], value["high"])

@@ -79,7 +79,7 @@ def test_log_ranks_are_compared_too_and_the_lower_is_the_better(monkeypatch, tmp
 
 
 def real(monkeypatch, tmp_path, presets):
-    """Let experiments/results/presets hold presets, each of the runs whose ranks are given; `embedded` is the synthetic one."""
+    """Let the records hold presets, each of the runs whose ranks are passed; `embedded` is the synthetic one."""
     monkeypatch.setattr(results, "FOLDER", tmp_path)
     runs = {}
     for preset, seeds in presets.items():

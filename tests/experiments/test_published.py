@@ -7,7 +7,7 @@ import pytest
 from experiments import published
 from sidflow.core.errors import InputError
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).resolve().parents[2]
 FILE = """
 sources: {paper: {title: "Paper, Table 1", url: "https://arxiv.org/abs/1"}}
 caveats: {once: one seed}

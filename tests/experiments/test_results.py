@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from experiments.tables import markers, measurements, results
+from experiments.tables import markers, measurements
+from experiments.tables import results as tables
 from ruamel.yaml import YAML
 
 from experiments import results, runs
@@ -15,7 +16,7 @@ from sidflow.artifacts.evaluation import LEADERBOARD, PER_QUERY
 from sidflow.cli import presets, revisions
 from sidflow.core.errors import InputError
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).resolve().parents[2]
 
 PIPELINE = """
 stages:
@@ -203,7 +204,7 @@ def test_presets_of_which_one_is_refitted_refuse_to_stand_side_by_side(finished_
     Path("experiments/results/presets/embedded.json").unlink()
     results.add_result()
     assert json.loads(Path("experiments/results/presets/other.json").read_text())["refit"] is True
-    assert "All are refitted on train + validation" in results.results_overview_table()
+    assert "All are refitted on train + validation" in tables.results_overview_table()
 
 
 def test_a_commit_of_documents_is_no_other_code(finished_run) -> None:
@@ -256,10 +257,17 @@ def test_tables_stand_between_their_markers(finished_run) -> None:
     )
     assert "written" in markers.write_tables(page)
     text = page.read_text()
-    assert text.startswith("a\n<!-- results:begin -->\n| preset |")
-    assert "| embedded | `make repro` | 3 | 5 | 42 | 4 s | 0.30 GB | 2 |" in text
-    assert "| popularity | 0.7103 [" in text
-    assert "| k-core | 2 s | 4 s | 2.00 | 900 MB / 1,200 MB | `python x` |" in text
+    assert text.startswith("a\n<!-- results:begin -->\n| nDCG@10 | embedded |")
+    interval = _written()["recommenders"]["popularity"]["metrics"]["ndcg_at_10"]
+    half = f"{(interval['high'] - interval['low']) / 2:.4f}".removeprefix("0")
+    assert f"| popularity | .7103 ±{half} |" in text
+    assert "| embedded | `make repro` | 3 | 5 | 42 | 4 s | 0.30 GB | 2 |" in tables.costs_table()
+    assert "| k-core | 2 s | 4 s | 2.00 | 900 MB / 1,200 MB |" in text
+    assert measurements.quality_table() == ""
+    quality = benchmark | {"claim": "tau of codes", "unit": "tau"}
+    Path("experiments/results/benchmarks/tau.json").write_text(json.dumps(quality))
+    assert "tau of codes" in measurements.quality_table()
+    assert "tau of codes" not in measurements.benchmarks_table()
     assert "old" not in text
     assert "up to date" in markers.write_tables(page)
     page.write_text("nothing")
@@ -356,24 +364,16 @@ def test_committed_results_were_made_with_the_committed_preset(name, tmp_path, m
         json.loads(path.read_text())["params"] for path in (ROOT / "experiments/results/presets" / name).glob("*.json")
     ]
     assert recorded
-    assert not [difference for one in recorded for difference in _differences(_with_current_sections(one), preset)]
+    for one in recorded:
+        current = runs.with_current_sections(one) | {"recommenders": set(one["recommenders"])}  # in any order
+        assert not _differences(current, preset)
 
 
-def _with_current_sections(recorded: dict) -> dict:
-    """Return recorded params with the training sections under today's names; their entries are the same."""
-    renamed = {
-        "count": "train_counting",
-        "informed": "train_content",
-        "train": "train_sequential",
-        "featured": "train_multimodal",
-        "enhance": "train_multimodal",
-    }
-    current = {name: value for name, value in recorded.items() if name not in renamed}
-    for old, new in renamed.items():
-        for recommender, settings in recorded.get(old, {}).items():
-            section = "train_counting" if recommender == "oracle" else new
-            current.setdefault(section, {})[recommender] = settings
-    return current | {"recommenders": set(recorded["recommenders"])}  # their order is that of the pipeline
+def test_older_section_names_are_read_as_todays() -> None:
+    recorded = {"seed": 1, "train": {"sasrec": {"a": 1}}, "featured": {"x": {}}, "enhance": {"y": {}, "oracle": {}}}
+    current = {"seed": 1, "train_sequential": {"sasrec": {"a": 1}}, "train_multimodal": {"x": {}, "y": {}}}
+    assert runs.with_current_sections(recorded) == current | {"train_counting": {"oracle": {}}}
+    assert runs.with_current_sections(current) == current
 
 
 def _differences(recorded: dict, preset: dict, prefix: str = "") -> list[str]:
