@@ -12,7 +12,7 @@ settings for `--epochs`. Three forms of the item token:
     collaborative, MLP    the collaborative rows alone, through the same MLP
     collaborative, linear the collaborative rows alone, through one linear map, as recommenders on LLMs before had it
 
-A dimension is alive where the tokens' singular value is at least 0.1% of the largest (`measures.spectra`).
+A dimension is alive where the tokens' singular value is at least 0.1% of the largest (`sidflow.metrics.geometry`).
 """
 
 from __future__ import annotations

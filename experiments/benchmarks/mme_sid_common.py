@@ -63,7 +63,7 @@ def load(argument: str, threads: int, seed: int | None = None) -> Project:
     """Read NAME=FOLDER, and seed everything: with the run's own seed, or with another."""
     with inside(argument) as name:
         settings = params.load_section(f"finetune.{MODEL}", FinetuneParams)
-        seed = params.load_param("seed") if seed is None else seed
+        seed = int(params.load_param("seed")) if seed is None else seed
         prepare_training(seed, threads)
         histories = load_histories()
         inputs = load_item_inputs(

@@ -74,6 +74,7 @@ def answers(case: dict[str, Any], items: int) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", type=Path, required=True, metavar="FILE")
+    args = parser.parse_args()
     cases = []
     for seed, (items, kind, repeats) in enumerate(
         [(60, kind, repeats) for kind in ("random", "tied", "constant", "seen") for repeats in (False, True)]
@@ -82,7 +83,7 @@ def main() -> None:
         case = make_case(items, kind, repeats, seed)
         cases.append({"kind": kind, "items": items, "repeats": repeats, **case, "metrics": answers(case, items)})
     content = {"rectools": importlib.metadata.version("rectools"), "cases": cases}
-    parser.parse_args().write.write_text(json.dumps(content) + "\n")
+    args.write.write_text(json.dumps(content) + "\n")
 
 
 if __name__ == "__main__":

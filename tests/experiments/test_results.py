@@ -122,7 +122,7 @@ def test_adding_a_seed_again_replaces_it(finished_run) -> None:
 
 def test_a_run_that_cannot_be_written_leaves_what_was_there(finished_run, monkeypatch) -> None:
     results.add_result()
-    before = {path: path.read_bytes() for path in Path("docs").rglob("*") if path.is_file()}
+    before = {path: path.read_bytes() for path in Path("experiments").rglob("*") if path.is_file()}
 
     def killed(self, path, **_):
         Path(path).write_bytes(b"half of it")
@@ -134,7 +134,7 @@ def test_a_run_that_cannot_be_written_leaves_what_was_there(finished_run, monkey
     )
     with pytest.raises(KeyboardInterrupt):
         results.add_result()
-    assert {path: path.read_bytes() for path in Path("docs").rglob("*") if path.is_file()} == before
+    assert {path: path.read_bytes() for path in Path("experiments").rglob("*") if path.is_file()} == before
 
 
 def test_a_write_that_is_cut_short_leaves_the_file_as_it_was(finished_run, monkeypatch) -> None:
@@ -209,7 +209,7 @@ def test_presets_of_which_one_is_refitted_refuse_to_stand_side_by_side(finished_
 
 def test_a_commit_of_documents_is_no_other_code(finished_run) -> None:
     results.add_result()
-    _git("add", "docs")
+    _git("add", "experiments")
     _git("commit", "-qm", "results")
     _another_seed([1, 1, 1])
     results.add_result()
