@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,9 +44,7 @@ class Method(NamedTuple):
 
     params: type[Params]
     choose: Callable[[Histories, int, Any], Choice] | None
-    factors: Callable[
-        ..., ScoreFactors
-    ]  # (histories, events) or, where there is a choice, (histories, events, setting)
+    factors: Callable[..., ScoreFactors]  # of (histories, events), where there is a choice also of the setting
 
 
 METHODS = {
@@ -54,24 +54,41 @@ METHODS = {
     "ease": Method(EaseParams, choose_ease, ease_factors),
     "item_knn": Method(ItemKnnParams, choose_item_knn, item_knn_factors),
 }
-PARAMS: dict[str, dict[str, type[Params]]] = {  # by section of params.yaml and recommender
-    "train_counting": {**{name: method.params for name, method in METHODS.items()}, "oracle": OracleParams},
-    "train_content": {"cooccurrence_content": ContentParams},
-}
+
+
+def find_method(name: str) -> Method:
+    """Return the method of `METHODS`, else the one that the module `sidflow.counting.<name>` has as `METHOD`.
+
+    Raises:
+        InputError: there is neither.
+    """
+    if name in METHODS:
+        return METHODS[name]
+    module = f"sidflow.counting.{name}"
+    method = getattr(import_module(module), "METHOD", None) if name.isidentifier() and find_spec(module) else None
+    if not isinstance(method, Method):
+        raise InputError(
+            "params.yaml:train_counting",
+            expected=f"one of {sorted([*METHODS, 'oracle'])}, or a module src/sidflow/counting/NAME.py with a `METHOD`",
+            found=name,
+            remedy="correct or remove it; docs/extending.md has an example",
+        )
+    return method
 
 
 def params_model(section: str, model: str) -> type[Params]:
-    """Return the params model of recommender `model` in a section of `PARAMS`.
+    """Return the params model of recommender `model` in `train_counting` or `train_content`.
 
     Raises:
         InputError: the section has no such recommender.
     """
-    models = PARAMS[section]
-    if model not in models:
+    if section == "train_counting":
+        return OracleParams if model == "oracle" else find_method(model).params
+    if model != "cooccurrence_content":
         raise InputError(
-            f"params.yaml:{section}", expected=f"one of {sorted(models)}", found=model, remedy="correct or remove it"
+            f"params.yaml:{section}", expected="cooccurrence_content", found=model, remedy="correct or remove it"
         )
-    return models[model]
+    return ContentParams
 
 
 def counting_entry(name: str, values: Any, where: str) -> Params:
@@ -103,7 +120,7 @@ def fit_counting(model: str, params: Params) -> None:
         def fitted(events: Events) -> ScoreFactors:
             return content_factors(histories, events, choice.setting, vectors)
     else:
-        method = METHODS[model]
+        method = find_method(model)
         choice = method.choose(histories, items, params) if method.choose else Choice({}, [])
 
         def fitted(events: Events) -> ScoreFactors:

@@ -1,11 +1,13 @@
 """From artifacts to artifacts: factors, summaries, refits, the same bytes, and errors in one line."""
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 from tests.unit.counting.cases import leave_one_out, random_sequences, write_split
 
+from sidflow import counting
 from sidflow.artifacts import recommenders
 from sidflow.artifacts.catalog import TRUTH
 from sidflow.artifacts.features import EMBEDDING, MODALITY
@@ -20,6 +22,7 @@ from sidflow.counting.simple import OracleParams
 from sidflow.sequences.cooccurrence import training_events
 from sidflow.sequences.histories import load_histories, load_histories_for_ranking
 
+ROOT = Path(__file__).parents[3]
 ITEMS = 15
 
 
@@ -161,6 +164,24 @@ def test_content_is_read_from_embeddings_and_from_modalities(split):
 def test_an_unknown_model_is_told_in_one_line(split):
     with pytest.raises(InputError, match="found sasrec"):
         fit.params_model("train_counting", "sasrec")
+    with pytest.raises(InputError, match="found search"):  # a module, but no recommender
+        fit.params_model("train_counting", "search")
+    with pytest.raises(InputError, match=r"found \.\./x"):
+        fit.params_model("train_counting", "../x")
+
+
+def test_the_recommender_of_the_docs_is_one_module(split, tmp_path, monkeypatch):
+    example = re.search(r"```python\n(.*?)```", (ROOT / "docs/extending.md").read_text(), flags=re.DOTALL)
+    assert example is not None
+    (tmp_path / "recent_popularity.py").write_text(example[1])
+    monkeypatch.setattr(counting, "__path__", [*counting.__path__, str(tmp_path)])
+    settings = fit.counting_entry("recent_popularity", {"last": 1}, "params.yaml")
+    fit.fit_counting("recent_popularity", settings)
+    histories = load_histories_for_ranking()
+    users, items = histories.training_events()
+    last = items[np.append(users[1:] != users[:-1], True)]
+    matrix = FACTORS.read(model="recent_popularity").arrays["item_matrix"]
+    assert matrix[:, 0].tolist() == np.bincount(last, minlength=len(matrix)).tolist()
 
 
 @pytest.mark.parametrize("wrong", [{"windows": []}, {"windows": [0]}, {"dampings": [2]}, {"window": 5}])
