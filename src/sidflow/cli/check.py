@@ -35,7 +35,7 @@ def check_names(sections: Mapping[str, Any], where: str) -> None:
     """
     _check_embeddings(sections, where)
     _check_anchor(sections["quantize"], list(sections["modality"]), where)
-    _check_known(sections["assign"], sections["quantize"], where)
+    _check_frozen_ids(sections["assign"], sections["quantize"], where)
     for name, settings in sections["finetune"].items():
         _check_modalities(settings, list(sections["modality"]), f"{where}:finetune.{name}")
 
@@ -55,7 +55,7 @@ def _check_embeddings(sections: Mapping[str, Any], where: str) -> None:
 
 
 def _embeddings_read(sections: Mapping[str, Any]) -> Iterator[tuple[str, str, bool]]:
-    """Yield the knob and the name of every embedding that a stage is told to read, and whether it is one of units."""
+    """Yield the knob and the name of every embedding that a stage reads, and whether it is one of units."""
     sources = [(f"modality.{name}.source", modality.source) for name, modality in sections["modality"].items()]
     sources += [(f"train_content.{name}.features", one.features) for name, one in sections["train_content"].items()]
     for place, source in sources:
@@ -83,7 +83,7 @@ def _check_anchor(settings: QuantizeParams, made: list[str], where: str) -> None
         )
 
 
-def _check_known(assign: AssignParams, quantize: QuantizeParams, where: str) -> None:
+def _check_frozen_ids(assign: AssignParams, quantize: QuantizeParams, where: str) -> None:
     if assign.known_from and not quantize.frozen_from:
         raise InputError(
             f"{where}:assign.known_from",
@@ -158,7 +158,7 @@ def check_graph(settings: Mapping[str, Any], where: str) -> None:
 
 
 def _made(dep: str, outs: Mapping[str, str]) -> bool:
-    """Tell whether `dep` is an out, lies in one, or is a folder of some."""
+    """Return whether `dep` is an out, lies in one, or is a folder of some."""
     return any(dep == out or dep.startswith(out + "/") or out.startswith(dep + "/") for out in outs)
 
 

@@ -1,4 +1,4 @@
-"""The project around the artifacts: git, DVC's lock and cache, the stages of dvc.yaml."""
+"""Reads the project around the artifacts: git, DVC's lock and cache, and the stages of dvc.yaml."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ LOCK_PATH = Path("dvc.lock")
 
 
 class LockedOut(NamedTuple):
-    """One out as dvc.lock knows it."""
+    """One out of dvc.lock."""
 
     stage: str
     path: str
@@ -98,7 +98,7 @@ def dvc_cache_folder(folder: Path = Path()) -> Path | None:
 
 
 def is_cached(cache: Path, md5: str) -> bool:
-    """Tell whether the cache holds the file or the folder's listing of that hash."""
+    """Return whether the cache holds the file or the folder's listing of that hash."""
     return bool(md5) and cached_object(cache, md5).is_file()
 
 
@@ -110,7 +110,7 @@ def cached_listing(cache: Path, md5: str) -> dict[str, str] | None:
 
 
 def matches_lock(path: Path, md5: str, cache: Path) -> bool:
-    """Tell whether what lies at `path` is what the lock says, and the cache can bring it back."""
+    """Return whether what lies at `path` is what the lock says, and the cache can bring it back."""
     if not is_cached(cache, md5):
         return False
     if not md5.endswith(".dir"):

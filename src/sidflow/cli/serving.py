@@ -21,6 +21,8 @@ from sidflow.serving.new_items import assign_new_ids, read_quantizer
 from sidflow.serving.recommendations import NamedItem, Recommendation
 
 SHOWN_HISTORY = 10  # most recent items printed
+WIDTH = 110  # characters a line
+_REMEDY = "write --vectors text=new.parquet, a file with the columns item_key and vector (a fixed number of floats)"
 
 
 def recommendation_as_json(recommendation: Recommendation) -> str:
@@ -52,9 +54,6 @@ def recommendation_as_text(recommendation: Recommendation) -> str:
 
 def _title_and_key(item: NamedItem) -> str:
     return f"{item.title or '(no title)'}  [{item.item_key}]"
-
-
-WIDTH = 110  # characters a line
 
 
 def item_as_json(item: Item) -> str:
@@ -101,9 +100,6 @@ def _shared_prefix(prefix: SharedPrefix, levels: int) -> str:
 
 def _wrapped(name: str, value: str) -> list[str]:
     return textwrap.wrap(value, WIDTH, initial_indent=f"  {name}: ", subsequent_indent="    ") if value else []
-
-
-_REMEDY = "write --vectors text=new.parquet, a file with the columns item_key and vector (a fixed number of floats)"
 
 
 def write_new_ids(artifacts: Path, out: Path, vector_files: Sequence[str] | None = None) -> list[str]:

@@ -1,7 +1,4 @@
-"""Mistakes on the command line as an `InputError`, in place of Typer's own message of several lines.
-
-Where a project is: commands that need one look here first.
-"""
+"""How the command line is used: from a project's folder, and with mistakes reported as an `InputError` of one line."""
 
 from __future__ import annotations
 
@@ -12,6 +9,9 @@ from typing import Any
 from sidflow.core.errors import InputError, closest_names
 
 PROGRAM = "sidflow"
+PROJECT_FILES = ("params.yaml", "dvc.yaml")
+PRESET_FILES = ("dvc.yaml", "presets/embedded.yaml")  # what it takes to choose a preset, params.yaml being written then
+_KINDS = {int: "an integer", float: "a number"}
 
 
 def usage_error(error: Exception, program: Any, arguments: Sequence[str]) -> InputError:
@@ -48,9 +48,6 @@ def _expected_and_found(error: Any, command: Any, rest: Sequence[str]) -> tuple[
     return "nothing more", error.message.rpartition("(")[2].removesuffix(")")
 
 
-_KINDS = {int: "an integer", float: "a number"}
-
-
 def _called_command(program: Any, arguments: Sequence[str]) -> tuple[Any, list[str], list[str]]:
     """Return the command that `arguments` call, the names that lead to it, and the arguments that follow."""
     command, path, rest = program, [], list(arguments)
@@ -60,12 +57,8 @@ def _called_command(program: Any, arguments: Sequence[str]) -> tuple[Any, list[s
     return command, path, rest
 
 
-PROJECT_FILES = ("params.yaml", "dvc.yaml")
-PRESET_FILES = ("dvc.yaml", "presets/embedded.yaml")  # what it takes to choose a preset, params.yaml being written then
-
-
 def is_project(folder: Path = Path()) -> bool:
-    """Tell whether `folder` is a project's root."""
+    """Return whether `folder` is a project's root."""
     return not _absent(folder)
 
 

@@ -1,4 +1,4 @@
-"""Does the committed lock tell the truth? The whole DAG again in a temporary copy, and every hash beside the other."""
+"""`sidflow verify`: reruns the whole DAG in a temporary copy and compares the hash of every artifact with dvc.lock."""
 
 from __future__ import annotations
 
