@@ -81,7 +81,9 @@ class Blend(NamedTuple):
     gains: np.ndarray
 
 
-def blended(validation: ValidationQueries, scores_of: dict[str, Tensor], start: str, chosen_on: np.ndarray) -> Blend:
+def greedy_blend(
+    validation: ValidationQueries, scores_of: dict[str, Tensor], start: str, chosen_on: np.ndarray
+) -> Blend:
     """Add to `start` what raises the mean gain over the queries `chosen_on`."""
     total, steps = scores_of[start], []
     best = validation.gains(total)
@@ -112,7 +114,7 @@ def results(run: str) -> Iterator[tuple[str, dict[str, object]]]:
     os.chdir(back)
     alone = {one: validation.gains(scores).mean() for one, scores in scores_of.items()}
     best, one, other = (
-        blended(validation, scores_of, baseline, chosen_on)
+        greedy_blend(validation, scores_of, baseline, chosen_on)
         for chosen_on in (np.ones_like(validation.half), validation.half, ~validation.half)
     )
     hindsight, crossed = best.gains.mean(), np.where(validation.half, other.gains, one.gains).mean()

@@ -51,7 +51,7 @@ def present(project: Path) -> list[str]:
     return list(summary["modalities"])
 
 
-def measured(project: Path, changes: ParamChanges, seed: int) -> tuple[dict[str, Any], np.ndarray]:
+def run_ablation(project: Path, changes: ParamChanges, seed: int) -> tuple[dict[str, Any], np.ndarray]:
     """Run one row; return its diagnostics and seconds, and each user's gain."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder)
@@ -72,7 +72,7 @@ def measured(project: Path, changes: ParamChanges, seed: int) -> tuple[dict[str,
         return figures, mean_per_user(tests)
 
 
-class Kept:
+class AblationRecord:
     """Finished rows of one preset: PATH.json has diagnostics and the table, PATH.parquet each user's gain per run."""
 
     def __init__(self, path: Path) -> None:
@@ -122,12 +122,12 @@ def main() -> None:
     args = parser.parse_args()
     name, _, folder = args.run.partition("=")
     project = Path(folder).resolve()
-    kept = Kept(FOLDER / name)
+    kept = AblationRecord(FOLDER / name)
     threads: int = YAML().load((project / "params.yaml").read_text())["threads"]
     rows = applicable_rows(present(project))
     for row in args.only.split(",") if args.only else rows:
         for seed in [seed for seed in args.seeds if str(seed) not in kept.runs.get(row, {})]:
-            figures, gains = measured(project, rows[row], seed)
+            figures, gains = run_ablation(project, rows[row], seed)
             kept.add(row, seed, figures, gains)
             kept.write(name, threads)
             print(f"{row}, seed {seed}: {np.mean(gains):.4f}, {figures['seconds']} s", flush=True)

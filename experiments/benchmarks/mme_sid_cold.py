@@ -57,13 +57,13 @@ def correlation(scores: np.ndarray, chance: np.ndarray) -> np.ndarray:
     return (ranks[0] * ranks[1]).sum(1) / (lengths[0] * lengths[1])
 
 
-def area(scores: np.ndarray, chance: np.ndarray) -> np.ndarray:
+def pairwise_auc(scores: np.ndarray, chance: np.ndarray) -> np.ndarray:
     """Return each row's chance that one of the `BEST` truly best items stands before another one."""
     best = rankdata(-chance, axis=1, method="ordinal") <= BEST
     return np.array([(row[top][:, None] > row[~top]).mean() for row, top in zip(scores, best, strict=True)])
 
 
-def gain(scores: np.ndarray, chance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def expected_ndcg(scores: np.ndarray, chance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return each row's expected nDCG@10, and its ten best items."""
     top = np.argsort(-scores, axis=1, kind="stable")[:, :K]
     return (np.take_along_axis(chance, top, 1) / np.log2(np.arange(2, K + 2))).sum(1), top
@@ -80,14 +80,14 @@ def print_figures(model: str, past: Histories, expected: Truth) -> None:
     for row, query in enumerate(expected.query):
         both[row, past.history(query)] = -np.inf
     user = past.query_user[expected.query]
-    with_cold, top = gain(both, expected.chance)
-    without, _ = gain(both[:, :items], expected.chance[:, :items])
-    best, ideal = gain(expected.chance, expected.chance)
+    with_cold, top = expected_ndcg(both, expected.chance)
+    without, _ = expected_ndcg(both[:, :items], expected.chance[:, :items])
+    best, ideal = expected_ndcg(expected.chance, expected.chance)
     new, chance = new[:, there], expected.chance[:, items:][:, there]
     shown = top >= items
     for name, values in {
         "rank correlation with the truth among cold items (chance 0)": correlation(new, chance),
-        f"area under the curve of the {BEST} truly best cold items (chance 0.5)": area(new, chance),
+        f"area under the curve of the {BEST} truly best cold items (chance 0.5)": pairwise_auc(new, chance),
         "share of cold items in the top 10": shown.mean(1),
         "share of lists with one": shown.any(1).astype(float),
         "share of cold items in the truly best 10": (ideal >= items).mean(1),

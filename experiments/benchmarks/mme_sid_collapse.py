@@ -80,7 +80,7 @@ class LinearTokens(ItemTokens):
         part.missing.zero_()
 
 
-def wide(project: common.Project, width: int) -> Backbone:
+def wide_backbone(project: common.Project, width: int) -> Backbone:
     """Return a Llama of random weights for the run's own tokenizer."""
     prepare_training(project.seed, torch.get_num_threads())
     config = LlamaConfig(
@@ -94,7 +94,7 @@ def wide(project: common.Project, width: int) -> Backbone:
     return Backbone(LlamaForCausalLM(config).requires_grad_(False), project.backbone.tokenizer)
 
 
-def filled(project: common.Project, form: Form, width: int, epochs: int) -> dict[str, Any]:
+def train_form(project: common.Project, form: Form, width: int, epochs: int) -> dict[str, Any]:
     """Train one form and return what its tokens fill, before and after."""
     settings = project.settings.model_copy(
         update={"codes": not form.alone, "loop": project.settings.loop.model_copy(
@@ -103,8 +103,8 @@ def filled(project: common.Project, form: Form, width: int, epochs: int) -> dict
     inputs = project.inputs
     if form.alone:
         inputs = inputs._replace(modalities={COLLABORATIVE: inputs.modalities[COLLABORATIVE]})
-    project = project._replace(backbone=wide(project, width), settings=settings, inputs=inputs)
-    model = common.fresh(project) if not form.linear else linear(project, width)
+    project = project._replace(backbone=wide_backbone(project, width), settings=settings, inputs=inputs)
+    model = common.new_model(project) if not form.linear else linear(project, width)
     before = token_spectrum(model)
     task = MmeSidTask(model, project.histories, settings)
     fitted = fit("collapse", task, settings.loop, seed=project.seed, device=pick_device())
@@ -143,7 +143,7 @@ def main() -> None:
     args: argparse.Namespace = parser.parse_args()
     project = common.load(args.run, args.threads)
     per_seed = {
-        name: [filled(project._replace(seed=seed), form, args.width, args.epochs) for seed in args.seeds]
+        name: [train_form(project._replace(seed=seed), form, args.width, args.epochs) for seed in args.seeds]
         for name, form in FORMS.items()
     }
     forms = {

@@ -48,7 +48,7 @@ def name_of(argument: str) -> str:
 
 
 @contextmanager
-def inside(argument: str) -> Iterator[str]:
+def enter_project(argument: str) -> Iterator[str]:
     """Stand in the folder of NAME=FOLDER, a project in which the preset has run, and give NAME."""
     name, _, folder = argument.partition("=")
     here = Path.cwd()
@@ -61,7 +61,7 @@ def inside(argument: str) -> Iterator[str]:
 
 def load(argument: str, threads: int, seed: int | None = None) -> Project:
     """Read NAME=FOLDER, and seed everything: with the run's own seed, or with another."""
-    with inside(argument) as name:
+    with enter_project(argument) as name:
         settings = params.load_section(f"finetune.{MODEL}", FinetuneParams)
         seed = int(params.load_param("seed")) if seed is None else seed
         prepare_training(seed, threads)
@@ -74,7 +74,7 @@ def load(argument: str, threads: int, seed: int | None = None) -> Project:
         return Project(name, settings, histories, inputs, backbone, seed)
 
 
-def fresh(project: Project) -> MmeSid:
+def new_model(project: Project) -> MmeSid:
     """Return the model as fine-tuning starts from it."""
     model = MmeSid(project.backbone, project.inputs, project.histories, project.settings)
     if project.settings.start == "settled":
@@ -82,9 +82,9 @@ def fresh(project: Project) -> MmeSid:
     return model
 
 
-def tuned(argument: str, project: Project) -> MmeSid:
+def fine_tuned_model(argument: str, project: Project) -> MmeSid:
     """Return the model as the run fine-tuned it, ready to answer."""
-    with inside(argument):
+    with enter_project(argument):
         inner = project.backbone._replace(model=load_adapter(project.backbone.model, adapter_folder(MODEL)))
         lora = project.settings.lora.model_copy(update={"enabled": False})  # the saved one is on already
         settings = project.settings.model_copy(update={"lora": lora})
@@ -95,12 +95,12 @@ def tuned(argument: str, project: Project) -> MmeSid:
         return model.eval()
 
 
-def words(project: Project) -> Prompt:
+def prompt(project: Project) -> Prompt:
     """Return the words around a history."""
     return tokenize_prompt(project.backbone.tokenizer, project.settings.prompt)
 
 
-class Share:
+class PartOfEpoch:
     """An epoch's first batches of a task (0: all), without validation."""
 
     def __init__(self, task: Task, limit: int) -> None:

@@ -57,7 +57,7 @@ def test_queries(histories: Histories) -> np.ndarray:
 def ours(args: argparse.Namespace) -> dict[str, Any]:
     """Encode and rank everybody."""
     project = common.load(args.run, args.threads)
-    model, past = common.tuned(args.run, project), project.histories
+    model, past = common.fine_tuned_model(args.run, project), project.histories
     queries = test_queries(past)
     model.query_states(past, queries[:WARM_UP])
     began = time.perf_counter()
@@ -84,7 +84,7 @@ def ours(args: argparse.Namespace) -> dict[str, Any]:
 def theirs(args: argparse.Namespace) -> dict[str, Any]:
     """Answer some users one by one."""
     project = common.load(args.run, args.threads)
-    model, past = common.tuned(args.run, project), project.histories
+    model, past = common.fine_tuned_model(args.run, project), project.histories
     published = Published(model).eval()
     queries = test_queries(past)
     queries = np.random.default_rng(project.seed).permutation(queries)[: WARM_UP + args.users]
@@ -114,7 +114,7 @@ def theirs(args: argparse.Namespace) -> dict[str, Any]:
         rates[name] = (len(queries) - WARM_UP) / (time.perf_counter() - began)
     same = float((lists["per_second"] == lists["per_second_kept"]).mean())
     assert same > 0.99, f"the folded matrix gives other lists than the equations: only {same:.3f} of places are alike"
-    model.backbone = PromptedBackbone(model.backbone.model, common.words(project), "response").eval()
+    model.backbone = PromptedBackbone(model.backbone.model, common.prompt(project), "response").eval()
     some = queries[:CHECKED]
     difference = float((model.query_states(past, some) - published.query_states(some)).abs().max())
     assert difference < 1e-3, f"not the states that our own code has with the same readout: {difference:.1e}"

@@ -76,7 +76,7 @@ TINY = Size(
 )  # fmt: skip
 
 
-def drawn_histories(size: Size) -> Histories:
+def random_histories(size: Size) -> Histories:
     """Return histories of at least five items, with a long tail, that come to `size.events`; the last two held out."""
     draw = np.random.default_rng(SEED)
     more = draw.geometric(size.users / (size.events - 4 * size.users), size.users)  # 1 or more, of the right mean
@@ -87,7 +87,7 @@ def drawn_histories(size: Size) -> Histories:
     return Histories(items, offsets, lengths - 2, none, none, none.astype(bool), none)
 
 
-def drawn_inputs(size: Size, histories: Histories, items: int) -> ItemInputs:
+def random_inputs(size: Size, histories: Histories, items: int) -> ItemInputs:
     """Return random rows, codes and codebooks as wide as the backbone."""
     draw = np.random.default_rng(SEED)
     levels, codes = size.codes
@@ -104,10 +104,10 @@ def drawn_inputs(size: Size, histories: Histories, items: int) -> ItemInputs:
     return ItemInputs(modalities, histories.training_counts(items))
 
 
-def built(size: Size, weights: str, device: torch.device) -> Backbone:
+def random_backbone(size: Size, weights: str, device: torch.device) -> Backbone:
     """Return a backbone with random weights; for nf4 saved as bf16 and loaded as the pipeline loads it."""
     tokenizer = train_tokenizer([PROMPT] * 50, size.shape["vocab_size"])
-    config = LlamaConfig(**size.shape, rope_theta=500_000.0, max_position_embeddings=8192)
+    config = LlamaConfig(**size.shape, rope_theta=500_000.0, max_position_embeddings=8192)  # type: ignore[call-arg]
     config._attn_implementation = "sdpa"
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.bfloat16)
@@ -126,7 +126,7 @@ def built(size: Size, weights: str, device: torch.device) -> Backbone:
         return load_backbone(record_of_folder("path", Path(folder), path=folder), weights)
 
 
-def rate_of_products(size: int, device: torch.device) -> float:
+def matmul_rate(size: int, device: torch.device) -> float:
     """Return the operations a second of a large matrix product, the best of ten."""
     kind = torch.bfloat16 if device.type == "cuda" else torch.float32
     one, other = (torch.randn(size, size, device=device, dtype=kind) for _ in range(2))
@@ -134,7 +134,7 @@ def rate_of_products(size: int, device: torch.device) -> float:
     for _ in range(10):
         _synchronize(device)
         began = time.perf_counter()
-        one @ other
+        torch.matmul(one, other)
         _synchronize(device)
         best = min(best, time.perf_counter() - began)
     return 2 * size**3 / best
@@ -145,16 +145,16 @@ def _synchronize(device: torch.device) -> None:
         torch.cuda.synchronize()
 
 
-def measured(args: argparse.Namespace, size: Size, device: torch.device) -> dict[str, Any]:
+def measure_epoch(args: argparse.Namespace, size: Size, device: torch.device) -> dict[str, Any]:
     """Train for some steps, or an epoch, and return what they cost."""
-    histories, items = drawn_histories(size), size.items
+    histories, items = random_histories(size), size.items
     if args.run:
-        with common.inside(args.run):
+        with common.enter_project(args.run):
             histories, items = load_histories(), core_count()
     histories = histories._replace(query_user=histories.query_user[:0], query_end=histories.query_end[:0],
                                    query_valid=histories.query_valid[:0], targets=histories.targets[:0])  # fmt: skip
-    rate = rate_of_products(size.product, device)
-    backbone = built(size, args.weights, device)
+    rate = matmul_rate(size.product, device)
+    backbone = random_backbone(size, args.weights, device)
     parameters = sum(size_of(p) for p in backbone.model.parameters())
     settings = FinetuneParams(
         batch_size=args.batch,
@@ -162,8 +162,8 @@ def measured(args: argparse.Namespace, size: Size, device: torch.device) -> dict
         lora=LoraParams(rank=8, alpha=16, dropout=0.05, targets=("gate_proj", "up_proj", "down_proj")),
         loop=FinetuneLoop(epochs=1, patience=0, learning_rate=3e-4, warmup_steps=100, precision="bf16"),
     )
-    model = MmeSid(backbone, drawn_inputs(size, histories, items), histories, settings).to(device)
-    share = common.Share(MmeSidTask(model, histories, settings), args.steps and WARM_UP + args.steps)
+    model = MmeSid(backbone, random_inputs(size, histories, items), histories, settings).to(device)
+    share = common.PartOfEpoch(MmeSidTask(model, histories, settings), args.steps and WARM_UP + args.steps)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
     ticks: list[float] = []
@@ -201,7 +201,7 @@ def size_of(parameter: Tensor) -> int:
     return parameter.numel() * (2 if type(parameter).__name__ == "Params4bit" else 1)
 
 
-def against_published(figures: dict[str, Any], args: argparse.Namespace) -> dict[str, Any]:
+def published_record(figures: dict[str, Any], args: argparse.Namespace) -> dict[str, Any]:
     floor = figures["operations"] / figures["measured_operations_per_second"]
     seconds = figures["epoch_seconds"]
     run = f" --run {common.name_of(args.run)}=FOLDER" if args.run else ""
@@ -230,7 +230,7 @@ def against_published(figures: dict[str, Any], args: argparse.Namespace) -> dict
     )
 
 
-def refusal(args: argparse.Namespace) -> str | None:
+def missing_requirement(args: argparse.Namespace) -> str | None:
     """Return why this cannot run here."""
     if args.tiny:
         return "--tiny runs on the CPU, where nf4 is not" if args.weights == "nf4" else None
@@ -253,7 +253,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=0, help="timed, after a warm-up; 0: all of an epoch")
     parser.add_argument("--tiny", action="store_true", help="a small shape on the CPU; no result is written")
     args = parser.parse_args()
-    why = refusal(args)
+    why = missing_requirement(args)
     if why:
         print(f"mme_sid_gpu: {why}", file=sys.stderr)
         sys.exit(2)
@@ -261,8 +261,8 @@ def main() -> None:
         os.environ["SIDFLOW_DEVICE"] = "cpu"
         args.batch = min(args.batch, 8)
     device = prepare_training(SEED, torch.get_num_threads())
-    figures = measured(args, TINY if args.tiny else LLAMA, device)
-    write("mme_sid_gpu", against_published(figures, args), args.dry or args.tiny)
+    figures = measure_epoch(args, TINY if args.tiny else LLAMA, device)
+    write("mme_sid_gpu", published_record(figures, args), args.dry or args.tiny)
 
 
 if __name__ == "__main__":

@@ -67,7 +67,7 @@ def plain(states: Tensor, matrix: Tensor, targets: Tensor) -> Tensor:
 FORMS = {"ours": catalogue_cross_entropy, "plain": plain}
 
 
-def forget_peak() -> None:
+def reset_peak_memory() -> None:
     """Begin the count of the largest memory anew (Linux)."""
     Path("/proc/self/clear_refs").write_text("5")
 
@@ -78,7 +78,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     function = FORMS[args.side]
     function(*inputs(8, 64, args.dimensions)).backward()
     states, matrix, targets = inputs(args.positions, args.items, args.dimensions)
-    forget_peak()
+    reset_peak_memory()
     before, seconds, loss = peak_memory_mb(), [], torch.zeros(())
     for _ in range(args.repeats):
         states.grad = matrix.grad = None
@@ -163,11 +163,11 @@ def results(args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
         **run_conditions(1, args.threads),
         "repeats": args.repeats,
     }
-    yield "mme_sid_softmax", exact(args, about)
-    yield "mme_sid_softmax_million", million(args, about)
+    yield "mme_sid_softmax", exact_record(args, about)
+    yield "mme_sid_softmax_million", million_record(args, about)
 
 
-def exact(args: argparse.Namespace, about: dict[str, Any]) -> dict[str, Any]:
+def exact_record(args: argparse.Namespace, about: dict[str, Any]) -> dict[str, Any]:
     positions, items = args.positions, args.items
     sides = {
         "plain": one("plain", items, args, args.repeats, "--positions", positions),
@@ -195,7 +195,7 @@ def exact(args: argparse.Namespace, about: dict[str, Any]) -> dict[str, Any]:
     )
 
 
-def million(args: argparse.Namespace, about: dict[str, Any]) -> dict[str, Any]:
+def million_record(args: argparse.Namespace, about: dict[str, Any]) -> dict[str, Any]:
     sides = {
         "sampled": one("sampled", args.many, args, args.repeats),
         "full": one("full", args.many, args, 1),

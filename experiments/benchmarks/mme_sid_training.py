@@ -42,10 +42,10 @@ from sidflow.training.loop import LoopParams, fit
 WARM_UP = 5  # steps
 
 
-def prepared(side: str, args: argparse.Namespace) -> tuple[MmeSidTask | PublishedTask, LoopParams, np.ndarray, int]:
+def prepare(side: str, args: argparse.Namespace) -> tuple[MmeSidTask | PublishedTask, LoopParams, np.ndarray, int]:
     """Return the task, its loop, how many targets each of its rows has, and the seed."""
     project = common.load(args.run, args.threads, args.seed)
-    model = common.fresh(project)
+    model = common.new_model(project)
     loop = project.settings.loop.model_copy(update={"epochs": args.epochs, "patience": 0})
     count = int((model.windows.lengths - 1).sum())
     if side == "ours":
@@ -61,11 +61,11 @@ def prepared(side: str, args: argparse.Namespace) -> tuple[MmeSidTask | Publishe
     return PublishedTask(published), loop, np.ones(count, dtype=np.int64), project.seed
 
 
-def timed(side: str, args: argparse.Namespace) -> dict[str, Any]:
+def time_epoch(side: str, args: argparse.Namespace) -> dict[str, Any]:
     """Return targets a second after the warm-up, and what that makes of an epoch."""
     args.epochs = 1
-    task, loop, targets, seed = prepared(side, args)
-    share = common.Share(task, args.batches and WARM_UP + args.batches)
+    task, loop, targets, seed = prepare(side, args)
+    share = common.PartOfEpoch(task, args.batches and WARM_UP + args.batches)
     ticks: list[tuple[float, float]] = []
     fit(
         side, share, loop, seed=seed, device=pick_device(),
@@ -84,9 +84,9 @@ def timed(side: str, args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def learned(side: str, args: argparse.Namespace) -> dict[str, Any]:
+def train_epochs(side: str, args: argparse.Namespace) -> dict[str, Any]:
     """Return validation NDCG@10 after each epoch."""
-    task, loop, _, seed = prepared(side, args)
+    task, loop, _, seed = prepare(side, args)
     began = time.perf_counter()
     fitted = fit(side, task, loop, seed=seed, device=pick_device())
     curve = [round(row["valid_ndcg_at_10"], 5) for row in fitted.curves]
@@ -152,8 +152,8 @@ def compare_quality(args: argparse.Namespace) -> dict[str, Any]:
     )
 
 
-def measured(args: argparse.Namespace) -> dict[str, Any]:
-    return (learned if args.quality else timed)(args.side, args)
+def measure(args: argparse.Namespace) -> dict[str, Any]:
+    return (train_epochs if args.quality else time_epoch)(args.side, args)
 
 
 def results(args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -171,7 +171,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[42], help="with --quality")
     parser.add_argument("--rate", type=float, default=0.0, help=argparse.SUPPRESS)
     parser.add_argument("--seed", type=int, help=argparse.SUPPRESS)
-    run_side_or_all(parser, {"ours": measured, "theirs": measured}, results)
+    run_side_or_all(parser, {"ours": measure, "theirs": measure}, results)
 
 
 if __name__ == "__main__":

@@ -47,19 +47,19 @@ def load(argument: str, names: list[str] | None = None) -> Run:
         os.chdir(here)
 
 
-def concatenated(modalities: dict[str, ModalityVectors]) -> dict[str, ModalityVectors]:
+def concatenate(modalities: dict[str, ModalityVectors]) -> dict[str, ModalityVectors]:
     """Return one modality of all: rows normalised each, zero where an item lacks one, side by side."""
     values = np.concatenate([normalise(one).values for one in modalities.values()], axis=1)
     return {"concatenated": ModalityVectors(values, np.any([one.present for one in modalities.values()], axis=0))}
 
 
-def trained(
+def train(
     modalities: dict[str, ModalityVectors], overrides: dict[str, Any], seed: int, threads: int = 1
 ) -> TrainedQuantizer:
     return train_quantizer(modalities, QuantizeParams.model_validate(overrides), seed, prepare_training(seed, threads))
 
 
-def audited(
+def audit(
     result: TrainedQuantizer, modalities: dict[str, ModalityVectors], tau_queries: TauQueries | None
 ) -> dict[str, dict[str, float]]:
     """Return the stage's own figures, by modality, with the modality's name taken out of theirs."""

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from quantizer_common import Run, audited, concatenated, load, trained
+from quantizer_common import Run, audit, concatenate, load, train
 from side_by_side import benchmark_parser, commit, machine, write
 
 from sidflow.semantic_ids.codec import read_index_file
@@ -48,16 +48,16 @@ def rows_of(run: Run, method: str, seeds: list[int], epochs: int | None) -> list
     overrides = dict(METHODS[method])
     if epochs is not None:
         overrides["loop"] = {"epochs": epochs, "patience": 0, "learning_rate": 3e-4, "weight_decay": 1e-4}
-    modalities = concatenated(run.modalities) if method == CONCATENATED else run.modalities
+    modalities = concatenate(run.modalities) if method == CONCATENATED else run.modalities
     per_seed: dict[str, list[dict[str, float]]] = {name: [] for name in modalities}
     seconds, codes = 0.0, {}
     for seed in seeds:
         began = time.perf_counter()
-        result = trained(modalities, overrides, seed)
+        result = train(modalities, overrides, seed)
         seconds += (time.perf_counter() - began) / len(seeds)
         described: Any = result.metadata["modalities"]
         codes = {name: "x".join(map(str, described[name]["codes"])) for name in modalities}
-        for name, figures in audited(result, modalities, run.tau_queries).items():
+        for name, figures in audit(result, modalities, run.tau_queries).items():
             lowest = min(value for key, value in figures.items() if key.startswith("code_usage_"))
             per_seed[name].append({"usage": lowest, **{key: figures[full] for key, full in KEPT.items()}})
     return [
@@ -90,7 +90,7 @@ def published(argument: str) -> dict[str, Any]:
     }
 
 
-def keep(name: str, rows: list[dict[str, Any]], command: str, dry: bool) -> None:
+def write_rows(name: str, rows: list[dict[str, Any]], command: str, dry: bool) -> None:
     about = {"command": command, "machine": machine(threads=1), "commit": commit()}
     write(f"quantizer/{name}", {"run": name, "rows": rows, **about}, dry)
 
@@ -110,10 +110,10 @@ def main() -> None:
             for row in rows[-len(run.modalities) :]:
                 print(json.dumps({"run": run.name, **row}), flush=True)
         command = f"python experiments/benchmarks/quantizer_methods.py --run {run.name}=FOLDER --seeds {args.seeds}"
-        keep(run.name, rows, command, args.dry)
+        write_rows(run.name, rows, command, args.dry)
     if args.index:
         rows = [published(one) for one in args.index]
-        keep("published", rows, "python experiments/benchmarks/quantizer_methods.py --index NAME=FILE", args.dry)
+        write_rows("published", rows, "python experiments/benchmarks/quantizer_methods.py --index NAME=FILE", args.dry)
 
 
 if __name__ == "__main__":

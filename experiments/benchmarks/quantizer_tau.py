@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from quantizer_common import Run, audited, load, trained
+from quantizer_common import Run, audit, load, train
 from scipy.stats import t as student
 from side_by_side import Measurement, benchmark_parser, benchmark_record, commit, machine, write
 
@@ -32,15 +32,15 @@ VARIANTS: dict[str, dict[str, Any]] = {
 FIGURES = ("tau", "tau_triples", "neighbour_recall_at_10", "reconstruction_error", "collision_rate_distinct")
 
 
-def measured(run: Run, seeds: list[int], epochs: int) -> dict[str, dict[str, list[float]]]:
+def measure(run: Run, seeds: list[int], epochs: int) -> dict[str, dict[str, list[float]]]:
     """Return each variant's figures, one a seed."""
     figures: dict[str, dict[str, list[float]]] = {}
     for variant, own in VARIANTS.items():
         rows = []
         for seed in seeds:
             overrides = {**SHARED, **own, "loop": {**SHARED["loop"], "epochs": epochs}}
-            result = trained(run.modalities, overrides, seed)
-            rows.append(audited(result, run.modalities, run.tau_queries)[MODALITY])
+            result = train(run.modalities, overrides, seed)
+            rows.append(audit(result, run.modalities, run.tau_queries)[MODALITY])
         figures[variant] = {name: [float(row[name]) for row in rows] for name in FIGURES}
     return figures
 
@@ -67,7 +67,7 @@ def main() -> None:
     seeds, details, findings = list(range(args.seeds)), {}, []
     for argument in args.run:
         run = load(argument, [MODALITY])
-        values = measured(run, seeds, args.epochs)
+        values = measure(run, seeds, args.epochs)
         rows = {}
         for variant in VARIANTS:
             compared = {name: difference(values[variant][name], values["mse"][name]) for name in FIGURES}

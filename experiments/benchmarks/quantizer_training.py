@@ -196,22 +196,22 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
 def results(args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the result after each data set; a side's best round counts."""
     name = f"quantizer_training_{args.against}"
-    details = earlier(RESULTS / f"{name}.json", args.epochs)
+    details = earlier_details(RESULTS / f"{name}.json", args.epochs)
     for run in args.run:
         same = ("--against", args.against, "--checkout", args.checkout, "--run", run, "--epochs", args.epochs)
         trained = run_in_turn({side: side_command(__file__, side, *same) for side in ("ours", "theirs")}, args.rounds)
         best = {side: max(each, key=lambda one: one["items_per_second"]) for side, each in trained.items()}
         details[run.partition("=")[0]] = best
-        yield name, summed_up(args.against, args.epochs, details)
+        yield name, summarise(args.against, args.epochs, details)
 
 
-def earlier(path: Path, epochs: int) -> dict[str, dict[str, dict[str, float]]]:
+def earlier_details(path: Path, epochs: int) -> dict[str, dict[str, dict[str, float]]]:
     """Return what was measured before on this commit, with as many epochs: data sets may come one at a time."""
     recorded = json.loads(path.read_text()) if path.is_file() else {}
     return recorded["details"] if recorded.get("commit") == commit() and recorded.get("epochs") == epochs else {}
 
 
-def summed_up(against: str, epochs: int, details: dict[str, dict[str, dict[str, float]]]) -> dict[str, Any]:
+def summarise(against: str, epochs: int, details: dict[str, dict[str, dict[str, float]]]) -> dict[str, Any]:
     """Return the result of all data sets; its numbers are the first one's."""
     findings = []
     for run, best in details.items():

@@ -43,7 +43,7 @@ def make_case(items: int, kind: str, repeats: bool, seed: int) -> dict[str, Any]
 
 def lists(case: dict[str, Any], items: int) -> tuple[Any, Any]:
     """Return the lists of all queries as RecTools takes them, and what was asked for; each query is a user to it."""
-    import pandas as pd
+    import pandas as pd  # type: ignore[import-not-found]
 
     matrix = np.asarray(case["matrix"])
     queries = [(one[:end], one[end]) for one in case["histories"] for end in (len(one) - 2, len(one) - 1)]
@@ -58,7 +58,7 @@ def lists(case: dict[str, Any], items: int) -> tuple[Any, Any]:
 
 def answers(case: dict[str, Any], items: int) -> dict[str, float]:
     """Return RecTools' metrics of a case, under the names that ours have."""
-    from rectools.metrics import MRR, NDCG, CatalogCoverage, HitRate, Recall
+    from rectools.metrics import MRR, NDCG, CatalogCoverage, HitRate, Recall  # type: ignore[import-not-found]
 
     listed, truth = lists(case, items)
     metrics = {}

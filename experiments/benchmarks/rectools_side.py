@@ -23,8 +23,8 @@ def load(path: Path) -> tuple[list[np.ndarray], dict[str, Any]]:
 
 
 def dataset(sequences: list[np.ndarray]) -> Any:
-    import pandas as pd
-    from rectools.dataset import Dataset
+    import pandas as pd  # type: ignore[import-not-found]
+    from rectools.dataset import Dataset  # type: ignore[import-not-found]
 
     lengths = [len(one) for one in sequences]
     position = np.concatenate([np.arange(length) for length in lengths])
@@ -50,9 +50,9 @@ def model(settings: dict[str, Any], kind: str, steps: int, ticks: list[float]) -
         ticks: where times are noted.
     """
     import torch
-    from pytorch_lightning import Callback, Trainer
-    from rectools.models import SASRecModel
-    from rectools.models.nn.transformers.lightning import TransformerLightningModule
+    from pytorch_lightning import Callback, Trainer  # type: ignore[import-not-found]
+    from rectools.models import SASRecModel  # type: ignore[import-not-found]
+    from rectools.models.nn.transformers.lightning import TransformerLightningModule  # type: ignore[import-not-found]
 
     class Unpadded(TransformerLightningModule):
         def real_loss(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:

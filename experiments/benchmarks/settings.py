@@ -30,7 +30,7 @@ SHARES = ("dropout", "item_dropout", "token_dropout", "skip_share")
 STEP = 0.15  # up and down, of a share
 
 
-class Trained(NamedTuple):
+class TrainedRecommender(NamedTuple):
     """A recommender that has settings."""
 
     stage: str
@@ -48,17 +48,17 @@ class Change(NamedTuple):
     params: dict[str, Any]  # by dotted names
 
 
-def trained(params: dict[str, Any]) -> Iterator[Trained]:
+def trained_recommenders(params: dict[str, Any]) -> Iterator[TrainedRecommender]:
     """Yield what the preset trains, in the order of the stages."""
     for stage in STAGES:
         for model, settings in params[stage].items():
             section, own = f"{stage}.{model}", settings
             if "model" in settings:
                 section, own = f"{section}.model", settings["model"]
-            yield Trained(stage, model, section, own)
+            yield TrainedRecommender(stage, model, section, own)
 
 
-def changes(one: Trained) -> Iterator[Change]:
+def changes(one: TrainedRecommender) -> Iterator[Change]:
     """Yield the setting itself, and then its neighbours: every knob that it names, down and up."""
     yield Change(None, None, None, {})
     loop = one.settings["loop"]
@@ -83,7 +83,7 @@ def _times(value: float, factor: float) -> float:
     return max(1, round(value * factor)) if isinstance(value, int) else round(value * factor, 6)
 
 
-def measured(project: Path, one: Trained, change: Change) -> dict[str, Any]:
+def train_with_change(project: Path, one: TrainedRecommender, change: Change) -> dict[str, Any]:
     """Train `one` with `change`; return the best epoch's validation figures."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder)
@@ -112,7 +112,7 @@ def main() -> None:
     recorded = json.loads(path.read_text()) if path.is_file() else {}
     rows: list[dict[str, Any]] = recorded["rows"] if recorded.get("commit") == commit() else []
     done = {(row["model"], row["knob"], row["value"]) for row in rows}
-    for one in trained(params):
+    for one in trained_recommenders(params):
         if args.models and one.model not in args.models:
             continue
         for change in changes(one):
@@ -120,7 +120,7 @@ def main() -> None:
                 continue
             if (one.model, change.knob, change.value) in done:
                 continue
-            rows.append({"model": one.model, **change._asdict(), **measured(project, one, change)})
+            rows.append({"model": one.model, **change._asdict(), **train_with_change(project, one, change)})
             print(rows[-1], flush=True)
             command = f"python experiments/benchmarks/settings.py --run {name}=FOLDER"
             about = {"run": name, "seed": params["seed"], "rows": rows, "command": command}
