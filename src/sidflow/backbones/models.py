@@ -29,35 +29,6 @@ from sidflow.backbones.params import BackboneParams
 from sidflow.core.errors import InputError
 from sidflow.core.files import default_permissions, note_read, note_write, project_path
 
-
-@contextmanager
-def without_library_output() -> Iterator[None]:
-    """Load, wrap or save a model without progress bars and without one warning that PEFT's own code sets off.
-
-    PEFT asks every model for `is_gradient_checkpointing`, which transformers has deprecated; other warnings pass.
-    Downloads from the hub stay outside of this context, so that their progress shows.
-    """
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*deprecated", category=FutureWarning)
-            yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
-
-
-def record_written_files(folder: Path) -> None:
-    """Record every file in `folder` as written, and give it the permissions that a new file gets.
-
-    Safetensors' own files are readable by their owner alone.
-    """
-    for path in sorted(folder.iterdir()):
-        path.chmod(default_permissions())
-        note_write(path)
-
-
 FILE_PATTERNS = ("*.safetensors", "*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt")  # no pickles, no code
 COMMIT = re.compile(r"[0-9a-f]{40}")
 REPO = re.compile(r"[\w.-]+/[\w.-]+")
@@ -284,3 +255,31 @@ def _nf4_options() -> dict[str, Any]:
         ),
         "device_map": {"": torch.cuda.current_device()},
     }
+
+
+@contextmanager
+def without_library_output() -> Iterator[None]:
+    """Load, wrap or save a model without progress bars and without one warning that PEFT's own code sets off.
+
+    PEFT asks every model for `is_gradient_checkpointing`, which transformers has deprecated; other warnings pass.
+    Downloads from the hub stay outside of this context, so that their progress shows.
+    """
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*deprecated", category=FutureWarning)
+            yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+def record_written_files(folder: Path) -> None:
+    """Record every file in `folder` as written, and give it the permissions that a new file gets.
+
+    Safetensors' own files are readable by their owner alone.
+    """
+    for path in sorted(folder.iterdir()):
+        path.chmod(default_permissions())
+        note_write(path)

@@ -1,4 +1,4 @@
-"""Knobs of the backbone and of MME-SID."""
+"""Params of `backbone`: which causal language model, and the sizes and training of a small one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class PretrainingLoop(
         "clip_norm": 1.0,
     },
 ):
-    """How long a backbone from scratch is trained on the catalogue's words."""
+    """How long a backbone from scratch is trained on the catalogue's texts."""
 
 
 class ScratchParams(Params):

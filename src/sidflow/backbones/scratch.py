@@ -19,6 +19,7 @@ from sidflow.training.checkpoint import Checkpoint
 from sidflow.training.loop import FitResult, fit
 
 SEPARATOR = " ; "  # between the titles of a history
+BEGIN, END, PAD = "<|begin|>", "<|end|>", "<|pad|>"
 
 
 def item_documents(items: pl.DataFrame, max_words: int) -> list[str]:
@@ -42,9 +43,6 @@ def history_documents(histories: Histories, titles: list[str]) -> list[str]:
 
 def _first_words(text: str, count: int) -> str:
     return " ".join(text.split()[:count])
-
-
-BEGIN, END, PAD = "<|begin|>", "<|end|>", "<|pad|>"
 
 
 class ScratchBackbone(NamedTuple):

@@ -9,11 +9,11 @@ import numpy as np
 import polars as pl
 
 from sidflow.artifacts.catalog import TRUTH
-from sidflow.catalog.k_core import k_core
-from sidflow.catalog.order import (
+from sidflow.catalog.events import (
     dropped_repeats,
     encode_keys,
     event_order,
+    k_core,
     repeat_rate,
     repeats_previous_item,
     sort_keys,
@@ -29,6 +29,25 @@ from sidflow.catalog.sources.synthetic import read_synthetic
 from sidflow.catalog.sources.tabular import read_tables
 from sidflow.core.errors import InputError
 
+SOURCES = {
+    "synthetic": read_synthetic,
+    "movielens": read_movielens,
+    "amazon": read_amazon,
+    "sequences": read_sequences,
+    "files": read_tables,
+}
+
+
+class Catalog(NamedTuple):
+    """The artifacts of `ingest`."""
+
+    interactions: pl.DataFrame
+    items: pl.DataFrame
+    users: pl.DataFrame
+    images: pl.DataFrame
+    truth: pl.DataFrame
+    report: dict[str, int | float | str]
+
 
 class CoreEvents(NamedTuple):
     """The ordered events of the k-core with dense ids."""
@@ -43,15 +62,30 @@ class CoreEvents(NamedTuple):
     report: dict[str, int | float | str]
 
 
-class Catalog(NamedTuple):
-    """The artifacts of `ingest`."""
+def ingest(params: IngestParams) -> Catalog:
+    """Return the catalogue of the source that params name.
 
-    interactions: pl.DataFrame
-    items: pl.DataFrame
-    users: pl.DataFrame
-    images: pl.DataFrame
-    truth: pl.DataFrame
-    report: dict[str, int | float | str]
+    Raises:
+        InputError: the data is absent or not in the source's format.
+    """
+    return build_catalog(read_source(params), params)
+
+
+def read_source(params: IngestParams) -> RawCatalog:
+    """Return the raw content of the source that params name.
+
+    Raises:
+        InputError: `ingest.path` does not exist, or is not in the source's format.
+    """
+    path = Path(params.path)
+    if not path.exists():
+        raise InputError(
+            "params.yaml:ingest.path",
+            expected=f"a file or folder for the source `{params.source}`",
+            found=f"nothing at {path}",
+            remedy="`sidflow preset apply NAME --data FOLDER`, or set ingest.path",
+        )
+    return SOURCES[params.source](path, params)
 
 
 def build_catalog(raw: RawCatalog, params: IngestParams) -> Catalog:
@@ -221,38 +255,3 @@ def _truth(truth: Truth, events: CoreEvents) -> pl.DataFrame:
             "probabilities": pl.Series(probabilities, dtype=pl.Array(pl.Float32, len(columns))),
         }
     )
-
-
-SOURCES = {
-    "synthetic": read_synthetic,
-    "movielens": read_movielens,
-    "amazon": read_amazon,
-    "sequences": read_sequences,
-    "files": read_tables,
-}
-
-
-def ingest(params: IngestParams) -> Catalog:
-    """Return the catalogue of the source that params name.
-
-    Raises:
-        InputError: the data is absent or not in the source's format.
-    """
-    return build_catalog(read_source(params), params)
-
-
-def read_source(params: IngestParams) -> RawCatalog:
-    """Return the raw content of the source that params name.
-
-    Raises:
-        InputError: `ingest.path` does not exist, or is not in the source's format.
-    """
-    path = Path(params.path)
-    if not path.exists():
-        raise InputError(
-            "params.yaml:ingest.path",
-            expected=f"a file or folder for the source `{params.source}`",
-            found=f"nothing at {path}",
-            remedy="`sidflow preset apply NAME --data FOLDER`, or set ingest.path",
-        )
-    return SOURCES[params.source](path, params)

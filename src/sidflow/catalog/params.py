@@ -29,10 +29,10 @@ class PictureParams(Params):
 
 
 class SyntheticParams(Params):
-    """Size and nature of the synthetic shop."""
+    """Size and nature of the synthetic catalogue."""
 
-    users: int = Field(default=1500, ge=10, le=200_000, description="users of the shop")
-    items: int = Field(default=500, ge=24, le=8000, description="products, those that few or none want included")
+    users: int = Field(default=1500, ge=10, le=200_000, description="users")
+    items: int = Field(default=500, ge=24, le=8000, description="products, those of hardly any demand included")
     mean_length: float = Field(default=13.0, ge=7, le=200, description="events per user on average, never fewer than 6")
     truth_positions: int = Field(
         default=2, ge=0, le=5, description="last events of each user for which the true probabilities are kept"
@@ -41,17 +41,17 @@ class SyntheticParams(Params):
         default=0.10,
         ge=0,
         le=0.5,
-        description="share of products released when the shop is nearly over, and advertised",
+        description="share of products released near the end of the period, with a raised demand",
     )
     unwanted_share: float = Field(
-        default=0.06, ge=0, le=0.5, description="share of products that are hardly ever taken, so outside the core"
+        default=0.06, ge=0, le=0.5, description="share of products with hardly any demand, so outside the core"
     )
     pictureless_share: float = Field(default=0.04, ge=0, le=1, description="share of products without a picture")
     textless_share: float = Field(default=0.03, ge=0, le=1, description="share of products without a text")
     basket_share: float = Field(
         default=0.10, ge=0, le=0.9, description="share of events in the same second as the event before"
     )
-    picture_side: int = Field(default=128, ge=32, le=512, description="pixels of a side of a drawn picture")
+    picture_side: int = Field(default=128, ge=32, le=512, description="pixels of a side of a picture")
     popularity: float = Field(
         default=0.8, ge=0, le=5, description="effect of a product's demand on its score, in log units"
     )

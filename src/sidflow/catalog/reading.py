@@ -1,4 +1,4 @@
-"""The one way to raw files: paths inside the data folder, JSON lines, CSV and Parquet."""
+"""Reads raw files: paths inside the data folder, JSON lines, CSV and Parquet."""
 
 from __future__ import annotations
 
@@ -16,6 +16,9 @@ from sidflow.core.errors import InputError
 from sidflow.core.files import note_read
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
+CSV_SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
+TABLE_SUFFIXES = (*CSV_SUFFIXES, ".parquet")
+MAX_LINE_CHARACTERS = 2_000_000  # characters of a line; a longer one counts as bad
 
 
 class DataFolder:
@@ -108,9 +111,6 @@ def open_text(path: Path) -> io.TextIOBase:
     return io.TextIOWrapper(binary, encoding="utf-8-sig", errors="replace")  # type: ignore[arg-type]
 
 
-MAX_LINE_CHARACTERS = 2_000_000  # characters of a line; a longer one counts as bad
-
-
 class JsonLines:
     """Iterates over the objects of a file; `good` and `bad` count its lines."""
 
@@ -176,9 +176,6 @@ def read_json(path: Path) -> Any:
         raise InputError(str(path), expected="JSON", found=str(error), remedy="give the file as published") from error
 
 
-SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".parquet")
-
-
 def scan_table(path: Path) -> pl.LazyFrame:
     """Return a table, opened lazily by its suffix; every CSV column is text.
 
@@ -190,12 +187,12 @@ def scan_table(path: Path) -> pl.LazyFrame:
     try:
         if name.endswith(".parquet"):
             lazy = pl.scan_parquet(path)
-        elif name.endswith((".csv", ".tsv", ".csv.gz", ".tsv.gz")):
+        elif name.endswith(CSV_SUFFIXES):
             separator = "\t" if ".tsv" in name else ","
             lazy = pl.scan_csv(path, separator=separator, infer_schema=False, encoding="utf8-lossy")
         else:
             raise InputError(
-                str(path), expected=f"one of {SUFFIXES}", found=path.suffix or "no suffix", remedy="convert it"
+                str(path), expected=f"one of {TABLE_SUFFIXES}", found=path.suffix or "no suffix", remedy="convert it"
             )
         lazy.collect_schema()
     except (pl.exceptions.PolarsError, OSError) as error:

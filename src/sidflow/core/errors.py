@@ -9,6 +9,13 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+MAX_NAMES = 5  # valid names that a message lists
+MAX_VALUE = 120  # characters of a value that a message shows
+_TYPES = {"integer": "an integer", "number": "a number", "boolean": "true or false", "string": "text", "null": "null"}
+_BOUNDS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
+
+Location = tuple[str | int, ...]  # keys and row numbers from the whole down to one value
+
 
 class InputError(Exception):
     """Invalid input, as a message of one line. A stage that raises it exits with code 2 and writes nothing."""
@@ -49,14 +56,6 @@ class InputError(Exception):
             f"{self.artifact}: expected {self.expected}; found {self.found}{affected}{example}. Remedy: {self.remedy}"
         )
         return " ".join(text.split())
-
-
-MAX_NAMES = 5  # valid names that a message lists
-MAX_VALUE = 120  # characters of a value that a message shows
-_TYPES = {"integer": "an integer", "number": "a number", "boolean": "true or false", "string": "text", "null": "null"}
-_BOUNDS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
-
-Location = tuple[str | int, ...]  # keys and row numbers from the whole down to one value
 
 
 class InvalidValue(ValueError):

@@ -1,4 +1,4 @@
-"""Files: written whole or not at all, every read and write recorded, hashed."""
+"""Files of the project: where they are, written whole or not at all, every read and write recorded."""
 
 from __future__ import annotations
 

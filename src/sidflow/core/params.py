@@ -14,6 +14,8 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from sidflow.core.errors import InputError, first_field_error
 from sidflow.core.files import note_param, project_path
 
+PARAMS_PATH = Path("params.yaml")
+
 
 def read_yaml(path: Path, yaml: YAML | None = None) -> Any:
     """Return what the file holds, as plain values (`3e-4` is a float, as DVC reads it) or as `yaml` makes them.
@@ -61,9 +63,6 @@ def _input_error(path: Path, error: YAMLError) -> InputError:
     if isinstance(error, DuplicateKeyError):
         return InputError(where, expected="every name once", found=found, remedy="keep one of the two lines")
     return InputError(where, expected="YAML", found=found, remedy="correct that place by hand")
-
-
-PARAMS_PATH = Path("params.yaml")
 
 
 class Params(BaseModel):

@@ -1,4 +1,7 @@
-"""Runtime settings: how a result is made, never what it is. From `runtime.yaml` (git-ignored) or `SIDFLOW_*`."""
+"""Runtime settings: how a result is made, never what it is; and the processes that run a stage together.
+
+Settings come from `runtime.yaml`, which git ignores, or from `SIDFLOW_*` variables.
+"""
 
 from __future__ import annotations
 
@@ -15,31 +18,6 @@ from pydantic import Field, ValidationError
 from sidflow.core.errors import InputError, closest_names, first_field_error
 from sidflow.core.files import project_path
 from sidflow.core.params import Params, read_yaml_mapping, validate_params
-
-
-def process_count() -> int:
-    """Return how many processes run this stage together."""
-    return int(os.environ.get("WORLD_SIZE", "1")) if "RANK" in os.environ else 1
-
-
-def process_rank() -> int:
-    """Return this process's number among them, from 0."""
-    return int(os.environ["RANK"]) if process_count() > 1 else 0
-
-
-def is_main_process() -> bool:
-    """Return whether this is the process that prints, and writes checkpoints and artifacts: the first, or the only."""
-    return process_rank() == 0
-
-
-def report_error(line: str) -> None:
-    """Print `line` as an error; with a launcher above, hand it over, since several processes may say the same."""
-    file = os.environ.get("TORCHELASTIC_ERROR_FILE") if process_count() > 1 else None
-    if file is None:
-        print(line, file=sys.stderr)
-    else:
-        Path(file).write_text(json.dumps({"message": line, "timestamp": int(time.time())}))
-
 
 RUNTIME_PATH = Path("runtime.yaml")
 VARIABLE_PREFIX = "SIDFLOW_"
@@ -121,3 +99,27 @@ def _refuse_typos() -> None:
                 found=f"`{name}`",
                 remedy=f"rename or unset {name}",
             )
+
+
+def process_count() -> int:
+    """Return how many processes run this stage together."""
+    return int(os.environ.get("WORLD_SIZE", "1")) if "RANK" in os.environ else 1
+
+
+def process_rank() -> int:
+    """Return this process's number among them, from 0."""
+    return int(os.environ["RANK"]) if process_count() > 1 else 0
+
+
+def is_main_process() -> bool:
+    """Return whether this is the process that prints, and writes checkpoints and artifacts: the first, or the only."""
+    return process_rank() == 0
+
+
+def report_error(line: str) -> None:
+    """Print `line` as an error; under a launcher, hand it over, since several processes may report the same one."""
+    file = os.environ.get("TORCHELASTIC_ERROR_FILE") if process_count() > 1 else None
+    if file is None:
+        print(line, file=sys.stderr)
+    else:
+        Path(file).write_text(json.dumps({"message": line, "timestamp": int(time.time())}))

@@ -19,26 +19,11 @@ from sidflow.core.files import atomic_path, write_trace
 from sidflow.core.runtime import is_main_process, report_error
 
 PROCESS_STATUS = Path("/proc/self/status")
-
-
-def peak_memory_mb() -> float:
-    """Return the largest resident memory of this process so far, in MB of 10^6 bytes.
-
-    On Linux `ru_maxrss` survives exec, so that it can be that of the process that started this one.
-    """
-    if PROCESS_STATUS.is_file():
-        for line in PROCESS_STATUS.read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024 / 1e6
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
-
-
 COSTS = Path(".sidflow/measured")
 _resumed = {"seconds": 0.0}  # what killed runs of this stage had taken
 
 # Torch's threads spin while they wait for one another. On a machine that others use too, that takes the core from the
-# very thread that is waited for, and small models suffer most: spin briefly. Read when torch loads.
+# very thread that is waited for, and small models suffer most: spin briefly. Torch reads this when it loads.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 
@@ -88,6 +73,19 @@ def add_resumed_seconds(seconds: float) -> None:
     Of several trainings in one stage each checkpoint holds what the stage had taken until then: the longest counts.
     """
     _resumed["seconds"] = max(_resumed["seconds"], seconds)
+
+
+def peak_memory_mb() -> float:
+    """Return the largest resident memory of this process so far, in MB of 10^6 bytes.
+
+    On Linux `ru_maxrss` survives exec, so that it can be that of the process that started this one.
+    """
+    if PROCESS_STATUS.is_file():
+        for line in PROCESS_STATUS.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024 / 1e6
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
 
 
 def cost_path(preset: str, name: str) -> Path:

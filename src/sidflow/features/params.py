@@ -1,4 +1,4 @@
-"""Params of `embed`: spaces that words are placed in, and the encoders that write one file each."""
+"""Params of `embed`: text spaces, and the encoders that write one file each."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class SpaceParams(Params):
     )
     dim: int = Field(default=256, ge=1, le=4096, description="width; fewer where the documents have no higher rank")
     ngram: int = Field(default=1, ge=1, le=4, description="words; longest run that is a term")
-    min_df: int = Field(default=2, ge=1, description="documents that a term must stand in")
-    max_df: float = Field(default=0.5, gt=0, le=1, description="share of the documents that a term may stand in")
+    min_df: int = Field(default=2, ge=1, description="documents; terms in fewer are left out")
+    max_df: float = Field(default=0.5, gt=0, le=1, description="share of the documents; terms in more are left out")
     max_features: int = Field(default=200_000, ge=1, description="terms kept, those in most documents first")
     sublinear: bool = Field(default=True, description="true: 1 + log(count) instead of the count")
     iterations: int = Field(default=4, ge=1, le=50, description="power iterations of the randomised SVD")
@@ -32,16 +32,16 @@ class SpaceParams(Params):
 class TfidfSvd(Params):
     """One vector per item of one kind of document."""
 
-    kind: Literal["tfidf_svd"] = Field(description="tfidf_svd: one vector per item, of its words")
-    space: str = Field(description="the space of embed.spaces that the words are placed in")
+    kind: Literal["tfidf_svd"] = Field(description="tfidf_svd: one vector per item, of its text")
+    space: str = Field(description="name of the text space, in embed.spaces")
     document: Document = Field(default="item", description="item | view_text | view_image | view_joint")
 
 
 class TfidfSvdUnits(Params):
     """Up to `units` vectors per item: its title, then its sentences and attributes in turns."""
 
-    kind: Literal["tfidf_svd_units"] = Field(description="tfidf_svd_units: several vectors per item, of its words")
-    space: str = Field(description="the space of embed.spaces that the words are placed in")
+    kind: Literal["tfidf_svd_units"] = Field(description="tfidf_svd_units: several vectors per item, of its text")
+    space: str = Field(description="name of the text space, in embed.spaces")
     units: int = Field(default=8, ge=1, le=256, description="vectors per item at most: title, sentences, attributes")
 
 
@@ -82,10 +82,10 @@ def _default_encoders() -> dict[str, Encoder]:
 
 
 class EmbedParams(Params):
-    """Offline encoders of words and pictures: no trained weights, no interaction is seen."""
+    """Offline encoders of text and pictures: no trained weights, no interactions."""
 
     spaces: dict[str, SpaceParams] = Field(
-        default_factory=_default_spaces, description="TF-IDF and truncated SVD, fitted on the words of all items"
+        default_factory=_default_spaces, description="TF-IDF and truncated SVD, fitted on the texts of all items"
     )
     encoders: dict[str, Encoder] = Field(
         default_factory=_default_encoders, description="by the name of the file that each writes"

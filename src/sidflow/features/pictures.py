@@ -1,6 +1,6 @@
 """Picture encoder without weights: hand-made descriptors, then principal components.
 
-Each takes square thumbnails in L*a*b* and returns one row per picture.
+Every descriptor takes square thumbnails in L*a*b* and returns one row per picture.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float32
 
 
+BATCH = 512  # pictures encoded at a time
 CELLS = 4  # cells of the colour grid along each side
 GRADIENT_CELLS = 8  # cells of the gradient histograms along each side
 ORIENTATIONS = 8  # bins of half a turn
@@ -130,9 +131,6 @@ def _sums(bins: np.ndarray, weights: np.ndarray, width: int) -> np.ndarray:
 def _histogram(bins: np.ndarray, width: int) -> np.ndarray:
     """Return [b, width]: the square roots of each row's shares, so that distances are Hellinger's."""
     return np.sqrt(_sums(bins, np.ones(bins.shape), width) / bins.shape[1]).astype(np.float32)
-
-
-BATCH = 512  # pictures at a time
 
 
 def encode_pictures(images: pl.DataFrame, items: int, params: PictureDescriptors) -> EncodedRows:

@@ -1,4 +1,4 @@
-"""The rule-based writer: text, image and joint views of every item. No language model is asked."""
+"""The rule-based writer: text, image and joint views of every item. It uses no language model."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from sidflow.artifacts.features import IMAGE, JOINT, TEXT
 from sidflow.artifacts.item_content import ItemText, decode_thumbnails, item_texts, truncate_at_word
 from sidflow.core.params import Params
 from sidflow.core.stage import print_progress
-from sidflow.semantics.measuring import COLOUR_NAMES, LINE_DIRECTIONS, Measurements, background_name, measure_pictures
+from sidflow.semantics.pictures import COLOUR_NAMES, LINE_DIRECTIONS, Measurements, background_name, measure_pictures
 
 
 class RulesParams(Params):
-    """What the rules may write: no model, no weights."""
+    """Limits of the rule-based writer: no model, no weights."""
 
     backend: Literal["rules"] = Field(
-        default="rules", description="rules: catalogue words and measured picture properties; no model is asked"
+        default="rules", description="rules: catalogue words and measured picture properties; no language model"
     )
     max_sentences: int = Field(
         default=3,
@@ -43,6 +43,7 @@ class DescribeParams(Params):
     writer: RulesParams = Field(default=RulesParams(), description="writer of the views")
 
 
+BATCH = 512  # pictures measured at a time
 _SHARES = ((0.85, "almost entirely"), (0.6, "mostly"), (0.35, "much"), (0.15, "some"), (0.0, "a little"))
 _LIGHT = ((80, "Very bright"), (60, "Bright"), (40, "Medium light"), (22, "Dark"), (-1, "Very dark"))
 _CONTRAST = ((28, "high contrast"), (15, "medium contrast"), (-1, "low contrast"))
@@ -116,7 +117,6 @@ def _phrase_for(value: float | np.floating, steps: Sequence[tuple[float, str]]) 
     return next((phrase for threshold, phrase in steps if float(value) > threshold), steps[-1][1])
 
 
-BATCH = 512  # pictures measured at a time
 _COLOUR_WORD = re.compile(rf"\b({'|'.join(sorted((*COLOUR_NAMES, 'gray'), key=len, reverse=True))})\b")
 
 

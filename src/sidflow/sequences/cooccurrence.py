@@ -21,7 +21,7 @@ SCORE_STEP = 2.0 ** (-2 * WEIGHT_BITS)  # the smallest difference between two su
 
 
 def round_to_dyadic(weights: np.ndarray, bits: int = WEIGHT_BITS) -> np.ndarray:
-    """Round to multiples of 2**-bits, float32; what is positive stays positive."""
+    """Return the weights as multiples of 2**-bits, float32; positive ones stay positive."""
     scale = 2.0**bits
     return (np.where(weights > 0, np.maximum(np.round(weights * scale), 1), 0) / scale).astype(np.float32)
 
@@ -103,7 +103,7 @@ def cooccurrence_counts(events: Events, weights: np.ndarray, backward: float) ->
     Args:
         events: what to count in.
         weights: [window], of a pair at distance 1, 2, ...
-        backward: weight of "j before i" against "i before j": 0 counts only what follows, 1 makes it symmetric.
+        backward: weight of "j before i" against "i before j": 0 counts later items only, 1 makes it symmetric.
 
     Returns:
         float32 CSR [n, n]: the evidence that item i gives for item j, by row i.

@@ -1,4 +1,4 @@
-"""Figures on leakage, ties, repeats and cold targets of a split, and errors where its metrics would be invalid."""
+"""Checks of a split: figures on leakage, ties, repeats and cold targets; errors where metrics would be invalid."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 def measure_split(
     items: np.ndarray, timestamps: np.ndarray, starts: np.ndarray, cuts: Cuts, *, has_timestamps: bool
 ) -> tuple[dict[str, int | float], np.ndarray]:
-    """Return the figures of reports/split.json, and which targets share their second with the event prefix, bool [q].
+    """Return the figures of reports/split.json, and which targets are tied with the event before, bool [q].
 
     Args:
         items: int [events], in user order.
         timestamps: int64 [events].
         starts: int64 [users], the first row of each user.
         cuts: the split.
-        clock: whether timestamps are times, not positions.
+        has_timestamps: whether timestamps are times, not positions.
     """
     rows = starts[cuts.query_user] + cuts.query_end
     tied = (cuts.query_end > 0) & (timestamps[rows] == timestamps[np.maximum(rows - 1, 0)]) & has_timestamps

@@ -26,7 +26,7 @@ class NegativeParams(Params):
 
 
 class Candidates(NamedTuple):
-    """What a step scores in place of the catalogue: each position's target, and the negatives that all share."""
+    """The items that a training step scores: each position's target, and the negatives that all share."""
 
     items: Int[Tensor, " k"]  # distinct ids: the items whose rows are needed
     targets: Int[Tensor, " p"]  # indices into `items`, as `negatives` are

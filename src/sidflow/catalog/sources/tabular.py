@@ -1,4 +1,4 @@
-"""Source `files`: the user's settings CSV or Parquet, with params that map its columns to the catalogue's."""
+"""Source `files`: the user's own CSV or Parquet, with params that map its columns to the catalogue's."""
 
 from __future__ import annotations
 

@@ -12,7 +12,39 @@ from sidflow.catalog.synthetic.products import Grammar, Products
 from sidflow.catalog.synthetic.shapes import draw_shape
 from sidflow.core.errors import InputError
 
-Tone = tuple[int, int, int]
+OVERSAMPLE = 2  # drawn larger by this factor, then reduced, for smooth edges
+
+Tone = tuple[int, int, int]  # sRGB
+Layers = tuple[np.ndarray, np.ndarray]  # shares of light and dark tone per pixel, in [0, 1]
+
+_INTERIOR = [255 if value > 250 else 0 for value in range(256)]  # a pixel that a blur leaves white is not at the edge
+
+
+def draw_product(grammar: Grammar, products: Products, row: int, side: int, seed: list[int]) -> Image.Image:
+    """Return an RGB picture of one product, `side` x `side` pixels; `seed` sets its random details."""
+    rng = np.random.default_rng(seed)
+    styles, categories = list(grammar.styles.values()), list(grammar.categories)
+    style, second_style = styles[products.first[row]], styles[products.second[row]]
+    weight = float(products.style[row].max())
+    saturation = weight * style.saturation + (1 - weight) * second_style.saturation
+    brightness = weight * style.brightness + (1 - weight) * second_style.brightness
+    hue = float(products.hue[row])
+    main = _rgb(hue, saturation, brightness)
+    light = _rgb(hue + rng.uniform(10, 30), 0.45 * saturation, min(1.0, brightness + 0.3))
+    dark = _rgb(hue - 15, min(1.0, saturation + 0.15), 0.45 * brightness)
+    size = side * OVERSAMPLE
+    pattern = style.patterns[int(rng.integers(len(style.patterns)))]
+    surface = paint_pattern(pattern, size, main, light, dark, rng)
+    shape = draw_shape(categories[products.category[row]], size, rng)
+    light_map, dark_tone = _light(size), _colour(dark)
+    pixels = _studio(size, second_style.hue, rng)
+    _blend(pixels, _shadow(shape.body, size), _colour((40, 36, 40)))
+    _blend(pixels, _opacity(shape.trim), dark_tone * light_map)
+    _blend(pixels, _opacity(shape.body), surface * light_map)
+    inner = shape.body.filter(ImageFilter.BoxBlur(OVERSAMPLE))
+    _blend(pixels, 0.6 * _opacity(ImageChops.subtract(shape.body, inner.point(_INTERIOR))), dark_tone)
+    picture = Image.fromarray(np.rint(pixels).clip(0, 255).astype(np.uint8).transpose(1, 2, 0).copy())
+    return picture.reduce(OVERSAMPLE)
 
 
 def paint_pattern(name: str, size: int, main: Tone, light: Tone, dark: Tone, rng: np.random.Generator) -> np.ndarray:
@@ -33,9 +65,6 @@ def paint_pattern(name: str, size: int, main: Tone, light: Tone, dark: Tone, rng
         channel = middle + high * (bright - middle)
         layers.append(channel + low * (deep - channel))
     return np.stack(layers).astype(np.float32, copy=False)
-
-
-Layers = tuple[np.ndarray, np.ndarray]  # shares of light and dark tone per pixel, in [0, 1]
 
 
 def _as_share(condition: np.ndarray) -> np.ndarray:
@@ -132,40 +161,7 @@ PATTERNS = {
 }
 
 
-OVERSAMPLE = 2  # drawn larger by this factor, then reduced, for smooth edges
-
-
-def draw_product(grammar: Grammar, products: Products, row: int, side: int, seed: list[int]) -> Image.Image:
-    """Return an RGB picture of one product, `side` x `side` pixels; `seed` sets its random details."""
-    rng = np.random.default_rng(seed)
-    styles, categories = list(grammar.styles.values()), list(grammar.categories)
-    style, second_style = styles[products.first[row]], styles[products.second[row]]
-    weight = float(products.style[row].max())
-    saturation = weight * style.saturation + (1 - weight) * second_style.saturation
-    brightness = weight * style.brightness + (1 - weight) * second_style.brightness
-    hue = float(products.hue[row])
-    main = _rgb(hue, saturation, brightness)
-    light = _rgb(hue + rng.uniform(10, 30), 0.45 * saturation, min(1.0, brightness + 0.3))
-    dark = _rgb(hue - 15, min(1.0, saturation + 0.15), 0.45 * brightness)
-    size = side * OVERSAMPLE
-    pattern = style.patterns[int(rng.integers(len(style.patterns)))]
-    surface = paint_pattern(pattern, size, main, light, dark, rng)
-    shape = draw_shape(categories[products.category[row]], size, rng)
-    light_map, dark_tone = _light(size), _colour(dark)
-    pixels = _studio(size, second_style.hue, rng)
-    _blend(pixels, _shadow(shape.body, size), _colour((40, 36, 40)))
-    _blend(pixels, _opacity(shape.trim), dark_tone * light_map)
-    _blend(pixels, _opacity(shape.body), surface * light_map)
-    inner = shape.body.filter(ImageFilter.BoxBlur(OVERSAMPLE))
-    _blend(pixels, 0.6 * _opacity(ImageChops.subtract(shape.body, inner.point(_INTERIOR))), dark_tone)
-    picture = Image.fromarray(np.rint(pixels).clip(0, 255).astype(np.uint8).transpose(1, 2, 0).copy())
-    return picture.reduce(OVERSAMPLE)
-
-
-_INTERIOR = [255 if value > 250 else 0 for value in range(256)]  # a pixel that a blur leaves white is not at the edge
-
-
-def _colour(rgb: tuple[int, int, int]) -> np.ndarray:
+def _colour(rgb: Tone) -> np.ndarray:
     """Return a colour as float32 [3, 1, 1]."""
     return np.array(rgb, dtype=np.float32)[:, None, None]
 
@@ -180,7 +176,7 @@ def _blend(pixels: np.ndarray, opacity: np.ndarray, layer: np.ndarray) -> None:
     pixels += opacity * (layer - pixels)
 
 
-def _rgb(hue: float, saturation: float, value: float) -> tuple[int, int, int]:
+def _rgb(hue: float, saturation: float, value: float) -> Tone:
     red, green, blue = colorsys.hsv_to_rgb((hue % 360) / 360, saturation, value)
     return round(red * 255), round(green * 255), round(blue * 255)
 

@@ -15,6 +15,8 @@ from sidflow.core.errors import InputError
 from sidflow.core.files import note_read
 from sidflow.core.params import Params, read_yaml_mapping, validate_params
 
+LATE_DEMAND = 2.0  # least demand of a late product, relative to the 80th percentile of all
+
 
 class Style(Params):
     """A style: its words, and the colours and patterns of its pictures."""
@@ -38,7 +40,7 @@ class Category(Params):
 
 
 class Grammar(Params):
-    """The whole grammar."""
+    """The grammar of products: styles, colours, brands, categories, and the templates of texts."""
 
     titles: list[str] = Field(min_length=1)
     descriptions: list[str] = Field(min_length=1)
@@ -95,9 +97,6 @@ def read_grammar(path: Path) -> Grammar:
     return grammar
 
 
-LATE_DEMAND = 2.0  # a late product is advertised: its demand, relative to the 80th percentile of all
-
-
 class Products(NamedTuple):
     """The latent attributes of every product; row i is product i."""
 
@@ -124,7 +123,7 @@ def sample_products(grammar: Grammar, params: SyntheticParams, rng: np.random.Ge
     style = np.zeros((n, styles))
     style[np.arange(n), first] = strength
     style[np.arange(n), second] = 1 - strength
-    centre = np.array([look.hue for look in grammar.styles.values()])
+    centre = np.array([one.hue for one in grammar.styles.values()])
     own_palette = rng.random(n) < 0.6
     hue = np.where(own_palette, centre[first] + rng.normal(0, 25, n), rng.uniform(0, 360, n)) % 360
     demand = 1.0 / (rng.permutation(n) + 12.0) ** 0.9

@@ -115,8 +115,7 @@ def _clock(pen: _Pen) -> None:
     pen.ellipse(0.16, 0.14, 0.84, 0.82, on="trim")
     pen.ellipse(0.22, 0.2, 0.78, 0.76)
     pen.line((0.5, 0.48), (0.5, 0.27), width=0.03, on="trim")
-    for box in ((0.48, 0.46, 0.52, 0.5),):
-        pen.ellipse(*box, fill=0)
+    pen.ellipse(0.48, 0.46, 0.52, 0.5, fill=0)
     cut = ImageDraw.Draw(pen.masks["body"])
     for tip, width in (((0.5, 0.28), 0.028), ((0.66, 0.55), 0.036)):
         cut.line([pen._at(0.5, 0.48), pen._at(*tip)], fill=0, width=round(width * pen._size))

@@ -1,4 +1,4 @@
-"""Keys to dense codes, and events in order: by timestamp, ties by a hash, repeats as the params say."""
+"""Events: keys to dense codes, order by timestamp with ties by a hash, dropped repeats, the iterated k-core."""
 
 from __future__ import annotations
 
@@ -115,3 +115,37 @@ def dropped_repeats(user: np.ndarray, item: np.ndarray, repeats: Repeats) -> np.
     if repeats == "drop_consecutive":
         return repeats_previous_item(user, item)
     return np.zeros(len(user), dtype=bool)
+
+
+class KCore(NamedTuple):
+    """The events of the core, and the number of rounds."""
+
+    keep: np.ndarray  # bool [events]
+    rounds: int
+
+
+def k_core(user: np.ndarray, item: np.ndarray, min_user: int, min_item: int) -> KCore:
+    """Return the largest set of events in which every user and every item has enough events.
+
+    Each round counts the remaining events and removes users and items below the minimum. The result does not depend
+    on the order of removals.
+
+    Args:
+        user: int [events], dense codes.
+        item: int [events], dense codes.
+        min_user: least number of events of a user.
+        min_item: least number of events of an item.
+    """
+    rows = np.arange(len(user), dtype=np.int64)
+    users, items, rounds = user, item, 0
+    while len(rows):
+        user_stays = np.bincount(users, minlength=1) >= min_user
+        item_stays = np.bincount(items, minlength=1) >= min_item
+        stay = user_stays[users] & item_stays[items]
+        if stay.all():
+            break
+        rounds += 1
+        rows, users, items = rows[stay], users[stay], items[stay]
+    keep = np.zeros(len(user), dtype=bool)
+    keep[rows] = True
+    return KCore(keep, rounds)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from sidflow.semantics.measuring import COLOUR_NAMES, LINE_DIRECTIONS, background_name, colour_index, measure_pictures
+from sidflow.semantics.pictures import COLOUR_NAMES, LINE_DIRECTIONS, background_name, colour_index, measure_pictures
 from sidflow.semantics.rules import describe_picture
 
 SIDE = 64

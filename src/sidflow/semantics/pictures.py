@@ -1,4 +1,4 @@
-"""What rules can see in a picture: colours and their names, light, layout, texture."""
+"""Measurements of pictures: colours and their names, light, layout, texture."""
 
 from __future__ import annotations
 

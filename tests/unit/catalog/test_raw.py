@@ -1,4 +1,4 @@
-"""Words as shops deliver them."""
+"""Words of sources, cleaned."""
 
 import pytest
 

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sidflow.catalog.k_core import k_core
-from sidflow.catalog.order import dropped_repeats, encode_keys, event_order, sort_keys, tied_with_previous
+from sidflow.catalog.events import dropped_repeats, encode_keys, event_order, k_core, sort_keys, tied_with_previous
 
 EVENTS = st.lists(st.tuples(st.integers(0, 7), st.integers(0, 6)), min_size=1, max_size=60)
 

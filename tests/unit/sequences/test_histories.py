@@ -1,0 +1,59 @@
+"""Histories: training parts, queries, and which items a ranking excludes."""
+
+import numpy as np
+import polars as pl
+import pytest
+
+from sidflow.artifacts.split import QUERIES, SEQUENCES, TARGETS
+from sidflow.core.errors import InputError
+from sidflow.sequences.histories import load_histories, load_histories_for_ranking
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def histories():
+    SEQUENCES.write(
+        pl.DataFrame(
+            {"user_id": [0, 1, 2], "items": [[1, 2, 1, 4], [4, 3, 1], []], "timestamps": [[1, 2, 3, 4], [1, 2, 3], []],
+             "train_end": [2, 1, 0]}
+        )
+    )  # fmt: skip
+    QUERIES.write(
+        pl.DataFrame(
+            {"query_id": [0, 1, 2], "user_id": [0, 0, 1], "part": ["valid", "test", "test"], "history_end": [2, 3, 2]}
+        )
+    )
+    TARGETS.write(pl.DataFrame({"query_id": [0, 1, 2], "item_id": [1, 4, 1], "tied": [False] * 3}))
+    return load_histories()
+
+
+def test_histories_and_training_parts(histories):
+    assert (histories.user_count, histories.query_count) == (3, 3)
+    assert histories.training_items(0).tolist() == [1, 2]
+    assert histories.history(1).tolist() == [1, 2, 1]
+    users, items = histories.training_events()
+    assert list(zip(users.tolist(), items.tolist(), strict=True)) == [(0, 1), (0, 2), (1, 4)]
+    assert histories.training_counts(5).tolist() == [0, 1, 1, 0, 1]
+    assert histories.query_valid.tolist() == [True, False, False]
+
+
+def test_seen_is_the_history_as_a_set(histories):
+    assert histories.seen(5).toarray().astype(int).tolist() == [[0, 1, 1, 0, 0], [0, 1, 1, 0, 0], [0, 0, 0, 1, 1]]
+    assert histories.seen(5, np.array([2])).toarray().astype(int).tolist() == [[0, 0, 0, 1, 1]]
+
+
+def test_params_decide_whether_ranking_excludes_histories(histories, tmp_path):
+    assert histories.excluded(5).toarray().tolist() == histories.seen(5).toarray().tolist()
+    (tmp_path / "params.yaml").write_text("rank: {exclude_history: false}\n")
+    free = load_histories_for_ranking()
+    assert free.excluded(5).shape == (3, 5)
+    assert free.excluded(5).nnz == 0
+    assert free.excluded(5, np.array([2])).shape == (1, 5)
+    assert free.before_test().excluded(5).nnz == 0
+    (tmp_path / "params.yaml").write_text("rank: {exclude_history: 'no'}\n")
+    with pytest.raises(InputError, match=r"rank\.exclude_history: expected true or false; found 'no'"):
+        load_histories_for_ranking()
