@@ -1,17 +1,15 @@
 """Windowed co-occurrence, alone and with content similarity.
 
-score(i) = sum over the last items s steps back (1 = the last):  s**-recency * sum over training pairs
-               (that item, i) d apart, d <= window:  d**-decay, times `backward` where i came first,
-               divided by popularity(that item)**damping;   popularity breaks ties.
+    score(i) = sum over the last items s steps back (1 = the last):
+               s**-recency * (co-occurrence(that item, i) + content * cosine(that item, i))
 
-All knobs are chosen on validation from lists in params.
+    co-occurrence(j, i) = sum over training pairs (j, i) d apart, d <= window:  d**-decay, times `backward` where i
+               came first, divided by popularity(j)**damping
 
-score(i) = sum over the last items s steps back:  s**-recency * (co-occurrence(that item, i)
-               + content * cosine of the two items' content vectors);   popularity breaks ties.
-
-The knobs of co-occurrence are chosen first, then the weight `content`. Cosines are of the file's L2-normalised rows;
-an item without content has cosine zero with all items. The tie break is exact for co-occurrence alone. With
-`content` > 0, popularity can reorder two scores that differ by less than 2**-14.
+Popularity breaks ties. All knobs are chosen on validation from lists in params: those of co-occurrence first, then the
+weight `content` (0 without content). Cosines are of the file's L2-normalised rows; an item without content has cosine
+zero with all items. The tie break is exact for co-occurrence alone. With `content` > 0, popularity can reorder two
+scores that differ by less than 2**-14.
 """
 
 from __future__ import annotations
@@ -28,6 +26,7 @@ from sidflow.artifacts.recommenders import ScoreFactors
 from sidflow.core.errors import InputError
 from sidflow.counting.search import (
     METRIC,
+    QUERIES_PER_BLOCK,
     Choice,
     ChosenParams,
     coordinate_search,
@@ -130,9 +129,6 @@ def choose_cooccurrence(histories: Histories, items: int, params: CooccurrencePa
     return coordinate_search(params.grid(), score)
 
 
-BLOCK = 512  # queries scored at once
-
-
 class ContentParams(CooccurrenceParams):
     """Co-occurrence plus the similarity of contents; its weight is chosen on validation."""
 
@@ -183,8 +179,8 @@ def choose_content(histories: Histories, items: int, params: ContentParams, cont
     related = csr_matrix(recent @ cooccurrence_relation(events, best_cooccurrence))
     similar, tie = recent @ content, tie_breaks(events.counts(), SCORE_STEP)
     ranks = {weight: np.empty(len(queries), dtype=np.int64) for weight in params.contents}
-    for start in range(0, len(queries), BLOCK):
-        block = slice(start, start + BLOCK)
+    for start in range(0, len(queries), QUERIES_PER_BLOCK):
+        block = slice(start, start + QUERIES_PER_BLOCK)
         base, cosine = related[block].toarray() + tie, similar[block] @ content.T
         for weight in params.contents:
             scores = base + np.float32(weight) * cosine

@@ -19,11 +19,18 @@ from scipy.linalg import get_lapack_funcs
 from scipy.sparse import csr_matrix
 
 from sidflow.artifacts.recommenders import ScoreFactors
-from sidflow.counting.search import METRIC, Choice, ChosenParams, dense_ranks, mean_ndcg, validation_set
+from sidflow.counting.search import (
+    METRIC,
+    QUERIES_PER_BLOCK,
+    Choice,
+    ChosenParams,
+    dense_ranks,
+    mean_ndcg,
+    validation_set,
+)
 from sidflow.sequences.cooccurrence import Events, tie_breaks, training_events
 from sidflow.sequences.histories import Histories
 
-BLOCK = 512  # queries scored at once
 BITS = 20  # of a weight's fraction; rounding makes the result independent of the thread count
 
 
@@ -88,8 +95,8 @@ def choose_ease(histories: Histories, items: int, params: EaseParams) -> Choice:
 
     def ndcg_of(matrix: np.ndarray | csr_matrix) -> float:
         ranks = []
-        for start in range(0, len(queries), BLOCK):
-            block = slice(start, start + BLOCK)
+        for start in range(0, len(queries), QUERIES_PER_BLOCK):
+            block = slice(start, start + QUERIES_PER_BLOCK)
             product = interactions[block] @ matrix
             scores = (product if isinstance(product, np.ndarray) else product.toarray()) + tie
             ranks.append(dense_ranks(scores, masked[block], targets[block]))

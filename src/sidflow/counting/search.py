@@ -13,6 +13,9 @@ from sidflow.core.params import Params
 from sidflow.metrics.ranking import metric_at_k
 from sidflow.sequences.histories import Histories
 
+METRIC = "valid_ndcg_at_10"
+QUERIES_PER_BLOCK = 512  # queries scored at once
+
 
 class CountingParams(Params):
     """What all counting models share."""
@@ -28,9 +31,6 @@ class ChosenParams(CountingParams):
     choose_on: int = Field(
         default=10_000, ge=1, description="validation queries that choose a setting, at most, evenly spread"
     )
-
-
-METRIC = "valid_ndcg_at_10"
 
 
 class Choice(NamedTuple):

@@ -15,31 +15,6 @@ from sidflow.evaluation.params import CompareParams
 from sidflow.evaluation.statistics import Pair, PairedBootstrap
 from sidflow.metrics.ranking import metric_at_k
 
-
-def require_same_refit(refits: Mapping[str, bool | None], artifact: str, remedy: str) -> None:
-    """Make sure that all models were refitted on training + validation before the test, or none of them.
-
-    Args:
-        refits: by name, whether it was refitted; None where there was nothing to fit, which
-            goes with both.
-        artifact: the table in which they would meet.
-        remedy: what the user can do about it.
-
-    Raises:
-        InputError: some were refitted and some were not.
-    """
-    refitted, others = (
-        ", ".join(name for name, refit in refits.items() if refit is wanted) for wanted in (True, False)
-    )
-    if refitted and others:
-        raise InputError(
-            artifact,
-            expected="all refitted on train + validation before the test, or none",
-            found=f"refitted: {refitted}; not: {others}",
-            remedy=remedy,
-        )
-
-
 Column = TypeVar("Column", bound=Hashable)
 Kind = Literal["method", "baseline", "reference"]
 MEAN_LOG2_RANK = "mean_log2_rank"
@@ -138,6 +113,29 @@ def build_leaderboard(tables: Mapping[str, pl.DataFrame], settings: CompareParam
         },
         "differences": {} if best is None else _differences_to(best, kinds, values, bootstrap, settings),
     }
+
+
+def require_same_refit(refits: Mapping[str, bool | None], artifact: str, remedy: str) -> None:
+    """Make sure that all models were refitted on training + validation before the test, or none of them.
+
+    Args:
+        refits: by name, whether it was refitted; None where there was nothing to fit, which goes with both.
+        artifact: the table in which they would meet.
+        remedy: what the user can do about it.
+
+    Raises:
+        InputError: some were refitted and some were not.
+    """
+    refitted, others = (
+        ", ".join(name for name, refit in refits.items() if refit is wanted) for wanted in (True, False)
+    )
+    if refitted and others:
+        raise InputError(
+            artifact,
+            expected="all refitted on train + validation before the test, or none",
+            found=f"refitted: {refitted}; not: {others}",
+            remedy=remedy,
+        )
 
 
 def require_same_queries(tables: Sequence[tuple[str, pl.DataFrame]], remedy: str) -> None:

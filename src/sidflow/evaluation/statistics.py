@@ -1,13 +1,13 @@
 """Paired comparison over users: bootstrap, detectable effects, Holm's correction, verdicts, pooling.
 
 All queries of one user are one cluster: users are resampled, never single queries. All columns of values are averaged
-over the same resamples, so that every difference between two columns is paired.
+over the same resamples, so that every difference between two columns is paired. `PairedBootstrap` compares
+recommenders on one data set; `pool_effects` joins the differences of several data sets.
 
 Source: Efron and Tibshirani 1993, chapters 13 and 16 (percentile intervals, bootstrap p); Holm 1979 (correction of p).
-
-Source: DerSimonian and Laird 1986 (heterogeneity by moments); Hartung and Knapp 2001, Sidik and Jonkman 2002 (standard
-error from the effects' spread around the estimate, Student's t); Roever, Knapp and Friede 2015 (never a standard error
-below that of effects that agree); Higgins and Thompson 2002 (I squared).
+For pooling: DerSimonian and Laird 1986 (heterogeneity by moments); Hartung and Knapp 2001, Sidik and Jonkman 2002
+(standard error from the effects' spread around the estimate, Student's t); Roever, Knapp and Friede 2015 (never a
+standard error below that of effects that agree); Higgins and Thompson 2002 (I squared).
 """
 
 from __future__ import annotations

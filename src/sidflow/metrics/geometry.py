@@ -1,8 +1,10 @@
 """Geometry of item vectors: cosines, nearest neighbours, Kendall's tau of distances, singular values.
 
-Source: MME-SID (arXiv 2509.02017): over pairs of a user's history items, ranked by their distance to the target
-item, in the original and in the quantized (or fine-tuned) space: (concordant - discordant) / pairs. Ties count as
-neither, so a space in which all items coincide has tau 0.
+Kendall's tau is taken over pairs of a user's history items, ranked by their distance to the target item, in the
+original and in the quantized (or fine-tuned) space: (concordant - discordant) / pairs. Ties count as neither, so a
+space in which all items coincide has tau 0.
+
+Source: MME-SID (arXiv 2509.02017) for tau; `Spectrum` names the sources of its metrics.
 """
 
 from __future__ import annotations
@@ -15,6 +17,11 @@ from sidflow.core.faiss import import_faiss
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int, Integer
+
+
+TRIPLES_PER_BLOCK = 2_000  # bounds the memory at 4096 dimensions
+COLLAPSED_BELOW = 1e-3  # share of the largest singular value below which a dimension counts as collapsed
+_ROWS_PER_BLOCK = 65_536  # of the Gram matrix
 
 
 def unit_rows(
@@ -82,9 +89,6 @@ def neighbour_recall(
     before, after = (nearest_neighbours(space[rows], k, metric) for space in (original, changed))
     offsets = np.arange(len(rows))[:, None] * len(rows)  # makes one integer of (item, neighbour)
     return NeighbourRecall(float(np.isin(before + offsets, after + offsets).mean()), len(rows), k)
-
-
-TRIPLES_PER_BLOCK = 2_000  # bounds the memory at 4096 dimensions
 
 
 class Tau(NamedTuple):
@@ -176,10 +180,6 @@ def _distance_order(space: np.ndarray, items: np.ndarray, target: int) -> np.nda
     """Return [m, m]: 1 where the row's item is farther from `target` than the column's, -1 where it is nearer."""
     distances = _squared_norms(space[items] - space[target])
     return np.sign(distances[:, None] - distances[None, :])
-
-
-COLLAPSED_BELOW = 1e-3  # share of the largest singular value below which a dimension counts as collapsed
-_ROWS_PER_BLOCK = 65_536  # of the Gram matrix
 
 
 class Spectrum(NamedTuple):

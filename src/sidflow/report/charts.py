@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 from sidflow.report.markup import MINUS, Markup, join, tag
 
+_LOG_FLOOR = 1e-6  # a logarithmic axis ends at this share of its largest value
+
 
 class Scale(NamedTuple):
     """A linear or logarithmic map from data to pixels."""
@@ -77,9 +79,6 @@ def _top(group: list[int], positions: Sequence[float], gap: float) -> float:
 
 def _bottom(group: list[int], positions: Sequence[float], gap: float) -> float:
     return _top(group, positions, gap) + (len(group) - 1) * gap
-
-
-_LOG_FLOOR = 1e-6  # a logarithmic axis ends at this share of its largest value
 
 
 class Series(NamedTuple):

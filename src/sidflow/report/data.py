@@ -31,6 +31,23 @@ from sidflow.sequences.histories import Histories, load_histories
 
 Rows = list[dict[str, str]]
 
+PlotRows = list[dict[str, str]]
+COLUMNS: dict[Curve, tuple[str, ...]] = {
+    VALIDATION_PLOT: ("recommender", "epoch", "valid_ndcg_at_10"),
+    SLICES_PLOT: ("recommender", "slice", "ndcg_at_10"),
+    SINGULAR_VALUES_PLOT: ("recommender", "dimension", "singular_value"),
+}
+OF_RECOMMENDERS = ("valid_ndcg_at_10", "ndcg_at_10", "recall_at_10", "coverage_at_10")
+_DATA_NAMES = {"users": "users", "items_core": "items", "interactions": "interactions"}
+_SPLIT_NAMES = {  # how many queries the metrics average, and counts of what would bias them
+    "queries_test": "test_queries",
+    "targets_in_history_test": "test_targets_in_history",
+    "targets_tied_test": "test_targets_tied",
+    "sequences_in_training_test": "test_sequences_in_training",
+    "duplicated_sequences": "duplicated_sequences",
+}
+_DECIMALS = 4
+
 
 class RankedLists(NamedTuple):
     """The list of one recommender for every query, and the rank of the query's target."""
@@ -116,18 +133,6 @@ def _ranked_lists(name: str) -> RankedLists:
     return RankedLists(name, TOP.read(model=name)["items"].to_numpy(), TARGET_RANKS.read(model=name)["rank"].to_numpy())
 
 
-OF_RECOMMENDERS = ("valid_ndcg_at_10", "ndcg_at_10", "recall_at_10", "coverage_at_10")
-_DATA_NAMES = {"users": "users", "items_core": "items", "interactions": "interactions"}
-_SPLIT_NAMES = {  # how many queries the metrics average, and counts of what would bias them
-    "queries_test": "test_queries",
-    "targets_in_history_test": "test_targets_in_history",
-    "targets_tied_test": "test_targets_tied",
-    "sequences_in_training_test": "test_sequences_in_training",
-    "duplicated_sequences": "duplicated_sequences",
-}
-_DECIMALS = 4
-
-
 def key_figures(data: ReportData) -> dict[str, object]:
     """Return flat figures named `owner.figure`: of the data, the semantic IDs and each recommender.
 
@@ -156,14 +161,6 @@ def _prefixed(owner: str, figures: Mapping[str, object]) -> dict[str, object]:
         f"{owner}.{name}": round(value, _DECIMALS) if isinstance(value, float) else value
         for name, value in figures.items()
     }
-
-
-PlotRows = list[dict[str, str]]
-COLUMNS: dict[Curve, tuple[str, ...]] = {
-    VALIDATION_PLOT: ("recommender", "epoch", "valid_ndcg_at_10"),
-    SLICES_PLOT: ("recommender", "slice", "ndcg_at_10"),
-    SINGULAR_VALUES_PLOT: ("recommender", "dimension", "singular_value"),
-}
 
 
 def write_plots(

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
 
+TOKEN = re.compile(r"<([a-z])_(\d+)>")  # of an index file: the level's letter and the code
 ROWS_PER_BLOCK = 4096
 
 
@@ -119,9 +120,6 @@ def _apply_tower(tower: _TowerWeights, x: Float[np.ndarray, "n d_in"]) -> Float[
         if index + 1 < len(tower.layers):
             hidden = np.maximum(hidden, 0)
     return hidden if tower.skip is None else hidden + x @ tower.skip.T
-
-
-TOKEN = re.compile(r"<([a-z])_(\d+)>")
 
 
 class IndexFile(NamedTuple):

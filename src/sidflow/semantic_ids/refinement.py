@@ -1,15 +1,14 @@
-"""After training: code vectors refined together, and collisions of distinct items resolved.
+"""Refinement of a trained quantizer: all code vectors together, then the collisions of distinct items.
 
-`refine_codebooks`. A level's k-means centre is best for that level alone; an ID is worth the sum over its levels, with
-codes chosen greedily. So gradient descent moves all code vectors at once, codes chosen anew at every step, to lower
+`refine_codebooks`: a level's k-means centres are best for that level alone, but an ID stands for the sum over its
+levels, with codes chosen greedily. Gradient descent therefore moves all code vectors at once and chooses the codes
+anew at every step, to lower
 
     mean squared distance of a row to the sum of its greedily chosen code vectors
 
-Codes that no row takes move to a row that is far from its code vector.
-Source: ours. The aim is that of joint codebook learning (Martinez et al. 2016, arXiv 1612.07545, section 2.2), with
-greedy instead of searched codes.
+A code that no row takes moves to a row that is far from its code vector.
 
-`resolve_collisions`. Two items that differ by less than the width of a last-level cell share every code. Such pairs
+`resolve_collisions`: two items that differ by less than the width of a last-level cell share every code. Such pairs
 are few, so gradient descent moves the last level's code vectors until a border runs between them. It lowers
 
     mean squared distance to the nearest code / its value before + weight * sum of the pairs' terms / rows
@@ -19,8 +18,11 @@ First the term is -log(1 - p), where p is the probability that both rows take th
 softmax(-squared distance / temperature), with a falling temperature: this spreads large groups. Then it is the margin
 by which the pair's best common code beats its best two different codes, where it does: this is exact for the
 nearest-code rule. A pair that still collides gets a code of its own where one can be spared.
-Source: ours. It replaces balancing at assignment (MME-SID and LETTER: Sinkhorn on colliding items), under which an
-item's codes depend on which others collide, and new items have no rule.
+
+Source: ours. Refinement has the aim of joint codebook learning in additive quantization (Babenko and Lempitsky 2014,
+Additive Quantization for Extreme Vector Compression), with greedy instead of searched codes. Collision resolution
+replaces balancing at assignment (MME-SID and LETTER: Sinkhorn on colliding items), under which an item's codes depend
+on which others collide, and new items have no rule.
 """
 
 from __future__ import annotations

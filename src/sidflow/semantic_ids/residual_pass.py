@@ -49,7 +49,7 @@ def residual_levels(
         codebooks: [k, d] each. They are read after `choose_codes` has run, which may change them in place.
         choose_codes: takes the level's index and its residual [n, d], returns codes [n].
 
-    Source: residual vector quantization as in RQ-VAE (Lee et al. 2022, arXiv 2203.01941, Eq. 2).
+    Source: residual vector quantization as in RQ-VAE (Lee et al. 2022, arXiv 2203.01941).
     """
     residual = z
     for index, codebook in enumerate(codebooks):

@@ -163,7 +163,7 @@ def balanced_or_nearest_codes(
 def rotate_gradient(z: Float[Tensor, "b d"], target: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
     """Return `target` as a rotation and scaling of `z`; to the gradient both are constants.
 
-    Source: Fifty et al. 2024 (arXiv 2410.06424), Eq. 4. Deviation: straight-through where either vector is zero or
+    Source: Fifty et al. 2024 (arXiv 2410.06424). Deviation: straight-through where either vector is zero or
     they point in opposite directions.
     """
     with torch.no_grad():

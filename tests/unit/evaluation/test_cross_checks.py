@@ -2,7 +2,8 @@
 
 scikit-learn knows no ties against the target and no excluded items, so both are given to it in its own terms: an
 excluded item scores below all others, and the target a hair less than it does here. RecTools cannot be installed
-beside this project's numpy: `experiments/benchmarks/rectools_metrics.py` asked it, and what it answered lies beside this file.
+beside this project's numpy: `experiments/benchmarks/rectools_metrics.py` computed its metrics, which
+`rectools_metrics.json` beside this file holds.
 """
 
 import json

@@ -21,6 +21,8 @@ from sidflow.report.markup import (
 )
 from sidflow.report.sections.headline import VERDICT_LABELS, Comparison, compare_with_best
 
+_LOWEST = -0.5  # relative differences below are drawn at the edge of the chart, so that the rest can be read
+
 
 def duplicates_of(name: str, board: Mapping) -> list[str]:
     """Return the recommenders that give every query the same ranks as `name` does."""
@@ -44,9 +46,6 @@ def _duplicate_sentence(group: list[str], summaries: Mapping[str, Mapping]) -> s
     ]
     sentence = f"{' and '.join(group)} give every query the same ranks: count them as one recommender"
     return f"{sentence}; {', '.join(differing)}." if differing else f"{sentence}."
-
-
-_LOWEST = -0.5  # relative differences below are drawn at the edge of the chart, so that the rest can be read
 
 
 def leaderboard_section(data: ReportData, glossary: Glossary) -> Markup:

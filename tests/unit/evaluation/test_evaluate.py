@@ -7,8 +7,8 @@ import pytest
 from sidflow.artifacts.evaluation import METRICS, PER_QUERY
 from sidflow.core.errors import InputError
 from sidflow.core.tensors import Tensors
-from sidflow.evaluation import compare, evaluate, metrics, slices
-from sidflow.evaluation.evaluate import EvaluationInputs, evaluate
+from sidflow.evaluation import compare, metrics, slices
+from sidflow.evaluation.evaluate import EvaluationInputs, evaluate, scoring_item_matrix
 from sidflow.evaluation.params import CompareParams, EvaluateParams
 from sidflow.metrics.geometry import compute_spectrum
 from sidflow.sequences.histories import Histories
@@ -163,10 +163,10 @@ def test_tau_is_that_of_distances_before_and_after():
 
 def test_a_matrix_that_does_not_score_alone_is_not_looked_at():
     dense = {"query_states": np.ones((2, 1)), "item_matrix": np.arange(3.0)[:, None]}
-    assert evaluate.scoring_item_matrix(Tensors(dense, {})) is dense["item_matrix"]
+    assert scoring_item_matrix(Tensors(dense, {})) is dense["item_matrix"]
     sparse = {"query_indptr": np.zeros(3), "item_indptr": np.zeros(2)}
-    assert evaluate.scoring_item_matrix(Tensors(sparse, {})) is None
-    assert evaluate.scoring_item_matrix(Tensors(dense | sparse, {})) is None
+    assert scoring_item_matrix(Tensors(sparse, {})) is None
+    assert scoring_item_matrix(Tensors(dense | sparse, {})) is None
     found = evaluate(_given(_world())._replace(item_matrix=None), EvaluateParams())
     assert not [name for name in found.metrics if "item_matrix" in name]
     assert {row["matrix"] for row in found.spectrum} == {"item_table"}
