@@ -31,7 +31,6 @@ from sidflow.sequences.histories import Histories, load_histories
 
 Rows = list[dict[str, str]]
 
-PlotRows = list[dict[str, str]]
 COLUMNS: dict[Curve, tuple[str, ...]] = {
     VALIDATION_PLOT: ("recommender", "epoch", "valid_ndcg_at_10"),
     SLICES_PLOT: ("recommender", "slice", "ndcg_at_10"),
@@ -163,9 +162,7 @@ def _prefixed(owner: str, figures: Mapping[str, object]) -> dict[str, object]:
     }
 
 
-def write_plots(
-    curves: Mapping[str, PlotRows], slices: Mapping[str, PlotRows], spectra: Mapping[str, PlotRows]
-) -> None:
+def write_plots(curves: Mapping[str, Rows], slices: Mapping[str, Rows], spectra: Mapping[str, Rows]) -> None:
     """Write the plot tables, recommenders in the order of the mappings.
 
     Args:
