@@ -6,7 +6,7 @@ from torch.nn import functional
 
 from sidflow.backbones.models import Backbone
 from sidflow.metrics.geometry import tau_over_histories
-from sidflow.mme_sid import fit
+from sidflow.mme_sid.fit import forgetting
 from sidflow.mme_sid.model import MmeSid, MmeSidTask
 from sidflow.mme_sid.params import FinetuneLoop, FinetuneParams, LoraParams
 from sidflow.training.checkpoint import Checkpoint
@@ -144,11 +144,11 @@ def test_the_instruction_is_read_once_a_step_and_once_an_evaluation(tiny, backbo
 def test_what_is_forgotten_is_told_of_the_codes_as_they_are_now(tiny, backbone):
     model, task, _, _ = build(tiny, backbone)
     past, known = task.histories, tiny.inputs()
-    before = fit.forgetting(model, past, known)
+    before = forgetting(model, past, known)
     assert all(told["tau_finetuned"] == pytest.approx(told["tau_quantized"]) for told in before.values())
     part = model.item_tokens.codes["image"]
     part.vectors.copy_(torch.randn(part.vectors.shape, generator=torch.Generator().manual_seed(8)))
-    after = fit.forgetting(model, past, known)
+    after = forgetting(model, past, known)
     queries = np.flatnonzero(past.query_valid)
     histories, targets = [past.history(query) for query in queries], past.targets[queries]
     tuned = part.sums(torch.arange(model.items)).numpy()
