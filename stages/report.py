@@ -6,8 +6,8 @@ from sidflow.artifacts.evaluation import FIGURES, PAGE
 from sidflow.core import params
 from sidflow.core.stage import stage
 from sidflow.evaluation.params import EvaluateParams
-from sidflow.report.data import key_figures, read_report_data, write_plots
-from sidflow.report.page import ReportParams, render_page
+from sidflow.report.data import ReportParams, key_figures, read_report_data, write_plots
+from sidflow.report.page import render_page
 
 
 def main() -> None:

@@ -60,7 +60,7 @@ SECTIONS = {  # in the order of params.yaml
     "rank": Section("ranking.rank:RankParams"),
     "evaluate": Section("evaluation.params:EvaluateParams"),
     "compare": Section("evaluation.params:CompareParams"),
-    "report": Section("report.page:ReportParams"),
+    "report": Section("report.data:ReportParams"),
 }
 
 

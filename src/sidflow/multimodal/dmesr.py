@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sidflow.artifacts.features import UNITS
 from sidflow.core.errors import InputError
-from sidflow.multimodal.features import Content
+from sidflow.multimodal.features import View, core_rows, read_views
 from sidflow.sequential.model import ItemEmbedding
 from sidflow.sequential.params import KIND, MultimodalParams, SequenceParams
 from sidflow.training.losses import info_nce
 
 if TYPE_CHECKING:
-    from jaxtyping import Bool, Float, Int
+    from jaxtyping import Bool, Float, Float32, Int
 
 
 class DmesrParams(MultimodalParams):
@@ -38,6 +40,43 @@ class DmesrParams(MultimodalParams):
     alignment_weight: float = Field(default=0.1, ge=0, description="of InfoNCE beside the recommender's loss; 0 = none")
     temperature: float = Field(default=0.1, gt=0, description="of InfoNCE")
     alignment_items: int = Field(default=512, ge=2, description="items of a batch that are aligned, at most")
+
+
+class Units(NamedTuple):
+    """Up to u fine vectors an item."""
+
+    values: Float32[np.ndarray, "n u d"]
+    present: Bool[np.ndarray, "n u"]
+
+
+class Content(NamedTuple):
+    """The content that DMESR reads; a view, or the units, that no core item has are left out."""
+
+    views: dict[str, View]  # of `text`, `image`, `joint`
+    units: Units | None
+
+
+def read_content(settings: DmesrParams, count: int) -> Content:
+    """Read the embeddings that `settings` name, of the `count` core items.
+
+    Raises:
+        InputError: one is absent, too short or broken, or mode is `replace` and no item has any content.
+    """
+    named = {"text": settings.text_view, "image": settings.image_view, "joint": settings.joint_view}
+    views = read_views([name for name in named.values() if name is not None], count)
+    coarse = {view: views[name] for view, name in named.items() if name in views}
+    arrays = UNITS.read(name=settings.fine).arrays
+    values, present = core_rows(arrays["values"], arrays["present"], count, str(UNITS.at(name=settings.fine)))
+    used = present.any(axis=0)
+    units = Units(values[:, used], present[:, used]) if used.any() else None
+    if settings.mode == "replace" and not coarse and units is None:
+        raise InputError(
+            "artifacts/embeddings",
+            expected="content to stand for items in mode `replace`",
+            found="none for any core item",
+            remedy="set `mode: add` in params.yaml, or give the catalogue texts or pictures",
+        )
+    return Content(coarse, units)
 
 
 def check_heads(settings: DmesrParams, base: SequenceParams, where: str) -> None:

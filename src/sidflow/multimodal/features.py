@@ -11,15 +11,13 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sidflow.artifacts.features import EMBEDDING, UNITS
+from sidflow.artifacts.features import EMBEDDING
 from sidflow.core.errors import InputError
 from sidflow.sequential.model import ItemEmbedding
 from sidflow.sequential.params import KIND, MultimodalParams
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Float32, Int
-
-    from sidflow.multimodal.dmesr import DmesrParams
 
 
 class View(NamedTuple):
@@ -29,21 +27,12 @@ class View(NamedTuple):
     present: Bool[np.ndarray, " n"]
 
 
-class Units(NamedTuple):
-    """Up to u fine vectors an item."""
+def core_rows(values: np.ndarray, present: np.ndarray, count: int, path: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows of the `count` core items, which come first in the file `path`.
 
-    values: Float32[np.ndarray, "n u d"]
-    present: Bool[np.ndarray, "n u"]
-
-
-class Content(NamedTuple):
-    """What is there; a view or a fine side that no core item has is left out."""
-
-    views: dict[str, View]  # of `text`, `image`, `joint`
-    units: Units | None
-
-
-def _core(values: np.ndarray, present: np.ndarray, count: int, path: str) -> tuple[np.ndarray, np.ndarray]:
+    Raises:
+        InputError: the file has fewer rows.
+    """
     if len(values) < count:
         raise InputError(
             path, expected=f"{count} rows or more, one an item", found=f"{len(values)}", remedy="run `dvc repro embed`"
@@ -51,42 +40,19 @@ def _core(values: np.ndarray, present: np.ndarray, count: int, path: str) -> tup
     return values[:count], present[:count]
 
 
-def views(names: Iterable[str], count: int) -> dict[str, View]:
+def read_views(names: Iterable[str], count: int) -> dict[str, View]:
     """Read the embeddings `names`, of the `count` core items; one that no core item has is left out.
 
     Raises:
         InputError: one is absent, too short or broken.
     """
-    found = {}
+    views = {}
     for name in names:
         arrays = EMBEDDING.read(name=name).arrays
-        view = View(*_core(arrays["values"], arrays["present"], count, str(EMBEDDING.at(name=name))))
+        view = View(*core_rows(arrays["values"], arrays["present"], count, str(EMBEDDING.at(name=name))))
         if view.present.any():
-            found[name] = view
-    return found
-
-
-def read(settings: DmesrParams, count: int) -> Content:
-    """Read the embeddings that `settings` name, of the `count` core items.
-
-    Raises:
-        InputError: one is absent, too short or broken, or mode is `replace` and no item has any content.
-    """
-    named = {"text": settings.text_view, "image": settings.image_view, "joint": settings.joint_view}
-    found = views([name for name in named.values() if name is not None], count)
-    coarse = {view: found[name] for view, name in named.items() if name in found}
-    arrays = UNITS.read(name=settings.fine).arrays
-    values, present = _core(arrays["values"], arrays["present"], count, str(UNITS.at(name=settings.fine)))
-    used = present.any(axis=0)
-    units = Units(values[:, used], present[:, used]) if used.any() else None
-    if settings.mode == "replace" and not coarse and units is None:
-        raise InputError(
-            "artifacts/embeddings",
-            expected="content to stand for items in mode `replace`",
-            found="none for any core item",
-            remedy="set `mode: add` in params.yaml, or give the catalogue texts or pictures",
-        )
-    return Content(coarse, units)
+            views[name] = view
+    return views
 
 
 class FeaturesParams(MultimodalParams):

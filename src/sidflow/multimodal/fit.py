@@ -9,9 +9,8 @@ from sidflow.core import params
 from sidflow.core.errors import InputError
 from sidflow.hybrid.params import HybridParams
 from sidflow.hybrid.prior import ContentRows, ScorePrior, prior_inputs
-from sidflow.multimodal import features
-from sidflow.multimodal.dmesr import DmesrParams, FusedItems, check_heads
-from sidflow.multimodal.features import FeaturedItems, FeaturesParams
+from sidflow.multimodal.dmesr import DmesrParams, FusedItems, check_heads, read_content
+from sidflow.multimodal.features import FeaturedItems, FeaturesParams, read_views
 from sidflow.sequential.fit import PriorMaker
 from sidflow.sequential.model import IdEmbedding, ItemEmbedding
 from sidflow.sequential.params import HybridRecommenderParams, MultimodalParams, SequenceParams, base_of
@@ -81,10 +80,10 @@ def item_maker(settings: MultimodalParams, base: SequenceParams, count: int) -> 
         InputError: an embedding is absent, too short or broken.
     """
     if isinstance(settings, DmesrParams):
-        sides = features.read(settings, count)
+        sides = read_content(settings, count)
         return lambda: FusedItems(sides, count, base.dimensions, base.init_std, settings)
     if isinstance(settings, FeaturesParams):
-        views = features.views(settings.features, count)
+        views = read_views(settings.features, count)
         return lambda: FeaturedItems(views, count, base.dimensions, base.init_std, settings)
     return lambda: IdEmbedding(count, base.dimensions, base.init_std)
 
@@ -99,5 +98,5 @@ def prior_maker(hybrid: HybridParams | None, count: int) -> PriorMaker | None:
     """
     if hybrid is None:
         return None
-    rows = {name: ContentRows(*view) for name, view in features.views(hybrid.content, count).items()}
+    rows = {name: ContentRows(*view) for name, view in read_views(hybrid.content, count).items()}
     return lambda histories: ScorePrior(prior_inputs(histories, count, rows, hybrid), hybrid)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import polars as pl
+from pydantic import Field
 
 from sidflow.artifacts.catalog import IMAGES, ITEMS, USERS
 from sidflow.artifacts.evaluation import (
@@ -27,6 +28,7 @@ from sidflow.artifacts.features import SEMANTICS
 from sidflow.artifacts.recommenders import CURVES, SUMMARY
 from sidflow.artifacts.semantic_ids import QUANTIZER_CURVES, QUANTIZER_SUMMARY, SEMANTIC_ID_AUDIT, SEMANTIC_IDS
 from sidflow.core.documents import Curve
+from sidflow.core.params import Params
 from sidflow.sequences.histories import Histories, load_histories
 
 Rows = list[dict[str, str]]
@@ -46,6 +48,17 @@ _SPLIT_NAMES = {  # how many queries the metrics average, and counts of what wou
     "duplicated_sequences": "duplicated_sequences",
 }
 _DECIMALS = 4
+
+
+class ReportParams(Params):
+    """How much of the catalogue the page shows."""
+
+    users: int = Field(default=4, ge=0, le=50, description="users whose histories and recommendations are shown")
+    history: int = Field(default=8, ge=1, le=50, description="last items of a history that are shown")
+    recommendations: int = Field(default=10, ge=1, le=20, description="items of a list that are shown")
+    items: int = Field(default=6, ge=0, le=50, description="items shown with their semantics and semantic IDs")
+    thumbnail: int = Field(default=120, ge=16, le=512, description="pixels of the longer side")
+    quality: int = Field(default=80, ge=10, le=95, description="JPEG quality")
 
 
 class RankedLists(NamedTuple):

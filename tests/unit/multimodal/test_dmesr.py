@@ -6,9 +6,8 @@ import torch
 
 from sidflow.artifacts.features import EMBEDDING, UNITS
 from sidflow.core.errors import InputError
-from sidflow.multimodal import features
-from sidflow.multimodal.dmesr import CrossAttention, DmesrParams, FusedItems
-from sidflow.multimodal.features import Content, Units, View
+from sidflow.multimodal.dmesr import Content, CrossAttention, DmesrParams, FusedItems, Units, read_content
+from sidflow.multimodal.features import View
 from sidflow.sequential.model import SequenceModel
 from sidflow.sequential.params import from_content
 
@@ -130,11 +129,11 @@ def test_absent_artifacts_rows_are_left_out(tmp_path, monkeypatch):
     for name in ("view_image", "view_joint"):
         EMBEDDING.write(none, {}, name=name)
     UNITS.write({"values": np.zeros((N, 2, 1), np.float32), "present": np.zeros((N, 2), bool)}, {}, name="fine_text")
-    found = features.read(DmesrParams(), N - 2)
+    found = read_content(DmesrParams(), N - 2)
     assert list(found.views) == ["text"] and found.units is None and len(found.views["text"].values) == N - 2
     EMBEDDING.write(none, {}, name="view_text")
-    assert features.read(DmesrParams(), N) == Content({}, None)
+    assert read_content(DmesrParams(), N) == Content({}, None)
     with pytest.raises(InputError, match="mode: add"):
-        features.read(DmesrParams(mode="replace"), N)
+        read_content(DmesrParams(mode="replace"), N)
     with pytest.raises(InputError, match="11 rows or more"):
-        features.read(DmesrParams(), N + 1)
+        read_content(DmesrParams(), N + 1)

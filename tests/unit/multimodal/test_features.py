@@ -6,8 +6,7 @@ import torch
 
 from sidflow.artifacts.features import EMBEDDING
 from sidflow.core.errors import InputError
-from sidflow.multimodal import features
-from sidflow.multimodal.features import FeaturedItems, FeaturesParams, View, centred
+from sidflow.multimodal.features import FeaturedItems, FeaturesParams, View, centred, read_views
 from sidflow.sequential.model import SequenceModel
 from sidflow.sequential.params import from_content
 
@@ -81,9 +80,9 @@ def test_features_are_read_by_name_and_an_empty_one_is_left_out(tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     EMBEDDING.write({"values": view([1]).values, "present": view([1]).present}, {}, name="text")
     EMBEDDING.write({"values": np.zeros((N, 3), np.float32), "present": np.zeros(N, dtype=bool)}, {}, name="image")
-    found = features.views(("text", "image"), N - 2)
+    found = read_views(("text", "image"), N - 2)
     assert list(found) == ["text"] and found["text"].values.shape == (N - 2, 5)
     with pytest.raises(InputError, match=r"embeddings/smell\.safetensors"):
-        features.views(("smell",), N)
+        read_views(("smell",), N)
     with pytest.raises(InputError, match="11 rows or more"):
-        features.views(("text",), N + 1)
+        read_views(("text",), N + 1)

@@ -16,8 +16,8 @@ from sidflow.evaluation.compare import build_leaderboard
 from sidflow.evaluation.evaluate import EvaluationInputs, evaluate
 from sidflow.evaluation.params import CompareParams, EvaluateParams
 from sidflow.evaluation.slices import ContentPresence
-from sidflow.report.data import RankedLists, ReportData, best_method_and_baseline
-from sidflow.report.page import ReportParams, render_page
+from sidflow.report.data import RankedLists, ReportData, ReportParams, best_method_and_baseline
+from sidflow.report.page import render_page
 from sidflow.report.sections.curves import still_improving
 from sidflow.report.sections.examples import choose_queries
 from sidflow.sequences.histories import Histories

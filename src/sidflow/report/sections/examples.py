@@ -14,8 +14,7 @@ from PIL import Image, UnidentifiedImageError
 from sidflow.report.markup import Markup, join, number, tag
 
 if TYPE_CHECKING:
-    from sidflow.report.data import RankedLists, ReportData
-    from sidflow.report.page import ReportParams
+    from sidflow.report.data import RankedLists, ReportData, ReportParams
 
 
 class Gallery:
