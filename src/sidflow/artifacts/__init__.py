@@ -1,1 +1,1 @@
-"""Path, schema and checks of what passes between stages, known in this one place."""
+"""Paths, schemas and checks of all artifacts that pass between stages."""

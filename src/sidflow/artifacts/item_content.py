@@ -1,4 +1,4 @@
-"""What the catalogue holds of an item's content: its text as short pieces, its picture as an array."""
+"""Item content: its text as short pieces, its picture as an array."""
 
 from __future__ import annotations
 
@@ -71,19 +71,23 @@ def item_texts(items: pl.DataFrame) -> list[ItemText]:
     columns = ["title", "brand", "categories", "attributes", "description"]
     return [
         ItemText(
-            title=_tidy(title),
-            brand=_tidy(brand),
-            categories=tuple(dict.fromkeys(name for name in map(_tidy, categories) if name)),
+            title=_collapse_spaces(title),
+            brand=_collapse_spaces(brand),
+            categories=tuple(dict.fromkeys(name for name in map(_collapse_spaces, categories) if name)),
             attributes=tuple(
-                (_tidy(entry["name"]), _tidy(entry["value"])) for entry in attributes if _tidy(entry["value"])
+                (_collapse_spaces(entry["name"]), _collapse_spaces(entry["value"]))
+                for entry in attributes
+                if _collapse_spaces(entry["value"])
             ),
-            sentences=tuple(part for part in split_sentences(description) if part.rstrip(".!") != _tidy(title)),
+            sentences=tuple(
+                part for part in split_sentences(description) if part.rstrip(".!") != _collapse_spaces(title)
+            ),
         )
         for title, brand, categories, attributes, description in items.select(columns).iter_rows()
     ]
 
 
-def _tidy(text: str) -> str:
+def _collapse_spaces(text: str) -> str:
     return " ".join(text.split())
 
 

@@ -159,17 +159,17 @@ def by_part(valid: np.ndarray, first: ScoreFactors, second: ScoreFactors) -> Sco
         states = np.hstack([first.states * valid[:, None], second.states * ~valid[:, None]])
         matrix = np.hstack([first.matrix, second.matrix])
     if first.evidence is not None and second.evidence is not None:
-        keep = sparse.diags(valid.astype(np.float32)), sparse.diags((~valid).astype(np.float32))
-        evidence = csr_matrix(sparse.hstack([keep[0] @ first.evidence, keep[1] @ second.evidence]))
+        part_masks = sparse.diags(valid.astype(np.float32)), sparse.diags((~valid).astype(np.float32))
+        evidence = csr_matrix(sparse.hstack([part_masks[0] @ first.evidence, part_masks[1] @ second.evidence]))
         evidence.eliminate_zeros()
         relation = csr_matrix(sparse.vstack([first.relation, second.relation]))
     return ScoreFactors(states, matrix, evidence, relation)
 
 
 def served_matrix(factors: Tensors) -> np.ndarray:
-    """Return the item rows of a FACTORS artifact with a dense pair by which test queries are answered, float32 [n, d].
+    """Return the dense item rows that score test queries, of a FACTORS artifact, float32 [n, d].
 
-    Where `by_part` joined two fits, they are those of the second.
+    With two fits, joined by `by_part`, these are the rows of the second.
     """
     matrix = factors.arrays["item_matrix"]
     return np.ascontiguousarray(matrix[:, matrix.shape[1] // 2 :]) if refit_in(factors.metadata) else matrix

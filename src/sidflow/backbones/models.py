@@ -65,12 +65,12 @@ def record_of_folder(kind: str, folder: Path, **origin: str) -> dict[str, Any]:
             transformers reads without remote code.
     """
     files = file_hashes(folder)
-    for requirement, met in {
+    for requirement, is_met in {
         "config.json": "config.json" in files,
         "weights as *.safetensors": any(name.endswith(".safetensors") for name in files),
         "a tokenizer": any(name.startswith("tokenizer") for name in files),
     }.items():
-        if not met:
+        if not is_met:
             raise InputError(
                 str(folder),
                 expected=f"a model folder with {requirement}",
@@ -264,14 +264,14 @@ def without_library_output() -> Iterator[None]:
     PEFT asks every model for `is_gradient_checkpointing`, which transformers has deprecated; other warnings pass.
     Downloads from the hub stay outside of this context, so that their progress shows.
     """
-    shown = logging.is_progress_bar_enabled()
+    bars_enabled = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*deprecated", category=FutureWarning)
             yield
     finally:
-        if shown:
+        if bars_enabled:
             logging.enable_progress_bar()
 
 

@@ -46,7 +46,7 @@ def _first_words(text: str, count: int) -> str:
 
 
 class ScratchBackbone(NamedTuple):
-    """A trained model, its tokenizer, and how the training went."""
+    """A trained model, its tokenizer, and the log of the training."""
 
     model: LlamaForCausalLM
     tokenizer: PreTrainedTokenizerFast
@@ -84,8 +84,8 @@ def pack_blocks(texts: Sequence[str], tokenizer: PreTrainedTokenizerFast, block:
     for ids in tokenizer.backend_tokenizer.encode_batch(list(texts), add_special_tokens=False):
         stream += [begin, *ids.ids, end]
     stream += [pad] * max(0, block - len(stream))
-    whole = len(stream) // block
-    return torch.tensor(stream[: whole * block], dtype=torch.int64).view(whole, block)
+    block_count = len(stream) // block
+    return torch.tensor(stream[: block_count * block], dtype=torch.int64).view(block_count, block)
 
 
 class _LanguageModel(nn.Module):

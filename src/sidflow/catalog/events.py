@@ -141,11 +141,11 @@ def k_core(user: np.ndarray, item: np.ndarray, min_user: int, min_item: int) -> 
     while len(rows):
         user_stays = np.bincount(users, minlength=1) >= min_user
         item_stays = np.bincount(items, minlength=1) >= min_item
-        stay = user_stays[users] & item_stays[items]
-        if stay.all():
+        remaining = user_stays[users] & item_stays[items]
+        if remaining.all():
             break
         rounds += 1
-        rows, users, items = rows[stay], users[stay], items[stay]
+        rows, users, items = rows[remaining], users[remaining], items[remaining]
     keep = np.zeros(len(user), dtype=bool)
     keep[rows] = True
     return KCore(keep, rounds)

@@ -143,16 +143,16 @@ def select_core_events(raw: pl.DataFrame, described_items: pl.Series, params: In
     users = encode_keys(raw["user"])
     item_order = sort_keys(pl.concat([raw["item"].unique().cast(pl.String), described_items]))
     items = encode_keys(raw["item"], item_order)
-    seconds = raw["timestamp"].to_numpy()
-    had_events = np.bincount(items.codes, minlength=len(items.keys))
+    timestamps = raw["timestamp"].to_numpy()
+    event_counts = np.bincount(items.codes, minlength=len(items.keys))
     report: dict[str, int | float | str] = {
         "users_raw": len(users.keys),
-        "items_raw": int((had_events > 0).sum()),
-        "interactions_raw": len(seconds),
+        "items_raw": int((event_counts > 0).sum()),
+        "interactions_raw": len(timestamps),
     }
-    rows = event_order(users.codes, items.codes, seconds, params.tie_seed)
-    user, item, second = users.codes[rows], items.codes[rows], seconds[rows]
-    del rows, seconds
+    rows = event_order(users.codes, items.codes, timestamps, params.tie_seed)
+    user, item, timestamp = users.codes[rows], items.codes[rows], timestamps[rows]
+    del rows, timestamps
     report["repeat_rate_raw"] = repeat_rate(user, item)
     report["consecutive_repeat_rate_raw"] = _share(repeats_previous_item(user, item))
     dropped, rounds = 0, 0
@@ -160,12 +160,12 @@ def select_core_events(raw: pl.DataFrame, described_items: pl.Series, params: In
         repeated = dropped_repeats(user, item, params.repeats)
         dropped += int(repeated.sum())
         if repeated.any():
-            user, item, second = user[~repeated], item[~repeated], second[~repeated]
+            user, item, timestamp = user[~repeated], item[~repeated], timestamp[~repeated]
         core = k_core(user, item, params.min_user_events, params.min_item_events)
         rounds += core.rounds
         if not core.rounds:
             break
-        user, item, second = user[core.keep], item[core.keep], second[core.keep]
+        user, item, timestamp = user[core.keep], item[core.keep], timestamp[core.keep]
     if not len(user):
         raise InputError(
             "ingest",
@@ -175,8 +175,8 @@ def select_core_events(raw: pl.DataFrame, described_items: pl.Series, params: In
         )
     user_id, user_keys = _dense_ids(user, users.keys)
     item_id, core_keys = _dense_ids(item, items.keys)
-    kept = {"all": np.ones_like(had_events, dtype=bool), "seen": had_events > 0}
-    outside = kept.get(params.outside_core, np.zeros_like(had_events, dtype=bool))
+    outside_masks = {"all": np.ones_like(event_counts, dtype=bool), "seen": event_counts > 0}
+    outside = outside_masks.get(params.outside_core, np.zeros_like(event_counts, dtype=bool))
     outside[np.bincount(item, minlength=len(outside)) > 0] = False
     report |= {
         "users": len(user_keys),
@@ -188,13 +188,20 @@ def select_core_events(raw: pl.DataFrame, described_items: pl.Series, params: In
         "core_rounds": rounds,
         "density": len(user) / (len(user_keys) * len(core_keys)),
         "mean_length": len(user) / len(user_keys),
-        "tie_rate": _share(tied_with_previous(user, second)),
+        "tie_rate": _share(tied_with_previous(user, timestamp)),
     }
     starts = np.flatnonzero(np.diff(user_id, prepend=-1))
     position = np.arange(len(user_id)) - np.repeat(starts, np.diff(starts, append=len(user_id)))
     outside_keys = [items.keys[row] for row in np.flatnonzero(outside)]
     return CoreEvents(
-        user_id, position.astype(np.int32), item_id, second, user_keys, core_keys + outside_keys, len(core_keys), report
+        user_id,
+        position.astype(np.int32),
+        item_id,
+        timestamp,
+        user_keys,
+        core_keys + outside_keys,
+        len(core_keys),
+        report,
     )
 
 

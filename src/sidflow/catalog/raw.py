@@ -138,8 +138,8 @@ def _parse_list(value: str) -> list | None:
     try:
         parsed = ast.literal_eval(_SPACE.sub(" ", stripped))
     except (ValueError, SyntaxError, MemoryError, RecursionError):
-        quoted = stripped[1:2] in "'\"" and stripped[-2:-1] in "'\"" and len(stripped) > 3
-        return _ITEM_SEPARATOR.split(stripped[2:-2]) if quoted else None  # quotes inside were not escaped
+        is_quoted = stripped[1:2] in "'\"" and stripped[-2:-1] in "'\"" and len(stripped) > 3
+        return _ITEM_SEPARATOR.split(stripped[2:-2]) if is_quoted else None  # quotes inside were not escaped
     return parsed if isinstance(parsed, list) else None
 
 

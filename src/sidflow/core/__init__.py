@@ -1,1 +1,1 @@
-"""What every stage needs and nothing of the field: errors, params, runtime, tables, tensors, running a stage."""
+"""Infrastructure of all stages: errors, params, runtime, tables, tensors, running a stage."""

@@ -22,9 +22,9 @@ def round_floats(value: object) -> object:
     if isinstance(value, float):
         return None if not math.isfinite(value) else float(f"{value:.{DIGITS}g}")
     if isinstance(value, Mapping):
-        return {str(key): round_floats(inner) for key, inner in value.items()}
+        return {str(key): round_floats(element) for key, element in value.items()}
     if isinstance(value, Sequence):
-        return [round_floats(inner) for inner in value]
+        return [round_floats(element) for element in value]
     return round_floats(value.item())  # type: ignore[attr-defined]  # a numpy scalar
 
 

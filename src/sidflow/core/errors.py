@@ -14,7 +14,7 @@ MAX_VALUE = 120  # characters of a value that a message shows
 _TYPES = {"integer": "an integer", "number": "a number", "boolean": "true or false", "string": "text", "null": "null"}
 _BOUNDS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
 
-Location = tuple[str | int, ...]  # keys and row numbers from the whole down to one value
+Location = tuple[str | int, ...]  # keys and row numbers that lead to one value
 
 
 class InputError(Exception):
@@ -59,10 +59,10 @@ class InputError(Exception):
 
 
 class InvalidValue(ValueError):
-    """What a model's own validator raises; for example, values that are valid alone but not together."""
+    """Raised by validators of params models, for example for values that do not go together."""
 
     def __init__(self, expected: str, found: str) -> None:
-        """Take what was expected and what was found, as `InputError` words them."""
+        """Take `expected` and `found` as `InputError` does."""
         self.expected, self.found = expected, found
         super().__init__(f"expected {expected}; found {found}")
 
@@ -95,8 +95,8 @@ def first_field_error(error: ValidationError, model: type[BaseModel], content: A
     expected = describe_schema(_node_at(schema, schema, location, content), schema)
     if kind in ("missing", "union_tag_not_found"):
         return FieldError(_dotted(location), expected, "none", count)
-    found = repr(context["tag"] if kind == "union_tag_invalid" else _value_at(content, location))
-    return FieldError(_dotted(location), expected, "null" if found == "None" else found[:MAX_VALUE], count)
+    value = repr(context["tag"] if kind == "union_tag_invalid" else _value_at(content, location))
+    return FieldError(_dotted(location), expected, "null" if value == "None" else value[:MAX_VALUE], count)
 
 
 def closest_names(name: str, names: Iterable[str]) -> str:
@@ -121,8 +121,8 @@ def describe_schema(node: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
         return " or ".join(dict.fromkeys(describe_schema(member, schema) for member in node["anyOf"]))
     kind = node.get("type")
     if kind == "array":
-        each = f", each {describe_schema(node['items'], schema)}" if node.get("items") else ""
-        return f"a list{' that is not empty' if node.get('minItems') else ''}{each}"
+        element = f", each {describe_schema(node['items'], schema)}" if node.get("items") else ""
+        return f"a list{' that is not empty' if node.get('minItems') else ''}{element}"
     if kind == "object":
         return "a mapping of names to values"
     if node.get("format") == "path":
@@ -133,7 +133,7 @@ def describe_schema(node: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
 
 
 def _location(error: ErrorDetails, content: Any) -> Location:
-    """Return where in `content` an error lies: pydantic's location without the names of a union's members."""
+    """Return the location of an error in `content`: pydantic's location without the names of a union's members."""
     location: list[str | int] = []
     for part in error["loc"]:
         is_row = isinstance(content, (list, tuple)) and isinstance(part, int)
@@ -167,9 +167,9 @@ def _resolve(node: Mapping[str, Any], schema: Mapping[str, Any], value: Any) -> 
         tag = node["discriminator"]
         reference = tag["mapping"].get(value.get(tag["propertyName"])) if isinstance(value, Mapping) else None
         return _follow({"$ref": reference}, schema) if reference else {}
-    wanted = "object" if isinstance(value, Mapping) else "array"
+    json_type = "object" if isinstance(value, Mapping) else "array"
     members = [_follow(member, schema) for member in node.get("anyOf", [])]
-    return next((member for member in members if member.get("type") == wanted), node)
+    return next((member for member in members if member.get("type") == json_type), node)
 
 
 def _follow(node: Mapping[str, Any], schema: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -1,4 +1,4 @@
-"""Files of the project: where they are, written whole or not at all, every read and write recorded."""
+"""Files of the project: paths, atomic writes, and a record of reads and writes."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def paths_read() -> list[Path]:
 
 
 def write_trace(stage: str) -> None:
-    """Write what was touched to `$SIDFLOW_TRACE/<stage>.json`, if that variable is set."""
+    """Write the recorded reads, writes and params to `$SIDFLOW_TRACE/<stage>.json`, if that variable is set."""
     folder = os.environ.get("SIDFLOW_TRACE")
     if not folder:
         return

@@ -18,7 +18,7 @@ PARAMS_PATH = Path("params.yaml")
 
 
 def read_yaml(path: Path, yaml: YAML | None = None) -> Any:
-    """Return what the file holds, as plain values (`3e-4` is a float, as DVC reads it) or as `yaml` makes them.
+    """Return the content of the file, as plain values (`3e-4` is a float, as DVC reads it) or as `yaml` makes them.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -38,11 +38,11 @@ def read_yaml(path: Path, yaml: YAML | None = None) -> Any:
 
 
 def read_yaml_mapping(path: Path, yaml: YAML | None = None) -> dict[str, Any]:
-    """Return the names that the file holds at its top; none for an empty file.
+    """Return the top-level mapping of the file; empty for an empty file.
 
     Raises:
         FileNotFoundError: there is no such file.
-        InputError: it cannot be read, or holds something else.
+        InputError: it cannot be read, or is not a mapping.
     """
     content = read_yaml(path, yaml)
     if content is not None and not isinstance(content, dict):
@@ -57,12 +57,12 @@ def read_yaml_mapping(path: Path, yaml: YAML | None = None) -> dict[str, Any]:
 
 def _input_error(path: Path, error: YAMLError) -> InputError:
     mark = error.problem_mark if isinstance(error, MarkedYAMLError) else None
-    where = f"{path}, line {mark.line + 1}, column {mark.column + 1}" if mark else str(path)
-    problem = (error.problem if isinstance(error, MarkedYAMLError) else None) or str(error).splitlines()[0]
-    found = problem.removeprefix("found ")
+    location = f"{path}, line {mark.line + 1}, column {mark.column + 1}" if mark else str(path)
+    message = (error.problem if isinstance(error, MarkedYAMLError) else None) or str(error).splitlines()[0]
+    problem = message.removeprefix("found ")
     if isinstance(error, DuplicateKeyError):
-        return InputError(where, expected="every name once", found=found, remedy="keep one of the two lines")
-    return InputError(where, expected="YAML", found=found, remedy="correct that place by hand")
+        return InputError(location, expected="every name once", found=problem, remedy="keep one of the two lines")
+    return InputError(location, expected="YAML", found=problem, remedy="correct that place by hand")
 
 
 class Params(BaseModel):
@@ -88,7 +88,7 @@ class Params(BaseModel):
             cls.model_rebuild(force=True)
 
     def unused(self) -> frozenset[str]:
-        """Return the fields that mean nothing beside the others' values, and so are left out of params.yaml."""
+        """Return the fields that other fields make irrelevant; params.yaml leaves them out."""
         return frozenset()
 
 
@@ -122,7 +122,7 @@ def load_section(section: str, model: type[P], path: Path = PARAMS_PATH) -> P:
 
 
 def load_param(name: str, path: Path = PARAMS_PATH) -> Any:
-    """Return one value as it stands, for example `seed` or `ingest.repeats`.
+    """Return one value, for example `seed` or `ingest.repeats`.
 
     Raises:
         InputError: there is none of that name.
@@ -141,14 +141,14 @@ def load_param(name: str, path: Path = PARAMS_PATH) -> Any:
     return content
 
 
-def validate_params(content: Any, model: type[P], where: str, remedy: str | None = None) -> P:
+def validate_params(content: Any, model: type[P], location: str, remedy: str | None = None) -> P:
     """Return `content` as `model`.
 
     Args:
         content: plain values; None is an empty mapping.
-        model: what they have to fit.
-        where: the file they are from, a colon, the section.
-        remedy: what repairs them, where it is not an edit of that file.
+        model: the params model.
+        location: file and section, joined by a colon.
+        remedy: of the error message; None asks for an edit of that file.
 
     Raises:
         InputError: a name is unknown or absent, or a value is of the wrong type or out of range.
@@ -158,11 +158,11 @@ def validate_params(content: Any, model: type[P], where: str, remedy: str | None
         return model.model_validate(content)
     except ValidationError as error:
         invalid = first_field_error(error, model, content)
-        joint = "." if ":" in where else ":"
+        separator = "." if ":" in location else ":"
         raise InputError(
-            f"{where}{joint}{invalid.name}" if invalid.name else where,
+            f"{location}{separator}{invalid.name}" if invalid.name else location,
             expected=invalid.expected,
             found=invalid.found,
             count=invalid.count if invalid.count > 1 else None,
-            remedy=remedy or f"edit {where.partition(':')[0]}, whose comments give units and ranges",
+            remedy=remedy or f"edit {location.partition(':')[0]}, whose comments give units and ranges",
         ) from error

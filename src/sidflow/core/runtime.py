@@ -1,4 +1,4 @@
-"""Runtime settings: how a result is made, never what it is; and the processes that run a stage together.
+"""Runtime settings, which change how a result is computed but not the result; and the processes of one stage.
 
 Settings come from `runtime.yaml`, which git ignores, or from `SIDFLOW_*` variables.
 """
@@ -34,7 +34,7 @@ class Runtime(Params):
 
     @property
     def cache_folder(self) -> Path:
-        """The folder outside the workspace that keeps checkpoints and answers."""
+        """The folder of checkpoints and answers, outside the workspace."""
         return self.cache.expanduser().resolve()
 
 
@@ -47,7 +47,7 @@ def runtime_source(name: str, path: Path = RUNTIME_PATH) -> str:
     """Return where a setting's value comes from: a variable, the file, or `default`."""
     if os.environ.get(environment_variable(name)):
         return environment_variable(name)
-    return str(path) if name in _in_file(path) else "default"
+    return str(path) if name in _file_settings(path) else "default"
 
 
 def load_runtime(path: Path = RUNTIME_PATH) -> Runtime:
@@ -56,7 +56,7 @@ def load_runtime(path: Path = RUNTIME_PATH) -> Runtime:
     Raises:
         InputError: a name is unknown or a value out of range.
     """
-    content = _in_file(path)
+    content = _file_settings(path)
     validate_params(content, Runtime, str(path), f"edit {path}, or remove the line")
     for name in Runtime.model_fields:
         value = os.environ.get(environment_variable(name))
@@ -67,7 +67,7 @@ def load_runtime(path: Path = RUNTIME_PATH) -> Runtime:
     return Runtime.model_validate(content)
 
 
-def _in_file(path: Path) -> dict[str, Any]:
+def _file_settings(path: Path) -> dict[str, Any]:
     path = project_path(path)
     return read_yaml_mapping(path) if path.is_file() else {}
 
@@ -117,7 +117,7 @@ def is_main_process() -> bool:
 
 
 def report_error(line: str) -> None:
-    """Print `line` as an error; under a launcher, hand it over, since several processes may report the same one."""
+    """Print `line` to stderr; under torchrun, write it to the error file, so that it is reported once."""
     file = os.environ.get("TORCHELASTIC_ERROR_FILE") if process_count() > 1 else None
     if file is None:
         print(line, file=sys.stderr)

@@ -20,10 +20,10 @@ from sidflow.core.runtime import is_main_process, report_error
 
 PROCESS_STATUS = Path("/proc/self/status")
 COSTS = Path(".sidflow/measured")
-_resumed = {"seconds": 0.0}  # what killed runs of this stage had taken
+_resumed = {"seconds": 0.0}  # time of the killed runs that this one resumes
 
-# Torch's threads spin while they wait for one another. On a machine that others use too, that takes the core from the
-# very thread that is waited for, and small models suffer most: spin briefly. Torch reads this when it loads.
+# Threads of torch that wait for another one spin. On a shared machine this keeps the other thread from its core and
+# slows small models most, so that the spinning is kept short. Torch reads the variable when it loads.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 
@@ -68,9 +68,9 @@ def seconds_spent() -> float:
 
 
 def add_resumed_seconds(seconds: float) -> None:
-    """Count a killed run as this stage's own, which had taken `seconds` (its `seconds_spent`) when it was last saved.
+    """Add the time of a killed run to this stage; `seconds` is the `seconds_spent` that its checkpoint recorded.
 
-    Of several trainings in one stage each checkpoint holds what the stage had taken until then: the longest counts.
+    Each checkpoint holds the time of the whole stage so far. With several trainings in a stage the longest counts.
     """
     _resumed["seconds"] = max(_resumed["seconds"], seconds)
 
@@ -89,7 +89,7 @@ def peak_memory_mb() -> float:
 
 
 def cost_path(preset: str, name: str) -> Path:
-    """Return where the cost of stage `name` under `preset` is kept."""
+    """Return the path of the cost of stage `name` under `preset`."""
     return COSTS / preset / f"{name}.json"
 
 

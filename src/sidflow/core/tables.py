@@ -190,11 +190,11 @@ def _order(frame: pl.DataFrame, key: tuple[str, ...]) -> _Order:
     if frame.height < 2:
         return _Order(True, 0, 0)
     steps = frame.select(greater.fill_null(False).alias("greater"), equal.fill_null(False).alias("equal")).slice(1)
-    where = steps["equal"].arg_max()
-    return _Order(bool(steps["greater"].all()), _in_runs(steps["equal"]), int(where or 0))
+    first_equal = steps["equal"].arg_max()
+    return _Order(bool(steps["greater"].all()), _count_in_runs(steps["equal"]), int(first_equal or 0))
 
 
-def _in_runs(equal: pl.Series) -> int:
+def _count_in_runs(equal: pl.Series) -> int:
     """Return the number of rows in runs of equal keys; `equal` marks the rows that equal the one before."""
     return int(equal.sum()) + int((equal & ~equal.shift(fill_value=False)).sum())
 

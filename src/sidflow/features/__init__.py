@@ -1,1 +1,1 @@
-"""Encoders of text and pictures, and the modalities that are made of their vectors."""
+"""Encoders of text and pictures, and the modalities built from their vectors."""

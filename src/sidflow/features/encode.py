@@ -35,7 +35,7 @@ def run_encoders(
     Text spaces are fitted on the content of all items. They use no interactions, so that nothing leaks.
     """
     texts = item_texts(items)
-    documents: dict[Document, list[Pieces]] = {"item": [one.pieces() for one in texts]}
+    documents: dict[Document, list[Pieces]] = {"item": [text.pieces() for text in texts]}
     views: dict[Document, str] = {"view_text": TEXT, "view_image": IMAGE, "view_joint": JOINT}
     for document, view in views.items():
         views_by_item = dict(semantics.filter(pl.col("view") == view).select("item_id", "text").iter_rows())
@@ -54,11 +54,11 @@ def run_encoders(
 
 
 def text_units(texts: ItemText, max_units: int) -> tuple[str, ...]:
-    """Return up to `max_units` texts of an item: title, general facts, then sentences and attributes in turns."""
-    general = " ".join((texts.brand, *texts.categories))
+    """Return up to `max_units` texts of an item: title, brand and categories, then sentence, attribute, and so on."""
+    brand_and_categories = " ".join((texts.brand, *texts.categories))
     attributes = (f"{name} {value}" for name, value in texts.attributes)
-    turns = (piece for pair in zip_longest(texts.sentences, attributes, fillvalue="") for piece in pair)
-    return tuple(piece for piece in (texts.title, general, *turns) if piece)[:max_units]
+    alternating = (piece for pair in zip_longest(texts.sentences, attributes, fillvalue="") for piece in pair)
+    return tuple(piece for piece in (texts.title, brand_and_categories, *alternating) if piece)[:max_units]
 
 
 class _FittedSpaces:
@@ -74,27 +74,27 @@ class _FittedSpaces:
         if key not in self._fitted:
             corpus = [document for kind in params.documents for document in self._documents[kind]]
             space = fit_text_space(corpus, params, self._seed)
-            short = "" if space.width == params.dim else f" (the documents' rank; params ask for {params.dim})"
-            print_progress(f"space {name}: {len(space.vocabulary)} terms, width {space.width}{short}")
+            shortfall = "" if space.width == params.dim else f" (the documents' rank; params ask for {params.dim})"
+            print_progress(f"space {name}: {len(space.vocabulary)} terms, width {space.width}{shortfall}")
             self._fitted[key] = space
         return self._fitted[key]
 
 
 def _encode_units(texts: list[ItemText], space: TextSpace, max_units: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return values [n, most, d] and present [n, most]."""
-    units_by_item = [text_units(one, max_units) for one in texts]
-    slots = [(row, column) for row, units in enumerate(units_by_item) for column in range(len(units))]
+    """Return values [n, max_units, d] and present [n, max_units]."""
+    units_by_item = [text_units(text, max_units) for text in texts]
+    positions = [(row, column) for row, units in enumerate(units_by_item) for column in range(len(units))]
     vectors = space.encode([(unit,) for units in units_by_item for unit in units])
     values = np.zeros((len(texts), max_units, space.width), dtype=np.float32)
     present = np.zeros((len(texts), max_units), dtype=bool)
-    if slots:
-        rows, columns = np.array(slots).T
+    if positions:
+        rows, columns = np.array(positions).T
         values[rows, columns], present[rows, columns] = vectors
     return values, present
 
 
 def _metadata(encoder: Encoder, params: EmbedParams, seed: int) -> dict[str, object]:
-    """Return the record of how the vectors were made; `trained_weights` is false for all encoders here."""
+    """Return the encoder's params and seed; `trained_weights` is false for all encoders here."""
     metadata: dict[str, object] = {"encoder": encoder.model_dump(mode="json"), "trained_weights": False}
     if isinstance(encoder, (TfidfSvd, TfidfSvdUnits)):
         metadata |= {"space": params.spaces[encoder.space].model_dump(mode="json"), "seed": seed}

@@ -27,8 +27,8 @@ class Projection(NamedTuple):
 
     def apply(self, rows: np.ndarray, *, whiten: bool = False) -> Float32[np.ndarray, "n k"]:
         """Return the rows' coordinates; with `whiten` each has variance 1."""
-        made = (rows - self.mean) @ self.directions
-        return (made / np.sqrt(self.variances) if whiten else made).astype(np.float32)
+        coordinates = (rows - self.mean) @ self.directions
+        return (coordinates / np.sqrt(self.variances) if whiten else coordinates).astype(np.float32)
 
 
 def principal_components(rows: np.ndarray, dim: int) -> Projection:
@@ -39,15 +39,15 @@ def principal_components(rows: np.ndarray, dim: int) -> Projection:
     wide = double.shape[1] > len(double)  # the Gram matrix of rows is then smaller and has the same spectrum
     variances, directions = np.linalg.eigh((centred @ centred.T if wide else centred.T @ centred) / len(double))
     variances, directions = variances[::-1], directions[:, ::-1]
-    kept = min(dim, max(1, int((variances > max(RELATIVE_RANK * variances[0], 1e-12)).sum())))
-    directions = directions[:, :kept]
+    rank = min(dim, max(1, int((variances > max(RELATIVE_RANK * variances[0], 1e-12)).sum())))
+    directions = directions[:, :rank]
     if wide:
-        directions = _unit(centred.T @ directions)
-    signs = np.sign(directions[np.abs(directions).argmax(axis=0), np.arange(kept)])
-    return Projection(mean, directions * signs, np.maximum(variances[:kept], 1e-12))
+        directions = _unit_columns(centred.T @ directions)
+    signs = np.sign(directions[np.abs(directions).argmax(axis=0), np.arange(rank)])
+    return Projection(mean, directions * signs, np.maximum(variances[:rank], 1e-12))
 
 
-def _unit(columns: np.ndarray) -> np.ndarray:
+def _unit_columns(columns: np.ndarray) -> np.ndarray:
     """Return the columns at length 1; a zero column becomes the first axis."""
     length = np.linalg.norm(columns, axis=0)
     axis = (np.arange(len(columns)) == 0)[:, None]
@@ -69,7 +69,7 @@ class ModalityParams(Params):
     )
 
 
-def normalise_rows(rows: Float32[np.ndarray, "p d"], how: Normalise) -> Float32[np.ndarray, "p d"]:
+def normalise_rows(rows: Float32[np.ndarray, "p d"], method: Normalise) -> Float32[np.ndarray, "p d"]:
     """Return the present rows on a common scale.
 
     - `scale`: centred, then divided by one number so that the mean square of an entry is 1. Angles about the mean and
@@ -79,15 +79,15 @@ def normalise_rows(rows: Float32[np.ndarray, "p d"], how: Normalise) -> Float32[
     - `whiten`: every principal component to mean 0 and variance 1; those without variance are left out.
     - `none`: unchanged.
     """
-    if len(rows) == 0 or how == "none":
+    if len(rows) == 0 or method == "none":
         return rows.astype(np.float32)
     double = rows.astype(np.float64)
-    if how == "l2":
+    if method == "l2":
         return (double / np.maximum(np.linalg.norm(double, axis=1, keepdims=True), 1e-12)).astype(np.float32)
-    if how == "whiten":
+    if method == "whiten":
         return principal_components(double, double.shape[1]).apply(double, whiten=True)
     centred = double - double.mean(axis=0)
-    spread = np.sqrt(np.square(centred).mean()) if how == "scale" else np.sqrt(np.square(centred).mean(axis=0))
+    spread = np.sqrt(np.square(centred).mean()) if method == "scale" else np.sqrt(np.square(centred).mean(axis=0))
     return (centred / np.where(spread > 1e-9, spread, 1.0)).astype(np.float32)
 
 

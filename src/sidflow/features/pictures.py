@@ -29,7 +29,7 @@ RINGS = 6  # frequency bands, each twice as high as the one before
 
 
 def colour_histogram(values: Float32[np.ndarray, "b s s 3"]) -> Float32[np.ndarray, "b bins"]:
-    """Return the square roots of a 6 x 5 x 5 histogram of L*a*b*, whatever the position."""
+    """Return the square roots of a 6 x 5 x 5 histogram of L*a*b*, independent of position."""
     light = np.clip((values[..., 0] / 100 * 6).astype(np.int64), 0, 5)
     green_red = np.digitize(values[..., 1], (-24.0, -8.0, 8.0, 24.0))
     blue_yellow = np.digitize(values[..., 2], (-24.0, -8.0, 8.0, 24.0))
@@ -39,7 +39,7 @@ def colour_histogram(values: Float32[np.ndarray, "b s s 3"]) -> Float32[np.ndarr
 
 def colour_grid(values: Float32[np.ndarray, "b s s 3"]) -> Float32[np.ndarray, "b cells_x_6"]:
     """Return mean and spread of L*, a* and b* in each cell of a grid."""
-    cells = _in_cells(values, CELLS)
+    cells = _split_into_cells(values, CELLS)
     statistics = np.concatenate([cells.mean(axis=3), cells.std(axis=3)], axis=-1)
     return statistics.reshape(len(values), -1).astype(np.float32)
 
@@ -58,9 +58,9 @@ def gradient_histograms(values: Float32[np.ndarray, "b s s 3"]) -> Float32[np.nd
     cell = np.arange(GRADIENT_CELLS**2).reshape(1, GRADIENT_CELLS, GRADIENT_CELLS, 1) * ORIENTATIONS
     total = np.zeros((batch, GRADIENT_CELLS**2 * ORIENTATIONS))
     for offset, weight in ((0, strength * (1 - share)), (1, strength * share)):  # between the two nearest bins
-        bins = _in_cells((low + offset)[..., None] % ORIENTATIONS, GRADIENT_CELLS)[..., 0] + cell
-        weights = _in_cells(weight[..., None], GRADIENT_CELLS)[..., 0]
-        total += _sums(bins.reshape(batch, -1), weights.reshape(batch, -1), total.shape[1])
+        bins = _split_into_cells((low + offset)[..., None] % ORIENTATIONS, GRADIENT_CELLS)[..., 0] + cell
+        weights = _split_into_cells(weight[..., None], GRADIENT_CELLS)[..., 0]
+        total += _weighted_counts(bins.reshape(batch, -1), weights.reshape(batch, -1), total.shape[1])
     cells = total.reshape(batch, GRADIENT_CELLS**2, ORIENTATIONS)
     length = np.linalg.norm(cells, axis=-1, keepdims=True)
     usual = length.mean(axis=1, keepdims=True)
@@ -98,10 +98,12 @@ def spectral_power(values: Float32[np.ndarray, "b s s 3"]) -> Float32[np.ndarray
     row, column = np.meshgrid(np.fft.fftfreq(side, 1 / side), np.fft.fftfreq(side, 1 / side), indexing="ij")
     radius = np.hypot(row, column)
     ring = np.clip(np.floor(np.log2(np.maximum(radius, 1)) / np.log2(side / 2) * RINGS), 0, RINGS - 1).astype(np.int64)
-    turn = np.round(np.mod(np.arctan2(row, column), np.pi) / np.pi * ORIENTATIONS).astype(np.int64) % ORIENTATIONS
-    inside = (radius >= 1) & (radius <= side / 2)
-    bins = np.broadcast_to((ring * ORIENTATIONS + turn)[inside], (len(light), int(inside.sum())))
-    total = _sums(bins, power[:, inside], RINGS * ORIENTATIONS)
+    orientation = (
+        np.round(np.mod(np.arctan2(row, column), np.pi) / np.pi * ORIENTATIONS).astype(np.int64) % ORIENTATIONS
+    )
+    in_band = (radius >= 1) & (radius <= side / 2)
+    bins = np.broadcast_to((ring * ORIENTATIONS + orientation)[in_band], (len(light), int(in_band.sum())))
+    total = _weighted_counts(bins, power[:, in_band], RINGS * ORIENTATIONS)
     count = np.maximum(np.bincount(bins[0], minlength=RINGS * ORIENTATIONS) if len(bins) else 1, 1)
     return np.log1p(total / count).astype(np.float32)
 
@@ -115,14 +117,14 @@ BLOCKS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 }
 
 
-def _in_cells(values: np.ndarray, cells: int) -> np.ndarray:
+def _split_into_cells(values: np.ndarray, cells: int) -> np.ndarray:
     """Cut [b, s, s, c] into [b, cells, cells, pixels, c]; an incomplete cell at the far edges is left out."""
     batch, side, channels = len(values), values.shape[1] // cells, values.shape[3]
-    cut = values[:, : side * cells, : side * cells].reshape(batch, cells, side, cells, side, channels)
-    return cut.transpose(0, 1, 3, 2, 4, 5).reshape(batch, cells, cells, side * side, channels)
+    blocks = values[:, : side * cells, : side * cells].reshape(batch, cells, side, cells, side, channels)
+    return blocks.transpose(0, 1, 3, 2, 4, 5).reshape(batch, cells, cells, side * side, channels)
 
 
-def _sums(bins: np.ndarray, weights: np.ndarray, width: int) -> np.ndarray:
+def _weighted_counts(bins: np.ndarray, weights: np.ndarray, width: int) -> np.ndarray:
     """Return [b, width]: per row, the weights that fall into each bin."""
     flat = (bins + np.arange(len(bins))[:, None] * width).ravel()
     return np.bincount(flat, weights.ravel(), minlength=len(bins) * width).reshape(len(bins), width)
@@ -130,7 +132,7 @@ def _sums(bins: np.ndarray, weights: np.ndarray, width: int) -> np.ndarray:
 
 def _histogram(bins: np.ndarray, width: int) -> np.ndarray:
     """Return [b, width]: the square roots of each row's shares, so that distances are Hellinger's."""
-    return np.sqrt(_sums(bins, np.ones(bins.shape), width) / bins.shape[1]).astype(np.float32)
+    return np.sqrt(_weighted_counts(bins, np.ones(bins.shape), width) / bins.shape[1]).astype(np.float32)
 
 
 def encode_pictures(images: pl.DataFrame, items: int, params: PictureDescriptors) -> EncodedRows:
@@ -153,13 +155,13 @@ def encode_pictures(images: pl.DataFrame, items: int, params: PictureDescriptors
 def _describe_pictures(images: pl.DataFrame, params: PictureDescriptors) -> list[np.ndarray]:
     """Return the rows of each descriptor block, in the order of `images`."""
     rows: list[list[np.ndarray]] = [[] for _ in params.blocks]
-    done = 0
+    encoded = 0
     for batch in images.iter_slices(BATCH):
         values = rgb_to_lab(decode_thumbnails(batch["picture"], params.side))
         for parts, block in zip(rows, params.blocks, strict=True):
             parts.append(BLOCKS[block](values))
-        done += batch.height
-        print_progress(f"pictures encoded: {done} of {images.height}")
+        encoded += batch.height
+        print_progress(f"pictures encoded: {encoded} of {images.height}")
     return [np.concatenate(parts) for parts in rows]
 
 

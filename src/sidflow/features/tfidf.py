@@ -68,12 +68,16 @@ def extract_terms(piece: str, ngram: int) -> tuple[str, ...]:
     >>> extract_terms("Café au lait, 2 a", 2)
     ('cafe', 'au', 'lait', '2', 'cafe au', 'au lait', 'lait 2')
     """
-    plain = unicodedata.normalize("NFKD", piece.lower())
-    bare = "".join(letter for letter in plain if not unicodedata.combining(letter)) if not plain.isascii() else plain
-    words = [word for word in _TOKEN.findall(bare.replace("_", " ")) if len(word) > 1 or word.isdigit()]
-    longer = range(2, ngram + 1)
-    runs = (words[start : start + size] for size in longer for start in range(len(words) - size + 1))
-    return (*words, *map(" ".join, runs))
+    decomposed = unicodedata.normalize("NFKD", piece.lower())
+    without_accents = (
+        "".join(letter for letter in decomposed if not unicodedata.combining(letter))
+        if not decomposed.isascii()
+        else decomposed
+    )
+    words = [word for word in _TOKEN.findall(without_accents.replace("_", " ")) if len(word) > 1 or word.isdigit()]
+    sizes = range(2, ngram + 1)
+    ngrams = (words[start : start + size] for size in sizes for start in range(len(words) - size + 1))
+    return (*words, *map(" ".join, ngrams))
 
 
 def fit_text_space(documents: Sequence[Pieces], params: SpaceParams, seed: int) -> TextSpace:
@@ -101,10 +105,10 @@ def _select_terms(documents: Sequence[Pieces], params: SpaceParams) -> dict[str,
     for document in documents:
         for term in {term for piece in document for term in extract_terms(piece, params.ngram)}:
             frequency[term] = frequency.get(term, 0) + 1
-    most = max(params.max_df * len(documents), params.min_df)
-    eligible = [term for term, count in frequency.items() if params.min_df <= count <= most]
-    kept = sorted(eligible, key=lambda term: (-frequency[term], term))[: params.max_features]
-    return {term: index for index, term in enumerate(sorted(kept))}
+    max_documents = max(params.max_df * len(documents), params.min_df)
+    eligible = [term for term, count in frequency.items() if params.min_df <= count <= max_documents]
+    selected = sorted(eligible, key=lambda term: (-frequency[term], term))[: params.max_features]
+    return {term: index for index, term in enumerate(sorted(selected))}
 
 
 def _counts(documents: Sequence[Pieces], vocabulary: dict[str, int], ngram: int) -> csr_matrix:
@@ -137,17 +141,17 @@ def _right_singular_vectors(weighted: csr_matrix, term_count: int, params: Space
     Source: Halko, Martinsson, Tropp 2011, algorithms 4.4 and 5.1: power iterations from a random start, orthonormalised
     after each, then the exact SVD of the small matrix through its Gram matrix.
     """
-    most = min(len(weighted.indptr) - 1, term_count)
-    width = min(params.dim, most)
+    max_rank = min(len(weighted.indptr) - 1, term_count)
+    width = min(params.dim, max_rank)
     transposed = weighted.T.tocsr()
-    start = np.random.default_rng(seed).standard_normal((term_count, min(most, width + max(10, width // 8))))
+    start = np.random.default_rng(seed).standard_normal((term_count, min(max_rank, width + max(10, width // 8))))
     basis = np.linalg.qr(weighted @ start)[0]
     for _ in range(params.iterations):
         basis = np.linalg.qr(weighted @ (transposed @ basis))[0]
-    small = transposed @ basis
-    squares, turns = np.linalg.eigh(small.T @ small)
-    strengths = np.sqrt(np.maximum(squares[::-1], 0))
-    rows = (small @ turns[:, ::-1][:, :width] / np.maximum(strengths[:width], 1e-12)).T
-    kept = max(1, int((strengths[:width] > RELATIVE_RANK * strengths[0]).sum()))
-    signs = np.sign(rows[np.arange(kept), np.abs(rows[:kept]).argmax(axis=1)])
-    return np.ascontiguousarray((rows[:kept] * signs[:, None]).T, dtype=np.float32)
+    projected = transposed @ basis
+    eigenvalues, rotation = np.linalg.eigh(projected.T @ projected)
+    singular_values = np.sqrt(np.maximum(eigenvalues[::-1], 0))
+    rows = (projected @ rotation[:, ::-1][:, :width] / np.maximum(singular_values[:width], 1e-12)).T
+    rank = max(1, int((singular_values[:width] > RELATIVE_RANK * singular_values[0]).sum()))
+    signs = np.sign(rows[np.arange(rank), np.abs(rows[:rank]).argmax(axis=1)])
+    return np.ascontiguousarray((rows[:rank] * signs[:, None]).T, dtype=np.float32)

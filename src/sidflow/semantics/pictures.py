@@ -58,7 +58,7 @@ _LOOKUP_BITS = 5  # of each channel, in the look-up table
 
 
 @cache
-def _lookup() -> np.ndarray:
+def _colour_table() -> np.ndarray:
     step = 1 << (8 - _LOOKUP_BITS)
     axis = np.arange(0, 256, step) + step // 2
     cells = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1).reshape(-1, 3)
@@ -68,14 +68,14 @@ def _lookup() -> np.ndarray:
 def _nearest(rgb: np.ndarray, references: Mapping[str, tuple[tuple[int, int, int], ...]]) -> np.ndarray:
     """Return for each row of `rgb` the index of the name whose reference colour is nearest."""
     reference = rgb_to_lab(np.array([colour for colours in references.values() for colour in colours], dtype=np.uint8))
-    owner = np.array([index for index, colours in enumerate(references.values()) for _ in colours], dtype=np.int8)
-    return owner[np.square(rgb_to_lab(rgb)[:, None, :] - reference).sum(axis=-1).argmin(axis=1)]
+    name_index = np.array([index for index, colours in enumerate(references.values()) for _ in colours], dtype=np.int8)
+    return name_index[np.square(rgb_to_lab(rgb)[:, None, :] - reference).sum(axis=-1).argmin(axis=1)]
 
 
 def colour_index(rgb: UInt8[np.ndarray, "*shape 3"]) -> Int8[np.ndarray, "*shape"]:
     """Return for each pixel the index in `COLOUR_NAMES` of its colour."""
     cell = (rgb >> (8 - _LOOKUP_BITS)).astype(np.int32)
-    return _lookup()[(cell[..., 0] << (2 * _LOOKUP_BITS)) | (cell[..., 1] << _LOOKUP_BITS) | cell[..., 2]]
+    return _colour_table()[(cell[..., 0] << (2 * _LOOKUP_BITS)) | (cell[..., 1] << _LOOKUP_BITS) | cell[..., 2]]
 
 
 def background_name(rgb: UInt8[np.ndarray, 3]) -> str:
@@ -85,7 +85,7 @@ def background_name(rgb: UInt8[np.ndarray, 3]) -> str:
 
 PLAIN_DISTANCE = 10.0  # in L*a*b*; a pixel nearer to the border's colour belongs to the background
 PLAIN_SHARE = 0.85  # of the border that must belong to a plain background
-EDGE_STRENGTH = 6.0  # lightness change per pixel from which on it is an edge
+EDGE_STRENGTH = 6.0  # lightness change per pixel above which it is an edge
 LINE_DIRECTIONS = ("horizontal", "rising diagonal", "vertical", "falling diagonal")  # of lines, not of gradients
 
 
@@ -114,23 +114,23 @@ def measure_pictures(pixels: UInt8[np.ndarray, "b side side 3"], aspect: Float32
     values = rgb_to_lab(pixels)
     lightness = values[..., 0]
     plain, background, subject = _background(pixels, values)
-    measured = (subject | ~subject.any(axis=(1, 2), keepdims=True)).astype(np.float32)
-    mean = _mean(lightness, measured)
-    deviation = (lightness - mean[:, None, None]) * measured
+    mask = (subject | ~subject.any(axis=(1, 2), keepdims=True)).astype(np.float32)
+    mean = _mean(lightness, mask)
+    deviation = (lightness - mean[:, None, None]) * mask
     gradient_y, gradient_x = np.gradient(lightness, axis=(1, 2))
     stretch = np.sqrt(aspect)[:, None, None]  # so that angles are those of the original picture
     gradient_x, gradient_y = gradient_x / stretch, gradient_y * stretch
-    strength = np.hypot(gradient_x, gradient_y) * measured
+    strength = np.hypot(gradient_x, gradient_y) * mask
     return Measurements(
-        colours=_colour_shares(pixels, measured > 0),
+        colours=_colour_shares(pixels, mask > 0),
         background=background,
         plain=plain,
         subject=subject.mean(axis=(1, 2), dtype=np.float32),
         centre=_centre(np.where(plain[:, None, None], subject, strength).astype(np.float32)),
         lightness=mean,
-        contrast=np.sqrt(_mean(np.square(deviation), measured)),
-        chroma=_mean(np.hypot(values[..., 1], values[..., 2]), measured),
-        edges=_mean((strength > EDGE_STRENGTH).astype(np.float32), measured),
+        contrast=np.sqrt(_mean(np.square(deviation), mask)),
+        chroma=_mean(np.hypot(values[..., 1], values[..., 2]), mask),
+        edges=_mean((strength > EDGE_STRENGTH).astype(np.float32), mask),
         orientations=_orientations(gradient_x, gradient_y, strength),
         regularity=_regularity(deviation),
         aspect=aspect,
@@ -148,24 +148,24 @@ def _background(pixels: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.
     where both ends agree, the colour changes little from row to row, and the top rows have the colour of their ends.
     """
     width = max(1, values.shape[1] // 20)
-    ends = np.stack([np.median(values[:, :, :width], axis=2), np.median(values[:, :, -width:], axis=2)])
-    steps = np.linalg.norm(np.diff(ends, axis=2), axis=-1).mean(axis=(0, 2))
-    agree = np.mean(np.linalg.norm(ends[0] - ends[1], axis=-1) < PLAIN_DISTANCE, axis=1)
-    near = np.zeros(values.shape[:3], dtype=bool)
-    for end in ends:
-        near |= np.square(values - end[:, :, None]).sum(axis=-1) < PLAIN_DISTANCE**2
-    top = np.mean(near[:, :width], axis=(1, 2))
-    plain = np.asarray((agree >= PLAIN_SHARE) & (top >= PLAIN_SHARE) & (steps < PLAIN_DISTANCE / 3))
+    end_colours = np.stack([np.median(values[:, :, :width], axis=2), np.median(values[:, :, -width:], axis=2)])
+    row_changes = np.linalg.norm(np.diff(end_colours, axis=2), axis=-1).mean(axis=(0, 2))
+    agreement = np.mean(np.linalg.norm(end_colours[0] - end_colours[1], axis=-1) < PLAIN_DISTANCE, axis=1)
+    is_background = np.zeros(values.shape[:3], dtype=bool)
+    for end_colour in end_colours:
+        is_background |= np.square(values - end_colour[:, :, None]).sum(axis=-1) < PLAIN_DISTANCE**2
+    top_share = np.mean(is_background[:, :width], axis=(1, 2))
+    plain = np.asarray((agreement >= PLAIN_SHARE) & (top_share >= PLAIN_SHARE) & (row_changes < PLAIN_DISTANCE / 3))
     border = np.concatenate([pixels[:, :, :width], pixels[:, :, -width:]], axis=2)
-    subject = ~(near & plain.reshape(-1, 1, 1))
+    subject = ~(is_background & plain.reshape(-1, 1, 1))
     return plain, np.median(border, axis=(1, 2)).astype(np.uint8), subject
 
 
-def _colour_shares(pixels: np.ndarray, measured: np.ndarray) -> np.ndarray:
-    """Return [b, colours] shares among the counted pixels."""
+def _colour_shares(pixels: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Return the colours' shares of the pixels in `mask`, [b, colours]."""
     batch = len(pixels)
     index = colour_index(pixels).astype(np.int64) + np.arange(batch)[:, None, None] * len(COLOUR_NAMES)
-    counts = np.bincount(index[measured], minlength=batch * len(COLOUR_NAMES)).reshape(batch, len(COLOUR_NAMES))
+    counts = np.bincount(index[mask], minlength=batch * len(COLOUR_NAMES)).reshape(batch, len(COLOUR_NAMES))
     return (counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)).astype(np.float32)
 
 
@@ -173,9 +173,9 @@ def _centre(mass: np.ndarray) -> np.ndarray:
     side = mass.shape[1]
     coordinate = ((np.arange(side) + 0.5) / side).astype(np.float32)
     total = mass.sum(axis=(1, 2))
-    safe = np.where(total > 0, total, 1)
-    x = (mass.sum(axis=1) * coordinate).sum(axis=1) / safe
-    y = (mass.sum(axis=2) * coordinate).sum(axis=1) / safe
+    divisor = np.where(total > 0, total, 1)
+    x = (mass.sum(axis=1) * coordinate).sum(axis=1) / divisor
+    y = (mass.sum(axis=2) * coordinate).sum(axis=1) / divisor
     return np.where(total[:, None] > 0, np.stack([x, y], axis=1), np.float32(0.5)).astype(np.float32)
 
 
@@ -183,8 +183,10 @@ def _orientations(gradient_x: np.ndarray, gradient_y: np.ndarray, strength: np.n
     """Return [b, 4] shares: a line runs at a right angle to its gradient; y points down."""
     angle = np.arctan2(-gradient_y, gradient_x) + np.pi / 2
     sector = np.round(angle / (np.pi / 4)).astype(np.int64) % 4
-    strong = np.where(strength > EDGE_STRENGTH, strength, 0)
-    total = np.stack([np.where(sector == each, strong, 0).sum(axis=(1, 2)) for each in range(4)], axis=1)
+    edge_strength = np.where(strength > EDGE_STRENGTH, strength, 0)
+    total = np.stack(
+        [np.where(sector == direction, edge_strength, 0).sum(axis=(1, 2)) for direction in range(4)], axis=1
+    )
     return (total / np.maximum(total.sum(axis=1, keepdims=True), 1e-6)).astype(np.float32)
 
 
@@ -196,7 +198,7 @@ def _regularity(deviation: np.ndarray) -> np.ndarray:
     cycles = np.hypot(np.fft.fftfreq(side, 1 / side)[:, None], np.fft.rfftfreq(side, 1 / side)[None, :])
     power = np.where((cycles >= 4.5) & (cycles <= side * 0.45), power, 0)
     total = power.sum(axis=(1, 2))
-    around = sum(
+    neighbourhood = sum(
         np.roll(power, (down, right), axis=(1, 2)) for down in (-1, 0, 1) for right in (-1, 0, 1)
     )  # the window spreads a peak over its neighbours
-    return (np.asarray(around).max(axis=(1, 2)) / np.where(total > side**2, total, np.inf)).astype(np.float32)
+    return (np.asarray(neighbourhood).max(axis=(1, 2)) / np.where(total > side**2, total, np.inf)).astype(np.float32)

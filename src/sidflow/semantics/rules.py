@@ -56,8 +56,8 @@ _SIZES = (
     (0.1, "a small part"),
     (-1, "a tiny part"),
 )
-_DIRECTION_SHARE = 0.45  # of the edges' strength, from which on a direction is the main one
-_REGULARITY = 0.3  # from which on a pattern is called repeating
+_DIRECTION_SHARE = 0.45  # of the edges' strength, above which a direction is the main one
+_REGULARITY = 0.3  # above which a pattern is called repeating
 
 
 class PictureDescription(NamedTuple):
@@ -67,48 +67,50 @@ class PictureDescription(NamedTuple):
     colours: tuple[str, ...]  # largest share first
 
 
-def describe_picture(measured: Measurements, row: int, *, colours: int, min_share: float) -> PictureDescription:
+def describe_picture(measurements: Measurements, row: int, *, colours: int, min_share: float) -> PictureDescription:
     """Return the description of one picture, with at most `colours` colours of share `min_share` or more."""
-    shares = measured.colours[row]
+    shares = measurements.colours[row]
     order = np.argsort(-shares, kind="stable")[:colours]
     named = [int(index) for index in order if shares[index] >= min_share] or [int(order[0])]
     palette = ", ".join(f"{_phrase_for(shares[index], _SHARES)} {COLOUR_NAMES[index]}" for index in named)
-    background = f" on a plain {background_name(measured.background[row])} background" if measured.plain[row] else ""
+    background = (
+        f" on a plain {background_name(measurements.background[row])} background" if measurements.plain[row] else ""
+    )
     light = (
-        _phrase_for(measured.lightness[row], _LIGHT),
-        _phrase_for(measured.contrast[row], _CONTRAST),
-        _phrase_for(measured.chroma[row], _CHROMA),
+        _phrase_for(measurements.lightness[row], _LIGHT),
+        _phrase_for(measurements.contrast[row], _CONTRAST),
+        _phrase_for(measurements.chroma[row], _CHROMA),
     )
     return PictureDescription(
         sentences=(
             f"{palette[0].upper()}{palette[1:]}{background}.",
             f"{', '.join(light)}.",
-            _layout(measured, row),
-            _texture(measured, row),
+            _layout(measurements, row),
+            _texture(measurements, row),
         ),
         colours=tuple(COLOUR_NAMES[index] for index in named),
     )
 
 
-def _layout(measured: Measurements, row: int) -> str:
-    aspect = float(measured.aspect[row])
+def _layout(measurements: Measurements, row: int) -> str:
+    aspect = float(measurements.aspect[row])
     form = "Portrait" if aspect < 0.9 else "Landscape" if aspect > 1.1 else "Square"
-    x, y = (float(value) for value in measured.centre[row])
+    x, y = (float(value) for value in measurements.centre[row])
     across = "left" if x < 0.42 else "right" if x > 0.58 else ""
     down = "top" if y < 0.42 else "bottom" if y > 0.58 else ""
     position = " ".join(part for part in (down, across) if part) or "centre"
-    if not measured.plain[row]:
+    if not measurements.plain[row]:
         return f"{form} format, filled to the edges, most detail at the {position}."
-    size = _phrase_for(measured.subject[row], _SIZES)
+    size = _phrase_for(measurements.subject[row], _SIZES)
     return f"{form} format, the subject at the {position}, filling {size} of it."
 
 
-def _texture(measured: Measurements, row: int) -> str:
-    detail = _phrase_for(measured.edges[row], _EDGES)
-    directions = measured.orientations[row]
+def _texture(measurements: Measurements, row: int) -> str:
+    detail = _phrase_for(measurements.edges[row], _EDGES)
+    directions = measurements.orientations[row]
     main = int(directions.argmax())
     lines = f", mainly {LINE_DIRECTIONS[main]} lines" if directions[main] >= _DIRECTION_SHARE else ""
-    pattern = ", a repeating pattern" if measured.regularity[row] >= _REGULARITY else ""
+    pattern = ", a repeating pattern" if measurements.regularity[row] >= _REGULARITY else ""
     return f"{detail}{lines}{pattern}."
 
 
@@ -134,11 +136,11 @@ def describe_items(items: pl.DataFrame, images: pl.DataFrame, params: RulesParam
     for item, text in item_text_of.items():
         picture = descriptions.get(item)
         if text.pieces():
-            rows.append((item, TEXT, _cut(_text_view(text, params.max_sentences), params)))
+            rows.append((item, TEXT, _truncate(_text_view(text, params.max_sentences), params)))
         if picture is not None:
-            rows.append((item, IMAGE, _cut(" ".join(picture.sentences), params)))
+            rows.append((item, IMAGE, _truncate(" ".join(picture.sentences), params)))
         if text.pieces() and picture is not None:
-            rows.append((item, JOINT, _cut(_joint_view(text, picture, params.max_sentences), params)))
+            rows.append((item, JOINT, _truncate(_joint_view(text, picture, params.max_sentences), params)))
     schema = {"item_id": pl.Int32, "view": pl.String, "text": pl.String}
     frame = pl.DataFrame(rows, schema=schema, orient="row")
     counts = {view: int((frame["view"] == view).sum()) for view in (TEXT, IMAGE, JOINT)}
@@ -153,9 +155,9 @@ def describe_pictures(images: pl.DataFrame, params: RulesParams) -> dict[int, Pi
     descriptions: dict[int, PictureDescription] = {}
     for batch in images.iter_slices(BATCH):
         aspect = (batch["width"] / batch["height"]).to_numpy().astype(np.float32)
-        measured = measure_pictures(decode_thumbnails(batch["picture"], params.side), aspect)
+        measurements = measure_pictures(decode_thumbnails(batch["picture"], params.side), aspect)
         for row, item in enumerate(batch["item_id"].to_list()):
-            descriptions[item] = describe_picture(measured, row, colours=params.colours, min_share=params.min_share)
+            descriptions[item] = describe_picture(measurements, row, colours=params.colours, min_share=params.min_share)
         print_progress(f"pictures measured: {len(descriptions)} of {images.height}")
     return descriptions
 
@@ -174,9 +176,15 @@ def _joint_view(text: ItemText, picture: PictureDescription, max_sentences: int)
         checks.append(f"Words and picture agree on {' and '.join(agreed)}.")
     if unseen:
         checks.append(f"The words say {' and '.join(unseen)}, the picture does not show it.")
-    lead = text.sentences[: min(1, max_sentences)]
+    first_sentence = text.sentences[: min(1, max_sentences)]
     return " ".join(
-        (*_catalogue_statements(text), f"Its picture: {picture.sentences[0]}", *checks, *picture.sentences[1:], *lead)
+        (
+            *_catalogue_statements(text),
+            f"Its picture: {picture.sentences[0]}",
+            *checks,
+            *picture.sentences[1:],
+            *first_sentence,
+        )
     )
 
 
@@ -185,14 +193,14 @@ def _catalogue_statements(text: ItemText) -> list[str]:
         text.title,
         f"By {text.brand}" if text.brand else "",
         f"Category: {' > '.join(text.categories)}" if text.categories else "",
-        "; ".join(f"{name}: {', '.join(values)}" for name, values in _grouped(text.attributes).items()),
+        "; ".join(f"{name}: {', '.join(values)}" for name, values in _values_by_name(text.attributes).items()),
     ]
     return [
         statement if statement.endswith((".", "!", "?")) else f"{statement}." for statement in statements if statement
     ]
 
 
-def _grouped(attributes: tuple[tuple[str, str], ...]) -> dict[str, list[str]]:
+def _values_by_name(attributes: tuple[tuple[str, str], ...]) -> dict[str, list[str]]:
     """Return the values of each attribute name, in the order of the catalogue."""
     grouped: dict[str, list[str]] = {}
     for name, value in attributes:
@@ -200,5 +208,5 @@ def _grouped(attributes: tuple[tuple[str, str], ...]) -> dict[str, list[str]]:
     return grouped
 
 
-def _cut(text: str, params: RulesParams) -> str:
+def _truncate(text: str, params: RulesParams) -> str:
     return truncate_at_word(text, params.max_characters, trailing=" ,;:")

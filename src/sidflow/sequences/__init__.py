@@ -1,1 +1,1 @@
-"""What everything that reads histories shares: splits, histories, windows, batches, negatives, co-occurrence counts."""
+"""Sequences, shared by all recommenders: splits, histories, windows, batches, negatives, co-occurrence counts."""

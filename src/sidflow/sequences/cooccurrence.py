@@ -68,7 +68,7 @@ def recent_items(histories: Histories, items: int, last: int, weights: np.ndarra
     Args:
         histories: all queries; a row each.
         items: number of columns.
-        last: how many items back to look, at least 1.
+        last: number of last items, at least 1.
         weights: [last], of the last item, of the one before it, and so on; an item that occurs twice gets both.
 
     Returns:
@@ -101,7 +101,7 @@ def cooccurrence_counts(events: Events, weights: np.ndarray, backward: float) ->
     """Return the weighted number of times that items occur near one another.
 
     Args:
-        events: what to count in.
+        events: the events to count.
         weights: [window], of a pair at distance 1, 2, ...
         backward: weight of "j before i" against "i before j": 0 counts later items only, 1 makes it symmetric.
 
@@ -113,7 +113,7 @@ def cooccurrence_counts(events: Events, weights: np.ndarray, backward: float) ->
         first, second = pairs_at_distance(events, distance)
         before += [first, second] if backward else [first]
         after += [second, first] if backward else [second]
-        values += [np.full(len(first), share) for share in ([weight, weight * backward] if backward else [weight])]
+        values += [np.full(len(first), value) for value in ([weight, weight * backward] if backward else [weight])]
     entries = np.concatenate(values).astype(np.float32), (np.concatenate(before), np.concatenate(after))
     return csr_matrix(entries, shape=(events.items, events.items))
 
@@ -122,36 +122,36 @@ def damped_cooccurrence(events: Events, weights: np.ndarray, backward: float, da
     """Return the evidence that item i gives for item j: co-occurrence over popularity(i)**damping, exact weights.
 
     Args:
-        events: what to count in.
+        events: the events to count.
         weights: [window], of a pair at distance 1, 2, ...
         backward: weight of "j before i" against "i before j".
-        damping: 0 to 1; how much a frequent item's evidence is taken back.
+        damping: 0 to 1; exponent by which a frequent item's evidence is reduced.
 
     Returns:
         float32 CSR [n, n].
     """
-    counted = cooccurrence_counts(events, weights, backward)
-    rows = np.repeat(np.arange(events.items), np.diff(counted.indptr))
-    common = np.maximum(events.counts(), 1).astype(np.float64) ** -damping
-    counted.data = round_to_dyadic(counted.data * common[rows])
-    return counted
+    counts = cooccurrence_counts(events, weights, backward)
+    rows = np.repeat(np.arange(events.items), np.diff(counts.indptr))
+    item_weights = np.maximum(events.counts(), 1).astype(np.float64) ** -damping
+    counts.data = round_to_dyadic(counts.data * item_weights[rows])
+    return counts
 
 
-def strongest_per_row(relation: csr_matrix, kept: int) -> csr_matrix:
-    """Return the `kept` largest entries of every row, lower columns first among equals.
+def strongest_per_row(relation: csr_matrix, per_row: int) -> csr_matrix:
+    """Return the `per_row` largest entries of every row, lower columns first among equals.
 
     Args:
         relation: [n, n], nothing below zero.
-        kept: entries a row.
+        per_row: entries kept in each row.
     """
     matrix = csr_matrix(relation)
     matrix.sum_duplicates()
     count = len(matrix.indptr) - 1
     lengths = np.diff(matrix.indptr)
-    if lengths.max(initial=0) <= kept:
+    if lengths.max(initial=0) <= per_row:
         return matrix
     rows = np.repeat(np.arange(count), lengths)
     order = np.lexsort((matrix.indices, np.negative(matrix.data), rows))
     rank = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    strongest = np.sort(order[rank < kept])
+    strongest = np.sort(order[rank < per_row])
     return csr_matrix((matrix.data[strongest], (rows[strongest], matrix.indices[strongest])), shape=(count, count))

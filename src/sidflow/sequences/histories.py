@@ -1,4 +1,4 @@
-"""Sequences, queries and targets as flat arrays: what every recommender reads."""
+"""Sequences, queries and targets as flat arrays: the input of every recommender."""
 
 from __future__ import annotations
 
@@ -55,26 +55,26 @@ class Histories(NamedTuple):
         lengths = np.diff(self.offsets)
         user = np.repeat(np.arange(self.user_count), lengths)
         position = np.arange(len(self.items)) - np.repeat(self.offsets[:-1], lengths)
-        keep = position < self.train_end[user]
-        return user[keep], self.items[keep].astype(np.int64)
+        is_training = position < self.train_end[user]
+        return user[is_training], self.items[is_training].astype(np.int64)
 
     def before_test(self) -> Histories:
         """Return the histories of a second fit: training parts end before the first test target; no validation queries.
 
         Where a user has no test query, the training part ends with the last validation target.
         """
-        test = ~self.query_valid
+        is_test = ~self.query_valid
         end = self.train_end.copy()
         np.maximum.at(end, self.query_user[self.query_valid], self.query_end[self.query_valid] + 1)
         first_test = np.diff(self.offsets)
-        np.minimum.at(first_test, self.query_user[test], self.query_end[test])
-        tested = np.isin(np.arange(self.user_count), self.query_user[test])
+        np.minimum.at(first_test, self.query_user[is_test], self.query_end[is_test])
+        has_test = np.isin(np.arange(self.user_count), self.query_user[is_test])
         return self._replace(
-            train_end=np.where(tested, first_test, end),
-            query_user=self.query_user[test],
-            query_end=self.query_end[test],
-            query_valid=self.query_valid[test],
-            targets=self.targets[test],
+            train_end=np.where(has_test, first_test, end),
+            query_user=self.query_user[is_test],
+            query_end=self.query_end[is_test],
+            query_valid=self.query_valid[is_test],
+            targets=self.targets[is_test],
         )
 
     def training_counts(self, items: int) -> np.ndarray:

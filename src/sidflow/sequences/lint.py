@@ -28,33 +28,33 @@ def measure_split(
     tied = (cuts.query_end > 0) & (timestamps[rows] == timestamps[np.maximum(rows - 1, 0)]) & has_timestamps
     user = np.repeat(np.arange(len(starts)), np.diff(starts, append=len(items)))
     position = np.arange(len(items)) - starts[user]
-    trained = position < cuts.train_end[user]
-    counts = np.bincount(items[trained], minlength=int(items.max()) + 1)
-    seen = _first_position(user, items)[rows] < cuts.query_end
+    is_training = position < cuts.train_end[user]
+    counts = np.bincount(items[is_training], minlength=int(items.max()) + 1)
+    in_history = _first_position(user, items)[rows] < cuts.query_end
     cold = counts[items[rows]] == 0
-    leaked = _prefix_in_other_training(items, starts, trained)[rows]
+    in_other_training = _prefix_in_other_training(items, starts, is_training)[rows]
     figures: dict[str, int | float] = {
         "users": len(starts),
         "events": len(items),
-        "events_train": int(trained.sum()),
+        "events_train": int(is_training.sum()),
         "users_without_training": int((cuts.train_end == 0).sum()),
         "items_never_trained": int((counts[np.unique(items)] == 0).sum()),
         "timestamps_known": int(has_timestamps),
         "duplicated_sequences": _duplicated_sequences(items, starts),
     }
     for part, in_part in (("valid", cuts.query_valid), ("test", ~cuts.query_valid)):
-        number = int(in_part.sum())
+        query_count = int(in_part.sum())
         figures |= {
-            f"queries_{part}": number,
+            f"queries_{part}": query_count,
             f"users_{part}": len(np.unique(cuts.query_user[in_part])),
             f"mean_history_{part}": float(cuts.query_end[in_part].mean()),
             f"targets_tied_{part}": int((tied & in_part).sum()),
             f"tie_rate_{part}": float(tied[in_part].mean()),
-            f"targets_in_history_{part}": int((seen & in_part).sum()),
+            f"targets_in_history_{part}": int((in_history & in_part).sum()),
             f"targets_cold_{part}": int((cold & in_part).sum()),
-            f"sequences_in_training_{part}": int((leaked & in_part).sum()),
+            f"sequences_in_training_{part}": int((in_other_training & in_part).sum()),
         }
-    figures |= _leakage(timestamps, starts, user, trained, cuts, has_timestamps)
+    figures |= _leakage(timestamps, starts, user, is_training, cuts, has_timestamps)
     return figures, tied
 
 
@@ -76,7 +76,7 @@ def _duplicated_sequences(items: np.ndarray, starts: np.ndarray) -> int:
     return len(starts) - len(seen)
 
 
-def _prefix_in_other_training(items: np.ndarray, starts: np.ndarray, trained: np.ndarray) -> np.ndarray:
+def _prefix_in_other_training(items: np.ndarray, starts: np.ndarray, is_training: np.ndarray) -> np.ndarray:
     """Return for every event whether another user's training part begins with the sequence up to it, bool [events].
 
     Prefixes are numbered exactly, without hashes: two are equal if their shorter prefixes and their last items are.
@@ -85,35 +85,40 @@ def _prefix_in_other_training(items: np.ndarray, starts: np.ndarray, trained: np
     by_length = np.argsort(-lengths, kind="stable")
     item_bound = int(items.max(initial=0)) + 1
     matches = np.zeros(len(items), dtype=bool)
-    prefix = np.zeros(len(starts), dtype=np.int64)  # number of each user's prefix so far, longest user first
+    prefix_ids = np.zeros(len(starts), dtype=np.int64)  # id of each user's prefix so far, longest user first
     for position in range(int(lengths.max(initial=0))):
         rows = starts[by_length[: np.searchsorted(-lengths[by_length], -position)]] + position
-        _, number = np.unique(prefix[: len(rows)] * item_bound + items[rows], return_inverse=True)
-        in_training = trained[rows]
-        matches[rows] = np.bincount(number, in_training)[number] > in_training  # another user's, not only its own
-        prefix = number
+        _, ids = np.unique(prefix_ids[: len(rows)] * item_bound + items[rows], return_inverse=True)
+        in_training = is_training[rows]
+        matches[rows] = np.bincount(ids, in_training)[ids] > in_training  # another user's, not only its own
+        prefix_ids = ids
     return matches
 
 
 def _leakage(
-    timestamps: np.ndarray, starts: np.ndarray, user: np.ndarray, trained: np.ndarray, cuts: Cuts, has_timestamps: bool
+    timestamps: np.ndarray,
+    starts: np.ndarray,
+    user: np.ndarray,
+    is_training: np.ndarray,
+    cuts: Cuts,
+    has_timestamps: bool,
 ) -> dict[str, int | float]:
     """Return the figures on training events later than targets: allowed across users, an error across a time cut."""
     if not has_timestamps:
         return {}
     rows = starts[cuts.query_user] + cuts.query_end
-    latest = int(timestamps[trained].max()) if trained.any() else 0
+    latest = int(timestamps[is_training].max()) if is_training.any() else 0
     test = timestamps[rows][~cuts.query_valid]
     figures: dict[str, int | float] = {"test_targets_before_last_training": int((test <= latest).sum())}
     if cuts.cut_seconds is not None:
         first_valid, first_test = cuts.cut_seconds
-        late = int((timestamps[trained] >= first_valid).sum()) + int(
+        future_events = int((timestamps[is_training] >= first_valid).sum()) + int(
             (timestamps[rows][cuts.query_valid] >= first_test).sum()
         )
         figures |= {
             "cut_valid_seconds": first_valid,
             "cut_test_seconds": first_test,
-            "future_events_in_training": late,
+            "future_events_in_training": future_events,
         }
     return figures
 
@@ -122,19 +127,19 @@ def check_figures(figures: dict[str, int | float], *, no_repeats: bool) -> None:
     """Check that no metric of the split would be invalid.
 
     Args:
-        figures: what `measure_split` returned.
+        figures: of `measure_split`.
         no_repeats: whether no user may have an item twice.
 
     Raises:
         InputError: a target is in its own history though repeats were dropped, or training has events after a cut.
     """
-    inside = int(figures["targets_in_history_valid"] + figures["targets_in_history_test"])
-    if no_repeats and inside:
+    targets_in_history = int(figures["targets_in_history_valid"] + figures["targets_in_history_test"])
+    if no_repeats and targets_in_history:
         raise InputError(
             "artifacts/catalog/interactions.parquet",
             expected="no item twice per user, with ingest.repeats: first",
             found="targets in their own history",
-            count=inside,
+            count=targets_in_history,
             remedy="run `dvc repro ingest`; if that repeats, report a defect",
         )
     if figures.get("future_events_in_training", 0):

@@ -1,4 +1,4 @@
-"""Negatives of a sampled loss: how many, how they are sampled, and how likely each of them was."""
+"""Negatives of a sampled loss: their number, distribution and log probabilities."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Candidates(NamedTuple):
 
     @property
     def scored(self) -> tuple[Tensor, Tensor, Tensor | None]:
-        """What `sampled_cross_entropy` takes after states and the rows of `items`."""
+        """The arguments of `sampled_cross_entropy` after states and the rows of `items`."""
         return self.targets, self.negatives, self.log_expected
 
     def negative_ids(self) -> Int[np.ndarray, " m"]:
@@ -70,5 +70,5 @@ class NegativeSampler(nn.Module):
         """Return `targets` and negatives that depend on `seed` alone, not on the global generator."""
         negatives = self.sample(torch.Generator(self.probabilities.device).manual_seed(seed))
         items, rows = torch.unique(torch.cat([targets, negatives]), return_inverse=True)
-        own, shared = rows.split([len(targets), len(negatives)])
-        return Candidates(items, own, shared, self.log_expected(negatives))
+        target_rows, negative_rows = rows.split([len(targets), len(negatives)])
+        return Candidates(items, target_rows, negative_rows, self.log_expected(negatives))

@@ -16,7 +16,7 @@ class Refitted(NamedTuple, Generic[Model, Choice]):
     """The result of one fit or of two."""
 
     model: Model  # of the last fit: it encodes new histories
-    choice: Choice  # what the first fit left for the second
+    choice: Choice  # what the first fit hands to the second
     first: ScoreFactors  # of the first fit
     last: ScoreFactors  # of the last fit
     factored: ScoreFactors  # validation queries answered by the first fit, test queries by the last
@@ -31,7 +31,7 @@ def fit_and_refit(
 ) -> Refitted[Model, Choice]:
     """Fit a model to the training parts and, with `refit`, a second one to training and validation events.
 
-    The second fit has no validation. It takes over what the first one chose, and answers the test queries alone.
+    The second fit has no validation. It uses the choice of the first one, and scores the test queries alone.
 
     Args:
         histories: training parts and all queries.
@@ -39,7 +39,7 @@ def fit_and_refit(
         fit: returns a fresh model, fitted to the training parts of the histories it is given; the second argument is
             None in the first fit, and the first fit's choice in the second.
         answer: returns the two sides of the scores of all queries.
-        choose: returns what is kept of the first model; the model itself is freed before the second fit.
+        choose: returns the choice of the first model; the model itself is freed before the second fit.
     """
     model = fit(histories, None)
     first, choice = answer(model), choose(model)

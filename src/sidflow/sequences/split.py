@@ -185,17 +185,21 @@ def split_interactions(interactions: pl.DataFrame, users: int, params: SplitPara
     cuts = cut_sequences(lengths, timestamps, params, has_timestamps=has_timestamps)
     figures, tied = measure_split(items, timestamps, starts, cuts, has_timestamps=has_timestamps)
     check_figures(figures, no_repeats=no_repeats)
-    number = np.arange(len(cuts.query_user), dtype=np.int32)
+    query_id = np.arange(len(cuts.query_user), dtype=np.int32)
     queries = pl.DataFrame(
         {
-            "query_id": number,
+            "query_id": query_id,
             "user_id": cuts.query_user.astype(np.int32),
             "part": np.where(cuts.query_valid, VALID, TEST).tolist(),
             "history_end": cuts.query_end.astype(np.int32),
         }
     )
     targets = pl.DataFrame(
-        {"query_id": number, "item_id": items[starts[cuts.query_user] + cuts.query_end].astype(np.int32), "tied": tied}
+        {
+            "query_id": query_id,
+            "item_id": items[starts[cuts.query_user] + cuts.query_end].astype(np.int32),
+            "tied": tied,
+        }
     )
     return Split(_sequences(interactions, cuts.train_end), queries, targets, figures)
 

@@ -68,8 +68,11 @@ def training_windows(histories: Histories, longest: int, *, overlap: int) -> Win
 
 def recent_windows(sequences: Sequence[np.ndarray | Sequence[int]], longest: int) -> Windows:
     """Return the last `longest` items of each sequence."""
-    lengths = np.array([min(len(one), longest) for one in sequences], dtype=np.int64)
-    recent = [np.asarray(one[len(one) - n :], dtype=np.int64) for one, n in zip(sequences, lengths, strict=True)]
+    lengths = np.array([min(len(sequence), longest) for sequence in sequences], dtype=np.int64)
+    recent = [
+        np.asarray(sequence[len(sequence) - length :], dtype=np.int64)
+        for sequence, length in zip(sequences, lengths, strict=True)
+    ]
     items = np.concatenate([np.zeros(0, dtype=np.int64), *recent])
     return Windows(_padding_safe(items), torch.from_numpy(np.cumsum(lengths) - lengths), torch.from_numpy(lengths))
 

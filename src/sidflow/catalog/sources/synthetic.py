@@ -1,4 +1,4 @@
-"""Source `synthetic`: users with tastes, their choices, and the exact probabilities behind them."""
+"""Source `synthetic`: users with tastes, their choices, and the exact probabilities of the choices."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sidflow.catalog.synthetic.products import Grammar, Products, read_grammar, 
 
 PERIOD_START = 1_600_000_000  # seconds UTC: start of the observed period
 PERIOD_SECONDS = 365 * 86_400  # its length
-UNTIED_EVENTS = 3  # events before those with true probabilities that share no second either, so that order is exact
+UNTIED_EVENTS = 3  # events before those with true probabilities that share no second either: their order is exact
 BLOCK_SCORES = 2_000_000  # users times products whose scores are in memory at once
 RECENCY_WEIGHTS = (1.0, 0.4)  # of the last event and the one before it
 
@@ -43,9 +43,9 @@ def sample_users(styles: int, params: SyntheticParams, rng: np.random.Generator)
     gaps = np.where(basket & ~untied, 0.0, np.maximum(gaps, 1e-3))
     start = rng.uniform(0, 0.85, users)
     span = (1 - start) * rng.uniform(0.4, 1.0, users)
-    passed = np.cumsum(gaps, axis=1)
-    total = np.take_along_axis(passed, (length - 1)[:, None], axis=1)
-    time = start[:, None] + span[:, None] * (passed / total).clip(max=1.0)
+    elapsed = np.cumsum(gaps, axis=1)
+    total = np.take_along_axis(elapsed, (length - 1)[:, None], axis=1)
+    time = start[:, None] + span[:, None] * (elapsed / total).clip(max=1.0)
     seconds = PERIOD_START + np.floor(time * PERIOD_SECONDS).astype(np.int64)
     shift = np.cumsum(np.where(untied, 1, 0), axis=1)  # keeps untied events at least a second apart after rounding
     return SyntheticUsers(
@@ -62,8 +62,8 @@ class ChoiceModel:
 
     def __init__(self, grammar: Grammar, products: Products, users: SyntheticUsers, params: SyntheticParams) -> None:
         self._products, self._users, self._params = products, users, params
-        step = np.log(grammar.transitions())
-        self._step = step[:, products.category]  # [categories, n]: log P of each product's category
+        log_transitions = np.log(grammar.transitions())
+        self._log_transitions = log_transitions[:, products.category]  # [categories, n], of each product's category
         self._popular = params.popularity * np.log(products.demand)
         self._release = PERIOD_START + np.floor(products.release * PERIOD_SECONDS).astype(np.int64)
 
@@ -85,16 +85,16 @@ class ChoiceModel:
         products, users, params = self._products, self._users, self._params
         user_angle, angle = np.deg2rad(users.hue[user]), np.deg2rad(products.hue)
         score = self._popular + params.taste * (users.taste[user] @ products.style.T)
-        near = np.outer(np.cos(user_angle), np.cos(angle)) + np.outer(np.sin(user_angle), np.sin(angle))
-        return score + params.colour * near
+        hue_similarity = np.outer(np.cos(user_angle), np.cos(angle)) + np.outer(np.sin(user_angle), np.sin(angle))
+        return score + params.colour * hue_similarity
 
     def _add_context(self, score: np.ndarray, recent: np.ndarray, second: np.ndarray) -> None:
         """Add the effect of the last events to `score`, and set unreleased products to -inf, in place."""
         products, params = self._products, self._params
-        for back, weight in enumerate(RECENCY_WEIGHTS, start=1):
-            rows = np.flatnonzero(recent[:, -back] >= 0)
-            last = recent[rows, -back]
-            score[rows] += weight * params.transition * self._step[products.category[last]]
+        for lag, weight in enumerate(RECENCY_WEIGHTS, start=1):
+            rows = np.flatnonzero(recent[:, -lag] >= 0)
+            last = recent[rows, -lag]
+            score[rows] += weight * params.transition * self._log_transitions[products.category[last]]
             for column in range(products.companion.shape[1]):
                 score[rows, products.companion[last, column]] += weight * params.companion
         late = np.flatnonzero(self._release > PERIOD_START)
@@ -135,7 +135,7 @@ def last_two_items(histories: np.ndarray, user: np.ndarray, position: np.ndarray
     """Return the two items before `position`, the latest last, -1 where there is none, int64 [q, 2]."""
     position = np.broadcast_to(position, user.shape)
     return np.stack(
-        [np.where(position >= back, histories[user, np.maximum(position - back, 0)], -1) for back in (2, 1)], axis=1
+        [np.where(position >= lag, histories[user, np.maximum(position - lag, 0)], -1) for lag in (2, 1)], axis=1
     )
 
 

@@ -75,8 +75,8 @@ def _events(path: Path, settings: FilesParams) -> pl.DataFrame:
         _check_rows(path, name, frame[role], frame[role].is_not_null(), "a value in every row", _REPAIR_ROWS)
     frame = frame.with_columns(_keys(frame[role], path, columns_by_role[role]) for role in ("user", "item"))
     if not settings.timestamp:
-        order = pl.int_range(pl.len(), dtype=pl.Int64).over("user").alias("timestamp")
-        return frame.with_columns(order)
+        row_number = pl.int_range(pl.len(), dtype=pl.Int64).over("user").alias("timestamp")
+        return frame.with_columns(row_number)
     return frame.with_columns(_seconds(frame["timestamp"], settings, path))
 
 
@@ -110,14 +110,14 @@ def _check_rows(path: Path, name: str, column: pl.Series, good: pl.Series, expec
 
 def _keys(column: pl.Series, path: Path, name: str) -> pl.Series:
     """Return keys as text or integers; whole floats become integers (tables with gaps often have them)."""
-    kind = column.dtype
-    if kind.is_float():
+    dtype = column.dtype
+    if dtype.is_float():
         whole = column.is_finite() & (column == column.floor()) & (column.abs() < _EXACT_FLOAT_BOUND)
         _check_rows(path, name, column, whole, "a whole number in every row", _REPAIR_ROWS)
         return column.cast(pl.Int64)
-    if not (kind.is_integer() or kind in (pl.String, pl.Categorical, pl.Enum)):
-        none = pl.repeat(False, len(column), eager=True)
-        _check_rows(path, name, column, none, "text or whole numbers in the rows", "convert the column")
+    if not (dtype.is_integer() or dtype in (pl.String, pl.Categorical, pl.Enum)):
+        no_rows = pl.repeat(False, len(column), eager=True)
+        _check_rows(path, name, column, no_rows, "text or whole numbers in the rows", "convert the column")
     return column
 
 
@@ -127,9 +127,9 @@ def _seconds(column: pl.Series, settings: FilesParams, path: Path) -> pl.Series:
     seconds = _whole_seconds(column, UNITS_PER_SECOND[settings.timestamp_unit])
     remedy = "convert the column, or set ingest.files.timestamp to another (empty: the file's order)"
     _check_rows(path, name, column, seconds.is_not_null(), "a number, date or ISO time in every row", remedy)
-    inside = seconds.cast(pl.Float64).is_between(*_YEAR_BOUNDS)
+    in_range = seconds.cast(pl.Float64).is_between(*_YEAR_BOUNDS)
     remedy = "set ingest.files.timestamp_unit, or repair these rows"
-    _check_rows(path, name, column, inside, "years 1 to 9999", remedy)
+    _check_rows(path, name, column, in_range, "years 1 to 9999", remedy)
     return seconds.cast(pl.Int64)
 
 
@@ -166,13 +166,13 @@ def _items(path: Path, settings: FilesParams, max_characters: int) -> pl.DataFra
     item = frame[settings.item]
     _check_rows(path, settings.item, item, item.is_not_null(), "a value in every row", _REPAIR_ROWS)
     keys = _keys(item, path, settings.item).cast(pl.String)
-    column = {field: mapped.get(field, field) for field in TEXT_FIELDS}
+    columns = {field: mapped.get(field, field) for field in TEXT_FIELDS}
     rows = frame.iter_rows(named=True)
     texts = [
         {
             "item_key": key,
-            **{name: clean_text(row.get(column[name]), max_characters) for name in ("title", "description", "brand")},
-            "categories": clean_categories(row.get(column["categories"]) or "", 200, settings.category_separator),
+            **{name: clean_text(row.get(columns[name]), max_characters) for name in ("title", "description", "brand")},
+            "categories": clean_categories(row.get(columns["categories"]) or "", 200, settings.category_separator),
             "attributes": clean_attributes({name: row[name] for name in settings.attributes}, max_characters),
         }
         for key, row in zip(keys, rows, strict=True)

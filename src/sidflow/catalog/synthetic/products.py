@@ -123,7 +123,7 @@ def sample_products(grammar: Grammar, params: SyntheticParams, rng: np.random.Ge
     style = np.zeros((n, styles))
     style[np.arange(n), first] = strength
     style[np.arange(n), second] = 1 - strength
-    centre = np.array([one.hue for one in grammar.styles.values()])
+    centre = np.array([grammar_style.hue for grammar_style in grammar.styles.values()])
     own_palette = rng.random(n) < 0.6
     hue = np.where(own_palette, centre[first] + rng.normal(0, 25, n), rng.uniform(0, 360, n)) % 360
     demand = 1.0 / (rng.permutation(n) + 12.0) ** 0.9
@@ -151,9 +151,9 @@ def _companions(
     grammar: Grammar, category: np.ndarray, style: np.ndarray, hue: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
     """Return two products that often follow each one: of a likely next category and a similar style, int64 [n, 2]."""
-    step = grammar.transitions()
+    transitions = grammar.transitions()
     angle = np.deg2rad(hue)
-    score = np.log(step[category][:, category]) + 4 * (style @ style.T) + np.cos(angle[:, None] - angle[None, :])
+    score = np.log(transitions[category][:, category]) + 4 * (style @ style.T) + np.cos(angle[:, None] - angle[None, :])
     score += rng.gumbel(size=score.shape)
     np.fill_diagonal(score, -np.inf)
     return np.argsort(-score, axis=1, kind="stable")[:, :2]
@@ -164,9 +164,9 @@ def write_item_texts(grammar: Grammar, products: Products, rng: np.random.Genera
     styles, categories = list(grammar.styles), list(grammar.categories)
     rows = []
     for i, key in enumerate(products.keys):
-        name = categories[products.category[i]]
-        category, style = grammar.categories[name], grammar.styles[styles[products.first[i]]]
-        other = grammar.styles[styles[products.second[i]]]
+        category_name = categories[products.category[i]]
+        category, style = grammar.categories[category_name], grammar.styles[styles[products.first[i]]]
+        second_style = grammar.styles[styles[products.second[i]]]
         matching = [brand for brand, brand_style in grammar.brands.items() if brand_style == styles[products.first[i]]]
         brand = _pick(matching if matching and rng.random() < 0.8 else list(grammar.brands), rng)
         material, colour = _pick(category.materials, rng), grammar.colour_of(products.hue[i])
@@ -174,7 +174,7 @@ def write_item_texts(grammar: Grammar, products: Products, rng: np.random.Genera
         fields = {
             "noun": _pick(category.nouns, rng),
             "style": _pick(style.words, rng),
-            "style2": _pick(other.words, rng),
+            "style2": _pick(second_style.words, rng),
             "mood": _pick(style.moods, rng),
             "use": _pick(category.uses, rng),
             "care": _pick(grammar.care, rng),
@@ -188,7 +188,7 @@ def write_item_texts(grammar: Grammar, products: Products, rng: np.random.Genera
                 "title": title[0].upper() + title[1:] if has_text else "",
                 "description": text if has_text else "",
                 "brand": brand if has_text else "",
-                "categories": [category.department, name] if has_text else [],
+                "categories": [category.department, category_name] if has_text else [],
                 "attributes": [{"name": "material", "value": material}, {"name": "size", "value": size}]
                 if has_text
                 else [],
