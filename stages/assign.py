@@ -25,9 +25,9 @@ def main() -> None:
         items = ITEMS.read(columns=["item_id", "item_key", "categories"])
         frozen = None
         if settings.known_from:
-            earlier_run = Path(settings.known_from)
-            check_codebooks_are_frozen(quantizer, earlier_run)
-            frozen = FrozenIds(items.sort("item_id")["item_key"].to_list(), read_frozen_ids(earlier_run))
+            frozen_run = Path(settings.known_from)
+            check_codebooks_are_frozen(quantizer, frozen_run)
+            frozen = FrozenIds(items.sort("item_id")["item_key"].to_list(), read_frozen_ids(frozen_run))
         tau_queries = validation_tau_queries(load_histories())
         ids = assign_and_audit(quantizer, modalities, settings, tau_queries, first_categories(items), frozen)
         check_gate(ids.audit, settings.gate)

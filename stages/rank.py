@@ -16,8 +16,8 @@ def main(model: str) -> None:
     with stage(f"rank@{model}"):
         settings = params.load_section("rank", RankParams)
         factors = FACTORS.read(model=model)
-        past = load_histories()._replace(exclude_history=settings.exclude_history)
-        ranking = rank_targets(factors.arrays, past, core_count(), settings, str(FACTORS.at(model=model)))
+        histories = load_histories()._replace(exclude_history=settings.exclude_history)
+        ranking = rank_targets(factors.arrays, histories, core_count(), settings, str(FACTORS.at(model=model)))
         top, target_ranks = ranking.tables()
         TOP.write(top, model=model)
         TARGET_RANKS.write(target_ranks, refit_metadata(refit_in(factors.metadata)), model=model)

@@ -1,4 +1,4 @@
-"""Co-occurrence evidence: what the last items of a history say for every item, by the histories of other users.
+"""Co-occurrence evidence: a score of every item given a history's last items, counted in other users' histories.
 
 In training the evidence is cross-fitted. Users are split into folds; a training position sees counts of all folds but
 its user's own, so that no transition gives evidence for itself. Queries see counts of all users' training parts.
@@ -67,7 +67,7 @@ def training_positions(
 ) -> TrainingPositions:
     """Return the positions whose histories end with `last_event` and that predict `target_event`.
 
-    A history is all that its user had up to there, also what the base model's window cuts off or skips. It is empty
+    A history holds all events of its user up to `last_event`, also those outside the base model's window. It is empty
     where `last_event` is before the user's first event.
     """
     user = np.searchsorted(histories.offsets, target_event, side="right") - 1
@@ -91,8 +91,8 @@ def new_histories(histories: Sequence[Sequence[int] | np.ndarray]) -> HistorySli
 
 def at_candidates(evidence: csr_matrix, targets: Int[np.ndarray, " p"], negatives: Int[np.ndarray, " m"]) -> csr_matrix:
     """Return the entries of `evidence` [p, n] at each row's own target, then at `negatives`, CSR [p, 1 + m]."""
-    own = csr_matrix(evidence[np.arange(len(targets)), targets]).T
-    return csr_matrix(sparse.hstack([own, evidence[:, negatives]], format="csr"))
+    target_column = csr_matrix(evidence[np.arange(len(targets)), targets]).T
+    return csr_matrix(sparse.hstack([target_column, evidence[:, negatives]], format="csr"))
 
 
 def user_folds(users: Int[np.ndarray, " u"], folds: int) -> Int[np.ndarray, " u"]:
@@ -137,11 +137,13 @@ def count_cooccurrence(histories: Histories, items: int, params: ScorePriorParam
     fold = user_folds(np.arange(histories.user_count), params.folds)
     weights = decaying_weights(params.window, params.decay)
 
-    def relation(keep: np.ndarray) -> csr_matrix:
-        kept = Events(training.user[keep], training.item[keep], items)
-        return strongest_per_row(damped_cooccurrence(kept, weights, params.backward, params.damping), params.neighbours)
+    def relation(mask: np.ndarray) -> csr_matrix:
+        events = Events(training.user[mask], training.item[mask], items)
+        return strongest_per_row(
+            damped_cooccurrence(events, weights, params.backward, params.damping), params.neighbours
+        )
 
     fold_of_event = fold[training.user]
-    parts = [relation(fold_of_event != one) for one in range(params.folds)] + [relation(fold_of_event >= 0)]
+    parts = [relation(fold_of_event != left_out) for left_out in range(params.folds)] + [relation(fold_of_event >= 0)]
     relations = csr_matrix(sparse.vstack(parts, format="csr"))
     return CrossFittedCounts(relations, decaying_weights(params.last, params.recency), fold, items, params.folds)

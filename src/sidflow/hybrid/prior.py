@@ -102,9 +102,9 @@ class ScorePrior(nn.Module):
             self.register_buffer(f"rows_{name}", torch.from_numpy(rows), persistent=False)
 
     def item_matrix(self, matrix: Float[Tensor, "n h"], items: Int[Tensor, " n"] | None = None) -> Float[Tensor, "n d"]:
-        """Return the base model's rows with content rows beside them; `items` says whose, None: all core items'."""
-        which = slice(self.items) if items is None else items
-        return torch.cat([matrix, *(rows[which] for rows in self.content_rows())], 1)
+        """Return the base model's rows with content rows beside them; of `items`, None: of all core items."""
+        index = slice(self.items) if items is None else items
+        return torch.cat([matrix, *(rows[index] for rows in self.content_rows())], 1)
 
     def content_rows(self) -> list[Float[Tensor, "n d"]]:
         """Return the rows of each kind of content, in the order of the columns."""
@@ -164,9 +164,9 @@ class ScorePrior(nn.Module):
         values = values if self.counts is None else self.evidence_scores(values)
         content, weight = self.content_states(states, positions.histories), self.params.own_weight
         if self.training and self.params.dropout:
-            keep = self._sample_kept(positions, device)[:, None]
-            content, weight = content * keep, self.params.own_weight * keep + 1 - keep
-            values = values * keep[:, 0].repeat_interleave(torch.from_numpy(np.diff(evidence.indptr)).to(device))
+            prior_mask = self._sample_prior_mask(positions, device)[:, None]
+            content, weight = content * prior_mask, self.params.own_weight * prior_mask + 1 - prior_mask
+            values = values * prior_mask[:, 0].repeat_interleave(torch.from_numpy(np.diff(evidence.indptr)).to(device))
         states = torch.cat([weight * states, content], 1)
         items = None if candidates is None else candidates.items
         matrix = self.item_matrix(scores.item_matrix, items)
@@ -174,29 +174,29 @@ class ScorePrior(nn.Module):
             states = torch.cat([states, functional.softplus(self.popularity_raw).expand(len(states), 1)], 1)
             popularity = self.popularity if items is None else self.popularity[items]
             matrix = torch.cat([matrix, popularity[:, None]], 1)
-        added = (
+        evidence_logits = (
             None if self.counts is None else SparseLogits(_entries(evidence.indptr, evidence.indices, device), values)
         )
         mask = self._history_mask(positions, candidates, device) if self.params.mask_history else None
         if candidates is None:
-            return catalogue_cross_entropy(states, matrix, scores.targets, evidence=added, excluded=mask)
-        return sampled_cross_entropy(states, matrix, *candidates.scored, evidence=added, excluded=mask)
+            return catalogue_cross_entropy(states, matrix, scores.targets, evidence=evidence_logits, excluded=mask)
+        return sampled_cross_entropy(states, matrix, *candidates.scored, evidence=evidence_logits, excluded=mask)
 
     def _history_mask(
         self, positions: TrainingPositions, candidates: Candidates | None, device: torch.device
     ) -> SparseEntries:
         indptr, columns = positions.masked_items()
         if candidates is not None:
-            held = csr_matrix((np.ones(len(columns), dtype=bool), columns, indptr), (len(indptr) - 1, self.items))
-            held = at_candidates(held, positions.target, candidates.negative_ids())
-            indptr, columns = held.indptr, held.indices
+            mask = csr_matrix((np.ones(len(columns), dtype=bool), columns, indptr), (len(indptr) - 1, self.items))
+            mask = at_candidates(mask, positions.target, candidates.negative_ids())
+            indptr, columns = mask.indptr, mask.indices
         return _entries(indptr, columns, device)
 
-    def _sample_kept(self, positions: TrainingPositions, device: torch.device) -> Float[Tensor, " p"]:
+    def _sample_prior_mask(self, positions: TrainingPositions, device: torch.device) -> Float[Tensor, " p"]:
         """Return 1 at the positions of users that see the prior in this step, else 0."""
         users, index = np.unique(positions.user, return_inverse=True)
-        keep = (torch.rand(len(users)) >= self.params.dropout).float()
-        return keep[torch.from_numpy(index)].to(device)
+        user_mask = (torch.rand(len(users)) >= self.params.dropout).float()
+        return user_mask[torch.from_numpy(index)].to(device)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return what new histories are scored with beside the learned weights: content rows and counts."""

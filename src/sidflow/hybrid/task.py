@@ -68,9 +68,11 @@ class RankingTask:
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Return what is trained; the prior's weights have their own learning rate and no weight decay."""
         prior = [] if self.prior is None else list(self.prior.parameters())
-        of_prior = {id(parameter) for parameter in prior}
+        prior_ids = {id(parameter) for parameter in prior}
         trained = [parameter for parameter in self.module.parameters() if parameter.requires_grad]
-        groups: list[dict[str, Any]] = [{"params": [one for one in trained if id(one) not in of_prior]}]
+        groups: list[dict[str, Any]] = [
+            {"params": [parameter for parameter in trained if id(parameter) not in prior_ids]}
+        ]
         if self.prior is not None:
             groups.append({"params": prior, "weight_decay": 0.0, "rate_factor": self.prior.params.rate_factor})
         return groups
@@ -124,14 +126,14 @@ class HybridValidation(Validation):
         content_rows = self.prior.item_matrix(item_matrix)[:, item_matrix.shape[1] :].float()
         for block in self.blocks(device):
             with full_precision(device):
-                own = query_states[block.rows].float() @ item_matrix.float().T
-                prior = content[block.rows] @ content_rows.T
+                base_scores = query_states[block.rows].float() @ item_matrix.float().T
+                prior_scores = content[block.rows] @ content_rows.T
             evidence = csr_matrix(self.evidence[block.rows])
             if evidence.nnz:
                 values = self.prior.evidence_scores(torch.from_numpy(evidence.data).to(device)).float()
-                prior[nonzero_coordinates(evidence, device)] += values
+                prior_scores[nonzero_coordinates(evidence, device)] += values
             for index, weight in enumerate(weights):
-                ranks[index, block.rows] = block.ranks(weight * own + prior).cpu()
+                ranks[index, block.rows] = block.ranks(weight * base_scores + prior_scores).cpu()
         return ranks
 
 

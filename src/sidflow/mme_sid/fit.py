@@ -82,15 +82,15 @@ def write_finetuned(
     heads = weights_to_arrays(model.item_tokens, "item_tokens.") | weights_to_arrays(model.fusion, "fusion.")
     factors = finetuned.answers.arrays()
     parameters = list(model.parameters())
-    optional: dict[str, Any] = {}  # entries of the summary
+    optional_entries: dict[str, Any] = {}  # entries of the summary
     if prior is not None:
         heads |= weights_to_arrays(prior, PRIOR_PREFIX)
         ANCHOR.write(prior.arrays(), {}, model=name)
         parameters += prior.parameters()
         megabytes = sum(array.nbytes for array in factors.values()) / 1e6
-        optional = {"anchor": prior.learned_weights(), "megabytes": megabytes}
+        optional_entries = {"anchor": prior.learned_weights(), "megabytes": megabytes}
     if finetuned.refit_epochs is not None:
-        optional |= {"refit_epochs": finetuned.refit_epochs}
+        optional_entries |= {"refit_epochs": finetuned.refit_epochs}
     HEADS.write(heads, {}, model=name)
     FACTORS.write(factors, metadata, model=name)
     COLD_ROWS.write(cold_rows(model, inputs, prior)._asdict(), {}, model=name)
@@ -106,11 +106,11 @@ def write_finetuned(
             "steps": fitted.steps,
             "valid_ndcg_at_10": fitted.best_value,
             "device": model.fusion.table.device.type,
-            "trained_parameters": sum(p.numel() for p in parameters if p.requires_grad),
-            "frozen_parameters": sum(p.numel() for p in parameters if not p.requires_grad),
+            "trained_parameters": sum(parameter.numel() for parameter in parameters if parameter.requires_grad),
+            "frozen_parameters": sum(parameter.numel() for parameter in parameters if not parameter.requires_grad),
             "part_weights": dict(zip(["table", *inputs.modalities], mean_part_weights(model), strict=True)),
             "forgetting": forgetting(model, histories, inputs),
-            **optional,
+            **optional_entries,
         },
         model=name,
     )
@@ -136,9 +136,13 @@ def forgetting(model: MmeSid, histories: Histories, inputs: ItemInputs) -> dict[
         items = torch.arange(len(codes), device=model.fusion.table.device)
         tuned = part.sums(items).float().cpu().numpy()  # type: ignore[operator]
         usable = modality.present & (modality.codes >= 0).all(1)
-        before = tau_over_histories(modality.raw, quantized, query_items, targets, usable)
-        after = tau_over_histories(modality.raw, tuned, query_items, targets, usable)
-        taus[name] = {"tau_quantized": before.value, "tau_finetuned": after.value, "queries": after.references}
+        quantized_tau = tau_over_histories(modality.raw, quantized, query_items, targets, usable)
+        finetuned_tau = tau_over_histories(modality.raw, tuned, query_items, targets, usable)
+        taus[name] = {
+            "tau_quantized": quantized_tau.value,
+            "tau_finetuned": finetuned_tau.value,
+            "queries": finetuned_tau.references,
+        }
     return taus
 
 
@@ -180,8 +184,10 @@ def finetune(setup: FinetuneSetup, histories: Histories) -> Finetuned:
         histories,
         setup.params.refit,
         lambda training, first: _fit_once(setup, training, first.choice if first else None),
-        answer=lambda one: answer_queries(one.model, one.prior, histories),
-        choose=lambda one: _FirstFit(validation_choice(one.fitted, one.prior), one.fitted, one.checkpoint),
+        answer=lambda fitted: answer_queries(fitted.model, fitted.prior, histories),
+        choose=lambda fitted: _FirstFit(
+            validation_choice(fitted.fitted, fitted.prior), fitted.fitted, fitted.checkpoint
+        ),
     )
     last, first = refitted.model, refitted.choice
     checkpoints, epochs = (first.checkpoint,), None

@@ -90,9 +90,9 @@ class FrequencyAwareFusion(nn.Module):
         if items is not None:
             frequency, usable = frequency[items], usable[items]
         if self.training and self.cold_dropout:
-            remaining = usable & self.cold_parts
-            cold = (torch.rand(len(usable), 1).to(usable.device) < self.cold_dropout) & remaining.any(1, keepdim=True)
-            frequency, usable = torch.where(cold, 0, frequency), torch.where(cold, remaining, usable)
+            cold_usable = usable & self.cold_parts
+            cold = (torch.rand(len(usable), 1).to(usable.device) < self.cold_dropout) & cold_usable.any(1, keepdim=True)
+            frequency, usable = torch.where(cold, 0, frequency), torch.where(cold, cold_usable, usable)
         return self.weights_at(frequency, usable)
 
     def weights_at(self, frequency: Float[Tensor, "n 1"], usable: Bool[Tensor, "n parts"]) -> Float[Tensor, "n parts"]:
@@ -127,21 +127,21 @@ class ColdRows(NamedTuple):
 @torch.no_grad()
 def cold_rows(model: MmeSid, inputs: ItemInputs, prior: ScorePrior | None = None) -> ColdRows:
     """Return the rows of all items outside the core, with the content rows of `prior` beside them."""
-    own, present = modal_rows(model.fusion, inputs, slice(len(inputs.counts), None))
-    beside = [] if prior is None else [rows[len(inputs.counts) :] for rows in prior.content_rows()]
-    values = np.concatenate([own, *(part.cpu().numpy() for part in beside)], 1)
+    modal, present = modal_rows(model.fusion, inputs, slice(len(inputs.counts), None))
+    content = [] if prior is None else [rows[len(inputs.counts) :] for rows in prior.content_rows()]
+    values = np.concatenate([modal, *(part.cpu().numpy() for part in content)], 1)
     return ColdRows(np.where(present[:, None], values, 0).astype(np.float32), present)
 
 
-def modal_rows(fusion: FrequencyAwareFusion, inputs: ItemInputs, which: slice) -> ColdRows:
-    """Return W_cold of the items `which`, as if nobody had had any of them."""
-    present = np.stack([modality.present[which] for modality in inputs.modalities.values()], 1)
+def modal_rows(fusion: FrequencyAwareFusion, inputs: ItemInputs, items: slice) -> ColdRows:
+    """Return W_cold of the catalogue items in the slice `items`, as if nobody had had any of them."""
+    present = np.stack([modality.present[items] for modality in inputs.modalities.values()], 1)
     device = fusion.table.device
     usable = torch.from_numpy(np.concatenate([np.zeros((len(present), 1), dtype=bool), present], 1)).to(device)
     usable[:, 0] = ~usable.any(1)  # weights of an item without anything: no matter, it gets no row
     weights = fusion.weights_at(torch.zeros(len(usable), 1, device=device), usable)
     total = torch.zeros(len(usable), fusion.table.shape[1], device=device)
     for column, (name, modality) in enumerate(inputs.modalities.items(), 1):
-        raw = torch.from_numpy(modality.raw[which].copy()).float().to(device)
+        raw = torch.from_numpy(modality.raw[items].copy()).float().to(device)
         total = total + weights[:, column, None] * fusion.project[name](raw)
     return ColdRows(total.float().cpu().numpy(), present.sum(1) > 0)

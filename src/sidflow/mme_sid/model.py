@@ -77,10 +77,10 @@ class MmeSid(nn.Module):
         is_input = mask[:, 1:]  # an input is an item that another one follows
         items = self.windows.items[events]
         history = (items[:, :-1] * is_input).to(device)
-        predicts = is_input.to(device)
-        targets = items[:, 1:].to(device)[predicts]
-        reads = torch.arange(history.shape[1], device=device).expand(len(history), -1)
-        states = self.backbone(self.item_tokens.of_sequences(history), reads)
+        predicting = is_input.to(device)
+        targets = items[:, 1:].to(device)[predicting]
+        read_positions = torch.arange(history.shape[1], device=device).expand(len(history), -1)
+        states = self.backbone(self.item_tokens.of_sequences(history), read_positions)
         candidates = None
         if seed is not None:
             assert self.negatives is not None
@@ -88,7 +88,7 @@ class MmeSid(nn.Module):
         matrix = self.fusion.item_matrix() if candidates is None else self.fusion.rows_of(candidates.items)
         matrix = self.item_dropout(matrix)
         last, predicted = events[:, :-1][is_input], events[:, 1:][is_input]
-        scores = TrainingScores(states[predicts], matrix, targets, candidates, last, predicted)
+        scores = TrainingScores(states[predicting], matrix, targets, candidates, last, predicted)
         return {"loss": (rank_loss or cross_entropy)(scores)}
 
     def _events(self, rows: Int[Tensor, " b"]) -> tuple[Int[Tensor, "b t_plus_1"], Bool[Tensor, "b t_plus_1"]]:

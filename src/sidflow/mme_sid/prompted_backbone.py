@@ -143,15 +143,15 @@ class PromptedBackbone(nn.Module):
         A layer with a sliding window attends to positions less than one window back, itself included.
         """
         start = self.instruction.shape[1]
-        full = torch.cat([attends.new_ones(*attends.shape[:2], start), attends], 2)
+        full_attends = torch.cat([attends.new_ones(*attends.shape[:2], start), attends], 2)
         sliding = set(DynamicCache(config=self.config).is_sliding)
         if not any(sliding):
-            return self._attention_mask(full, dtype)
+            return self._attention_mask(full_attends, dtype)
         keys = torch.cat([torch.arange(start, device=attends.device).expand(len(attends), -1), positions + start], 1)
         distance = (positions + start)[:, :, None] - keys[:, None, :]
-        windowed = self._attention_mask(full & (distance < self.config.sliding_window), dtype)
-        both = {"full_attention": self._attention_mask(full, dtype), "sliding_attention": windowed}
-        return both if len(sliding) > 1 else windowed
+        windowed = self._attention_mask(full_attends & (distance < self.config.sliding_window), dtype)
+        masks = {"full_attention": self._attention_mask(full_attends, dtype), "sliding_attention": windowed}
+        return masks if len(sliding) > 1 else windowed
 
     def _attention_mask(self, attends: Bool[Tensor, "b s t"], dtype: torch.dtype) -> Tensor:
         """Return [b, 1, s, t]: boolean, or added to the logits where attention is `eager`."""

@@ -51,19 +51,19 @@ class HistoryEncoder:
 
     def __init__(self, name: str, device: torch.device | None = None) -> None:
         """Read backbone/ and recommenders/<name>."""
-        self.name, where = name, device or torch.device("cpu")
+        self.name, target_device = name, device or torch.device("cpu")
         self.params = validate_params(
             SUMMARY.read(model=name)["params"], FinetuneParams, str(SUMMARY.at(model=name)), "`dvc repro finetune`"
         )
         model, tokenizer = load_backbone(BACKBONE.read(), self.params.weights)
         tuned = load_adapter(model, adapter_folder(name))
         prompt = tokenize_prompt(tokenizer, self.params.prompt)
-        self.backbone = PromptedBackbone(tuned, prompt, self.params.readout).to(where).eval()
-        self.tokens = torch.from_numpy(ITEM_TABLE.read(model=name).arrays["values"]).to(where)
+        self.backbone = PromptedBackbone(tuned, prompt, self.params.readout).to(target_device).eval()
+        self.tokens = torch.from_numpy(ITEM_TABLE.read(model=name).arrays["values"]).to(target_device)
         self.item_matrix = served_matrix(FACTORS.read(model=name))
         self.prior = saved_prior(name, self.params, len(self.item_matrix))
         if self.prior is not None:
-            self.prior.to(where).eval()
+            self.prior.to(target_device).eval()
 
     @cached_property
     def cold(self) -> ColdRows:
@@ -103,12 +103,12 @@ class HistoryEncoder:
             InputError: a history is empty or has an id that the catalogue does not.
         """
         for history in histories:
-            wrong = [item for item in history if not 0 <= item < len(self.tokens)]
-            if wrong or not len(history):
+            unknown = [item for item in history if not 0 <= item < len(self.tokens)]
+            if unknown or not len(history):
                 raise InputError(
                     "history",
                     expected=f"item ids in [0, {len(self.tokens)}), at least one",
-                    found=f"{wrong or 'none'}",
+                    found=f"{unknown or 'none'}",
                     remedy="see `sidflow show item` for what the catalogue holds",
                 )
         slices = new_histories(histories)
@@ -164,8 +164,8 @@ def merge(name: str, folder: Path) -> None:
         raise InputError(str(folder), expected="a new or an empty folder", found="files", remedy="name another folder")
     summary = SUMMARY.read(model=name)
     params = validate_params(summary["params"], FinetuneParams, str(SUMMARY.at(model=name)), "`dvc repro finetune`")
-    about = BACKBONE.read()
-    model, tokenizer = load_backbone(about, "bf16" if params.weights == "nf4" else params.weights)
+    backbone = BACKBONE.read()
+    model, tokenizer = load_backbone(backbone, "bf16" if params.weights == "nf4" else params.weights)
     tuned = load_adapter(model, adapter_folder(name))
     prompt = tokenize_prompt(tokenizer, params.prompt)
     cold = COLD_ROWS.read(model=name).arrays
@@ -189,16 +189,16 @@ def merge(name: str, folder: Path) -> None:
         "item_keys": keys,
     }
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
-        made = Path(temporary) / "made"
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary_folder:
+        output = Path(temporary_folder) / "made"
         with without_library_output():
             merged = tuned.merge_and_unload() if isinstance(tuned, PeftModel) else tuned  # type: ignore[operator]
-            merged.save_pretrained(made, safe_serialization=True)
-            tokenizer.save_pretrained(made)
-        save_file(tables | (prior.arrays() if prior else {}), made / TABLES)
-        (made / SETTINGS).write_text(json.dumps(settings, indent=1) + "\n")
-        record_written_files(made)
-        made.replace(folder)
+            merged.save_pretrained(output, safe_serialization=True)
+            tokenizer.save_pretrained(output)
+        save_file(tables | (prior.arrays() if prior else {}), output / TABLES)
+        (output / SETTINGS).write_text(json.dumps(settings, indent=1) + "\n")
+        record_written_files(output)
+        output.replace(folder)
 
 
 def _prior_weights(prior: ScorePrior) -> dict[str, Any]:

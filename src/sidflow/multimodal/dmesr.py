@@ -67,8 +67,8 @@ def read_content(settings: DmesrParams, count: int) -> Content:
     coarse = {view: views[name] for view, name in named.items() if name in views}
     arrays = UNITS.read(name=settings.fine).arrays
     values, present = core_rows(arrays["values"], arrays["present"], count, str(UNITS.at(name=settings.fine)))
-    used = present.any(axis=0)
-    units = Units(values[:, used], present[:, used]) if used.any() else None
+    unit_mask = present.any(axis=0)
+    units = Units(values[:, unit_mask], present[:, unit_mask]) if unit_mask.any() else None
     if settings.mode == "replace" and not coarse and units is None:
         raise InputError(
             "artifacts/embeddings",
@@ -98,7 +98,7 @@ BLOCK = 2048  # items fused at a time where no gradient is needed
 
 
 class CrossAttention(nn.Module):
-    """One side of an item attends to the other: residual, layer norm, mean over what is there."""
+    """One side of an item attends to the other: residual, layer norm, mean over the present vectors."""
 
     def __init__(self, dimensions: int, heads: int, dropout: float) -> None:
         """Make it `dimensions` wide."""
@@ -122,10 +122,10 @@ class CrossAttention(nn.Module):
         width = d // self.heads
         query = self.query(own).view(k, a, self.heads, width).transpose(1, 2)
         key, value = self.mix(other).view(k, -1, 2, self.heads, width).permute(2, 0, 3, 1, 4)
-        any_other = other_present.any(1)
-        allowed = (other_present | ~any_other[:, None])[:, None, None, :]  # a softmax over nothing has no value
+        has_other = other_present.any(1)
+        allowed = (other_present | ~has_other[:, None])[:, None, None, :]  # a softmax over nothing has no value
         mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=allowed)
-        mixed = self.join(mixed.transpose(1, 2).reshape(k, a, d)) * any_other[:, None, None]
+        mixed = self.join(mixed.transpose(1, 2).reshape(k, a, d)) * has_other[:, None, None]
         fused = self.norm(own + self.dropout(mixed)) * own_present[..., None]
         return fused.sum(1) / own_present.sum(1, keepdim=True).clamp(min=1)
 
@@ -147,13 +147,13 @@ class FusedItems(ItemEmbedding):
         self.project = nn.ModuleDict()
         for name, view in content.views.items():
             self.project[name] = nn.Linear(view.values.shape[1], dimensions)
-            self._keep(f"{name}_values", view.values)
-            self._keep(f"{name}_present", view.present)
+            self._register_constant(f"{name}_values", view.values)
+            self._register_constant(f"{name}_present", view.present)
         self.has_units = content.units is not None
         if content.units is not None:
             self.project["fine"] = nn.Linear(content.units.values.shape[2], dimensions)
-            self._keep("fine_values", content.units.values)
-            self._keep("fine_present", content.units.present)
+            self._register_constant("fine_values", content.units.values)
+            self._register_constant("fine_present", content.units.present)
         if self.views:
             self.from_views = CrossAttention(dimensions, settings.heads, settings.dropout)
             self.out_views = nn.Linear(dimensions, dimensions, bias=False)
@@ -163,29 +163,29 @@ class FusedItems(ItemEmbedding):
             self.out_units = nn.Linear(dimensions, dimensions, bias=False)
             nn.init.normal_(self.out_units.weight, std=std)
 
-    def _keep(self, name: str, values: object) -> None:
+    def _register_constant(self, name: str, values: object) -> None:
         self.register_buffer(name, torch.from_numpy(values).clone(), persistent=False)  # type: ignore[arg-type]
 
-    def _coarse(self, ids: Int[Tensor, " k"]) -> tuple[Float[Tensor, "k c d"], Bool[Tensor, "k c"]]:
+    def _coarse_vectors(self, ids: Int[Tensor, " k"]) -> tuple[Float[Tensor, "k c d"], Bool[Tensor, "k c"]]:
         values = [self.project[name](self.get_buffer(f"{name}_values")[ids]) for name in self.views]
         present = [self.get_buffer(f"{name}_present")[ids] for name in self.views]
         if not values:
-            return self._nothing(ids)
+            return self._no_vectors(ids)
         return torch.stack(values, 1), torch.stack(present, 1)
 
-    def _fine(self, ids: Int[Tensor, " k"]) -> tuple[Float[Tensor, "k u d"], Bool[Tensor, "k u"]]:
+    def _fine_vectors(self, ids: Int[Tensor, " k"]) -> tuple[Float[Tensor, "k u d"], Bool[Tensor, "k u"]]:
         if not self.has_units:
-            return self._nothing(ids)
+            return self._no_vectors(ids)
         return self.project["fine"](self.get_buffer("fine_values")[ids]), self.get_buffer("fine_present")[ids]
 
-    def _nothing(self, ids: Int[Tensor, " k"]) -> tuple[Float[Tensor, "k 1 d"], Bool[Tensor, "k 1"]]:
-        absent = torch.zeros(len(ids), 1, dtype=torch.bool, device=ids.device)
-        return torch.zeros(len(ids), 1, self.dimensions, device=ids.device), absent
+    def _no_vectors(self, ids: Int[Tensor, " k"]) -> tuple[Float[Tensor, "k 1 d"], Bool[Tensor, "k 1"]]:
+        present = torch.zeros(len(ids), 1, dtype=torch.bool, device=ids.device)
+        return torch.zeros(len(ids), 1, self.dimensions, device=ids.device), present
 
     def fuse(self, ids: Int[Tensor, " k"]) -> Float[Tensor, "k d"]:
         """Return W1 F1 + W2 F2 of the items `ids`."""
-        coarse, coarse_present = self._coarse(ids)
-        fine, fine_present = self._fine(ids)
+        coarse, coarse_present = self._coarse_vectors(ids)
+        fine, fine_present = self._fine_vectors(ids)
         total = torch.zeros(len(ids), self.dimensions, device=ids.device)
         if self.views:
             total = total + self.out_views(self.from_views(coarse, coarse_present, fine, fine_present))
@@ -206,8 +206,8 @@ class FusedItems(ItemEmbedding):
         if "text" not in self.views or "image" not in self.views or not self.settings.alignment_weight:
             return {}
         ids = batch()
-        both = ids[self.get_buffer("text_present")[ids] & self.get_buffer("image_present")[ids]]
-        both = both[torch.randperm(len(both), device=ids.device)[: self.settings.alignment_items]]
-        text = self.project["text"](self.get_buffer("text_values")[both])
-        image = self.project["image"](self.get_buffer("image_values")[both])
+        paired = ids[self.get_buffer("text_present")[ids] & self.get_buffer("image_present")[ids]]
+        paired = paired[torch.randperm(len(paired), device=ids.device)[: self.settings.alignment_items]]
+        text = self.project["text"](self.get_buffer("text_values")[paired])
+        image = self.project["image"](self.get_buffer("image_values")[paired])
         return {"align": (self.settings.alignment_weight, info_nce(text, image, self.settings.temperature))}

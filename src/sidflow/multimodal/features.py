@@ -116,7 +116,7 @@ class FeaturedItems(ItemEmbedding):
 
 def centred(values: Float[Tensor, "n d"], present: Bool[Tensor, " n"]) -> Float[Tensor, "n d"]:
     """Return `values` less the mean of those present, of mean squared length 1; absent rows zero."""
-    there = present[:, None]
-    moved = (values - values[present].mean(0)) * there
-    length = (moved.square().sum() / present.sum()).sqrt()
-    return moved / length.clamp(min=1e-12)
+    mask = present[:, None]
+    centred_values = (values - values[present].mean(0)) * mask
+    length = (centred_values.square().sum() / present.sum()).sqrt()
+    return centred_values / length.clamp(min=1e-12)

@@ -80,8 +80,8 @@ def item_maker(settings: MultimodalParams, base: SequenceParams, count: int) -> 
         InputError: an embedding is absent, too short or broken.
     """
     if isinstance(settings, DmesrParams):
-        sides = read_content(settings, count)
-        return lambda: FusedItems(sides, count, base.dimensions, base.init_std, settings)
+        content = read_content(settings, count)
+        return lambda: FusedItems(content, count, base.dimensions, base.init_std, settings)
     if isinstance(settings, FeaturesParams):
         views = read_views(settings.features, count)
         return lambda: FeaturedItems(views, count, base.dimensions, base.init_std, settings)

@@ -128,7 +128,7 @@ def _initialise_as_identity(block: TransformerBlock) -> None:
         block.join.weight.copy_(torch.eye(d))
 
 
-def _slopes(blocks: int, heads: int, longest: int) -> Float[Tensor, "blocks heads distances"]:
+def _alibi_biases(blocks: int, heads: int, longest: int) -> Float[Tensor, "blocks heads distances"]:
     """Return attention biases that fall with distance, steeper for the first heads.
 
     Source: Press et al. 2022 (ALiBi, arXiv 2108.12409), section 3. Deviations: the first head's slope is 1, both
@@ -152,7 +152,7 @@ class TransformerEncoder(nn.Module):
         if settings.positions in ("start", "end"):
             self.positions = nn.Parameter(torch.randn(settings.max_length, d) * settings.init_std)
         if settings.positions == "relative":
-            self.distances = nn.Parameter(_slopes(settings.blocks, settings.heads, settings.max_length))
+            self.distances = nn.Parameter(_alibi_biases(settings.blocks, settings.heads, settings.max_length))
         blocks = [BLOCKS[settings.block](settings) for _ in range(settings.blocks)]
         self.blocks = nn.ModuleList(blocks)
         self.norm = nn.LayerNorm(d)
@@ -169,12 +169,13 @@ class TransformerEncoder(nn.Module):
         A causal network needs no padding mask: no item attends to its right.
         """
         t = vectors.shape[1]
-        x = vectors * vectors.shape[2] ** 0.5  # else positions and sublayers drown what item it is, and learning stalls
+        # without this factor positions and sublayers outweigh the item vectors, and learning stalls
+        x = vectors * vectors.shape[2] ** 0.5
         if self.positions_from == "start":
             x = x + self.positions[:t]
         elif self.positions_from == "end":
-            back = lengths[:, None] - 1 - torch.arange(t, device=lengths.device)
-            x = x + functional.embedding(back.clamp(min=0), self.positions)
+            steps_from_end = lengths[:, None] - 1 - torch.arange(t, device=lengths.device)
+            x = x + functional.embedding(steps_from_end.clamp(min=0), self.positions)
         x = self.dropout(x)
         for block, mask in zip(self.blocks, self.masks(lengths, t), strict=True):
             x = block(x, mask)
@@ -182,11 +183,11 @@ class TransformerEncoder(nn.Module):
 
     def masks(self, lengths: Int[Tensor, " b"], t: int) -> list[Tensor | None]:
         """Return each block's attention mask, with its weights of distances (None: causal, no weights)."""
-        plain = None if self.causal else padding_mask(lengths, t)[:, None, None, :]
+        padding = None if self.causal else padding_mask(lengths, t)[:, None, None, :]
         if self.positions_from != "relative":
-            return [plain] * len(self.blocks)
+            return [padding] * len(self.blocks)
         steps = torch.arange(t, device=lengths.device)
-        apart = steps[None, :] - steps[:, None]
-        seen = (apart <= 0)[None, None] if plain is None else plain
-        bias = self.distances[..., apart + self.longest - 1]
-        return [one[None].masked_fill(~seen, -torch.inf) for one in bias]
+        offsets = steps[None, :] - steps[:, None]
+        visible = (offsets <= 0)[None, None] if padding is None else padding
+        bias = self.distances[..., offsets + self.longest - 1]
+        return [block_bias[None].masked_fill(~visible, -torch.inf) for block_bias in bias]

@@ -1,4 +1,4 @@
-"""Train a sequential recommender and write what every recommender leaves behind."""
+"""Train a sequential recommender and write its artifacts."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ PriorMaker = Callable[[Histories], ScorePrior]
 
 
 class NextItemTask(RankingTask):
-    """Training windows in, NDCG@10 on the validation queries out."""
+    """Train on windows of histories, validate by NDCG@10 of the validation queries."""
 
     def __init__(self, model: SequenceModel, histories: Histories, count: int, prior: ScorePrior | None = None) -> None:
         """Cut `histories` into windows for `model` over `count` items; with a `prior` it is the base of a hybrid.
@@ -44,8 +44,8 @@ class NextItemTask(RankingTask):
             InputError: no user has two training items.
         """
         settings = model.settings
-        both_ways = isinstance(settings, Bert4recParams)
-        longest, overlap = (settings.max_length, 0) if both_ways else (settings.max_length + 1, 1)
+        bidirectional = isinstance(settings, Bert4recParams)
+        longest, overlap = (settings.max_length, 0) if bidirectional else (settings.max_length + 1, 1)
         self.model = model
         self.windows = training_windows(histories, longest, overlap=overlap)
         if not len(self.windows.lengths):
@@ -204,12 +204,12 @@ def write_recommender(
     FACTORS.write(refitted.factored.arrays(), refit_metadata(is_refit), model=name)
     assert first.matrix is not None and second.matrix is not None
     present = histories.training_counts(len(first.matrix)) > 0
-    own = slice(trained.model.settings.dimensions)  # columns of the base model; a hybrid has content rows beside them
+    base_columns = slice(trained.model.settings.dimensions)  # a hybrid has content rows to the right of them
     ITEM_TABLE.write(
-        {"values": first.matrix[:, own] * present[:, None], "present": present}, {"encoder": name}, model=name
+        {"values": first.matrix[:, base_columns] * present[:, None], "present": present}, {"encoder": name}, model=name
     )
     arrays = {
-        "item_matrix": np.ascontiguousarray(second.matrix[:, own]),
+        "item_matrix": np.ascontiguousarray(second.matrix[:, base_columns]),
         **weights_to_arrays(last.model.encoder, "encoder."),
     }
     if not isinstance(last.model.items, IdEmbedding):

@@ -61,10 +61,10 @@ class Examples(NamedTuple):
 
     def items(self) -> Int[Tensor, " k"]:
         """Return the distinct items that the batch reads or predicts, without padding."""
-        shown = padding_mask(self.lengths, self.inputs.shape[1])
+        unmasked = padding_mask(self.lengths, self.inputs.shape[1])
         if self.masked is not None:
-            shown = shown & ~self.masked
-        return torch.unique(torch.cat([self.inputs[shown], self.targets]))
+            unmasked = unmasked & ~self.masked
+        return torch.unique(torch.cat([self.inputs[unmasked], self.targets]))
 
 
 def next_items(
@@ -103,16 +103,17 @@ def masked_items(
     """
     b, t = items.shape
     device = items.device
-    cut = (torch.rand(b, device=device) * (lengths - 1)).long() + 2  # 2 to the length: something precedes the target
+    # 2 or more: an item precedes the target
+    query_lengths = (torch.rand(b, device=device) * (lengths - 1)).long() + 2
     as_query = torch.rand(b, device=device) < query_share
-    lengths = torch.where(as_query, cut.clamp(max=lengths), lengths)
+    lengths = torch.where(as_query, query_lengths.clamp(max=lengths), lengths)
     last = torch.arange(t, device=device)[None, :] == lengths[:, None] - 1
     masked = (torch.rand(b, t, device=device) < mask_share) & padding_mask(lengths, t)
     masked = torch.where((as_query | ~masked.any(1))[:, None], last, masked)
     positions = masked.flatten().nonzero()[:, 0]
-    kept = items.masked_fill(masked | ~padding_mask(lengths, t), 0)
+    inputs = items.masked_fill(masked | ~padding_mask(lengths, t), 0)
     predicted = columns.flatten()[positions]
-    return Examples(kept, masked, lengths, positions, items.flatten()[positions], predicted - 1, predicted)
+    return Examples(inputs, masked, lengths, positions, items.flatten()[positions], predicted - 1, predicted)
 
 
 class Objective(nn.Module):
@@ -136,8 +137,8 @@ class Objective(nn.Module):
         """
         negatives = self.negatives.sample()
         items, rows = torch.unique(torch.cat([inputs.flatten(), targets, negatives]), return_inverse=True)
-        _, own, shared = rows.split([inputs.numel(), len(targets), len(negatives)])
-        return Candidates(items, own, shared, self.negatives.log_expected(negatives))
+        _, target_rows, negative_rows = rows.split([inputs.numel(), len(targets), len(negatives)])
+        return Candidates(items, target_rows, negative_rows, self.negatives.log_expected(negatives))
 
     def forward(self, scores: TrainingScores) -> Float[Tensor, ""]:
         """Return the mean loss over the positions of a batch."""
@@ -217,12 +218,12 @@ class SequenceModel(nn.Module):
             inputs = torch.searchsorted(candidates.items, inputs.contiguous())
         else:
             table = self.items()
-        scored = self.item_dropout(table)
-        read = table if self.settings.item_dropout_by == "place" else scored
-        states = self.states(inputs, read, examples).flatten(0, 1).index_select(0, examples.positions)
+        scored_table = self.item_dropout(table)
+        input_table = table if self.settings.item_dropout_by == "place" else scored_table
+        states = self.states(inputs, input_table, examples).flatten(0, 1).index_select(0, examples.positions)
         first = 0 if starts is None else starts[examples.positions // examples.inputs.shape[1]]
         scores = TrainingScores(
-            states, scored, examples.targets, candidates, first + examples.last, first + examples.predicted
+            states, scored_table, examples.targets, candidates, first + examples.last, first + examples.predicted
         )
         losses = {"rank": (rank_loss or self.objective)(scores)}
         total = losses["rank"]

@@ -40,17 +40,17 @@ def restore_state(module: nn.Module, state: Mapping[str, Tensor]) -> None:
     Raises:
         InputError: it is of another model.
     """
-    own = trained_state(module)
-    if set(own) != set(state):
+    current = trained_state(module)
+    if set(current) != set(state):
         raise InputError(
             "checkpoint",
             expected="the tensors of this model",
             found="others",
-            example=sorted(set(own) ^ set(state))[0],
+            example=sorted(set(current) ^ set(state))[0],
             remedy="delete the checkpoints in the cache folder",
         )
     with torch.no_grad():
-        for name, tensor in own.items():
+        for name, tensor in current.items():
             tensor.copy_(state[name])
 
 
@@ -99,7 +99,7 @@ def _hash_files(paths: Iterable[Path]) -> str:
 def running_code() -> tuple[Path, ...]:
     """Return the running script and every file of the sidflow packages that are loaded.
 
-    A process looks once, at its first checkpoint: a second fit loads nothing that would change the answer.
+    Computed once per process, at its first checkpoint: a second fit loads nothing that would change it.
     """
     root = Path(__file__).resolve().parents[1]
     parts = {name.split(".")[1] for name in sys.modules if name.startswith("sidflow.")}

@@ -37,7 +37,7 @@ def pick_device() -> torch.device:
     """Return the device that the runtime settings ask for; `auto` takes CUDA where there is one.
 
     Raises:
-        InputError: CUDA is asked for and not there.
+        InputError: CUDA is requested and not available.
     """
     name = load_runtime().device
     if name == "cuda" and not torch.cuda.is_available():
@@ -64,7 +64,7 @@ def prepare_training(seed: int, threads: int) -> torch.device:
 
 
 def full_precision(device: torch.device) -> torch.autocast:
-    """Return a context that autocast around it does not reach: bf16 makes ties of what decides about ranks and codes.
+    """Return a context without autocast: in bf16, scores that decide ranks and codes would tie.
 
     Autocast casts what goes into a matrix product, whatever the caller made of it before.
     """
@@ -76,7 +76,7 @@ def epoch_generator(seed: int, epoch: int) -> torch.Generator:
     return torch.Generator().manual_seed((seed * 1_000_003 + epoch) % (2**63 - 1))
 
 
-PATIENCE = timedelta(hours=6)  # for a process that is ahead, until the others come
+PATIENCE = timedelta(hours=6)  # how long a process waits for the others
 
 
 def relaunch_in_processes(stage: str, script: str, *arguments: str) -> bool:
@@ -106,7 +106,7 @@ def launch_processes(count: int, *command: str) -> None:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # the processes speak for themselves
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # each process prints its own errors
     os.environ.setdefault("OMP_NUM_THREADS", str(params.load_param("threads")))
     if sys.platform == "linux":
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
@@ -159,7 +159,7 @@ def shard_frozen_layers(model: nn.Module, device: torch.device) -> None:
 
     mesh = init_device_mesh(device.type, (process_count(),))
     for name, layer in list(model.named_modules()):
-        if isinstance(layer, nn.Linear) and not any(one.requires_grad for one in layer.parameters()):
+        if isinstance(layer, nn.Linear) and not any(parameter.requires_grad for parameter in layer.parameters()):
             if not layer.weight.is_floating_point():
                 raise InputError(
                     "runtime sharding",
@@ -198,9 +198,9 @@ class ProcessGroup:
             )
 
     def ignore_frozen(self, module: nn.Module) -> None:
-        """Keep DDP from what does not train in `module`: it is the same everywhere, or split."""
+        """Exclude frozen parameters and buffers of `module` from DDP: they are equal on all processes, or sharded."""
         if self.count > 1:
-            trained = {name for name, one in module.named_parameters() if one.requires_grad}
+            trained = {name for name, parameter in module.named_parameters() if parameter.requires_grad}
             names = [*dict(module.named_parameters()), *dict(module.named_buffers())]
             ignored = [name for name in names if name not in trained]
             nn.parallel.DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(module, ignored)
@@ -210,7 +210,11 @@ class ProcessGroup:
         kinds = {"cpu": torch.get_rng_state()}
         if torch.cuda.is_available():
             kinds["cuda"] = torch.cuda.get_rng_state()
-        return {f"{kind}/{rank}": one for kind, own in kinds.items() for rank, one in enumerate(self._gathered(own))}
+        return {
+            f"{kind}/{rank}": gathered
+            for kind, state in kinds.items()
+            for rank, gathered in enumerate(self._gather(state))
+        }
 
     def set_random_states(self, seed: int, steps: int, streams: Mapping[str, Tensor]) -> None:
         """Go on with the random stream that is this process's among `streams`.
@@ -242,15 +246,15 @@ class ProcessGroup:
         """Return the first process's `metrics`; write its `state` over that of the others."""
         if self.count == 1:
             return dict(metrics)
-        numbers = torch.tensor(list(metrics.values()), dtype=torch.float64, device=PartialState().device)
-        for tensor in (numbers, *state.values()):
+        values = torch.tensor(list(metrics.values()), dtype=torch.float64, device=PartialState().device)
+        for tensor in (values, *state.values()):
             distributed.broadcast(tensor, 0)
-        return dict(zip(metrics, numbers.tolist(), strict=True))
+        return dict(zip(metrics, values.tolist(), strict=True))
 
-    def _gathered(self, state: Tensor) -> list[Tensor]:
+    def _gather(self, state: Tensor) -> list[Tensor]:
         if self.count == 1:
             return [state]
-        own = state.to(PartialState().device)
-        states = [torch.empty_like(own) for _ in range(self.count)]
-        distributed.all_gather(states, own)
-        return [one.cpu() for one in states]
+        local = state.to(PartialState().device)
+        states = [torch.empty_like(local) for _ in range(self.count)]
+        distributed.all_gather(states, local)
+        return [gathered.cpu() for gathered in states]

@@ -84,8 +84,8 @@ def learning_rate_at(step: int, total: int, loop: LoopParams) -> float:
         return loop.learning_rate * (step + 1) / loop.warmup_steps
     if loop.schedule == "constant":
         return loop.learning_rate
-    done = (step - loop.warmup_steps) / max(1, total - loop.warmup_steps)
-    return loop.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+    progress = (step - loop.warmup_steps) / max(1, total - loop.warmup_steps)
+    return loop.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
 
 class _Trainer:
@@ -128,8 +128,8 @@ class _Trainer:
     def resume(self, snapshot: Snapshot) -> None:
         groups: dict[str, dict] = {"module": {}, "best": {}, "optimizer": {}, "random": {}}
         for key, tensor in snapshot.tensors.items():
-            kind, _, rest = key.partition("/")
-            groups[kind][rest] = tensor
+            kind, _, name = key.partition("/")
+            groups[kind][name] = tensor
         restore_state(self.task.module, groups["module"])
         self.best = groups["best"]
         inner = self.optimizer.state_dict()
@@ -141,11 +141,11 @@ class _Trainer:
         self.group.set_random_states(self.seed, self.progress.steps, groups["random"])
         print_progress(f"{self.name}: resumed at epoch {self.progress.epoch + 1}, step {self.progress.step}")
 
-    def save(self, checkpoint: Checkpoint | None, at_once: bool = False) -> None:
+    def save(self, checkpoint: Checkpoint | None, force: bool = False) -> None:
         """Write a checkpoint if there is one to write and it is due."""
         if checkpoint is None:
             return
-        due = float(at_once or time.monotonic() - self.saved >= self.pause)
+        due = float(force or time.monotonic() - self.saved >= self.pause)
         if self.group.broadcast_metrics({"due": due}, {})["due"]:
             checkpoint.save(self.snapshot())
             self.saved = time.monotonic()
@@ -173,27 +173,30 @@ class _Trainer:
         return {name: float(loss) for name, loss in batch_losses.items()}
 
     def end_epoch(self, count: int, seconds: float) -> None:
-        now = self.progress
-        row = {"epoch": now.epoch + 1, **{name: value / max(1, count) for name, value in now.sums.items()}}
+        progress = self.progress
+        row = {"epoch": progress.epoch + 1, **{name: value / max(1, count) for name, value in progress.sums.items()}}
         self.task.module.eval()
         with torch.no_grad(), self.accelerator.autocast():
             metrics = self.group.broadcast_metrics(self.task.validate(), trained_buffers(self.task.module))
         self.task.module.train()
         row |= metrics
-        now.curves.append(row)
+        progress.curves.append(row)
         value = next(iter(metrics.values()), None)
-        if value is None or now.best_value is None or self.sign * value > self.sign * now.best_value:
-            now.best_epoch, now.best_value = now.epoch, value
+        if value is None or progress.best_value is None or self.sign * value > self.sign * progress.best_value:
+            progress.best_epoch, progress.best_value = progress.epoch, value
             if value is not None:
                 self.best = {k: tensor.detach().clone() for k, tensor in trained_state(self.task.module).items()}
-        now.epoch, now.step, now.sums = now.epoch + 1, 0, {}
+        progress.epoch, progress.step, progress.sums = progress.epoch + 1, 0, {}
         stopped = (
-            bool(self.loop.patience) and value is not None and now.epoch - 1 - now.best_epoch >= self.loop.patience
+            bool(self.loop.patience)
+            and value is not None
+            and progress.epoch - 1 - progress.best_epoch >= self.loop.patience
         )
-        now.finished = stopped or now.epoch >= self.epochs
-        report = "  ".join(f"{name} {number:.5g}" for name, number in row.items() if name != "epoch")
+        progress.finished = stopped or progress.epoch >= self.epochs
+        report = "  ".join(f"{name} {figure:.5g}" for name, figure in row.items() if name != "epoch")
         print_progress(
-            f"{self.name}: epoch {now.epoch}/{self.epochs}  {report}  best at {now.best_epoch + 1}  {seconds:.1f} s"
+            f"{self.name}: epoch {progress.epoch}/{self.epochs}  {report}  "
+            f"best at {progress.best_epoch + 1}  {seconds:.1f} s"
         )
 
 
@@ -217,7 +220,7 @@ def fit(
         loop: how long and how fast.
         seed: draws batches and negatives; the global generators are `prepare`'s business.
         device: where.
-        checkpoint: where a killed training finds itself again. The caller discards it once artifacts are written.
+        checkpoint: from which a killed training resumes. The caller discards it once artifacts are written.
         higher_is_better: of the first validation figure.
         stop_after: epochs after which training ends, whatever `loop` says; the learning rate goes as if it went on.
         on_step: called with the number of steps done, after each.
@@ -226,26 +229,26 @@ def fit(
         InputError: the loss is not finite.
     """
     trainer = _Trainer(name, task, loop, seed, device, higher_is_better, stop_after)
-    now = trainer.progress
+    progress = trainer.progress
     snapshot = checkpoint.load() if checkpoint else None
     if snapshot:
         trainer.resume(snapshot)
-    now.finished = now.finished or trainer.epochs == 0
+    progress.finished = progress.finished or trainer.epochs == 0
     per_epoch = len(task.batches(0, epoch_generator(seed, 0)))
     task.module.train()
-    while not now.finished:
-        began = time.monotonic()
-        batches = task.batches(now.epoch, epoch_generator(seed, now.epoch))
-        for batch in batches[now.step :]:
+    while not progress.finished:
+        start_time = time.monotonic()
+        batches = task.batches(progress.epoch, epoch_generator(seed, progress.epoch))
+        for batch in batches[progress.step :]:
             for key, value in trainer.step(batch, per_epoch * loop.epochs).items():
-                now.sums[key] = now.sums.get(key, 0.0) + value
-            now.step, now.steps = now.step + 1, now.steps + 1
+                progress.sums[key] = progress.sums.get(key, 0.0) + value
+            progress.step, progress.steps = progress.step + 1, progress.steps + 1
             if on_step:
-                on_step(now.steps)
+                on_step(progress.steps)
             trainer.save(checkpoint)
-        trainer.end_epoch(len(batches), time.monotonic() - began)
-        trainer.save(checkpoint, at_once=now.finished)
+        trainer.end_epoch(len(batches), time.monotonic() - start_time)
+        trainer.save(checkpoint, force=progress.finished)
     if trainer.best:
         restore_state(task.module, trainer.best)
     task.module.eval()
-    return FitResult(now.curves, now.best_epoch, now.best_value, now.steps)
+    return FitResult(progress.curves, progress.best_epoch, progress.best_value, progress.steps)

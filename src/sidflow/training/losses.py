@@ -62,10 +62,10 @@ def mmd(
 
 
 class _Discrepancy(torch.autograd.Function):
-    """The value with its gradient, computed together: the kernels are used up in place and none is kept."""
+    """The value with its gradient, computed together: kernels are overwritten in place, none is stored."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, y: Tensor, bandwidths: tuple[float, ...], matching_too: bool) -> Tensor:
+    def forward(ctx, x: Tensor, y: Tensor, bandwidths: tuple[float, ...], with_matching: bool) -> Tensor:
         b = len(x)
         centre = (x.mean(0) + y.mean(0)) / 2
         x, y = x - centre, y - centre
@@ -78,23 +78,23 @@ class _Discrepancy(torch.autograd.Function):
         rows, gradients = {"x": x, "y": y}, dict(zip("xy", ctx.gradients, strict=True))
         needs_gradient = dict(zip("xy", ctx.needs_input_grad[:2], strict=True))
         value = x.new_zeros(())
-        across = 1 / b**2 if matching_too else 1 / (b * (b - 1))
-        within = 1 / (b * (b - 1))
-        for left, right, weight in (("x", "x", within), ("y", "y", within), ("x", "y", -2 * across)):
+        cross_weight = 1 / b**2 if with_matching else 1 / (b * (b - 1))
+        set_weight = 1 / (b * (b - 1))
+        for left, right, weight in (("x", "x", set_weight), ("y", "y", set_weight), ("x", "y", -2 * cross_weight)):
             kernel, slope, unit = _kernel(rows[left], rows[right], norms[left], norms[right], mean_distance, bandwidths)
-            if left == right or not matching_too:
+            if left == right or not with_matching:
                 kernel.fill_diagonal_(0)
                 slope.fill_diagonal_(0)
             value = value + weight * kernel.sum()
             del kernel
             step = -2 * weight * unit
             if needs_gradient[left]:  # d k(u, v) / du = -2 slope (u - v); within a set each row stands on both sides
-                twice = 2.0 if left == right else 1.0
-                pulled = slope.sum(1)[:, None] * rows[left] - slope @ rows[right]
-                gradients[left].add_(pulled * (twice * step))
+                sides = 2.0 if left == right else 1.0
+                gradient = slope.sum(1)[:, None] * rows[left] - slope @ rows[right]
+                gradients[left].add_(gradient * (sides * step))
             if needs_gradient[right] and left != right:
-                pulled = slope.sum(0)[:, None] * rows[right] - slope.T @ rows[left]
-                gradients[right].add_(pulled * step)
+                gradient = slope.sum(0)[:, None] * rows[right] - slope.T @ rows[left]
+                gradients[right].add_(gradient * step)
         return value
 
     @staticmethod
@@ -112,7 +112,7 @@ def _kernel(
         return kernel, kernel, 1 / (bandwidths[0] * mean_distance)
     kernel, slope = torch.zeros_like(distances), torch.zeros_like(distances)
     for factor in bandwidths:
-        one = torch.exp(distances / factor)
-        kernel += one / len(bandwidths)
-        slope += one.div_(factor * len(bandwidths))
+        term = torch.exp(distances / factor)
+        kernel += term / len(bandwidths)
+        slope += term.div_(factor * len(bandwidths))
     return kernel, slope, 1 / mean_distance

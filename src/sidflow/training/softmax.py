@@ -21,7 +21,7 @@ CHUNK_LOGITS = 4_000_000  # how many logits are held at a time: 16 MB in float32
 
 
 class SparseEntries(NamedTuple):
-    """Entries of a sparse positions x items matrix, row by row (CSR without values); none stands twice."""
+    """Entries of a sparse positions x items matrix, row by row (CSR without values); each coordinate at most once."""
 
     indptr: Int[Tensor, " p_plus_1"]
     columns: Int[Tensor, " nonzero"]
@@ -56,7 +56,7 @@ class _CatalogueCrossEntropy(torch.autograd.Function):
     ) -> Tensor:
         kind = torch.promote_types(torch.promote_types(states.dtype, item_matrix.dtype), torch.float32)
         items = item_matrix.to(kind)
-        needs_gradient = [train and one for one in ctx.needs_input_grad[:3]]
+        needs_gradient = [train and needed for needed in ctx.needs_input_grad[:3]]
         grad_states = torch.empty_like(states) if needs_gradient[0] else None
         grad_items = torch.zeros_like(items) if needs_gradient[1] else None
         grad_values = torch.empty_like(values) if values is not None and needs_gradient[2] else None
@@ -68,27 +68,27 @@ class _CatalogueCrossEntropy(torch.autograd.Function):
                 stop = start + len(part)
                 target = targets[start:stop, None]
                 logits = part @ items.T
-                chunk_entries, where = slice(0), None
+                chunk_entries, flat_positions = slice(0), None
                 if entries is not None and values is not None:
-                    chunk_entries, where = entries.flat(start, stop, len(items))
-                    logits.view(-1)[where] += values[chunk_entries].to(kind)
+                    chunk_entries, flat_positions = entries.flat(start, stop, len(items))
+                    logits.view(-1)[flat_positions] += values[chunk_entries].to(kind)
                 if excluded is not None:
                     logits.view(-1)[excluded.flat(start, stop, len(items))[1]] = -torch.inf
-                own = logits.gather(1, target)
+                target_logits = logits.gather(1, target)
                 peak = logits.amax(1, keepdim=True)
                 logits.sub_(peak).exp_()
                 mass = logits.sum(1, keepdim=True)
-                total += (mass.log() + peak - own).sum()
+                total += (mass.log() + peak - target_logits).sum()
                 if not any(needs_gradient):
                     continue
                 slope = logits.mul_(scale / mass)
-                slope.scatter_add_(1, target, torch.full_like(own, -scale))
+                slope.scatter_add_(1, target, torch.full_like(target_logits, -scale))
                 if grad_states is not None:
                     grad_states[start:stop] = slope @ items
                 if grad_items is not None:
                     grad_items.addmm_(slope.T, part)
-                if grad_values is not None and where is not None:
-                    grad_values[chunk_entries] = slope.view(-1)[where].to(grad_values.dtype)
+                if grad_values is not None and flat_positions is not None:
+                    grad_values[chunk_entries] = slope.view(-1)[flat_positions].to(grad_values.dtype)
         ctx.item_type = item_matrix.dtype
         ctx.save_for_backward(grad_states, grad_items, grad_values)
         return total * scale
@@ -124,7 +124,7 @@ def catalogue_cross_entropy(
         item_matrix: one row per item of the catalogue.
         targets: the item at each position, in [0, n).
         evidence: what is added to single logits.
-        excluded: what is no candidate at a position; never its target.
+        excluded: items that are no candidates at a position; never its target.
         chunk: positions computed at a time; by default as many as hold four million logits.
     """
     if not len(states):
@@ -177,7 +177,7 @@ def sampled_cross_entropy(
             the target is always there, so that its own logit stays as it is). None: no
             correction, which weighs negatives as m samples, not as n items.
         evidence: what is added to single logits, at columns of [own target; negatives], p x (1 + m).
-        excluded: what is no candidate at a position, in the same columns; never the target.
+        excluded: columns that are no candidates at a position, numbered as above; never the target.
     """
     if not len(states):
         return (states.sum() + item_matrix.sum() * 0).float()
@@ -187,12 +187,14 @@ def sampled_cross_entropy(
     logits = torch.cat([positive, negative], 1)
     logits = logits if logits.dtype == torch.float64 else logits.float()
     if evidence is not None:
-        where = evidence.entries.flat(0, *logits.shape)[1]
-        added = torch.zeros_like(logits).view(-1).index_add(0, where, evidence.values.to(logits.dtype))
-        logits = logits + added.view_as(logits)
+        flat_positions = evidence.entries.flat(0, *logits.shape)[1]
+        evidence_logits = (
+            torch.zeros_like(logits).view(-1).index_add(0, flat_positions, evidence.values.to(logits.dtype))
+        )
+        logits = logits + evidence_logits.view_as(logits)
     if excluded is not None:
-        where = excluded.flat(0, *logits.shape)[1]
-        logits = logits.flatten().index_fill(0, where, -torch.inf).view_as(logits)
+        flat_positions = excluded.flat(0, *logits.shape)[1]
+        logits = logits.flatten().index_fill(0, flat_positions, -torch.inf).view_as(logits)
     return (logits.logsumexp(1) - logits[:, 0]).mean()
 
 

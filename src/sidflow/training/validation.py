@@ -46,17 +46,17 @@ class QueryBlock(NamedTuple):
 
     rows: slice  # of the validation queries
     targets: Int[Tensor, " b"]
-    excluded: tuple[Tensor, Tensor]  # (row in the block, item) of what is no candidate
+    excluded: tuple[Tensor, Tensor]  # (row in the block, item) of each item that is no candidate
 
     def ranks(self, scores: Float[Tensor, "b n"]) -> Int[Tensor, " b"]:
         """Return each target's rank by `scores`, which are overwritten; 1 = best, ties against the target.
 
-        A target that is no candidate comes last, and what is no number (NaN) stands against the target.
+        A target that is no candidate comes last. NaN scores count against the target.
         """
-        own = scores.gather(1, self.targets[:, None])
+        target_scores = scores.gather(1, self.targets[:, None])
         scores[self.excluded] = -torch.inf
         last = scores.gather(1, self.targets[:, None])[:, 0].isneginf()
-        worse = (scores < own).view(torch.uint8)  # a CPU sums bools, or into int64, several times as slowly
+        worse = (scores < target_scores).view(torch.uint8)  # a CPU sums bools, or into int64, several times as slowly
         rank = scores.shape[1] - worse.sum(1, dtype=torch.int32)
         return torch.where(last, torch.full_like(rank, scores.shape[1]), rank)
 
