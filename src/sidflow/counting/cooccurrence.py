@@ -116,14 +116,14 @@ def choose_cooccurrence(histories: Histories, items: int, params: CooccurrencePa
     queries, masked, targets = validation_set(histories, items, params.choose_on)
     tie = tie_breaks(events.counts(), SCORE_STEP)
 
-    latest: dict[tuple[float, ...], csr_matrix] = {}  # only one is kept: the knobs of recency do not change it
+    relation_cache: dict[tuple[float, ...], csr_matrix] = {}  # only the latest; recency needs no new one
 
     def score(setting: dict[str, float]) -> float:
         key = tuple(setting[knob] for knob in ("window", "decay", "backward", "damping"))
-        if key not in latest:
-            latest.clear()
-            latest[key] = cooccurrence_relation(events, setting)
-        scores = csr_matrix(recency_weights(histories, items, setting)[queries] @ latest[key])
+        if key not in relation_cache:
+            relation_cache.clear()
+            relation_cache[key] = cooccurrence_relation(events, setting)
+        scores = csr_matrix(recency_weights(histories, items, setting)[queries] @ relation_cache[key])
         return mean_ndcg(sparse_ranks(scores, tie, masked, targets))
 
     return coordinate_search(params.grid(), score)

@@ -67,9 +67,9 @@ def keep_largest(dense: np.ndarray, kept: int) -> csr_matrix:
     """Return the `kept` weights of largest magnitude of every column, ties included, float32 CSR [n, n]."""
     if kept >= len(dense):
         return csr_matrix(dense)
-    size = np.abs(dense)
-    least = np.partition(size, len(dense) - kept, axis=0)[len(dense) - kept]
-    return csr_matrix(np.where(size >= least, dense, 0))
+    magnitudes = np.abs(dense)
+    threshold = np.partition(magnitudes, len(dense) - kept, axis=0)[len(dense) - kept]
+    return csr_matrix(np.where(magnitudes >= threshold, dense, 0))
 
 
 def popularity_tie_break(events: Events) -> np.ndarray:
@@ -104,8 +104,8 @@ def choose_ease(histories: Histories, items: int, params: EaseParams) -> Choice:
 
     def trial_of(ridge: float) -> dict[str, float]:
         dense = ease_weights(events, ridge)
-        kept = ndcg_of(keep_largest(dense, params.kept))
-        return {"ridge": ridge, "kept": params.kept, METRIC: kept, f"dense_{METRIC}": ndcg_of(dense)}
+        stored_ndcg = ndcg_of(keep_largest(dense, params.kept))
+        return {"ridge": ridge, "kept": params.kept, METRIC: stored_ndcg, f"dense_{METRIC}": ndcg_of(dense)}
 
     trials = [trial_of(ridge) for ridge in params.ridges]
     best = max(trials, key=lambda trial: trial[METRIC])

@@ -117,29 +117,31 @@ def fit_counting(model: str, params: Params) -> None:
         vectors = load_content_rows(Path(params.features), items)
         choice = choose_content(histories, items, params, vectors)
 
-        def fitted(events: Events) -> ScoreFactors:
+        def factors_of(events: Events) -> ScoreFactors:
             return content_factors(histories, events, choice.setting, vectors)
     else:
         method = find_method(model)
         choice = method.choose(histories, items, params) if method.choose else Choice({}, [])
 
-        def fitted(events: Events) -> ScoreFactors:
+        def factors_of(events: Events) -> ScoreFactors:
             return method.factors(histories, events, *([choice.setting] if method.choose else []))
 
-    _write(model, params, choice, _factors(histories, items, params.refit, fitted), params.refit)
+    _write(model, params, choice, _factors(histories, items, params.refit, factors_of), params.refit)
 
 
-def _factors(histories: Histories, items: int, refit: bool, fitted: Callable[[Events], ScoreFactors]) -> ScoreFactors:
+def _factors(
+    histories: Histories, items: int, refit: bool, factors_of: Callable[[Events], ScoreFactors]
+) -> ScoreFactors:
     """Return factors of the training parts; with `refit` test queries are answered by a second fit."""
 
     def fit(training: Histories, _: None) -> ScoreFactors:
-        return fitted(training_events(training, items))
+        return factors_of(training_events(training, items))
 
-    return fit_and_refit(histories, refit, fit, answer=lambda factored: factored, choose=lambda _: None).factored
+    return fit_and_refit(histories, refit, fit, answer=lambda factors: factors, choose=lambda _: None).factored
 
 
-def _write(model: str, params: Params, choice: Choice, factored: ScoreFactors, refit: bool | None) -> None:
-    arrays = factored.arrays()
+def _write(model: str, params: Params, choice: Choice, factors: ScoreFactors, refit: bool | None) -> None:
+    arrays = factors.arrays()
     FACTORS.write(arrays, {"model": model, "family": FAMILY, **refit_metadata(refit)}, model=model)
     best = max((trial[METRIC] for trial in choice.trials), default=None)
     SUMMARY.write(

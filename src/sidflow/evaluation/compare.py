@@ -126,14 +126,14 @@ def require_same_refit(refits: Mapping[str, bool | None], artifact: str, remedy:
     Raises:
         InputError: some were refitted and some were not.
     """
-    refitted, others = (
-        ", ".join(name for name, refit in refits.items() if refit is wanted) for wanted in (True, False)
+    refitted, not_refitted = (
+        ", ".join(name for name, refit in refits.items() if refit is value) for value in (True, False)
     )
-    if refitted and others:
+    if refitted and not_refitted:
         raise InputError(
             artifact,
             expected="all refitted on train + validation before the test, or none",
-            found=f"refitted: {refitted}; not: {others}",
+            found=f"refitted: {refitted}; not: {not_refitted}",
             remedy=remedy,
         )
 

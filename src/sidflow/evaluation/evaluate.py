@@ -39,8 +39,8 @@ def scoring_item_matrix(factors: Tensors) -> Float[np.ndarray, "n d"] | None:
 
     Beside sparse factors, dense ones may only break ties: their spectrum says nothing of the scores.
     """
-    alone = "item_matrix" in factors.arrays and "item_indptr" not in factors.arrays
-    return served_matrix(factors) if alone else None
+    is_dense_only = "item_matrix" in factors.arrays and "item_indptr" not in factors.arrays
+    return served_matrix(factors) if is_dense_only else None
 
 
 def diagnose_item_vectors(
@@ -65,17 +65,17 @@ def diagnose_item_vectors(
     for name, table in tables.items():
         if table is None or not len(table):
             continue
-        shape = compute_spectrum(table)
+        table_spectrum = compute_spectrum(table)
         metrics |= {
-            f"{name}_effective_rank": shape.effective_rank,
-            f"{name}_information_abundance": shape.information_abundance,
-            f"{name}_alive_share": shape.alive_share,
-            f"{name}_isotropy": shape.isotropy,
-            f"{name}_mean_cosine": shape.mean_cosine,
+            f"{name}_effective_rank": table_spectrum.effective_rank,
+            f"{name}_information_abundance": table_spectrum.information_abundance,
+            f"{name}_alive_share": table_spectrum.alive_share,
+            f"{name}_isotropy": table_spectrum.isotropy,
+            f"{name}_mean_cosine": table_spectrum.mean_cosine,
         }
         spectrum += [
             {"matrix": name, "dimension": dimension, "singular_value": float(value)}
-            for dimension, value in enumerate(shape.singular_values, start=1)
+            for dimension, value in enumerate(table_spectrum.singular_values, start=1)
         ]
     if item_matrix is not None and item_table is not None and present is not None:
         core = len(item_matrix)

@@ -46,10 +46,11 @@ def popularity_groups(counts: Integer[np.ndarray, " n"], head: float, tail: floa
     least popular ones that hold the share `tail`. Cold items have no training event.
     """
     order = np.argsort(-counts, kind="stable")
-    before = np.concatenate([[0], np.cumsum(counts[order])[:-1]]) / max(1, counts.sum()) + 1e-9  # 2/3 is not below 2/3
+    # 1e-9: a share of 2/3 must not lie below 2/3 by rounding.
+    share_before = np.concatenate([[0], np.cumsum(counts[order])[:-1]]) / max(1, counts.sum()) + 1e-9
     groups = np.empty(len(counts), dtype="<U6")
     groups[order] = np.select(
-        [counts[order] == 0, before < head, before < 1 - tail], ["cold", "head", "middle"], "tail"
+        [counts[order] == 0, share_before < head, share_before < 1 - tail], ["cold", "head", "middle"], "tail"
     )
     return groups
 
@@ -110,9 +111,13 @@ def slice_rows(
     ranks, users = per_query["rank"].to_numpy(), per_query["user_id"].to_numpy()
     rows = []
     for name, mask in {"all": np.ones_like(test), **masks}.items():
-        chosen = mask & test
-        row: dict[str, object] = {"slice": name, "users": len(np.unique(users[chosen])), "queries": int(chosen.sum())}
+        in_slice = mask & test
+        row: dict[str, object] = {
+            "slice": name,
+            "users": len(np.unique(users[in_slice])),
+            "queries": int(in_slice.sum()),
+        }
         for metric in METRICS:
-            row[f"{metric}_at_10"] = float(metric_at_k(ranks[chosen], metric, 10).mean()) if chosen.any() else None
+            row[f"{metric}_at_10"] = float(metric_at_k(ranks[in_slice], metric, 10).mean()) if in_slice.any() else None
         rows.append(row)
     return rows

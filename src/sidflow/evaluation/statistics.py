@@ -210,8 +210,8 @@ def bootstrap_difference(
         power: probability that a true difference of the detectable size is shown.
     """
     interval = percentile_interval(difference, resampled, level)
-    beyond = min((resampled <= 0).sum(), (resampled >= 0).sum())
-    p = float(min(1.0, 2 * (beyond + 1) / (len(resampled) + 1)))
+    tail_count = min((resampled <= 0).sum(), (resampled >= 0).sum())
+    p = float(min(1.0, 2 * (tail_count + 1) / (len(resampled) + 1)))
     detectable = float(norm.ppf((1 + level) / 2) + norm.ppf(power)) * interval.standard_error
     return Difference(*interval, p=p, detectable=detectable)
 
@@ -223,10 +223,10 @@ def mirrored(difference: Difference) -> Difference:
 
 def holm(p: Mapping[Name, float]) -> dict[Name, float]:
     """Return p values corrected for their number (Holm 1979), under the same names."""
-    corrected, running = {}, 0.0
+    corrected, running_max = {}, 0.0
     for rank, name in enumerate(sorted(p, key=lambda name: (p[name], str(name)))):
-        running = max(running, min(1.0, (len(p) - rank) * p[name]))
-        corrected[name] = running
+        running_max = max(running_max, min(1.0, (len(p) - rank) * p[name]))
+        corrected[name] = running_max
     return {name: corrected[name] for name in p}
 
 
@@ -308,26 +308,26 @@ def pool_effects(
         unbounded = (-np.inf, np.inf)
         error = float(standard_errors[0])
         return PooledEffect(float(effects[0]), *unbounded, error, 1.0, np.inf, float("nan"), float("nan"), 1, unbounded)
-    freedom = len(effects) - 1
+    degrees_of_freedom = len(effects) - 1
     fixed = 1 / np.square(standard_errors)  # weights if all data sets had one true effect
     cochran_q = float((fixed * np.square(effects - np.average(effects, weights=fixed))).sum())
     scale = float(fixed.sum() - np.square(fixed).sum() / fixed.sum())
-    tau_squared = max(0.0, (cochran_q - freedom) / scale)
+    tau_squared = max(0.0, (cochran_q - degrees_of_freedom) / scale)
     weights = 1 / (np.square(standard_errors) + tau_squared)
     mean = float(np.average(effects, weights=weights))
-    spread = float((weights * np.square(effects - mean)).sum()) / freedom
+    spread = float((weights * np.square(effects - mean)).sum()) / degrees_of_freedom
     error = float(np.sqrt(max(1.0, spread) / weights.sum()))
-    quantile = float(student.ppf((1 + level) / 2, freedom))
-    half = float(norm.ppf((1 + level) / 2) / np.sqrt(weights.sum()))
+    quantile = float(student.ppf((1 + level) / 2, degrees_of_freedom))
+    half_width = float(norm.ppf((1 + level) / 2) / np.sqrt(weights.sum()))
     return PooledEffect(
         difference=mean,
         low=mean - quantile * error,
         high=mean + quantile * error,
         standard_error=error,
-        p=float(2 * student.sf(abs(mean) / error, freedom)),
-        detectable=(quantile + float(student.ppf(power, freedom))) * error,
+        p=float(2 * student.sf(abs(mean) / error, degrees_of_freedom)),
+        detectable=(quantile + float(student.ppf(power, degrees_of_freedom))) * error,
         tau_squared=tau_squared,
-        i_squared=max(0.0, 1 - freedom / cochran_q) if cochran_q > 0 else 0.0,
+        i_squared=max(0.0, 1 - degrees_of_freedom / cochran_q) if cochran_q > 0 else 0.0,
         data_sets=len(effects),
-        normal=(mean - half, mean + half),
+        normal=(mean - half_width, mean + half_width),
     )

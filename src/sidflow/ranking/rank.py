@@ -50,10 +50,10 @@ def sample_negatives(histories: Histories, items: int, count: int, seed: int) ->
         position = np.cumsum(usable, axis=1) - 1
         row, column = np.nonzero(usable & (position < count))
         negatives[start + row, position[row, column]] = proposals[row, column]
-        for short in np.flatnonzero(usable.sum(axis=1) < count):  # small catalogues, long histories
-            left = generator.permutation(np.flatnonzero(~excluded[short]))[:count]
-            negatives[start + short] = -1
-            negatives[start + short, : len(left)] = left
+        for short_row in np.flatnonzero(usable.sum(axis=1) < count):  # small catalogues, long histories
+            sample = generator.permutation(np.flatnonzero(~excluded[short_row]))[:count]
+            negatives[start + short_row] = -1
+            negatives[start + short_row, : len(sample)] = sample
     return negatives
 
 

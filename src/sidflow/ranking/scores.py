@@ -34,7 +34,7 @@ class TopK(NamedTuple):
 
     @classmethod
     def empty(cls, queries: int, k: int) -> TopK:
-        """Return lists without a candidate, `k` places for each of `queries` queries."""
+        """Return lists without a candidate, `k` positions for each of `queries` queries."""
         return cls(np.full((queries, k), -1, dtype=np.int32), np.full((queries, k), LOWEST_SCORE, dtype=np.float32))
 
     def write(self, rows: Int64[np.ndarray, " b"], best: TopK) -> None:
@@ -60,12 +60,12 @@ def shortlist(scores: Float32[np.ndarray, "b n"], width: int) -> Shortlist:
     groups = n // _GROUP_SIZE
     grouped = groups * _GROUP_SIZE
     maxima = scores[:, :grouped].reshape(rows, _GROUP_SIZE, groups).max(1)  # item i is in group i % groups
-    chosen = _positions_of_largest(maxima, min(width + 1, groups))
-    items = (chosen[:, None, :] + np.arange(0, grouped, groups or 1)[:, None]).reshape(rows, -1)
+    top_groups = _positions_of_largest(maxima, min(width + 1, groups))
+    items = (top_groups[:, None, :] + np.arange(0, grouped, groups or 1)[:, None]).reshape(rows, -1)
     items = np.concatenate([items, np.tile(np.arange(grouped, n), (rows, 1))], axis=1)  # those in no group: always
     candidates = np.take_along_axis(scores, items, axis=1)
     positions = _positions_of_largest(candidates, width + 1)
-    # A group that was not chosen has nothing above the worst of width + 1 others.
+    # A group not in `top_groups` has nothing above the worst of width + 1 others.
     candidates, items = (np.take_along_axis(part, positions, axis=1) for part in (candidates, items))
     return Shortlist(items[:, 1:], candidates[:, 1:], candidates[:, 0])
 
@@ -155,14 +155,14 @@ class Scores:
         with np.errstate(over="ignore"):
             scores = np.asarray(total).astype(np.float32)
         if not np.isfinite(scores).all():
-            bad = np.argwhere(~np.isfinite(scores))
-            query = np.arange(self.queries)[rows][bad[0][0]]
+            non_finite = np.argwhere(~np.isfinite(scores))
+            query = np.arange(self.queries)[rows][non_finite[0][0]]
             raise InputError(
                 self.name,
                 expected="finite scores",
                 found="NaN or infinity",
-                count=len(bad),
-                example={"query_id": int(query), "item_id": int(bad[0][1])},
+                count=len(non_finite),
+                example={"query_id": int(query), "item_id": int(non_finite[0][1])},
                 remedy="train again with a smaller learning rate; curves.csv shows where it diverged",
             )
         return scores

@@ -1,8 +1,8 @@
-"""The best items by inner product: looked up in float32, proven in float64.
+"""The best items by inner product: searched in float32, verified in float64.
 
-Items found in float32 are scored again in float64, as `Scores` does it. A list counts as proven only where float32
-rounding cannot have hidden a better item. Few queries use a faiss index, many use blocks of products; the answer is
-the same.
+The items of the float32 search are scored again in float64, as `Scores` does it. A list counts as proven only where
+float32 rounding cannot have hidden a better item. Few queries use a faiss index, many use blocks of products; the
+answer is the same.
 """
 
 from __future__ import annotations

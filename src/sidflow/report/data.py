@@ -153,8 +153,8 @@ def key_figures(data: ReportData) -> dict[str, object]:
     figures = _prefixed("data", {new: data.ingest[old] for old, new in _DATA_NAMES.items()})
     figures |= _prefixed("data", {new: data.split[old] for old, new in _SPLIT_NAMES.items()})
     figures |= _prefixed("semantic_ids", {name: data.audit[name] for name in data.audit if _is_key_figure(name)})
-    for name, measured in data.metrics.items():
-        figures |= _prefixed(name, {metric: measured[metric] for metric in OF_RECOMMENDERS if metric in measured})
+    for name, metrics in data.metrics.items():
+        figures |= _prefixed(name, {metric: metrics[metric] for metric in OF_RECOMMENDERS if metric in metrics})
     board = data.leaderboard
     for name, differences in board["differences"].items():
         gain = differences.get(board["primary"], {}).get("relative")

@@ -25,14 +25,14 @@ def tag(name: str, /, *children: object, **attributes: object) -> Markup:
     >>> tag("p", "a < b", class_="note")
     '<p class="note">a &lt; b</p>'
     """
-    written = "".join(
+    attribute_text = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{html.escape(format_value(value), quote=True)}"'
         for key, value in attributes.items()
         if value is not None
     )
     if name in ("img", "br", "meta"):
-        return Markup(f"<{name}{written}>")
-    return Markup(f"<{name}{written}>{join(*children)}</{name}>")
+        return Markup(f"<{name}{attribute_text}>")
+    return Markup(f"<{name}{attribute_text}>{join(*children)}</{name}>")
 
 
 def join(*children: object) -> Markup:

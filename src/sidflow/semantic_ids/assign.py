@@ -61,11 +61,11 @@ def collision_suffixes(
         codes: the codes.
         first_free: by codes, the suffix to begin with; 0 for codes that it lacks.
     """
-    following = dict(first_free or {})
+    next_suffix = dict(first_free or {})
     suffix = np.zeros(len(codes), dtype=np.int32)
     for row, key in enumerate(map(tuple, codes.tolist())):
-        suffix[row] = following.get(key, 0)
-        following[key] = int(suffix[row]) + 1
+        suffix[row] = next_suffix.get(key, 0)
+        next_suffix[key] = int(suffix[row]) + 1
     return suffix
 
 
@@ -151,8 +151,8 @@ def keep_frozen_ids(codec: Codec, items: KeyedVectors, frozen: pl.DataFrame) -> 
     Raises:
         InputError: frozen IDs have another number of codes, or codes that the quantizer does not have.
     """
-    own, counts = frozen.filter(pl.col("modality") == codec.modality), codec.counts
-    codes = _code_matrix(own, codec)
+    modality_ids, counts = frozen.filter(pl.col("modality") == codec.modality), codec.counts
+    codes = _code_matrix(modality_ids, codec)
     if codes.shape[1] != len(counts) or (codes >= counts).any():
         raise InputError(
             f"frozen semantic IDs of `{codec.modality}`",
@@ -160,7 +160,7 @@ def keep_frozen_ids(codec: Codec, items: KeyedVectors, frozen: pl.DataFrame) -> 
             found=f"{codes.shape[1]} codes up to {codes.max(initial=0)}",
             remedy="give the artifacts folder of the run that trained that quantizer",
         )
-    ids = assign_ids_beside_frozen(codec, items, own)
+    ids = assign_ids_beside_frozen(codec, items, modality_ids)
     nearest = codec.quantize(codec.encode(items.values[items.present]))
     return ModalityIds(np.flatnonzero(items.present), nearest, _code_matrix(ids, codec), ids["suffix"].to_numpy())
 
@@ -190,9 +190,9 @@ def check_codebooks_are_frozen(quantizer: Tensors, artifacts: Path) -> None:
         InputError: that file is missing or fails its checks, or a modality has other codebooks in it.
     """
     path = path_in(artifacts, QUANTIZER.path)
-    before = QUANTIZER.read_from(path).arrays
-    names = [name for name in quantizer.arrays if name.startswith("codebooks.") and name in before]
-    changed = [name for name in names if not np.array_equal(quantizer.arrays[name], before[name])]
+    frozen_arrays = QUANTIZER.read_from(path).arrays
+    names = [name for name in quantizer.arrays if name.startswith("codebooks.") and name in frozen_arrays]
+    changed = [name for name in names if not np.array_equal(quantizer.arrays[name], frozen_arrays[name])]
     if changed:
         raise InputError(
             str(QUANTIZER.at()),
@@ -214,14 +214,14 @@ def semantic_id_table(ids: Mapping[str, ModalityIds], levels: int) -> pl.DataFra
     frames = [
         pl.DataFrame(
             {
-                "item_id": one.items.astype(np.int32),
-                "modality": [name] * len(one.items),
-                "codes": np.ascontiguousarray(one.codes, dtype=np.int32),
-                "suffix": one.suffix,
+                "item_id": modality_ids.items.astype(np.int32),
+                "modality": [name] * len(modality_ids.items),
+                "codes": np.ascontiguousarray(modality_ids.codes, dtype=np.int32),
+                "suffix": modality_ids.suffix,
             },
             schema_overrides={"modality": pl.String, "codes": pl.Array(pl.Int32, levels)},
         )
-        for name, one in ids.items()
+        for name, modality_ids in ids.items()
     ]
     return pl.concat(frames)
 
@@ -243,9 +243,10 @@ def _reassign_last_codes(
     residual = z - codec.dequantize(nearest) + last_codebook[nearest[:, -1]]
     for prefix in np.unique(prefixes.label[colliding]):
         rows = np.flatnonzero(prefixes.label == prefix)
-        moving = rows[colliding[rows]]
+        colliding_rows = rows[colliding[rows]]
         free = np.setdiff1d(np.arange(len(last_codebook)), nearest[rows[~colliding[rows]], -1])
-        first = moving[np.unique(inputs.label[moving], return_index=True)[1]]  # one row of each different input
+        # One row of each different input.
+        first = colliding_rows[np.unique(inputs.label[colliding_rows], return_index=True)[1]]
         if len(first) < 2:
             continue
         first = np.sort(first)[: len(free)]
@@ -253,6 +254,6 @@ def _reassign_last_codes(
         plan = sinkhorn_plan(np.exp((costs.min(1, keepdims=True) - costs) / epsilon), iterations)
         row, column = linear_sum_assignment(-plan)
         code_of_input = dict(zip(inputs.label[first[row]].tolist(), free[column].tolist(), strict=True))
-        for item in moving:
+        for item in colliding_rows:
             codes[item, -1] = code_of_input.get(int(inputs.label[item]), codes[item, -1])
     return codes

@@ -143,21 +143,21 @@ def read_index_file(path: Path) -> IndexFile:
         raise InputError(str(path), expected="an .index.json file", found=str(error), remedy=remedy) from error
     if not isinstance(content, dict) or not content:
         raise InputError(str(path), expected="an object of items", found=type(content).__name__, remedy=remedy)
-    rows, wrong = [], []
+    rows, malformed = [], []
     width = len(next(iter(content.values())))
     for key, tokens in content.items():
         matches = [TOKEN.fullmatch(str(token)) for token in tokens]
         levels = [match[1] for match in matches if match]
         if len(levels) != width or levels != [chr(ord("a") + level) for level in range(width)]:
-            wrong.append((key, tokens))
+            malformed.append((key, tokens))
         rows.append([int(match[2]) for match in matches if match])
-    if wrong:
+    if malformed:
         raise InputError(
             str(path),
             expected=f"{width} codes <a_..>, <b_..>, ... an item",
             found="others",
-            count=len(wrong),
-            example=wrong[0],
+            count=len(malformed),
+            example=malformed[0],
             remedy=remedy,
         )
     return IndexFile(list(content), np.array(rows, dtype=np.int32))

@@ -60,20 +60,22 @@ class QuantizerTask:
             return self._metrics()
 
     def _metrics(self) -> dict[str, float]:
-        objective, seen = 0.0, 0
+        objective, item_count = 0.0, 0
         for rows in self.items.tensor_split(self._batch_count()):
             objective += float(self.quantizer.objective(self.quantizer(rows))) * len(rows)
-            seen += len(rows)
+            item_count += len(rows)
         collision_rates, usage = [], []
         for name in self.quantizer.names:
-            own = self.quantizer.autoencoder(name)
-            codes = own.quantizer(own.encoder(self.quantizer.values(name)[self.quantizer.present(name)])).codes
+            autoencoder = self.quantizer.autoencoder(name)
+            codes = autoencoder.quantizer(
+                autoencoder.encoder(self.quantizer.values(name)[self.quantizer.present(name)])
+            ).codes
             collision_rates.append(_collision_rate(codes))
-            counts = [len(codebook) for codebook in own.quantizer.codebooks]
+            counts = [len(codebook) for codebook in autoencoder.quantizer.codebooks]
             usage += [len(codes[:, level].unique()) / count for level, count in enumerate(counts)]
         rate = float(np.mean(collision_rates))
         return {
-            "all_objective": objective / seen + rate,
+            "all_objective": objective / item_count + rate,
             "all_collision_rate": rate,
             "all_code_usage_lowest": min(usage),
         }
@@ -221,10 +223,10 @@ def _fit_mm_rq_vae(
     for name in module.names:
         if params.refit != "none":
             module.fit_codebooks(name, generator, first_level=params.levels - 1 if params.refit == "last" else 0)
-        own = module.autoencoder(name)
+        autoencoder = module.autoencoder(name)
         _finish_codebooks(module, name, params)
-        arrays[f"codebooks.{name}"] = _stack_codebooks(own.quantizer)
-        for side, tower in (("encoder", own.encoder), ("decoder", own.decoder)):
+        arrays[f"codebooks.{name}"] = _stack_codebooks(autoencoder.quantizer)
+        for side, tower in (("encoder", autoencoder.encoder), ("decoder", autoencoder.decoder)):
             for key, tensor in tower.state_dict().items():
                 arrays[f"{side}.{name}.{key.removeprefix('layers.')}"] = tensor.detach().cpu().numpy()
     return arrays, training
@@ -232,11 +234,11 @@ def _fit_mm_rq_vae(
 
 def _finish_codebooks(module: MMRQVAE, name: str, params: QuantizeParams) -> None:
     """Refine the codebooks of a modality, then resolve collisions between its distinct items."""
-    own = module.autoencoder(name)
+    autoencoder = module.autoencoder(name)
     with torch.no_grad():
-        z = own.encoder(distinct_rows(module.values(name)[module.present(name)]))
-    refine_codebooks(own.quantizer, z, params.refine_steps)
-    colliding = resolve_collisions(own.quantizer, z, params.separate_steps, params.separate_weight)
+        z = autoencoder.encoder(distinct_rows(module.values(name)[module.present(name)]))
+    refine_codebooks(autoencoder.quantizer, z, params.refine_steps)
+    colliding = resolve_collisions(autoencoder.quantizer, z, params.separate_steps, params.separate_weight)
     print_progress(f"quantize: {name}, {colliding} of {len(z)} distinct items share all codes with another")
 
 

@@ -148,10 +148,10 @@ def check_gate(audit: Mapping[str, float], gate: GateParams) -> None:
     ratios = {f"ratio_to_{name}": ratio for name, ratio in recall_ratios(audit).items()}
     missed = [
         (sign * (value - bound), name, value, bound, "at least" if sign > 0 else "at most")
-        for start, bound, sign in thresholds
+        for prefix, bound, sign in thresholds
         if bound is not None
         for name, value in {**audit, **ratios}.items()
-        if name.startswith(start) and sign * (value - bound) < 0
+        if name.startswith(prefix) and sign * (value - bound) < 0
     ]
     if missed:
         _, name, value, bound, direction = min(missed)
@@ -160,6 +160,6 @@ def check_gate(audit: Mapping[str, float], gate: GateParams) -> None:
             expected=f"{name} {direction} {bound:g}",
             found=f"{value:.4g}",
             count=len(missed),
-            example=", ".join(f"{one[1]} = {one[2]:.4g}" for one in sorted(missed)[:5]),
+            example=", ".join(f"{metric} = {measured:.4g}" for _, metric, measured, *_ in sorted(missed)[:5]),
             remedy="change `quantize` (fewer codes, other epochs, refit: all), or the threshold in `assign.gate`",
         )

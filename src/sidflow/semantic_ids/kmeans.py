@@ -59,16 +59,16 @@ def kmeans(
 
 def _kmeans_plus_plus(x: Tensor, k: int, generator: torch.Generator) -> Tensor:
     """Return k rows as starts: each next one is drawn by its squared distance to the nearest one so far."""
-    chosen = [int(torch.randint(len(x), (1,), generator=generator))]
-    nearest = (x - x[chosen[0]]).square().sum(1)
+    start_rows = [int(torch.randint(len(x), (1,), generator=generator))]
+    distances = (x - x[start_rows[0]]).square().sum(1)
     for _ in range(k - 1):
-        weights = nearest.double().cpu()
-        weights[chosen] = 0
+        weights = distances.double().cpu()
+        weights[start_rows] = 0
         if weights.sum() <= 0:
             weights = torch.ones_like(weights)
-        chosen.append(int(torch.multinomial(weights, 1, generator=generator)))
-        nearest = torch.minimum(nearest, (x - x[chosen[-1]]).square().sum(1))
-    return x[chosen].clone()
+        start_rows.append(int(torch.multinomial(weights, 1, generator=generator)))
+        distances = torch.minimum(distances, (x - x[start_rows[-1]]).square().sum(1))
+    return x[start_rows].clone()
 
 
 def _cluster_means(x: Tensor, labels: Tensor, centres: Tensor, distances: Tensor) -> Tensor:
@@ -78,8 +78,8 @@ def _cluster_means(x: Tensor, labels: Tensor, centres: Tensor, distances: Tensor
     means = members.T @ x / counts.clamp_min(1)[:, None]
     empty = torch.nonzero(counts == 0)[:, 0]
     if len(empty):
-        own = distances.gather(1, labels[:, None])[:, 0]
-        means[empty] = x[own.argsort(descending=True, stable=True)[: len(empty)]]
+        own_distances = distances.gather(1, labels[:, None])[:, 0]
+        means[empty] = x[own_distances.argsort(descending=True, stable=True)[: len(empty)]]
     return means
 
 
@@ -92,25 +92,25 @@ def cluster_size_bounds(n: int, k: int) -> tuple[int, int]:
 def assign_bounded(distances: Float[Tensor, "n k"], smallest: int, largest: int) -> Int[Tensor, " n"]:
     """Return a cluster for every row: near, with at most `largest` rows, then filled up to `smallest`.
 
-    A row asks the nearest cluster that may still take it; a full cluster keeps its nearest rows and rejects the
-    others. The result is stable: no row and cluster are nearer to each other than to what they have.
+    A row is proposed to the nearest cluster that may still take it; a full cluster keeps its nearest rows and rejects
+    the others. The result is stable: no row and cluster are nearer to each other than to what they have.
 
     Source: deferred acceptance (Gale and Shapley 1962).
     """
     table = distances.double().cpu().numpy()
     n, k = table.shape
-    labels, reach = np.full(n, -1), np.full(k, np.inf)  # reach: a full cluster takes only rows nearer than this
-    waiting = np.arange(n)
-    while len(waiting):
-        part = table[waiting]
-        labels[waiting] = np.where(part < reach, part, np.inf).argmin(1)
-        own = table[np.arange(n), labels]
-        order = np.lexsort((own, labels))
+    labels, radius = np.full(n, -1), np.full(k, np.inf)  # radius: a full cluster takes only rows nearer than this
+    unassigned = np.arange(n)
+    while len(unassigned):
+        part = table[unassigned]
+        labels[unassigned] = np.where(part < radius, part, np.inf).argmin(1)
+        own_distances = table[np.arange(n), labels]
+        order = np.lexsort((own_distances, labels))
         begin = np.searchsorted(labels[order], np.arange(k))
         rank = np.arange(n) - begin[labels[order]]  # of each row in its cluster, nearest first
-        waiting = np.sort(order[rank >= largest])
+        unassigned = np.sort(order[rank >= largest])
         last = order[rank == largest - 1]
-        reach[labels[last]] = own[last]
+        radius[labels[last]] = own_distances[last]
     counts = np.bincount(labels, minlength=k)
     for code in np.flatnonzero(counts < smallest):
         for row in table[:, code].argsort(kind="stable"):

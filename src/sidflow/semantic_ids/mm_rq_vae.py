@@ -126,21 +126,21 @@ class MMRQVAE(nn.Module):
     def initialise(self, generator: torch.Generator) -> None:
         """Set the towers' skips and fill the codebooks, modality by modality."""
         for name in self.names:
-            own = self.autoencoder(name)
-            if own.encoder.skip is not None:
-                own.initialise_skips_with_pca(self.values(name)[self.present(name)])
+            autoencoder = self.autoencoder(name)
+            if autoencoder.encoder.skip is not None:
+                autoencoder.initialise_skips_with_pca(self.values(name)[self.present(name)])
             if self.params.initialisation == "random":
-                own.quantizer.initialise_uniformly(generator)
+                autoencoder.quantizer.initialise_uniformly(generator)
             else:
                 self.fit_codebooks(name, generator)
 
     def fit_codebooks(self, name: str, generator: torch.Generator, first_level: int = 0) -> None:
         """Fill the codebooks of `name` from `first_level` on by k-means on the encoder's output for present items."""
-        own = self.autoencoder(name)
+        autoencoder = self.autoencoder(name)
         with torch.no_grad():
-            z = own.encoder(self.values(name)[self.present(name)])
+            z = autoencoder.encoder(self.values(name)[self.present(name)])
         balanced = self.params.initialisation == "balanced-kmeans"
-        own.quantizer.initialise_with_kmeans(z, generator, balanced, first_level)
+        autoencoder.quantizer.initialise_with_kmeans(z, generator, balanced, first_level)
 
     def forward(self, rows: Int[Tensor, " b"]) -> dict[str, Float[Tensor, ""]]:
         """Return the losses of a batch of item ids; `loss` is what is minimised.
@@ -155,12 +155,14 @@ class MMRQVAE(nn.Module):
             ("reconstruction_mse", "reconstruction_mmd", "codebook", "commitment", "alignment"), zero
         )
         for name in self.names:
-            own, items = self.autoencoder(name), rows[self.present(name)[rows]]
+            autoencoder, items = self.autoencoder(name), rows[self.present(name)[rows]]
             if not len(items):
                 continue
             x = self.values(name)[items]
-            output = own.quantizer(own.encoder(x), epsilons, params.sinkhorn_iterations, self._revival_threshold(own))
-            decoded = own.decoder(output.values)
+            output = autoencoder.quantizer(
+                autoencoder.encoder(x), epsilons, params.sinkhorn_iterations, self._revival_threshold(autoencoder)
+            )
+            decoded = autoencoder.decoder(output.values)
             if params.reconstruction != "mmd":
                 losses["reconstruction_mse"] = losses["reconstruction_mse"] + functional.mse_loss(decoded, x)
             if params.reconstruction != "mse":

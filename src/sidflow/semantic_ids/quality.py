@@ -63,12 +63,12 @@ def code_metrics(codes: Int[np.ndarray, "n l"], counts: Sequence[int], name: str
         use = np.bincount(codes[:, level], minlength=count)
         share = use[use > 0] / max(1, use.sum())
         nodes = len(group_rows(codes[:, : level + 1]).size)
-        end = f"{name}_level_{level}"
+        name_suffix = f"{name}_level_{level}"
         metrics |= {
-            f"code_usage_{end}": float((use > 0).mean()),
-            f"perplexity_{end}": float(np.exp(-(share * np.log(share)).sum())),
-            f"gini_{end}": gini(use.astype(np.float64)),
-            f"branching_{end}": nodes / parents,
+            f"code_usage_{name_suffix}": float((use > 0).mean()),
+            f"perplexity_{name_suffix}": float(np.exp(-(share * np.log(share)).sum())),
+            f"gini_{name_suffix}": gini(use.astype(np.float64)),
+            f"branching_{name_suffix}": nodes / parents,
         }
         parents = nodes
     return metrics
@@ -83,13 +83,13 @@ def collision_metrics(codes: Int[np.ndarray, "n l"], name: str, inputs: np.ndarr
         inputs: [n, d], the items' vectors; with them also the collision rate of one item for each different input,
             which leaves out collisions that no quantizer can avoid.
     """
-    end = f"_{name}" if name else ""
-    metrics = _collisions(codes, end)
+    name_suffix = f"_{name}" if name else ""
+    metrics = _collisions(codes, name_suffix)
     if inputs is not None:
         first = np.sort(np.unique(group_rows(inputs).label, return_index=True)[1])
-        distinct = _collisions(codes[first], end)
-        metrics[f"collision_rate_distinct{end}"] = distinct[f"collision_rate{end}"]
-        metrics[f"items_distinct{end}"] = len(first)
+        distinct = _collisions(codes[first], name_suffix)
+        metrics[f"collision_rate_distinct{name_suffix}"] = distinct[f"collision_rate{name_suffix}"]
+        metrics[f"items_distinct{name_suffix}"] = len(first)
     return metrics
 
 
@@ -150,10 +150,10 @@ def modality_metrics(
         tau = tau_over_histories(values, quantized, tau_queries.histories, tau_queries.targets, present)
         metrics |= {f"tau_{name}": tau.value, f"tau_anchors_{name}": tau.references}
     if categories is not None:
-        own = np.array([categories[item] for item in ids.items], dtype=object)
-        has_category = own != ""
+        item_categories = np.array([categories[item] for item in ids.items], dtype=object)
+        has_category = item_categories != ""
         if has_category.any():
-            label = np.unique(own[has_category].astype(str), return_inverse=True)[1]
+            label = np.unique(item_categories[has_category].astype(str), return_inverse=True)[1]
             information = normalised_mutual_information(codes[has_category, 0], label)
             metrics[f"nmi_category_{name}_level_0"] = information
     return metrics
@@ -167,10 +167,10 @@ def joint_metrics(ids: Mapping[str, ModalityIds], items: int) -> dict[str, float
         items: number of all items.
     """
     parts, has_modality = [], np.zeros(items, dtype=bool)
-    for one in ids.values():
-        part = np.full((items, one.nearest.shape[1]), -1, dtype=np.int32)
-        part[one.items] = one.nearest
-        has_modality[one.items] = True
+    for modality_ids in ids.values():
+        part = np.full((items, modality_ids.nearest.shape[1]), -1, dtype=np.int32)
+        part[modality_ids.items] = modality_ids.nearest
+        has_modality[modality_ids.items] = True
         parts.append(part)
     codes = np.concatenate(parts, axis=1)[has_modality]
     return {**collision_metrics(codes, ""), "items": int(has_modality.sum())}
@@ -238,22 +238,22 @@ def reference_metrics(
 
 def recall_ratios(metrics: Mapping[str, float]) -> dict[str, float]:
     """Return neighbour recall divided by the reference's, by the name of the latter; 1 where the latter is zero."""
-    start = f"{REFERENCE_PREFIX}neighbour_recall_at_"
-    references = {key: value for key, value in metrics.items() if key.startswith(start)}
+    prefix = f"{REFERENCE_PREFIX}neighbour_recall_at_"
+    references = {key: value for key, value in metrics.items() if key.startswith(prefix)}
     return {
         key: metrics[key.removeprefix(REFERENCE_PREFIX)] / reference if reference > 0 else 1.0
         for key, reference in references.items()
     }
 
 
-def _collisions(codes: np.ndarray, end: str) -> dict[str, float]:
+def _collisions(codes: np.ndarray, name_suffix: str) -> dict[str, float]:
     size = group_rows(codes).size
     shared = size[size > 1]
     return {
-        f"collision_rate{end}": float(shared.sum() / max(1, len(codes))),
-        f"collision_items{end}": int(shared.sum()),
-        f"collision_groups{end}": len(shared),
-        f"collision_largest{end}": int(shared.max(initial=0)),
+        f"collision_rate{name_suffix}": float(shared.sum() / max(1, len(codes))),
+        f"collision_items{name_suffix}": int(shared.sum()),
+        f"collision_groups{name_suffix}": len(shared),
+        f"collision_largest{name_suffix}": int(shared.max(initial=0)),
     }
 
 

@@ -71,7 +71,9 @@ def refine_codebooks(quantizer: ResidualQuantizer, z: Float[Tensor, "n d"], step
         return
     refined = [codebook.detach().clone().requires_grad_() for codebook in codebooks]
     rates = [REFINE_RATE * scale for scale in scales]
-    optimizer = torch.optim.Adam([{"params": [one], "lr": rate} for one, rate in zip(refined, rates, strict=True)])
+    optimizer = torch.optim.Adam(
+        [{"params": [codebook], "lr": rate} for codebook, rate in zip(refined, rates, strict=True)]
+    )
     with torch.enable_grad():
         for step in range(steps):
             if step and step % REVIVE_EVERY == 0:
@@ -109,8 +111,8 @@ def revive_idle_codes(codebooks: Sequence[Tensor], z: Float[Tensor, "n d"]) -> N
         idle = torch.nonzero(counts == 0)[:, 0]
         if not len(idle):
             return codes
-        own = distances.gather(1, codes[:, None])[:, 0]
-        rows = _farthest_movable_rows(own, codes, counts, len(idle))
+        own_distances = distances.gather(1, codes[:, None])[:, 0]
+        rows = _farthest_movable_rows(own_distances, codes, counts, len(idle))
         codebook[idle[: len(rows)]] = residual[rows]
         return nearest_codes(residual, codebook)
 
@@ -120,12 +122,12 @@ def revive_idle_codes(codebooks: Sequence[Tensor], z: Float[Tensor, "n d"]) -> N
 
 def _farthest_movable_rows(distances: Tensor, codes: Tensor, counts: Tensor, limit: int) -> Int[Tensor, " m"]:
     """Return up to `limit` rows, farthest from their code vectors first, that leave at least one row to each code."""
-    left, rows = counts.clone(), []
+    remaining_counts, rows = counts.clone(), []
     for row in distances.argsort(descending=True, stable=True).tolist():
         if len(rows) == limit or distances[row] <= 0:
             break
-        if left[codes[row]] > 1:
-            left[codes[row]] -= 1
+        if remaining_counts[codes[row]] > 1:
+            remaining_counts[codes[row]] -= 1
             rows.append(row)
     return torch.tensor(rows, dtype=torch.int64, device=distances.device)
 
@@ -133,7 +135,7 @@ def _farthest_movable_rows(distances: Tensor, codes: Tensor, counts: Tensor, lim
 def _remainder_scales(codebooks: Sequence[Tensor], z: Tensor) -> list[float]:
     """Return the root mean square per dimension of each level's remainder."""
     remainders = (level.remainder for level in nearest_levels(z, codebooks))
-    return [float(one.square().mean()) ** 0.5 if one.numel() else 0.0 for one in remainders]
+    return [float(remainder.square().mean()) ** 0.5 if remainder.numel() else 0.0 for remainder in remainders]
 
 
 @torch.no_grad()
@@ -215,7 +217,7 @@ class _LastLevel:
         return len(self.codebook) - len(self.codes.unique())
 
     def full_codes(self) -> Tensor:
-        """Return for every row a number that only rows with all codes equal share."""
+        """Return a number for every row, the same for two rows exactly where all their codes are equal."""
         return self.prefix * len(self.codebook) + self.codes
 
     def count_colliding(self) -> int:
@@ -224,11 +226,11 @@ class _LastLevel:
 
     def move(self, code: int, vector: Tensor) -> _Move:
         """Move one code vector and return what undoes it."""
-        before = _Move(code, self.codebook[code].clone(), self.distances[:, code].clone(), self.codes)
+        undo = _Move(code, self.codebook[code].clone(), self.distances[:, code].clone(), self.codes)
         self.codebook[code] = vector
         self.distances[:, code] = squared_distances(self.residual, vector[None, :])[:, 0]
         self.codes = self.distances.argmin(1)
-        return before
+        return undo
 
     def undo(self, move: _Move) -> None:
         self.codebook[move.code], self.distances[:, move.code], self.codes = move.vector, move.distances, move.codes
@@ -243,16 +245,16 @@ def _give_pairs_own_codes(last: _LastLevel) -> None:
     """
     colliding, idle = last.count_colliding(), last.count_idle()
     for left, right in colliding_pairs(last.full_codes().cpu().numpy()[:, None]).tolist():
-        shared = int(last.codes[left])
-        if int(last.codes[right]) != shared:
+        shared_code = int(last.codes[left])
+        if int(last.codes[right]) != shared_code:
             continue
         direction = last.residual[left] - last.residual[right]
         direction = direction / direction.norm().clamp_min(1e-30)
         middle = (last.residual[left] + last.residual[right]) / 2
-        mirrored = last.codebook[shared] + 2 * ((middle - last.codebook[shared]) @ direction) * direction
-        use = torch.bincount(last.codes, minlength=len(last.codebook))
-        for code in use.argsort(stable=True)[:MAX_TRIED_CODES].tolist():
-            if code == shared:
+        mirrored = last.codebook[shared_code] + 2 * ((middle - last.codebook[shared_code]) @ direction) * direction
+        usage = torch.bincount(last.codes, minlength=len(last.codebook))
+        for code in usage.argsort(stable=True)[:MAX_TRIED_CODES].tolist():
+            if code == shared_code:
                 continue
             move = last.move(code, mirrored)
             remaining = last.count_colliding()

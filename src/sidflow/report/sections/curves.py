@@ -14,12 +14,12 @@ _SELECTION = ("valid_ndcg", "all_objective")  # prefixes of the column that sele
 
 def training_section(data: ReportData) -> Markup | None:
     """Return a row of curves for the quantizer and for each recommender that was trained by epochs."""
-    trained = [("quantizer", data.quantizer_curves, data.quantizer_summary, "method")]
-    trained += [
+    models = [("quantizer", data.quantizer_curves, data.quantizer_summary, "method")]
+    models += [
         (name, data.curves[name], data.summaries[name], style_class(name, data.leaderboard))
         for name in best_first(data)
     ]
-    rows = [_training_row(*model) for model in trained if len(model[1]) > 1]
+    rows = [_training_row(*model) for model in models if len(model[1]) > 1]
     if not rows:
         return None
     note = (
@@ -56,8 +56,8 @@ def _training_row(name: str, rows: Rows, summary: Mapping, style: str) -> Markup
         if not points:
             continue
         x, y = [point[0] for point in points], [point[1] for point in points]
-        kept = summary.get("best_epoch")
-        best = x.index(kept) if column.startswith(_SELECTION) and kept in x else None
+        epoch = summary.get("best_epoch")
+        best = x.index(epoch) if column.startswith(_SELECTION) and epoch in x else None
         sparks.append(sparkline(_title(column), x, y, best, style))
     warning = "still improving at the limit of epochs" if still_improving(rows, summary) else None
     return tag(

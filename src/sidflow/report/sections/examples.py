@@ -74,12 +74,12 @@ def choose_queries(ranked_lists: list[RankedLists], test: np.ndarray, count: int
     for bit, ranked in enumerate(ranked_lists):
         hits += (ranked.rank <= k) << bit
     outcomes = [np.flatnonzero(test & (hits == outcome)).tolist() for outcome in (3, 1, 2, 0)]
-    chosen: list[int] = []
-    while len(chosen) < count and any(outcomes):
+    query_ids: list[int] = []
+    while len(query_ids) < count and any(outcomes):
         for queue in outcomes:
-            if queue and len(chosen) < count:
-                chosen.append(queue.pop(0))
-    return chosen
+            if queue and len(query_ids) < count:
+                query_ids.append(queue.pop(0))
+    return query_ids
 
 
 def users_section(data: ReportData, gallery: Gallery, settings: ReportParams) -> Markup | None:
@@ -118,10 +118,10 @@ def _user_card(data: ReportData, gallery: Gallery, query: int, settings: ReportP
     for ranked in data.ranked_lists:
         rank = int(ranked.rank[query])
         note = f"target at rank {number(rank)}"
-        listed = [int(item) for item in ranked.top[query, : settings.recommendations] if item >= 0]
+        recommended = [int(item) for item in ranked.top[query, : settings.recommendations] if item >= 0]
         tiles = [
             gallery.tile(item, "hit" if item == target else "", f"{position}. {gallery.title(item)}")
-            for position, item in enumerate(listed, start=1)
+            for position, item in enumerate(recommended, start=1)
         ]
         style = "yes" if rank <= settings.recommendations else "no"
         rows.append(tag("h4", ranked.name, tag("small", note, class_=style)))
@@ -134,15 +134,15 @@ def items_section(data: ReportData, gallery: Gallery, settings: ReportParams) ->
     core = data.items.filter(pl.col("in_core"))
     if core.is_empty() or settings.items == 0:
         return None
-    chosen = np.unique(np.linspace(0, core.height - 1, min(settings.items, core.height)).astype(int)).tolist()
+    item_ids = np.unique(np.linspace(0, core.height - 1, min(settings.items, core.height)).astype(int)).tolist()
     view_text = {
         (item, view): text for item, view, text in data.semantics.select("item_id", "view", "text").iter_rows()
     }
     ids: dict[int, list[Markup]] = {}
-    for item, modality, codes, suffix in data.semantic_ids.filter(pl.col("item_id").is_in(chosen)).iter_rows():
+    for item, modality, codes, suffix in data.semantic_ids.filter(pl.col("item_id").is_in(item_ids)).iter_rows():
         ids.setdefault(item, []).append(_semantic_id(modality, codes, suffix))
     cards = []
-    for item in chosen:
+    for item in item_ids:
         views = [
             join(tag("dt", view), tag("dd", view_text[item, view]))
             for view in ("text", "image", "joint")
@@ -159,8 +159,8 @@ def items_section(data: ReportData, gallery: Gallery, settings: ReportParams) ->
             )
         )
     writers = sorted(data.semantics["writer"].unique().to_list())
-    written = f"Descriptions written by {', '.join(writers)}. " if writers else ""
-    note = f"{written}Evenly spaced through the catalogue. A semantic ID reads from coarse to fine."
+    writer_note = f"Descriptions written by {', '.join(writers)}. " if writers else ""
+    note = f"{writer_note}Evenly spaced through the catalogue. A semantic ID reads from coarse to fine."
     return tag("section", tag("h2", "Example items"), tag("p", note, class_="note"), *cards)
 
 

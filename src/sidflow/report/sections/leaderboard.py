@@ -36,11 +36,11 @@ def duplicate_sentences(data: ReportData) -> list[str]:
 
 
 def _duplicate_sentence(group: list[str], summaries: Mapping[str, Mapping]) -> str:
-    chosen = {name: summaries[name].get("chosen") or {} for name in group}
-    shared = set.intersection(*(set(settings) for settings in chosen.values()))
+    chosen_settings = {name: summaries[name].get("chosen") or {} for name in group}
+    shared = set.intersection(*(set(settings) for settings in chosen_settings.values()))
     differing = [
         f"{name} has the setting {setting}, chosen on validation as {format_value(value)}"
-        for name, settings in chosen.items()
+        for name, settings in chosen_settings.items()
         for setting, value in sorted(settings.items())
         if setting not in shared
     ]
@@ -58,19 +58,25 @@ def leaderboard_section(data: ReportData, glossary: Glossary) -> Markup:
         (entry["metrics"][primary]["mean"] for entry in entries.values() if entry["kind"] == "reference"), None
     )
     top = max(entry["metrics"][primary]["high"] for entry in entries.values())
-    charted = [one for one in comparisons.values() if one is not None and (one.relative or 0) > _LOWEST]
-    axis_end = max((abs(end) for one in charted for end in (one.low, one.high)), default=0) or 1.0
+    charted = [
+        comparison
+        for comparison in comparisons.values()
+        if comparison is not None and (comparison.relative or 0) > _LOWEST
+    ]
+    axis_end = (
+        max((abs(bound) for comparison in charted for bound in (comparison.low, comparison.high)), default=0) or 1.0
+    )
     others = [metric for metric in ("recall_at_10", "mrr_at_10") if metric in entries[names[0]]["metrics"]]
     has_best_possible = any(metrics.get("expected_ndcg_at_10_of_best") is not None for metrics in data.metrics.values())
     rows = []
     for name in names:
-        measured, style = entries[name]["metrics"], style_class(name, board)
+        metrics, style = entries[name]["metrics"], style_class(name, board)
         cells = [
             _name_cell(name, board, style),
-            *_metric_cells(name, primary, measured[primary], top * 1.02, style, oracle),
+            *_metric_cells(name, primary, metrics[primary], top * 1.02, style, oracle),
         ]
         cells += _difference_cells(name, comparisons[name], axis_end, style)
-        cells += [tag("td", number(measured[metric]["mean"])) for metric in others]
+        cells += [tag("td", number(metrics[metric]["mean"])) for metric in others]
         if has_best_possible:
             cells.append(tag("td", percent(data.metrics[name].get("expected_ndcg_at_10_of_best"))))
         rows.append(tag("tr", *cells, class_=style))
