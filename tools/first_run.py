@@ -37,24 +37,23 @@ class Halves(NamedTuple):
 def halves_of(stages: Iterable[Stage]) -> Halves:
     """Return the stages that both halves need, and two halves of which neither reads what the other makes."""
     by_name = {stage.name: stage for stage in stages}
-    needs = {name: _needs(stage, by_name.values()) for name, stage in by_name.items()}
-    order = list(graphlib.TopologicalSorter(needs).static_order())
+    dependencies = {name: _dependencies(stage, by_name.values()) for name, stage in by_name.items()}
+    order = list(graphlib.TopologicalSorter(dependencies).static_order())
     before = {name for name in order if name in DATA}
     first = {name for name in order if name.partition("@")[0] == SLOWEST}
     for name in reversed(order):
-        if any(name in needs[later] for later in first):
+        if any(name in dependencies[later] for later in first):
             first.add(name)
     first -= before
     second: set[str] = set()
     for name in order:
         if name in before | first:
             continue
-        if needs[name] <= before | first and needs[name] & first:
+        if dependencies[name] <= before | first and dependencies[name] & first:
             first.add(name)
-        elif needs[name] <= before | second:
+        elif dependencies[name] <= before | second:
             second.add(name)
-    before_, first_, second_ = ([name for name in order if name in group] for group in (before, first, second))
-    return Halves(before_, first_, second_)
+    return Halves(*([name for name in order if name in group] for group in (before, first, second)))
 
 
 def run_side_by_side(root: Path) -> int:
@@ -62,11 +61,11 @@ def run_side_by_side(root: Path) -> int:
     halves = halves_of(dag_stages(params.load_params(root / params.PARAMS_PATH), root / DAG_PATH))
     if status := subprocess.run([*DVC, *halves.before], cwd=root, check=False).returncode:
         return status
-    running = [subprocess.Popen([*DVC, *half], cwd=root) for half in (halves.first, halves.second) if half]
+    processes = [subprocess.Popen([*DVC, *half], cwd=root) for half in (halves.first, halves.second) if half]
     try:
-        return max((process.wait() for process in running), key=abs, default=0)
+        return max((process.wait() for process in processes), key=abs, default=0)
     finally:
-        for process in running:
+        for process in processes:
             process.terminate()  # does nothing to a process that has ended
 
 
@@ -75,7 +74,7 @@ def has_spare_core() -> bool:
     return (os.cpu_count() or 1) > 1 and not shutil.which("nvidia-smi")
 
 
-def _needs(stage: Stage, stages: Iterable[Stage]) -> set[str]:
+def _dependencies(stage: Stage, stages: Iterable[Stage]) -> set[str]:
     return {
         other.name
         for other in stages

@@ -196,10 +196,10 @@ class Project:
             InputError: the leaderboard is absent, or has no such metric.
         """
         with self._root():
-            board = LEADERBOARD.read()
-        metric = metric or str(board["primary"])
+            leaderboard = LEADERBOARD.read()
+        metric = metric or str(leaderboard["primary"])
         rows = []
-        for name, entry in board["recommenders"].items():
+        for name, entry in leaderboard["recommenders"].items():
             if metric not in entry["metrics"]:
                 raise InputError(
                     "metric",
@@ -207,14 +207,14 @@ class Project:
                     found=metric,
                     remedy="name one of these metrics",
                 )
-            measured = entry["metrics"][metric]
-            difference = board["differences"].get(name, {}).get(metric, {})
+            values = entry["metrics"][metric]
+            difference = leaderboard["differences"].get(name, {}).get(metric, {})
             rows.append(
                 {
                     "recommender": name,
                     "kind": entry["kind"],
                     "metric": metric,
-                    **{part: measured[part] for part in ("mean", "low", "high")},
+                    **{part: values[part] for part in ("mean", "low", "high")},
                     "difference": difference.get("difference"),
                     "difference_low": difference.get("low"),
                     "difference_high": difference.get("high"),
@@ -223,8 +223,8 @@ class Project:
                     "verdict": difference.get("verdict"),
                 }
             )
-        numbers = [*rows[0]][3:-1] if rows else []
-        frame = pl.DataFrame(rows, schema_overrides={**dict.fromkeys(numbers, pl.Float64), "verdict": pl.String})
+        float_columns = [*rows[0]][3:-1] if rows else []
+        frame = pl.DataFrame(rows, schema_overrides={**dict.fromkeys(float_columns, pl.Float64), "verdict": pl.String})
         lower_is_better = metric.startswith("mean_")  # ranks
         return frame.sort("mean", "recommender", descending=[not lower_is_better, False])
 

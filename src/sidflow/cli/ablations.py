@@ -59,7 +59,7 @@ class AblationRun(NamedTuple):
 def applicable_rows(modalities: Sequence[str]) -> dict[str, ParamChanges]:
     """Return the rows of the table that make sense where items have `modalities`.
 
-    A row that removes modalities needs one that is there, and must leave one.
+    A row that removes modalities applies if `modalities` has at least one of them, and at least one other.
     """
     rows: dict[str, ParamChanges] = {}
     for name, changes in ABLATION_ROWS.items():
@@ -157,9 +157,13 @@ def run_ablations(seeds: Sequence[int] | None, only: Sequence[str] | None) -> It
     code_commit()
     require_up_to_date(f"evaluate@{MODEL}")  # not the report, which the table itself makes stale
     project_seed = int(settings["seed"])
-    wanted = [Experiment(row, seed) for row in rows for seed in seeds or [project_seed]]
-    missing = [one for one in wanted if one != (FULL_MODEL, project_seed) and _experiment_commit(one) is None]
-    yield f"{len(wanted)} runs, {len(missing)} of them missing"
+    experiments = [Experiment(row, seed) for row in rows for seed in seeds or [project_seed]]
+    missing = [
+        experiment
+        for experiment in experiments
+        if experiment != (FULL_MODEL, project_seed) and _experiment_commit(experiment) is None
+    ]
+    yield f"{len(experiments)} runs, {len(missing)} of them missing"
     for number, experiment in enumerate(missing, 1):
         progress = f"{number}/{len(missing)} {experiment.row}, seed {experiment.seed}"
         yield f"{progress} ..."
@@ -222,12 +226,12 @@ def _require_committed_params() -> None:
 def _run_experiment(experiment: Experiment, changes: ParamChanges) -> None:
     settings = [f"{name}={json.dumps(value).replace(chr(34), '')}" for name, value in changes.items()]
     overrides = [part for setting in (f"seed={experiment.seed}", *settings) for part in ("--set-param", setting)]
-    done = run_dvc("exp", "run", "--temp", "--name", experiment.name, *overrides)
-    if done.returncode or _experiment_commit(experiment) is None:
+    completed = run_dvc("exp", "run", "--temp", "--name", experiment.name, *overrides)
+    if completed.returncode or _experiment_commit(experiment) is None:
         raise InputError(
             f"the experiment {experiment.name}",
             expected="a run that ends",
-            found=(done.stderr.strip() or done.stdout.strip() or "nothing")[-500:],
+            found=(completed.stderr.strip() or completed.stdout.strip() or "nothing")[-500:],
             remedy=f"`dvc exp run --temp {' '.join(overrides)}` shows all of it; finished experiments are kept",
         )
 

@@ -20,16 +20,16 @@ class OneLineErrors(TyperGroup):
 
     def main(self, args: list[str] | None = None, *_: Any, **__: Any) -> NoReturn:
         """Run the program on `args`, by default the process's own."""
-        typed = sys.argv[1:] if args is None else list(args)
+        arguments = sys.argv[1:] if args is None else list(args)
         try:
-            status = super().main(typed, prog_name="sidflow", standalone_mode=False)
+            status = super().main(arguments, prog_name="sidflow", standalone_mode=False)
         except typer.Abort:
             sys.exit(1)
         except typer.TyperException as error:
             from sidflow.cli.usage import usage_error
 
             is_help = type(error).__name__ == "NoArgsIsHelpError"  # its message is the help
-            typer.echo(error.message if is_help else usage_error(error, self, typed).line(), err=True)
+            typer.echo(error.message if is_help else usage_error(error, self, arguments).line(), err=True)
             sys.exit(2)
         sys.exit(status if isinstance(status, int) else 0)
 
@@ -72,10 +72,10 @@ def one_line() -> Iterator[None]:
 
 
 @contextmanager
-def in_project(*signs: str) -> Iterator[None]:
+def in_project(*files: str) -> Iterator[None]:
     """Do as `one_line`, and exit as well where the current folder is no project."""
     with one_line():
-        require_project_files(*signs)
+        require_project_files(*files)
         yield
 
 
@@ -275,12 +275,12 @@ def compare(
     with in_project():
         check_arguments(rev, other, metric or (), pair=bool(pair))
         settings = params.load_section("compare", CompareParams)
-        state = read_revision(rev) if rev else read_workspace()
+        revision = read_revision(rev) if rev else read_workspace()
         if pair:
-            comparison = compare_recommenders(state, pair, metric or (), settings)
+            comparison = compare_recommenders(revision, pair, metric or (), settings)
         else:
-            later = read_revision(other) if other else read_workspace()
-            comparison = compare_revisions(state, later, settings, metric[0] if metric else None)
+            after = read_revision(other) if other else read_workspace()
+            comparison = compare_revisions(revision, after, settings, metric[0] if metric else None)
         typer.echo(to_json(comparison) if as_json else to_text(comparison))
 
 

@@ -1,6 +1,6 @@
 """Checks of params.yaml: every section against its model, and the sections against one another.
 
-What only artifacts tell is left to the stages: whether a modality has rows, or an earlier run is there.
+The stages check what needs artifacts: whether a modality has rows, and whether an earlier run exists.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ EMBEDDINGS = PurePosixPath("artifacts/embeddings")
 
 
 def check_names(sections: Mapping[str, Any], where: str) -> None:
-    """Check that what a section needs of another one is there.
+    """Check that every reference from one section to another resolves.
 
     Args:
         sections: by name, as `resolve` returns them.
         where: the file they are from.
 
     Raises:
-        InputError: it is not.
+        InputError: one does not.
     """
     _check_embeddings(sections, where)
     _check_anchor(sections["quantize"], list(sections["modality"]), where)
@@ -42,12 +42,12 @@ def check_names(sections: Mapping[str, Any], where: str) -> None:
 
 def _check_embeddings(sections: Mapping[str, Any], where: str) -> None:
     encoders = sections["embed"].encoders
-    for place, file, of_units in _embeddings_read(sections):
+    for knob, file, of_units in _embeddings_read(sections):
         fitting = [name for name, encoder in encoders.items() if isinstance(encoder, TfidfSvdUnits) == of_units]
         if file not in fitting:
             what = "units of an item" if of_units else "one vector an item"
             raise InputError(
-                f"{where}:{place}",
+                f"{where}:{knob}",
                 expected=f"a file of embed.encoders with {what}: {', '.join(fitting) or 'none'}",
                 found=file,
                 remedy=REMEDY,
@@ -57,27 +57,29 @@ def _check_embeddings(sections: Mapping[str, Any], where: str) -> None:
 def _embeddings_read(sections: Mapping[str, Any]) -> Iterator[tuple[str, str, bool]]:
     """Yield the knob and the name of every embedding that a stage reads, and whether it is one of units."""
     sources = [(f"modality.{name}.source", modality.source) for name, modality in sections["modality"].items()]
-    sources += [(f"train_content.{name}.features", one.features) for name, one in sections["train_content"].items()]
-    for place, source in sources:
+    sources += [
+        (f"train_content.{name}.features", settings.features) for name, settings in sections["train_content"].items()
+    ]
+    for knob, source in sources:
         path = PurePosixPath(source)
         if path.parent == EMBEDDINGS:
-            yield place, path.name.removesuffix(".safetensors"), False
+            yield knob, path.name.removesuffix(".safetensors"), False
     for name, settings in sections["train_multimodal"].items():
         for feature in getattr(settings, "features", ()):
             yield f"train_multimodal.{name}.features", feature, False
-        for knob in ("text_view", "image_view", "joint_view"):
-            if (view := getattr(settings, knob, None)) is not None:
-                yield f"train_multimodal.{name}.{knob}", view, False
+        for field in ("text_view", "image_view", "joint_view"):
+            if (view := getattr(settings, field, None)) is not None:
+                yield f"train_multimodal.{name}.{field}", view, False
         if hasattr(settings, "fine"):
             yield f"train_multimodal.{name}.fine", settings.fine, True
 
 
-def _check_anchor(settings: QuantizeParams, made: list[str], where: str) -> None:
+def _check_anchor(settings: QuantizeParams, modalities: list[str], where: str) -> None:
     aligns = settings.method == "mm-rq-vae" and settings.alignment != "none" and not settings.frozen_from
-    if aligns and len(made) > 1 and settings.alignment_anchor not in made:
+    if aligns and len(modalities) > 1 and settings.alignment_anchor not in modalities:
         raise InputError(
             f"{where}:quantize.alignment_anchor",
-            expected=f"one of the modalities {', '.join(made)}",
+            expected=f"one of the modalities {', '.join(modalities)}",
             found=settings.alignment_anchor,
             remedy="name one of them, or set `alignment: none`: without its anchor nothing is aligned",
         )
@@ -93,32 +95,32 @@ def _check_frozen_ids(assign: AssignParams, quantize: QuantizeParams, where: str
         )
 
 
-def _check_modalities(settings: FinetuneParams, made: list[str], where: str) -> None:
-    unknown = [name for name in settings.without if name not in made]
-    left = [name for name in made if name not in settings.without]
-    if unknown or not left:
+def _check_modalities(settings: FinetuneParams, modalities: list[str], where: str) -> None:
+    unknown = [name for name in settings.without if name not in modalities]
+    remaining = [name for name in modalities if name not in settings.without]
+    if unknown or not remaining:
         raise InputError(
             f"{where}.without",
-            expected=f"names out of {', '.join(made)}, but not all of them",
+            expected=f"names out of {', '.join(modalities)}, but not all of them",
             found=", ".join(unknown or settings.without),
             remedy="correct the name, or leave a modality in",
         )
-    read = settings.anchoring.modalities if settings.anchor in ("content", "both") else ()
-    for name in read:
-        if name not in left:
+    anchoring_modalities = settings.anchoring.modalities if settings.anchor in ("content", "both") else ()
+    for name in anchoring_modalities:
+        if name not in remaining:
             raise InputError(
                 f"{where}.anchoring.modalities",
-                expected=f"names out of {', '.join(left)}, which `without` leaves in",
+                expected=f"names out of {', '.join(remaining)}, which `without` leaves in",
                 found=name,
                 remedy="name another modality, or set `anchor: cooccurrence`",
             )
 
 
 def check_recommenders(settings: Mapping[str, Any], where: str) -> None:
-    """Check that the list `recommenders` names just what the training sections make, in that order.
+    """Check that the list `recommenders` is what the training sections make, in their order.
 
     Raises:
-        InputError: it does not.
+        InputError: the two differ.
     """
     expected, listed = recommenders_of(settings), list(settings["recommenders"])
     if listed != expected:
@@ -133,22 +135,22 @@ def check_recommenders(settings: Mapping[str, Any], where: str) -> None:
 
 
 def check_graph(settings: Mapping[str, Any], where: str) -> None:
-    """Check that what stages read is made, and made once.
+    """Check that a stage makes every artifact that is read, and that no two make the same.
 
     Raises:
-        InputError: it is not.
+        InputError: no stage makes an artifact that is read, or two make the same.
     """
     stages = dag_stages(settings)
-    made: dict[str, str] = {}
+    producers: dict[str, str] = {}
     for stage in stages:
         for out in stage.outs:
-            if out in made:
-                twice = f"{out} by {made[out]} and {stage.name}"
-                raise InputError(where, expected="every artifact made once", found=twice, remedy=REMEDY)
-            made[out] = stage.name
+            if out in producers:
+                duplicate = f"{out} by {producers[out]} and {stage.name}"
+                raise InputError(where, expected="every artifact made once", found=duplicate, remedy=REMEDY)
+            producers[out] = stage.name
     for stage in stages:
         for dep in stage.deps:
-            if dep.startswith("artifacts/") and not _made(dep, made):
+            if dep.startswith("artifacts/") and not _is_produced(dep, producers):
                 raise InputError(
                     where,
                     expected=f"what stage {stage.name} reads to be made by another",
@@ -157,7 +159,7 @@ def check_graph(settings: Mapping[str, Any], where: str) -> None:
                 )
 
 
-def _made(dep: str, outs: Mapping[str, str]) -> bool:
+def _is_produced(dep: str, outs: Mapping[str, str]) -> bool:
     """Return whether `dep` is an out, lies in one, or is a folder of some."""
     return any(dep == out or dep.startswith(out + "/") or out.startswith(dep + "/") for out in outs)
 

@@ -120,15 +120,17 @@ def compare_revisions(
     """
     queries = _shared_queries(before, after)
     metric = metric or settings.primary
-    lower = metric in LOWER_IS_BETTER
+    lower_is_better = metric in LOWER_IS_BETTER
     values = {
         (side, name): _metric_values(table, metric)
         for side, revision in (("before", before), ("after", after))
         for name, table in revision.tests.items()
     }
     bootstrap = paired_bootstrap(values, queries["user_id"].to_numpy(), settings)
-    both = [name for name in after.tests if name in before.tests]
-    pairs: dict[str, Pair[tuple[str, str]]] = {name: Pair(("after", name), ("before", name), lower) for name in both}
+    shared = [name for name in after.tests if name in before.tests]
+    pairs: dict[str, Pair[tuple[str, str]]] = {
+        name: Pair(("after", name), ("before", name), lower_is_better) for name in shared
+    }
     changed = {name: pair for name, pair in pairs.items() if not bootstrap.identical(pair.column, pair.baseline)}
     comparisons = bootstrap.compare(changed, settings.claimed_gain)
     rows = []
@@ -136,17 +138,17 @@ def compare_revisions(
         old, new = (bootstrap.mean((side, name)) if (side, name) in values else None for side in ("before", "after"))
         if name in comparisons:
             comparison = comparisons[name]
-            outcome = _outcome(comparison, lower, 1 - settings.level)
+            outcome = _outcome(comparison, lower_is_better, 1 - settings.level)
             rows.append(RecommenderChange(name, old, new, *_numbers(comparison), outcome))
         elif name in pairs:
             relative = 0.0 if old else None
             rows.append(RecommenderChange(name, old, new, 0.0, 0.0, 0.0, relative, 0.0, None, "unchanged"))
         else:
             rows.append(RecommenderChange(name, old, new))
-    rows.sort(key=lambda row: _best_first(row, lower))
+    rows.sort(key=lambda row: _best_first(row, lower_is_better))
     refitted = {
         name: (after if after.refits.get(name) else before).title
-        for name in both
+        for name in shared
         if bool(before.refits.get(name)) != bool(after.refits.get(name))
     }
     users = queries["user_id"].n_unique()

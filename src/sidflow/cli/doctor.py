@@ -24,7 +24,7 @@ NEEDED_GB = 2.0
 
 
 class Finding(NamedTuple):
-    """One thing that was looked at."""
+    """The result of one check."""
 
     mark: Mark
     name: str
@@ -32,12 +32,12 @@ class Finding(NamedTuple):
 
     @property
     def broken(self) -> bool:
-        """Whether the pipeline cannot run without it."""
+        """Whether it stops the pipeline from running."""
         return self.mark == "BROKEN"
 
 
 def examine() -> list[Finding]:
-    """Look at everything; nothing that is wrong stops the rest."""
+    """Run every check. One that fails becomes a finding, and the others still run."""
     findings: list[Finding] = []
     for check in (*CHECKS, *(PROJECT_CHECKS if is_project() else ())):
         try:
@@ -48,20 +48,22 @@ def examine() -> list[Finding]:
 
 
 def finding_lines(findings: list[Finding]) -> list[str]:
-    """Return the lines to print, the judgement last."""
+    """Return the lines to print, the summary last."""
     width = max(len(finding.name) for finding in findings)
     lines = [f"{finding.mark:<8} {finding.name:<{width}}  {finding.text}".rstrip() for finding in findings]
     broken = sum(finding.broken for finding in findings)
     warnings = sum(finding.mark == "warning" for finding in findings)
-    warned = f" {warnings} warning{'s' if warnings > 1 else ''}." if warnings else ""
-    what = "1 required thing is" if broken == 1 else f"{broken} required things are"
-    return [*lines, (f"{what} broken." if broken else "Everything required is in place.") + warned]
+    warning_text = f" {warnings} warning{'s' if warnings > 1 else ''}." if warnings else ""
+    broken_text = "1 required thing is" if broken == 1 else f"{broken} required things are"
+    return [*lines, (f"{broken_text} broken." if broken else "Everything required is in place.") + warning_text]
 
 
 def _python() -> Iterator[Finding]:
-    fits = sys.version_info[:2] >= OLDEST_PYTHON
-    wanted = ".".join(map(str, OLDEST_PYTHON))
-    yield Finding("ok" if fits else "BROKEN", "python", f"{platform.python_version()} (required: {wanted} or newer)")
+    supported = sys.version_info[:2] >= OLDEST_PYTHON
+    oldest = ".".join(map(str, OLDEST_PYTHON))
+    yield Finding(
+        "ok" if supported else "BROKEN", "python", f"{platform.python_version()} (required: {oldest} or newer)"
+    )
 
 
 def _machine() -> Iterator[Finding]:
@@ -70,8 +72,8 @@ def _machine() -> Iterator[Finding]:
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         yield Finding("info", "memory", f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 1e9:.1f} GB")
     free = shutil.disk_usage(".").free / 1e9
-    state: Mark = "ok" if free > NEEDED_GB else "warning"
-    yield Finding(state, "disk", f"{free:.1f} GB free here (a run wants {NEEDED_GB:g} GB)")
+    mark: Mark = "ok" if free > NEEDED_GB else "warning"
+    yield Finding(mark, "disk", f"{free:.1f} GB free here (a run wants {NEEDED_GB:g} GB)")
 
 
 def _torch() -> Iterator[Finding]:
@@ -129,7 +131,7 @@ def _dvc() -> Iterator[Finding]:
 def _project() -> Iterator[Finding]:
     if is_project():
         yield Finding("ok", "project", str(Path.cwd()))
-    elif not any(Path(sign).is_file() for sign in PROJECT_FILES):
+    elif not any(Path(file).is_file() for file in PROJECT_FILES):
         yield Finding("info", "project", "none in this folder; `cd` to one to check its params, data and artifacts")
     else:
         require_project_files()
@@ -142,10 +144,10 @@ def _dvc_project() -> Iterator[Finding]:
     if cache is None:
         yield Finding("BROKEN", "dvc cache", "this is no DVC project yet; `git init` and `dvc init` make it one")
         return
-    kind = run_dvc("config", "cache.type").stdout.strip() or "reflink,copy (DVC's default)"
-    safe = "hardlink" not in kind and "symlink" not in kind
-    danger = "" if safe else "; writing to an artifact would corrupt the cache: `dvc config cache.type reflink,copy`"
-    yield Finding("ok" if safe else "warning", "dvc cache", f"{cache}, {kind}{danger}")
+    cache_type = run_dvc("config", "cache.type").stdout.strip() or "reflink,copy (DVC's default)"
+    safe = "hardlink" not in cache_type and "symlink" not in cache_type
+    warning = "" if safe else "; writing to an artifact would corrupt the cache: `dvc config cache.type reflink,copy`"
+    yield Finding("ok" if safe else "warning", "dvc cache", f"{cache}, {cache_type}{warning}")
     remotes = [line.split()[0] for line in run_dvc("remote", "list").stdout.splitlines() if line.strip()]
     advice = "none; a team shares artifacts through one, see docs/sharing.md"
     yield Finding("ok" if remotes else "optional", "dvc remote", ", ".join(remotes) or advice)
@@ -155,12 +157,12 @@ def _runtime() -> Iterator[Finding]:
     settings = load_runtime()
     for name in Runtime.model_fields:
         source = runtime_source(name)
-        other = (
+        origin = (
             f"default; {RUNTIME_PATH} or {environment_variable(name)} sets it"
             if source == "default"
             else f"from {source}"
         )
-        yield Finding("info", f"runtime {name}", f"{getattr(settings, name)} ({other})")
+        yield Finding("info", f"runtime {name}", f"{getattr(settings, name)} ({origin})")
     folder = settings.cache_folder
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     usable = os.access(existing, os.W_OK)
@@ -199,9 +201,9 @@ def _params() -> Iterator[Finding]:
 def _artifacts() -> Iterator[Finding]:
     outs = [out for stage in dag_stages(params.load_params()) for out in stage.outs]
     present = sum(Path(out).exists() for out in outs)
-    state = "ok" if present == len(outs) else "info"
+    mark = "ok" if present == len(outs) else "info"
     advice = "" if present == len(outs) else "; `make repro` or `dvc repro` makes the rest"
-    yield Finding(state, "artifacts", f"{present} of {len(outs)} are here{advice}")
+    yield Finding(mark, "artifacts", f"{present} of {len(outs)} are here{advice}")
 
 
 CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (

@@ -18,7 +18,7 @@ from sidflow.core.params import read_yaml_mapping
 
 
 def run_git(*arguments: str, folder: Path = Path()) -> subprocess.CompletedProcess[str]:
-    """Run `git`, whatever it ends with."""
+    """Run `git` and return its result; the exit code is not checked."""
     return subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=False)
 
 
@@ -28,15 +28,15 @@ def git_output(*arguments: str, folder: Path = Path()) -> str:
     Raises:
         InputError: it failed.
     """
-    ran = run_git(*arguments, folder=folder)
-    if ran.returncode:
+    completed = run_git(*arguments, folder=folder)
+    if completed.returncode:
         raise InputError(
             "git",
             expected=f"`git {arguments[0]}` to work",
-            found=ran.stderr.strip(),
+            found=completed.stderr.strip(),
             remedy="run in the project's folder",
         )
-    return ran.stdout
+    return completed.stdout
 
 
 LOCK_PATH = Path("dvc.lock")
@@ -52,8 +52,8 @@ class LockedOut(NamedTuple):
 
 def dvc_executable() -> Path | None:
     """Return DVC beside this Python, else on the PATH, else None."""
-    beside = Path(sys.executable).parent / "dvc"
-    program = str(beside) if beside.is_file() else shutil.which("dvc")
+    sibling = Path(sys.executable).parent / "dvc"
+    program = str(sibling) if sibling.is_file() else shutil.which("dvc")
     return Path(program) if program else None
 
 
@@ -93,8 +93,12 @@ def locked_outs(path: Path = LOCK_PATH) -> list[LockedOut]:
 
 def dvc_cache_folder(folder: Path = Path()) -> Path | None:
     """Return the folder of DVC's local cache, or None outside of a DVC project."""
-    answer = run_dvc("cache", "dir", folder=folder)
-    return (folder / answer.stdout.strip()).resolve() if answer.returncode == 0 and answer.stdout.strip() else None
+    completed = run_dvc("cache", "dir", folder=folder)
+    return (
+        (folder / completed.stdout.strip()).resolve()
+        if completed.returncode == 0 and completed.stdout.strip()
+        else None
+    )
 
 
 def is_cached(cache: Path, md5: str) -> bool:
@@ -103,14 +107,14 @@ def is_cached(cache: Path, md5: str) -> bool:
 
 
 def cached_listing(cache: Path, md5: str) -> dict[str, str] | None:
-    """Return the hash of every file of a cached folder by its path in there; None where the cache lacks the listing."""
+    """Return the hash of each file of a cached folder by relative path; None where the cache lacks the listing."""
     if not md5.endswith(".dir") or not is_cached(cache, md5):
         return None
     return {entry["relpath"]: entry["md5"] for entry in json.loads(cached_object(cache, md5).read_text())}
 
 
 def matches_lock(path: Path, md5: str, cache: Path) -> bool:
-    """Return whether what lies at `path` is what the lock says, and the cache can bring it back."""
+    """Return whether `path` has the hash in the lock, and the cache can restore it."""
     if not is_cached(cache, md5):
         return False
     if not md5.endswith(".dir"):
@@ -130,13 +134,13 @@ def file_md5(path: Path) -> str:
 
 
 def cached_object(cache: Path, md5: str) -> Path:
-    """Return where the cache keeps, or would keep, what has that hash."""
+    """Return the path in the cache of the object with that hash, which need not exist."""
     return cache / "files" / "md5" / md5[:2] / md5[2:]
 
 
 DAG_PATH = Path("dvc.yaml")
 RECOMMENDERS = PurePosixPath("artifacts/recommenders")
-_HOLE = re.compile(r"\$\{([^}]+)\}")
+_PLACEHOLDER = re.compile(r"\$\{([^}]+)\}")
 
 
 class Stage(NamedTuple):
@@ -164,7 +168,7 @@ def dag_stages(params: Mapping[str, Any], path: Path = DAG_PATH) -> list[Stage]:
         if "foreach" not in body:
             expanded.append(_stage(name, body, params))
             continue
-        for key, item in _each(body["foreach"], params):
+        for key, item in _foreach_entries(body["foreach"], params):
             expanded.append(_stage(f"{name}@{key}", body["do"], {**params, "key": key, "item": item}))
     return expanded
 
@@ -172,7 +176,7 @@ def dag_stages(params: Mapping[str, Any], path: Path = DAG_PATH) -> list[Stage]:
 def recommenders_of(params: Mapping[str, Any], path: Path = DAG_PATH) -> list[str]:
     """Return the recommenders that stages make under `params`, in the DAG's order, `compare.references` last.
 
-    `recommenders` in `params` itself is not read: this is what it has to be.
+    `recommenders` in `params` itself is not read; it has to equal this list.
 
     Raises:
         InputError: as `dag_stages`.
@@ -183,52 +187,52 @@ def recommenders_of(params: Mapping[str, Any], path: Path = DAG_PATH) -> list[st
     return sorted(names, key=lambda name: name in references)
 
 
-def _each(foreach: Any, params: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    over = _value(foreach, params)
-    if isinstance(over, Mapping):
-        yield from ((str(key), item) for key, item in over.items())
-    elif not isinstance(over, list):  # DVC refuses a null, too
-        name = _name(foreach) or foreach
+def _foreach_entries(foreach: Any, params: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    entries = _value(foreach, params)
+    if isinstance(entries, Mapping):
+        yield from ((str(key), item) for key, item in entries.items())
+    elif not isinstance(entries, list):  # DVC refuses a null, too
+        name = _param_name(foreach) or foreach
         raise InputError(
             "dvc.yaml",
             expected=f"params whose `{name}` is a mapping or a list",
-            found="null, no entries" if over is None else repr(over),
+            found="null, no entries" if entries is None else repr(entries),
             remedy=f"give it entries in params.yaml, or write `{name}: {{}}` for none",
         )
     else:
-        plain = not any(isinstance(item, (Mapping, list)) for item in over)
-        yield from ((str(item) if plain else str(row), item) for row, item in enumerate(over))
+        scalars_only = not any(isinstance(item, (Mapping, list)) for item in entries)
+        yield from ((str(item) if scalars_only else str(index), item) for index, item in enumerate(entries))
 
 
-def _stage(name: str, body: Mapping[str, Any], names: Mapping[str, Any]) -> Stage:
+def _stage(name: str, body: Mapping[str, Any], params: Mapping[str, Any]) -> Stage:
     outs: list[str] = []
     uncached: set[str] = set()
     for kind in ("outs", "metrics", "plots"):
         for entry in body.get(kind, []):
             path, options = next(iter(entry.items())) if isinstance(entry, Mapping) else (entry, {})
-            outs.append(_text(path, names))
+            outs.append(_filled(path, params))
             if (options or {}).get("cache") is False:
                 uncached.add(outs[-1])
-    return Stage(name, tuple(_text(dep, names) for dep in body.get("deps", [])), tuple(outs), frozenset(uncached))
+    return Stage(name, tuple(_filled(dep, params) for dep in body.get("deps", [])), tuple(outs), frozenset(uncached))
 
 
-def _text(template: str, names: Mapping[str, Any]) -> str:
-    return _HOLE.sub(lambda hole: str(_look(hole.group(1), names)), template)
+def _filled(template: str, params: Mapping[str, Any]) -> str:
+    return _PLACEHOLDER.sub(lambda placeholder: str(_lookup(placeholder.group(1), params)), template)
 
 
-def _value(template: Any, names: Mapping[str, Any]) -> Any:
-    name = _name(template)
-    return _look(name, names) if name else template
+def _value(template: Any, params: Mapping[str, Any]) -> Any:
+    name = _param_name(template)
+    return _lookup(name, params) if name else template
 
 
-def _name(template: Any) -> str | None:
+def _param_name(template: Any) -> str | None:
     """Return the param that is the whole of `template`, if it is one."""
-    hole = _HOLE.fullmatch(template) if isinstance(template, str) else None
-    return hole.group(1) if hole else None
+    placeholder = _PLACEHOLDER.fullmatch(template) if isinstance(template, str) else None
+    return placeholder.group(1) if placeholder else None
 
 
-def _look(dotted: str, names: Any) -> Any:
-    value = names
+def _lookup(dotted: str, params: Any) -> Any:
+    value = params
     for part in dotted.strip().split("."):
         if not isinstance(value, Mapping) or part not in value:
             raise InputError(

@@ -24,51 +24,51 @@ def knob_lines(within: str | None = None) -> list[str]:
         InputError: params.yaml does not fit its models, or there is nothing called `within`.
     """
     resolved = _current()
-    every = list(flat(knobs(resolved)))
-    shown = [knob for knob in every if within is None or f"{knob.name}.".startswith(f"{within}.")]
+    all_knobs = list(flat(knobs(resolved)))
+    shown = [knob for knob in all_knobs if within is None or f"{knob.name}.".startswith(f"{within}.")]
     if not shown:
-        prefixes = {".".join(knob.name.split(".")[: depth + 1]): None for knob in every for depth in range(2)}
+        prefixes = {".".join(knob.name.split(".")[: depth + 1]): None for knob in all_knobs for depth in range(2)}
         expected = closest_names(str(within), prefixes)
         raise InputError("params.yaml", expected=expected, found=f"`{within}`", remedy="correct the name")
-    origin = _origins(resolved)
+    origin_of = _origin_function(resolved)
     texts = [f"{knob.name}: {scalar(knob.value)}" for knob in shown]
-    origins = [origin(knob) for knob in shown]
-    left = max(len(text) for text in texts if len(text) <= WIDEST or len(texts) == 1)
-    middle = max(map(len, origins))
+    origins = [origin_of(knob) for knob in shown]
+    text_width = max(len(text) for text in texts if len(text) <= WIDEST or len(texts) == 1)
+    origin_width = max(map(len, origins))
     return [
-        f"{text:<{left}}  {where:<{middle}}  {knob.meaning}"
-        for text, where, knob in zip(texts, origins, shown, strict=True)
+        f"{text:<{text_width}}  {origin:<{origin_width}}  {knob.meaning}"
+        for text, origin, knob in zip(texts, origins, shown, strict=True)
     ]
 
 
 def difference_lines(preset: str) -> list[str]:
     """Return a line for each knob whose value in params.yaml is not that of `preset`.
 
-    Where a preset's data lies is not compared, unless the preset says it.
+    The path of the raw data is compared only if the preset sets it.
 
     Raises:
         InputError: there is no such preset, or params.yaml does not fit its models.
     """
-    ours, theirs = _values(_current()), _values(_preset(preset, data=""))
-    skipped = {"preset", "recommenders"} | ({"ingest.path"} if not theirs["ingest.path"] else set())
+    current, reference = _values(_current()), _values(_preset(preset, data=""))
+    skipped = {"preset", "recommenders"} | ({"ingest.path"} if not reference["ingest.path"] else set())
     lines: dict[str, None] = {}
-    for name in dict.fromkeys((*ours, *theirs)):
+    for name in dict.fromkeys((*current, *reference)):
         if name in skipped:
             continue
-        if name not in theirs:
-            lines[f"{_outermost(name, theirs)}: only in params.yaml"] = None
-        elif name not in ours:
-            lines[f"{_outermost(name, ours)}: only in {preset}"] = None
-        elif ours[name] != theirs[name]:
-            lines[f"{name}: {scalar(ours[name])}, in {preset}: {scalar(theirs[name])}"] = None
+        if name not in reference:
+            lines[f"{_outermost(name, reference)}: only in params.yaml"] = None
+        elif name not in current:
+            lines[f"{_outermost(name, current)}: only in {preset}"] = None
+        elif current[name] != reference[name]:
+            lines[f"{name}: {scalar(current[name])}, in {preset}: {scalar(reference[name])}"] = None
     return list(lines) or [f"No knob of params.yaml differs from preset {preset}."]
 
 
 def _outermost(name: str, others: Mapping[str, Any]) -> str:
-    """Return the shortest start of a dotted name under which the others have nothing."""
+    """Return the shortest prefix of a dotted name that no other name has."""
     parts = name.split(".")
-    starts = (".".join(parts[:depth]) for depth in range(1, len(parts) + 1))
-    return next(start for start in starts if not any(f"{other}.".startswith(f"{start}.") for other in others))
+    prefixes = (".".join(parts[:depth]) for depth in range(1, len(parts) + 1))
+    return next(prefix for prefix in prefixes if not any(f"{other}.".startswith(f"{prefix}.") for other in others))
 
 
 def _current() -> Resolved:
@@ -88,28 +88,28 @@ def _values(resolved: Resolved) -> dict[str, Any]:
     return {knob.name: knob.value for knob in flat(knobs(resolved))}
 
 
-def _origins(resolved: Resolved) -> Callable[[Knob], str]:
-    """Return what tells a knob's origin: default, a preset, or an edit of params.yaml."""
+def _origin_function(resolved: Resolved) -> Callable[[Knob], str]:
+    """Return a function from a knob to its origin: default, a preset, or an edit of params.yaml."""
     name = resolved.top.preset
     chain = layers(name)
-    written = _values(resolved)
-    expected = _values(_preset(name, str(written["ingest.path"])))
+    current = _values(resolved)
+    expected = _values(_preset(name, str(current["ingest.path"])))
 
     def origin(knob: Knob) -> str:
         if knob.name not in expected or expected[knob.name] != knob.value:
             return "edited in params.yaml"
         if knob.name == "recommenders":
             return "from the sections"
-        named = [layer.preset for layer in chain if _says(layer, knob.name)]
-        if named or knob.name == "preset":
-            return f"preset {named[-1] if named else name}"
-        return "--data" if knob.name == "ingest.path" and written["ingest.source"] != "synthetic" else "default"
+        presets = [layer.preset for layer in chain if _sets(layer, knob.name)]
+        if presets or knob.name == "preset":
+            return f"preset {presets[-1] if presets else name}"
+        return "--data" if knob.name == "ingest.path" and current["ingest.source"] != "synthetic" else "default"
 
     return origin
 
 
-def _says(layer: Layer, name: str) -> bool:
-    """Return whether a preset itself holds the value of a dotted name."""
+def _sets(layer: Layer, name: str) -> bool:
+    """Return whether a preset itself sets the value of a dotted name."""
     value: Any = layer.values
     for part in name.split("."):
         if not isinstance(value, Mapping) or part not in value:

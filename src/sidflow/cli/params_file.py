@@ -45,15 +45,17 @@ def group_of(name: str, settings: Params, meaning: str, unused: frozenset[str] =
     """
     unused = unused | settings.unused()
     members: list[Knob | Group] = []
-    for key in _own_first(type(settings)):
+    for key in _field_order(type(settings)):
         if key in unused:
             continue
         value, text = getattr(settings, key), type(settings).model_fields[key].description or ""
         if isinstance(value, Params):
-            inner = frozenset(one.removeprefix(f"{key}.") for one in unused if one.startswith(f"{key}."))
-            members.append(group_of(key, value, text, inner))
+            unused_inside = frozenset(path.removeprefix(f"{key}.") for path in unused if path.startswith(f"{key}."))
+            members.append(group_of(key, value, text, unused_inside))
         elif isinstance(value, Mapping):
-            members.append(Group(key, [group_of(one, inner, _summary(inner)) for one, inner in value.items()], text))
+            members.append(
+                Group(key, [group_of(entry, params, _summary(params)) for entry, params in value.items()], text)
+            )
         else:
             members.append(Knob(key, _plain(value), text))
     return Group(name, members, meaning)
@@ -66,7 +68,7 @@ def knobs(resolved: Resolved) -> list[Knob | Group]:
         if isinstance(settings, Params):
             tree.append(group_of(name, settings, _summary(settings)))
         else:
-            entries: list[Knob | Group] = [group_of(key, one, _summary(one)) for key, one in settings.items()]
+            entries: list[Knob | Group] = [group_of(key, entry, _summary(entry)) for key, entry in settings.items()]
             tree.append(Group(name, entries, SECTIONS[name].meaning))
     return tree
 
@@ -87,10 +89,10 @@ def params_text(resolved: Resolved) -> str:
         "# Every knob that changes a result, with its unit and meaning. What changes none is in runtime.yaml.",
         f"# Written by `sidflow preset apply {preset}` from the params models and presets/{preset}.yaml.",
     ]
-    first, *others = _paragraphs(knobs(resolved))
-    lines += _lines(first, "", set())
-    for group in others:
-        lines += ["", *_lines(group, "", set())]
+    top_level, *sections = _paragraphs(knobs(resolved))
+    lines += _lines(top_level, "", set())
+    for section in sections:
+        lines += ["", *_lines(section, "", set())]
     return "\n".join(lines) + "\n"
 
 
@@ -106,9 +108,9 @@ def scalar(value: Any) -> str:
     if isinstance(value, str):
         plain = _PLAIN_TEXT.fullmatch(value) and value.lower() not in _KEYWORDS
         quoted = json.dumps(value, ensure_ascii=False)
-        return value if plain else "".join(one if one.isprintable() else f"\\U{ord(one):08x}" for one in quoted)
+        return value if plain else "".join(char if char.isprintable() else f"\\U{ord(char):08x}" for char in quoted)
     if isinstance(value, list):
-        return f"[{', '.join(scalar(one) for one in value)}]"
+        return f"[{', '.join(scalar(element) for element in value)}]"
     return str(value)
 
 
@@ -119,7 +121,7 @@ def _paragraphs(tree: list[Knob | Group]) -> list[list[Knob | Group]]:
 
 def _lines(members: Sequence[Knob | Group], indent: str, explained: set[tuple[str, str]]) -> list[str]:
     """Return the lines of some knobs and groups; a meaning in `explained` is not repeated, new ones are added to it."""
-    rows: list[tuple[str, str, list[str]]] = []  # text, comment, lines below
+    rows: list[tuple[str, str, list[str]]] = []  # text, comment, nested lines
     for node in members:
         key = (node.name if isinstance(node, Knob) else "", node.meaning)
         comment = "" if key in explained else node.meaning
@@ -134,13 +136,13 @@ def _lines(members: Sequence[Knob | Group], indent: str, explained: set[tuple[st
             rows.append((f"{indent}{node.name}:", comment, _lines(node.members, f"{indent}  ", explained)))
     column = max((len(text) for text, comment, _ in rows if comment and _fits(text, comment)), default=0)
     lines: list[str] = []
-    for text, comment, below in rows:
+    for text, comment, nested_lines in rows:
         if comment and len(text.ljust(column)) + len(comment) + 4 <= WIDTH:
             lines.append(f"{text.ljust(column)}  # {comment}")
         else:
             lines += [f"{indent}# {line}" for line in textwrap.wrap(comment, WIDTH - len(indent) - 2)]
             lines += _wrapped(text)
-        lines += below
+        lines += nested_lines
     return lines
 
 
@@ -165,7 +167,7 @@ def _wrapped(text: str) -> list[str]:
     return textwrap.wrap(text, WIDTH, subsequent_indent=" " * start, break_long_words=False, break_on_hyphens=False)
 
 
-def _own_first(model: type[Params]) -> list[str]:
+def _field_order(model: type[Params]) -> list[str]:
     """Return the fields' names, those of the model itself before those of its bases."""
     declared = (name for base in model.__mro__ for name in vars(base).get("__annotations__", {}))
     return [name for name in dict.fromkeys(declared) if name in model.model_fields]
@@ -179,5 +181,5 @@ def _summary(settings: Params) -> str:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, (tuple, list)):
-        return [_plain(one) for one in value]
+        return [_plain(element) for element in value]
     return value.as_posix() if isinstance(value, PurePath) else value

@@ -3,8 +3,8 @@
 A preset is a patch: mappings merge, null removes an entry, and any other value replaces. `extends: NAME` lays it over
 another preset instead of the defaults.
 
-What DVC's cache holds is removed from the workspace; what it does not (metrics, plots, dvc.lock, params.yaml) is
-kept in `.sidflow/presets/<preset>/`; an out that is neither is moved there, never deleted.
+Outs that DVC's cache holds are removed from the workspace. Files that it never holds (metrics, plots, dvc.lock,
+params.yaml) are kept in `.sidflow/presets/<preset>/`. Any other out is moved there, never deleted.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _NOT_PRESETS = frozenset({"grammar"})  # files of the folder that are data
 
 
 class Layer(NamedTuple):
-    """What one preset says by itself."""
+    """The values that one preset file sets."""
 
     preset: str
     values: dict[str, Any]
@@ -72,8 +72,8 @@ def path_of(name: str, folder: Path = FOLDER) -> Path:
 
 def purpose(name: str, folder: Path = FOLDER) -> str:
     """Return the first sentence of the preset's first comment: what it is for."""
-    block = re.match(r"(?:#[^\n]*\n)*", path_of(name, folder).read_text())
-    text = " ".join(line.lstrip("# ").rstrip() for line in (block.group() if block else "").splitlines())
+    comment = re.match(r"(?:#[^\n]*\n)*", path_of(name, folder).read_text())
+    text = " ".join(line.lstrip("# ").rstrip() for line in (comment.group() if comment else "").splitlines())
     return re.split(r"(?<=\.)\s", text.strip(), maxsplit=1)[0]
 
 
@@ -84,16 +84,16 @@ def layers(name: str) -> list[Layer]:
         InputError: a preset does not exist, extends itself, or cannot be read.
     """
     chain: list[Layer] = []
-    following: str | None = name
-    while following is not None:
-        values = read_yaml_mapping(path_of(following))
-        chain.insert(0, Layer(following, {key: value for key, value in values.items() if key != "extends"}))
-        following = values.get("extends")
-        if following in [layer.preset for layer in chain]:
+    extended: str | None = name
+    while extended is not None:
+        values = read_yaml_mapping(path_of(extended))
+        chain.insert(0, Layer(extended, {key: value for key, value in values.items() if key != "extends"}))
+        extended = values.get("extends")
+        if extended in [layer.preset for layer in chain]:
             raise InputError(
                 str(path_of(name)),
                 expected="presets that extend one another without a circle",
-                found=f"`{following}` twice",
+                found=f"`{extended}` twice",
                 remedy="remove one `extends`",
             )
     return chain
@@ -139,7 +139,7 @@ def preset_values(chain: Sequence[Layer]) -> dict[str, Any]:
 
 
 def names_its_data(chain: Sequence[Layer]) -> bool:
-    """Return whether the layers say where the data of their source lies."""
+    """Return whether the layers set the path of their source's data."""
     path = None
     for ingest in (layer.values.get("ingest") or {} for layer in chain):
         path = ingest.get("path", None if "source" in ingest else path)
@@ -180,8 +180,8 @@ def preset_text(name: str, data: Path | None = None, seed: int | None = None) ->
 
 
 def _data_folder(name: str, data: Path | None) -> Path:
-    shared = os.environ.get("SIDFLOW_DATA")
-    location = data if data is not None else Path(shared) / name if shared else None
+    root = os.environ.get("SIDFLOW_DATA")
+    location = data if data is not None else Path(root) / name if root else None
     if location is None:
         raise InputError(
             f"preset {name}",
@@ -204,7 +204,7 @@ UNREADABLE = "unreadable"  # for a params.yaml that names no preset
 
 
 class Applied(NamedTuple):
-    """What applying a preset did."""
+    """The result of applying a preset."""
 
     left: str | None  # the preset that was there before, None where there was none
     removed: int  # outs that DVC's cache holds
@@ -226,18 +226,18 @@ def apply(name: str, data: Path | None = None, seed: int | None = None) -> Appli
     check(_parsed(text), "preset " + name)
     current = _current_params()
     left = str(current.get("preset")) if current else None
-    edits = _keep_params(left, text)
+    edits = _back_up_edits(left, text)
     if left is not None and left == name:
-        stay = {out for stage in dag_stages(_parsed(text)) for out in stage.outs}
-        removed, aside = _put_away(left, current, stay)
+        keep = {out for stage in dag_stages(_parsed(text)) for out in stage.outs}
+        removed, aside = _store_outs(left, current, keep)
         _write(params.PARAMS_PATH, text)
         return Applied(left, removed, aside, False, edits)
-    removed, aside = _put_away(left, current, set()) if left else (0, ())
+    removed, aside = _store_outs(left, current, set()) if left else (0, ())
     if left and LOCK_PATH.is_file():
         (KEPT / left).mkdir(parents=True, exist_ok=True)
         LOCK_PATH.replace(KEPT / left / LOCK_PATH)
     _write(params.PARAMS_PATH, text)
-    return Applied(left, removed, aside, _enter(name), edits)
+    return Applied(left, removed, aside, _restore(name), edits)
 
 
 def next_step_lines(name: str, applied: Applied) -> list[str]:
@@ -271,15 +271,15 @@ def _parsed(text: str) -> dict[str, Any]:
         return params.load_params(temporary)
 
 
-def _keep_params(left: str | None, text: str) -> Path | None:
+def _back_up_edits(left: str | None, text: str) -> Path | None:
     """Copy a params.yaml that was edited by hand aside, and return where; None where nothing was edited."""
     if not params.PARAMS_PATH.is_file():
         return None
     if left is None:  # nothing of it can be read, but it may hold a day's edits
-        kept = KEPT / UNREADABLE / params.PARAMS_PATH
-        _write(kept, params.PARAMS_PATH.read_text(errors="replace"))
-        return kept
-    now = params.PARAMS_PATH.read_text()
+        backup = KEPT / UNREADABLE / params.PARAMS_PATH
+        _write(backup, params.PARAMS_PATH.read_text(errors="replace"))
+        return backup
+    current = params.PARAMS_PATH.read_text()
     try:
         content = params.load_params()
         data, seed = content.get("ingest", {}).get("path"), content.get("seed")
@@ -287,11 +287,11 @@ def _keep_params(left: str | None, text: str) -> Path | None:
         composed = preset_text(left, folder, seed=seed if isinstance(seed, int) else None)
     except (InputError, AttributeError):
         composed = None
-    if now in (composed, text):
+    if current in (composed, text):
         return None
-    kept = KEPT / left / "params.yaml"
-    _write(kept, now)
-    return kept
+    backup = KEPT / left / "params.yaml"
+    _write(backup, current)
+    return backup
 
 
 def _write(path: Path, text: str) -> None:
@@ -299,8 +299,8 @@ def _write(path: Path, text: str) -> None:
         temporary.write_text(text)
 
 
-def _put_away(preset: str, settings: dict[str, Any], stay: set[str]) -> tuple[int, tuple[str, ...]]:
-    """Take the preset's outs but those that `stay` away; return how many, and which DVC's cache doesn't hold."""
+def _store_outs(preset: str, settings: dict[str, Any], keep: set[str]) -> tuple[int, tuple[str, ...]]:
+    """Remove the preset's outs except `keep`; return how many, and the paths that DVC's cache doesn't hold."""
     outs = {out.path: out for out in locked_outs()}
     uncached: set[str] = set()
     with suppress(InputError):  # params that no longer fit dvc.yaml: what the lock knows is enough
@@ -308,10 +308,10 @@ def _put_away(preset: str, settings: dict[str, Any], stay: set[str]) -> tuple[in
             uncached |= stage.uncached
             for path in stage.outs:
                 outs.setdefault(path, LockedOut(stage.name, path, ""))
-    present = [out for out in outs.values() if out.path not in stay and Path(out.path).exists()]
-    cache = dvc_cache_folder() if present else None
+    existing = [out for out in outs.values() if out.path not in keep and Path(out.path).exists()]
+    cache = dvc_cache_folder() if existing else None
     aside = []
-    for out in present:
+    for out in existing:
         path = Path(out.path)
         if out.path in uncached and path.is_file():
             _move(path, KEPT / preset / path)
@@ -320,7 +320,7 @@ def _put_away(preset: str, settings: dict[str, Any], stay: set[str]) -> tuple[in
         else:
             _move(path, KEPT / preset / "aside" / path)
             aside.append(out.path)
-    return len(present) - len(aside), tuple(aside)
+    return len(existing) - len(aside), tuple(aside)
 
 
 def _move(path: Path, target: Path) -> None:
@@ -330,14 +330,14 @@ def _move(path: Path, target: Path) -> None:
     shutil.move(path, target)
 
 
-def _enter(preset: str) -> bool:
-    kept = KEPT / preset
-    if not (kept / LOCK_PATH).is_file():
+def _restore(preset: str) -> bool:
+    stored = KEPT / preset
+    if not (stored / LOCK_PATH).is_file():
         return False
-    shutil.copyfile(kept / LOCK_PATH, LOCK_PATH)
+    shutil.copyfile(stored / LOCK_PATH, LOCK_PATH)
     for stage in dag_stages(params.load_params()):
         for path in stage.uncached:
-            if (kept / path).is_file():
+            if (stored / path).is_file():
                 Path(path).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(kept / path, path)
+                shutil.copyfile(stored / path, path)
     return run_dvc("checkout", "--quiet").returncode == 0

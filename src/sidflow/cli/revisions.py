@@ -202,8 +202,8 @@ def _path_in_cache(cache: Path | None, locked: Mapping[Path, str], path: Path) -
     out = next((parent for parent in (path, *path.parents) if parent in locked), None)
     if cache is None or out is None:
         return None
-    inside = path.relative_to(out).as_posix()
-    md5 = locked[out] if out == path else (cached_listing(cache, locked[out]) or {}).get(inside, "")
+    relative_path = path.relative_to(out).as_posix()
+    md5 = locked[out] if out == path else (cached_listing(cache, locked[out]) or {}).get(relative_path, "")
     return cached_object(cache, md5) if is_cached(cache, md5) else None
 
 

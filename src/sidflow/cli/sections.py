@@ -18,7 +18,7 @@ REMEDY = "edit params.yaml (or the preset), whose comments say what fits"
 class Section(NamedTuple):
     """One section, and where its model is; it is imported when it is needed, since some import torch."""
 
-    source: str  # `module:model`; of a section with entries also `module:function`, (entry, values, place) -> params
+    source: str  # `module:model`; of a section with entries also `module:function`, (entry, values, where) -> params
     meaning: str = ""  # of a section with entries; that of the others is their model's docstring
 
     @property
@@ -71,12 +71,12 @@ class Resolved(NamedTuple):
     sections: dict[str, Params | dict[str, Params]]  # by name; of a section with entries, by entry
 
 
-def resolve(values: Mapping[str, Any], place: str) -> Resolved:
+def resolve(values: Mapping[str, Any], where: str) -> Resolved:
     """Return the models of all sections.
 
     Args:
         values: what params.yaml holds.
-        place: the file that they are from.
+        where: the file that they are from.
 
     Raises:
         InputError: a section is absent or unknown, or one of its values does not fit.
@@ -85,38 +85,38 @@ def resolve(values: Mapping[str, Any], place: str) -> Resolved:
     for name in values:
         if name not in names:
             expected = closest_names(str(name), names)
-            raise InputError(place, expected=expected, found=f"`{name}`", remedy="rename or remove it")
+            raise InputError(where, expected=expected, found=f"`{name}`", remedy="rename or remove it")
     top = params.validate_params(
-        {name: values[name] for name in TopParams.model_fields if name in values}, TopParams, place
+        {name: values[name] for name in TopParams.model_fields if name in values}, TopParams, where
     )
     sections: dict[str, Params | dict[str, Params]] = {}
     for name, section in SECTIONS.items():
         if section.has_entries:
-            sections[name] = _entries(name, section, values.get(name), place)
+            sections[name] = _entries(name, section, values.get(name), where)
         elif name not in values:
-            raise InputError(place, expected=f"a section `{name}`", found="none", remedy=f"add `{name}: {{}}`")
+            raise InputError(where, expected=f"a section `{name}`", found="none", remedy=f"add `{name}: {{}}`")
         else:
-            sections[name] = params.validate_params(values[name], section.imported(), f"{place}:{name}")
+            sections[name] = params.validate_params(values[name], section.imported(), f"{where}:{name}")
     return Resolved(top, sections)
 
 
-def resolve_entry(section: str, entry: str, values: Any, place: str) -> Params:
+def resolve_entry(section: str, entry: str, values: Any, where: str) -> Params:
     """Return the model of one entry of a section.
 
     Raises:
         InputError: the section has no such entry, or a value does not fit.
     """
-    model, place = SECTIONS[section].imported(), f"{place}:{section}.{entry}"
-    return params.validate_params(values, model, place) if isinstance(model, type) else model(entry, values, place)
+    model, where = SECTIONS[section].imported(), f"{where}:{section}.{entry}"
+    return params.validate_params(values, model, where) if isinstance(model, type) else model(entry, values, where)
 
 
-def _entries(name: str, section: Section, values: Any, place: str) -> dict[str, Params]:
-    _require_mapping(values, f"{place}:{name}")
+def _entries(name: str, section: Section, values: Any, where: str) -> dict[str, Params]:
+    _require_mapping(values, f"{where}:{name}")
     for entry, content in (values or {}).items():
-        _require_mapping(content, f"{place}:{name}.{entry}")
-    return {str(entry): resolve_entry(name, str(entry), content, place) for entry, content in (values or {}).items()}
+        _require_mapping(content, f"{where}:{name}.{entry}")
+    return {str(entry): resolve_entry(name, str(entry), content, where) for entry, content in (values or {}).items()}
 
 
-def _require_mapping(values: Any, place: str) -> None:
+def _require_mapping(values: Any, where: str) -> None:
     if values is not None and not isinstance(values, Mapping):
-        raise InputError(place, expected="a mapping of names to values", found=repr(values), remedy=REMEDY)
+        raise InputError(where, expected="a mapping of names to values", found=repr(values), remedy=REMEDY)

@@ -85,7 +85,10 @@ def item_as_text(item: Item) -> str:
         lines += [] if semantic_id.shared_prefixes else ["  shares its first code with no item"]
     for modality, neighbours in item.neighbours.items():
         lines += ["", f"Nearest, {modality}"]
-        lines += [f"  {near.cosine:.3f}  {near.title or '(no title)'}  [{near.item_key}]" for near in neighbours]
+        lines += [
+            f"  {neighbour.cosine:.3f}  {neighbour.title or '(no title)'}  [{neighbour.item_key}]"
+            for neighbour in neighbours
+        ]
         lines += [] if neighbours else ["  the item lacks this modality"]
     return "\n".join(lines)
 
@@ -94,8 +97,8 @@ def _shared_prefix(prefix: SharedPrefix, levels: int) -> str:
     first = "first code" if prefix.levels == 1 else f"first {prefix.levels} codes"
     codes = "all codes" if prefix.levels == levels else first
     others = "1 other" if prefix.items == 1 else f"{prefix.items} others"
-    some = "for example " if prefix.items > len(prefix.examples) else ""
-    return f"  {codes} shared with {others}: {some}{'; '.join(prefix.examples)}"
+    intro = "for example " if prefix.items > len(prefix.examples) else ""
+    return f"  {codes} shared with {others}: {intro}{'; '.join(prefix.examples)}"
 
 
 def _wrapped(name: str, value: str) -> list[str]:

@@ -33,7 +33,7 @@ class Verified(NamedTuple):
     @property
     def same(self) -> bool:
         """Whether everything was made again, bit for bit."""
-        return not self.failure and all(one.committed == one.remade for one in self.artifacts)
+        return not self.failure and all(artifact.committed == artifact.remade for artifact in self.artifacts)
 
 
 def verify(*, here: bool = False, keep: bool = False) -> Verified:
@@ -54,7 +54,7 @@ def verify(*, here: bool = False, keep: bool = False) -> Verified:
                 found="no outs in it",
                 remedy="`dvc repro`" + ("" if here else " and commit dvc.lock, or `sidflow verify --here`"),
             )
-        _lend_what_git_ignores(copy)
+        _add_ignored_files(copy)
         failure = _rerun(copy, folder)
         remade = {out.path: out.md5 for out in locked_outs(copy / LOCK_PATH)} if not failure else {}
         paths = sorted(committed.keys() | remade.keys())
@@ -66,21 +66,22 @@ def verify(*, here: bool = False, keep: bool = False) -> Verified:
 
 
 def verification_lines(verified: Verified) -> list[str]:
-    """Return a line per artifact and one of judgement."""
+    """Return a line per artifact and a summary."""
     if verified.failure:
         lines = [f"The rerun failed: {verified.failure}"]
     else:
-        width = max(len(one.path) for one in verified.artifacts)
-        lines = [_line(one, width) for one in verified.artifacts]
-        differing = sum(one.committed != one.remade for one in verified.artifacts)
+        width = max(len(artifact.path) for artifact in verified.artifacts)
+        lines = [_line(artifact, width) for artifact in verified.artifacts]
+        differing = sum(artifact.committed != artifact.remade for artifact in verified.artifacts)
         lines.append(f"{len(lines) - differing} artifacts are the same, {differing} differ.")
     return [*lines, f"The copy is kept in {verified.copy}."] if verified.copy else lines
 
 
-def _line(one: Compared, width: int) -> str:
-    if one.committed == one.remade:
-        return f"same     {one.path:<{width}}  {one.remade}"
-    return f"DIFFERS  {one.path:<{width}}  {one.committed or 'not in the lock'} -> {one.remade or 'not made'}"
+def _line(artifact: Compared, width: int) -> str:
+    if artifact.committed == artifact.remade:
+        return f"same     {artifact.path:<{width}}  {artifact.remade}"
+    committed, remade = artifact.committed or "not in the lock", artifact.remade or "not made"
+    return f"DIFFERS  {artifact.path:<{width}}  {committed} -> {remade}"
 
 
 def _clone(copy: Path) -> None:
@@ -88,16 +89,16 @@ def _clone(copy: Path) -> None:
 
 
 def _copy_tree(copy: Path) -> None:
-    listed = git_output("ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")
-    for name in filter(None, [*listed, LOCK_PATH.as_posix()]):
+    names = git_output("ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")
+    for name in filter(None, [*names, LOCK_PATH.as_posix()]):
         if Path(name).is_file() and not (copy / name).exists():
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(name, copy / name)
     git_output("init", "--quiet", folder=copy)
 
 
-def _lend_what_git_ignores(copy: Path) -> None:
-    """Give the copy the runtime settings, and raw data that lies inside the project."""
+def _add_ignored_files(copy: Path) -> None:
+    """Add the runtime settings to the copy, and raw data that lies inside the project."""
     if RUNTIME_PATH.is_file():
         shutil.copyfile(RUNTIME_PATH, copy / RUNTIME_PATH)
     path = (params.load_params(copy / params.PARAMS_PATH).get("ingest") or {}).get("path")
@@ -110,16 +111,21 @@ def _rerun(copy: Path, folder: Path) -> str:
     program = dvc_executable()
     if program is None or not (copy / ".dvc").is_dir():
         raise InputError("dvc", expected="DVC and a project of it", found="none", remedy="`make` sets it up")
-    own = dvc_environment({"SIDFLOW_CACHE": str(folder / "cache")})
+    environment = dvc_environment({"SIDFLOW_CACHE": str(folder / "cache")})
     for arguments in (["config", "--local", "cache.dir", "own-cache"], ["repro", "--force", "--no-run-cache"]):
-        last = ""
+        last_line = ""
         with subprocess.Popen(
-            [str(program), *arguments], cwd=copy, env=own, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        ) as running:
-            assert running.stdout is not None
-            for line in running.stdout:
+            [str(program), *arguments],
+            cwd=copy,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        ) as process:
+            assert process.stdout is not None
+            for line in process.stdout:
                 print(line, end="", file=sys.stderr, flush=True)
-                last = line.strip() or last
-        if running.returncode:
-            return f"`dvc {' '.join(arguments)}` ended with code {running.returncode}: {last}"
+                last_line = line.strip() or last_line
+        if process.returncode:
+            return f"`dvc {' '.join(arguments)}` ended with code {process.returncode}: {last_line}"
     return ""

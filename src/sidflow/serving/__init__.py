@@ -1,1 +1,1 @@
-"""What is asked of a finished project: recommendations, items, semantic IDs of new items."""
+"""Queries to a finished project: recommendations, items, semantic IDs of new items."""

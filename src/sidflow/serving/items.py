@@ -55,7 +55,7 @@ class Neighbour:
 
 @dataclass(frozen=True)
 class Item:
-    """What the artifacts hold of one item. What a stage that has not run would write is empty."""
+    """What the artifacts hold of one item. A field is empty if the stage that writes it has not run."""
 
     item_key: str
     title: str
@@ -123,21 +123,23 @@ def item_row(items: pl.DataFrame, key: str) -> int:
     row = items.select(pl.col("item_key").index_of(key)).item()
     if row is not None:
         return int(row)
-    titled = items.filter(pl.col("title").str.to_lowercase().str.contains(key.lower(), literal=True))
-    close = (titled["item_key"].head(EXAMPLES).to_list() if key else []) or close_keys(key, items["item_key"])
+    title_matches = items.filter(pl.col("title").str.to_lowercase().str.contains(key.lower(), literal=True))
+    close = (title_matches["item_key"].head(EXAMPLES).to_list() if key else []) or close_keys(key, items["item_key"])
     suggested = items.filter(pl.col("item_key").is_in(close)).select("item_key", "title").iter_rows()
     raise InputError(
         str(ITEMS.at()),
         expected="an item key of the catalogue",
         found=repr(key),
-        remedy=suggestion([f"{one} ({title})" if title else one for one, title in suggested], items["item_key"]),
+        remedy=suggestion(
+            [f"{item_key} ({title})" if title else item_key for item_key, title in suggested], items["item_key"]
+        ),
     )
 
 
 def close_keys(key: str, keys: pl.Series) -> list[str]:
     """Return some of `keys` that begin with `key` or, where none does, resemble it."""
-    longer = keys.filter(keys.str.starts_with(key)).head(EXAMPLES).to_list() if key else []
-    return longer or difflib.get_close_matches(key, keys.to_list(), n=EXAMPLES, cutoff=0.6)
+    extensions = keys.filter(keys.str.starts_with(key)).head(EXAMPLES).to_list() if key else []
+    return extensions or difflib.get_close_matches(key, keys.to_list(), n=EXAMPLES, cutoff=0.6)
 
 
 def suggestion(close: Sequence[str], keys: pl.Series) -> str:
@@ -189,7 +191,7 @@ def _semantic_ids(row: int, items: pl.DataFrame) -> dict[str, SemanticId]:
 def _shared_prefixes(
     own: int, item_ids: Int[np.ndarray, " m"], codes: Int[np.ndarray, "m l"], items: pl.DataFrame
 ) -> list[SharedPrefix]:
-    """Return who shares how many of the first codes of row `own`, longest prefix first."""
+    """Return the items that share each prefix of the codes of row `own`, longest prefix first."""
     shared_levels = np.cumprod(codes == codes[own], axis=1).sum(axis=1)
     shared_levels[own] = 0
     return [
@@ -219,6 +221,7 @@ def _embeddings_and_neighbours(
         present[row] = False
         nearest = np.argsort(-np.where(present, cosine, -np.inf), kind="stable")[: min(NEIGHBOURS, int(present.sum()))]
         neighbours[modality] = [
-            Neighbour(items["item_key"][int(near)], items["title"][int(near)], float(cosine[near])) for near in nearest
+            Neighbour(items["item_key"][int(index)], items["title"][int(index)], float(cosine[index]))
+            for index in nearest
         ]
     return embeddings, neighbours

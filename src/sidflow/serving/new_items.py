@@ -39,9 +39,9 @@ def assign_new_ids(artifacts: Path, vectors: Mapping[str, pl.DataFrame]) -> pl.D
     frames = [frozen.with_columns(new=pl.lit(False))]
     for modality, frame in vectors.items():
         values = _checked_vectors(frame, modality, quantizer)
-        own = frozen.filter(pl.col("modality") == modality)
+        frozen_ids = frozen.filter(pl.col("modality") == modality)
         items = KeyedVectors(frame["item_key"].to_list(), values, np.ones(len(values), dtype=bool))
-        ids = assign_ids_beside_frozen(Codec(quantizer, modality), items, own)
+        ids = assign_ids_beside_frozen(Codec(quantizer, modality), items, frozen_ids)
         frames.append(ids.filter("new").with_columns(modality=pl.lit(modality)))
     return pl.concat([frame.select(COLUMNS) for frame in frames])
 
@@ -65,12 +65,12 @@ def read_quantizer(artifacts: Path) -> Tensors:
 
 def _checked_vectors(frame: pl.DataFrame, modality: str, quantizer: Tensors) -> np.ndarray:
     """Return the vectors as float32 [n, d]."""
-    trained = quantized_modalities(quantizer)
+    modalities = quantized_modalities(quantizer)
     where = f"vectors of `{modality}`"
-    if modality not in trained:
+    if modality not in modalities:
         raise InputError(
             where,
-            expected=f"a modality of the quantizer: {', '.join(trained)}",
+            expected=f"a modality of the quantizer: {', '.join(modalities)}",
             found=modality,
             remedy="leave it out, or train a quantizer with it",
         )

@@ -84,7 +84,7 @@ def recommend_to_user(key: str, k: int, recommender: str | None = None) -> Recom
             found="none: the history is too short for one",
             remedy="--history with the keys of the user's items",
         )
-    query = int(max(queries, key=lambda one: (not histories.query_valid[one], histories.query_end[one])))
+    query = int(max(queries, key=lambda index: (not histories.query_valid[index], histories.query_end[index])))
     top = TOP.read(model=name).row(query, named=True)
     if k > len(top["items"]):
         raise InputError(
@@ -97,9 +97,9 @@ def recommend_to_user(key: str, k: int, recommender: str | None = None) -> Recom
     return Recommendation(
         recommender=name,
         user_key=key,
-        history=[_named(items, int(item)) for item in histories.history(query)],
-        items=_recommended(items, top["items"], top["scores"])[:k],
-        target=_named(items, int(histories.targets[query])),
+        history=[_named_item(items, int(item)) for item in histories.history(query)],
+        items=_recommended_items(items, top["items"], top["scores"])[:k],
+        target=_named_item(items, int(histories.targets[query])),
         target_rank=int(ranks["rank"]) if ranks["rank"] <= ranks["candidates"] else None,
     )
 
@@ -126,14 +126,14 @@ def recommend_after(
     """
     name, items = choose_recommender(recommender), _read_items()
     rows = [item_row(items, key) for key in keys]
-    outside = [key for key, row in zip(keys, rows, strict=True) if row >= int(items["in_core"].sum())]
-    if outside and not _is_finetuned(name):
+    cold_keys = [key for key, row in zip(keys, rows, strict=True) if row >= int(items["in_core"].sum())]
+    if cold_keys and not _is_finetuned(name):
         raise InputError(
             "history",
             expected=f"items of the core, which {name} was trained on",
             found="items outside of it",
-            count=len(outside),
-            example=outside[0],
+            count=len(cold_keys),
+            example=cold_keys[0],
             remedy=f"leave them out, or take recommender {DEFAULT}, which encodes them by their semantic IDs",
         )
     _check_can_answer(name, include_cold)
@@ -148,8 +148,8 @@ def recommend_after(
     return Recommendation(
         recommender=name,
         user_key=None,
-        history=[_named(items, row) for row in rows],
-        items=_recommended(items, top.items[0].tolist(), top.scores[0].tolist()),
+        history=[_named_item(items, row) for row in rows],
+        items=_recommended_items(items, top.items[0].tolist(), top.scores[0].tolist()),
         target=None,
         target_rank=None,
         unscored=int((~factors.candidates).sum()) if include_cold else None,
@@ -203,20 +203,20 @@ def load_history_encoder(recommender: str) -> EncodeHistory:
 def _check_can_answer(recommender: str, include_cold: bool) -> None:
     names = list(load_params().get("recommenders") or [])
     if not _can_encode(recommender):
-        able = [name for name in names if _can_encode(name)]
+        supported = [name for name in names if _can_encode(name)]
         raise InputError(
             f"recommender {recommender}",
             expected="one that can encode a new history",
             found="one that cannot, or whose weights are absent",
-            remedy=f"take recommender {' or '.join(able)}" if able else "`dvc repro` trains some that can",
+            remedy=f"take recommender {' or '.join(supported)}" if supported else "`dvc repro` trains some that can",
         )
     if include_cold and not COLD_ROWS.at(model=recommender).is_file():
-        able = [name for name in names if COLD_ROWS.at(model=name).is_file()]
+        supported = [name for name in names if COLD_ROWS.at(model=name).is_file()]
         raise InputError(
             "cold items",
             expected=f"rows of cold items from {recommender}",
             found="none",
-            remedy=f"take recommender {' or '.join(able)}" if able else "`dvc repro finetune` makes some",
+            remedy=f"take recommender {' or '.join(supported)}" if supported else "`dvc repro finetune` makes some",
         )
 
 
@@ -251,11 +251,11 @@ def _user_row(key: str) -> int:
     )
 
 
-def _named(items: pl.DataFrame, row: int) -> NamedItem:
+def _named_item(items: pl.DataFrame, row: int) -> NamedItem:
     return NamedItem(items["item_key"][row], items["title"][row])
 
 
-def _recommended(items: pl.DataFrame, rows: Sequence[int], scores: Sequence[float]) -> list[RecommendedItem]:
+def _recommended_items(items: pl.DataFrame, rows: Sequence[int], scores: Sequence[float]) -> list[RecommendedItem]:
     """Return the items of a list; -1 stands for an empty position at its end."""
     return [
         RecommendedItem(items["item_key"][row], items["title"][row], float(score), not items["in_core"][row])
