@@ -14,7 +14,7 @@ from sidflow.mme_sid.model import MmeSid
 from sidflow.mme_sid.params import FinetuneParams, LoraParams
 
 ROOT = Path(__file__).parents[3]
-BENCHMARKS = ROOT / "benchmarks"
+BENCHMARKS = ROOT / "experiments/benchmarks"
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def test_the_gpu_benchmark_refuses_in_one_line_without_a_gpu():
 
 
 def test_the_gpu_benchmark_runs_whole_in_a_tiny_shape():
-    before = sorted((BENCHMARKS / "results").glob("mme_sid_gpu*"))
+    before = sorted((ROOT / "experiments/results/benchmarks").glob("mme_sid_gpu*"))
     done = _gpu("--tiny", "--steps", "2")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout[done.stdout.index("{") :])
@@ -95,4 +95,4 @@ def test_the_gpu_benchmark_runs_whole_in_a_tiny_shape():
     assert found["ours"] == pytest.approx(found["item_tokens_an_epoch"] / found["tokens_per_second"], abs=0.01)
     assert found["operations"] == 4 * found["item_tokens_an_epoch"] * found["parameters"]
     assert len(found["claim"]) <= 120
-    assert sorted((BENCHMARKS / "results").glob("mme_sid_gpu*")) == before
+    assert sorted((ROOT / "experiments/results/benchmarks").glob("mme_sid_gpu*")) == before

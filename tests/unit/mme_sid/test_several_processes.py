@@ -154,7 +154,7 @@ def test_more_processes_than_devices_are_refused_before_they_start(copied, monke
 
     monkeypatch.chdir(copied)
     monkeypatch.setenv("SIDFLOW_PROCESSES", "3")
-    monkeypatch.setattr("sidflow.training.processes.pick_device", lambda: torch.device("cuda"))
+    monkeypatch.setattr("sidflow.training.devices.pick_device", lambda: torch.device("cuda"))
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     with pytest.raises(SystemExit, match="2"):
         finetune.main("anchored")

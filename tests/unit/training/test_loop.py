@@ -137,7 +137,7 @@ def test_a_checkpoint_is_of_the_script_and_of_the_packages_that_it_loads(tmp_pat
     )
     *packages, last = done.stdout.split()
     assert last == str(script)
-    assert {"training", "contracts"} <= set(packages)
+    assert {"training", "core"} <= set(packages)
     assert "report" not in packages
 
 
