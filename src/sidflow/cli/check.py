@@ -72,6 +72,8 @@ def _embeddings_read(sections: Mapping[str, Any]) -> Iterator[tuple[str, str, bo
                 yield f"train_multimodal.{name}.{field}", view, False
         if hasattr(settings, "fine"):
             yield f"train_multimodal.{name}.fine", settings.fine, True
+        for content in settings.hybrid.content if settings.hybrid else ():
+            yield f"train_multimodal.{name}.hybrid.content", content, False
 
 
 def _check_anchor(settings: QuantizeParams, modalities: list[str], where: str) -> None:

@@ -207,6 +207,18 @@ def test_every_preset_fits_every_stage(name, tmp_path, monkeypatch) -> None:
         ({"train_multimodal": {"dmesr_sasrec": {"fine": "text"}}}, r"fine: .*units of an item: fine_text; found text"),
         ({"embed": {"encoders": {"view_joint": None}}}, r"joint_view: .*found view_joint"),
         (
+            {"train_multimodal": {"sasrec_hybrid": {"hybrid": {"content": ["txt"]}}}},
+            r"sasrec_hybrid\.hybrid\.content: .*one vector an item: text, .*found txt",
+        ),
+        (
+            {"train_multimodal": {"sasrec_hybrid": {"hybrid": {"content": ["text", "fine_text"]}}}},
+            r"sasrec_hybrid\.hybrid\.content: .*found fine_text",
+        ),
+        (
+            {"train_multimodal": {"dmesr_sasrec": {"hybrid": {"content": ["smell"]}}}},
+            r"dmesr_sasrec\.hybrid\.content: .*found smell",
+        ),
+        (
             {
                 "modality": {"image": None},
                 "embed": {"encoders": {"image": None}},
