@@ -1,4 +1,4 @@
-"""Fine-tuning of MME-SID, and its artifacts."""
+"""Fine-tuning of MME-SID: one fit or two, the answers to all queries, and the artifacts."""
 
 from __future__ import annotations
 

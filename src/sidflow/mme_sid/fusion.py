@@ -1,13 +1,13 @@
-"""Frequency-aware fusion: four ways to score an item, weighted by its popularity; rows for cold items.
+"""Frequency-aware fusion: the item rows that MME-SID scores by, of core items and of cold ones.
 
-W_cold[i] = sum over the modalities that i has: w_m (W_m E_m[i] + b_m)
+    core item:  W_eff[i]  = w_x E_x[i] + sum over modalities m: w_m (W_m E_m[i] + b_m)
+    cold item:  W_cold[i] =              sum over modalities m: w_m (W_m E_m[i] + b_m)
 
-It is the core's formula less the learned table, which has no row of such an item. The weights are those of a relative
-frequency of 0 (nobody has had it), renormalised over what is left: softmax over the item's modalities alone. An item
-without any modality has no row. In a hybrid with content the item's own content rows stand
-beside W_cold; co-occurrence gives no evidence for such items.
+E_x is a learned table, E_m are the frozen rows of a modality. The weights w depend on how often the item occurs in
+training: `FrequencyAwareFusion`. A cold item, outside the core, has no row in the table. Its weights are those of
+relative frequency 0, by a softmax over its modalities alone; without a modality it has no row: `cold_rows`.
 
-Source: MME-SID (arXiv 2509.02017), Eqs. 17-18, for an item that they do not speak of; the renormalising is ours.
+Source: MME-SID (arXiv 2509.02017), Eqs. 17-18. Cold items are ours.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ class FrequencyAwareFusion(nn.Module):
 
 
 class ColdRows(NamedTuple):
-    """Row c belongs to the catalogue's item core + c."""
+    """Rows of the items outside the core: row c is that of item core + c of the catalogue."""
 
     values: Float[np.ndarray, "c d"]  # as wide as the rows of the core's item matrix; zero where absent
     present: Bool[np.ndarray, " c"]
@@ -126,7 +126,10 @@ class ColdRows(NamedTuple):
 
 @torch.no_grad()
 def cold_rows(model: MmeSid, inputs: ItemInputs, prior: ScorePrior | None = None) -> ColdRows:
-    """Return the rows of all items outside the core, with the content rows of `prior` beside them."""
+    """Return the rows of all items outside the core, with the content rows of `prior` to the right of them.
+
+    Co-occurrence gives no evidence for such items.
+    """
     modal, present = modal_rows(model.fusion, inputs, slice(len(inputs.counts), None))
     content = [] if prior is None else [rows[len(inputs.counts) :] for rows in prior.content_rows()]
     values = np.concatenate([modal, *(part.cpu().numpy() for part in content)], 1)
@@ -134,11 +137,11 @@ def cold_rows(model: MmeSid, inputs: ItemInputs, prior: ScorePrior | None = None
 
 
 def modal_rows(fusion: FrequencyAwareFusion, inputs: ItemInputs, items: slice) -> ColdRows:
-    """Return W_cold of the catalogue items in the slice `items`, as if nobody had had any of them."""
+    """Return W_cold of the catalogue items in the slice `items`; those in the core count as cold, too."""
     present = np.stack([modality.present[items] for modality in inputs.modalities.values()], 1)
     device = fusion.table.device
     usable = torch.from_numpy(np.concatenate([np.zeros((len(present), 1), dtype=bool), present], 1)).to(device)
-    usable[:, 0] = ~usable.any(1)  # weights of an item without anything: no matter, it gets no row
+    usable[:, 0] = ~usable.any(1)  # of an item without a modality: keeps the softmax finite, the row is not used
     weights = fusion.weights_at(torch.zeros(len(usable), 1, device=device), usable)
     total = torch.zeros(len(usable), fusion.table.shape[1], device=device)
     for column, (name, modality) in enumerate(inputs.modalities.items(), 1):

@@ -1,4 +1,8 @@
-"""One token per item: modality rows and code vectors, fused by an MLP into the backbone's width."""
+"""Item tokens: one vector per item, made of its modality rows and code vectors by an MLP.
+
+`load_item_inputs` reads what items are made of; `ItemTokens` is the network. An item's token takes the place of one
+word embedding in the language model.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,10 @@
-"""MME-SID: item tokens through a language model, scored by frequency-aware fusion, trained at every position."""
+"""MME-SID: item tokens through a language model, scored by frequency-aware fusion, trained at every position.
+
+    item ids -> ItemTokens -> PromptedBackbone -> query state o;  score of item i = o . FrequencyAwareFusion row of i
+
+The three parts are in `item_tokens`, `prompted_backbone` and `fusion`. `MmeSid` joins them; `MmeSidTask` is what the
+training loop sees.
+"""
 
 from __future__ import annotations
 
@@ -37,13 +43,13 @@ if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
 
 
-BLOCK_ITEMS = 65_536  # items whose tokens are made at a time
+BLOCK_ITEMS = 65_536  # items whose tokens are computed at a time
 POOL_BATCHES = 50  # batches whose windows are sorted by length together
 BLOCK_TOKENS = 16_384  # tokens, the instruction's included, that are encoded at a time outside of training
 
 
 class MmeSid(nn.Module):
-    """The model; `forward` returns the loss over all positions of some training windows."""
+    """The whole model; `forward` returns the loss over all positions of some training windows."""
 
     def __init__(
         self,

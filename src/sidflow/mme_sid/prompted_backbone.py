@@ -1,4 +1,8 @@
-"""Histories through a causal language model, the prompt computed once and shared by all rows."""
+"""The prompted backbone: item tokens through a causal language model, after an instruction that all rows share.
+
+The instruction's keys and values are computed once a step. The rest of the prompt, after the history, is the response
+marker; with `readout: response` each position that predicts gets a copy of it.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The fine-tuned model from its artifacts: new histories encoded, and one merged checkpoint."""
+"""The fine-tuned model from its artifacts: states and scores of new histories, and export to one merged checkpoint."""
 
 from __future__ import annotations
 
@@ -44,6 +44,31 @@ from sidflow.training.checkpoint import weights_from_arrays
 
 if TYPE_CHECKING:
     from jaxtyping import Float
+
+
+# Files of a merged checkpoint, and how its scores are made, in words.
+TABLES = "sidflow.safetensors"
+SETTINGS = "sidflow.json"
+READING = {
+    "last_item": "State: the last hidden state of [before; item_tokens of the history's last max_length items], at "
+    "the end.",
+    "response": "State: the last hidden state of [before; item_tokens of the history's last max_length items; after], "
+    "at the end.",
+}
+PLAIN = (
+    "Score of item i: state . item_matrix[i].",
+    "Rows are items in the order of item_keys: item_tokens has all of them, item_matrix the first ones, which are the "
+    "candidates that training knew, cold_rows the others; where cold_present is false such an item has no row.",
+)
+HYBRID = (
+    "Query: [own * state; for each modality of content, in order: sum over s = 1 ... last of content[modality][s - 1] "
+    "* the tensor content.MODALITY at the item s steps back], as far as the history goes.",
+    "Score of item i: query . item_matrix[i] + cooccurrence.weight * ln(1 + K[i] / cooccurrence.epsilon).",
+    "K[i]: sum over s = 1 ... last of cooccurrence.recency[s - 1] * relation[item s steps back, i]; relation is CSR "
+    "(relation_indptr, relation_indices, relation_values) over the rows of item_matrix; other items say nothing, and "
+    "nothing is said of them.",
+    PLAIN[1],
+)
 
 
 class HistoryEncoder:
@@ -123,30 +148,6 @@ def saved_prior(name: str, params: FinetuneParams, items: int) -> ScorePrior | N
     prior = prior_from_arrays(ANCHOR.read(model=name).arrays, items, params.hybrid)
     weights_from_arrays(prior, HEADS.read(model=name).arrays, PRIOR_PREFIX)
     return prior
-
-
-TABLES = "sidflow.safetensors"
-SETTINGS = "sidflow.json"
-READING = {
-    "last_item": "State: the last hidden state of [before; item_tokens of the history's last max_length items], at "
-    "the end.",
-    "response": "State: the last hidden state of [before; item_tokens of the history's last max_length items; after], "
-    "at the end.",
-}
-PLAIN = (
-    "Score of item i: state . item_matrix[i].",
-    "Rows are items in the order of item_keys: item_tokens has all of them, item_matrix the first ones, which are the "
-    "candidates that training knew, cold_rows the others; where cold_present is false such an item has no row.",
-)
-HYBRID = (
-    "Query: [own * state; for each modality of content, in order: sum over s = 1 ... last of content[modality][s - 1] "
-    "* the tensor content.MODALITY at the item s steps back], as far as the history goes.",
-    "Score of item i: query . item_matrix[i] + cooccurrence.weight * ln(1 + K[i] / cooccurrence.epsilon).",
-    "K[i]: sum over s = 1 ... last of cooccurrence.recency[s - 1] * relation[item s steps back, i]; relation is CSR "
-    "(relation_indptr, relation_indices, relation_values) over the rows of item_matrix; other items say nothing, and "
-    "nothing is said of them.",
-    PLAIN[1],
-)
 
 
 def merge(name: str, folder: Path) -> None:

@@ -1,4 +1,8 @@
-"""What training changes in a module: its state and weights, and checkpoints outside the workspace."""
+"""Checkpoints outside the workspace, and what they and artifacts hold of a module.
+
+A killed training resumes from its `Checkpoint` to the same bytes. `trained_state` is the part of a module that
+training changes; `weights_to_arrays` and `weights_from_arrays` move all its weights into artifacts and back.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +25,8 @@ from sidflow.core.files import atomic_path, paths_read
 from sidflow.core.runtime import is_main_process, load_runtime
 from sidflow.core.stage import add_resumed_seconds, seconds_spent
 
+STATE_KEY, SPENT_KEY = "state", "seconds"  # metadata of a checkpoint: plain values, and seconds of training so far
+
 
 def trained_state(module: nn.Module) -> dict[str, Tensor]:
     """Return what training changes: parameters that take a gradient, and buffers."""
@@ -38,7 +44,7 @@ def restore_state(module: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Fill `module` from `state`, a `trained_state` of it.
 
     Raises:
-        InputError: it is of another model.
+        InputError: `state` is of another model.
     """
     current = trained_state(module)
     if set(current) != set(state):
@@ -72,10 +78,6 @@ def weights_from_arrays(module: nn.Module, arrays: Mapping[str, np.ndarray], pre
         raise InputError(
             "weights", expected="the weights of this model", found=str(error), remedy="rerun the stage that trains it"
         ) from error
-
-
-STATE_KEY = "state"
-SPENT_KEY = "seconds"
 
 
 class Snapshot(NamedTuple):

@@ -32,6 +32,8 @@ from sidflow.core.errors import InputError
 from sidflow.core.runtime import load_runtime, process_count, process_rank, report_error
 from sidflow.core.stage import errors_in_one_line
 
+PATIENCE = timedelta(hours=6)  # how long a process waits for the others
+
 
 def pick_device() -> torch.device:
     """Return the device that the runtime settings ask for; `auto` takes CUDA where there is one.
@@ -74,9 +76,6 @@ def full_precision(device: torch.device) -> torch.autocast:
 def epoch_generator(seed: int, epoch: int) -> torch.Generator:
     """Return the CPU generator that draws epoch `epoch`'s batches and negatives."""
     return torch.Generator().manual_seed((seed * 1_000_003 + epoch) % (2**63 - 1))
-
-
-PATIENCE = timedelta(hours=6)  # how long a process waits for the others
 
 
 def relaunch_in_processes(stage: str, script: str, *arguments: str) -> bool:

@@ -43,7 +43,7 @@ class Task(Protocol):
     """What is trained.
 
     `module(batch)` returns named losses as scalars; the one named `loss` is minimised, the others are logged. A task
-    that is also `processes.SplittableTask` can be trained on several processes.
+    that is also `devices.SplittableTask` can be trained on several processes.
     """
 
     module: nn.Module
@@ -218,11 +218,11 @@ def fit(
         name: the stage, for progress lines.
         task: what is trained.
         loop: how long and how fast.
-        seed: draws batches and negatives; the global generators are `prepare`'s business.
-        device: where.
+        seed: of batches and negatives; `prepare_training` seeds the global generators.
+        device: of the module.
         checkpoint: from which a killed training resumes. The caller discards it once artifacts are written.
         higher_is_better: of the first validation figure.
-        stop_after: epochs after which training ends, whatever `loop` says; the learning rate goes as if it went on.
+        stop_after: epochs after which training ends; the learning rate follows the schedule of all epochs of `loop`.
         on_step: called with the number of steps done, after each.
 
     Raises:

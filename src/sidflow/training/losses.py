@@ -1,4 +1,7 @@
-"""Contrastive loss (InfoNCE) and maximum mean discrepancy (MMD)."""
+"""Losses over pairs of embeddings: contrastive (InfoNCE) and maximum mean discrepancy (MMD).
+
+DMESR aligns views by InfoNCE. The quantizer uses both. The softmax of recommenders is in `softmax`.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,9 @@ from torch.nn import functional
 if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
+
+
+SMALLEST = 1e-12  # mean squared distance below which all rows are one point and the discrepancy is zero
 
 
 def info_nce(a: Float[Tensor, "b d"], b: Float[Tensor, "b d"], temperature: float = 0.1) -> Float[Tensor, ""]:
@@ -28,9 +34,6 @@ def info_nce(a: Float[Tensor, "b d"], b: Float[Tensor, "b d"], temperature: floa
     if len(a) < 2:
         return logits.sum() * 0.0
     return 0.5 * (functional.cross_entropy(logits, matching) + functional.cross_entropy(logits.T, matching))
-
-
-SMALLEST = 1e-12  # mean squared distance below which all rows are one point and the discrepancy is zero
 
 
 def mmd(

@@ -1,8 +1,9 @@
-"""Softmax cross-entropy over a catalogue: exact, in chunks that never hold positions x items, or over a sample.
+"""Ranking losses of recommenders: full softmax, sampled softmax, binary cross-entropy.
 
-The exact one computes its gradients in the forward pass, while a chunk's logits are at hand, so that nothing of
-size positions x items outlives the chunk (Source: the idea of fused linear cross-entropy kernels, e.g. Liger
-Kernel, arXiv 2410.10989). What is added to single logits (evidence) stays sparse and meets a chunk's logits only.
+`catalogue_cross_entropy` is the exact softmax over all items. It goes through the positions in chunks and computes
+its gradients in the forward pass, so that no array of size positions x items is ever held (Source: fused linear
+cross-entropy kernels, e.g. Liger Kernel, arXiv 2410.10989). `sampled_cross_entropy` is the softmax over each target
+and negatives that all positions share. What a hybrid adds to single logits (`evidence`) is sparse.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""What a base model scores in a training step: the seam where a hybrid adds its score prior.
+"""Scores of a training step, and full-ranking validation after each epoch.
 
-Full-ranking validation while training: the same ranks as the rank stage, on the training device.
+`TrainingScores` is what a base model passes to its ranking loss; a hybrid adds its score prior there. `Validation`
+computes the same ranks as the rank stage, on the training device.
 """
 
 from __future__ import annotations
@@ -22,6 +23,11 @@ if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
 
+VALIDATED: tuple[Metric, ...] = ("ndcg", "recall")  # at 10
+BLOCK = 512  # queries that are ranked at a time
+BLOCK_SCORES = 32_000_000  # scores that are held at a time, at most: 128 MB in float32
+
+
 class TrainingScores(NamedTuple):
     """The factors of a step's scores: position p scores item i by `states[p] . item_matrix[i]`."""
 
@@ -36,13 +42,8 @@ class TrainingScores(NamedTuple):
 RankLoss = Callable[[TrainingScores], Tensor]  # returns the mean loss over the positions
 
 
-VALIDATED: tuple[Metric, ...] = ("ndcg", "recall")  # at 10
-BLOCK = 512  # queries that are ranked at a time
-BLOCK_SCORES = 32_000_000  # of them at most: 128 MB in float32
-
-
 class QueryBlock(NamedTuple):
-    """Some validation queries, with what ranking their scores needs."""
+    """Some validation queries, with their targets and excluded items."""
 
     rows: slice  # of the validation queries
     targets: Int[Tensor, " b"]
@@ -62,7 +63,7 @@ class QueryBlock(NamedTuple):
 
 
 class Validation:
-    """The validation queries, with what they must not recommend."""
+    """The validation queries, with the items that are no candidates for each."""
 
     def __init__(self, histories: Histories, items: int, *, block: int | None = None) -> None:
         """Select the validation queries of `histories` over `items` candidates, ranked `block` at a time."""
@@ -72,7 +73,7 @@ class Validation:
         self.block = block or max(1, min(BLOCK, BLOCK_SCORES // max(1, items)))
 
     def blocks(self, device: torch.device) -> Iterator[QueryBlock]:
-        """Return all queries, so many at a time that their scores fit in memory."""
+        """Yield all queries in blocks of at most `block`, so that their scores fit in memory."""
         for start in range(0, len(self.queries), self.block):
             rows = slice(start, min(start + self.block, len(self.queries)))
             yield QueryBlock(
