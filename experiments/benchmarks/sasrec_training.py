@@ -41,7 +41,7 @@ from sidflow.sequential.model import IdEmbedding, SequenceModel, WindowLosses
 from sidflow.sequential.params import SasrecParams
 from sidflow.training.devices import prepare_training
 from sidflow.training.loop import LoopParams, fit
-from sidflow.training.validation import TrainingScores
+from sidflow.training.softmax import TrainingScores
 
 
 class Task:

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch.nn import functional
 
-from sidflow.training.validation import TrainingScores
+from sidflow.training.softmax import TrainingScores
 
 ROOT = Path(__file__).resolve().parents[2]
 

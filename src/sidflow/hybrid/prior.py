@@ -42,8 +42,13 @@ from sidflow.metrics.geometry import unit_rows
 from sidflow.sequences.cooccurrence import decaying_weights
 from sidflow.sequences.histories import Histories
 from sidflow.sequences.negatives import Candidates
-from sidflow.training.softmax import SparseEntries, SparseLogits, catalogue_cross_entropy, sampled_cross_entropy
-from sidflow.training.validation import TrainingScores
+from sidflow.training.softmax import (
+    SparseEntries,
+    SparseLogits,
+    TrainingScores,
+    catalogue_cross_entropy,
+    sampled_cross_entropy,
+)
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int

@@ -14,7 +14,8 @@ from sidflow.hybrid.prior import ScorePrior
 from sidflow.sequences.histories import Histories
 from sidflow.training.devices import full_precision
 from sidflow.training.loop import FitResult
-from sidflow.training.validation import TrainingScores, Validation, nonzero_coordinates, validation_metrics
+from sidflow.training.softmax import TrainingScores
+from sidflow.training.validation import Validation, nonzero_coordinates, validation_metrics
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -142,6 +143,11 @@ class ValidationChoice(NamedTuple):
 
     epochs: int
     own_weight: float | None  # of the base model's score in a hybrid
+
+    def set_weight(self, prior: ScorePrior | None) -> None:
+        """Set the weight of the base model in `prior`, where this choice is of a hybrid."""
+        if prior is not None and self.own_weight is not None:
+            prior.own.fill_(self.own_weight)
 
 
 def validation_choice(fitted: FitResult, prior: ScorePrior | None) -> ValidationChoice:

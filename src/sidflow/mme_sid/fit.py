@@ -43,6 +43,19 @@ from sidflow.training.loop import FitResult, fit
 TAU_QUERIES = 1000  # the first validation queries, for tau in the summary
 
 
+class FinetuneSetup(NamedTuple):
+    """What every fit of one stage starts from."""
+
+    stage: str
+    params: FinetuneParams
+    inputs: ItemInputs
+    backbone: Mapping[str, Any]  # the BACKBONE artifact
+    fingerprint: Mapping[str, object]  # what training depends on, for its checkpoint
+    seed: int
+    threads: int
+    device: torch.device
+
+
 class Finetuned(NamedTuple):
     """A fine-tuned MME-SID, before it is written."""
 
@@ -53,6 +66,94 @@ class Finetuned(NamedTuple):
     answers: ScoreFactors
     checkpoints: tuple[Checkpoint, ...]  # to be discarded once everything is written
     refit_epochs: int | None = None  # of the fit on training and validation events
+
+
+class _Fitted(NamedTuple):
+    model: MmeSid
+    prior: ScorePrior | None
+    inputs: ItemInputs
+    fitted: FitResult
+    checkpoint: Checkpoint
+
+
+class _FirstFit(NamedTuple):
+    """What is kept of the first fit, without the memory of its backbone."""
+
+    choice: ValidationChoice
+    fitted: FitResult
+    checkpoint: Checkpoint
+
+
+def finetune(setup: FinetuneSetup, histories: Histories) -> Finetuned:
+    """Fit MME-SID to `histories`; with `refit` this fit answers validation queries and a second one test queries.
+
+    The second fit starts anew from the backbone.
+    """
+    refitted = fit_and_refit(
+        histories,
+        setup.params.refit,
+        lambda training, first: _fit_once(setup, training, first.choice if first else None),
+        answer=lambda fitted: answer_queries(fitted.model, fitted.prior, histories),
+        choose=lambda fitted: _FirstFit(
+            validation_choice(fitted.fitted, fitted.prior), fitted.fitted, fitted.checkpoint
+        ),
+    )
+    last, first = refitted.model, refitted.choice
+    checkpoints, epochs = (first.checkpoint,), None
+    if setup.params.refit:
+        checkpoints, epochs = (first.checkpoint, last.checkpoint), len(last.fitted.curves)
+    return Finetuned(last.model, last.prior, last.inputs, first.fitted, refitted.factored, checkpoints, epochs)
+
+
+def _fit_once(setup: FinetuneSetup, histories: Histories, choice: ValidationChoice | None) -> _Fitted:
+    """Return a fresh model, fitted to the training parts of `histories`."""
+    params = setup.params
+    inputs = setup.inputs._replace(counts=histories.training_counts(len(setup.inputs.counts)))
+    backbone = load_backbone(setup.backbone, params.weights)
+    name = f"{setup.stage}-refit" if choice else setup.stage
+    checkpoint = Checkpoint(name, {**setup.fingerprint, "chosen": choice})
+    prepare_training(setup.seed, setup.threads)
+    prior = score_prior(histories, inputs, params)
+    if choice is not None:
+        choice.set_weight(prior)
+    model = MmeSid(backbone, inputs, histories, params)
+    shard_frozen_layers(model.backbone.decoder, setup.device)
+    model.to(setup.device)
+    if params.start == "settled":
+        initialise_from_items(model, params.token_scale)
+    fitted = fit(
+        name,
+        MmeSidTask(model, histories, params, prior),
+        params.loop,
+        seed=setup.seed,
+        device=setup.device,
+        checkpoint=checkpoint,
+        stop_after=choice.epochs if choice else None,
+    )
+    return _Fitted(model, prior, inputs, fitted, checkpoint)
+
+
+def score_prior(histories: Histories, inputs: ItemInputs, params: FinetuneParams) -> ScorePrior | None:
+    """Return the score prior that `params` ask for, counted in `histories`; None where they ask for none.
+
+    Raises:
+        InputError: a modality of the prior is not among those that items have.
+    """
+    hybrid = params.hybrid
+    if hybrid is None:
+        return None
+    for name in hybrid.content:
+        if name not in inputs.modalities:
+            raise InputError(
+                "params.yaml:finetune.*.anchoring.modalities",
+                expected=f"names out of {list(inputs.modalities)}, which some item has and `without` leaves in",
+                found=name,
+                remedy="name another modality, or set `anchor: cooccurrence`",
+            )
+    content = {
+        name: ContentRows(inputs.modalities[name].raw, inputs.modalities[name].present) for name in hybrid.content
+    }
+    return ScorePrior(prior_inputs(histories, len(inputs.counts), content, hybrid), hybrid)
 
 
 @torch.no_grad()
@@ -93,7 +194,7 @@ def write_finetuned(
         optional_entries |= {"refit_epochs": finetuned.refit_epochs}
     HEADS.write(heads, {}, model=name)
     FACTORS.write(factors, metadata, model=name)
-    COLD_ROWS.write(cold_rows(model, inputs, prior)._asdict(), {}, model=name)
+    COLD_ROWS.write(cold_rows(model.fusion, inputs, prior)._asdict(), {}, model=name)
     tokens = model.all_tokens().float().cpu().numpy()
     ITEM_TABLE.write({"values": tokens, "present": np.ones(len(tokens), dtype=bool)}, metadata, model=name)
     CURVES.write(fitted.curves, ["epoch", "loss", "valid_ndcg_at_10", "valid_recall_at_10"], model=name)
@@ -144,104 +245,3 @@ def forgetting(model: MmeSid, histories: Histories, inputs: ItemInputs) -> dict[
             "queries": finetuned_tau.references,
         }
     return taus
-
-
-class FinetuneSetup(NamedTuple):
-    """What every fit of one stage starts from."""
-
-    stage: str
-    params: FinetuneParams
-    inputs: ItemInputs
-    backbone: Mapping[str, Any]  # the BACKBONE artifact
-    fingerprint: Mapping[str, object]  # what training depends on, for its checkpoint
-    seed: int
-    threads: int
-    device: torch.device
-
-
-class _Fitted(NamedTuple):
-    model: MmeSid
-    prior: ScorePrior | None
-    inputs: ItemInputs
-    fitted: FitResult
-    checkpoint: Checkpoint
-
-
-class _FirstFit(NamedTuple):
-    """What is kept of the first fit, without the memory of its backbone."""
-
-    choice: ValidationChoice
-    fitted: FitResult
-    checkpoint: Checkpoint
-
-
-def finetune(setup: FinetuneSetup, histories: Histories) -> Finetuned:
-    """Fit MME-SID to `histories`; with `refit` this fit answers validation queries and a second one test queries.
-
-    The second fit starts anew from the backbone.
-    """
-    refitted = fit_and_refit(
-        histories,
-        setup.params.refit,
-        lambda training, first: _fit_once(setup, training, first.choice if first else None),
-        answer=lambda fitted: answer_queries(fitted.model, fitted.prior, histories),
-        choose=lambda fitted: _FirstFit(
-            validation_choice(fitted.fitted, fitted.prior), fitted.fitted, fitted.checkpoint
-        ),
-    )
-    last, first = refitted.model, refitted.choice
-    checkpoints, epochs = (first.checkpoint,), None
-    if setup.params.refit:
-        checkpoints, epochs = (first.checkpoint, last.checkpoint), len(last.fitted.curves)
-    return Finetuned(last.model, last.prior, last.inputs, first.fitted, refitted.factored, checkpoints, epochs)
-
-
-def _fit_once(setup: FinetuneSetup, histories: Histories, choice: ValidationChoice | None) -> _Fitted:
-    """Return a fresh model, fitted to the training parts of `histories`."""
-    params = setup.params
-    inputs = setup.inputs._replace(counts=histories.training_counts(len(setup.inputs.counts)))
-    backbone = load_backbone(setup.backbone, params.weights)
-    name = f"{setup.stage}-refit" if choice else setup.stage
-    checkpoint = Checkpoint(name, {**setup.fingerprint, "chosen": choice})
-    prepare_training(setup.seed, setup.threads)
-    prior = score_prior(histories, inputs, params)
-    if prior is not None and choice is not None and choice.own_weight is not None:
-        prior.own.fill_(choice.own_weight)
-    model = MmeSid(backbone, inputs, histories, params)
-    shard_frozen_layers(model.backbone.decoder, setup.device)
-    model.to(setup.device)
-    if params.start == "settled":
-        initialise_from_items(model, params.token_scale)
-    fitted = fit(
-        name,
-        MmeSidTask(model, histories, params, prior),
-        params.loop,
-        seed=setup.seed,
-        device=setup.device,
-        checkpoint=checkpoint,
-        stop_after=choice.epochs if choice else None,
-    )
-    return _Fitted(model, prior, inputs, fitted, checkpoint)
-
-
-def score_prior(histories: Histories, inputs: ItemInputs, params: FinetuneParams) -> ScorePrior | None:
-    """Return the score prior that `params` ask for, counted in `histories`; None where they ask for none.
-
-    Raises:
-        InputError: a modality of the prior is not among those that items have.
-    """
-    hybrid = params.hybrid
-    if hybrid is None:
-        return None
-    for name in hybrid.content:
-        if name not in inputs.modalities:
-            raise InputError(
-                "params.yaml:finetune.*.anchoring.modalities",
-                expected=f"names out of {list(inputs.modalities)}, which some item has and `without` leaves in",
-                found=name,
-                remedy="name another modality, or set `anchor: cooccurrence`",
-            )
-    content = {
-        name: ContentRows(inputs.modalities[name].raw, inputs.modalities[name].present) for name in hybrid.content
-    }
-    return ScorePrior(prior_inputs(histories, len(inputs.counts), content, hybrid), hybrid)

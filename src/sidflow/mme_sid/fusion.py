@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     from sidflow.hybrid.prior import ScorePrior
     from sidflow.mme_sid.item_tokens import ItemInputs
-    from sidflow.mme_sid.model import MmeSid
     from sidflow.mme_sid.params import FinetuneParams
 
 
@@ -125,12 +124,12 @@ class ColdRows(NamedTuple):
 
 
 @torch.no_grad()
-def cold_rows(model: MmeSid, inputs: ItemInputs, prior: ScorePrior | None = None) -> ColdRows:
+def cold_rows(fusion: FrequencyAwareFusion, inputs: ItemInputs, prior: ScorePrior | None = None) -> ColdRows:
     """Return the rows of all items outside the core, with the content rows of `prior` to the right of them.
 
     Co-occurrence gives no evidence for such items.
     """
-    modal, present = modal_rows(model.fusion, inputs, slice(len(inputs.counts), None))
+    modal, present = modal_rows(fusion, inputs, slice(len(inputs.counts), None))
     content = [] if prior is None else [rows[len(inputs.counts) :] for rows in prior.content_rows()]
     values = np.concatenate([modal, *(part.cpu().numpy() for part in content)], 1)
     return ColdRows(np.where(present[:, None], values, 0).astype(np.float32), present)

@@ -36,8 +36,7 @@ from sidflow.sequences.windows import (
     skip_items,
     training_windows,
 )
-from sidflow.training.softmax import catalogue_cross_entropy, sampled_cross_entropy
-from sidflow.training.validation import RankLoss, TrainingScores
+from sidflow.training.softmax import RankLoss, TrainingScores, softmax_loss
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
@@ -95,7 +94,7 @@ class MmeSid(nn.Module):
         matrix = self.item_dropout(matrix)
         last, predicted = events[:, :-1][is_input], events[:, 1:][is_input]
         scores = TrainingScores(states[predicting], matrix, targets, candidates, last, predicted)
-        return {"loss": (rank_loss or cross_entropy)(scores)}
+        return {"loss": (rank_loss or softmax_loss)(scores)}
 
     def _events(self, rows: Int[Tensor, " b"]) -> tuple[Int[Tensor, "b t_plus_1"], Bool[Tensor, "b t_plus_1"]]:
         """Return the events of the windows `rows`, some skipped in training, and which of them are no padding."""
@@ -121,13 +120,6 @@ class MmeSid(nn.Module):
     def query_states(self, histories: Histories, queries: np.ndarray) -> Float[Tensor, "q h"]:
         """Return the states that answer `queries`; their inner products with `item_matrix` are the scores."""
         return encode(self.backbone, self.all_tokens(), query_windows(histories, queries, self.max_length))
-
-
-def cross_entropy(scores: TrainingScores) -> Float[Tensor, ""]:
-    """Return the mean cross-entropy over all core items, or over the candidates where there are some."""
-    if scores.candidates is not None:
-        return sampled_cross_entropy(scores.states, scores.item_matrix, *scores.candidates.scored)
-    return catalogue_cross_entropy(scores.states, scores.item_matrix, scores.targets)
 
 
 @torch.no_grad()

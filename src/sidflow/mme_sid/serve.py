@@ -86,7 +86,7 @@ class HistoryEncoder:
         self.backbone = PromptedBackbone(tuned, prompt, self.params.readout).to(target_device).eval()
         self.tokens = torch.from_numpy(ITEM_TABLE.read(model=name).arrays["values"]).to(target_device)
         self.item_matrix = served_matrix(FACTORS.read(model=name))
-        self.prior = saved_prior(name, self.params, len(self.item_matrix))
+        self.prior = load_prior(name, self.params, len(self.item_matrix))
         if self.prior is not None:
             self.prior.to(target_device).eval()
 
@@ -141,7 +141,7 @@ class HistoryEncoder:
         return (states if self.prior is None else self.prior.query_states(states, slices)).cpu().numpy()
 
 
-def saved_prior(name: str, params: FinetuneParams, items: int) -> ScorePrior | None:
+def load_prior(name: str, params: FinetuneParams, items: int) -> ScorePrior | None:
     """Return the score prior of recommenders/<name> with its learned weights; None where it has none."""
     if params.hybrid is None:
         return None
@@ -177,7 +177,7 @@ def merge(name: str, folder: Path) -> None:
         "cold_present": cold["present"],
     }
     keys = ITEMS.read(columns=["item_id", "item_key"]).sort("item_id")["item_key"].to_list()
-    prior = saved_prior(name, params, len(tables["item_matrix"]))
+    prior = load_prior(name, params, len(tables["item_matrix"]))
     settings = {
         "recommender": name,
         "backbone": summary["backbone"],

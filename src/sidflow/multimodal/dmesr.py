@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Float32, Int
 
 
+BLOCK = 2048  # items fused at a time where no gradient is needed
+
+
 class DmesrParams(MultimodalParams):
     """DMESR: a base model whose item vectors also come from aligned and fused views of the item."""
 
@@ -92,9 +95,6 @@ def check_heads(settings: DmesrParams, base: SequenceParams, where: str) -> None
             found=str(base.dimensions),
             remedy="change either in params.yaml",
         )
-
-
-BLOCK = 2048  # items fused at a time where no gradient is needed
 
 
 class CrossAttention(nn.Module):

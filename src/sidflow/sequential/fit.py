@@ -22,7 +22,7 @@ from sidflow.sequences.refit import Refitted, fit_and_refit
 from sidflow.sequences.windows import query_windows, shuffled_batches, training_windows
 from sidflow.sequential.model import IdEmbedding, ItemEmbedding, SequenceModel, WindowLosses
 from sidflow.sequential.params import Bert4recParams, SequenceParams
-from sidflow.sequential.serve import query_states, readable_length, saved_prior
+from sidflow.sequential.serve import prior_to_arrays, query_states, readable_length
 from sidflow.training.checkpoint import Checkpoint, weights_to_arrays
 from sidflow.training.devices import prepare_training
 from sidflow.training.loop import FitResult, fit
@@ -32,6 +32,92 @@ if TYPE_CHECKING:
 
 
 PriorMaker = Callable[[Histories], ScorePrior]
+
+
+class TrainingSetup(NamedTuple):
+    """What every stage that trains a sequential recommender starts from."""
+
+    stage: str
+    histories: Histories
+    count: int  # core items
+    seed: int
+    threads: int
+    device: torch.device
+
+
+def load_setup(stage: str) -> TrainingSetup:
+    """Read the split, seed the generators and pick the device of `stage`; do this before item vectors are made."""
+    seed, threads = params.load_param("seed"), params.load_param("threads")
+    histories, device = load_histories_for_ranking(), prepare_training(seed, threads)
+    return TrainingSetup(stage, histories, core_count(), seed, threads, device)
+
+
+class Trained(NamedTuple):
+    """A trained recommender, and how it was trained."""
+
+    model: SequenceModel
+    fitted: FitResult
+    windows: int  # training windows
+    prior: ScorePrior | None = None  # of a hybrid
+
+
+def train_and_write(
+    setup: TrainingSetup,
+    settings: SequenceParams,
+    make_items: Callable[[], ItemEmbedding],
+    stage_params: dict[str, Any],
+    make_prior: PriorMaker | None = None,
+) -> None:
+    """Train the recommender of `settings`, write its artifacts, and remove its checkpoints.
+
+    With `settings.refit` a second, fresh fit follows, on training and validation events, for as many epochs as
+    validation chose in the first one. It answers the test queries and encodes new histories. The second fit of a
+    hybrid also takes over the weight of the base model that validation chose.
+
+    Args:
+        setup: of the stage; everything that training depends on has been read since.
+        settings: of the sequence model.
+        make_items: returns a fresh item embedding module, its weights sampled by the global generator.
+        stage_params: for the summary and the checkpoints' fingerprints.
+        make_prior: returns the score prior of a hybrid for the histories of a fit; None: no hybrid.
+    """
+    metadata: dict[str, object] = {"params": stage_params, "seed": setup.seed}
+    metadata["exclude_history"] = setup.histories.exclude_history
+    checkpoints: list[Checkpoint] = []
+
+    def fit_once(histories: Histories, first: Trained | None) -> Trained:
+        name, choice = setup.stage, None
+        if first is not None:
+            name, choice = f"{setup.stage}-refit", validation_choice(first.fitted, first.prior)
+        checkpoints.append(Checkpoint(name, metadata | {"threads": setup.threads, "chosen": choice}))
+        prepare_training(setup.seed, setup.threads)
+        prior = make_prior(histories) if make_prior else None
+        if choice is not None:
+            choice.set_weight(prior)
+        return train_recommender(
+            name,
+            settings,
+            make_items(),
+            histories,
+            setup.count,
+            prior,
+            seed=setup.seed,
+            device=setup.device,
+            checkpoint=checkpoints[-1],
+            stop_after=choice.epochs if choice else None,
+        )
+
+    refitted = fit_and_refit(
+        setup.histories,
+        settings.refit,
+        fit_once,
+        answer=lambda trained: answer_queries(trained.model, setup.histories, trained.prior),
+        choose=lambda trained: trained,
+    )
+    name = setup.stage.partition("@")[2]
+    write_recommender(name, refitted, setup.histories, threads=setup.threads, metadata=metadata)
+    for checkpoint in checkpoints:
+        checkpoint.discard()
 
 
 class NextItemTask(RankingTask):
@@ -69,92 +155,6 @@ class NextItemTask(RankingTask):
         return query_states(self.model.encoder, item_matrix, self.queries), item_matrix
 
 
-class TrainingSetup(NamedTuple):
-    """What every stage that trains a sequential recommender starts from."""
-
-    stage: str
-    histories: Histories
-    count: int  # core items
-    seed: int
-    threads: int
-    device: torch.device
-
-
-def load_setup(stage: str) -> TrainingSetup:
-    """Read the split, seed the generators and pick the device of `stage`; do this before item vectors are made."""
-    seed, threads = params.load_param("seed"), params.load_param("threads")
-    histories, device = load_histories_for_ranking(), prepare_training(seed, threads)
-    return TrainingSetup(stage, histories, core_count(), seed, threads, device)
-
-
-def train_and_write(
-    setup: TrainingSetup,
-    settings: SequenceParams,
-    make_items: Callable[[], ItemEmbedding],
-    stage_params: dict[str, Any],
-    make_prior: PriorMaker | None = None,
-) -> None:
-    """Train the recommender of `settings`, write its artifacts, and remove its checkpoints.
-
-    With `settings.refit` a second, fresh fit follows, on training and validation events, for as many epochs as
-    validation chose in the first one. It answers the test queries and encodes new histories. The second fit of a
-    hybrid also takes over the weight of the base model that validation chose.
-
-    Args:
-        setup: of the stage; everything that training depends on has been read since.
-        settings: of the sequence model.
-        make_items: returns a fresh item embedding module, its weights sampled by the global generator.
-        stage_params: for the summary and the checkpoints' fingerprints.
-        make_prior: returns the score prior of a hybrid for the histories of a fit; None: no hybrid.
-    """
-    metadata: dict[str, object] = {"params": stage_params, "seed": setup.seed}
-    metadata["exclude_history"] = setup.histories.exclude_history
-    checkpoints: list[Checkpoint] = []
-
-    def fit_once(histories: Histories, first: Trained | None) -> Trained:
-        name, choice = setup.stage, None
-        if first is not None:
-            name, choice = f"{setup.stage}-refit", validation_choice(first.fitted, first.prior)
-        checkpoints.append(Checkpoint(name, metadata | {"threads": setup.threads, "chosen": choice}))
-        prepare_training(setup.seed, setup.threads)
-        prior = make_prior(histories) if make_prior else None
-        if prior is not None and choice is not None and choice.own_weight is not None:
-            prior.own.fill_(choice.own_weight)
-        return train_recommender(
-            name,
-            settings,
-            make_items(),
-            histories,
-            setup.count,
-            prior,
-            seed=setup.seed,
-            device=setup.device,
-            checkpoint=checkpoints[-1],
-            stop_after=choice.epochs if choice else None,
-        )
-
-    refitted = fit_and_refit(
-        setup.histories,
-        settings.refit,
-        fit_once,
-        answer=lambda trained: answer_queries(trained.model, setup.histories, trained.prior),
-        choose=lambda trained: trained,
-    )
-    name = setup.stage.partition("@")[2]
-    write_recommender(name, refitted, setup.histories, threads=setup.threads, metadata=metadata)
-    for checkpoint in checkpoints:
-        checkpoint.discard()
-
-
-class Trained(NamedTuple):
-    """A trained recommender, and how it was trained."""
-
-    model: SequenceModel
-    fitted: FitResult
-    windows: int  # training windows
-    prior: ScorePrior | None = None  # of a hybrid
-
-
 def train_recommender(
     name: str,
     settings: SequenceParams,
@@ -177,6 +177,18 @@ def train_recommender(
     task = NextItemTask(model, histories, count, prior)
     fitted = fit(name, task, settings.loop, seed=seed, device=device, checkpoint=checkpoint, stop_after=stop_after)
     return Trained(model, fitted, len(task.windows.lengths), prior)
+
+
+def answer_queries(model: SequenceModel, histories: Histories, prior: ScorePrior | None = None) -> ScoreFactors:
+    """Return the two sides of the scores of all queries of `histories`, with a `prior` those of the hybrid."""
+    model.eval()
+    with torch.no_grad():
+        matrix = model.items().detach().float()
+    queries = np.arange(histories.query_count)
+    states = query_states(model.encoder, matrix, query_windows(histories, queries, readable_length(model.encoder)))
+    if prior is not None:
+        return prior.factors(states, matrix, query_histories(histories, queries))
+    return ScoreFactors(states.cpu().numpy(), matrix.cpu().numpy())
 
 
 def write_recommender(
@@ -216,7 +228,7 @@ def write_recommender(
         arrays |= weights_to_arrays(last.model.items, "items.")
     weights_metadata: dict[str, object] = {"settings": last.model.settings.model_dump(mode="json")}
     if last.prior is not None:
-        arrays |= saved_prior(last.prior)
+        arrays |= prior_to_arrays(last.prior)
         weights_metadata |= {"hybrid": last.prior.params.model_dump(mode="json")}
     WEIGHTS.write(arrays, weights_metadata, model=name)
     CURVES.write(fitted.curves, list(fitted.curves[0]) if fitted.curves else ["epoch"], model=name)
@@ -238,15 +250,3 @@ def write_recommender(
     if last.prior is not None:
         summary |= {"prior": last.prior.learned_weights()}
     SUMMARY.write(summary | metadata, model=name)
-
-
-def answer_queries(model: SequenceModel, histories: Histories, prior: ScorePrior | None = None) -> ScoreFactors:
-    """Return the two sides of the scores of all queries of `histories`, with a `prior` those of the hybrid."""
-    model.eval()
-    with torch.no_grad():
-        matrix = model.items().detach().float()
-    queries = np.arange(histories.query_count)
-    states = query_states(model.encoder, matrix, query_windows(histories, queries, readable_length(model.encoder)))
-    if prior is not None:
-        return prior.factors(states, matrix, query_histories(histories, queries))
-    return ScoreFactors(states.cpu().numpy(), matrix.cpu().numpy())

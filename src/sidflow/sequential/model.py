@@ -13,8 +13,7 @@ from sidflow.sequences.negatives import Candidates, NegativeSampler
 from sidflow.sequences.windows import Windows, padding_mask, skip_items
 from sidflow.sequential.encoders import GruEncoder, TransformerEncoder
 from sidflow.sequential.params import Bert4recParams, Gru4recParams, SasrecParams, SequenceParams
-from sidflow.training.softmax import binary_cross_entropy, catalogue_cross_entropy, sampled_cross_entropy
-from sidflow.training.validation import RankLoss, TrainingScores
+from sidflow.training.softmax import RankLoss, TrainingScores, binary_cross_entropy, softmax_loss
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
@@ -142,12 +141,11 @@ class Objective(nn.Module):
 
     def forward(self, scores: TrainingScores) -> Float[Tensor, ""]:
         """Return the mean loss over the positions of a batch."""
-        if scores.candidates is None:
-            return catalogue_cross_entropy(scores.states, scores.item_matrix, scores.targets)
-        targets, negatives, log_expected = scores.candidates.scored
-        if self.settings.loss == "bce":
-            return binary_cross_entropy(scores.states, scores.item_matrix, targets, negatives)
-        return sampled_cross_entropy(scores.states, scores.item_matrix, targets, negatives, log_expected)
+        if self.settings.loss != "bce":
+            return softmax_loss(scores)
+        assert scores.candidates is not None
+        targets, negatives, _ = scores.candidates.scored
+        return binary_cross_entropy(scores.states, scores.item_matrix, targets, negatives)
 
 
 Encoder = TransformerEncoder | GruEncoder

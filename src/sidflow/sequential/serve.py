@@ -86,7 +86,7 @@ class SequentialRecommender:
         return states
 
 
-def saved_prior(prior: ScorePrior) -> dict[str, np.ndarray]:
+def prior_to_arrays(prior: ScorePrior) -> dict[str, np.ndarray]:
     """Return the arrays of a WEIGHTS artifact that `load_recommender` makes `prior` of again."""
     inputs = {f"{PRIOR_INPUTS}{name}": array for name, array in prior.arrays().items()}
     return weights_to_arrays(prior, PRIOR_WEIGHTS) | inputs

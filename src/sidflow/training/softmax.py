@@ -4,21 +4,40 @@
 its gradients in the forward pass, so that no array of size positions x items is ever held (Source: fused linear
 cross-entropy kernels, e.g. Liger Kernel, arXiv 2410.10989). `sampled_cross_entropy` is the softmax over each target
 and negatives that all positions share. What a hybrid adds to single logits (`evidence`) is sparse.
+
+A base model returns the loss of its `TrainingScores`; a hybrid replaces that loss by its own `RankLoss`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from sidflow.sequences.negatives import Candidates
+
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
 
 CHUNK_LOGITS = 4_000_000  # how many logits are held at a time: 16 MB in float32
+
+
+class TrainingScores(NamedTuple):
+    """The factors of a step's scores: position p scores item i by `states[p] . item_matrix[i]`."""
+
+    states: Float[Tensor, "p d"]
+    item_matrix: Float[Tensor, "n d"]  # of all core items, or of `candidates.items` alone
+    targets: Int[Tensor, " p"]  # item ids
+    candidates: Candidates | None  # of a sampled loss; None: all core items are scored
+    last_event: Int[Tensor, " p"]  # number of the last event that the position's history holds
+    target_event: Int[Tensor, " p"]  # number of the event that the position predicts
+
+
+RankLoss = Callable[[TrainingScores], Tensor]  # returns the mean loss over the positions
 
 
 class SparseEntries(NamedTuple):
@@ -197,6 +216,13 @@ def sampled_cross_entropy(
         flat_positions = excluded.flat(0, *logits.shape)[1]
         logits = logits.flatten().index_fill(0, flat_positions, -torch.inf).view_as(logits)
     return (logits.logsumexp(1) - logits[:, 0]).mean()
+
+
+def softmax_loss(scores: TrainingScores) -> Float[Tensor, ""]:
+    """Return the mean cross-entropy over all core items, or over the candidates where the loss is a sampled one."""
+    if scores.candidates is None:
+        return catalogue_cross_entropy(scores.states, scores.item_matrix, scores.targets)
+    return sampled_cross_entropy(scores.states, scores.item_matrix, *scores.candidates.scored)
 
 
 def binary_cross_entropy(

@@ -1,12 +1,8 @@
-"""Scores of a training step, and full-ranking validation after each epoch.
-
-`TrainingScores` is what a base model passes to its ranking loss; a hybrid adds its score prior there. `Validation`
-computes the same ranks as the rank stage, on the training device.
-"""
+"""Full-ranking validation after each epoch: the same ranks as the rank stage, on the training device."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -16,7 +12,6 @@ from torch import Tensor
 
 from sidflow.metrics.ranking import Metric, metric_at_k
 from sidflow.sequences.histories import Histories
-from sidflow.sequences.negatives import Candidates
 from sidflow.training.devices import full_precision
 
 if TYPE_CHECKING:
@@ -26,20 +21,6 @@ if TYPE_CHECKING:
 VALIDATED: tuple[Metric, ...] = ("ndcg", "recall")  # at 10
 BLOCK = 512  # queries that are ranked at a time
 BLOCK_SCORES = 32_000_000  # scores that are held at a time, at most: 128 MB in float32
-
-
-class TrainingScores(NamedTuple):
-    """The factors of a step's scores: position p scores item i by `states[p] . item_matrix[i]`."""
-
-    states: Float[Tensor, "p d"]
-    item_matrix: Float[Tensor, "n d"]  # of all core items, or of `candidates.items` alone
-    targets: Int[Tensor, " p"]  # item ids
-    candidates: Candidates | None  # of a sampled loss; None: all core items are scored
-    last_event: Int[Tensor, " p"]  # number of the last event that the position's history holds
-    target_event: Int[Tensor, " p"]  # number of the event that the position predicts
-
-
-RankLoss = Callable[[TrainingScores], Tensor]  # returns the mean loss over the positions
 
 
 class QueryBlock(NamedTuple):

@@ -11,7 +11,7 @@ from sidflow.hybrid.evidence import count_cooccurrence, new_histories, query_his
 from sidflow.hybrid.params import HybridParams
 from sidflow.hybrid.prior import ContentRows, ScorePrior, before_softplus, prior_from_arrays, prior_inputs
 from sidflow.hybrid.task import HybridModel, HybridValidation, RankingTask
-from sidflow.training.validation import TrainingScores
+from sidflow.training.softmax import TrainingScores
 
 ITEMS = 8
 LINES = [

@@ -63,21 +63,21 @@ def build(tiny, tokenizer, inputs, kind="none"):
 def test_a_row_is_the_formula_without_the_learned_table(tiny, tokenizer):
     inputs = tiny.inputs()
     model, _ = build(tiny, tokenizer, inputs)
-    found = cold_rows(model, inputs)
+    found = cold_rows(model.fusion, inputs)
     assert found.present.tolist() == [True, True]
     assert found.values.dtype == np.float32
     for row, item in enumerate((12, 13)):  # 13 has no text
         np.testing.assert_allclose(found.values[row], by_hand(model.fusion, inputs, item), atol=1e-5)
     with torch.no_grad():
         model.fusion.table.add_(1)
-    np.testing.assert_array_equal(cold_rows(model, inputs).values, found.values)
+    np.testing.assert_array_equal(cold_rows(model.fusion, inputs).values, found.values)
 
 
 def test_an_item_without_modalities_has_no_row(tiny, tokenizer):
     inputs = without(tiny.inputs(), 12)
     for kind in ("none", "both"):
         model, prior = build(tiny, tokenizer, inputs, kind)
-        found = cold_rows(model, inputs, prior)
+        found = cold_rows(model.fusion, inputs, prior)
         assert found.present.tolist() == [False, True]
         assert not found.values[0].any()
         assert np.isfinite(found.values).all()
@@ -85,9 +85,9 @@ def test_an_item_without_modalities_has_no_row(tiny, tokenizer):
 
 def test_in_a_hybrid_the_items_content_stands_beside_its_row(tiny, tokenizer):
     inputs = tiny.inputs()
-    plain = cold_rows(build(tiny, tokenizer, inputs)[0], inputs).values
+    plain = cold_rows(build(tiny, tokenizer, inputs)[0].fusion, inputs).values
     model, prior = build(tiny, tokenizer, inputs, "both")
-    found = cold_rows(model, inputs, prior).values
+    found = cold_rows(model.fusion, inputs, prior).values
     assert found.shape[1] == prior.item_matrix(model.item_matrix()).shape[1]
     np.testing.assert_allclose(found[:, : plain.shape[1]], plain, atol=1e-6)
     begin = plain.shape[1]
@@ -99,7 +99,7 @@ def test_in_a_hybrid_the_items_content_stands_beside_its_row(tiny, tokenizer):
         begin += raw.shape[1]
     assert begin == found.shape[1]
     model, counts_alone = build(tiny, tokenizer, inputs, "cooccurrence")
-    assert cold_rows(model, inputs, counts_alone).values.shape[1] == tiny.hidden
+    assert cold_rows(model.fusion, inputs, counts_alone).values.shape[1] == tiny.hidden
 
 
 @pytest.mark.parametrize("model", ["mme_sid", "anchored"])
@@ -197,7 +197,7 @@ def test_cold_items_of_the_users_kind_stand_before_other_cold_ones(tiny, tokeniz
     fit("cold", MmeSidTask(model, past, params), params.loop, seed=3, device=device, checkpoint=Checkpoint("cold", {}))
     model.eval()
     states = model.query_states(past, np.arange(past.query_count)).numpy()
-    scores = states @ cold_rows(model, inputs).values.T
+    scores = states @ cold_rows(model.fusion, inputs).values.T
     core = len(inputs.counts)
     areas = [area(row, kind[core:] == like) for row, like in zip(scores, likes, strict=True)]
     assert np.mean(areas) > 0.9

@@ -10,7 +10,7 @@ from sidflow.sequences.windows import Windows, recent_windows
 from sidflow.sequential.model import IdEmbedding, SequenceModel, build_encoder, masked_items, next_items
 from sidflow.sequential.params import Bert4recParams, from_content
 from sidflow.sequential.serve import SequentialRecommender, query_states
-from sidflow.training.validation import TrainingScores
+from sidflow.training.softmax import TrainingScores
 
 VARIANTS = [
     ("sasrec", {}),
