@@ -1,10 +1,19 @@
+"""Frequency-aware fusion: rows of core items, and rows of cold items from their modalities alone."""
+
 import numpy as np
 import pytest
 import torch
 
-from sidflow.mme_sid.fusion import FrequencyAwareFusion, relative_frequency
-from sidflow.mme_sid.item_tokens import ItemTokens
-from sidflow.mme_sid.params import FinetuneParams
+from sidflow.backbones.models import Backbone
+from sidflow.mme_sid.fit import score_prior
+from sidflow.mme_sid.fusion import FrequencyAwareFusion, cold_rows, relative_frequency
+from sidflow.mme_sid.item_tokens import ItemInputs, ModalityInputs
+from sidflow.mme_sid.model import MmeSid, MmeSidTask
+from sidflow.mme_sid.params import AnchoringParams, FinetuneLoop, FinetuneParams
+from sidflow.sequences import histories
+from sidflow.training.checkpoint import Checkpoint
+from sidflow.training.devices import prepare_training
+from sidflow.training.loop import fit
 
 
 def shaken(module):
@@ -75,47 +84,6 @@ def test_raw_rows_get_no_gradient_and_every_part_of_the_score_does(tiny):
     assert not fusion.raw_text.requires_grad
 
 
-def test_a_code_vector_sum_is_what_the_codebooks_say(tiny):
-    inputs = tiny.inputs()
-    tokens = ItemTokens(inputs.modalities, tiny.hidden, FinetuneParams())
-    own = inputs.modalities["image"]
-    expected = own.codebooks[0][own.codes[:, 0]] + own.codebooks[1][own.codes[:, 1]]
-    found = tokens.codes["image"].sums(torch.arange(14))
-    np.testing.assert_allclose(found.detach().numpy(), expected, atol=1e-6)
-
-
-def test_codebooks_as_wide_as_the_model_are_used_as_they_are(tiny):
-    inputs = tiny.inputs(code_dim=tiny.hidden)
-    part = ItemTokens(inputs.modalities, tiny.hidden, FinetuneParams()).codes["image"]
-    torch.testing.assert_close(part(torch.arange(14)), part.sums(torch.arange(14)))
-
-
-def test_random_codebooks_share_scale_but_not_geometry(tiny):
-    inputs = tiny.inputs()
-    torch.manual_seed(0)
-    part = ItemTokens(inputs.modalities, tiny.hidden, FinetuneParams(codebook_init="random")).codes["image"]
-    books = torch.from_numpy(inputs.modalities["image"].codebooks)
-    assert 0.7 < float(part.vectors.detach().std() / books.std()) < 1.4
-    assert abs(float(torch.corrcoef(torch.stack([part.vectors.detach().flatten(), books.flatten()]))[0, 1])) < 0.4
-
-
-def test_missing_values_become_the_learned_vector(tiny):
-    tokens = ItemTokens(tiny.inputs().modalities, tiny.hidden, FinetuneParams())
-    raw, codes = tokens.raw["text"], tokens.codes["text"]
-    rows = torch.tensor([1, 5, 13])
-    torch.testing.assert_close(raw(rows), raw.missing.expand(3, -1))
-    torch.testing.assert_close(codes(rows), codes.missing.expand(3, -1))
-    assert not torch.allclose(raw(torch.tensor([0]))[0], raw.missing)
-
-
-def test_a_token_is_computed_once_per_item_and_equals_itself_alone(tiny):
-    tokens = ItemTokens(tiny.inputs().modalities, tiny.hidden, FinetuneParams()).eval()
-    items = torch.tensor([[3, 3, 7], [0, 13, 3]])
-    found = tokens.of_sequences(items)
-    torch.testing.assert_close(found[1, 1], tokens(torch.tensor([13]))[0], atol=1e-6, rtol=1e-5)
-    torch.testing.assert_close(found[0, 0], found[1, 2])
-
-
 def test_cold_dropout_scores_items_as_if_nobody_had_had_them(tiny):
     inputs = tiny.inputs()
     raw, present = inputs.modalities["collaborative"].raw.copy(), np.ones(14, dtype=bool)
@@ -133,3 +101,139 @@ def test_cold_dropout_scores_items_as_if_nobody_had_had_them(tiny):
     torch.testing.assert_close(weights[~dropped], usual[~dropped])
     alone = fusion.weights_at(torch.zeros(12, 1), fusion.usable & torch.tensor([False, False, True, True]))
     torch.testing.assert_close(weights[dropped], alone[dropped])
+
+
+def with_random_fusion(model):
+    generator = torch.Generator().manual_seed(7)
+    with torch.no_grad():
+        for parameter in model.fusion.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator))
+    return model
+
+
+def without(inputs, item):
+    """The same items, `item` with no modality at all."""
+    changed = {}
+    for name, modality in inputs.modalities.items():
+        present = modality.present.copy()
+        present[item] = False
+        changed[name] = modality._replace(raw=modality.raw * present[:, None], present=present)
+    return ItemInputs(changed, inputs.counts)
+
+
+@torch.no_grad()
+def cold_row_by_hand(fusion, inputs, item):
+    """The formula for one item outside the core, part by part."""
+    parts, logits = [], []
+    at_zero = fusion.weigh(torch.zeros(1)) / fusion.temperature
+    for column, (name, modality) in enumerate(inputs.modalities.items(), 1):
+        if modality.present[item]:
+            layer = fusion.project[name]
+            parts.append(layer.weight @ torch.from_numpy(modality.raw[item]) + layer.bias)
+            logits.append(at_zero[column])
+    return torch.softmax(torch.stack(logits), 0) @ torch.stack(parts)
+
+
+def build(tiny, tokenizer, inputs, kind="none"):
+    params = FinetuneParams(anchor=kind, anchoring=AnchoringParams(modalities=("text", "image")), temperature=0.5)
+    backbone = Backbone(tiny.model("llama", len(tokenizer)), tokenizer)
+    prior = score_prior(tiny.histories(), inputs, params)
+    return with_random_fusion(MmeSid(backbone, inputs, tiny.histories(), params)), prior
+
+
+def test_a_row_is_the_formula_without_the_learned_table(tiny, tokenizer):
+    inputs = tiny.inputs()
+    model, _ = build(tiny, tokenizer, inputs)
+    found = cold_rows(model.fusion, inputs)
+    assert found.present.tolist() == [True, True]
+    assert found.values.dtype == np.float32
+    for row, item in enumerate((12, 13)):  # 13 has no text
+        np.testing.assert_allclose(found.values[row], cold_row_by_hand(model.fusion, inputs, item), atol=1e-5)
+    with torch.no_grad():
+        model.fusion.table.add_(1)
+    np.testing.assert_array_equal(cold_rows(model.fusion, inputs).values, found.values)
+
+
+def test_an_item_without_modalities_has_no_row(tiny, tokenizer):
+    inputs = without(tiny.inputs(), 12)
+    for kind in ("none", "both"):
+        model, prior = build(tiny, tokenizer, inputs, kind)
+        found = cold_rows(model.fusion, inputs, prior)
+        assert found.present.tolist() == [False, True]
+        assert not found.values[0].any()
+        assert np.isfinite(found.values).all()
+
+
+def test_in_a_hybrid_the_items_content_stands_beside_its_row(tiny, tokenizer):
+    inputs = tiny.inputs()
+    plain = cold_rows(build(tiny, tokenizer, inputs)[0].fusion, inputs).values
+    model, prior = build(tiny, tokenizer, inputs, "both")
+    found = cold_rows(model.fusion, inputs, prior).values
+    assert found.shape[1] == prior.item_matrix(model.item_matrix()).shape[1]
+    np.testing.assert_allclose(found[:, : plain.shape[1]], plain, atol=1e-6)
+    begin = plain.shape[1]
+    for name in prior.content_raw:
+        raw = inputs.modalities[name].raw[12:]
+        expected = raw / np.maximum(np.linalg.norm(raw, axis=1, keepdims=True), 1e-9)
+        np.testing.assert_allclose(found[:, begin : begin + raw.shape[1]], expected, atol=1e-6)
+        assert expected[1].any() == (name != "text")  # 13 has no text
+        begin += raw.shape[1]
+    assert begin == found.shape[1]
+    model, counts_alone = build(tiny, tokenizer, inputs, "cooccurrence")
+    assert cold_rows(model.fusion, inputs, counts_alone).values.shape[1] == tiny.hidden
+
+
+KINDS, PER_KIND, COLD = 6, 8, 24
+
+
+def themed(seed=0, users=240, length=8):
+    """A shop of `KINDS` kinds: rows show the kind, users stay within one; the last `COLD` items were never had."""
+    draw = np.random.default_rng(seed)
+    core = KINDS * PER_KIND
+    kind = np.arange(core + COLD) % KINDS
+    centre = draw.normal(size=(KINDS, 12))
+    raw = (centre[kind] + 0.4 * draw.normal(size=(len(kind), 12))).astype(np.float32)
+    raw /= np.linalg.norm(raw, axis=1, keepdims=True)
+    likes = draw.integers(0, KINDS, users)
+    rows = np.stack([draw.permutation(np.flatnonzero(kind[:core] == like))[:length] for like in likes])
+    modality = ModalityInputs(
+        raw, np.ones(len(kind), bool), kind[:, None] * np.ones(2, int), draw.normal(size=(2, 6, 8))
+    )
+    offsets = np.arange(users + 1, dtype=np.int64) * length
+    ends = np.full(users, length - 2, dtype=np.int64)
+    past = histories.Histories(
+        rows.ravel().astype(np.int32),
+        offsets,
+        ends,
+        np.arange(users),
+        ends,
+        np.ones(users, dtype=bool),
+        rows[:, -2].astype(np.int64),
+    )
+    text = modality._replace(codebooks=modality.codebooks.astype(np.float32))
+    return ItemInputs({"text": text}, past.training_counts(core)), past, kind, likes
+
+
+def area(scores, wanted):
+    """The chance that a wanted item stands before another."""
+    good, bad = scores[wanted], scores[~wanted]
+    return float((good[:, None] > bad).mean() + 0.5 * (good[:, None] == bad).mean())
+
+
+def test_cold_items_of_the_users_kind_stand_before_other_cold_ones(tiny, tokenizer, monkeypatch, tmp_path):
+    """Chance is 0.5; a model that learnt nothing of modalities stays there."""
+    monkeypatch.setenv("SIDFLOW_DEVICE", "cpu")
+    monkeypatch.setenv("SIDFLOW_CACHE", str(tmp_path))
+    inputs, past, kind, likes = themed()
+    device = prepare_training(3, 1)
+    params = FinetuneParams(
+        batch_size=32, loop=FinetuneLoop(epochs=2, patience=0, learning_rate=3e-3, warmup_steps=0, schedule="constant")
+    )
+    model = MmeSid(Backbone(tiny.model("llama", len(tokenizer)), tokenizer), inputs, past, params)
+    fit("cold", MmeSidTask(model, past, params), params.loop, seed=3, device=device, checkpoint=Checkpoint("cold", {}))
+    model.eval()
+    states = model.query_states(past, np.arange(past.query_count)).numpy()
+    scores = states @ cold_rows(model.fusion, inputs).values.T
+    core = len(inputs.counts)
+    areas = [area(row, kind[core:] == like) for row, like in zip(scores, likes, strict=True)]
+    assert np.mean(areas) > 0.9

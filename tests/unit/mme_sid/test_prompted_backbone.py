@@ -104,28 +104,3 @@ def test_prompt_uses_the_chat_template_where_there_is_one(tokenizer):
 def test_a_response_readout_needs_a_marker(tiny):
     with pytest.raises(InputError, match=r"response marker"):
         PromptedBackbone(tiny.model("llama", 300), Prompt([1], []), "response")
-
-
-def test_the_update_is_scaled_by_alpha_over_rank(tiny):
-    x = torch.randn(3, tiny.hidden, generator=torch.Generator().manual_seed(1))
-    for alpha in (2, 16):
-        model = add_adapter(tiny.model("llama", 300), LoraParams(rank=4, alpha=alpha, targets=("q_proj",)))
-        layer = model.get_submodule("base_model.model.model.layers.0.self_attn.q_proj")
-        torch.nn.init.normal_(layer.lora_B["default"].weight)
-        down, up = layer.lora_A["default"].weight, layer.lora_B["default"].weight
-        torch.testing.assert_close(layer(x) - layer.base_layer(x), alpha / 4 * x @ down.T @ up.T, atol=1e-5, rtol=1e-4)
-
-
-@pytest.mark.parametrize("dropout", [0.0, 0.5])
-def test_what_enters_the_adapter_is_dropped_out_in_training_alone(tiny, dropout):
-    model = add_adapter(tiny.model("llama", 300), LoraParams(rank=4, dropout=dropout, targets=("q_proj",)))
-    layer = model.get_submodule("base_model.model.model.layers.0.self_attn.q_proj")
-    torch.nn.init.normal_(layer.lora_B["default"].weight)
-    x = torch.ones(64, tiny.hidden)
-    alike = {mode: bool((layer.train(mode)(x) - layer(x)).abs().max() < 1e-6) for mode in (True, False)}
-    assert alike == {True: dropout == 0, False: True}
-
-
-def test_lora_targets_must_exist(tiny):
-    with pytest.raises(InputError, match=r"up_proj.*found \['c_fc'\]"):
-        add_adapter(tiny.model("llama", 300), LoraParams(targets=("c_fc",)))

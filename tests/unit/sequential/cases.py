@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import torch
 from ruamel.yaml import YAML
 from scipy.sparse import csr_matrix
 
@@ -13,6 +14,8 @@ from sidflow.artifacts.catalog import ITEMS
 from sidflow.artifacts.features import EMBEDDING, UNITS
 from sidflow.artifacts.recommenders import FACTORS
 from sidflow.artifacts.split import QUERIES, SEQUENCES, TARGETS
+from sidflow.sequential.model import build_encoder
+from sidflow.sequential.params import from_content
 
 ROOT = Path(__file__).resolve().parents[3]
 CYCLE, USERS = 12, 60
@@ -156,3 +159,34 @@ def hashes(model):
         path.name: hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(Path("artifacts/recommenders", model).iterdir())
     }
+
+
+VARIANTS = [
+    ("sasrec", {}),
+    ("sasrec", {"pre_norm": False, "positions": "end"}),
+    ("sasrec", {"positions": "none", "heads": 1, "blocks": 1}),
+    ("sasrec", {"positions": "relative"}),
+    ("sasrec", {"block": "ligr", "feedforward": 2}),
+    ("sasrec", {"block": "ligr", "positions": "end", "blocks": 1}),
+    ("gru4rec", {}),
+    ("gru4rec", {"layers": 2, "hidden": 8}),
+    ("bert4rec", {}),
+    ("bert4rec", {"positions": "start", "pre_norm": False}),
+    ("bert4rec", {"positions": "relative", "feedforward": 1}),
+    ("bert4rec", {"block": "ligr"}),
+]
+CAUSAL = [variant for variant in VARIANTS if variant[0] != "bert4rec"]
+TABLE_ITEMS = 30
+
+
+def settings_of(name, extra, **more):
+    return from_content({"dimensions": 16, "max_length": 12, "init_std": 0.5, **extra, **more}, name, "test")
+
+
+def encoder_of(name, extra):
+    torch.manual_seed(5)
+    return build_encoder(settings_of(name, extra)).eval()
+
+
+def table():
+    return torch.randn(TABLE_ITEMS, 16, generator=torch.Generator().manual_seed(2))

@@ -1,17 +1,12 @@
-import os
-import subprocess
-import sys
-from pathlib import Path
+"""Training and its resume after a kill: bytes, steps, best epoch, learning rate."""
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from sidflow.core import stage
 from sidflow.core.errors import InputError
-from sidflow.core.stage import seconds_spent
-from sidflow.training.checkpoint import Checkpoint, Snapshot
+from sidflow.training.checkpoint import Checkpoint
 from sidflow.training.devices import prepare_training
 from sidflow.training.loop import LoopParams, fit, learning_rate_at, trained_state
 
@@ -65,14 +60,6 @@ def run(checkpoint=None, kill_at=None, stop_after=None, **overrides):
     return fitted, {name: value.numpy().tobytes() for name, value in trained_state(task.module).items()}
 
 
-@pytest.fixture
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("SIDFLOW_CACHE", str(tmp_path))
-    monkeypatch.setenv("SIDFLOW_CHECKPOINT_SECONDS", "0.000001")
-    monkeypatch.setenv("SIDFLOW_DEVICE", "cpu")
-    return tmp_path
-
-
 @pytest.mark.parametrize("kill_at", [1, 4, 7, 15])
 def test_killed_and_resumed_training_ends_in_the_same_bytes(cache, kill_at):
     whole, expected = run()
@@ -104,58 +91,6 @@ def test_a_resume_does_not_repeat_steps(cache):
     prepare_training(3, 1)
     fit("t", Task(), LOOP, seed=3, device=torch.device("cpu"), checkpoint=checkpoint, on_step=steps.append)
     assert steps[0] == 9  # the kill came after step 9 but before its checkpoint: step 8 was the last one saved
-
-
-def test_settings_and_code_and_inputs_tell_checkpoints_apart(cache, tmp_path, monkeypatch):
-    code = tmp_path / "code.py"
-    code.write_text("a = 1")
-    first = Checkpoint("t", {"a": 1}, code=[code]).path
-    assert Checkpoint("t", {"a": 1}, code=[code]).path == first
-    assert Checkpoint("t", {"a": 2}, code=[code]).path != first
-    code.write_text("a = 2")
-    changed = Checkpoint("t", {"a": 1}, code=[code]).path
-    assert changed != first
-    data = tmp_path / "data"
-    data.write_text("1")
-    monkeypatch.setattr("sidflow.core.files._touched", {"reads": {str(data)}, "writes": set(), "params": set()})
-    with_input = Checkpoint("t", {"a": 1}, code=[code]).path
-    data.write_text("2")
-    assert len({changed, with_input, Checkpoint("t", {"a": 1}, code=[code]).path}) == 3
-
-
-def test_a_checkpoint_is_of_the_script_and_of_the_packages_that_it_loads(tmp_path):
-    script = tmp_path / "stage.py"
-    script.write_text(
-        "from pathlib import Path\n"
-        "from sidflow.training.checkpoint import running_code\n"
-        "print(*[path if path == Path(__file__) else path.parts[path.parts.index('sidflow') + 1]"
-        " for path in running_code()])\n"
-    )
-    source = str(Path(__file__).parents[3] / "src")
-    done = subprocess.run(
-        [sys.executable, script], env=os.environ | {"PYTHONPATH": source}, capture_output=True, text=True, check=True
-    )
-    *packages, last = done.stdout.split()
-    assert last == str(script)
-    assert {"training", "core"} <= set(packages)
-    assert "report" not in packages
-
-
-def test_a_resumed_run_counts_the_time_of_the_killed_ones(cache, monkeypatch):
-    def saved(name, seconds):
-        monkeypatch.setattr(stage, "_resumed", {"seconds": seconds})
-        checkpoint = Checkpoint(name, {}, code=[])
-        checkpoint.save(Snapshot({"a": torch.zeros(1)}, {}))
-        return checkpoint
-
-    short, long = saved("short", 50_000.0), saved("long", 90_000.0)
-    monkeypatch.setattr(stage, "_resumed", {"seconds": 0.0})
-    assert seconds_spent() < 40_000
-    short.load()
-    assert 50_000 < seconds_spent() < 90_000
-    long.load()
-    short.load()  # of two trainings of a stage the later one's holds the earlier one's time, too
-    assert 90_000 < seconds_spent() < 130_000
 
 
 def test_a_torn_checkpoint_is_forgotten(cache):

@@ -1,3 +1,5 @@
+"""Full and sampled softmax, with and without evidence, against autograd and sums written out."""
+
 import math
 
 import pytest
@@ -6,7 +8,13 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sidflow.training import softmax
-from sidflow.training.softmax import binary_cross_entropy, catalogue_cross_entropy, sampled_cross_entropy
+from sidflow.training.softmax import (
+    SparseEntries,
+    SparseLogits,
+    binary_cross_entropy,
+    catalogue_cross_entropy,
+    sampled_cross_entropy,
+)
 
 
 def case(p=37, n=53, d=7, dtype=torch.float64, scale=1.0):
@@ -138,3 +146,94 @@ def test_a_negative_that_is_the_target_is_not_pushed_away():
     states, items, targets = case(p=1)
     own = -(states * items[targets]).sum().sigmoid().log()
     torch.testing.assert_close(binary_cross_entropy(states, items, targets, targets), own)
+
+
+def entries(mask):
+    return SparseEntries(torch.cat([torch.zeros(1, dtype=torch.int64), mask.sum(1).cumsum(0)]), mask.nonzero()[:, 1])
+
+
+def evidence_case(p=37, n=53, d=7, dtype=torch.float64):
+    draw = torch.Generator().manual_seed(1)
+    states = torch.randn(p, d, generator=draw, dtype=dtype).requires_grad_()
+    items = torch.randn(n, d, generator=draw, dtype=dtype).requires_grad_()
+    targets = torch.randint(n, (p,), generator=draw)
+    has_evidence = torch.rand(p, n, generator=draw) < 0.2
+    has_evidence[3] = False  # a position without evidence
+    values = torch.randn(int(has_evidence.sum()), generator=draw, dtype=dtype).requires_grad_()
+    excluded = torch.rand(p, n, generator=draw) < 0.1
+    excluded[torch.arange(p), targets] = False
+    return states, items, values, targets, has_evidence, excluded
+
+
+def loss_of(states, items, targets, has_evidence, values, excluded, chunk=None):
+    evidence = SparseLogits(entries(has_evidence), values)
+    return catalogue_cross_entropy(states, items, targets, evidence=evidence, excluded=entries(excluded), chunk=chunk)
+
+
+def reference_loss(states, items, values, targets, has_evidence, excluded):
+    logits = (states @ items.T).index_put(tuple(has_evidence.nonzero().T), values, accumulate=True)
+    return functional.cross_entropy(logits.masked_fill(excluded, -torch.inf), targets)
+
+
+@pytest.mark.parametrize("chunk", [None, 1, 10, 37, 1000])
+def test_loss_and_gradients_with_evidence_equal_autograd(chunk):
+    states, items, values, targets, has_evidence, excluded = evidence_case()
+    inputs = [states, items, values]
+    reference = reference_loss(states, items, values, targets, has_evidence, excluded) * 3
+    ours = loss_of(states, items, targets, has_evidence, values, excluded, chunk) * 3
+    torch.testing.assert_close(ours, reference, rtol=1e-12, atol=1e-12)
+    for one, other in zip(torch.autograd.grad(ours, inputs), torch.autograd.grad(reference, inputs), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
+
+
+def test_without_evidence_it_is_the_catalogue_softmax():
+    states, items, _, targets, has_evidence, _ = evidence_case()
+    nothing = torch.zeros_like(has_evidence)
+    ours = loss_of(states, items, targets, nothing, torch.zeros(0, dtype=states.dtype), nothing)
+    assert torch.equal(ours, catalogue_cross_entropy(states, items, targets))
+
+
+def test_evidence_at_an_excluded_item_learns_nothing():
+    states, items, values, targets, has_evidence, excluded = evidence_case()
+    loss_of(states, items, targets, has_evidence, values, excluded).backward()
+    assert not values.grad[excluded[has_evidence]].any()
+    assert values.grad[~excluded[has_evidence]].any()
+
+
+def test_evidence_without_positions_or_gradients():
+    states, items, values, targets, has_evidence, excluded = evidence_case()
+    with torch.no_grad():
+        quiet = loss_of(states, items, targets, has_evidence, values, excluded)
+    assert not quiet.requires_grad
+    none = has_evidence[:0]
+    assert loss_of(states[:0], items, targets[:0], none, values[:0], none) == 0
+
+
+def test_half_precision_values_come_back_as_they_went_in():
+    states, items, values, targets, has_evidence, excluded = evidence_case(dtype=torch.float32)
+    low = values.detach().bfloat16().requires_grad_()
+    loss = loss_of(states, items, targets, has_evidence, low, excluded)
+    loss.backward()
+    assert loss.dtype == torch.float32
+    assert low.grad.dtype == torch.bfloat16
+    wide = reference_loss(states, items, low.detach().float(), targets, has_evidence, excluded)
+    torch.testing.assert_close(loss, wide, rtol=1e-5, atol=1e-5)
+
+
+def test_a_sampled_softmax_with_evidence_is_the_one_over_its_candidates():
+    states, items, _, targets, _, _ = evidence_case()
+    draw = torch.Generator().manual_seed(2)
+    negatives, shift = torch.tensor([3, 9, 9, 20]), torch.tensor([0.1, -0.7, -0.7, 0.4], dtype=torch.float64)
+    has_evidence, excluded = (torch.rand(len(states), 5, generator=draw) < share for share in (0.4, 0.3))
+    excluded[:, 0] = False
+    values = torch.randn(int(has_evidence.sum()), generator=draw, dtype=torch.float64).requires_grad_()
+    logits = torch.cat([(states * items[targets]).sum(1, keepdim=True), states @ items[negatives].T - shift], 1)
+    logits = logits.index_put(tuple(has_evidence.nonzero().T), values, accumulate=True)
+    itself = torch.cat([torch.zeros(len(states), 1, dtype=torch.bool), negatives == targets[:, None]], 1)
+    reference = functional.cross_entropy(logits.masked_fill(excluded | itself, -torch.inf), torch.zeros_like(targets))
+    added = SparseLogits(entries(has_evidence), values)
+    ours = sampled_cross_entropy(states, items, targets, negatives, shift, evidence=added, excluded=entries(excluded))
+    torch.testing.assert_close(ours, reference)
+    inputs = [states, items, values]
+    for one, other in zip(torch.autograd.grad(ours, inputs), torch.autograd.grad(reference, inputs), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)

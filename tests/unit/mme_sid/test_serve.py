@@ -1,4 +1,4 @@
-"""A merged checkpoint answers as the artifacts do, through transformers alone."""
+"""New histories and cold items from the artifacts, and a merged checkpoint through transformers alone."""
 
 import json
 
@@ -8,10 +8,58 @@ import torch
 from safetensors.numpy import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from sidflow.artifacts.recommenders import FACTORS
+from sidflow.artifacts.features import MODALITY
+from sidflow.artifacts.recommenders import COLD_ROWS, FACTORS, HEADS
 from sidflow.core.errors import InputError
 from sidflow.mme_sid.serve import SETTINGS, TABLES, HistoryEncoder, merge
+from sidflow.ranking.scores import Scores
 from sidflow.sequences.histories import load_histories
+from sidflow.serving.recommendations import recommend_after
+
+
+@pytest.mark.parametrize("model", ["mme_sid", "anchored"])
+def test_saved_rows_are_those_of_the_saved_weights(inside, model):
+    heads, found = HEADS.read(model=model).arrays, COLD_ROWS.read(model=model).arrays
+    names = ["collaborative", "text", "image"]
+    modalities = {name: MODALITY.read(name=name).arrays for name in names}
+    hidden = heads["fusion.table"].shape[1]
+    logits = np.maximum(heads["fusion.weigh.0.bias"], 0) @ heads["fusion.weigh.2.weight"].T
+    logits += heads["fusion.weigh.2.bias"]
+    for row, item in enumerate((12, 13)):
+        total = weights = 0
+        for column, name in enumerate(names, 1):
+            if modalities[name]["present"][item]:
+                projected = heads[f"fusion.project.{name}.weight"] @ modalities[name]["values"][item]
+                total = total + np.exp(logits[column]) * (projected + heads[f"fusion.project.{name}.bias"])
+                weights = weights + np.exp(logits[column])
+        np.testing.assert_allclose(found["values"][row, :hidden], total / weights, atol=1e-5)
+
+
+@pytest.mark.parametrize("model", ["mme_sid", "anchored"])
+def test_factors_of_new_histories_hold_core_and_cold(inside, model):
+    encoder, past = HistoryEncoder(model), load_histories()
+    asked = [past.history(0).tolist(), [13, 2]]
+    core = Scores(encoder.factors(asked), 2, 12).for_queries(slice(None))
+    np.testing.assert_allclose(core, encoder.scores(asked), atol=1e-5)
+    both = Scores(encoder.factors(asked, cold=True), 2, 14).for_queries(slice(None))
+    np.testing.assert_array_equal(both[:, :12], core)
+    np.testing.assert_allclose(both[:, 12:], encoder.states(asked) @ encoder.cold.values.T, atol=1e-5)
+    assert FACTORS.read(model=model).arrays["item_matrix"].shape == encoder.item_matrix.shape
+
+
+@pytest.mark.parametrize("model", ["mme_sid", "anchored"])
+def test_what_is_recommended_is_what_scores_highest(inside, model):
+    encoder, history = HistoryEncoder(model), [3, 13, 4]
+    keys = [f"k{item:02d}" for item in history]
+    scores = Scores(encoder.factors([history], cold=True), 1, 14).for_queries(slice(None))[0]
+    scores[history] = -np.inf
+    order = [item for item in np.argsort(-scores, kind="stable") if np.isfinite(scores[item])]
+    found = recommend_after(keys, 20, model, include_cold=True)
+    assert [one.item_key for one in found.items] == [f"k{item:02d}" for item in order]
+    assert [one.item_key for one in found.items if one.cold] == ["k12"]  # 13 stands in the history
+    assert [one.score for one in found.items] == pytest.approx(scores[order].tolist(), abs=1e-6)
+    plain = recommend_after(keys, 20, model)
+    assert [one.item_key for one in plain.items] == [f"k{item:02d}" for item in order if item < 12]
 
 
 def test_transformers_alone_gives_the_same_scores(inside, tmp_path):
