@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -45,7 +46,7 @@ class HybridModel(nn.Module):
         return self.prior.loss(scores, training_positions(self.histories, last_event, target_event))
 
 
-class RankingTask:
+class RankingTask(ABC):
     """A next-item recommender as the training loop sees it, without batches; with a prior it is a hybrid."""
 
     module: nn.Module
@@ -84,9 +85,9 @@ class RankingTask:
             return {}
         return self.validation.metrics(*self.validation_factors())
 
+    @abstractmethod
     def validation_factors(self) -> tuple[Float[Tensor, "q d"], Float[Tensor, "n d"]]:
         """Return the base model's states of the validation queries, and its item rows."""
-        raise NotImplementedError
 
 
 class HybridValidation(Validation):

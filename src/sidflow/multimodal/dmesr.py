@@ -104,9 +104,9 @@ class CrossAttention(nn.Module):
         """Make it `dimensions` wide."""
         super().__init__()
         self.heads = heads
-        self.query = nn.Linear(dimensions, dimensions)
-        self.mix = nn.Linear(dimensions, 2 * dimensions)
-        self.join = nn.Linear(dimensions, dimensions)
+        self.q_proj = nn.Linear(dimensions, dimensions)
+        self.kv_proj = nn.Linear(dimensions, 2 * dimensions)
+        self.o_proj = nn.Linear(dimensions, dimensions)
         self.norm = nn.LayerNorm(dimensions)
         self.dropout = nn.Dropout(dropout)
 
@@ -117,20 +117,20 @@ class CrossAttention(nn.Module):
         other: Float[Tensor, "k c d"],
         other_present: Bool[Tensor, "k c"],
     ) -> Float[Tensor, "k d"]:
-        """Return one vector an item; zero where it has no `own`, unmixed where it has no `other`."""
+        """Return one vector an item; zero where it has no `own`, unattended where it has no `other`."""
         k, a, d = own.shape
         width = d // self.heads
-        query = self.query(own).view(k, a, self.heads, width).transpose(1, 2)
-        key, value = self.mix(other).view(k, -1, 2, self.heads, width).permute(2, 0, 3, 1, 4)
+        query = self.q_proj(own).view(k, a, self.heads, width).transpose(1, 2)
+        key, value = self.kv_proj(other).view(k, -1, 2, self.heads, width).permute(2, 0, 3, 1, 4)
         has_other = other_present.any(1)
         allowed = (other_present | ~has_other[:, None])[:, None, None, :]  # a softmax over nothing has no value
-        mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=allowed)
-        mixed = self.join(mixed.transpose(1, 2).reshape(k, a, d)) * has_other[:, None, None]
-        fused = self.norm(own + self.dropout(mixed)) * own_present[..., None]
+        attended = functional.scaled_dot_product_attention(query, key, value, attn_mask=allowed)
+        attended = self.o_proj(attended.transpose(1, 2).reshape(k, a, d)) * has_other[:, None, None]
+        fused = self.norm(own + self.dropout(attended)) * own_present[..., None]
         return fused.sum(1) / own_present.sum(1, keepdim=True).clamp(min=1)
 
 
-class FusedItems(ItemEmbedding):
+class DmesrItemEmbedding(ItemEmbedding):
     """Item vector = free vector + W1 F1 + W2 F2 (mode `add`), or without the free one (`replace`).
 
     F1: the coarse views attend to the fine units; F2: the units attend to the views. What an item lacks is masked;

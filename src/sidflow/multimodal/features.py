@@ -74,7 +74,7 @@ class FeaturesParams(MultimodalParams):
     )
 
 
-class FeaturedItems(ItemEmbedding):
+class FeatureItemEmbedding(ItemEmbedding):
     """Item vector = free vector + the sum over features of W_f x_f.
 
     Rows x_f are centred over the items that have them and share one scale, so that their differences count and not

@@ -9,8 +9,8 @@ from sidflow.core import params
 from sidflow.core.errors import InputError
 from sidflow.hybrid.params import HybridParams
 from sidflow.hybrid.prior import ContentRows, ScorePrior, prior_inputs
-from sidflow.multimodal.dmesr import DmesrParams, FusedItems, check_heads, read_content
-from sidflow.multimodal.features import FeaturedItems, FeaturesParams, read_views
+from sidflow.multimodal.dmesr import DmesrItemEmbedding, DmesrParams, check_heads, read_content
+from sidflow.multimodal.features import FeatureItemEmbedding, FeaturesParams, read_views
 from sidflow.sequential.fit import PriorMaker
 from sidflow.sequential.model import IdEmbedding, ItemEmbedding
 from sidflow.sequential.params import HybridRecommenderParams, MultimodalParams, SequenceParams, base_of
@@ -81,10 +81,10 @@ def item_maker(settings: MultimodalParams, base: SequenceParams, count: int) -> 
     """
     if isinstance(settings, DmesrParams):
         content = read_content(settings, count)
-        return lambda: FusedItems(content, count, base.dimensions, base.init_std, settings)
+        return lambda: DmesrItemEmbedding(content, count, base.dimensions, base.init_std, settings)
     if isinstance(settings, FeaturesParams):
         views = read_views(settings.features, count)
-        return lambda: FeaturedItems(views, count, base.dimensions, base.init_std, settings)
+        return lambda: FeatureItemEmbedding(views, count, base.dimensions, base.init_std, settings)
     return lambda: IdEmbedding(count, base.dimensions, base.init_std)
 
 

@@ -52,35 +52,35 @@ class TransformerBlock(nn.Module):
         d = settings.dimensions
         self.heads, self.pre_norm = settings.heads, settings.pre_norm
         self.attention_dropout = settings.attention_dropout
-        self.mix = nn.Linear(d, 3 * d)
-        self.join = nn.Linear(d, d)
-        self.widen = nn.Linear(d, settings.feedforward * d)
-        self.narrow = nn.Linear(settings.feedforward * d, d)
+        self.qkv_proj = nn.Linear(d, 3 * d)
+        self.o_proj = nn.Linear(d, d)
+        self.up_proj = nn.Linear(d, settings.feedforward * d)
+        self.down_proj = nn.Linear(settings.feedforward * d, d)
         self.norms = nn.ModuleList([nn.LayerNorm(d), nn.LayerNorm(d)])
         self.dropout = nn.Dropout(settings.dropout)
 
     def attend(self, x: Float[Tensor, "b t d"], mask: Tensor | None) -> Float[Tensor, "b t d"]:
-        """Attend to earlier positions and oneself (no mask), or as `mask` allows and weighs positions."""
+        """Return self-attention over earlier positions and oneself (no mask), or as `mask` allows and biases it."""
         b, t, d = x.shape
-        query, key, value = self.mix(x).view(b, t, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
+        query, key, value = self.qkv_proj(x).view(b, t, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
         drop = self.attention_dropout if self.training else 0.0
-        mixed = functional.scaled_dot_product_attention(
+        attended = functional.scaled_dot_product_attention(
             query, key, value, attn_mask=mask, dropout_p=drop, is_causal=mask is None
         )
-        return self.join(mixed.transpose(1, 2).reshape(b, t, d))
+        return self.o_proj(attended.transpose(1, 2).reshape(b, t, d))
 
     def forward(self, x: Float[Tensor, "b t d"], mask: Tensor | None) -> Float[Tensor, "b t d"]:
         """Return the block's output; `mask` None means causal, else it is boolean or added to attention's logits."""
         first, second = self.norms
         if self.pre_norm:
             x = x + self.dropout(self.attend(first(x), mask))
-            return x + self.dropout(self.narrow(functional.gelu(self.widen(second(x)))))
+            return x + self.dropout(self.down_proj(functional.gelu(self.up_proj(second(x)))))
         x = first(x + self.dropout(self.attend(x, mask)))
-        return second(x + self.dropout(self.narrow(functional.gelu(self.widen(x)))))
+        return second(x + self.dropout(self.down_proj(functional.gelu(self.up_proj(x)))))
 
 
 class GatedTransformerBlock(TransformerBlock):
-    """A block that lets its input decide, width by width, how much of each sublayer is added to it.
+    """A block whose input gates, dimension by dimension, how much of each sublayer is added to it.
 
         x + sublayer(norm(x)) * sigmoid(gate(x))
 
@@ -93,16 +93,16 @@ class GatedTransformerBlock(TransformerBlock):
         """Make one block of `settings`' sizes."""
         super().__init__(settings)
         d = settings.dimensions
-        self.open = nn.Linear(d, settings.feedforward * d)
-        self.gates = nn.ModuleList([nn.Linear(d, d), nn.Linear(d, d)])
+        self.gate_proj = nn.Linear(d, settings.feedforward * d)
+        self.sublayer_gates = nn.ModuleList([nn.Linear(d, d), nn.Linear(d, d)])
 
     def forward(self, x: Float[Tensor, "b t d"], mask: Tensor | None) -> Float[Tensor, "b t d"]:
         """Return the block's output; `mask` as for a plain block."""
         first, second = self.norms
-        attention_gate, feedforward_gate = self.gates
+        attention_gate, feedforward_gate = self.sublayer_gates
         x = x + self.dropout(self.attend(first(x), mask)) * torch.sigmoid(attention_gate(x))
         normed = second(x)
-        output = self.narrow(functional.silu(self.open(normed)) * self.widen(normed))
+        output = self.down_proj(functional.silu(self.gate_proj(normed)) * self.up_proj(normed))
         return x + self.dropout(output) * torch.sigmoid(feedforward_gate(x))
 
 
@@ -122,10 +122,10 @@ def _initialise_as_identity(block: TransformerBlock) -> None:
     A masked position has no vector of its own. With random attention maps all masked positions get similar states, and
     training stays at the level of popularity for tens of epochs.
     """
-    d = block.join.in_features
+    d = block.o_proj.in_features
     with torch.no_grad():
-        block.mix.weight[2 * d :] = torch.eye(d)
-        block.join.weight.copy_(torch.eye(d))
+        block.qkv_proj.weight[2 * d :] = torch.eye(d)
+        block.o_proj.weight.copy_(torch.eye(d))
 
 
 def _alibi_biases(blocks: int, heads: int, longest: int) -> Float[Tensor, "blocks heads distances"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -19,14 +20,14 @@ if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
 
 
-class ItemEmbedding(nn.Module):
+class ItemEmbedding(nn.Module, ABC):
     """The interface of item embedding modules."""
 
     count: int  # n, the core items
 
+    @abstractmethod
     def forward(self, ids: Int[Tensor, " k"] | None = None) -> Float[Tensor, "k d"]:
         """Return the vectors of the items `ids`, or of all."""
-        raise NotImplementedError
 
     def auxiliary(self, batch: Callable[[], Int[Tensor, " k"]]) -> dict[str, tuple[float, Tensor]]:
         """Return further losses over the distinct items that `batch` returns, by name, each with its weight."""

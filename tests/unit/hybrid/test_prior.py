@@ -138,7 +138,7 @@ def test_the_task_has_a_group_for_the_prior_and_none_without_one():
     assert [id(one) for one in own["params"]] == [id(one) for one in prior.parameters()]
     assert own["weight_decay"] == 0 and own["rate_factor"] == prior.params.rate_factor
     assert task.validate()["valid_ndcg_at_10"] > 0
-    alone = RankingTask(model.base, histories, ITEMS)
+    alone = ToyTask(model.base, histories, ITEMS)
     (group,) = alone.parameter_groups()
     assert alone.module is model.base and len(group["params"]) == 2
 

@@ -6,7 +6,7 @@ import torch
 
 from sidflow.artifacts.features import EMBEDDING, UNITS
 from sidflow.core.errors import InputError
-from sidflow.multimodal.dmesr import Content, CrossAttention, DmesrParams, FusedItems, Units, read_content
+from sidflow.multimodal.dmesr import Content, CrossAttention, DmesrItemEmbedding, DmesrParams, Units, read_content
 from sidflow.multimodal.features import View
 from sidflow.sequential.model import SequenceModel
 from sidflow.sequential.params import from_content
@@ -36,7 +36,7 @@ def content_of(text=(), image=(), joint=(), fine=()):
 
 def fused(held, **settings):
     torch.manual_seed(0)
-    return FusedItems(held, N, D, 0.5, DmesrParams(**settings)).eval()
+    return DmesrItemEmbedding(held, N, D, 0.5, DmesrParams(**settings)).eval()
 
 
 def test_cross_attention_written_out():
@@ -44,9 +44,9 @@ def test_cross_attention_written_out():
     cross = CrossAttention(4, 1, 0.0).eval()
     own, other = torch.randn(1, 2, 4), torch.randn(1, 3, 4)
     own_there, other_there = torch.tensor([[True, True]]), torch.tensor([[True, False, True]])
-    key, value = cross.mix(other[0, [0, 2]]).split(4, dim=1)
-    weights = (cross.query(own[0]) @ key.T / 2).softmax(1)
-    expected = cross.norm(own[0] + cross.join(weights @ value)).mean(0)
+    key, value = cross.kv_proj(other[0, [0, 2]]).split(4, dim=1)
+    weights = (cross.q_proj(own[0]) @ key.T / 2).softmax(1)
+    expected = cross.norm(own[0] + cross.o_proj(weights @ value)).mean(0)
     found = cross(own, own_there, other, other_there)
     torch.testing.assert_close(found[0], expected)
 

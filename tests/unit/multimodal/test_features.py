@@ -6,7 +6,7 @@ import torch
 
 from sidflow.artifacts.features import EMBEDDING
 from sidflow.core.errors import InputError
-from sidflow.multimodal.features import FeaturedItems, FeaturesParams, View, centred, read_views
+from sidflow.multimodal.features import FeatureItemEmbedding, FeaturesParams, View, centred, read_views
 from sidflow.sequential.model import SequenceModel
 from sidflow.sequential.params import from_content
 
@@ -22,7 +22,7 @@ def view(missing=(), width=5, seed=0):
 
 def featured(views, **settings):
     torch.manual_seed(0)
-    return FeaturedItems(views, N, D, 0.5, FeaturesParams(**settings)).eval()
+    return FeatureItemEmbedding(views, N, D, 0.5, FeaturesParams(**settings)).eval()
 
 
 def test_an_item_vector_written_out():
@@ -54,7 +54,7 @@ def test_whatever_stands_in_an_absent_row_is_not_read():
 def test_scale_is_what_a_feature_brings_beside_the_free_vector():
     rng = np.random.default_rng(0)
     wide = View(rng.normal(size=(400, 300)).astype(np.float32), np.ones(400, dtype=bool))
-    items = FeaturedItems({"text": wide}, 400, 300, 0.02, FeaturesParams(scale=3.0)).eval()
+    items = FeatureItemEmbedding({"text": wide}, 400, 300, 0.02, FeaturesParams(scale=3.0)).eval()
     with torch.no_grad():
         brought = items() - items.weight
         ratio = float(brought.std() / items.weight.std())

@@ -42,18 +42,22 @@ def test_a_gated_block_written_out():
     block = encoder_of("sasrec", {"block": "ligr", "heads": 1, "blocks": 1, "feedforward": 2}).blocks[0]
     x = torch.randn(1, 3, 16, generator=torch.Generator().manual_seed(1))
     first, second = block.norms
-    query, key, value = block.mix(first(x)).split(16, dim=2)
+    query, key, value = block.qkv_proj(first(x)).split(16, dim=2)
     logits = (query @ key.transpose(1, 2) / 4).masked_fill(torch.ones(3, 3).triu(1) > 0, -torch.inf)
-    once = x + block.join(logits.softmax(2) @ value) * block.gates[0](x).sigmoid()
-    opened = block.open(second(once))
-    twice = once + block.narrow(opened * opened.sigmoid() * block.widen(second(once))) * block.gates[1](once).sigmoid()
+    once = x + block.o_proj(logits.softmax(2) @ value) * block.sublayer_gates[0](x).sigmoid()
+    opened = block.gate_proj(second(once))
+    twice = (
+        once
+        + block.down_proj(opened * opened.sigmoid() * block.up_proj(second(once)))
+        * block.sublayer_gates[1](once).sigmoid()
+    )
     torch.testing.assert_close(block(x, None), twice)
 
 
 def test_shut_gates_pass_the_input_on():
     block = encoder_of("sasrec", {"block": "ligr"}).blocks[0]
     x = torch.randn(2, 5, 16, generator=torch.Generator().manual_seed(1))
-    for gate in block.gates:
+    for gate in block.sublayer_gates:
         torch.nn.init.constant_(gate.bias, -200.0)
     assert torch.equal(block(x, None), x)
 
