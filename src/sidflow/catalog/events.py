@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from sidflow.catalog.params import Repeats
-from sidflow.core.files import mix_bits
+from sidflow.core.hashing import mix_bits
 
 
 class EncodedKeys(NamedTuple):

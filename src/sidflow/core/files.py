@@ -11,8 +11,6 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from sidflow.core.errors import InputError
 
 _touched: dict[str, set[str]] = {"reads": set(), "writes": set(), "params": set()}
@@ -137,18 +135,3 @@ class VersionedArtifact(Artifact):
                 found=f"{metadata.get('schema')} version {metadata.get('version')}",
                 remedy="run `dvc repro` with this version of sidflow",
             )
-
-
-def mix_bits(values: np.ndarray) -> np.ndarray:
-    """Scramble uint64 values so that each output bit depends on every input bit.
-
-    Source: Steele, Lea and Flood, "Fast splittable pseudorandom number generators" (2014), the finaliser MurmurHash3
-    with Stafford's variant 13.
-    """
-    values = values.astype(np.uint64, copy=True)
-    values ^= values >> np.uint64(30)
-    values *= np.uint64(0xBF58476D1CE4E5B9)
-    values ^= values >> np.uint64(27)
-    values *= np.uint64(0x94D049BB133111EB)
-    values ^= values >> np.uint64(31)
-    return values

@@ -13,7 +13,7 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse import csr_matrix
 
-from sidflow.core.files import mix_bits
+from sidflow.core.hashing import mix_bits
 from sidflow.hybrid.params import ScorePriorParams
 from sidflow.sequences.cooccurrence import (
     Events,

@@ -122,7 +122,8 @@ def launch_processes(count: int, *command: str) -> None:
     try:
         elastic_launch(config, sys.executable)(*command)
     except ChildFailedError as error:
-        failure = error.get_first_failure()[1]
+        # the launcher ends the other processes by a signal, which is no failure of theirs
+        failure = min(error.failures.values(), key=lambda one: (one.exitcode < 0, one.timestamp))
         if failure.exitcode == 2 and failure.error_file != "<N/A>":
             report_error(failure.message)
         raise SystemExit(failure.exitcode if failure.exitcode > 0 else 1) from None
