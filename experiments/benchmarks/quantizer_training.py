@@ -37,7 +37,7 @@ from side_by_side import (
     side_command,
 )
 
-from sidflow.core.stage import peak_memory_mb
+from sidflow.core.memory import peak_memory_mb
 from sidflow.semantic_ids.assign import group_rows
 from sidflow.semantic_ids.fit import QuantizerTask
 from sidflow.semantic_ids.inputs import normalise

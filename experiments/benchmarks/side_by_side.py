@@ -1,7 +1,7 @@
 """What every result has: its sides run in turn, both put together, how it came about, and the file.
 
-Nothing but the standard library, and a module of sidflow's that needs no more, is imported: a side's peak memory is to
-be its own, and RecTools' interpreter, which has no sidflow, reads this, too.
+Only the standard library is imported, and a module of sidflow that needs no more. A side's peak memory is its own, and
+RecTools' interpreter, which has no sidflow, can import this.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).resolve().parents[2]
 sys.path += [str(ROOT / "src"), str(ROOT)]  # for `sidflow` and for `experiments`
 
-from sidflow.core.stage import peak_memory_mb  # noqa: E402, F401
+from sidflow.core.memory import peak_memory_mb  # noqa: E402, F401
 
 RESULTS = ROOT / "experiments/results/benchmarks"
 
@@ -111,7 +111,7 @@ def benchmark_record(
         higher_is_better: true of a rate, false of a time.
         command: what a reader types to have it again.
         finding: what was found, in a sentence.
-        about: what else is kept, `facts` among it.
+        about: what else is kept, `run_conditions` among it.
     """
     ratio = ours.value / theirs.value if higher_is_better else theirs.value / ours.value
     return {
@@ -160,9 +160,9 @@ def run_side_or_all(
     """Run in this process the side that `--side` names; without it, write each result as soon as it is there.
 
     Args:
-        parser: from `arguments`; `--side` is added.
+        parser: from `benchmark_parser`; `--side` is added.
         sides: what runs each of them and returns its figures.
-        results: names and results, from sides that it runs by `own`.
+        results: names and results, from sides that it runs by `side_command`.
     """
     parser.add_argument("--side", choices=list(sides), help=argparse.SUPPRESS)
     args = parser.parse_args()

@@ -26,6 +26,18 @@ def test_every_benchmark_can_be_imported(tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
 
 
+def test_another_projects_interpreter_can_measure_its_side():
+    """`-S` leaves out site-packages, so that only the standard library and this repository are there."""
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", "import side_by_side; print(side_by_side.peak_memory_mb())"],
+        env={"PYTHONPATH": str(ROOT / "experiments/benchmarks")},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert float(done.stdout) > 1
+
+
 def test_negatives_of_each_positions_own_are_a_plain_softmax_over_them(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "experiments/benchmarks"))
     import sasrec_training

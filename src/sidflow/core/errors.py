@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
+if TYPE_CHECKING:  # the command line starts without pydantic
+    from pydantic import BaseModel, ValidationError
+    from pydantic_core import ErrorDetails
 
 MAX_NAMES = 5  # valid names that a message lists
 MAX_VALUE = 120  # characters of a value that a message shows

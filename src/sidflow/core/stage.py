@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,9 +14,9 @@ import psutil
 from sidflow.core import params
 from sidflow.core.errors import InputError
 from sidflow.core.files import atomic_path, write_trace
+from sidflow.core.memory import peak_memory_mb
 from sidflow.core.runtime import is_main_process, report_error
 
-PROCESS_STATUS = Path("/proc/self/status")
 COSTS = Path(".sidflow/measured")
 _resumed = {"seconds": 0.0}  # time of the killed runs that this one resumes
 
@@ -73,19 +71,6 @@ def add_resumed_seconds(seconds: float) -> None:
     Each checkpoint holds the time of the whole stage so far. With several trainings in a stage the longest counts.
     """
     _resumed["seconds"] = max(_resumed["seconds"], seconds)
-
-
-def peak_memory_mb() -> float:
-    """Return the largest resident memory of this process so far, in MB of 10^6 bytes.
-
-    On Linux `ru_maxrss` survives exec, so that it can be that of the process that started this one.
-    """
-    if PROCESS_STATUS.is_file():
-        for line in PROCESS_STATUS.read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024 / 1e6
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
 
 
 def cost_path(preset: str, name: str) -> Path:
