@@ -84,16 +84,19 @@ def read_run(path: Path) -> Run:
             remedy=f"bring it back (`git checkout {ranks}`), or remove {path} and add that run again",
         )
     record = Document(str(path)).read()
-    return Run(record | {"params": with_current_sections(record["params"])}, pl.read_parquet(ranks))
+    return Run(record | {"params": with_current_names(record["params"])}, pl.read_parquet(ranks))
 
 
-def with_current_sections(recorded: Mapping[str, Any]) -> dict[str, Any]:
-    """Return recorded params with the training sections under today's names."""
+def with_current_names(recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """Return recorded params with training sections, and `assign.frozen_ids_from`, under today's names."""
     current = {name: value for name, value in recorded.items() if name not in _RENAMED_SECTIONS}
     for old, new in _RENAMED_SECTIONS.items():
         for recommender, settings in recorded.get(old, {}).items():
             section = "train_counting" if recommender == "oracle" else new
             current[section] = current.get(section, {}) | {recommender: settings}
+    if "known_from" in current.get("assign", {}):
+        assign = dict(current["assign"])
+        current["assign"] = {"frozen_ids_from": assign.pop("known_from"), **assign}
     return current
 
 

@@ -24,8 +24,8 @@ def main() -> None:
         modalities = {name: MODALITY.read(name=name).arrays for name in names}
         items = ITEMS.read(columns=["item_id", "item_key", "categories"])
         frozen = None
-        if settings.known_from:
-            frozen_run = Path(settings.known_from)
+        if settings.frozen_ids_from:
+            frozen_run = Path(settings.frozen_ids_from)
             check_codebooks_are_frozen(quantizer, frozen_run)
             frozen = FrozenIds(items.sort("item_id")["item_key"].to_list(), read_frozen_ids(frozen_run))
         tau_queries = validation_tau_queries(load_histories())

@@ -8,7 +8,7 @@ from sidflow.artifacts.features import ITEM_TABLE
 from sidflow.artifacts.recommenders import FACTORS, SUMMARY, refit_in, refit_metadata
 from sidflow.artifacts.split import TARGETS
 from sidflow.core import params
-from sidflow.core.stage import stage
+from sidflow.core.stage import print_progress, stage
 from sidflow.evaluation.evaluate import EvaluationInputs, evaluate, scoring_item_matrix
 from sidflow.evaluation.params import EvaluateParams
 from sidflow.evaluation.slices import content_presence
@@ -42,6 +42,8 @@ def main(model: str) -> None:
         METRICS.write(evaluation.metrics, model=model)
         SLICES.write(evaluation.slices, list(evaluation.slices[0]), model=model)
         SPECTRUM.write(evaluation.spectrum, ["matrix", "dimension", "singular_value"], model=model)
+        summary = "nDCG@10 {valid_ndcg_at_10:.4f} on validation, {ndcg_at_10:.4f} on test"
+        print_progress(summary.format(**evaluation.metrics))
 
 
 if __name__ == "__main__":

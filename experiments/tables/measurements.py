@@ -28,7 +28,7 @@ def benchmarks_table() -> str:
         for _, benchmark in _documents(FOLDER)
         if _is_speed(benchmark)
     ]
-    return markdown_table(["benchmark", "ours", "theirs", "ratio", "peak memory ours / theirs"], rows)
+    return markdown_table(["benchmark", "ours", "against", "ratio", "peak memory ours / against"], rows)
 
 
 def quality_table() -> str:
@@ -38,7 +38,7 @@ def quality_table() -> str:
         for _, benchmark in _documents(FOLDER)
         if not _is_speed(benchmark)
     ]
-    return markdown_table(["comparison", "ours", "theirs", "ratio"], rows)
+    return markdown_table(["comparison", "ours", "against", "ratio"], rows)
 
 
 def benchmark_details() -> str:

@@ -365,15 +365,15 @@ def test_committed_results_were_made_with_the_committed_preset(name, tmp_path, m
     ]
     assert recorded
     for one in recorded:
-        current = runs.with_current_sections(one) | {"recommenders": set(one["recommenders"])}  # in any order
+        current = runs.with_current_names(one) | {"recommenders": set(one["recommenders"])}  # in any order
         assert not _differences(current, preset)
 
 
 def test_older_section_names_are_read_as_todays() -> None:
     recorded = {"seed": 1, "train": {"sasrec": {"a": 1}}, "featured": {"x": {}}, "enhance": {"y": {}, "oracle": {}}}
     current = {"seed": 1, "train_sequential": {"sasrec": {"a": 1}}, "train_multimodal": {"x": {}, "y": {}}}
-    assert runs.with_current_sections(recorded) == current | {"train_counting": {"oracle": {}}}
-    assert runs.with_current_sections(current) == current
+    assert runs.with_current_names(recorded) == current | {"train_counting": {"oracle": {}}}
+    assert runs.with_current_names(current) == current
 
 
 def _differences(recorded: dict, preset: dict, prefix: str = "") -> list[str]:

@@ -88,12 +88,12 @@ def _check_anchor(settings: QuantizeParams, modalities: list[str], where: str) -
 
 
 def _check_frozen_ids(assign: AssignParams, quantize: QuantizeParams, where: str) -> None:
-    if assign.known_from and not quantize.frozen_from:
+    if assign.frozen_ids_from and not quantize.frozen_from:
         raise InputError(
-            f"{where}:assign.known_from",
+            f"{where}:assign.frozen_ids_from",
             expected="`quantize.frozen_from` beside it: IDs that stay are codes of an earlier quantizer",
             found="a quantizer that is trained anew",
-            remedy=f"set `quantize.frozen_from: {assign.known_from}/quantizer/quantizer.safetensors`, or neither",
+            remedy=f"set `quantize.frozen_from: {assign.frozen_ids_from}/quantizer/quantizer.safetensors`, or neither",
         )
 
 

@@ -230,7 +230,7 @@ def to_text(comparison: RevisionComparison | RecommenderComparison) -> str:
                 for row in comparison.rows
             ),
         ]
-        corrected = "metrics"
+        corrected = "metrics (the leaderboard corrects for all its recommenders)"
         notes = [f"shown: {one} is better."]
     legend = (
         f"interval: {comparison.level:.0%}, paired bootstrap over users. detectable: the smallest true difference that "

@@ -244,7 +244,7 @@ def next_step_lines(name: str, applied: Applied) -> list[str]:
     """Return what happened, a line each."""
     lines = [f"params.yaml is preset {name} now."]
     if applied.edits_kept:
-        lines.append(f"Your edits of params.yaml are kept in {applied.edits_kept}.")
+        lines.append(f"The params.yaml of before is kept in {applied.edits_kept}.")
     if applied.left and applied.left != name and applied.removed:
         lines.append(f"{applied.removed} artifacts of {applied.left} are put away; applying it again brings them back.")
     elif applied.removed:

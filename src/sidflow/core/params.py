@@ -61,7 +61,8 @@ def _input_error(path: Path, error: YAMLError) -> InputError:
     message = (error.problem if isinstance(error, MarkedYAMLError) else None) or str(error).splitlines()[0]
     problem = message.removeprefix("found ")
     if isinstance(error, DuplicateKeyError):
-        return InputError(location, expected="every name once", found=problem, remedy="keep one of the two lines")
+        duplicate = problem.partition(" with value ")[0]
+        return InputError(location, expected="every name once", found=duplicate, remedy="keep one of the two lines")
     return InputError(location, expected="YAML", found=problem, remedy="correct that place by hand")
 
 

@@ -192,16 +192,23 @@ def interval_bar(
 
 
 def difference_bar(title: str, mean: float, low: float, high: float, axis_end: float, style: str) -> Markup:
-    """Return a point with its interval beside a zero line, on an axis from -axis_end to axis_end."""
+    """Return a point with its interval beside a zero line, on an axis from -axis_end to axis_end.
+
+    A point beyond the axis is an arrow.
+    """
     width, height = 150.0, 22.0
     x_scale = Scale(-axis_end, axis_end, 4, width - 4)
+    point = tag("circle", cx=x_scale(mean), cy=11, r=4, class_=f"dot {style}")
+    if abs(mean) > axis_end:  # an arrow: the point lies beyond the axis
+        end, side = (2, 7) if mean < 0 else (width - 2, -7)
+        point = tag("path", d=f"M{end:g},11l{side},-5v10Z", class_=f"dot {style}")
     return svg(
         title,
         width,
         height,
         tag("line", x1=width / 2, x2=width / 2, y1=0, y2=height, class_="zero"),
         tag("line", x1=x_scale(low), x2=x_scale(high), y1=11, y2=11, class_=f"range {style}"),
-        tag("circle", cx=x_scale(mean), cy=11, r=4, class_=f"dot {style}"),
+        point,
         style="interval",
     )
 

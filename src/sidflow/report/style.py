@@ -146,6 +146,10 @@ svg .name.reference{fill:var(--reference)}
 .terms div:target{outline:1px solid var(--method);outline-offset:8px;border-radius:2px}
 .thirds{display:grid;grid-template-columns:repeat(auto-fit,minmax(270px,1fr));gap:28px 44px}
 .figures{display:grid;grid-template-columns:1fr auto;gap:3px 14px;margin:0;font-size:13px}
+@media(min-width:900px){
+  .thirds>div:last-child{grid-column:1/-1}
+  .thirds>div:last-child .figures{grid-template-columns:repeat(3,1fr auto)}
+}
 .figures dt{color:var(--soft)}
 .figures dd{margin:0;text-align:right}
 @media (max-width:640px){

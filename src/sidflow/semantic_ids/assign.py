@@ -196,11 +196,11 @@ def check_codebooks_are_frozen(quantizer: Tensors, artifacts: Path) -> None:
     if changed:
         raise InputError(
             str(QUANTIZER.at()),
-            expected=f"the codebooks of {path}, which gave the IDs that assign.known_from keeps",
+            expected=f"the codebooks of {path}, which gave the IDs that assign.frozen_ids_from keeps",
             found="others",
             count=len(changed),
             example=changed[0],
-            remedy=f"set quantize.frozen_from to {path}, or assign.known_from to null",
+            remedy=f"set quantize.frozen_from to {path}, or assign.frozen_ids_from to null",
         )
 
 

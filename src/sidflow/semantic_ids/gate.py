@@ -44,7 +44,7 @@ class GateParams(Params):
 class AssignParams(Params):
     """How collisions are resolved, and what the audit measures and demands."""
 
-    known_from: str | None = Field(
+    frozen_ids_from: str | None = Field(
         default=None, description="artifacts folder of an earlier run whose IDs stay; needs quantize.frozen_from"
     )
     resolution: Literal["suffix", "sinkhorn_reassign"] = Field(

@@ -84,6 +84,14 @@ def recommend_to_user(key: str, k: int, recommender: str | None = None) -> Recom
             found="none: the history is too short for one",
             remedy="--history with the keys of the user's items",
         )
+    if not TOP.at(model=name).is_file():
+        ranked = [other for other in load_params()["recommenders"] if TOP.at(model=other).is_file()]
+        raise InputError(
+            f"recommender {name}",
+            expected="a ranking of the test queries",
+            found="none: it has not been run",
+            remedy=f"`dvc repro rank@{name}`" + (f", or --recommender {ranked[0]}" if ranked else ""),
+        )
     query = int(max(queries, key=lambda index: (not histories.query_valid[index], histories.query_end[index])))
     top = TOP.read(model=name).row(query, named=True)
     if k > len(top["items"]):

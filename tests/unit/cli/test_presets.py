@@ -238,8 +238,8 @@ def test_every_preset_fits_every_stage(name, tmp_path, monkeypatch) -> None:
             r"quantize\.alignment_anchor: .* collaborative, text, image; found colaborative",
         ),
         (
-            {"assign": {"known_from": "earlier/artifacts"}},
-            r"assign\.known_from: .*frozen_from: earlier/artifacts/quantizer/quantizer\.safetensors`, or neither",
+            {"assign": {"frozen_ids_from": "earlier/artifacts"}},
+            r"assign\.frozen_ids_from: .*frozen_from: earlier/artifacts/quantizer/quantizer\.safetensors`, or neither",
         ),
         ({"finetune": {"mme_sid": {"without": ["txt"]}}}, r"mme_sid\.without: .*collaborative, text, image.*found txt"),
         ({"finetune": {"mme_sid": {"without": ["collaborative", "text", "image"]}}}, "but not all of them"),
@@ -310,7 +310,7 @@ def test_known_ids_with_their_quantizer_fit(monkeypatch) -> None:
     settings = YAML(typ="safe").load(Path("params.yaml").read_text())
     settings["quantize"]["frozen_from"] = "earlier/artifacts/quantizer/quantizer.safetensors"
     check(settings, "params.yaml")
-    settings["assign"]["known_from"] = "earlier/artifacts"
+    settings["assign"]["frozen_ids_from"] = "earlier/artifacts"
     check(settings, "params.yaml")
 
 

@@ -53,7 +53,7 @@ def test_the_stage_refuses_other_codebooks(earlier, capsys):
         "attributes": pl.List(pl.Struct({"name": pl.String, "value": pl.String})),
     }
     ITEMS.write(pl.DataFrame([{"item_id": 0, "item_key": "k", **fields}], schema_overrides=schema))
-    Path("params.yaml").write_text(f"preset: p\nmodality: {{text: {{}}}}\nassign: {{known_from: {earlier}}}\n")
+    Path("params.yaml").write_text(f"preset: p\nmodality: {{text: {{}}}}\nassign: {{frozen_ids_from: {earlier}}}\n")
     with pytest.raises(SystemExit):
         MAIN()
     assert "expected the codebooks of" in capsys.readouterr().err

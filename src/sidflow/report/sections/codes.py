@@ -98,6 +98,8 @@ def _collision_text(modality: str, audit: Mapping) -> Markup | None:
     if rate is None:
         return None
     groups = audit[f"collision_groups_{modality}"]
+    if not groups:
+        return tag("p", f"No two of {number(audit[f'items_{modality}'])} items share all their codes.", class_="note")
     text = (
         f"{percent(rate, digits=1)} of {number(audit[f'items_{modality}'])} items share all their codes with another "
         f"one before suffixes: {number(audit[f'collision_items_{modality}'])} items in "

@@ -158,7 +158,10 @@ def _notes(board: Mapping, glossary: Glossary, has_oracle: bool) -> Markup:
         f": the effect that would be shown with {percent(board['power'])} power. ",
         tag("b", VERDICT_LABELS["shown"]),
         f" means that the difference is above 0, not that it is the claimed {percent(board['claimed_gain'], True)}; "
-        "the line below answers that. Only methods under test get a verdict.",
+        "the line below answers that. ",
+        tag("b", VERDICT_LABELS["contradicted"]),
+        " means that the interval lies below the claimed gain. Only methods under test get a verdict. "
+        "An arrow stands for a difference beyond the axis.",
     ]
     if has_oracle:
         parts.append(" Dashed: the oracle, which ranks by the generator's true probabilities.")
