@@ -20,6 +20,8 @@ def main() -> None:
         IMAGES.write(catalog.images)
         TRUTH.write(catalog.truth)
         INGEST.write(catalog.report)
+        for warning in catalog.warnings:
+            print_progress(f"warning: {warning}")
         summary = "{users} of {users_raw} users, {items_core} items ({items} in the catalogue), "
         summary += "{interactions} of {interactions_raw} interactions"
         print_progress(summary.format(**catalog.report))

@@ -69,6 +69,21 @@ LEADERBOARD = Document("artifacts/reports/leaderboard.json")
 
 
 INGEST = Document("artifacts/reports/ingest.json", flat=True)
+# Its figures `PAIRS_ascending_ORDER` are shares of pairs of events that ascend by something other than time.
+EVENT_PAIRS = {
+    "pairs": "consecutive events",
+    "last_pairs": "last two events of a user",
+    "tied_pairs": "consecutive events of the same second",
+}
+ITEM_ORDERS = {
+    "key": "item key",
+    "key_text": "item key, compared as text",
+    "key_number": "number at the end of the item key",
+    "first_seen": "first appearance of the item among the events",
+    "listed": "row of the item in the file of items",
+    "popularity": "number of events of the item",
+}
+
 SPLIT = Document("artifacts/reports/split.json", flat=True)
 
 ABLATIONS = Document("artifacts/reports/ablations.json")  # of `sidflow ablations`, which is no stage: may be absent

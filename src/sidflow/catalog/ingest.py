@@ -19,6 +19,7 @@ from sidflow.catalog.events import (
     sort_keys,
     tied_with_previous,
 )
+from sidflow.catalog.order import Ascent, OrderedEvents, check_order, item_ranks, measure_order, order_figures
 from sidflow.catalog.params import IngestParams
 from sidflow.catalog.pictures import pack_pictures
 from sidflow.catalog.raw import RawCatalog, Truth
@@ -47,6 +48,7 @@ class Catalog(NamedTuple):
     images: pl.DataFrame
     truth: pl.DataFrame
     report: dict[str, int | float | str]
+    warnings: list[str]
 
 
 class CoreEvents(NamedTuple):
@@ -56,9 +58,11 @@ class CoreEvents(NamedTuple):
     position: np.ndarray  # int32 [events]
     item: np.ndarray  # int32 [events]
     timestamp: np.ndarray  # int64 [events]
+    row: np.ndarray  # int32 [events], in the source
     user_keys: list[str]  # of the core, in key order
     item_keys: list[str]  # the core's in key order, then all other items in key order
     core_items: int
+    item_counts: np.ndarray  # int64 [core items], events in the source
     report: dict[str, int | float | str]
 
 
@@ -92,13 +96,15 @@ def build_catalog(raw: RawCatalog, params: IngestParams) -> Catalog:
     """Return the catalogue of a source's raw content.
 
     Raises:
-        InputError: no events are left, or an item has two rows of text.
+        InputError: no events are left, sequences without a clock are sorted, or an item has two rows of text.
     """
     events = select_core_events(raw.events, raw.items["item_key"], params)
+    ascents = _measure_order(raw, events)
+    warnings = check_order(ascents, params.path, clock=raw.has_timestamps, sorted_sequences=params.sorted_sequences)
     items = _items(raw.items, events)
     packed = pack_pictures(events.item_keys, raw.pictures, params.pictures)
     truth = _truth(raw.truth, events) if raw.truth else TRUTH.empty(width=events.core_items)
-    report = dict(events.report) | dict(raw.notes)
+    report = dict(events.report) | dict(raw.notes) | order_figures(ascents)
     report |= {
         "timestamps_known": int(raw.has_timestamps),
         "tie_rate": report["tie_rate"] if raw.has_timestamps else 0.0,
@@ -123,7 +129,14 @@ def build_catalog(raw: RawCatalog, params: IngestParams) -> Catalog:
         {"user_id": np.arange(len(events.user_keys), dtype=np.int32), "user_key": events.user_keys},
         schema_overrides={"user_key": pl.String},
     )
-    return Catalog(interactions, items, users, packed.frame(), truth, report)
+    return Catalog(interactions, items, users, packed.frame(), truth, report, warnings)
+
+
+def _measure_order(raw: RawCatalog, events: CoreEvents) -> list[Ascent]:
+    tied = tied_with_previous(events.user, events.timestamp) & raw.has_timestamps
+    core_keys = events.item_keys[: events.core_items]
+    ranks = item_ranks(core_keys, raw.items["item_key"], events.item_counts)
+    return measure_order(OrderedEvents(events.user, events.item, events.row, tied), ranks)
 
 
 def select_core_events(raw: pl.DataFrame, described_items: pl.Series, params: IngestParams) -> CoreEvents:
@@ -152,6 +165,7 @@ def select_core_events(raw: pl.DataFrame, described_items: pl.Series, params: In
     }
     rows = event_order(users.codes, items.codes, timestamps, params.tie_seed)
     user, item, timestamp = users.codes[rows], items.codes[rows], timestamps[rows]
+    row = rows.astype(np.int32 if len(rows) < 2**31 else np.int64)
     del rows, timestamps
     report["repeat_rate_raw"] = repeat_rate(user, item)
     report["consecutive_repeat_rate_raw"] = _share(repeats_previous_item(user, item))
@@ -160,12 +174,12 @@ def select_core_events(raw: pl.DataFrame, described_items: pl.Series, params: In
         repeated = dropped_repeats(user, item, params.repeats)
         dropped += int(repeated.sum())
         if repeated.any():
-            user, item, timestamp = user[~repeated], item[~repeated], timestamp[~repeated]
+            user, item, timestamp, row = user[~repeated], item[~repeated], timestamp[~repeated], row[~repeated]
         core = k_core(user, item, params.min_user_events, params.min_item_events)
         rounds += core.rounds
         if not core.rounds:
             break
-        user, item, timestamp = user[core.keep], item[core.keep], timestamp[core.keep]
+        user, item, timestamp, row = user[core.keep], item[core.keep], timestamp[core.keep], row[core.keep]
     if not len(user):
         raise InputError(
             "ingest",
@@ -198,9 +212,11 @@ def select_core_events(raw: pl.DataFrame, described_items: pl.Series, params: In
         position.astype(np.int32),
         item_id,
         timestamp,
+        row,
         user_keys,
         core_keys + outside_keys,
         len(core_keys),
+        event_counts[np.unique(item)],
         report,
     )
 

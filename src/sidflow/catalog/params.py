@@ -9,6 +9,7 @@ from pydantic import Field
 from sidflow.core.params import Params
 
 Repeats = Literal["keep", "drop_consecutive", "first"]
+SortedSequences = Literal["refuse", "accept"]
 
 
 def set_by_user(params: Params, name: str) -> bool:
@@ -132,6 +133,10 @@ class IngestParams(Params):
     repeats: Repeats = Field(
         default="keep",
         description="keep | drop_consecutive (A A B A -> A B A) | first (A A B A -> A B), before the k-core",
+    )
+    sorted_sequences: SortedSequences = Field(
+        default="refuse",
+        description="refuse | accept: without a clock, sequences in the order of keys, file rows or popularity",
     )
     outside_core: Literal["all", "seen", "none"] = Field(
         default="all", description="items outside the core that stay in the catalogue: all | seen (have events) | none"

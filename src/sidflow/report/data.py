@@ -40,6 +40,9 @@ COLUMNS: dict[Curve, tuple[str, ...]] = {
 }
 OF_RECOMMENDERS = ("valid_ndcg_at_10", "ndcg_at_10", "recall_at_10", "coverage_at_10")
 _DATA_NAMES = {"users": "users", "items_core": "items", "interactions": "interactions"}
+_ORDER_NAMES = [  # shares of neighbours that ascend by something other than time
+    f"{pairs}_ascending_{order}" for pairs in ("pairs", "last_pairs") for order in ("key", "first_seen", "popularity")
+]
 _SPLIT_NAMES = {  # how many queries the metrics average, and counts of what would bias them
     "queries_test": "test_queries",
     "targets_in_history_test": "test_targets_in_history",
@@ -151,6 +154,7 @@ def key_figures(data: ReportData) -> dict[str, object]:
     A method's `gain` is relative, over the baseline that validation chose, in the primary metric.
     """
     figures = _prefixed("data", {new: data.ingest[old] for old, new in _DATA_NAMES.items()})
+    figures |= _prefixed("data", {name: data.ingest[name] for name in _ORDER_NAMES if name in data.ingest})
     figures |= _prefixed("data", {new: data.split[old] for old, new in _SPLIT_NAMES.items()})
     figures |= _prefixed("semantic_ids", {name: data.audit[name] for name in data.audit if _is_key_figure(name)})
     for name, metrics in data.metrics.items():

@@ -14,6 +14,7 @@ from sidflow.report.sections.dimensions import dimensions_section
 from sidflow.report.sections.examples import Gallery, items_section, users_section
 from sidflow.report.sections.headline import headline_section
 from sidflow.report.sections.leaderboard import leaderboard_section
+from sidflow.report.sections.order import is_order_figure, order_section
 from sidflow.report.sections.slices import slices_section
 from sidflow.report.style import CSS
 
@@ -34,6 +35,7 @@ def render_page(data: ReportData, settings: ReportParams) -> str:
         training_section(data),
         codes_section(data, glossary),
         dimensions_section(data, glossary),
+        order_section(data),
         _run_section(data, glossary),
         glossary.terms_section(),
     ]
@@ -67,7 +69,7 @@ def _figure_list(document: Mapping[str, object], glossary: Glossary) -> Markup:
     rows = [
         join(tag("dt", glossary.link_prefix(name.replace("_", " "))), tag("dd", _format_figure(value)))
         for name, value in document.items()
-        if value not in ("", None)
+        if value not in ("", None) and not is_order_figure(name)
     ]
     return tag("dl", *rows, class_="figures") if rows else tag("p", "No figures.", class_="absent")
 
