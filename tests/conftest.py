@@ -5,16 +5,23 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 
+# How long an example takes depends on what else the machine does.
+settings.register_profile("sidflow", deadline=None)
+settings.load_profile("sidflow")
+
+
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path_factory, monkeypatch):
     """No test meets another's checkpoints, or the user's runtime settings."""
-    if "SIDFLOW_CACHE" not in os.environ:
-        monkeypatch.setenv("SIDFLOW_CACHE", str(tmp_path_factory.mktemp("cache")))
+    for name in [name for name in os.environ if name.startswith("SIDFLOW_") and name != "SIDFLOW_DATA"]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("SIDFLOW_CACHE", str(tmp_path_factory.mktemp("cache")))
     monkeypatch.setattr("sidflow.core.files._touched", {"reads": set(), "writes": set(), "params": set()})
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
+from tests.committed import base_params
 from tests.contract.code_deps import code_deps, with_code_deps
 
 from sidflow.artifacts.evaluation import FIGURES, SINGULAR_VALUES_PLOT, SLICES_PLOT, VALIDATION_PLOT
@@ -16,7 +17,7 @@ from sidflow.report.data import COLUMNS, write_plots
 
 ROOT = Path(__file__).parents[2]
 DAG = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
-PARAMS = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
+PARAMS = base_params()
 
 
 def body(name):

@@ -4,10 +4,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from tests.committed import base_params
 from tools import first_run
 
 from sidflow.cli.dvc import Stage, dag_stages
-from sidflow.core import params
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -17,7 +17,7 @@ def stage(name: str, *deps: str) -> Stage:
 
 
 def test_no_half_reads_what_the_other_makes():
-    stages = dag_stages(params.load_params(ROOT / "params.yaml"), ROOT / "dvc.yaml")
+    stages = dag_stages(base_params(), ROOT / "dvc.yaml")
     halves = first_run.halves_of(stages)
     before, first, second = map(set, halves)
     assert {"train_sequential@sasrec", "quantize", "backbone", "finetune@mme_sid", "rank@mme_sid"} <= first

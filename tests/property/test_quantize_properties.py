@@ -44,7 +44,7 @@ def rows(seed, n, d=4, copies=False):
 SIZES = (st.integers(0, 200), st.integers(1, 60))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(*SIZES)
 def test_codes_are_greedily_nearest_and_vectors_add_up(seed, n):
     one = codec(seed)
@@ -59,7 +59,7 @@ def test_codes_are_greedily_nearest_and_vectors_add_up(seed, n):
     assert np.allclose(one.dequantize(codes) + residual, z)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(*SIZES, st.booleans(), st.booleans())
 def test_ids_are_injective_and_suffixes_dense(seed, n, copies, reassign):
     values = rows(seed, n, copies=copies)
@@ -73,7 +73,7 @@ def test_ids_are_injective_and_suffixes_dense(seed, n, copies, reassign):
     assert (found.codes >= 0).all() and (found.codes < [5, 4, 3]).all()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(*SIZES)
 def test_permuting_items_permutes_codes(seed, n):
     values, order = rows(seed, n), np.random.default_rng(seed).permutation(n)
@@ -82,7 +82,7 @@ def test_permuting_items_permutes_codes(seed, n):
     assert (found.codes[order] == moved.codes).all()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(*SIZES)
 def test_reassignment_only_helps(seed, n):
     one, values = codec(seed), rows(seed, n, copies=True)
@@ -99,7 +99,7 @@ def test_reassignment_only_helps(seed, n):
         assert len(np.unique(moved.codes[inputs.label == label], axis=0)) == 1
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(*SIZES, st.integers(0, 60))
 def test_new_items_leave_frozen_ids_as_they_are(seed, n, frozen_count):
     one, values = codec(seed), rows(seed, n, copies=True)
@@ -124,7 +124,7 @@ def test_new_items_leave_frozen_ids_as_they_are(seed, n, frozen_count):
     assert [list(codes) for codes in found["codes"]] == one.quantize(one.encode(values)).tolist()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 200), st.integers(1, 20), st.integers(1, 12), st.floats(0.05, 5))
 def test_sinkhorns_marginals(seed, b, k, epsilon):
     costs = scale_distances(np.random.default_rng(seed).random((b, k)))

@@ -26,6 +26,7 @@ from sidflow.evaluation.params import CompareParams
 from sidflow.evaluation.statistics import Claim, Pair, PairedComparison, Verdict, format_difference, format_relative
 
 Outcome = Literal["better", "worse", "undecided", "unchanged", ""]
+_OUTCOMES: dict[Verdict, Outcome] = {"shown": "better", "behind": "worse"}
 _HEADS = ("difference, interval", "relative", "detectable", "p")
 
 
@@ -138,7 +139,7 @@ def compare_revisions(
         old, new = (bootstrap.mean((side, name)) if (side, name) in values else None for side in ("before", "after"))
         if name in comparisons:
             comparison = comparisons[name]
-            outcome = _outcome(comparison, lower_is_better, 1 - settings.level)
+            outcome = _OUTCOMES.get(comparison.verdict, "undecided")
             rows.append(RecommenderChange(name, old, new, *_numbers(comparison), outcome))
         elif name in pairs:
             relative = 0.0 if old else None
@@ -231,7 +232,7 @@ def to_text(comparison: RevisionComparison | RecommenderComparison) -> str:
             ),
         ]
         corrected = "metrics (the leaderboard corrects for all its recommenders)"
-        notes = [f"shown: {one} is better."]
+        notes = [f"shown: {one} is better; behind: {other} is, by the same rule."]
     legend = (
         f"interval: {comparison.level:.0%}, paired bootstrap over users. detectable: the smallest true difference that "
         f"so many users would show, before p's correction. p: corrected for the number of {corrected} (Holm)."
@@ -243,12 +244,6 @@ def _numbers(comparison: PairedComparison) -> tuple[float, float, float, float |
     """Return difference, low, high, relative, detectable and p_corrected, in the order of both kinds of rows."""
     interval = comparison.difference, comparison.low, comparison.high
     return *interval, comparison.relative, comparison.detectable, comparison.p_corrected
-
-
-def _outcome(comparison: PairedComparison, lower_is_better: bool, alpha: float) -> Outcome:
-    if comparison.p_corrected >= alpha or comparison.low <= 0 <= comparison.high:
-        return "undecided"
-    return "better" if (comparison.low > 0) != lower_is_better else "worse"
 
 
 def _best_first(row: RecommenderChange, lower_is_better: bool) -> tuple[bool, float, float, str]:

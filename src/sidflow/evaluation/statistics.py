@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 Column = TypeVar("Column", bound=Hashable)
 Name = TypeVar("Name", bound=Hashable)
-Verdict = Literal["shown", "contradicted", "undecided"]
+Verdict = Literal["shown", "behind", "contradicted", "undecided"]
 Claim = Literal["reached", "excluded", "open"]
 _BLOCK_BYTES = 32_000_000
 _DECIMALS = 12  # equal columns stay equal: a BLAS kernel may give two of them another last bit
@@ -134,15 +134,15 @@ class PairedBootstrap(Generic[Column]):
 
         Args:
             pairs: what to compare, by name.
-            claimed_gain: relative to the baseline's mean. No gain is claimed where lower is better: there
-                `contradicted` means that the interval excludes every gain.
+            claimed_gain: relative to the baseline's mean. No gain is claimed where lower is better, and so none is
+                contradicted there.
         """
         differences = {name: self.difference(pair.column, pair.baseline) for name, pair in pairs.items()}
         corrected = holm({name: difference.p for name, difference in differences.items()})
         comparisons = {}
         for name, (column, baseline, lower_is_better) in pairs.items():
             difference, baseline_mean = differences[name], self.mean(baseline)
-            claimed = 0.0 if lower_is_better else claimed_gain * baseline_mean
+            claimed = None if lower_is_better else claimed_gain * baseline_mean
             gain = mirrored(difference) if lower_is_better else difference
             comparisons[name] = PairedComparison(
                 **vars(difference),
@@ -151,7 +151,7 @@ class PairedBootstrap(Generic[Column]):
                 relative=difference.difference / baseline_mean if baseline_mean > 0 else None,
                 p_corrected=corrected[name],
                 verdict=verdict_on_gain(gain, corrected[name], claimed, 1 - self.level),
-                claim=None if lower_is_better else verdict_on_claim(gain, claimed),
+                claim=None if claimed is None else verdict_on_claim(gain, claimed),
             )
         return comparisons
 
@@ -230,22 +230,23 @@ def holm(p: Mapping[Name, float]) -> dict[Name, float]:
     return {name: corrected[name] for name in p}
 
 
-def verdict_on_gain(gain: Difference, p_corrected: float, claimed: float, alpha: float = 0.05) -> Verdict:
-    """Return whether a gain above 0 is shown, whatever its size.
+def verdict_on_gain(gain: Difference, p_corrected: float, claimed: float | None, alpha: float = 0.05) -> Verdict:
+    """Return whether a gain above 0, or a loss, is shown, whatever its size. Both follow one rule.
 
     Args:
         gain: a difference of which more is better.
         p_corrected: its p, corrected.
-        claimed: the gain that somebody claims, on the scale of the difference.
+        claimed: the gain that somebody claims, on the scale of the difference; None where nobody does.
         alpha: significance level.
 
     Returns:
-        `shown` where the interval lies above 0 and the corrected p below alpha; `contradicted` where it is not shown
-        and the interval lies below the claimed gain; `undecided` otherwise.
+        `shown` where the interval lies above 0 and the corrected p below alpha; `behind` where the interval lies
+        below 0 and the corrected p below alpha; `contradicted` where neither is shown and the interval lies below
+        the claimed gain; `undecided` otherwise.
     """
-    if gain.low > 0 and p_corrected < alpha:
-        return "shown"
-    return "contradicted" if gain.high < claimed else "undecided"
+    if p_corrected < alpha and (gain.low > 0 or gain.high < 0):
+        return "shown" if gain.low > 0 else "behind"
+    return "contradicted" if claimed is not None and gain.high < claimed else "undecided"
 
 
 def verdict_on_claim(gain: Difference, claimed: float) -> Claim:

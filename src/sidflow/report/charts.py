@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from sidflow.report.markup import MINUS, Markup, join, tag
 
+_LEAST_STEP = 1e-12  # of ticks, in the larger end of the axis or 1: their decimals are rounded to twelve
 _LOG_FLOOR = 1e-6  # a logarithmic axis ends at this share of its largest value
 
 
@@ -32,14 +33,14 @@ class Scale(NamedTuple):
 
 
 def ticks(low: float, high: float, count: int = 4) -> list[float]:
-    """Return about `count` round numbers from `low` to `high`.
+    """Return about `count` round numbers from `low` to `high`; `low` alone where they are too near to divide.
 
     >>> ticks(0, 0.37)
     [0.0, 0.1, 0.2, 0.3]
     """
-    if not high > low:
+    rough = high / count - low / count
+    if not rough > _LEAST_STEP * max(abs(low), abs(high), 1.0):
         return [low]
-    rough = (high - low) / count
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= rough * 0.999)
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)

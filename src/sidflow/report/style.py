@@ -68,7 +68,7 @@ td b{font-weight:600}
 .chip{font-size:12px;padding:2px 9px;border-radius:99px;border:1px solid var(--hair);color:var(--soft)}
 .chip.shown{color:var(--good);border-color:currentColor}
 .chip.warn{font-family:var(--sans);color:var(--method);border-color:currentColor;margin-left:10px}
-.chip.contradicted{color:var(--bad);border-color:currentColor}
+.chip.behind,.chip.contradicted{color:var(--bad);border-color:currentColor}
 svg{display:block;width:100%;height:auto;overflow:visible;font-family:var(--sans)}
 svg text{fill:var(--soft);font-size:11px}
 svg .end{text-anchor:end}

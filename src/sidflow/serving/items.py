@@ -28,11 +28,11 @@ EXAMPLES = 3  # items named for each shared prefix, and keys that an error sugge
 
 @dataclass(frozen=True)
 class SharedPrefix:
-    """The items whose first `levels` codes equal an item's, and whose next code differs."""
+    """The items whose first `levels` codes, at least, equal an item's."""
 
     levels: int
-    items: int
-    examples: list[str]  # titles of some of them
+    items: int  # never fewer than share a longer prefix
+    examples: list[str]  # titles of some whose next code differs
 
 
 @dataclass(frozen=True)
@@ -191,11 +191,18 @@ def _semantic_ids(row: int, items: pl.DataFrame) -> dict[str, SemanticId]:
 def _shared_prefixes(
     own: int, item_ids: Int[np.ndarray, " m"], codes: Int[np.ndarray, "m l"], items: pl.DataFrame
 ) -> list[SharedPrefix]:
-    """Return the items that share each prefix of the codes of row `own`, longest prefix first."""
+    """Return the items that share each prefix of the codes of row `own`, longest prefix first.
+
+    A prefix that no other item shares without the next code is left out: a longer one stands for it.
+    """
     shared_levels = np.cumprod(codes == codes[own], axis=1).sum(axis=1)
     shared_levels[own] = 0
     return [
-        SharedPrefix(levels, len(rows), [title_or_key(items, int(item_ids[row])) for row in rows[:EXAMPLES]])
+        SharedPrefix(
+            levels,
+            int((shared_levels >= levels).sum()),
+            [title_or_key(items, int(item_ids[row])) for row in rows[:EXAMPLES]],
+        )
         for levels in range(codes.shape[1], 0, -1)
         if len(rows := np.flatnonzero(shared_levels == levels))
     ]

@@ -23,7 +23,7 @@ def reference_core(events, min_user, min_item):
         left = stay
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(EVENTS, st.integers(1, 4), st.integers(1, 4))
 def test_the_core_is_that_of_a_plain_loop(events, min_user, min_item):
     user, item = (np.array(column, dtype=np.int32) for column in zip(*events, strict=True))
@@ -41,7 +41,7 @@ def test_a_chain_falls_round_by_round():
     assert core.rounds == 3
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(EVENTS, st.integers(0, 5), st.randoms())
 def test_the_order_of_rows_in_the_file_does_not_matter(events, seed, random):
     rows = [(u, i, (u * i) % 3) for u, i in events]

@@ -263,7 +263,7 @@ def test_two_recommenders_against_one_another_are_as_in_a_leaderboard(project):
     assert row["verdict"] == "shown"
     (back,) = _pair("--pair", "markov", "sasrec")["rows"]
     assert back["difference"] == pytest.approx(-row["difference"])
-    assert back["verdict"] == "contradicted"
+    assert back["verdict"] == "behind"
 
 
 def test_a_pair_of_a_revision_in_several_metrics_is_corrected_for_them(project):

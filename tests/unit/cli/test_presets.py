@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
+from tests.committed import ROOT, base_params, committed_presets, committed_text
 
 from sidflow.cli import presets
 from sidflow.cli.check import check
@@ -19,12 +20,12 @@ from sidflow.core.errors import InputError
 from sidflow.core.params import Params
 from sidflow.multimodal.fit import load_multimodal
 
-ROOT = Path(__file__).parents[3]
-
 
 def test_the_committed_params_are_those_of_their_preset(monkeypatch) -> None:
     monkeypatch.chdir(ROOT)
-    assert presets.preset_text("embedded") == (ROOT / "params.yaml").read_text(), "`sidflow preset apply embedded`"
+    places = {"the last commit": committed_text("params.yaml"), "the workspace": Path("params.yaml").read_text()}
+    text = presets.preset_text("embedded")
+    assert text in places.values(), "neither params.yaml in use nor the committed one: `sidflow preset apply embedded`"
 
 
 def test_a_preset_deletes_replaces_and_adds(small_project: Path) -> None:
@@ -159,7 +160,7 @@ def test_every_knob_says_what_it_means_and_every_choice_it_has(model: type[Param
         assert len(choices) < 2 or all(one in field.description for one in choices), f"{model.__name__}.{name}"
 
 
-@pytest.mark.parametrize("name", presets.names(ROOT / "presets"))
+@pytest.mark.parametrize("name", committed_presets())
 def test_every_preset_fits_every_stage(name, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(ROOT)
     data = None if name in {"embedded", "mme-sid-paper"} else tmp_path  # neither names a source of data
@@ -274,7 +275,7 @@ def test_every_preset_fits_every_stage(name, tmp_path, monkeypatch) -> None:
 )
 def test_what_does_not_fit_is_named_before_a_run(patch, said, monkeypatch) -> None:
     monkeypatch.chdir(ROOT)
-    settings = YAML(typ="safe").load(Path("params.yaml").read_text())
+    settings = base_params()
     presets.merge(settings, patch)
     with pytest.raises(InputError, match=said):
         check(settings, "params.yaml")
@@ -291,14 +292,14 @@ def test_what_does_not_fit_is_named_before_a_run(patch, said, monkeypatch) -> No
 )
 def test_what_aligns_nothing_needs_no_anchor(patch, monkeypatch) -> None:
     monkeypatch.chdir(ROOT)
-    settings = YAML(typ="safe").load(Path("params.yaml").read_text())
+    settings = base_params()
     settings["quantize"] |= {"alignment_anchor": "sound"} | patch
     check(settings, "params.yaml")
 
 
 def test_one_modality_alone_is_aligned_to_nothing(monkeypatch) -> None:
     monkeypatch.chdir(ROOT)
-    settings = YAML(typ="safe").load(Path("params.yaml").read_text())
+    settings = base_params()
     settings["modality"] = {"text": settings["modality"]["text"]}
     settings["recommenders"] = [name for name in settings["recommenders"] if not name.startswith("mme_sid")]
     settings["finetune"] = {}
@@ -307,7 +308,7 @@ def test_one_modality_alone_is_aligned_to_nothing(monkeypatch) -> None:
 
 def test_known_ids_with_their_quantizer_fit(monkeypatch) -> None:
     monkeypatch.chdir(ROOT)
-    settings = YAML(typ="safe").load(Path("params.yaml").read_text())
+    settings = base_params()
     settings["quantize"]["frozen_from"] = "earlier/artifacts/quantizer/quantizer.safetensors"
     check(settings, "params.yaml")
     settings["assign"]["frozen_ids_from"] = "earlier/artifacts"
@@ -319,7 +320,7 @@ def test_known_ids_with_their_quantizer_fit(monkeypatch) -> None:
 )
 def test_a_section_whose_entries_are_all_commented_out_is_named(section, monkeypatch) -> None:
     monkeypatch.chdir(ROOT)
-    settings = YAML(typ="safe").load(Path("params.yaml").read_text()) | {section: None}
+    settings = base_params() | {section: None}
     with pytest.raises(InputError, match=f"`{section}` is a mapping or a list; found null, no entries"):
         check(settings, "params.yaml")
 
@@ -340,7 +341,7 @@ def test_a_section_whose_entries_are_all_commented_out_is_named(section, monkeyp
     ],
 )
 def test_dmesr_is_refused_before_a_run_as_in_its_stage(dmesr, fits, tmp_path, monkeypatch) -> None:
-    content = YAML(typ="safe").load((ROOT / "params.yaml").read_text())["train_multimodal"]["dmesr_sasrec"]
+    content = base_params()["train_multimodal"]["dmesr_sasrec"]
     content |= dmesr | {"model": content["model"] | dmesr.get("model", {})}
     monkeypatch.chdir(tmp_path)
     Path("params.yaml").write_text(json.dumps({"train_multimodal": {"dmesr_sasrec": content}}))

@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import polars as pl
 import pytest
 from typer.testing import CliRunner
 
@@ -12,7 +13,7 @@ from sidflow.cli.app import app
 from sidflow.cli.serving import item_as_json, item_as_text
 from sidflow.core.errors import InputError
 from sidflow.serving import recommendations
-from sidflow.serving.items import Item, SemanticId, SharedPrefix
+from sidflow.serving.items import Item, SemanticId, SharedPrefix, _shared_prefixes
 from sidflow.serving.recommendations import HistoryFactors
 
 runner = CliRunner()
@@ -170,7 +171,7 @@ def test_an_item_has_all_that_the_artifacts_hold(catalogue) -> None:
     assert item.training_count == 2
     semantic_id = item.semantic_ids["text"]
     assert (semantic_id.codes, semantic_id.suffix) == ([1, 2], 0)
-    assert semantic_id.shared_prefixes == [SharedPrefix(2, 1, ["Green lamp"]), SharedPrefix(1, 1, ["Blue lamp"])]
+    assert semantic_id.shared_prefixes == [SharedPrefix(2, 1, ["Green lamp"]), SharedPrefix(1, 2, ["Blue lamp"])]
     neighbours = item.neighbours["text"]
     assert [near.item_key for near in neighbours] == ["k-1", "k-5", "k-2", "k-3", "k-4"]
     assert neighbours[2].cosine == pytest.approx(np.sqrt(0.5))
@@ -181,7 +182,10 @@ def test_an_item_has_all_that_the_artifacts_hold(catalogue) -> None:
     text = item_as_text(item)
     assert "Semantic ID, text: 1-2" in text
     assert "in training: 2 times" in text
-    assert "  all codes shared with 1 other: Green lamp\n  first code shared with 1 other: Blue lamp\n" in text
+    assert (
+        "  all codes shared with 1 other: Green lamp\n  first code shared with 2 others: for example Blue lamp\n"
+        in text
+    )
     assert "Nearest, image\n  the item lacks this modality" in text
     assert json.loads(item_as_json(item))["attributes"] == {"colour": "Red"}
 
@@ -191,10 +195,13 @@ def test_an_item_without_a_picture_is_no_neighbour_by_image(catalogue) -> None:
 
 
 def test_shared_codes_are_counted_and_some_items_named() -> None:
-    prefixes = [SharedPrefix(2, 7, ["A", "B", "C"]), SharedPrefix(1, 1, ["D"])]
+    prefixes = [SharedPrefix(2, 7, ["A", "B", "C"]), SharedPrefix(1, 8, ["D"])]
     ids = {"text": SemanticId([4, 5, 6], 0, prefixes)}
     text = item_as_text(Item("k", "", "", "", [], {}, True, None, 1, {}, ids, {}, {}))
-    assert "  first 2 codes shared with 7 others: for example A; B; C\n  first code shared with 1 other: D" in text
+    assert (
+        "  first 2 codes shared with 7 others: for example A; B; C\n  first code shared with 8 others: for example D"
+        in text
+    )
 
 
 def test_an_empty_key_resembles_no_item(catalogue) -> None:
@@ -207,3 +214,18 @@ def test_an_unknown_item_is_answered_with_keys_like_it(catalogue) -> None:
     result = runner.invoke(app, ["show", "item", "k-9"])
     assert result.exit_code == 2
     assert "did you mean k-" in result.stderr
+
+
+def test_no_item_shares_three_codes_without_sharing_the_first(catalogue) -> None:
+    """24 items share the first three codes and 2 more the first: `show item` counts 24 and 26, never 2."""
+    count, levels = 27, 4
+    codes = np.tile(np.array([4, 5, 6, 0], dtype=np.int32), (count, 1))
+    codes[1:25, 3] = 1
+    codes[25:, 1] = 9
+    titles = [f"t{item}" for item in range(count)]
+    items = pl.DataFrame({"item_key": titles, "title": titles})
+    prefixes = _shared_prefixes(0, np.arange(count), codes, items)
+    assert [(prefix.levels, prefix.items, prefix.examples) for prefix in prefixes] == [
+        (levels - 1, 24, ["t1", "t2", "t3"]),
+        (1, 26, ["t25", "t26"]),
+    ]

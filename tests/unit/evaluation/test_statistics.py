@@ -84,7 +84,8 @@ def test_holm_by_hand():
         (0.01, 0.2, 0.2, "undecided"),
         (-0.1, 0.2, 0.5, "undecided"),
         (-0.1, 0.03, 0.5, "contradicted"),
-        (-0.2, -0.1, 0.01, "contradicted"),
+        (-0.2, -0.1, 0.01, "behind"),
+        (-0.2, -0.1, 0.051, "contradicted"),
     ],
 )
 def test_verdicts(low, high, p, expected):
@@ -107,6 +108,16 @@ def test_better_at_all_is_not_as_much_better_as_claimed(low, high, expected):
     found = statistics.Difference((low + high) / 2, low, high, 0.1, 0.001, 0.1)
     assert statistics.verdict_on_claim(found, 0.04) == expected
     assert (statistics.verdict_on_gain(found, 0.001, 0.04) == "shown") == (low > 0)
+
+
+@pytest.mark.parametrize("p", [0.01, 0.0499, 0.05, 0.051, 1.0])
+@pytest.mark.parametrize("low", [-0.1, 0.0, 0.1])
+def test_ahead_and_behind_follow_the_same_rule(low, p):
+    """Turned round, `shown` is `behind` and the other way round, whatever p; without a claim nothing else differs."""
+    gain = statistics.Difference(low + 0.1, low, low + 0.2, 0.1, p, 0.1)
+    ahead, turned = (statistics.verdict_on_gain(one, p, None) for one in (gain, statistics.mirrored(gain)))
+    assert {"shown": "behind", "undecided": "undecided"}[ahead] == turned
+    assert (ahead == "shown") == (low > 0 and p < 0.05)
 
 
 def test_a_mirrored_difference_is_that_of_the_mirrored_resamples():
@@ -147,7 +158,7 @@ def test_where_lower_is_better_the_difference_keeps_its_sign_and_no_gain_is_clai
     pairs = {name: statistics.Pair(name, "base", lower_is_better=True) for name in ("far", "same")}
     pairs["turned"] = statistics.Pair("base", "far", lower_is_better=True)
     found = bootstrap.compare(pairs, claimed_gain=0.1)
-    assert (found["far"].difference > 0, found["far"].verdict, found["far"].claim) == (True, "contradicted", None)
+    assert (found["far"].difference > 0, found["far"].verdict, found["far"].claim) == (True, "behind", None)
     assert (found["turned"].high < 0, found["turned"].verdict, found["turned"].claim) == (True, "shown", None)
     assert found["same"].verdict == "undecided"
 

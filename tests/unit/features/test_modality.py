@@ -80,7 +80,7 @@ def test_components_agree_with_the_svd_whichever_side_is_longer(shape):
     assert (found.directions[np.abs(found.directions).argmax(axis=0), np.arange(4)] > 0).all()
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     hnp.arrays(np.float32, st.tuples(st.integers(1, 8), st.integers(1, 5)), elements=st.floats(-1e3, 1e3, width=32)),
     st.integers(1, 6),

@@ -88,7 +88,7 @@ def test_same_seed_same_bytes_and_signs_do_not_depend_on_it():
     np.testing.assert_allclose(one.components, other.components, atol=1e-3)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.lists(st.text("abc ", max_size=12), max_size=3).map(tuple), max_size=12), st.integers(1, 5))
 def test_any_documents_give_unit_or_absent_rows(documents, dim):
     space = fit_text_space(documents, SpaceParams(dim=dim, min_df=1, max_df=1.0), seed=0)

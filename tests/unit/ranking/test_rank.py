@@ -96,7 +96,7 @@ def test_equals_brute_force(kind, exclude, repeats):
         np.testing.assert_array_equal(found.top.scores[query], table[query, best])
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 10_000), st.integers(1, 4), st.sampled_from([1, 3, 7, 10_000]))
 def test_blocks_change_nothing_even_under_ties(seed, levels, rows):
     histories = world(users=9, items=25, longest=25, seed=seed, repeats=True)

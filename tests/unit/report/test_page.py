@@ -344,7 +344,7 @@ def test_only_methods_get_a_verdict_on_the_page():
     data = _report_data()
     text = render_page(data, ReportParams())
     assert text.count("not under test") == 1  # one baseline; the best one is what they are compared with
-    assert len(re.findall(r'class="chip (?:shown|contradicted|undecided)"', text)) == 3  # two cards, one row
+    assert len(re.findall(r'class="chip (?:shown|behind|contradicted|undecided)"', text)) == 3  # two cards, one row
 
 
 def test_duplicates_are_named_with_the_setting_that_differs():

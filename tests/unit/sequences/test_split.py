@@ -57,7 +57,7 @@ def test_short_users_keep_training_first_then_test_then_valid():
     assert cuts.query_valid.tolist() == [False, False, False, True, True, False, False]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.integers(1, 12), min_size=1, max_size=20), st.integers(1, 4), st.integers(1, 4))
 def test_parts_never_overlap_and_cover_what_is_left(lengths, n, min_history):
     sizes = np.array(lengths)
@@ -82,7 +82,7 @@ def test_global_time_by_hand():
     assert list(zip(cuts.query_user, cuts.query_end, cuts.query_valid, strict=True)) == [(0, 3, True), (2, 1, False)]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.lists(st.integers(0, 300), min_size=1, max_size=12), min_size=4, max_size=15), st.integers(1, 3))
 def test_global_time_never_trains_on_the_future(seconds, most):
     ordered = [sorted(times) for times in seconds]
@@ -100,7 +100,7 @@ def test_global_time_never_trains_on_the_future(seconds, most):
         assert (first_valid <= ordered[user][end] < first_test) if valid else (ordered[user][end] >= first_test)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.lists(st.integers(0, 300), min_size=1, max_size=12), min_size=4, max_size=15),
     st.integers(1, 5),
@@ -166,7 +166,7 @@ def test_what_only_looks_like_a_beginning_is_not_counted():
     assert _leaks([[3, 1, 4, 1, 5, 9]]) == (0, 0)  # one's own beginning is no leak
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.lists(st.lists(st.integers(0, 2), min_size=3, max_size=7), min_size=1, max_size=12), st.integers(1, 2))
 def test_leaks_equal_a_loop_over_pairs_of_users(sequences, n):
     cuts = leave_last_n(np.array([len(items) for items in sequences]), n, 1)

@@ -36,7 +36,7 @@ def histories_of(sequences, train_end=None):
 
 
 @given(st.lists(st.integers(0, 30), min_size=1, max_size=20), st.integers(2, 9))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_every_training_target_is_in_one_window_and_no_held_out_item_in_any(lengths, longest):
     first = np.cumsum([0, *lengths])
     ends = [max(0, length - 2) for length in lengths]

@@ -38,7 +38,7 @@ def test_mmd_equals_the_float64_reference(estimator, bandwidths):
     assert mmd(x.double(), y.double(), bandwidths, estimator).item() == pytest.approx(expected, abs=1e-12)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(2, 12), st.integers(1, 6), st.integers(0, 99), st.floats(-1e3, 1e3))
 def test_mmd_of_a_set_with_itself(b, d, seed, shift):
     x = rows(seed, b, d, shift, torch.float64)

@@ -9,7 +9,12 @@ from sidflow.report.data import ReportData, best_method_and_baseline
 from sidflow.report.glossary import Glossary
 from sidflow.report.markup import Markup, join, metric_title, number, percent, tag
 
-VERDICT_LABELS = {"shown": "shown ahead", "contradicted": "gain contradicted", "undecided": "undecided"}
+VERDICT_LABELS = {
+    "shown": "shown ahead",
+    "behind": "shown behind",
+    "contradicted": "gain contradicted",
+    "undecided": "undecided",
+}
 EXPECTED_METRIC = "expected_ndcg_at_10"
 
 
@@ -68,10 +73,11 @@ def ahead_sentence(comparison: Comparison) -> str:
     corrected = f"p is {number(comparison.p, 3)} after correction for {comparison.comparisons} comparisons"
     if comparison.verdict == "shown":
         return f"Shown: the interval lies above 0 and {corrected}."
-    if comparison.low > 0:
-        return f"Not shown: the interval lies above 0, but {corrected}."
-    if comparison.high < 0:
-        return "No, it is behind: the interval lies below 0."
+    if comparison.verdict == "behind":
+        return f"No, it is behind: the interval lies below 0 and {corrected}."
+    if comparison.low > 0 or comparison.high < 0:
+        side = "above" if comparison.low > 0 else "below"
+        return f"Not shown: the interval lies {side} 0, but {corrected}."
     return "Undecided: the interval holds 0."
 
 
@@ -133,7 +139,7 @@ def _title(comparison: Comparison, method: str, best: str) -> list[object]:
         by_claim = {"reached": f", by the claimed {gain} or more", "excluded": f", by less than the claimed {gain}"}
         margin = by_claim.get(str(comparison.claim), f"; the claimed gain of {gain} is undecided")
         return [tag("em", method), f" is ahead of {best} in {name}{margin}"]
-    if comparison.high < 0:
+    if comparison.verdict == "behind":
         return [tag("em", method), f" is behind {best} in {name}"]
     if comparison.claim == "excluded":
         return [tag("em", method), f" does not gain the claimed {gain} over {best} in {name}"]

@@ -159,9 +159,11 @@ def _notes(board: Mapping, glossary: Glossary, has_oracle: bool) -> Markup:
         tag("b", VERDICT_LABELS["shown"]),
         f" means that the difference is above 0, not that it is the claimed {percent(board['claimed_gain'], True)}; "
         "the line below answers that. ",
+        tag("b", VERDICT_LABELS["behind"]),
+        " means that it is below 0, by the same rule. ",
         tag("b", VERDICT_LABELS["contradicted"]),
-        " means that the interval lies below the claimed gain. Only methods under test get a verdict. "
-        "An arrow stands for a difference beyond the axis.",
+        " means that neither is shown, and the interval lies below the claimed gain. Only methods under test get "
+        "a verdict. An arrow stands for a difference beyond the axis.",
     ]
     if has_oracle:
         parts.append(" Dashed: the oracle, which ranks by the generator's true probabilities.")

@@ -27,7 +27,16 @@ def _board(low: float, high: float, verdict: str | None, claim: str | None, p: f
         (0.002, 0.020, "undecided", "open", 0.15, "Not shown: the interval lies above 0, but p is 0.150", "Open"),
         (-0.010, 0.020, "undecided", "open", 0.5, "Undecided: the interval holds 0", "Open"),
         (-0.010, 0.002, "contradicted", "excluded", 0.5, "Undecided: the interval holds 0", "Excluded"),
-        (-0.020, -0.010, "contradicted", "excluded", 0.01, "No, it is behind", "Excluded"),
+        (
+            -0.020,
+            -0.010,
+            "behind",
+            "excluded",
+            0.01,
+            "No, it is behind: the interval lies below 0 and p",
+            "Excluded",
+        ),
+        (-0.020, -0.010, "contradicted", "excluded", 0.051, "Not shown: the interval lies below 0, but p", "Excluded"),
     ],
 )
 def test_better_at_all_and_as_much_better_as_claimed_are_two_answers(low, high, verdict, claim, p, better, by_as_much):
