@@ -59,9 +59,9 @@ def _comparison_terms(data: ReportData) -> dict[str, str]:
         "MME-SID (arXiv 2509.02017) reports over its best baseline on three data sets.",
         "verdict": "Shown ahead: the interval of the difference lies above 0, and p, corrected for the number of "
         f"comparisons (Holm), below {number(1 - board['level'], 2)}. Shown behind: the same, with the interval "
-        f"below 0. Gain contradicted: neither, and the interval lies below the claimed {gain}. Undecided: none of these. The "
-        "claimed gain itself is reached where the whole interval lies at it or above, excluded where it lies below, "
-        "open otherwise.",
+        f"below 0. Gain contradicted: neither, and the interval lies below the claimed {gain}. Undecided: none of "
+        "these. The claimed gain itself is reached where the whole interval lies at it or above, excluded where it "
+        "lies below, open otherwise.",
     }
 
 
