@@ -10,6 +10,7 @@ from sidflow.backbones.models import record_of_folder, record_of_pretrained, rec
 from sidflow.backbones.params import BackboneParams
 from sidflow.backbones.scratch import history_documents, item_documents, item_titles
 from sidflow.core import params
+from sidflow.core.files import atomic_folder
 from sidflow.core.stage import stage
 from sidflow.sequences.histories import load_histories
 
@@ -41,9 +42,9 @@ def train(settings: BackboneParams) -> None:
     model, tokenizer, fitted = train_scratch_backbone(
         documents, sequences, scratch, seed=seed, device=device, checkpoint=checkpoint
     )
-    with without_library_output():
-        model.save_pretrained(MODEL_FOLDER)
-        tokenizer.save_pretrained(MODEL_FOLDER)
+    with atomic_folder(MODEL_FOLDER) as folder, without_library_output():
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
     record_written_files(MODEL_FOLDER)
     PRETRAINING.write(fitted.curves, ["epoch", "loss", "valid_loss"])
     BACKBONE.write({**record_of_folder("scratch", MODEL_FOLDER), "device": device.type})

@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from sidflow.cli.usage import PRESET_FILES, require_project_files
+from sidflow.core.disk import disk_errors
 from sidflow.core.errors import InputError
 
 
@@ -63,9 +64,10 @@ PresetName = Annotated[str, typer.Argument(metavar="NAME", help="A preset that `
 
 @contextmanager
 def one_line() -> Iterator[None]:
-    """Print an `InputError` as one line and exit with code 2."""
+    """Print an `InputError`, or a failure of the disk, as one line and exit with code 2."""
     try:
-        yield
+        with disk_errors():
+            yield
     except InputError as error:
         typer.echo(error.line(), err=True)
         raise typer.Exit(2) from None

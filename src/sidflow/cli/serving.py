@@ -12,6 +12,7 @@ import polars as pl
 
 from sidflow.api import Project
 from sidflow.artifacts.semantic_ids import quantized_modalities
+from sidflow.core.disk import check_file_target
 from sidflow.core.errors import InputError
 from sidflow.core.files import atomic_path
 from sidflow.core.params import load_params
@@ -117,6 +118,7 @@ def write_new_ids(artifacts: Path, out: Path, vector_files: Sequence[str] | None
     Raises:
         InputError: a file is absent or invalid; else see `assign_new_ids`.
     """
+    check_file_target(out)
     vectors = dict(map(_read_vectors, vector_files)) if vector_files else _project_vectors(artifacts)
     ids = assign_new_ids(artifacts, vectors)
     with atomic_path(out) as temporary:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
+from sidflow.core.disk import check_file_target, check_folder_target, disk_errors
 from sidflow.core.errors import InputError
 
 _touched: dict[str, set[str]] = {"reads": set(), "writes": set(), "params": set()}
@@ -76,17 +78,41 @@ def default_permissions() -> int:
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path in the target's folder that replaces `path` when the block ends without an error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        temporary.chmod(default_permissions())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Yield a temporary path in the target's folder that replaces `path` when the block ends without an error.
+
+    Raises:
+        InputError: the disk is full, `path` is a folder, and the like; what was at `path` is unchanged.
+    """
+    with disk_errors(path):
+        check_file_target(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            temporary.chmod(default_permissions())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Yield a folder to be made beside `path` that takes its place when the block ends without an error.
+
+    Raises:
+        InputError: the disk is full, a file is at `path`, and the like; what was at `path` is unchanged.
+    """
+    with disk_errors(path):
+        check_folder_target(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as temporary_folder:
+            temporary = Path(temporary_folder) / "made"
+            yield temporary
+            if path.is_dir():
+                shutil.rmtree(path)
+            temporary.replace(path)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 
 from sidflow.core import params
+from sidflow.core.disk import disk_errors
 from sidflow.core.errors import InputError
 from sidflow.core.files import atomic_path, write_trace
 from sidflow.core.memory import peak_memory_mb
@@ -27,9 +28,10 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 @contextmanager
 def errors_in_one_line(name: str) -> Iterator[None]:
-    """End with one line and exit code 2 where the input is bad."""
+    """End with one line and exit code 2 where the input is bad or the disk fails."""
     try:
-        yield
+        with disk_errors():
+            yield
     except InputError as error:
         report_error(f"{name}: {error.line()}")
         raise SystemExit(2) from None
@@ -50,6 +52,11 @@ def stage(name: str) -> Iterator[None]:
             write_trace(name)
     if not is_main_process():
         return
+    with errors_in_one_line(name):
+        _write_cost(name)
+
+
+def _write_cost(name: str) -> None:
     cost = {
         "stage": name,
         "wall_seconds": round(seconds_spent(), 3),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +13,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from sidflow.core.disk import disk_error
 from sidflow.core.errors import InputError
 from sidflow.core.files import VersionedArtifact, atomic_path, note_write
 
@@ -78,7 +80,8 @@ class Table(VersionedArtifact):
         """
         path = self.at(**names)
         self._footer(path)
-        arrow = pq.read_table(path, columns=columns)
+        with _readable(path):
+            arrow = pq.read_table(path, columns=columns)
         self._verify(arrow, path, written_here=False)
         frame = pl.from_arrow(arrow)
         assert isinstance(frame, pl.DataFrame)
@@ -102,12 +105,8 @@ class Table(VersionedArtifact):
     def _footer(self, path: Path) -> dict[str, object]:
         """Return the footer of a file of this schema and version."""
         self.require_file(path, "a table")
-        try:
+        with _readable(path):
             footer = json.loads((pq.read_schema(path).metadata or {}).get(FOOTER, b"{}"))
-        except (pa.ArrowInvalid, ValueError) as error:
-            raise InputError(
-                str(path), expected="a Parquet file", found=str(error), remedy="delete it and run `dvc repro`"
-            ) from error
         self.check_schema(path, footer)
         return footer
 
@@ -172,6 +171,20 @@ class Table(VersionedArtifact):
             assert isinstance(frame, pl.DataFrame)
             for check in self.checks:
                 check(frame, str(path))
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Raise what pyarrow says of a damaged file as an `InputError`; failures of the disk stay what they are."""
+    try:
+        yield
+    except (pa.ArrowException, OSError, ValueError) as error:
+        if disk_error(error) is not None:
+            raise
+        message = " ".join(str(error).split())[:200]
+        raise InputError(
+            str(path), expected="a Parquet file", found=message, remedy="delete it and run `dvc repro`"
+        ) from error
 
 
 class _Order(NamedTuple):

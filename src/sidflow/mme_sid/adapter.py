@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from sidflow.backbones.models import record_written_files, without_library_output
 from sidflow.core.errors import InputError
-from sidflow.core.files import atomic_path, note_read
+from sidflow.core.files import atomic_folder, note_read
 from sidflow.mme_sid.params import LoraParams
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -58,24 +58,29 @@ def save_adapter(model: PeftModel | PreTrainedModel, folder: Path, backbone: Map
 
     Args:
         model: with or without an adapter.
-        folder: emptied first.
+        folder: replaced.
         backbone: the backbone's record.
     """
-    shutil.rmtree(folder, ignore_errors=True)
     if not isinstance(model, PeftModel):
+        shutil.rmtree(folder, ignore_errors=True)
         return
-    with without_library_output():
-        model.save_pretrained(str(folder), save_embedding_layers=False)
-    (folder / "README.md").unlink(missing_ok=True)
-    content = json.loads((folder / CONFIG).read_text())
+    with atomic_folder(folder) as temporary:
+        with without_library_output():
+            model.save_pretrained(str(temporary), save_embedding_layers=False)
+        (temporary / "README.md").unlink(missing_ok=True)
+        config = _config(json.loads((temporary / CONFIG).read_text()), backbone)
+        (temporary / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+    record_written_files(folder)
+
+
+def _config(content: dict[str, Any], backbone: Mapping[str, Any]) -> dict[str, Any]:
+    """Return PEFT's config with sets in order, and the base model by repository and commit."""
     for key, value in content.items():
         if isinstance(value, list) and all(isinstance(entry, str) for entry in value):
             content[key] = sorted(value)
     content["base_model_name_or_path"] = backbone["repo"] or None
     content["revision"] = backbone["commit"] or None
-    with atomic_path(folder / CONFIG) as temporary:
-        temporary.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
-    record_written_files(folder)
+    return content
 
 
 def load_adapter(model: PreTrainedModel, folder: Path) -> PeftModel | PreTrainedModel:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -30,7 +29,9 @@ from sidflow.artifacts.recommenders import (
     served_matrix,
 )
 from sidflow.backbones.models import load_backbone, record_written_files, without_library_output
+from sidflow.core.disk import check_folder_target
 from sidflow.core.errors import InputError
+from sidflow.core.files import atomic_folder
 from sidflow.core.params import validate_params
 from sidflow.hybrid.evidence import new_histories
 from sidflow.hybrid.prior import ScorePrior, prior_from_arrays
@@ -161,7 +162,8 @@ def merge(name: str, folder: Path) -> None:
     Raises:
         InputError: the folder exists and is not empty, or artifacts are absent.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    check_folder_target(folder)
+    if folder.is_dir() and any(folder.iterdir()):
         raise InputError(str(folder), expected="a new or an empty folder", found="files", remedy="name another folder")
     summary = SUMMARY.read(model=name)
     params = validate_params(summary["params"], FinetuneParams, str(SUMMARY.at(model=name)), "`dvc repro finetune`")
@@ -189,9 +191,7 @@ def merge(name: str, folder: Path) -> None:
         "anchor": _prior_weights(prior) if prior else None,
         "item_keys": keys,
     }
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary_folder:
-        output = Path(temporary_folder) / "made"
+    with atomic_folder(folder) as output:
         with without_library_output():
             merged = tuned.merge_and_unload() if isinstance(tuned, PeftModel) else tuned  # type: ignore[operator]
             merged.save_pretrained(output, safe_serialization=True)
@@ -199,7 +199,6 @@ def merge(name: str, folder: Path) -> None:
         save_file(tables | (prior.arrays() if prior else {}), output / TABLES)
         (output / SETTINGS).write_text(json.dumps(settings, indent=1) + "\n")
         record_written_files(output)
-        output.replace(folder)
 
 
 def _prior_weights(prior: ScorePrior) -> dict[str, Any]:

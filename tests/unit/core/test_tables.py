@@ -100,6 +100,15 @@ def test_reading_checks_presence_schema_version_and_order(tmp_path):
         THINGS.read(kind="a")
 
 
+def test_a_table_with_a_damaged_page_is_told():
+    path = THINGS.write(things(range(1000)), kind="a")
+    data = bytearray(path.read_bytes())
+    data[40:60] = bytes(20)  # within the first column's pages; the footer is whole
+    path.write_bytes(data)
+    with pytest.raises(InputError, match=r"things\.parquet: expected a Parquet file; found .* Remedy: delete it"):
+        THINGS.read(kind="a")
+
+
 def test_a_project_root_moves_every_artifact_and_ends_with_its_block(tmp_path):
     relative = THINGS.at(kind="a")
     with project_root(tmp_path):
