@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sys
 from collections.abc import Iterable, Mapping
 from functools import cache
@@ -23,9 +24,11 @@ from torch import Tensor, nn
 from sidflow.core.errors import InputError
 from sidflow.core.files import atomic_path, paths_read
 from sidflow.core.runtime import is_main_process, load_runtime
-from sidflow.core.stage import add_resumed_seconds, seconds_spent
+from sidflow.core.stage import add_resumed_seconds, print_progress, seconds_spent
 
-STATE_KEY, SPENT_KEY = "state", "seconds"  # metadata of a checkpoint: plain values, and seconds of training so far
+# Metadata of a checkpoint: plain values, seconds of training so far, and the hash of values and tensors.
+STATE_KEY, SPENT_KEY, DIGEST_KEY = "state", "seconds", "sha256"
+LIBRARIES = ("torch", "numpy", "transformers", "peft", "accelerate")  # whose versions move the last bits of a training
 
 
 def trained_state(module: nn.Module) -> dict[str, Tensor]:
@@ -110,34 +113,79 @@ def running_code() -> tuple[Path, ...]:
     return (*sorted(files), *([Path(script).resolve()] if script else []))
 
 
+def _library_versions() -> dict[str, str]:
+    return {name: str(sys.modules[name].__version__) for name in LIBRARIES if name in sys.modules}
+
+
+def _digest(tensors: Mapping[str, Tensor], state: str) -> str:
+    """Return the hash of a checkpoint's content: safetensors itself would not see a changed byte."""
+    digest = hashlib.sha256(state.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name].contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _require_cache_folder(folder: Path) -> None:
+    """Check, before a training starts, that its checkpoints can be written.
+
+    Raises:
+        InputError: the folder cannot be made, or cannot be written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        reason = "" if os.access(folder, os.W_OK | os.X_OK) else "a folder that is read-only"
+    except OSError as error:
+        reason = error.strerror or str(error)
+    if reason:
+        raise InputError(
+            str(folder),
+            expected="a cache folder that checkpoints can be written to",
+            found=reason,
+            remedy="set SIDFLOW_CACHE, or `cache` in runtime.yaml, to a folder of your own",
+        )
+
+
 class Checkpoint:
     """One training's checkpoint in the cache folder.
 
-    The file's name holds a hash of the settings, of every artifact that the process has read, and of the stage's
-    code: a change of any of them starts afresh. Of several processes the main one writes and removes it, all read it.
+    The file's name holds a hash of the settings, of every artifact that the process has read, of the stage's code and
+    of the versions of its libraries: a change of any of them starts afresh. Of several processes the main one writes
+    and removes it, all read it.
     """
 
     def __init__(self, name: str, settings: Mapping[str, object], code: Iterable[Path] | None = None) -> None:
-        """Locate the checkpoint of training `name`; `code` defaults to `running_code`."""
+        """Locate the checkpoint of training `name`; `code` defaults to `running_code`.
+
+        Raises:
+            InputError: the cache folder cannot be written to.
+        """
         content = {
             "settings": json.loads(json.dumps(settings, sort_keys=True, default=str)),
             "inputs": _hash_files(paths_read()),
             "code": _hash_files(running_code() if code is None else code),
+            "libraries": _library_versions(),
         }
         fingerprint = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:24]
-        self.path = load_runtime().cache_folder / "checkpoints" / f"{name.replace('@', '-')}-{fingerprint}.safetensors"
+        folder = load_runtime().cache_folder / "checkpoints"
+        if is_main_process():
+            _require_cache_folder(folder)
+        self.name = name
+        self.path = folder / f"{name.replace('@', '-')}-{fingerprint}.safetensors"
 
     def save(self, snapshot: Snapshot) -> None:
         """Write `snapshot` atomically."""
         if not is_main_process():
             return
         tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in snapshot.tensors.items()}
+        state = json.dumps(snapshot.values)
+        metadata = {STATE_KEY: state, SPENT_KEY: str(seconds_spent()), DIGEST_KEY: _digest(tensors, state)}
         with atomic_path(self.path) as temporary:
-            metadata = {STATE_KEY: json.dumps(snapshot.values), SPENT_KEY: str(seconds_spent())}
             save_file(tensors, temporary, metadata=metadata)
 
     def load(self) -> Snapshot | None:
-        """Return the last snapshot, or None where none can be read.
+        """Return the last snapshot, or None where there is none; one that is cut or changed is said and left out.
 
         The time that the run which wrote it had taken counts as this one's (`seconds_spent`).
         """
@@ -145,14 +193,16 @@ class Checkpoint:
             return None
         try:
             with safe_open(self.path, framework="pt") as handle:
-                metadata = handle.metadata()
-                values, seconds = json.loads(metadata[STATE_KEY]), float(metadata[SPENT_KEY])
-                snapshot = Snapshot({name: handle.get_tensor(name) for name in handle.keys()}, values)  # noqa: SIM118
+                metadata = handle.metadata() or {}
+                tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
+            if metadata[DIGEST_KEY] != _digest(tensors, metadata[STATE_KEY]):
+                raise ValueError
+            values, seconds = json.loads(metadata[STATE_KEY]), float(metadata[SPENT_KEY])
         except (SafetensorError, KeyError, ValueError):
-            self.discard()
+            print_progress(f"{self.name}: the checkpoint {self.path} is damaged; the training starts afresh")
             return None
         add_resumed_seconds(seconds)
-        return snapshot
+        return Snapshot(tensors, values)
 
     def discard(self) -> None:
         """Remove the checkpoint: the artifacts are written."""

@@ -5,9 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 
 from sidflow.core import stage
+from sidflow.core.errors import InputError
 from sidflow.core.stage import seconds_spent
 from sidflow.training.checkpoint import Checkpoint, Snapshot
 
@@ -48,13 +50,13 @@ def test_a_checkpoint_is_of_the_script_and_of_the_packages_that_it_loads(tmp_pat
 
 
 def test_a_resumed_run_counts_the_time_of_the_killed_ones(cache, monkeypatch):
-    def saved(name, seconds):
+    def saved_after(name, seconds):
         monkeypatch.setattr(stage, "_resumed", {"seconds": seconds})
         checkpoint = Checkpoint(name, {}, code=[])
         checkpoint.save(Snapshot({"a": torch.zeros(1)}, {}))
         return checkpoint
 
-    short, long = saved("short", 50_000.0), saved("long", 90_000.0)
+    short, long = saved_after("short", 50_000.0), saved_after("long", 90_000.0)
     monkeypatch.setattr(stage, "_resumed", {"seconds": 0.0})
     assert seconds_spent() < 40_000
     short.load()
@@ -62,3 +64,77 @@ def test_a_resumed_run_counts_the_time_of_the_killed_ones(cache, monkeypatch):
     long.load()
     short.load()  # of two trainings of a stage the later one's holds the earlier one's time, too
     assert 90_000 < seconds_spent() < 130_000
+
+
+STATE = {
+    "weights": torch.arange(6, dtype=torch.float32).reshape(2, 3),
+    "half": torch.ones(3, dtype=torch.bfloat16),
+    "steps": torch.tensor(5),
+    "mask": torch.tensor([True, False]),
+    "none": torch.zeros(0, 4),
+}
+
+
+def saved(**settings):
+    checkpoint = Checkpoint("t", settings, code=[])
+    checkpoint.save(Snapshot(STATE, {"epoch": 3}))
+    return checkpoint
+
+
+def test_a_checkpoint_comes_back_as_it_was(cache):
+    loaded = saved().load()
+    assert loaded is not None
+    assert loaded.values == {"epoch": 3}
+    assert loaded.tensors.keys() == STATE.keys()
+    assert all(torch.equal(loaded.tensors[name], tensor) for name, tensor in STATE.items())
+
+
+def cut_at(share):
+    return lambda content: content[: int(share * len(content))]
+
+
+def changed_in(part):
+    def change(content):
+        position = content.index(part)
+        return content[:position] + bytes([content[position] ^ 1]) + content[position + 1 :]
+
+    return change
+
+
+DAMAGE = {
+    "empty": cut_at(0.0),
+    "cut in the header": cut_at(0.1),
+    "cut in the tensors": cut_at(0.99),
+    "zeros after a power cut": lambda content: bytes(len(content)),
+    "a changed tensor": changed_in(torch.arange(6, dtype=torch.float32).numpy().tobytes()[8:12]),
+    "a changed value": changed_in(b"epoch"),
+    "no metadata": lambda content: (2).to_bytes(8, "little") + b"{}",
+    "longer": lambda content: content + b"x",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_checkpoint_is_said_and_left_out(cache, damage, capsys):
+    checkpoint = saved()
+    checkpoint.path.write_bytes(DAMAGE[damage](checkpoint.path.read_bytes()))
+    assert checkpoint.load() is None
+    assert f"t: the checkpoint {checkpoint.path} is damaged; the training starts afresh" in capsys.readouterr().out
+    checkpoint.save(Snapshot(STATE, {"epoch": 3}))
+    assert checkpoint.load() is not None
+
+
+def test_another_version_of_a_library_starts_afresh(cache, monkeypatch):
+    path = saved().path
+    monkeypatch.setattr(torch, "__version__", "0.0.1")
+    assert Checkpoint("t", {}, code=[]).path != path
+
+
+def test_a_cache_that_cannot_be_written_ends_before_the_training(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("SIDFLOW_CACHE", str(tmp_path / "file"))
+    with pytest.raises(InputError, match=r"checkpoints: expected a cache folder .* Remedy: set SIDFLOW_CACHE"):
+        Checkpoint("t", {}, code=[])
+    monkeypatch.setenv("SIDFLOW_CACHE", str(tmp_path / "folder"))
+    monkeypatch.setattr(os, "access", lambda *args: False)  # a file system mounted read-only; root may write elsewhere
+    with pytest.raises(InputError, match="found a folder that is read-only"):
+        Checkpoint("t", {}, code=[])
