@@ -22,9 +22,7 @@ def main() -> None:
         INGEST.write(catalog.report)
         for warning in catalog.warnings:
             print_progress(f"warning: {warning}")
-        summary = "{users} of {users_raw} users, {items_core} items ({items} in the catalogue), "
-        summary += "{interactions} of {interactions_raw} interactions"
-        print_progress(summary.format(**catalog.report))
+        print_progress(catalog.summary())
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from sidflow.catalog.events import (
     sort_keys,
     tied_with_previous,
 )
+from sidflow.catalog.joins import check_pictures_meet, check_texts_meet, fullest_rows
 from sidflow.catalog.order import Ascent, OrderedEvents, check_order, item_ranks, measure_order, order_figures
 from sidflow.catalog.params import IngestParams
 from sidflow.catalog.pictures import pack_pictures
@@ -48,7 +49,15 @@ class Catalog(NamedTuple):
     images: pl.DataFrame
     truth: pl.DataFrame
     report: dict[str, int | float | str]
+    dropped: dict[str, int]  # what was left out or repaired, by kind; in the report as well
     warnings: list[str]
+
+    def summary(self) -> str:
+        """Return one line: what is in the catalogue, what was left out or repaired."""
+        line = "{users} of {users_raw} users, {items_core} items ({items} in the catalogue), "
+        line += "{interactions} of {interactions_raw} interactions"
+        dropped = ", ".join(f"{name} {count}" for name, count in sorted(self.dropped.items()) if count)
+        return line.format(**self.report) + (f"; left out or repaired: {dropped}" if dropped else "")
 
 
 class CoreEvents(NamedTuple):
@@ -96,24 +105,35 @@ def build_catalog(raw: RawCatalog, params: IngestParams) -> Catalog:
     """Return the catalogue of a source's raw content.
 
     Raises:
-        InputError: no events are left, sequences without a clock are sorted, or an item has two rows of text.
+        InputError: no events are left, sequences without a clock are sorted, or no item of the events has one of the
+            source's texts or pictures.
     """
-    events = select_core_events(raw.events, raw.items["item_key"], params)
+    texts = fullest_rows(raw.items)
+    events = select_core_events(raw.events, texts.items["item_key"], params)
     ascents = _measure_order(raw, events)
     warnings = check_order(ascents, params.path, clock=raw.has_timestamps, sorted_sequences=params.sorted_sequences)
-    items = _items(raw.items, events)
+    warnings += check_texts_meet(events.item_keys[: events.core_items], set(texts.items["item_key"]))
+    items = _items(texts.items, events)
+    unused_pictures = check_pictures_meet(events.item_keys, raw.pictures)
     packed = pack_pictures(events.item_keys, raw.pictures, params.pictures)
     truth = _truth(raw.truth, events) if raw.truth else TRUTH.empty(width=events.core_items)
-    report = dict(events.report) | dict(raw.notes) | order_figures(ascents)
+    core_items_with_text = items.filter(pl.col("in_core") & _has_text()).height
+    dropped = dict(raw.dropped) | {
+        "repeats_dropped": int(events.report["repeats_dropped"]),
+        "items_duplicate_rows": texts.duplicates,
+        "pictures_broken": packed.problems["broken"],
+        "pictures_too_large": packed.problems["too_large"],
+        "pictures_of_no_item": unused_pictures,
+    }
+    report = dict(events.report) | dropped | order_figures(ascents)
     report |= {
         "timestamps_known": int(raw.has_timestamps),
         "tie_rate": report["tie_rate"] if raw.has_timestamps else 0.0,
-        "items_with_text": items.filter((pl.col("title") != "") | (pl.col("description") != "")).height,
+        "core_items_with_text": core_items_with_text,
+        "core_text_share": core_items_with_text / events.core_items,
         "items_with_picture": len(packed.rows),
         "core_items_with_picture": sum(item < events.core_items for item in packed.item_ids()),
         "pictures_missing": packed.problems["missing"],
-        "pictures_broken": packed.problems["broken"],
-        "pictures_too_large": packed.problems["too_large"],
         "pictures_refused_example": packed.example,
         "truth_rows": truth.height,
     }
@@ -129,7 +149,7 @@ def build_catalog(raw: RawCatalog, params: IngestParams) -> Catalog:
         {"user_id": np.arange(len(events.user_keys), dtype=np.int32), "user_key": events.user_keys},
         schema_overrides={"user_key": pl.String},
     )
-    return Catalog(interactions, items, users, packed.frame(), truth, report, warnings)
+    return Catalog(interactions, items, users, packed.frame(), truth, report, dropped, warnings)
 
 
 def _measure_order(raw: RawCatalog, events: CoreEvents) -> list[Ascent]:
@@ -137,6 +157,10 @@ def _measure_order(raw: RawCatalog, events: CoreEvents) -> list[Ascent]:
     core_keys = events.item_keys[: events.core_items]
     ranks = item_ranks(core_keys, raw.items["item_key"], events.item_counts)
     return measure_order(OrderedEvents(events.user, events.item, events.row, tied), ranks)
+
+
+def _has_text() -> pl.Expr:
+    return (pl.col("title") != "") | (pl.col("description") != "")
 
 
 def select_core_events(raw: pl.DataFrame, described_items: pl.Series, params: IngestParams) -> CoreEvents:
@@ -233,17 +257,7 @@ def _dense_ids(codes: np.ndarray, names: list[str]) -> tuple[np.ndarray, list[st
 
 
 def _items(texts: pl.DataFrame, events: CoreEvents) -> pl.DataFrame:
-    """Return the table `items`: one row per key, empty text where the source has none."""
-    duplicates = texts.filter(pl.col("item_key").is_duplicated())
-    if duplicates.height:
-        raise InputError(
-            "ingest",
-            expected="one row of text per item",
-            found="several",
-            count=duplicates["item_key"].n_unique(),
-            example=duplicates["item_key"][0],
-            remedy="keep one row per item in the item file",
-        )
+    """Return the table `items`, empty text where the source has none; `texts` has one row per key."""
     n = len(events.item_keys)
     ids = pl.DataFrame(
         {

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from sidflow.catalog.text_files import Encoding
 from sidflow.core.params import Params
 
 Repeats = Literal["keep", "drop_consecutive", "first"]
@@ -89,6 +90,9 @@ class SequencesParams(Params):
 
     sequences: str = Field(default="", description="file pattern of the histories; empty: the usual names")
     items: str = Field(default="", description="file pattern of the items' texts; empty: the usual names")
+    user: str = Field(default="user", min_length=1, description="name of the user in lines of JSONL histories")
+    history: str = Field(default="items", min_length=1, description="name of the items in lines of JSONL histories")
+    item: str = Field(default="item", min_length=1, description="name of the item in lines of a JSONL file of texts")
     images: str = Field(default="images", description="folder of pictures by item key")
 
 
@@ -140,6 +144,15 @@ class IngestParams(Params):
     )
     outside_core: Literal["all", "seen", "none"] = Field(
         default="all", description="items outside the core that stay in the catalogue: all | seen (have events) | none"
+    )
+    encoding: Encoding = Field(
+        default="utf-8", description="of text files without a byte order mark; cp1252 where Excel on Windows wrote them"
+    )
+    max_bad_lines: float = Field(
+        default=0.01,
+        ge=0,
+        le=1,
+        description="share of a file's JSON lines; with more broken than this and than 10, or than half, it is refused",
     )
     max_text: int = Field(default=4000, ge=100, description="characters of a title or description, cut at a word")
     pictures: PictureParams = Field(default=PictureParams(), description="limits on pictures")

@@ -35,10 +35,11 @@ class RawCatalog:
     Attributes:
         events: columns `user`, `item` (keys: strings, categoricals or integers) and
             `timestamp` (seconds UTC, int64).
-        items: columns of `ITEM_COLUMNS`, one row per key, in any order; items without events are allowed.
+        items: columns of `ITEM_COLUMNS`, in any order; items without events are allowed, and of
+            several rows of an item the fullest is used.
         pictures: by item key; an item without a picture is absent.
         has_timestamps: false where the timestamp is only the position in the user's sequence.
-        notes: counts and short strings of the source, for reports/ingest.json.
+        dropped: what the source left out or repaired, by kind, for reports/ingest.json and the stage's line.
         truth: the generator's next-item probabilities, of the synthetic catalogue only.
     """
 
@@ -46,7 +47,7 @@ class RawCatalog:
     items: pl.DataFrame
     pictures: Mapping[str, Picture] = field(default_factory=dict)
     has_timestamps: bool = True
-    notes: Mapping[str, int | float | str] = field(default_factory=dict)
+    dropped: Mapping[str, int] = field(default_factory=dict)
     truth: Truth | None = None
 
 

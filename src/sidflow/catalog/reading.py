@@ -1,24 +1,20 @@
-"""Reads raw files: paths inside the data folder, JSON lines, CSV and Parquet."""
+"""Reads raw files: paths inside the data folder, CSV and Parquet tables."""
 
 from __future__ import annotations
 
-import ast
-import gzip
-import io
-import json
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
+from sidflow.catalog.csv_rows import check_csv
 from sidflow.core.errors import InputError
 from sidflow.core.files import note_read
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
 CSV_SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 TABLE_SUFFIXES = (*CSV_SUFFIXES, ".parquet")
-MAX_LINE_CHARACTERS = 2_000_000  # characters of a line; a longer one counts as bad
 
 
 class DataFolder:
@@ -68,14 +64,19 @@ class DataFolder:
     def match_files(self, pattern: str) -> list[Path]:
         """Return the files directly in the folder that match `pattern`, sorted by name; an empty pattern matches none.
 
+        The name of a file is itself a pattern for that file alone, though it has brackets or other signs of patterns.
+
         Raises:
             InputError: the pattern names another folder, or is not a valid pattern.
         """
         if not pattern:
             return []
         try:
-            if "/" in pattern or "\\" in pattern or ".." in pattern:
+            if "/" in pattern or "\\" in pattern or pattern == "..":
                 raise ValueError
+            named = self.root / pattern
+            if named.is_file() and self.contains(named):
+                return [named]
             return sorted(path for path in self.root.glob(pattern) if path.is_file() and self.contains(path))
         except ValueError as error:
             raise InputError(
@@ -104,92 +105,28 @@ class DataFolder:
         return sorted(path.name for path in self.root.iterdir())[:12]
 
 
-def open_text(path: Path) -> io.TextIOBase:
-    """Return a text file, gzipped or not, opened as UTF-8; invalid bytes are replaced."""
-    note_read(path)
-    binary = gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")  # noqa: SIM115
-    return io.TextIOWrapper(binary, encoding="utf-8-sig", errors="replace")  # type: ignore[arg-type]
+def scan_table(path: Path, encoding: str = "utf-8", counts: Counter[str] | None = None) -> pl.LazyFrame:
+    """Return a table, opened lazily by its suffix; every CSV column is text, and its rows are checked.
 
-
-class JsonLines:
-    """Iterates over the objects of a file; `good` and `bad` count its lines."""
-
-    def __init__(self, path: Path, *, literals: bool = False) -> None:
-        """Read `path`; with `literals` a line may also be a Python literal, as in Amazon's metadata of 2014."""
-        self._path, self._literals = path, literals
-        self.good, self.bad, self.example = 0, 0, ""
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        """Yield the objects in order.
-
-        Raises:
-            InputError: no line is an object.
-        """
-        with open_text(self._path) as handle:
-            for number, line in enumerate(handle, start=1):
-                if not line.strip():
-                    continue
-                value = self._parse(line)
-                if isinstance(value, dict):
-                    self.good += 1
-                    yield value
-                else:
-                    self.bad += 1
-                    self.example = self.example or f"line {number}: {line[:60].strip()}"
-        if not self.good:
-            raise InputError(
-                str(self._path),
-                expected="one JSON object per line",
-                found="none",
-                count=self.bad,
-                example=self.example,
-                remedy="give the raw file as it is published",
-            )
-
-    def _parse(self, line: str) -> object:
-        if len(line) > MAX_LINE_CHARACTERS:
-            return None
-        try:
-            return json.loads(line)
-        except ValueError:
-            pass
-        except RecursionError:
-            return None
-        if not self._literals:
-            return None
-        try:
-            return ast.literal_eval(line.strip())
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
-            return None
-
-
-def read_json(path: Path) -> Any:
-    """Return the content of a JSON file.
+    Args:
+        path: of the file; no character of it is read as a pattern.
+        encoding: of a CSV file without a byte order mark.
+        counts: gets the number of rows whose quotes are part of the text.
 
     Raises:
-        InputError: it is not JSON.
-    """
-    try:
-        with open_text(path) as handle:
-            return json.load(handle)
-    except (ValueError, RecursionError) as error:
-        raise InputError(str(path), expected="JSON", found=str(error), remedy="give the file as published") from error
-
-
-def scan_table(path: Path) -> pl.LazyFrame:
-    """Return a table, opened lazily by its suffix; every CSV column is text.
-
-    Raises:
-        InputError: the suffix is unknown, or the file is unreadable.
+        InputError: the suffix is unknown, the file is unreadable, or a row hasn't the header's fields.
     """
     note_read(path)
     name = path.name.lower()
     try:
         if name.endswith(".parquet"):
-            lazy = pl.scan_parquet(path)
+            lazy = pl.scan_parquet(path, glob=False)
         elif name.endswith(CSV_SUFFIXES):
             separator = "\t" if ".tsv" in name else ","
-            lazy = pl.scan_csv(path, separator=separator, infer_schema=False, encoding="utf8-lossy")
+            checked = check_csv(path, separator, encoding)
+            if counts is not None and checked.stray_quotes:
+                counts["rows_with_quotes_in_text"] += checked.stray_quotes
+            lazy = pl.scan_csv(checked.source, separator=separator, infer_schema=False, glob=False)
         else:
             raise InputError(
                 str(path), expected=f"one of {TABLE_SUFFIXES}", found=path.suffix or "no suffix", remedy="convert it"
@@ -222,13 +159,18 @@ def _unreadable(path: Path, error: Exception) -> InputError:
     )
 
 
-def read_table(path: Path, columns: Mapping[str, type[pl.DataType]]) -> pl.DataFrame:
-    """Return a table whose `columns` are cast to their types; it may have further columns.
+def read_table(
+    path: Path,
+    columns: Mapping[str, type[pl.DataType]],
+    encoding: str = "utf-8",
+    counts: Counter[str] | None = None,
+) -> pl.DataFrame:
+    """Return a table whose `columns` are cast to their types; it may have further columns. See `scan_table`.
 
     Raises:
-        InputError: a column is absent, or a value is empty or not of its type.
+        InputError: a column is absent, or a value is empty, not of its type, or no number.
     """
-    lazy = scan_table(path)
+    lazy = scan_table(path, encoding, counts)
     names = lazy.collect_schema().names()
     absent = [name for name in columns if name not in names]
     if absent:
@@ -238,7 +180,8 @@ def read_table(path: Path, columns: Mapping[str, type[pl.DataType]]) -> pl.DataF
     frame = collect_table(lazy, path)
     for name, kind in columns.items():
         values = frame[name].cast(kind, strict=False)
-        bad = values.is_null()
+        bad = values.is_null() | ~values.is_finite() if values.dtype.is_float() else values.is_null()
+        bad = bad.fill_null(True)
         if bad.any():
             row = int(bad.arg_max() or 0)
             raise InputError(

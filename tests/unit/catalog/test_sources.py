@@ -167,8 +167,8 @@ def test_files_with_a_column_mapping(tmp_path, suffix):
         ("user_id,item_id,timestamp\na,x,1\na,y,soon\na,z,3\n", "1 affected.*row 2: soon"),
         ("user_id,item_id,timestamp\na,x,1\na,y,1600000000000\n", "row 2: 1600000000000.*timestamp_unit"),
         ("user_id,item_id,timestamp\na,x,1\na,y,99999999999999999999\n", "years 1 to 9999"),
-        ("user_id,item_id,timestamp\na,x,1\na,y,2,3\n", "more fields"),
-        ('user_id,item_id,timestamp\na,"x,1\na,y,2\n', "a readable table"),
+        ("user_id,item_id,timestamp\na,x,1\na,y,2,3\n", "3 fields in every row.*4 fields in row 2"),
+        ('user_id,item_id,timestamp\na,"x,1\na,y,2\n', "quoted fields that are closed.*row 1"),
     ],
 )
 def test_bad_tables_are_told_by_name(tmp_path, text, says):
@@ -180,8 +180,8 @@ def test_bad_tables_are_told_by_name(tmp_path, text, says):
 @pytest.mark.parametrize(
     ("column", "values", "says"),
     [
-        ("user_id", [1.0, float("nan")], "whole number.*row 2"),
-        ("item_id", [[1], [2]], "text or whole numbers"),
+        ("user_id", [1.0, float("nan")], "whole number.*NaN in row 2"),
+        ("item_id", [[1], [2]], r"text or a whole number.*List\(Int64\)"),
         ("timestamp", [True, False], "a number, date or ISO time"),
         ("timestamp", pl.Series([1, 2**63], dtype=pl.UInt64), "years 1 to 9999"),
     ],
@@ -207,7 +207,7 @@ def test_keys_of_the_item_table_are_those_of_events(tmp_path):
     catalog = ingest(params(tmp_path, "files", files={"title": "title"}))
     assert catalog.items["item_key"].to_list() == ["7", "8"]
     assert catalog.items["title"].to_list() == ["Seven", "Eight"]
-    for bad, says in ((None, "a value in every row.*row 2: None"), (8.5, "whole number.*row 2: 8.5")):
+    for bad, says in ((None, "in every row.*null in row 2"), (8.5, "whole number.*8.5 in row 2")):
         items.with_columns(pl.Series("item_id", [7.0, bad])).write_parquet(tmp_path / "items.parquet")
         with pytest.raises(InputError, match=says):
             read_source(params(tmp_path, "files"))

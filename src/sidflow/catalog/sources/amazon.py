@@ -11,15 +11,18 @@ Source: https://amazon-reviews-2023.github.io and its predecessors' data pages.
 
 from __future__ import annotations
 
-import gzip
 import io
 import json
+import math
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
 import polars as pl
 
+from sidflow.catalog.json_files import JsonLines, refuse_too_many_bad
+from sidflow.catalog.keys import describe_value, json_key, require_keys
 from sidflow.catalog.params import IngestParams, set_by_user
 from sidflow.catalog.raw import (
     ITEM_COLUMNS,
@@ -30,9 +33,9 @@ from sidflow.catalog.raw import (
     items_frame,
     items_frame_of_rows,
 )
-from sidflow.catalog.reading import DataFolder, JsonLines
+from sidflow.catalog.reading import DataFolder
+from sidflow.catalog.text_files import check_utf8, open_utf8, without_inner_marks
 from sidflow.core.errors import InputError
-from sidflow.core.files import note_read
 
 FIELDS_2014 = {"reviewerID": pl.String, "asin": pl.String, "overall": pl.Float64, "unixReviewTime": pl.Int64}
 FIELDS_2023 = {"user_id": pl.String, "parent_asin": pl.String, "rating": pl.Float64, "timestamp": pl.Int64}
@@ -69,40 +72,41 @@ def read_amazon(path: Path, params: IngestParams) -> RawCatalog:
             found=f"{[file.name for file in reviews]}",
             remedy="set ingest.amazon.reviews to its name, or to a pattern of the files to join",
         )
-    parsed = [_read_reviews(file) for file in reviews]
-    events = pl.concat([frame for frame, _ in parsed])
-    notes: dict[str, int | float | str] = {
-        "reviews_bad_lines": sum(bad for _, bad in parsed),
-        "reviews_too_low": events.filter(pl.col("rating") < settings.min_rating).height,
-    }
-    events = events.filter(pl.col("rating") >= settings.min_rating).select("user", "item", "timestamp")
-    items = [_read_metadata(file, params.max_text, notes) for file in metadata]
+    dropped: Counter[str] = Counter()
+    events = pl.concat([_read_reviews(file, params, dropped) for file in reviews])
+    enough = events["rating"] >= settings.min_rating
+    dropped["reviews_too_low"] += int((~enough).sum())
+    items = [_read_metadata(file, params, dropped) for file in metadata]
     return RawCatalog(
-        events=events,
-        items=pl.concat(items).unique("item_key", keep="first", maintain_order=True)
-        if items
-        else items_frame_of_rows([]),
+        events=events.filter(enough).select("user", "item", "timestamp"),
+        items=pl.concat(items) if items else items_frame_of_rows([]),
         pictures=folder.picture_files(settings.images, required=set_by_user(settings, "images")),
-        notes=notes,
+        dropped=dropped,
     )
 
 
-def _read_reviews(path: Path) -> tuple[pl.DataFrame, int]:
-    """Return (user, item, rating, timestamp) of one file, and the number of lines without all four.
+def _read_reviews(path: Path, params: IngestParams, dropped: Counter[str]) -> pl.DataFrame:
+    """Return (user, item, rating, timestamp) of one file; lines without all four are counted.
 
     Raises:
-        InputError: no line has the fields of one of the three versions.
+        InputError: no line has the fields of one of the three versions, too many lack them, or a key is none.
     """
-    note_read(path)
-    frames, bad, schema = [], 0, None
-    with cast(BinaryIO, gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")) as handle:
-        for block in _blocks(handle):
+    frames, bad, lines, example, schema = [], 0, 0, "", None
+    with open_utf8(path, params.encoding) as handle:
+        for block, first_line in _blocks(handle):
+            check_utf8(block, path, first_line)
+            block = without_inner_marks(block)
             if schema is None:
                 schema = FIELDS_2023 if b'"parent_asin"' in block[:100_000] else FIELDS_2014
-            frame = _parse(block, schema)
-            complete = frame.drop_nulls()
-            bad += block.count(b"\n") - complete.height
-            frames.append(complete)
+            frame = _parse(block, schema).rename(dict(zip(schema, NAMES, strict=True)))
+            rating = pl.col("rating")
+            frame = frame.with_columns(pl.when(rating.is_finite()).then(rating))
+            incomplete = pl.any_horizontal(pl.all().is_null())
+            broken = frame.select(incomplete).to_series()
+            if broken.any() and not example:
+                example = f"review {lines + int(broken.arg_max() or 0) + 1} of the file"
+            bad, lines = bad + int(broken.sum()), lines + frame.height
+            frames.append(frame.filter(~broken))
     if schema is None or not sum(frame.height for frame in frames):
         raise InputError(
             str(path),
@@ -111,17 +115,26 @@ def _read_reviews(path: Path) -> tuple[pl.DataFrame, int]:
             count=bad,
             remedy="give a raw review file of Amazon Reviews 2014, 2018 or 2023",
         )
-    joined = pl.concat(frames).rename(dict(zip(schema, NAMES, strict=True)))
-    if schema is FIELDS_2023:
-        joined = joined.with_columns(pl.col("timestamp") // 1000)
-    return joined, bad
+    refuse_too_many_bad(path, bad, lines, example, params.max_bad_lines)
+    dropped["reviews_bad_lines"] += bad
+    reviews = pl.concat(frames)
+    for role, name in zip(NAMES[:2], schema, strict=False):
+        keys, repaired = require_keys(reviews[role], str(path), lambda row: f"complete review {row + 1}", name=name)
+        dropped["keys_repaired"] += repaired
+        reviews = reviews.with_columns(keys.alias(role))
+    return reviews.with_columns(pl.col("timestamp") // 1000) if schema is FIELDS_2023 else reviews
 
 
-def _blocks(handle: BinaryIO) -> Iterator[bytes]:
-    """Yield blocks of whole lines, about `BLOCK_BYTES` bytes each; the last line ends in a line break."""
+def _blocks(handle: BinaryIO) -> Iterator[tuple[bytes, int]]:
+    """Yield blocks of whole lines, about `BLOCK_BYTES` bytes each, with the number of the first line.
+
+    The last line ends in a line break.
+    """
+    line = 1
     while block := handle.read(BLOCK_BYTES):
         block += handle.readline()
-        yield block if block.endswith(b"\n") else block + b"\n"
+        yield block if block.endswith(b"\n") else block + b"\n", line
+        line += block.count(b"\n")
 
 
 def _parse(block: bytes, schema: dict[str, Any]) -> pl.DataFrame:
@@ -130,34 +143,75 @@ def _parse(block: bytes, schema: dict[str, Any]) -> pl.DataFrame:
         return pl.read_ndjson(io.BytesIO(block), schema=schema)
     except pl.exceptions.PolarsError:
         # Not `splitlines`: it also cuts at U+2028, U+2029 and U+0085, which a JSON string may hold.
-        lines = block.decode("utf-8", "replace").removesuffix("\n").split("\n")
-        return pl.DataFrame([_parse_line(line, schema) for line in lines], schema=schema, orient="row", strict=False)
+        lines = [line for line in block.decode("utf-8").split("\n") if line.strip()]
+        return pl.DataFrame([_parse_line(line, schema) for line in lines], schema=schema, orient="row")
 
 
 def _parse_line(line: str, schema: dict[str, Any]) -> tuple[Any, ...]:
-    """Return the line's fields, all None where it is no JSON object."""
+    """Return the line's user, item, rating and time, each None where it is absent; all where it is no JSON object."""
     try:
         row = json.loads(line)
-        return tuple(row.get(name) for name in schema)
-    except (ValueError, AttributeError, RecursionError):
+    except (ValueError, RecursionError):
         return (None,) * len(schema)
+    if not isinstance(row, dict):
+        return (None,) * len(schema)
+    user, item, rating, time = (row.get(name) for name in schema)
+    seconds = _number(time)
+    whole = seconds is not None and abs(seconds) < 2**63
+    return _key_text(user), _key_text(item), _number(rating), int(seconds) if seconds is not None and whole else None
 
 
-def _read_metadata(path: Path, max_characters: int, notes: dict[str, int | float | str]) -> pl.DataFrame:
-    """Return the item texts of one metadata file; its bad lines are added to `notes`."""
-    lines = JsonLines(path, literals=True)
+def _key_text(value: object) -> str | None:
+    """Return a key's text; of what is no key the text that says so, which `require_keys` refuses."""
+    return None if value is None else json_key(value) or describe_value(value)
+
+
+def _number(value: object) -> float | int | None:
+    """Return a finite number, also one that is written as text; None for anything else."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return value if math.isfinite(value) else None
+    except OverflowError:  # a whole number that no float holds
+        return None
+
+
+def _read_metadata(path: Path, params: IngestParams, dropped: Counter[str]) -> pl.DataFrame:
+    """Return the item texts of one metadata file; its bad lines are counted."""
+    lines = JsonLines(
+        path,
+        required=("parent_asin", "asin"),
+        literals=True,
+        encoding=params.encoding,
+        max_bad_share=params.max_bad_lines,
+    )
     columns: dict[str, list[Any]] = {name: [] for name in ITEM_COLUMNS}
+    keys: list[object] = []
+    numbers: list[int] = []
     for row in lines:
-        key = row.get("parent_asin") or row.get("asin")
-        if not key:
-            continue
+        keys.append(row["asin"] if row.get("parent_asin") is None and "asin" in row else row.get("parent_asin"))
+        numbers.append(lines.line)
         features = row.get("feature") or row.get("features")
         details = row.get("details")
-        columns["item_key"].append(str(key))
-        columns["title"].append(clean_text(row.get("title"), max_characters))
-        columns["description"].append(clean_text([row.get("description"), features], max_characters))
-        columns["brand"].append(clean_text(row.get("brand") or row.get("store"), max_characters))
+        columns["item_key"].append(json_key(keys[-1]))
+        columns["title"].append(clean_text(row.get("title"), params.max_text))
+        columns["description"].append(clean_text([row.get("description"), features], params.max_text))
+        columns["brand"].append(clean_text(row.get("brand") or row.get("store"), params.max_text))
         columns["categories"].append(clean_categories(row.get("categories") or row.get("category") or [], 200))
-        columns["attributes"].append(clean_attributes(details if isinstance(details, dict) else {}, max_characters))
-    notes["metadata_bad_lines"] = int(notes.get("metadata_bad_lines", 0)) + lines.bad
-    return items_frame(columns)
+        columns["attributes"].append(clean_attributes(details if isinstance(details, dict) else {}, params.max_text))
+    dropped["metadata_bad_lines"] += lines.bad
+    frame = items_frame(columns)
+    item_keys, repaired = require_keys(
+        frame["item_key"],
+        str(path),
+        lambda row: f"line {numbers[row]}",
+        name="parent_asin or asin",
+        values=lambda row: keys[row],
+    )
+    dropped["keys_repaired"] += repaired
+    return frame.with_columns(item_keys.alias("item_key"))

@@ -9,22 +9,32 @@ The timestamp is the position; the report has `timestamps_known: 0`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
 
+from sidflow.catalog.json_files import JsonLines, RepeatedNames, read_json, refuse_too_many_bad
+from sidflow.catalog.keys import describe_value, json_key, require_keys
 from sidflow.catalog.params import IngestParams, set_by_user
 from sidflow.catalog.raw import RawCatalog, clean_attributes, clean_categories, clean_text, items_frame_of_rows
-from sidflow.catalog.reading import DataFolder, JsonLines, open_text, read_json
+from sidflow.catalog.reading import DataFolder
+from sidflow.catalog.text_files import numbered_lines, refuse_nul
 from sidflow.core.errors import InputError
 
 SEQUENCE_PATTERNS = ("*.inter.json", "*sequences*.jsonl", "*sequences*.jsonl.gz", "*.txt")
 ITEM_PATTERNS = ("*.item.json", "*items*.jsonl", "*items*.jsonl.gz")
 IGNORED_FILES = ("readme.txt", "license.txt", "licence.txt")
-UserSequence = tuple[str, list[str]]
+
+
+class UserSequence(NamedTuple):
+    """One user's items, as the file has them."""
+
+    where: str  # in the file
+    user: object
+    items: list[Any]
 
 
 def read_sequences(path: Path, params: IngestParams) -> RawCatalog:
@@ -32,27 +42,56 @@ def read_sequences(path: Path, params: IngestParams) -> RawCatalog:
     folder, settings = DataFolder(path), params.sequences
     file = path if path.is_file() else _single_file(folder, settings.sequences, SEQUENCE_PATTERNS, "sequences")
     assert file is not None
-    users, items = [], []
-    for user, sequence in _read_file(file):
-        users.append(user)
-        items.append(sequence)
-    _check_sequences(file, users, items)
-    lengths = np.array([len(sequence) for sequence in items])
-    starts = np.cumsum(lengths) - lengths
-    events = pl.DataFrame(
-        {
-            "user": pl.Series(users, dtype=pl.String).gather(np.repeat(np.arange(len(users)), lengths)),
-            "item": pl.Series([item for sequence in items for item in sequence], dtype=pl.String),
-            "timestamp": np.arange(lengths.sum()) - np.repeat(starts, lengths),
-        }
-    )
+    dropped: Counter[str] = Counter()
+    sequences = _read_file(file, params, dropped)
     source = _single_file(folder, settings.items, ITEM_PATTERNS, "items", required=bool(settings.items))
     return RawCatalog(
-        events=events,
-        items=_read_items(source, params.max_text) if source else items_frame_of_rows([]),
+        events=_events(sequences, file, dropped),
+        items=_read_items(source, params, dropped) if source else items_frame_of_rows([]),
         pictures=folder.picture_files(settings.images, required=set_by_user(settings, "images")),
         has_timestamps=False,
+        dropped=dropped,
     )
+
+
+def _events(sequences: list[UserSequence], path: Path, dropped: Counter[str]) -> pl.DataFrame:
+    """Return the events of sequences.
+
+    Raises:
+        InputError: a key is none, or a user has no items or several sequences.
+    """
+    users = _keys([one.user for one in sequences], path, [one.where for one in sequences], "user", dropped)
+    _check_sequences(path, users, sequences)
+    lengths = np.array([len(one.items) for one in sequences])
+    starts = np.cumsum(lengths) - lengths
+    owner = np.repeat(np.arange(len(lengths)), lengths)
+    values = [item for one in sequences for item in one.items]
+    return pl.DataFrame(
+        {
+            "user": users.gather(owner),
+            "item": _keys(values, path, _Owners(sequences, users, owner), "item", dropped),
+            "timestamp": np.arange(len(owner)) - np.repeat(starts, lengths),
+        }
+    )
+
+
+class _Owners:
+    """Names the sequence of an event."""
+
+    def __init__(self, sequences: list[UserSequence], users: pl.Series, owner: np.ndarray) -> None:
+        self._sequences, self._users, self._owner = sequences, users, owner
+
+    def __getitem__(self, event: int) -> str:
+        sequence = int(self._owner[event])
+        return f"the sequence of user {self._users[sequence]} ({self._sequences[sequence].where})"
+
+
+def _keys(values: list[Any], path: Path, where: list[str] | _Owners, name: str, dropped: Counter[str]) -> pl.Series:
+    """Return JSON values as keys."""
+    column = pl.Series([json_key(value) for value in values], dtype=pl.String)
+    keys, repaired = require_keys(column, str(path), where.__getitem__, name=name, values=values.__getitem__)
+    dropped["keys_repaired"] += repaired
+    return keys
 
 
 def _single_file(
@@ -80,65 +119,127 @@ def _single_file(
     return None
 
 
-def _read_file(path: Path) -> Iterator[UserSequence]:
-    """Yield each user with the items in order; the suffix decides the form."""
-    name = path.name.removesuffix(".gz")
+def _read_file(path: Path, params: IngestParams, dropped: Counter[str]) -> list[UserSequence]:
+    """Return the sequences of a file in one of the three forms."""
+    name = path.name.lower().removesuffix(".gz")
     if name.endswith(".jsonl"):
-        for row in JsonLines(path):
-            if "user" not in row or not isinstance(row.get("items"), list):
-                raise InputError(
-                    str(path),
-                    expected='lines like {"user": ..., "items": [...]}',
-                    found=f"{sorted(row)}",
-                    remedy="convert it",
-                )
-            yield str(row["user"]), [str(item) for item in row["items"]]
-    elif name.endswith(".json"):
-        content = read_json(path)
-        if not isinstance(content, dict) or not all(isinstance(items, list) for items in content.values()):
-            raise InputError(str(path), expected="{user: [item, ...]}", found="other JSON", remedy="convert it")
-        for user, items in content.items():
-            yield str(user), [str(item) for item in items]
-    else:
-        with open_text(path) as handle:
-            for line in handle:
-                first, *rest = line.split() or [""]
-                if first:
-                    yield first, rest
+        return _read_lines(path, params, dropped)
+    if name.endswith(".json"):
+        return _read_mapping(path, params)
+    sequences = []
+    for number, line in numbered_lines(path, params.encoding):
+        if line is None:
+            raise InputError(
+                str(path), expected="one line per user", found=f"line {number} is too long", remedy="convert the file"
+            )
+        refuse_nul(line.encode(), path)
+        user, *items = (key.decode() for key in line.encode().split())
+        sequences.append(UserSequence(f"line {number}", user, items))
+    _refuse_other_separators(path, sequences)
+    return sequences
 
 
-def _check_sequences(path: Path, users: list[str], items: list[list[str]]) -> None:
-    """Check that there are users, each with one line and at least one item.
+def _refuse_other_separators(path: Path, sequences: list[UserSequence]) -> None:
+    """Check that the text file separates by blanks.
 
     Raises:
-        InputError: there are none, or a user has no items or several lines.
+        InputError: each line is a key or two, with commas or the like inside.
     """
-    empty = [user for user, sequence in zip(users, items, strict=True) if not sequence]
-    duplicates = len(users) - len(set(users))
-    if not users or empty or duplicates:
+    lines = [" ".join(map(str, (one.user, *one.items))) for one in sequences]
+    for sign in (",", ";", "|"):
+        if lines and all(len(one.items) <= 1 and sign in line for one, line in zip(sequences, lines, strict=True)):
+            raise InputError(
+                str(path),
+                expected="a user and items between blanks in each line",
+                found=f"`{sign}` between them",
+                example=lines[0][:60],
+                remedy=f"replace each `{sign}` by a blank",
+            )
+
+
+def _read_lines(path: Path, params: IngestParams, dropped: Counter[str]) -> list[UserSequence]:
+    settings = params.sequences
+    lines = JsonLines(
+        path,
+        required=(settings.user,),
+        remedy="set ingest.sequences.user and ingest.sequences.history to the names of user and items",
+        encoding=params.encoding,
+        max_bad_share=params.max_bad_lines,
+    )
+    sequences = []
+    for row in lines:
+        items = row.get(settings.history)
+        if not isinstance(items, list):
+            raise InputError(
+                str(path),
+                expected=f'lines like {{"{settings.user}": ..., "{settings.history}": [...]}}',
+                found=f"{sorted(row)} in line {lines.line}",
+                remedy="set ingest.sequences.user and ingest.sequences.history to the names of user and items",
+            )
+        sequences.append(UserSequence(f"line {lines.line}", row[settings.user], items))
+    dropped["sequences_bad_lines"] += lines.bad
+    return sequences
+
+
+def _read_mapping(path: Path, params: IngestParams) -> list[UserSequence]:
+    content = read_json(path, params.encoding)
+    if not isinstance(content, dict) or not all(isinstance(items, list) for items in content.values()):
+        raise InputError(str(path), expected="{user: [item, ...]}", found="other JSON", remedy="convert it")
+    pairs = content.pairs if isinstance(content, RepeatedNames) else list(content.items())
+    return [UserSequence(f"entry {number}", user, items) for number, (user, items) in enumerate(pairs, start=1)]
+
+
+def _check_sequences(path: Path, users: pl.Series, sequences: list[UserSequence]) -> None:
+    """Check that there are users, each with one sequence and at least one item.
+
+    Raises:
+        InputError: there are none, or a user has no items or several sequences.
+    """
+    empty = [str(one.user) for one in sequences if not one.items]
+    repeated = users.filter(users.is_duplicated()).unique(maintain_order=True).to_list()
+    if not sequences or empty or repeated:
         raise InputError(
             str(path),
             expected="one line per user, with items",
-            found=f"{len(users)} users, {len(empty)} without items, {duplicates} of them repeated",
-            example=empty[0] if empty else None,
+            found=f"{len(sequences)} users, {len(empty)} without items, {len(repeated)} of them repeated",
+            example=f"user {(empty or repeated)[0]}" if empty or repeated else None,
             remedy="join a user's events in one sequence",
         )
 
 
-def _read_items(path: Path, max_characters: int) -> pl.DataFrame:
+def _read_items(path: Path, params: IngestParams, dropped: Counter[str]) -> pl.DataFrame:
     """Return the items frame of a JSON or JSON Lines file."""
-    rows: list[dict[str, Any]]
-    if path.name.removesuffix(".gz").endswith(".jsonl"):
-        rows = [row for row in JsonLines(path) if "item" in row]
+    settings, max_characters = params.sequences, params.max_text
+    where: list[str] = []
+    rows: list[tuple[object, dict[str, Any]]] = []
+    if path.name.lower().removesuffix(".gz").endswith(".jsonl"):
+        lines = JsonLines(
+            path,
+            required=(settings.item,),
+            remedy="set ingest.sequences.item to the name of the item",
+            encoding=params.encoding,
+            max_bad_share=params.max_bad_lines,
+        )
+        for row in lines:
+            rows.append((row[settings.item], row))
+            where.append(f"line {lines.line}")
+        dropped["items_bad_lines"] += lines.bad
     else:
-        content = read_json(path)
+        content = read_json(path, params.encoding)
         if not isinstance(content, dict):
             raise InputError(str(path), expected="{item: {title, ...}}", found="other JSON", remedy="convert it")
-        rows = [{"item": key, **value} for key, value in content.items() if isinstance(value, dict)]
-    text_fields = {"item", "title", "description", "brand", "categories", "category"}
+        pairs = content.pairs if isinstance(content, RepeatedNames) else list(content.items())
+        rows = [(key, value) for key, value in pairs if isinstance(value, dict)]
+        where = [f"entry {number}" for number, (_, value) in enumerate(pairs, start=1) if isinstance(value, dict)]
+        bad = [f"{key}: {describe_value(value)}" for key, value in pairs if not isinstance(value, dict)]
+        if bad:
+            refuse_too_many_bad(path, len(bad), len(pairs), bad[0], params.max_bad_lines)
+            dropped["items_bad_lines"] += len(bad)
+    keys = _keys([key for key, _ in rows], path, where, settings.item, dropped)
+    text_fields = {settings.item, "title", "description", "brand", "categories", "category"}
     texts = [
         {
-            "item_key": str(row["item"]),
+            "item_key": key,
             "title": clean_text(row.get("title"), max_characters),
             "description": clean_text(row.get("description"), max_characters),
             "brand": clean_text(row.get("brand"), max_characters),
@@ -147,6 +248,6 @@ def _read_items(path: Path, max_characters: int) -> pl.DataFrame:
                 {name: value for name, value in row.items() if name not in text_fields}, max_characters
             ),
         }
-        for row in rows
+        for key, (_, row) in zip(keys, rows, strict=True)
     ]
     return items_frame_of_rows(texts)

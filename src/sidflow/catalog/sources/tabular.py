@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import polars as pl
 
+from sidflow.catalog.keys import require_keys
 from sidflow.catalog.params import FilesParams, IngestParams, set_by_user
 from sidflow.catalog.raw import RawCatalog, clean_attributes, clean_categories, clean_text, items_frame_of_rows
 from sidflow.catalog.reading import DataFolder, collect_table, scan_table
@@ -14,7 +16,6 @@ from sidflow.core.errors import InputError
 TEXT_FIELDS = ("title", "description", "brand", "categories")
 UNITS_PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 _YEAR_BOUNDS = (-62_135_596_800, 253_402_300_799)  # seconds of the years 1 to 9999; a value outside has another unit
-_EXACT_FLOAT_BOUND = 2**53  # below it floats represent whole numbers exactly
 _REPAIR_ROWS = "repair or remove these rows"
 
 
@@ -24,11 +25,13 @@ def read_tables(path: Path, params: IngestParams) -> RawCatalog:
     interactions = path if path.is_file() else _single_file(folder, settings.interactions, "interactions")
     assert interactions is not None
     items = _single_file(folder, settings.items, "items", required=set_by_user(settings, "items"))
+    dropped: Counter[str] = Counter()
     return RawCatalog(
-        events=_events(interactions, settings),
-        items=_items(items, settings, params.max_text) if items else items_frame_of_rows([]),
+        events=_events(interactions, params, dropped),
+        items=_items(items, params, dropped) if items else items_frame_of_rows([]),
         pictures=folder.picture_files(settings.images, required=set_by_user(settings, "images")),
         has_timestamps=bool(settings.timestamp),
+        dropped=dropped,
     )
 
 
@@ -62,18 +65,22 @@ def _check_columns(path: Path, lazy: pl.LazyFrame, columns_by_role: dict[str, st
             )
 
 
-def _events(path: Path, settings: FilesParams) -> pl.DataFrame:
-    lazy = scan_table(path)
+def _events(path: Path, params: IngestParams, dropped: Counter[str]) -> pl.DataFrame:
+    settings = params.files
+    lazy = scan_table(path, params.encoding, dropped)
     columns_by_role = {"user": settings.user, "item": settings.item}
     if settings.timestamp:
         columns_by_role["timestamp"] = settings.timestamp
     _check_columns(path, lazy, columns_by_role)
     parts = [pl.col(name).alias(role) for role, name in columns_by_role.items()]
-    columns = [lazy.select(part) for part in parts] if path.suffix == ".parquet" else [lazy.select(parts)]
+    columns = [lazy.select(part) for part in parts] if path.suffix.lower() == ".parquet" else [lazy.select(parts)]
     frame = pl.concat([_as_categoricals(collect_table(column, path)) for column in columns], how="horizontal")
-    for role, name in columns_by_role.items():
-        _check_rows(path, name, frame[role], frame[role].is_not_null(), "a value in every row", _REPAIR_ROWS)
-    frame = frame.with_columns(_keys(frame[role], path, columns_by_role[role]) for role in ("user", "item"))
+    frame = frame.with_columns(
+        _keys(frame[role], path, columns_by_role[role], dropped).alias(role) for role in ("user", "item")
+    )
+    if settings.timestamp:
+        times = frame["timestamp"]
+        _check_rows(path, settings.timestamp, times, times.is_not_null(), "a value in every row", _REPAIR_ROWS)
     if not settings.timestamp:
         row_number = pl.int_range(pl.len(), dtype=pl.Int64).over("user").alias("timestamp")
         return frame.with_columns(row_number)
@@ -108,17 +115,11 @@ def _check_rows(path: Path, name: str, column: pl.Series, good: pl.Series, expec
         )
 
 
-def _keys(column: pl.Series, path: Path, name: str) -> pl.Series:
-    """Return keys as text or integers; whole floats become integers (tables with gaps often have them)."""
-    dtype = column.dtype
-    if dtype.is_float():
-        whole = column.is_finite() & (column == column.floor()) & (column.abs() < _EXACT_FLOAT_BOUND)
-        _check_rows(path, name, column, whole, "a whole number in every row", _REPAIR_ROWS)
-        return column.cast(pl.Int64)
-    if not (dtype.is_integer() or dtype in (pl.String, pl.Categorical, pl.Enum)):
-        no_rows = pl.repeat(False, len(column), eager=True)
-        _check_rows(path, name, column, no_rows, "text or whole numbers in the rows", "convert the column")
-    return column
+def _keys(column: pl.Series, path: Path, name: str, dropped: Counter[str]) -> pl.Series:
+    """Return a column of keys in their one spelling, as text or integers."""
+    keys, repaired = require_keys(column, str(path), lambda row: f"row {row + 1}", name=name)
+    dropped["keys_repaired"] += repaired
+    return keys
 
 
 def _seconds(column: pl.Series, settings: FilesParams, path: Path) -> pl.Series:
@@ -156,16 +157,15 @@ def _parse_time_texts(column: pl.Series, per_second: int) -> pl.Series:
     return column.str.to_datetime(time_unit="us", strict=False, time_zone="UTC").dt.epoch("s")
 
 
-def _items(path: Path, settings: FilesParams, max_characters: int) -> pl.DataFrame:
-    lazy = scan_table(path)
+def _items(path: Path, params: IngestParams, dropped: Counter[str]) -> pl.DataFrame:
+    settings, max_characters = params.files, params.max_text
+    lazy = scan_table(path, params.encoding, dropped)
     mapped = {field: getattr(settings, field) for field in TEXT_FIELDS if getattr(settings, field)}
     _check_columns(path, lazy, {"item": settings.item} | mapped)
     for name in settings.attributes:
         _check_columns(path, lazy, {"attributes": name})
     frame = collect_table(lazy, path)
-    item = frame[settings.item]
-    _check_rows(path, settings.item, item, item.is_not_null(), "a value in every row", _REPAIR_ROWS)
-    keys = _keys(item, path, settings.item).cast(pl.String)
+    keys = _keys(frame[settings.item], path, settings.item, dropped).cast(pl.String)
     columns = {field: mapped.get(field, field) for field in TEXT_FIELDS}
     rows = frame.iter_rows(named=True)
     texts = [

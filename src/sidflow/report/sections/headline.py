@@ -100,7 +100,7 @@ def headline_section(data: ReportData, glossary: Glossary) -> Markup:
         ("candidate items", data.ingest.get("items_core", data.ingest.get("items"))),
         ("interactions", data.ingest.get("interactions")),
         ("items with a picture", data.ingest.get("items_with_picture")),
-        ("items with text", data.ingest.get("items_with_text")),
+        ("candidate items with text", data.ingest.get("core_items_with_text")),
         ("test queries", board["queries"]),
     ]
     tiles = [tag("div", tag("dd", number(value)), tag("dt", name)) for name, value in sizes if isinstance(value, int)]

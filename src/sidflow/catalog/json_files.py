@@ -1,0 +1,150 @@
+"""JSON and JSON Lines: broken lines are counted, names that stand twice in an object are seen."""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from sidflow.catalog.text_files import check_utf8, numbered_lines, open_utf8
+from sidflow.core.errors import InputError
+
+MAX_LINE_CHARACTERS = 2_000_000  # characters of a line; a longer one counts as bad
+MAX_BAD_SHARE = 0.01  # of a file's lines; where more are broken, the file is refused
+FREE_BAD_LINES = 10  # broken lines that no file is refused for, as long as they are not most of it
+
+
+class RepeatedNames(dict[str, Any]):
+    """A JSON object in which a name stands twice with different values; `pairs` has all of them in order."""
+
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        """Hold the pairs; as a mapping the last value of a name counts."""
+        super().__init__(pairs)
+        self.pairs = pairs
+
+    def repeated(self) -> list[str]:
+        """Return the names that stand several times."""
+        counts = Counter(name for name, _ in self.pairs)
+        return [name for name, count in counts.items() if count > 1]
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) == len(pairs) or all(content[name] == value for name, value in pairs):
+        return content
+    return RepeatedNames(pairs)
+
+
+class JsonLines:
+    """Iterates over the objects of a file; `good` and `bad` count its lines."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        required: tuple[str, ...] = (),
+        remedy: str = "give the raw file as it is published",
+        literals: bool = False,
+        encoding: str = "utf-8",
+        max_bad_share: float = MAX_BAD_SHARE,
+    ) -> None:
+        """Read `path`.
+
+        Args:
+            path: of the file.
+            required: names of which an object must have one; without, the line counts as bad.
+            remedy: what to do where no object has one.
+            literals: a line may also be a Python literal, as in Amazon's metadata of 2014.
+            encoding: of the file, where it has no byte order mark.
+            max_bad_share: share of bad lines above which the file is refused.
+        """
+        self._path, self._literals = path, literals
+        self._required, self._remedy = required, remedy
+        self._encoding, self._max_bad_share = encoding, max_bad_share
+        self._other_names: list[str] = []  # of the first object without a required name
+        self.good, self.bad, self.example = 0, 0, ""
+        self.line = 0  # the number of the line that was read last
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """Yield the objects in order. Broken lines, and those in which a name has two values, are counted as bad.
+
+        Raises:
+            InputError: no line is an object with a required name, or too many are broken.
+        """
+        for number, line in numbered_lines(self._path, self._encoding):
+            self.line = number
+            value = None if line is None else self._parse(line)
+            if not isinstance(value, dict) or isinstance(value, RepeatedNames):
+                self._count_bad(line or "a line that is too long")
+            elif self._required and not any(name in value for name in self._required):
+                self._other_names = self._other_names or sorted(map(str, value))
+                self._count_bad(line or "")
+            else:
+                self.good += 1
+                yield value
+        if not self.good:
+            names = " or ".join(f"`{name}`" for name in self._required)
+            raise InputError(
+                str(self._path),
+                expected="one JSON object per line" + (f", with {names}" if names else ""),
+                found=f"objects with {self._other_names[:20]}" if self._other_names else "none",
+                count=self.bad,
+                example=self.example,
+                remedy=self._remedy,
+            )
+        refuse_too_many_bad(self._path, self.bad, self.good + self.bad, self.example, self._max_bad_share)
+
+    def _count_bad(self, line: str) -> None:
+        self.bad += 1
+        self.example = self.example or f"line {self.line}: {line[:60].strip()}"
+
+    def _parse(self, line: str) -> object:
+        if len(line) > MAX_LINE_CHARACTERS:
+            return None
+        try:
+            return json.loads(line, object_pairs_hook=_object)
+        except ValueError:
+            pass
+        except RecursionError:
+            return None
+        if not self._literals:
+            return None
+        try:
+            return ast.literal_eval(line.strip())
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            return None
+
+
+def refuse_too_many_bad(path: Path, bad: int, lines: int, example: str, max_share: float = MAX_BAD_SHARE) -> None:
+    """Check that not too many lines of a file are broken.
+
+    Raises:
+        InputError: more than half are, or more than `FREE_BAD_LINES` and more than the share `max_share`.
+    """
+    if bad > lines / 2 or (bad > FREE_BAD_LINES and bad > max_share * lines):
+        raise InputError(
+            str(path),
+            expected=f"at most {max_share:.2%} broken lines",
+            found=f"{bad / lines:.2%}",
+            count=bad,
+            example=example,
+            remedy="repair the file or download it again, or raise ingest.max_bad_lines",
+        )
+
+
+def read_json(path: Path, encoding: str = "utf-8") -> Any:
+    """Return the content of a JSON file; an object in which a name has two values is a `RepeatedNames`.
+
+    Raises:
+        InputError: it is not JSON.
+    """
+    with open_utf8(path, encoding) as stream:
+        content = stream.read()
+    check_utf8(content, path)
+    try:
+        return json.loads(content, object_pairs_hook=_object)
+    except (ValueError, RecursionError) as error:
+        raise InputError(str(path), expected="JSON", found=str(error), remedy="give the file as published") from error
