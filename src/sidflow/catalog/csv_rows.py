@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -127,6 +128,9 @@ class _Checker:
         if b"\r" in header_line:
             raise self._error("lines that end in a line feed", "carriage returns alone", header_line)
         columns = split_header(header_line, self.separator)
+        repeated = [name.decode() for name, count in Counter(columns).items() if count > 1 and name]
+        if repeated:
+            raise self._error("columns with different names", f"`{repeated[0]}` several times", header_line)
         yield header
         self._line += 1
         if len(columns) < 2:
@@ -134,19 +138,32 @@ class _Checker:
             return
         grammar, carried = _Grammar(self.separator, len(columns)), b""
         while True:
-            block = content.read(BLOCK_BYTES)
-            last = len(block) < BLOCK_BYTES
-            block = carried + block + content.readline()
-            if last and block and not block.endswith(b"\n"):
+            part = content.read(BLOCK_BYTES)
+            block = carried + part + content.readline()
+            last = len(part) < BLOCK_BYTES or not block.endswith(b"\n")
+            if block and not block.endswith(b"\n"):
                 block += b"\n"
             check_utf8(block, self.path, self._line)
             refuse_nul(block, self.path)
             clean = without_inner_marks(block)
+            self._refuse_header(clean, header_line)
             self.rewritten |= clean is not block
             used = yield from self._checked(clean, grammar, last=last)
             carried = clean[used:]
             if last:
                 return
+
+    def _refuse_header(self, block: bytes, header_line: bytes) -> None:
+        """Check that the header does not stand among the rows, as in files that were joined.
+
+        Raises:
+            InputError: it does.
+        """
+        position = 0 if block.startswith(header_line) else block.find(b"\n" + header_line) + 1
+        end = position + len(header_line)
+        if block.startswith(header_line, position) and block[end : end + 1] in (b"\n", b"\r"):
+            line = self._line + block.count(b"\n", 0, position)
+            raise self._error("the header once, in the first line", f"it again in line {line}", header_line)
 
     def _checked(self, block: bytes, grammar: _Grammar, *, last: bool) -> Iterator[bytes]:
         """Yield the block's rows; return how many bytes were used: a row that may go on in the next block waits."""

@@ -127,9 +127,8 @@ def refuse_too_many_bad(path: Path, bad: int, lines: int, example: str, max_shar
     if bad > lines / 2 or (bad > FREE_BAD_LINES and bad > max_share * lines):
         raise InputError(
             str(path),
-            expected=f"at most {max_share:.2%} broken lines",
-            found=f"{bad / lines:.2%}",
-            count=bad,
+            expected=f"few broken lines (at most {FREE_BAD_LINES} or {max_share:.2%}, and at most half)",
+            found=f"{bad} of {lines}",
             example=example,
             remedy="repair the file or download it again, or raise ingest.max_bad_lines",
         )
