@@ -7,6 +7,7 @@ Text loses surrounding blanks, and `10.0` becomes `10`, as tables with gaps writ
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -25,8 +26,10 @@ _BLANKS = "".join(map(chr, (*range(9, 14), *range(28, 33), 0x85, 0xA0, 0x1680, *
     "\u2028\u2029\u202f\u205f\u3000\ufeff"
 )
 _WHOLE_FLOAT = r"^(-?)0*([0-9]+)\.0*$"
-# Spreadsheets round long ids to `1.23457E+12`; a list or mapping that was saved as text.
-_DAMAGED = r"^-?[0-9](\.[0-9]+)?[eE]\+[0-9]+$|^-?[0-9]\.[0-9]+[eE][0-9]+$|^\[.*\]$|^\{.*:.*\}$"
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")  # half of a character: a text that was cut inside
+# NUL, which a fast reader makes of lone surrogates; spreadsheets' `1.23457E+12`, which is rounded; lists and mappings.
+NO_KEY_MARK = "\0"  # begins the text of a value that is no key, in columns that hold text alone
+_DAMAGED = r"\x00|^-?[0-9](\.[0-9]+)?[eE]\+[0-9]+$|^-?[0-9]\.[0-9]+[eE][0-9]+$|^\[.*\]$|^\{.*:.*\}$"
 
 
 class CleanKeys(NamedTuple):
@@ -79,7 +82,7 @@ def _is_no_key(text: pl.Series) -> pl.Series:
 def json_key(value: object) -> str | None:
     """Return the text of a key in JSON; None where it is neither text nor a whole number."""
     if isinstance(value, str):
-        return value
+        return None if _LONE_SURROGATE.search(value) else value
     if isinstance(value, bool):
         return None
     if isinstance(value, int):
@@ -92,9 +95,13 @@ def json_key(value: object) -> str | None:
 def describe_value(value: Any) -> str:
     """Return a value as JSON writes it, cut to 60 characters."""
     try:
-        return json.dumps(value, ensure_ascii=False, default=str)[:60]
+        return json.dumps(value, ensure_ascii=_has_half_characters(value), default=str)[:60]
     except (ValueError, RecursionError):
         return str(type(value).__name__)
+
+
+def _has_half_characters(value: object) -> bool:
+    return bool(_LONE_SURROGATE.search(str(value)))
 
 
 def require_keys(
@@ -125,7 +132,8 @@ def require_keys(
             )
         row = int(cleaned.bad.arg_max() or 0)
         value = values(row) if values else column[row]
-        shown = describe_value(value)
+        marked = isinstance(value, str) and value.startswith(NO_KEY_MARK)
+        shown = value.removeprefix(NO_KEY_MARK) if marked else describe_value(value)
         raise InputError(
             artifact,
             expected=f"{EXPECTED_KEY} (`{name}`), in every row",

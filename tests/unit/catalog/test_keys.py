@@ -136,6 +136,38 @@ def test_what_is_no_key_is_refused_in_reviews(tmp_path, form, value):
         ingest(form_params(tmp_path, form))
 
 
+@pytest.mark.parametrize("form", ["jsonl", *AMAZON])
+@pytest.mark.parametrize("role", ["user", "item", "text"])
+def test_half_characters_are_no_key(tmp_path, form, role):
+    events = [("ann", "x"), ("USER", "y"), ("ann", "ITEM")]
+    write_form(tmp_path, form, events, [("x", "X"), ("y", "half a TITLE"), ("ITEM" if role != "text" else "TEXT", "Z")])
+    for path in tmp_path.iterdir():
+        text = path.read_text().replace("half a TITLE", r"half a \ud83d")
+        path.write_text(text.replace(role.upper(), r"half\udc00"))
+    with pytest.raises(InputError, match=r"text or a whole number as key") as error:
+        ingest(form_params(tmp_path, form))
+    assert error.value.line().isascii()
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("user_id items\n1 2 3\n", "a header in line 1"),
+        ("user_id:token item_id_list:token_seq\n1 2 3\n", "a header in line 1"),
+        ("1,2,3\n2,3\n", "`,` between them"),
+        ("1 2,3,4\n2 3,4\n", "`,` between them"),
+        ("1;2;3\n", "`;` between them"),
+        ("1 2\u00a03\n2\u00a03\n", "1 without items"),
+        ("1 2\0\n", "NUL"),
+        ("1 2 nan\n", "nan.*in the sequence of user 1 .line 1."),
+    ],
+)
+def test_text_sequences_of_other_forms_are_refused(tmp_path, text, says):
+    (tmp_path / "s.txt").write_text(text)
+    with pytest.raises(InputError, match=says):
+        ingest(form_params(tmp_path, "letter"))
+
+
 @pytest.mark.parametrize("form", AMAZON)
 def test_a_review_without_a_field_is_counted(tmp_path, form):
     write_form(tmp_path, form, [("ann", "x"), (None, "x"), ("bob", None), ("bob", "x"), ("bob", "y")])

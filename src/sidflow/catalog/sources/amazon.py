@@ -22,7 +22,7 @@ from typing import Any, BinaryIO
 import polars as pl
 
 from sidflow.catalog.json_files import JsonLines, refuse_too_many_bad
-from sidflow.catalog.keys import describe_value, json_key, require_keys
+from sidflow.catalog.keys import NO_KEY_MARK, describe_value, json_key, require_keys
 from sidflow.catalog.params import IngestParams, set_by_user
 from sidflow.catalog.raw import (
     ITEM_COLUMNS,
@@ -162,8 +162,8 @@ def _parse_line(line: str, schema: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def _key_text(value: object) -> str | None:
-    """Return a key's text; of what is no key the text that says so, which `require_keys` refuses."""
-    return None if value is None else json_key(value) or describe_value(value)
+    """Return a key's text; what is no key is marked, so that `require_keys` refuses it."""
+    return None if value is None else json_key(value) or NO_KEY_MARK + describe_value(value)
 
 
 def _number(value: object) -> float | int | None:

@@ -9,6 +9,7 @@ The timestamp is the position; the report has `timestamps_known: 0`.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +27,7 @@ from sidflow.core.errors import InputError
 
 SEQUENCE_PATTERNS = ("*.inter.json", "*sequences*.jsonl", "*sequences*.jsonl.gz", "*.txt")
 ITEM_PATTERNS = ("*.item.json", "*items*.jsonl", "*items*.jsonl.gz")
+_HEADER = re.compile(r"(user|session|reviewer)s?([ _-]?(id|key|name))?(:.*)?$", re.IGNORECASE)
 IGNORED_FILES = ("readme.txt", "license.txt", "licence.txt")
 
 
@@ -132,20 +134,29 @@ def _read_file(path: Path, params: IngestParams, dropped: Counter[str]) -> list[
             raise InputError(
                 str(path), expected="one line per user", found=f"line {number} is too long", remedy="convert the file"
             )
-        refuse_nul(line.encode(), path)
-        user, *items = (key.decode() for key in line.encode().split())
+        content = line.encode()
+        refuse_nul(content, path)
+        user, *items = (key.decode() for key in content.split())  # bytes: no-break spaces do not separate
         sequences.append(UserSequence(f"line {number}", user, items))
-    _refuse_other_separators(path, sequences)
+    _refuse_other_forms(path, sequences)
     return sequences
 
 
-def _refuse_other_separators(path: Path, sequences: list[UserSequence]) -> None:
-    """Check that the text file separates by blanks.
+def _refuse_other_forms(path: Path, sequences: list[UserSequence]) -> None:
+    """Check that a text file has no header and separates by blanks.
 
     Raises:
-        InputError: each line is a key or two, with commas or the like inside.
+        InputError: the first line begins with a name of users, or each line is a key or two with commas or the like.
     """
     lines = [" ".join(map(str, (one.user, *one.items))) for one in sequences]
+    if sequences and _HEADER.match(str(sequences[0].user)):
+        raise InputError(
+            str(path),
+            expected="a user and items in each line",
+            found=f"a header in {sequences[0].where}",
+            example=lines[0][:60],
+            remedy="remove the header",
+        )
     for sign in (",", ";", "|"):
         if lines and all(len(one.items) <= 1 and sign in line for one, line in zip(sequences, lines, strict=True)):
             raise InputError(
