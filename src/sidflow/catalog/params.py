@@ -105,8 +105,8 @@ class FilesParams(Params):
     user: str = Field(default="user_id", min_length=1, description="column of users")
     item: str = Field(default="item_id", min_length=1, description="column of items, in both files")
     timestamp: str = Field(default="timestamp", description="column of times; empty: the order of the rows")
-    timestamp_unit: Literal["s", "ms", "us", "ns"] = Field(
-        default="s", description="s | ms | us | ns, of numeric times"
+    timestamp_unit: Literal["s", "ms", "us", "ns", "position"] = Field(
+        default="s", description="s | ms | us | ns, of numeric times; position: numbers that only order the events"
     )
     title: str = Field(default="", description="column of the items file; empty: `title` where there is one")
     description: str = Field(

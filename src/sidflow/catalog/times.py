@@ -96,14 +96,13 @@ def check_unit(column: TimeColumn, numbers: pl.Series) -> None:
         InputError: nearly all are times between 1990 and 2100 in another unit, and none of the declared one.
     """
     floats = numbers.cast(pl.Float64)
-    shares = {
-        unit: (floats.is_between(YEAR_1990 * scale, YEAR_2100 * scale).mean() or 0)
-        for unit, scale in UNITS_PER_SECOND.items()
+    plausible = {
+        unit: floats.is_between(YEAR_1990 * scale, YEAR_2100 * scale) for unit, scale in UNITS_PER_SECOND.items()
     }
-    fitting = max(shares, key=lambda unit: shares[unit])
-    if fitting == column.unit or shares[fitting] < FOREIGN_SHARE:
+    fitting = max(plausible, key=lambda unit: int(plausible[unit].sum()))
+    if fitting == column.unit or int(plausible[fitting].sum()) < FOREIGN_SHARE * len(numbers):
         return
-    example = numbers[0]
+    example = int(numbers.filter(plausible[fitting])[0])
     raise InputError(
         str(column.path),
         expected=f"times in the unit `{column.unit}` in `{column.name}`",
@@ -134,7 +133,7 @@ def check_variety(column: TimeColumn, seconds: pl.Series, *, are_numbers: bool) 
             remedy="give the time of each event; where the rows are in order, use a source or a setting without times "
             "(files: ingest.files.timestamp empty)",
         )
-    is_example = are_numbers and len(seconds) < MIN_EVENTS and int(seconds.max()) < COUNTERS_BELOW  # type: ignore[arg-type]
+    is_example = are_numbers and len(seconds) < MIN_EVENTS and bool((seconds < COUNTERS_BELOW).all())
     if in_1970(seconds).all() and not is_example:
         raise InputError(
             str(column.path),
@@ -145,6 +144,13 @@ def check_variety(column: TimeColumn, seconds: pl.Series, *, are_numbers: bool) 
             remedy=f"{_with_all_units(column.unit_remedy)}; numbers that only order the events are "
             "ingest.files.timestamp_unit: position, and dates are written like 2024-12-31",
         )
+
+
+def stray_times(seconds: pl.Series) -> pl.Series:
+    """Return which times cannot be: before 1970, after 2099, or in 1970 where most are later, bool."""
+    possible = seconds.is_between(0, YEAR_2100, closed="left")
+    later = (possible & ~in_1970(seconds)).sum()
+    return ~possible | (in_1970(seconds) & (later * 2 > len(seconds)))
 
 
 def in_1970(seconds: pl.Series) -> pl.Series:

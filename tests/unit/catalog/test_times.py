@@ -1,11 +1,14 @@
 """Times in each form are seconds UTC; other units, other dates and times that cannot be are refused with a remedy."""
 
 import datetime
+import json
 from pathlib import Path
 
 import polars as pl
 import pytest
 
+from sidflow.catalog.ingest import ingest
+from sidflow.catalog.params import IngestParams
 from sidflow.catalog.times import TimeColumn, positions, whole_seconds
 from sidflow.core.errors import InputError
 
@@ -124,3 +127,55 @@ def test_numbers_that_only_order_events_become_ranks():
     for bad in (["first", "second"], [1, None], [datetime.time(1)]):
         with pytest.raises(InputError, match="in every row"):
             positions(column(bad))
+
+
+def ingest_source(source, path, **rest):
+    settings = {"source": source, "path": str(path), "min_user_events": 1, "min_item_events": 1, **rest}
+    return ingest(IngestParams.model_validate(settings))
+
+
+def test_positions_are_no_clock(tmp_path):
+    (tmp_path / "interactions.csv").write_text("user_id,item_id,timestamp\na,y,20\na,x,3\nb,y,1\n")
+    catalog = ingest_source("files", tmp_path, files={"timestamp_unit": "position"})
+    assert catalog.report["timestamps_known"] == 0
+    assert catalog.interactions.select("user_id", "item_id", "timestamp").rows() == [(0, 0, 0), (0, 1, 1), (1, 1, 0)]
+
+
+def reviews_of(version, times):
+    names = {"2014": ("reviewerID", "asin", "overall", "unixReviewTime")}
+    names["2023"] = ("user_id", "parent_asin", "rating", "timestamp")
+    return "\n".join(
+        json.dumps(dict(zip(names[version], ("A", f"item {row}", 5.0, time), strict=True)))
+        for row, time in enumerate(times)
+    )
+
+
+@pytest.mark.parametrize(
+    ("version", "times", "says"),
+    [
+        ("2014", [START * 1000, START * 1000 + 5], "in the unit `ms`.*convert the times to `s`"),
+        ("2023", [START, START + 5], "in the unit `s`.*convert the times to `ms`"),
+        ("2014", [0, 0, 0], "one time for all of them"),
+        ("2014", [1_500_000, 1_500_001], "the year 1970 for everything"),
+        ("2014", [-5, -6], "at most .* broken lines.*the time -5"),
+    ],
+)
+def test_review_times_of_another_unit_or_none_are_refused(tmp_path, version, times, says):
+    (tmp_path / "reviews.json").write_text(reviews_of(version, times))
+    with pytest.raises(InputError, match=says):
+        ingest_source("amazon", tmp_path)
+
+
+@pytest.mark.parametrize("stray", [0, -5, 2 * START * 1000, 10**20, 1e400, True])
+def test_a_review_whose_time_cannot_be_is_a_bad_line(tmp_path, stray):
+    (tmp_path / "reviews.json").write_text(reviews_of("2014", [START, stray, START + 1, START + 2]))
+    catalog = ingest_source("amazon", tmp_path)
+    assert catalog.report["reviews_bad_lines"] == 1
+    assert catalog.interactions["timestamp"].to_list() == [START, START + 1, START + 2]
+
+
+def test_ratings_in_milliseconds_are_refused(tmp_path):
+    (tmp_path / "ratings.csv").write_text(f"userId,movieId,rating,timestamp\n1,10,4.0,{START}000\n1,9,4.0,{START}001\n")
+    (tmp_path / "movies.csv").write_text("movieId,title,genres\n9,Heat (1995),Crime\n10,Up (2009),Crime\n")
+    with pytest.raises(InputError, match=r"in the unit `ms`.*source `files` with ingest\.files\.timestamp_unit: ms"):
+        ingest_source("movielens", tmp_path)

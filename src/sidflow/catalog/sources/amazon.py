@@ -35,6 +35,7 @@ from sidflow.catalog.raw import (
 )
 from sidflow.catalog.reading import DataFolder
 from sidflow.catalog.text_files import check_utf8, open_utf8, without_inner_marks
+from sidflow.catalog.times import UNITS_PER_SECOND, TimeColumn, check_unit, check_variety, stray_times
 from sidflow.core.errors import InputError
 
 FIELDS_2014 = {"reviewerID": pl.String, "asin": pl.String, "overall": pl.Float64, "unixReviewTime": pl.Int64}
@@ -86,7 +87,7 @@ def read_amazon(path: Path, params: IngestParams) -> RawCatalog:
 
 
 def _read_reviews(path: Path, params: IngestParams, dropped: Counter[str]) -> pl.DataFrame:
-    """Return (user, item, rating, timestamp) of one file; lines without all four are counted.
+    """Return (user, item, rating, seconds) of one file; lines without all four are counted, as are stray times.
 
     Raises:
         InputError: no line has the fields of one of the three versions, too many lack them, or a key is none.
@@ -115,14 +116,24 @@ def _read_reviews(path: Path, params: IngestParams, dropped: Counter[str]) -> pl
             count=bad,
             remedy="give a raw review file of Amazon Reviews 2014, 2018 or 2023",
         )
+    reviews = pl.concat(frames)
+    unit = "ms" if schema is FIELDS_2023 else "s"
+    times = TimeColumn(reviews["timestamp"], unit, path, list(schema)[-1], f"convert the times to `{unit}`")
+    check_unit(times, times.values)
+    seconds = times.values // UNITS_PER_SECOND[unit]
+    stray = stray_times(seconds)
+    if stray.any() and not example:
+        example = f"the time {times.values.filter(stray)[0]}"
+    reviews = reviews.with_columns(seconds.alias("timestamp")).filter(~stray)
+    bad += int(stray.sum())
     refuse_too_many_bad(path, bad, lines, example, params.max_bad_lines)
     dropped["reviews_bad_lines"] += bad
-    reviews = pl.concat(frames)
+    check_variety(times, reviews["timestamp"], are_numbers=True)
     for role, name in zip(NAMES[:2], schema, strict=False):
         keys, repaired = require_keys(reviews[role], str(path), lambda row: f"complete review {row + 1}", name=name)
         dropped["keys_repaired"] += repaired
         reviews = reviews.with_columns(keys.alias(role))
-    return reviews.with_columns(pl.col("timestamp") // 1000) if schema is FIELDS_2023 else reviews
+    return reviews
 
 
 def _blocks(handle: BinaryIO) -> Iterator[tuple[bytes, int]]:

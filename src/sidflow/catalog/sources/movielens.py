@@ -14,6 +14,7 @@ from sidflow.catalog.keys import json_key, require_keys
 from sidflow.catalog.params import IngestParams, MovielensParams, set_by_user
 from sidflow.catalog.raw import RawCatalog, clean_attributes, clean_categories, clean_text, items_frame_of_rows
 from sidflow.catalog.reading import DataFolder, read_table
+from sidflow.catalog.times import TimeColumn, whole_seconds
 
 _YEAR = re.compile(r"\s*\((\d{4})(?:[-\u2013]\d{0,4})?\)\s*$")
 _ARTICLE = re.compile(r"^(.*), (The|A|An|Der|Die|Das|Le|La|Les|L'|El|Los|Las|Il|Un|Une)$")
@@ -26,6 +27,7 @@ def read_movielens(path: Path, params: IngestParams) -> RawCatalog:
     dropped: Counter[str] = Counter()
     columns = {"userId": pl.String, "movieId": pl.String, "rating": pl.Float64, "timestamp": pl.Int64}
     ratings = _read(folder.require_file("ratings.csv", "ratings"), columns, params, dropped)
+    ratings = ratings.with_columns(whole_seconds(_times(folder, ratings["timestamp"])).alias("timestamp"))
     titles = folder.require_file("movies.csv", "titles and genres")
     films = _read(titles, {"movieId": pl.String, "title": pl.String}, params, dropped)
     posters = folder.picture_files(settings.posters, required=set_by_user(settings, "posters"))
@@ -44,6 +46,11 @@ def read_movielens(path: Path, params: IngestParams) -> RawCatalog:
         pictures=posters,
         dropped=dropped,
     )
+
+
+def _times(folder: DataFolder, column: pl.Series) -> TimeColumn:
+    remedy = "convert the times to seconds, or use the source `files` with ingest.files.timestamp_unit: UNIT"
+    return TimeColumn(column, "s", folder.root / "ratings.csv", column.name, remedy)
 
 
 def _read(

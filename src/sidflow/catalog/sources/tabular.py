@@ -11,12 +11,11 @@ from sidflow.catalog.keys import require_keys
 from sidflow.catalog.params import FilesParams, IngestParams, set_by_user
 from sidflow.catalog.raw import RawCatalog, clean_attributes, clean_categories, clean_text, items_frame_of_rows
 from sidflow.catalog.reading import DataFolder, collect_table, scan_table
+from sidflow.catalog.times import TimeColumn, positions, whole_seconds
 from sidflow.core.errors import InputError
 
 TEXT_FIELDS = ("title", "description", "brand", "categories")
-UNITS_PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
-_YEAR_BOUNDS = (-62_135_596_800, 253_402_300_799)  # seconds of the years 1 to 9999; a value outside has another unit
-_REPAIR_ROWS = "repair or remove these rows"
+POSITION = "position"  # unit of numbers that only order the events
 
 
 def read_tables(path: Path, params: IngestParams) -> RawCatalog:
@@ -30,7 +29,7 @@ def read_tables(path: Path, params: IngestParams) -> RawCatalog:
         events=_events(interactions, params, dropped),
         items=_items(items, params, dropped) if items else items_frame_of_rows([]),
         pictures=folder.picture_files(settings.images, required=set_by_user(settings, "images")),
-        has_timestamps=bool(settings.timestamp),
+        has_timestamps=bool(settings.timestamp) and settings.timestamp_unit != POSITION,
         dropped=dropped,
     )
 
@@ -78,13 +77,10 @@ def _events(path: Path, params: IngestParams, dropped: Counter[str]) -> pl.DataF
     frame = frame.with_columns(
         _keys(frame[role], path, columns_by_role[role], dropped).alias(role) for role in ("user", "item")
     )
-    if settings.timestamp:
-        times = frame["timestamp"]
-        _check_rows(path, settings.timestamp, times, times.is_not_null(), "a value in every row", _REPAIR_ROWS)
     if not settings.timestamp:
         row_number = pl.int_range(pl.len(), dtype=pl.Int64).over("user").alias("timestamp")
         return frame.with_columns(row_number)
-    return frame.with_columns(_seconds(frame["timestamp"], settings, path))
+    return frame.with_columns(_times(frame["timestamp"], settings, path).alias("timestamp"))
 
 
 def _as_categoricals(frame: pl.DataFrame) -> pl.DataFrame:
@@ -96,25 +92,6 @@ def _as_categoricals(frame: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _check_rows(path: Path, name: str, column: pl.Series, good: pl.Series, expected: str, remedy: str) -> None:
-    """Check that every row of `column` is `good`; null counts as bad.
-
-    Raises:
-        InputError: some rows are bad.
-    """
-    bad = ~good.fill_null(False)
-    if bad.any():
-        row = int(bad.arg_max() or 0)
-        raise InputError(
-            str(path),
-            expected=f"{expected} of `{name}`",
-            found="other values",
-            count=int(bad.sum()),
-            example=" ".join(f"row {row + 1}: {column[row]}".split()),
-            remedy=remedy,
-        )
-
-
 def _keys(column: pl.Series, path: Path, name: str, dropped: Counter[str]) -> pl.Series:
     """Return a column of keys in their one spelling, as text or integers."""
     keys, repaired = require_keys(column, str(path), lambda row: f"row {row + 1}", name=name)
@@ -122,39 +99,12 @@ def _keys(column: pl.Series, path: Path, name: str, dropped: Counter[str]) -> pl
     return keys
 
 
-def _seconds(column: pl.Series, settings: FilesParams, path: Path) -> pl.Series:
-    """Return times as whole seconds UTC; a column has numbers in the unit of params, dates, or ISO text."""
-    name = settings.timestamp
-    seconds = _whole_seconds(column, UNITS_PER_SECOND[settings.timestamp_unit])
-    remedy = "convert the column, or set ingest.files.timestamp to another (empty: the file's order)"
-    _check_rows(path, name, column, seconds.is_not_null(), "a number, date or ISO time in every row", remedy)
-    in_range = seconds.cast(pl.Float64).is_between(*_YEAR_BOUNDS)
-    remedy = "set ingest.files.timestamp_unit, or repair these rows"
-    _check_rows(path, name, column, in_range, "years 1 to 9999", remedy)
-    return seconds.cast(pl.Int64)
-
-
-def _whole_seconds(column: pl.Series, per_second: int) -> pl.Series:
-    """Return whole seconds as Int64 or Float64; null where a value is not a time."""
-    kind = column.dtype
-    if kind.is_temporal():
-        return column.cast(pl.Datetime("us")).dt.epoch("s")
-    if kind == pl.String:
-        return _parse_time_texts(column, per_second)
-    if kind.is_integer():
-        return column // per_second
-    if kind.is_float():
-        return (pl.select(pl.when(column.is_finite()).then(column)).to_series() / per_second).floor()
-    return pl.Series([None] * len(column), dtype=pl.Int64)
-
-
-def _parse_time_texts(column: pl.Series, per_second: int) -> pl.Series:
-    """Return whole seconds of a text column: of numbers where the first value is one, else of ISO times."""
-    for kind in (pl.Int64, pl.Float64):
-        numbers = column.cast(kind, strict=False)
-        if not numbers.null_count() or (kind == pl.Float64 and numbers[0] is not None):
-            return _whole_seconds(numbers, per_second)
-    return column.str.to_datetime(time_unit="us", strict=False, time_zone="UTC").dt.epoch("s")
+def _times(column: pl.Series, settings: FilesParams, path: Path) -> pl.Series:
+    """Return times as whole seconds UTC, or the ranks of numbers that only order the events."""
+    unit_remedy = "set ingest.files.timestamp_unit: UNIT"
+    if settings.timestamp_unit == POSITION:
+        return positions(TimeColumn(column, "s", path, settings.timestamp, unit_remedy))
+    return whole_seconds(TimeColumn(column, settings.timestamp_unit, path, settings.timestamp, unit_remedy))
 
 
 def _items(path: Path, params: IngestParams, dropped: Counter[str]) -> pl.DataFrame:
