@@ -19,7 +19,13 @@ from sidflow.catalog.events import (
     sort_keys,
     tied_with_previous,
 )
-from sidflow.catalog.joins import check_pictures_meet, check_texts_meet, fullest_rows
+from sidflow.catalog.joins import (
+    check_pictures_meet,
+    check_texts_meet,
+    check_texts_say_something,
+    fullest_rows,
+    has_text,
+)
 from sidflow.catalog.order import Ascent, OrderedEvents, check_order, item_ranks, measure_order, order_figures
 from sidflow.catalog.params import IngestParams
 from sidflow.catalog.pictures import pack_pictures
@@ -112,12 +118,14 @@ def build_catalog(raw: RawCatalog, params: IngestParams) -> Catalog:
     events = select_core_events(raw.events, texts.items["item_key"], params)
     ascents = _measure_order(raw, events)
     warnings = check_order(ascents, params.path, clock=raw.has_timestamps, sorted_sequences=params.sorted_sequences)
-    warnings += check_texts_meet(events.item_keys[: events.core_items], set(texts.items["item_key"]))
     items = _items(texts.items, events)
+    if texts.items.height:
+        unmet = check_texts_meet(events.item_keys[: events.core_items], set(texts.items["item_key"]))
+        warnings += unmet or check_texts_say_something(items)
     unused_pictures = check_pictures_meet(events.item_keys, raw.pictures)
     packed = pack_pictures(events.item_keys, raw.pictures, params.pictures)
     truth = _truth(raw.truth, events) if raw.truth else TRUTH.empty(width=events.core_items)
-    core_items_with_text = items.filter(pl.col("in_core") & _has_text()).height
+    core_items_with_text = items.filter(pl.col("in_core") & has_text()).height
     dropped = dict(raw.dropped) | {
         "repeats_dropped": int(events.report["repeats_dropped"]),
         "items_duplicate_rows": texts.duplicates,
@@ -157,10 +165,6 @@ def _measure_order(raw: RawCatalog, events: CoreEvents) -> list[Ascent]:
     core_keys = events.item_keys[: events.core_items]
     ranks = item_ranks(core_keys, raw.items["item_key"], events.item_counts)
     return measure_order(OrderedEvents(events.user, events.item, events.row, tied), ranks)
-
-
-def _has_text() -> pl.Expr:
-    return (pl.col("title") != "") | (pl.col("description") != "")
 
 
 def select_core_events(raw: pl.DataFrame, described_items: pl.Series, params: IngestParams) -> CoreEvents:

@@ -43,7 +43,7 @@ def fullest_rows(items: pl.DataFrame) -> FullestRows:
 
 
 def check_texts_meet(core_keys: list[str], text_keys: Collection[str]) -> list[str]:
-    """Check that the items of the core have rows of text, where the source has texts at all.
+    """Check that the items of the core have rows of text.
 
     Returns:
         Warnings: one where fewer than `MET_SHARE` of them have one.
@@ -51,8 +51,6 @@ def check_texts_meet(core_keys: list[str], text_keys: Collection[str]) -> list[s
     Raises:
         InputError: none has.
     """
-    if not text_keys:
-        return []
     met = sum(key in text_keys for key in core_keys)
     if met >= MET_SHARE * len(core_keys):
         return []
@@ -68,6 +66,20 @@ def check_texts_meet(core_keys: list[str], text_keys: Collection[str]) -> list[s
         )
     warning = f"only {met} of {len(core_keys)} items of the core have a row of text; {example!r} has none"
     return [f"{warning}. {hint[0].upper()}{hint[1:]}" if hint else warning]
+
+
+def check_texts_say_something(items: pl.DataFrame) -> list[str]:
+    """Return a warning where fewer than `MET_SHARE` of the core's items in the table `items` have text."""
+    core = items.filter("in_core")
+    with_text = core.filter(has_text()).height
+    if with_text >= MET_SHARE * core.height:
+        return []
+    return [f"only {with_text} of {core.height} items of the core have a title or description"]
+
+
+def has_text() -> pl.Expr:
+    """Return which rows of the table `items` have a title or description."""
+    return (pl.col("title") != "") | (pl.col("description") != "")
 
 
 def check_pictures_meet(item_keys: list[str], pictures: Mapping[str, Picture]) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import json
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,17 +20,16 @@ class RepeatedNames(dict[str, Any]):
     """A JSON object in which a name stands twice with different values; `pairs` has all of them in order."""
 
     def __init__(self, pairs: list[tuple[str, Any]]) -> None:
-        """Hold the pairs; as a mapping the last value of a name counts."""
-        super().__init__(pairs)
+        """Hold the pairs; as a mapping the longest value of a name counts, the first of equally long ones."""
+        super().__init__()
+        for name, value in pairs:
+            if name not in self or len(str(value)) > len(str(self[name])):
+                self[name] = value
         self.pairs = pairs
 
-    def repeated(self) -> list[str]:
-        """Return the names that stand several times."""
-        counts = Counter(name for name, _ in self.pairs)
-        return [name for name, count in counts.items() if count > 1]
 
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def parse_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object of its pairs: a `RepeatedNames` where a name has two values."""
     content = dict(pairs)
     if len(content) == len(pairs) or all(content[name] == value for name, value in pairs):
         return content
@@ -105,7 +103,7 @@ class JsonLines:
         if len(line) > MAX_LINE_CHARACTERS:
             return None
         try:
-            return json.loads(line, object_pairs_hook=_object)
+            return json.loads(line, object_pairs_hook=parse_object)
         except ValueError:
             pass
         except RecursionError:
@@ -124,13 +122,14 @@ def refuse_too_many_bad(path: Path, bad: int, lines: int, example: str, max_shar
     Raises:
         InputError: more than half are, or more than `FREE_BAD_LINES` and more than the share `max_share`.
     """
-    if bad > lines / 2 or (bad > FREE_BAD_LINES and bad > max_share * lines):
+    most = bad > lines / 2
+    if most or (bad > FREE_BAD_LINES and bad > max_share * lines):
         raise InputError(
             str(path),
             expected=f"few broken lines (at most {FREE_BAD_LINES} or {max_share:.2%}, and at most half)",
             found=f"{bad} of {lines}",
             example=example,
-            remedy="repair the file or download it again, or raise ingest.max_bad_lines",
+            remedy="repair the file or download it again" + ("" if most else ", or raise ingest.max_bad_lines"),
         )
 
 
@@ -144,6 +143,6 @@ def read_json(path: Path, encoding: str = "utf-8") -> Any:
         content = stream.read()
     check_utf8(content, path)
     try:
-        return json.loads(content, object_pairs_hook=_object)
+        return json.loads(content, object_pairs_hook=parse_object)
     except (ValueError, RecursionError) as error:
         raise InputError(str(path), expected="JSON", found=str(error), remedy="give the file as published") from error

@@ -133,7 +133,7 @@ def require_keys(
         row = int(cleaned.bad.arg_max() or 0)
         value = values(row) if values else column[row]
         marked = isinstance(value, str) and value.startswith(NO_KEY_MARK)
-        shown = value.removeprefix(NO_KEY_MARK) if marked else describe_value(value)
+        shown = str(value).removeprefix(NO_KEY_MARK) if marked else describe_value(value)
         raise InputError(
             artifact,
             expected=f"{EXPECTED_KEY} (`{name}`), in every row",

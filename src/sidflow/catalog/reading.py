@@ -149,6 +149,16 @@ def collect_table(lazy: pl.LazyFrame, path: Path) -> pl.DataFrame:
         raise _unreadable(path, error) from error
 
 
+def refuse_no_rows(path: Path, rows: int, param: str) -> None:
+    """Check that a file of items has rows.
+
+    Raises:
+        InputError: it has none.
+    """
+    if not rows:
+        raise InputError(str(path), expected="rows of items", found="none", remedy=f"give the whole file, or {param}")
+
+
 def _unreadable(path: Path, error: Exception) -> InputError:
     message = " ".join(str(error).split("\n\n")[0].split())
     return InputError(

@@ -42,6 +42,35 @@ def test_texts_that_meet_few_items_are_warned_of(tmp_path, form, described, warn
         assert "leading zeros" in warnings[0]
 
 
+@pytest.mark.parametrize("form", [form for form in FORMS if form != "movielens"])
+@pytest.mark.parametrize(("described", "warned"), [(0, True), (7, True), (8, False)])
+def test_rows_without_text_are_warned_of(tmp_path, form, described, warned):
+    items = [(f"i{row}", "T" if row < described else "") for row in range(10)]
+    write_form(tmp_path, form, [("ann", key) for key, _ in items], items)
+    catalog = ingest(form_params(tmp_path, form))
+    assert catalog.report["core_items_with_text"] == described
+    warning = f"only {described} of 10 items of the core have a title or description"
+    assert (warning in catalog.warnings) == warned
+
+
+@pytest.mark.parametrize(
+    ("form", "name", "text", "says"),
+    [
+        ("csv", "items.csv", "item_id,name\nx,X\n", r"a column of title, .*\['item_id', 'name'\].*ingest.files.title"),
+        ("csv", "items.csv", "item_id,title\n", "rows of items; found none"),
+        ("letter", "B.item.json", "{}", "rows of items; found none"),
+        ("movielens", "movies.csv", "movieId,title,genres\n", "rows of items; found none"),
+        ("jsonl", "items.jsonl", "\n", "one JSON object per line, with `item`; found none"),
+        ("amazon-2018", "meta.json", "", "one JSON object per line, with `parent_asin` or `asin`; found none"),
+    ],
+)
+def test_items_files_that_say_nothing_are_refused(tmp_path, form, name, text, says):
+    write_form(tmp_path, form, [("ann", "x")], [("x", "X")])
+    (tmp_path / name).write_text(text)
+    with pytest.raises(InputError, match=rf"{name}: expected {says}"):
+        ingest(form_params(tmp_path, form))
+
+
 def test_case_and_accents_are_told(tmp_path):
     for name, of_items, hint in (("case", "B00x", "case"), ("accents", "cafe\u0301", "accents")):
         write_form(tmp_path / name, "csv", [("ann", {"case": "b00X", "accents": "caf\u00e9"}[name])], [(of_items, "T")])

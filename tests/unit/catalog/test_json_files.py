@@ -151,11 +151,25 @@ def test_items_of_json_that_are_no_objects_are_counted(tmp_path):
         ingest(form_params(tmp_path, "letter"))
 
 
+def test_a_field_with_two_values_spoils_a_review(tmp_path):
+    write_form(tmp_path, "amazon-2018", EVENTS, ITEMS)
+    line = {"reviewerID": "a", "asin": "x", "overall": 5.0, "unixReviewTime": 1, "summary": "asin"}
+    twice = json.dumps(line)[:-1] + ', "reviewerID": "b"}'
+    add_lines(tmp_path / "reviews.json", [twice])
+    catalog = ingest(form_params(tmp_path, "amazon-2018"))
+    assert (catalog.report["reviews_bad_lines"], catalog.users.height) == (1, len(USERS))
+    add_lines(tmp_path / "reviews.json", [json.dumps(line)])
+    catalog = ingest(form_params(tmp_path, "amazon-2018"))
+    assert (catalog.report["reviews_bad_lines"], catalog.users.height) == (1, len(USERS) + 1)
+
+
 def test_names_with_two_values_are_seen(tmp_path):
     path = tmp_path / "x.json"
     path.write_text('{"a": 1, "b": 2, "a": 3}')
     content = read_json(path)
     assert isinstance(content, RepeatedNames)
-    assert (content.pairs, content.repeated()) == ([("a", 1), ("b", 2), ("a", 3)], ["a"])
+    assert content.pairs == [("a", 1), ("b", 2), ("a", 3)]
+    path.write_text('{"a": "long", "b": "x", "a": "", "b": "y"}')
+    assert read_json(path) == {"a": "long", "b": "x"}
     path.write_text('{"a": 1, "a": 1}')
     assert not isinstance(read_json(path), RepeatedNames)

@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 
 import polars as pl
 
-from sidflow.catalog.json_files import JsonLines, refuse_too_many_bad
+from sidflow.catalog.json_files import JsonLines, RepeatedNames, parse_object, refuse_too_many_bad
 from sidflow.catalog.keys import NO_KEY_MARK, describe_value, json_key, require_keys
 from sidflow.catalog.params import IngestParams, set_by_user
 from sidflow.catalog.raw import (
@@ -149,22 +149,28 @@ def _blocks(handle: BinaryIO) -> Iterator[tuple[bytes, int]]:
 
 
 def _parse(block: bytes, schema: dict[str, Any]) -> pl.DataFrame:
-    """Return a block's rows; where a line is broken, the block is parsed by line and a broken line gives nulls."""
+    """Return a block's rows; where a line is broken, the block is parsed by line and a broken line gives nulls.
+
+    A line in which a field may stand twice is broken where it has two values.
+    """
     try:
-        return pl.read_ndjson(io.BytesIO(block), schema=schema)
+        frame = pl.read_ndjson(io.BytesIO(block), schema=schema)
+        if not any(block.count(b'"%s"' % name.encode()) > frame.height for name in schema):
+            return frame
     except pl.exceptions.PolarsError:
-        # Not `splitlines`: it also cuts at U+2028, U+2029 and U+0085, which a JSON string may hold.
-        lines = [line for line in block.decode("utf-8").split("\n") if line.strip()]
-        return pl.DataFrame([_parse_line(line, schema) for line in lines], schema=schema, orient="row")
+        pass
+    # Not `splitlines`: it also cuts at U+2028, U+2029 and U+0085, which a JSON string may hold.
+    lines = [line for line in block.decode("utf-8").split("\n") if line.strip()]
+    return pl.DataFrame([_parse_line(line, schema) for line in lines], schema=schema, orient="row")
 
 
 def _parse_line(line: str, schema: dict[str, Any]) -> tuple[Any, ...]:
     """Return the line's user, item, rating and time, each None where it is absent; all where it is no JSON object."""
     try:
-        row = json.loads(line)
+        row = json.loads(line, object_pairs_hook=parse_object)
     except (ValueError, RecursionError):
         return (None,) * len(schema)
-    if not isinstance(row, dict):
+    if not isinstance(row, dict) or isinstance(row, RepeatedNames):
         return (None,) * len(schema)
     user, item, rating, time = (row.get(name) for name in schema)
     seconds = _number(time)

@@ -13,7 +13,7 @@ from sidflow.catalog.json_files import JsonLines
 from sidflow.catalog.keys import json_key, require_keys
 from sidflow.catalog.params import IngestParams, MovielensParams, set_by_user
 from sidflow.catalog.raw import RawCatalog, clean_attributes, clean_categories, clean_text, items_frame_of_rows
-from sidflow.catalog.reading import DataFolder, read_table
+from sidflow.catalog.reading import DataFolder, read_table, refuse_no_rows
 from sidflow.catalog.times import TimeColumn, whole_seconds
 
 _YEAR = re.compile(r"\s*\((\d{4})(?:[-\u2013]\d{0,4})?\)\s*$")
@@ -30,6 +30,7 @@ def read_movielens(path: Path, params: IngestParams) -> RawCatalog:
     ratings = ratings.with_columns(whole_seconds(_times(folder, ratings["timestamp"])).alias("timestamp"))
     titles = folder.require_file("movies.csv", "titles and genres")
     films = _read(titles, {"movieId": pl.String, "title": pl.String}, params, dropped)
+    refuse_no_rows(titles, films.height, "take the source `files`")
     posters = folder.picture_files(settings.posters, required=set_by_user(settings, "posters"))
     details = _read_details(folder, settings, params, dropped)
     enough = ratings["rating"] >= settings.min_rating

@@ -21,7 +21,7 @@ from sidflow.catalog.json_files import JsonLines, RepeatedNames, read_json, refu
 from sidflow.catalog.keys import describe_value, json_key, require_keys
 from sidflow.catalog.params import IngestParams, set_by_user
 from sidflow.catalog.raw import RawCatalog, clean_attributes, clean_categories, clean_text, items_frame_of_rows
-from sidflow.catalog.reading import DataFolder
+from sidflow.catalog.reading import DataFolder, refuse_no_rows
 from sidflow.catalog.text_files import numbered_lines, refuse_nul
 from sidflow.core.errors import InputError
 
@@ -246,6 +246,7 @@ def _read_items(path: Path, params: IngestParams, dropped: Counter[str]) -> pl.D
         if bad:
             refuse_too_many_bad(path, len(bad), len(pairs), bad[0], params.max_bad_lines)
             dropped["items_bad_lines"] += len(bad)
+    refuse_no_rows(path, len(rows), "name another in ingest.sequences.items")
     keys = _keys([key for key, _ in rows], path, where, settings.item, dropped)
     text_fields = {settings.item, "title", "description", "brand", "categories", "category"}
     texts = [

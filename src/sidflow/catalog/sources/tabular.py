@@ -10,7 +10,7 @@ import polars as pl
 from sidflow.catalog.keys import require_keys
 from sidflow.catalog.params import FilesParams, IngestParams, set_by_user
 from sidflow.catalog.raw import RawCatalog, clean_attributes, clean_categories, clean_text, items_frame_of_rows
-from sidflow.catalog.reading import DataFolder, collect_table, scan_table
+from sidflow.catalog.reading import DataFolder, collect_table, refuse_no_rows, scan_table
 from sidflow.catalog.times import TimeColumn, positions, whole_seconds
 from sidflow.core.errors import InputError
 
@@ -114,7 +114,16 @@ def _items(path: Path, params: IngestParams, dropped: Counter[str]) -> pl.DataFr
     _check_columns(path, lazy, {"item": settings.item} | mapped)
     for name in settings.attributes:
         _check_columns(path, lazy, {"attributes": name})
+    names = lazy.collect_schema().names()
+    if not settings.attributes and not any(mapped.get(field, field) in names for field in TEXT_FIELDS):
+        raise InputError(
+            str(path),
+            expected=f"a column of {', '.join(TEXT_FIELDS)}",
+            found=f"columns {names[:30]}",
+            remedy="set ingest.files.title to the column of titles, or ingest.files.items to empty",
+        )
     frame = collect_table(lazy, path)
+    refuse_no_rows(path, frame.height, "set ingest.files.items to empty")
     keys = _keys(frame[settings.item], path, settings.item, dropped).cast(pl.String)
     columns = {field: mapped.get(field, field) for field in TEXT_FIELDS}
     rows = frame.iter_rows(named=True)
