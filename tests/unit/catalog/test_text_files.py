@@ -4,7 +4,7 @@ import codecs
 import gzip
 
 import pytest
-from tests.unit.catalog.raw_files import TEXT_FORMS, form_params, histories, titles, write_form
+from tests.unit.catalog.raw_files import FORMS, TEXT_FORMS, form_params, histories, titles, write_form
 
 from sidflow.catalog.ingest import ingest
 from sidflow.catalog.reading import DataFolder
@@ -94,8 +94,8 @@ def test_a_line_without_end_is_not_kept_in_memory(tmp_path, monkeypatch):
     assert list(numbered_lines(tmp_path / "x.txt")) == [(1, "short\n"), (2, None), (3, "last\n")]
 
 
-@pytest.mark.parametrize("form", TEXT_FORMS)
-@pytest.mark.parametrize("name", ["set[12]", "data [2023]", "all*", "what?", "{a,b}", "~x", "a#b%20c"])
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("name", ["set[12]", "data [2023]", "all*", "what?", "{a,b}", "~", "a#b%20c", "year=2023"])
 def test_folder_names_are_no_patterns(tmp_path, form, name):
     write_form(tmp_path / name, form, [("ann", "lamp"), ("ann", "chair")], [("lamp", "Lamp")] * 2 + [("chair", "C")])
     for decoy in ("set1", "set2", "data 2", "all", "allx", "whatx", "a", "b"):
