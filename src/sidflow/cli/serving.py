@@ -142,7 +142,7 @@ def _read_vectors(argument: str) -> tuple[str, pl.DataFrame]:
     if not file or not Path(file).is_file():
         raise InputError("--vectors", expected="MODALITY=FILE", found=argument, remedy=_REMEDY)
     try:
-        frame = pl.read_parquet(file, columns=["item_key", "vector"])
+        frame = pl.read_parquet(file, columns=["item_key", "vector"], glob=False)
     except pl.exceptions.PolarsError as error:
         raise InputError(
             file, expected="item_key and vector", found=str(error).splitlines()[0], remedy=_REMEDY
