@@ -9,6 +9,7 @@ from pathlib import Path
 import polars as pl
 
 from sidflow.catalog.csv_rows import check_csv
+from sidflow.catalog.keys import clean_keys
 from sidflow.core.errors import InputError
 from sidflow.core.files import note_read
 
@@ -83,8 +84,15 @@ class DataFolder:
                 str(self.root), expected="a pattern of file names", found=pattern, remedy="leave folders out of it"
             ) from error
 
-    def picture_files(self, name: str, *, required: bool = False) -> dict[str, Path]:
-        """Return the picture files of the subfolder `name` by stem; empty where there is no such folder.
+    def picture_files(
+        self, name: str, *, required: bool = False, counts: Counter[str] | None = None
+    ) -> dict[str, Path]:
+        """Return the picture files of the subfolder `name` by item key, the first of each; empty without such a folder.
+
+        Args:
+            name: of the folder.
+            required: pictures must be there.
+            counts: gets the number of further pictures of an item.
 
         Raises:
             InputError: the name leads out of the folder, or pictures are `required` and there are none.
@@ -99,7 +107,11 @@ class DataFolder:
                 found="none in it" if folder else f"no such folder among {self._listing()}",
                 remedy="set its name under `ingest` in params.yaml, or set it to empty",
             )
-        return {path.stem: path for path in reversed(pictures)}
+        keys = clean_keys(pl.Series([path.stem for path in pictures], dtype=pl.String)).keys
+        by_key = dict(zip(reversed(keys.to_list()), reversed(pictures), strict=True))
+        if counts is not None:
+            counts["pictures_of_same_item"] += len(pictures) - len(by_key)
+        return by_key
 
     def _listing(self) -> list[str]:
         return sorted(path.name for path in self.root.iterdir())[:12]

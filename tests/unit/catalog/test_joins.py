@@ -123,6 +123,17 @@ def test_pictures_that_belong_to_no_item(tmp_path):
     assert "pictures_of_no_item 1" in catalog.summary()
 
 
+def test_pictures_have_the_spelling_of_keys_and_a_second_one_is_counted(tmp_path):
+    write_form(tmp_path, "csv", [("ann", "10.0"), ("ann", "11")])
+    (tmp_path / "images").mkdir()
+    for name, side in (("10.0.png", 8), ("10.jpg", 9), (" 11 .png", 10)):
+        Image.new("RGB", (side, side)).save(tmp_path / "images" / name)
+    catalog = ingest(form_params(tmp_path, "csv"))
+    assert catalog.images["width"].to_list() == [8, 10]
+    assert catalog.report["pictures_of_same_item"] == 1
+    assert "pictures_of_same_item 1" in catalog.summary()
+
+
 @pytest.mark.parametrize(
     ("source", "rating", "kept"),
     [

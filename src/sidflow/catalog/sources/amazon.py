@@ -81,7 +81,7 @@ def read_amazon(path: Path, params: IngestParams) -> RawCatalog:
     return RawCatalog(
         events=events.filter(enough).select("user", "item", "timestamp"),
         items=pl.concat(items) if items else items_frame_of_rows([]),
-        pictures=folder.picture_files(settings.images, required=set_by_user(settings, "images")),
+        pictures=folder.picture_files(settings.images, required=set_by_user(settings, "images"), counts=dropped),
         dropped=dropped,
     )
 

@@ -31,7 +31,7 @@ def read_movielens(path: Path, params: IngestParams) -> RawCatalog:
     titles = folder.require_file("movies.csv", "titles and genres")
     films = _read(titles, {"movieId": pl.String, "title": pl.String}, params, dropped)
     refuse_no_rows(titles, films.height, "take the source `files`")
-    posters = folder.picture_files(settings.posters, required=set_by_user(settings, "posters"))
+    posters = folder.picture_files(settings.posters, required=set_by_user(settings, "posters"), counts=dropped)
     details = _read_details(folder, settings, params, dropped)
     enough = ratings["rating"] >= settings.min_rating
     dropped["ratings_too_low"] += int((~enough).sum())

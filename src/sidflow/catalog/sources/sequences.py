@@ -50,7 +50,7 @@ def read_sequences(path: Path, params: IngestParams) -> RawCatalog:
     return RawCatalog(
         events=_events(sequences, file, dropped),
         items=_read_items(source, params, dropped) if source else items_frame_of_rows([]),
-        pictures=folder.picture_files(settings.images, required=set_by_user(settings, "images")),
+        pictures=folder.picture_files(settings.images, required=set_by_user(settings, "images"), counts=dropped),
         has_timestamps=False,
         dropped=dropped,
     )

@@ -28,7 +28,7 @@ def read_tables(path: Path, params: IngestParams) -> RawCatalog:
     return RawCatalog(
         events=_events(interactions, params, dropped),
         items=_items(items, params, dropped) if items else items_frame_of_rows([]),
-        pictures=folder.picture_files(settings.images, required=set_by_user(settings, "images")),
+        pictures=folder.picture_files(settings.images, required=set_by_user(settings, "images"), counts=dropped),
         has_timestamps=bool(settings.timestamp) and settings.timestamp_unit != POSITION,
         dropped=dropped,
     )
