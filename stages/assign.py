@@ -17,7 +17,7 @@ from sidflow.sequences.histories import load_histories
 
 def main() -> None:
     """Read the quantizer and the modalities, write artifacts/semantic_ids and the audit."""
-    with stage("assign"):
+    with stage("assign@shared"):
         settings = params.load_section("assign", AssignParams)
         quantizer = QUANTIZER.read()
         names = [name for name in params.load_param("modality") if name in quantized_modalities(quantizer)]

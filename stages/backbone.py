@@ -17,7 +17,7 @@ from sidflow.sequences.histories import load_histories
 
 def main() -> None:
     """Write the backbone's record and, of kind `scratch`, its weights and tokenizer."""
-    with stage("backbone"):
+    with stage("backbone@shared"):
         settings = params.load_section("backbone", BackboneParams)
         shutil.rmtree(MODEL_FOLDER, ignore_errors=True)
         if settings.kind == "scratch":

@@ -19,6 +19,7 @@ def main(model: str) -> None:
     if relaunch_in_processes(name, __file__, model):
         return
     with stage(name):
+        params.require_listed(model, "finetune")
         settings = params.load_section(f"finetune.{model}", FinetuneParams)
         seed, threads = params.load_param("seed"), params.load_param("threads")
         names = list(params.load_param("modality"))

@@ -15,7 +15,7 @@ from sidflow.training.devices import prepare_training
 
 def main() -> None:
     """Read the modalities that params name, write artifacts/quantizer."""
-    with stage("quantize"):
+    with stage("quantize@shared"):
         settings = params.load_section("quantize", QuantizeParams)
         seed, threads = params.load_param("seed"), params.load_param("threads")
         modalities = {}

@@ -15,7 +15,8 @@ def main() -> None:
     with stage("report"):
         settings = params.load_section("report", ReportParams)
         slice_cuts = params.load_section("evaluate", EvaluateParams).model_dump()
-        data = read_report_data(str(params.load_param("preset")), list(params.load_param("recommenders")), slice_cuts)
+        names, has_ids = list(params.load_param("recommenders")), bool(params.load_param("semantic_ids"))
+        data = read_report_data(str(params.load_param("preset")), names, slice_cuts, semantic_ids=has_ids)
         PAGE.write(render_page(data, settings))
         FIGURES.write(key_figures(data))
         write_plots(data.curves, data.slices, data.spectra)

@@ -2,6 +2,7 @@
 
 import typer
 
+from sidflow.core.params import require_listed
 from sidflow.core.stage import stage
 from sidflow.sequential.fit import load_setup, train_and_write
 from sidflow.sequential.model import IdEmbedding
@@ -11,6 +12,7 @@ from sidflow.sequential.params import load_sequential
 def main(model: str) -> None:
     """Read split, write recommenders/MODEL."""
     with stage(f"train_sequential@{model}"):
+        require_listed(model, "train_sequential")
         settings = load_sequential(model)
         setup = load_setup(f"train_sequential@{model}")
 

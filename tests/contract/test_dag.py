@@ -62,7 +62,7 @@ def test_the_command_never_changes_and_runs_its_own_code(name):
 
 def test_every_section_belongs_to_a_stage():
     declared = {one.split(".")[0] for name in DAG for one in body(name).get("params", [])}
-    assert set(PARAMS) == declared | {"preset"}
+    assert set(PARAMS) == declared | {"preset", "sized_for"}
 
 
 def test_one_small_file_is_what_dvc_metrics_compares():

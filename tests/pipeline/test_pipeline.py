@@ -99,6 +99,29 @@ def test_a_changed_param_reruns_what_follows_from_it_alone(borrowed):
     assert borrowed.repro() == {*own, "compare", "report"}
 
 
+def test_the_list_of_recommenders_decides_what_runs(borrowed):
+    chosen = {"popularity", "sasrec", "cooccurrence_content"}
+    borrowed.run("sidflow", "recommenders", *chosen)
+    stages = set(borrowed.run("dvc", "stage", "list", "--name-only").split())
+    trained = {name.partition("@")[2] for name in stages if name.startswith(("train_", "finetune"))}
+    assert trained == chosen
+    assert not [name for name in stages if name.startswith(("quantize", "assign", "backbone", "modality"))]
+    assert borrowed.repro() == {"embed", "compare", "report"}, "the report has no IDs, and only one encoder is used"
+    borrowed.run("sidflow", "recommenders", "mme_sid")
+    stages = set(borrowed.run("dvc", "stage", "list", "--name-only").split())
+    assert {"train_sequential@sasrec", "modality@collaborative", "quantize@shared", "finetune@mme_sid"} <= stages
+    assert "rank@sasrec" not in stages
+    assert borrowed.repro() == {"compare", "report"}
+
+
+def test_what_a_list_edited_by_hand_does_not_need_is_refused_with_the_command_that_removes_it(borrowed):
+    borrowed.set_params({"recommenders": ["popularity", "mme_sid"]})
+    output = borrowed.run("dvc", "repro", "-f", "-s", "train_sequential@gru4rec", check=False)
+    assert "train_sequential.gru4rec: expected entries that `recommenders` lists" in output
+    assert "Remedy: `sidflow recommenders` removes what the list does not need, then `dvc repro`" in output
+    borrowed.run("dvc", "repro", "-f", "-s", "train_sequential@sasrec")  # MME-SID reads its item table
+
+
 def test_one_refitted_recommender_among_others_is_refused(borrowed):
     borrowed.set_params({"train_counting": {"markov": {"refit": True}}})
     output = borrowed.run("dvc", "repro", check=False)
@@ -159,7 +182,7 @@ def _kill_once_saved(project, *command):
 
 TRAININGS = {
     "train_sequential@gru4rec": ("stages/train_sequential.py", "gru4rec", "artifacts/recommenders/gru4rec"),
-    "quantize": ("stages/quantize.py", "artifacts/quantizer"),
+    "quantize@shared": ("stages/quantize.py", "artifacts/quantizer"),
     "finetune@mme_sid": ("stages/finetune.py", "mme_sid", "artifacts/recommenders/mme_sid"),
     "finetune@mme_sid_anchored": ("stages/finetune.py", "mme_sid_anchored", "artifacts/recommenders/mme_sid_anchored"),
 }

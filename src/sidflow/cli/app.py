@@ -124,6 +124,23 @@ def preset_apply(
             typer.echo(line)
 
 
+@app.command("recommenders")
+def choose_recommenders(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME]...", help="By default those that params.yaml lists.")
+    ] = None,
+) -> None:
+    """Make params.yaml hold these recommenders, what they need, and nothing else.
+
+    `dvc repro` then trains and compares them alone. What an earlier choice left out comes back from the preset.
+    """
+    from sidflow.cli import presets
+
+    with in_project():
+        for line in presets.choose_recommenders(names or ()):
+            typer.echo(line)
+
+
 @app.command("params")
 def show_params(
     name: Annotated[

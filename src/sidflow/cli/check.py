@@ -9,8 +9,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from sidflow.cli.dvc import dag_stages, recommenders_of
+from sidflow.cli.dvc import dag_stages
 from sidflow.cli.sections import REMEDY, Resolved, resolve
+from sidflow.cli.selection import check_selection
 from sidflow.core.errors import InputError
 from sidflow.features.params import TfidfSvdUnits
 
@@ -118,24 +119,6 @@ def _check_modalities(settings: FinetuneParams, modalities: list[str], where: st
             )
 
 
-def check_recommenders(settings: Mapping[str, Any], where: str) -> None:
-    """Check that the list `recommenders` is what the training sections make, in their order.
-
-    Raises:
-        InputError: the two differ.
-    """
-    expected, listed = recommenders_of(settings), list(settings["recommenders"])
-    if listed != expected:
-        differing = [name for name in (*expected, *listed) if (name in expected) != (name in listed)]
-        raise InputError(
-            f"{where}:recommenders",
-            expected=f"what the training sections name: [{', '.join(expected)}]",
-            found=f"[{', '.join(map(str, listed))}]" if len(listed) < 5 else "another list",
-            example=differing[0] if differing else None,
-            remedy="write that list; `sidflow preset apply` does",
-        )
-
-
 def check_graph(settings: Mapping[str, Any], where: str) -> None:
     """Check that a stage makes every artifact that is read, and that no two make the same.
 
@@ -174,6 +157,6 @@ def check(settings: Mapping[str, Any], where: str) -> Resolved:
     """
     resolved = resolve(settings, where)
     check_graph(settings, where)
-    check_recommenders(settings, where)
+    check_selection(settings, where)
     check_names(resolved.sections, where)
     return resolved

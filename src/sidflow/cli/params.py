@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from sidflow.cli.params_file import Knob, flat, knobs, scalar
-from sidflow.cli.presets import Layer, layers, names_its_data, preset_values
+from sidflow.cli.presets import Layer, layers, names_its_data, preset_values, resolve_preset
 from sidflow.cli.sections import Resolved, resolve
 from sidflow.core import params
 from sidflow.core.errors import InputError, closest_names
@@ -81,7 +81,7 @@ def _preset(name: str, data: str) -> Resolved:
     values = preset_values(chain)
     if not names_its_data(chain) and values["ingest"].get("source") != "synthetic":
         values["ingest"]["path"] = data
-    return resolve(values, f"preset {name}")
+    return resolve_preset(values, chain)
 
 
 def _values(resolved: Resolved) -> dict[str, Any]:

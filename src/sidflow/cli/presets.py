@@ -18,6 +18,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ruamel.yaml import YAML
+
 from sidflow.cli.check import check
 from sidflow.cli.dvc import (
     LOCK_PATH,
@@ -30,7 +32,8 @@ from sidflow.cli.dvc import (
     run_dvc,
 )
 from sidflow.cli.params_file import params_text
-from sidflow.cli.sections import SECTIONS, Resolved, resolve
+from sidflow.cli.sections import SECTIONS, Resolved, TopParams, resolve
+from sidflow.cli.selection import WITHOUT_IDS, select
 from sidflow.core import params
 from sidflow.core.errors import InputError
 from sidflow.core.files import atomic_path
@@ -125,7 +128,7 @@ def compose(name: str, data: Path | None = None, seed: int | None = None) -> Res
             )
     elif data is not None or not names_its_data(chain):
         values["ingest"]["path"] = str(_data_folder(name, data))
-    return resolve(values, f"preset {name}")
+    return resolve_preset(values, chain)
 
 
 def preset_values(chain: Sequence[Layer]) -> dict[str, Any]:
@@ -135,7 +138,25 @@ def preset_values(chain: Sequence[Layer]) -> dict[str, Any]:
         merge(values, layer.values)
     for section in (name for name, section in SECTIONS.items() if section.has_entries):
         values[section] = {key: entry for key, entry in (values.get(section) or {}).items() if entry is not None}
-    return {**values, "preset": chain[-1].preset, "recommenders": recommenders_of(values)}
+    return {"recommenders": recommenders_of(values), **values, "preset": chain[-1].preset}
+
+
+def resolve_preset(values: Mapping[str, Any], chain: Sequence[Layer]) -> Resolved:
+    """Return the models of a preset's values: of all entries, or where a layer lists `recommenders` of those it needs.
+
+    Raises:
+        InputError: a value does not fit, or a listed recommender has no entry.
+    """
+    where = f"preset {chain[-1].preset}"
+    resolved = resolve(values, where)
+    if any("recommenders" in layer.values for layer in chain):
+        return resolve(select(plain_values(resolved), resolved.top.recommenders, where), where)
+    return resolved
+
+
+def plain_values(resolved: Resolved) -> dict[str, Any]:
+    """Return params as plain values, as params.yaml holds them."""
+    return YAML(typ="safe").load(params_text(resolved))
 
 
 def names_its_data(chain: Sequence[Layer]) -> bool:
@@ -149,9 +170,11 @@ def names_its_data(chain: Sequence[Layer]) -> bool:
 def default_values() -> dict[str, Any]:
     """Return the models' defaults as plain values: of all sections but those with entries, which a preset chooses."""
     models = {name: section.imported() for name, section in SECTIONS.items() if not section.has_entries}
-    return {name: model().model_dump(mode="json") for name, model in models.items()} | {
-        name: {} for name, section in SECTIONS.items() if section.has_entries
-    }
+    return (
+        {"semantic_ids": list(TopParams.model_fields["semantic_ids"].default)}
+        | {name: model().model_dump(mode="json") for name, model in models.items()}
+        | {name: {} for name, section in SECTIONS.items() if section.has_entries}
+    )
 
 
 def merge(base: dict[str, Any], patch: Mapping[str, Any]) -> None:
@@ -238,6 +261,46 @@ def apply(name: str, data: Path | None = None, seed: int | None = None) -> Appli
         LOCK_PATH.replace(KEPT / left / LOCK_PATH)
     _write(params.PARAMS_PATH, text)
     return Applied(left, removed, aside, _restore(name), edits)
+
+
+def choose_recommenders(names: Sequence[str]) -> list[str]:
+    """Write into params.yaml what the recommenders need and nothing else; return what happened, a line each.
+
+    Entries that an earlier choice left out come back from the preset; values that were edited stay.
+
+    Args:
+        names: of the recommenders; empty: those that params.yaml lists.
+
+    Raises:
+        InputError: params.yaml does not fit its models, or a name is unknown; nothing is changed then.
+    """
+    where = str(params.PARAMS_PATH)
+    current = plain_values(resolve(params.load_params(), where))
+    selected = select(_with_entries_of_preset(current), names or current["recommenders"], where)
+    resolved = resolve(selected, where)
+    check(plain_values(resolved), where)
+    _write(params.PARAMS_PATH, params_text(resolved))
+    listed = resolved.top.recommenders
+    others = [name for name in recommenders_of(selected) if name not in listed]
+    lines = [f"params.yaml has {', '.join(listed)}" + (f"; for them also {', '.join(others)}." if others else ".")]
+    return [*lines, "Next: `dvc repro`."]
+
+
+def _with_entries_of_preset(current: Mapping[str, Any]) -> dict[str, Any]:
+    """Return params with the entries, encoders and semantic IDs of their preset beside their own."""
+    name = str(current["preset"])
+    if name not in names():
+        return dict(current)
+    values = {**preset_values(layers(name)), "ingest": current["ingest"]}
+    full = plain_values(resolve(values, f"preset {name}"))
+    merged = dict(current) | {"semantic_ids": full["semantic_ids"]}
+    for section in (name for name, section in SECTIONS.items() if section.has_entries):
+        merged[section] = {**full[section], **current[section]}
+    if "embed" in current:
+        merged["embed"] = {part: {**full["embed"][part], **current["embed"][part]} for part in current["embed"]}
+    if "report" in current:
+        merged["report"] = {**current["report"], **{name: full["report"][name] for name in WITHOUT_IDS}}
+    return merged
 
 
 def next_step_lines(name: str, applied: Applied) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from pydantic import Field
 
@@ -38,7 +38,14 @@ class TopParams(Params):
     preset: str = Field(min_length=1, description="the preset that this file was written for")
     seed: int = Field(default=42, ge=0, lt=2**32, description="of every model; the data has its own, ingest.seed")
     threads: int = Field(default=2, ge=1, description="of every training; another count gives other bits")
-    recommenders: list[str] = Field(min_length=1, description="recommenders that are ranked, evaluated and compared")
+    recommenders: list[str] = Field(
+        min_length=1, description="what is trained with all that it needs, ranked and compared; `sidflow recommenders`"
+    )
+    semantic_ids: list[Literal["shared"]] = Field(
+        default=["shared"],
+        max_length=1,
+        description="[shared]: quantize, assign and backbone run | []: no recommender needs semantic IDs",
+    )
 
 
 SECTIONS = {  # in the order of params.yaml

@@ -142,6 +142,28 @@ def load_param(name: str, path: Path = PARAMS_PATH) -> Any:
     return content
 
 
+def require_listed(recommender: str, section: str) -> None:
+    """Check that `recommenders` lists a recommender, or that another value of params reads what it makes.
+
+    Args:
+        recommender: its name.
+        section: of params.yaml that has its entry.
+
+    Raises:
+        InputError: nobody asks for it. DVC runs what the sections hold, whatever the list says.
+    """
+    content = load_params()
+    listed = content.get("recommenders")
+    if listed is None or recommender in listed or f"artifacts/recommenders/{recommender}/" in str(content):
+        return
+    raise InputError(
+        f"{PARAMS_PATH}:{section}.{recommender}",
+        expected="entries that `recommenders` lists, or that another one reads",
+        found=f"`{recommender}`, not among {', '.join(map(str, listed))}",
+        remedy="`sidflow recommenders` removes what the list does not need, then `dvc repro`; or list it",
+    )
+
+
 def validate_params(content: Any, model: type[P], location: str, remedy: str | None = None) -> P:
     """Return `content` as `model`.
 

@@ -62,6 +62,12 @@ class ReportParams(Params):
     items: int = Field(default=6, ge=0, le=50, description="items shown with their semantics and semantic IDs")
     thumbnail: int = Field(default=120, ge=16, le=512, description="pixels of the longer side")
     quality: int = Field(default=80, ge=10, le=95, description="JPEG quality")
+    quantizer: str = Field(
+        default="artifacts/quantizer", description="read for its curves; another artifact where no semantic IDs are"
+    )
+    codes: str = Field(
+        default="artifacts/semantic_ids", description="read for codes; another artifact where no semantic IDs are"
+    )
 
 
 class RankedLists(NamedTuple):
@@ -98,8 +104,10 @@ class ReportData(NamedTuple):
     ablations: Mapping | None  # of this preset, where `sidflow ablations` has run
 
 
-def read_report_data(preset: str, recommenders: Sequence[str], slice_cuts: Mapping[str, float]) -> ReportData:
-    """Return what the page shows of these recommenders.
+def read_report_data(
+    preset: str, recommenders: Sequence[str], slice_cuts: Mapping[str, float], *, semantic_ids: bool = True
+) -> ReportData:
+    """Return what the page shows of these recommenders; without `semantic_ids` there are none to read.
 
     Raises:
         InputError: an artifact is absent or broken.
@@ -117,13 +125,13 @@ def read_report_data(preset: str, recommenders: Sequence[str], slice_cuts: Mappi
         spectra={name: SPECTRUM.read(model=name) for name in recommenders},
         curves={name: CURVES.read(model=name) for name in recommenders},
         summaries={name: SUMMARY.read(model=name) for name in recommenders},
-        quantizer_curves=QUANTIZER_CURVES.read(),
-        quantizer_summary=QUANTIZER_SUMMARY.read(),
+        quantizer_curves=QUANTIZER_CURVES.read() if semantic_ids else [],
+        quantizer_summary=QUANTIZER_SUMMARY.read() if semantic_ids else {},
         items=ITEMS.read(),
         pictures=dict(images.iter_rows()),
         semantics=SEMANTICS.read(),
-        semantic_ids=SEMANTIC_IDS.read(),
-        audit=SEMANTIC_ID_AUDIT.read(),
+        semantic_ids=SEMANTIC_IDS.read() if semantic_ids else SEMANTIC_IDS.empty(),
+        audit=SEMANTIC_ID_AUDIT.read() if semantic_ids else {},
         user_keys=USERS.read()["user_key"].to_list(),
         histories=load_histories(),
         ranked_lists=[_ranked_lists(name) for name in best_method_and_baseline(leaderboard) if name is not None],
