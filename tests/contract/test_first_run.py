@@ -20,7 +20,13 @@ def test_no_half_reads_what_the_other_makes():
     stages = dag_stages(base_params(), ROOT / "dvc.yaml")
     halves = first_run.halves_of(stages)
     before, first, second = map(set, halves)
-    assert {"train_sequential@sasrec", "quantize@shared", "backbone@shared", "finetune@mme_sid", "rank@mme_sid"} <= first
+    assert {
+        "train_sequential@sasrec",
+        "quantize@shared",
+        "backbone@shared",
+        "finetune@mme_sid",
+        "rank@mme_sid",
+    } <= first
     assert {"train_sequential@gru4rec", "train_multimodal@dmesr_sasrec", "evaluate@oracle"} <= second
     assert not first & second and not (first | second) & before
     assert {one.name for one in stages} - first - second - before == {"compare", "report"}

@@ -117,7 +117,7 @@ def preset_apply(
 
     The artifacts of the previous preset are stored. Applying that preset again restores them, and nothing reruns.
     """
-    from sidflow.cli.presets import apply, next_step_lines
+    from sidflow.cli.switching import apply, next_step_lines
 
     with in_project(*PRESET_FILES):
         for line in next_step_lines(name, apply(name, data, seed)):
@@ -130,14 +130,14 @@ def choose_recommenders(
         list[str] | None, typer.Argument(metavar="[NAME]...", help="By default those that params.yaml lists.")
     ] = None,
 ) -> None:
-    """Make params.yaml hold these recommenders, what they need, and nothing else.
+    """Choose what is trained, with all that it needs.
 
-    `dvc repro` then trains and compares them alone. What an earlier choice left out comes back from the preset.
+    Writes params.yaml: `dvc repro` then trains and compares them alone. What an earlier choice left out comes back from the preset.
     """
-    from sidflow.cli import presets
+    from sidflow.cli import switching
 
     with in_project():
-        for line in presets.choose_recommenders(names or ()):
+        for line in switching.choose_recommenders(names or ()):
             typer.echo(line)
 
 

@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from sidflow.cli.params_file import Knob, flat, knobs, scalar
-from sidflow.cli.presets import Layer, layers, names_its_data, preset_values, resolve_preset
+from sidflow.cli.presets import Layer, layers, names_its_data, preset_values, resolve_preset, sized_by_data, with_sizes
 from sidflow.cli.sections import Resolved, resolve
+from sidflow.cli.sizes import Counts
 from sidflow.core import params
 from sidflow.core.errors import InputError, closest_names
 
@@ -49,7 +50,8 @@ def difference_lines(preset: str) -> list[str]:
     Raises:
         InputError: there is no such preset, or params.yaml does not fit its models.
     """
-    current, reference = _values(_current()), _values(_preset(preset, data=""))
+    resolved = _current()
+    current, reference = _values(resolved), _values(_preset(preset, "", counts_of(resolved)))
     skipped = {"preset", "recommenders"} | ({"ingest.path"} if not reference["ingest.path"] else set())
     lines: dict[str, None] = {}
     for name in dict.fromkeys((*current, *reference)):
@@ -75,13 +77,24 @@ def _current() -> Resolved:
     return resolve(params.load_params(), str(params.PARAMS_PATH))
 
 
-def _preset(name: str, data: str) -> Resolved:
-    """Return a preset's params; `data` is the path of one that does not say where its data lies."""
+def _preset(name: str, data: str, counts: Counts | None) -> Resolved:
+    """Return a preset's params.
+
+    Args:
+        name: the preset.
+        data: path of the raw data, of a preset that does not name it.
+        counts: of the data, where they chose sizes.
+    """
     chain = layers(name)
-    values = preset_values(chain)
+    values = preset_values(chain, counts if sized_by_data(chain) else None)
     if not names_its_data(chain) and values["ingest"].get("source") != "synthetic":
         values["ingest"]["path"] = data
     return resolve_preset(values, chain)
+
+
+def counts_of(resolved: Resolved) -> Counts | None:
+    """Return the size of the data that sizes were chosen for; None where the preset chose them."""
+    return Counts(*resolved.top.sized_for) if resolved.top.sized_for else None
 
 
 def _values(resolved: Resolved) -> dict[str, Any]:
@@ -93,14 +106,15 @@ def _origin_function(resolved: Resolved) -> Callable[[Knob], str]:
     name = resolved.top.preset
     chain = layers(name)
     current = _values(resolved)
-    expected = _values(_preset(name, str(current["ingest.path"])))
+    counts = counts_of(resolved)
+    expected = _values(_preset(name, str(current["ingest.path"]), counts))
 
     def origin(knob: Knob) -> str:
         if knob.name not in expected or expected[knob.name] != knob.value:
             return "edited in params.yaml"
         if knob.name == "recommenders":
             return "from the sections"
-        presets = [layer.preset for layer in chain if _sets(layer, knob.name)]
+        presets = [layer.preset for layer in with_sizes(chain, counts) if _sets(layer, knob.name)]
         if presets or knob.name == "preset":
             return f"preset {presets[-1] if presets else name}"
         return "--data" if knob.name == "ingest.path" and current["ingest.source"] != "synthetic" else "default"

@@ -39,12 +39,17 @@ class TopParams(Params):
     seed: int = Field(default=42, ge=0, lt=2**32, description="of every model; the data has its own, ingest.seed")
     threads: int = Field(default=2, ge=1, description="of every training; another count gives other bits")
     recommenders: list[str] = Field(
-        min_length=1, description="what is trained with all that it needs, ranked and compared; `sidflow recommenders`"
+        min_length=1, description="what is trained with all that it needs; `sidflow recommenders` changes it"
+    )
+    sized_for: list[int] = Field(
+        default=[],
+        max_length=2,
+        description="core items and events that sizes were chosen for; [] = the preset chose them",
     )
     semantic_ids: list[Literal["shared"]] = Field(
         default=["shared"],
         max_length=1,
-        description="[shared]: quantize, assign and backbone run | []: no recommender needs semantic IDs",
+        description="[shared]: quantize, assign and backbone run | []: nothing needs semantic IDs",
     )
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sidflow.cli import presets
+from sidflow.cli import presets, switching
 from sidflow.cli.dvc import run_dvc
 from sidflow.core.errors import InputError
 
@@ -23,14 +23,14 @@ def _repro() -> str:
 def test_another_preset_and_back_runs_no_stage(dvc_project: Path) -> None:
     data = dvc_project.parent / "data/other"
     files, locked = _files(Path("artifacts")), Path("dvc.lock").read_bytes()
-    first = presets.apply("other", data)
+    first = switching.apply("other", data)
     assert (first.left, first.aside, first.restored) == ("embedded", (), False)
     assert not _files(Path("artifacts"))
     assert "Running stage 'train@third'" in _repro()
     assert sorted(path.name for path in Path("artifacts/rankings").iterdir()) == ["quick", "third"]
     other_files = _files(Path("artifacts"))
 
-    back = presets.apply("embedded")
+    back = switching.apply("embedded")
     assert (back.left, back.aside, back.restored) == ("other", (), True)
     assert _files(Path("artifacts")) == files
     assert Path("dvc.lock").read_bytes() == locked
@@ -38,7 +38,7 @@ def test_another_preset_and_back_runs_no_stage(dvc_project: Path) -> None:
     assert _files(Path("artifacts")) == files
     assert Path("dvc.lock").read_bytes() == locked
 
-    assert presets.apply("other", data).restored
+    assert switching.apply("other", data).restored
     assert "Running stage" not in _repro()
     assert _files(Path("artifacts")) == other_files
 
@@ -52,7 +52,7 @@ def test_three_seeds_share_what_does_not_depend_on_them_and_none_is_lost(dvc_pro
     assert run_dvc("repro", "-f", "train@quick", "train@slow").returncode == 0  # their script is no dep of theirs
     made = {}
     for seed in (42, 43, 44):
-        applied = presets.apply("embedded", seed=seed)
+        applied = switching.apply("embedded", seed=seed)
         assert (applied.left, applied.removed, applied.aside, applied.edits_kept) == ("embedded", 0, (), None)
         assert Path("params.yaml").read_text() == text.replace("seed: 42", f"seed: {seed}")
         told = _repro()
@@ -65,12 +65,12 @@ def test_three_seeds_share_what_does_not_depend_on_them_and_none_is_lost(dvc_pro
     assert {seed: files[model][:2] for seed, files in made.items()} == {42: b"42", 43: b"43", 44: b"44"}
     assert made[42].keys() == first.keys()
 
-    presets.apply("other", data, seed=44)
+    switching.apply("other", data, seed=44)
     _repro()
-    presets.apply("embedded", seed=43)
+    switching.apply("embedded", seed=43)
     assert "Running stage" not in _repro()
     assert _files(Path("artifacts")) == made[43]
-    presets.apply("embedded")
+    switching.apply("embedded")
     assert "Running stage" not in _repro()
     assert _files(Path("artifacts")) == made[42]
     assert Path("params.yaml").read_text() == text
@@ -80,7 +80,7 @@ def test_three_seeds_share_what_does_not_depend_on_them_and_none_is_lost(dvc_pro
 def test_another_seed_beside_an_edit_by_hand_keeps_the_edit(dvc_project: Path) -> None:
     edited = Path("params.yaml").read_text().replace("size: 8", "size: 9")
     Path("params.yaml").write_text(edited)
-    applied = presets.apply("embedded", seed=43)
+    applied = switching.apply("embedded", seed=43)
     assert applied.edits_kept is not None
     assert applied.edits_kept.read_text() == edited
 
@@ -98,7 +98,7 @@ def test_what_dvc_does_not_hold_is_moved_not_deleted(dvc_project: Path) -> None:
     for cached in Path(".dvc/cache/files/md5").rglob("*"):
         if cached.is_file() and cached.read_bytes() == (held / "top.txt").read_bytes():
             cached.unlink()
-    applied = presets.apply("other", dvc_project.parent / "data/other")
+    applied = switching.apply("other", dvc_project.parent / "data/other")
     assert set(applied.aside) == {"artifacts/recommenders/slow", "artifacts/rankings/slow"}
     kept = Path(".sidflow/presets/embedded/aside/artifacts")
     assert (kept / "recommenders/slow/model.txt").read_text() == "by hand"
@@ -110,7 +110,7 @@ def test_a_refused_preset_changes_nothing(dvc_project: Path) -> None:
     files, text = _files(Path("artifacts")), Path("params.yaml").read_text()
     Path("presets/other.yaml").write_text("extends: embedded\ningest: {path: artifacts/unknown}\n")
     with pytest.raises(InputError, match="none that makes artifacts/unknown"):
-        presets.apply("other")
+        switching.apply("other")
     assert (_files(Path("artifacts")), Path("params.yaml").read_text()) == (files, text)
 
 
@@ -121,7 +121,7 @@ def test_edits_by_hand_are_kept_and_leftovers_of_them_go(dvc_project: Path) -> N
     Path("params.yaml").write_text(edited)
     _repro()
     assert Path("artifacts/rankings/extra").is_dir()
-    applied = presets.apply("embedded")
+    applied = switching.apply("embedded")
     assert applied.edits_kept is not None
     assert applied.edits_kept.read_text() == edited
     assert not Path("artifacts/rankings/extra").exists()
@@ -131,14 +131,14 @@ def test_edits_by_hand_are_kept_and_leftovers_of_them_go(dvc_project: Path) -> N
 
 
 def test_without_dvc_only_params_change(small_project: Path) -> None:
-    presets.apply("other", small_project.parent / "data/other")
+    switching.apply("other", small_project.parent / "data/other")
     assert "preset: other" in Path("params.yaml").read_text()
-    again = presets.apply("other", small_project.parent / "data/other")
+    again = switching.apply("other", small_project.parent / "data/other")
     assert again.edits_kept is None
 
 
 def test_params_that_cannot_be_read_are_kept_not_lost(small_project):
     Path("params.yaml").write_text("preset: embedded\nseed: 7\nseed: 8\n")
-    applied = presets.apply("embedded")
+    applied = switching.apply("embedded")
     assert applied.edits_kept is not None
     assert applied.edits_kept.read_text() == "preset: embedded\nseed: 7\nseed: 8\n"

@@ -1,0 +1,238 @@
+"""The workspace switched from one preset to another, and the recommenders of the present one chosen.
+
+Outs that DVC's cache holds are removed from the workspace. Files that it never holds (metrics, plots, dvc.lock,
+params.yaml) are kept in `.sidflow/presets/<preset>/`. Any other out is moved there, never deleted.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sidflow.cli.check import check
+from sidflow.cli.dvc import (
+    LOCK_PATH,
+    LockedOut,
+    dag_stages,
+    dvc_cache_folder,
+    locked_outs,
+    matches_lock,
+    recommenders_of,
+    run_dvc,
+)
+from sidflow.cli.params_file import params_text
+from sidflow.cli.presets import compose, layers, names, plain_values, preset_values, sized_by_data
+from sidflow.cli.sections import SECTIONS, resolve
+from sidflow.cli.selection import WITHOUT_IDS, select
+from sidflow.cli.sizes import Counts, chosen_lines, count_data
+from sidflow.core import params
+from sidflow.core.errors import InputError
+from sidflow.core.files import atomic_path
+
+KEPT = Path(".sidflow/presets")
+UNREADABLE = "unreadable"  # for a params.yaml that names no preset
+
+
+class Applied(NamedTuple):
+    """The result of applying a preset."""
+
+    left: str | None  # the preset that was there before, None where there was none
+    removed: int  # outs that DVC's cache holds
+    aside: tuple[str, ...]  # outs that it doesn't hold, moved to `.sidflow/presets/<left>/aside`
+    restored: bool  # the artifacts of an earlier run of this preset are back
+    edits_kept: Path | None  # where the params that were edited by hand lie now
+    chosen: tuple[str, ...] = ()  # the size of the data, what was chosen for it, and the expected time, a line each
+
+
+def apply(name: str, data: Path | None = None, seed: int | None = None) -> Applied:
+    """Write params.yaml for preset `name` and bring its artifacts, if it ran before, in place of the others.
+
+    With another `seed` of the preset that is there already, its artifacts stay where they are: `dvc repro` remakes
+    what depends on the seed, and finds in DVC's cache what it made of a seed before.
+
+    Raises:
+        InputError: no such preset, no data, or params that a stage would refuse; nothing is changed then.
+    """
+    resolved = compose(name, data, seed)
+    counted = count_data(resolved)
+    if counted is not None and sized_by_data(layers(name)):
+        resolved = compose(name, data, seed, counted.counts)
+    text = params_text(resolved)
+    check(plain_values(resolved), f"preset {name}")
+    chosen = tuple(chosen_lines(resolved, counted)) if counted else ()
+    current = _current_params()
+    left = str(current.get("preset")) if current else None
+    edits = _back_up_edits(left, text)
+    if left is not None and left == name:
+        keep = {out for stage in dag_stages(plain_values(resolved)) for out in stage.outs}
+        removed, aside = _store_outs(left, current, keep)
+        _write(params.PARAMS_PATH, text)
+        return Applied(left, removed, aside, False, edits, chosen)
+    removed, aside = _store_outs(left, current, set()) if left else (0, ())
+    if left and LOCK_PATH.is_file():
+        (KEPT / left).mkdir(parents=True, exist_ok=True)
+        LOCK_PATH.replace(KEPT / left / LOCK_PATH)
+    _write(params.PARAMS_PATH, text)
+    return Applied(left, removed, aside, _restore(name), edits, chosen)
+
+
+def next_step_lines(name: str, applied: Applied) -> list[str]:
+    """Return what happened, a line each."""
+    lines = [f"params.yaml is preset {name} now.", *applied.chosen]
+    if applied.edits_kept:
+        lines.append(f"The params.yaml of before is kept in {applied.edits_kept}.")
+    if applied.left and applied.left != name and applied.removed:
+        lines.append(f"{applied.removed} artifacts of {applied.left} are put away; applying it again brings them back.")
+    elif applied.removed:
+        lines.append(f"{applied.removed} artifacts that no stage makes any more are gone; DVC's cache holds them.")
+    if applied.aside:
+        lines.append(
+            f"{len(applied.aside)} artifacts that DVC's cache doesn't hold are in "
+            f"{KEPT / str(applied.left) / 'aside'}, for example {applied.aside[0]}."
+        )
+    lines.append("Its artifacts are back; `dvc repro` checks them." if applied.restored else "Next: `dvc repro`.")
+    return lines
+
+
+def choose_recommenders(names: Sequence[str]) -> list[str]:
+    """Write into params.yaml what the recommenders need and nothing else; return what happened, a line each.
+
+    Entries that an earlier choice left out come back from the preset; values that were edited stay.
+
+    Args:
+        names: of the recommenders; empty: those that params.yaml lists.
+
+    Raises:
+        InputError: params.yaml does not fit its models, or a name is unknown; nothing is changed then.
+    """
+    where = str(params.PARAMS_PATH)
+    current = plain_values(resolve(params.load_params(), where))
+    selected = select(_with_entries_of_preset(current), names or current["recommenders"], where)
+    resolved = resolve(selected, where)
+    check(plain_values(resolved), where)
+    _write(params.PARAMS_PATH, params_text(resolved))
+    listed = resolved.top.recommenders
+    others = [name for name in recommenders_of(selected) if name not in listed]
+    lines = [f"params.yaml has {', '.join(listed)}" + (f"; for them also {', '.join(others)}." if others else ".")]
+    return [*lines, "Next: `dvc repro`."]
+
+
+def _with_entries_of_preset(current: Mapping[str, Any]) -> dict[str, Any]:
+    """Return params with the entries, encoders and semantic IDs of their preset beside their own."""
+    name = str(current["preset"])
+    if name not in names():
+        return dict(current)
+    values = {**preset_values(layers(name), _counts_of(current)), "ingest": current["ingest"]}
+    full = plain_values(resolve(values, f"preset {name}"))
+    merged = dict(current) | {"semantic_ids": full["semantic_ids"]}
+    for section in (name for name, section in SECTIONS.items() if section.has_entries):
+        merged[section] = {**full[section], **current[section]}
+    if "embed" in current:
+        merged["embed"] = {part: {**full["embed"][part], **current["embed"][part]} for part in current["embed"]}
+    if "report" in current:
+        merged["report"] = {**current["report"], **{name: full["report"][name] for name in WITHOUT_IDS}}
+    return merged
+
+
+def _current_params() -> dict[str, Any]:
+    try:
+        return params.load_params()
+    except InputError:
+        return {}
+
+
+def _back_up_edits(left: str | None, text: str) -> Path | None:
+    """Copy a params.yaml that was edited by hand aside, and return where; None where nothing was edited."""
+    if not params.PARAMS_PATH.is_file():
+        return None
+    if left is None:  # nothing of it can be read, but it may hold a day's edits
+        backup = KEPT / UNREADABLE / params.PARAMS_PATH
+        _write(backup, params.PARAMS_PATH.read_text(errors="replace"))
+        return backup
+    current = params.PARAMS_PATH.read_text()
+    if current == text or not _is_edited(left):
+        return None
+    backup = KEPT / left / "params.yaml"
+    _write(backup, current)
+    return backup
+
+
+def _is_edited(name: str) -> bool:
+    """Return whether params.yaml has a value that neither its preset nor `--data` and `--seed` gave it.
+
+    Knobs that only another version of sidflow has, comments and layout are no edits.
+    """
+    try:
+        content = params.load_params()
+        values = preset_values(layers(name), _counts_of(content))
+        values["ingest"]["path"] = content["ingest"]["path"]
+        values["seed"] = content["seed"]
+        composed = plain_values(resolve(values, f"preset {name}"))
+    except (InputError, KeyError, TypeError):
+        return True
+    return any(_differ(value, composed[section]) for section, value in content.items() if section in composed)
+
+
+def _differ(value: Any, composed: Any) -> bool:
+    """Return whether two values differ in a knob that both have, or in their entries."""
+    if isinstance(value, dict) and isinstance(composed, dict):
+        return any(_differ(value[name], composed[name]) for name in value.keys() & composed.keys()) or (
+            value.keys() != composed.keys() and any(isinstance(inner, dict) for inner in (value | composed).values())
+        )
+    return value != composed
+
+
+def _counts_of(values: Mapping[str, Any]) -> Counts | None:
+    return Counts(*values["sized_for"]) if values.get("sized_for") else None
+
+
+def _write(path: Path, text: str) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text(text)
+
+
+def _store_outs(preset: str, settings: dict[str, Any], keep: set[str]) -> tuple[int, tuple[str, ...]]:
+    """Remove the preset's outs except `keep`; return how many, and the paths that DVC's cache doesn't hold."""
+    outs = {out.path: out for out in locked_outs()}
+    uncached: set[str] = set()
+    with suppress(InputError):  # params that no longer fit dvc.yaml: what the lock knows is enough
+        for stage in dag_stages(settings):
+            uncached |= stage.uncached
+            for path in stage.outs:
+                outs.setdefault(path, LockedOut(stage.name, path, ""))
+    existing = [out for out in outs.values() if out.path not in keep and Path(out.path).exists()]
+    cache = dvc_cache_folder() if existing else None
+    aside = []
+    for out in existing:
+        path = Path(out.path)
+        if out.path in uncached and path.is_file():
+            _move(path, KEPT / preset / path)
+        elif cache is not None and matches_lock(path, out.md5, cache):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        else:
+            _move(path, KEPT / preset / "aside" / path)
+            aside.append(out.path)
+    return len(existing) - len(aside), tuple(aside)
+
+
+def _move(path: Path, target: Path) -> None:
+    if target.is_dir():
+        shutil.rmtree(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.move(path, target)
+
+
+def _restore(preset: str) -> bool:
+    stored = KEPT / preset
+    if not (stored / LOCK_PATH).is_file():
+        return False
+    shutil.copyfile(stored / LOCK_PATH, LOCK_PATH)
+    for stage in dag_stages(params.load_params()):
+        for path in stage.uncached:
+            if (stored / path).is_file():
+                Path(path).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(stored / path, path)
+    return run_dvc("checkout", "--quiet").returncode == 0
