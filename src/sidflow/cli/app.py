@@ -132,7 +132,8 @@ def choose_recommenders(
 ) -> None:
     """Choose what is trained, with all that it needs.
 
-    Writes params.yaml: `dvc repro` then trains and compares them alone. What an earlier choice left out comes back from the preset.
+    Writes params.yaml: `dvc repro` then trains and compares them alone. What an earlier choice left out comes back from
+    the preset.
     """
     from sidflow.cli import switching
 
