@@ -12,6 +12,7 @@ import polars as pl
 
 from sidflow.api import Project
 from sidflow.artifacts.semantic_ids import quantized_modalities
+from sidflow.catalog.keys import require_keys
 from sidflow.core.disk import check_file_target
 from sidflow.core.errors import InputError
 from sidflow.core.files import atomic_path
@@ -147,7 +148,19 @@ def _read_vectors(argument: str) -> tuple[str, pl.DataFrame]:
         raise InputError(
             file, expected="item_key and vector", found=str(error).splitlines()[0], remedy=_REMEDY
         ) from error
-    return modality, frame.with_columns(pl.col("item_key").cast(pl.String))
+    keys, _ = require_keys(frame["item_key"], file, lambda row: f"row {row + 1}", name="item_key")
+    keys = keys.cast(pl.String)
+    if keys.is_duplicated().any():
+        repeated = keys.filter(keys.is_duplicated())
+        raise InputError(
+            file,
+            expected="one row per item",
+            found="items with several",
+            count=repeated.n_unique(),
+            example=repeated[0],
+            remedy="keep one row of each item",
+        )
+    return modality, frame.with_columns(keys.alias("item_key"))
 
 
 def write_merged(recommender: str, folder: Path) -> str:

@@ -103,6 +103,26 @@ def test_bad_vectors_are_one_line(old, vectors, message):
     assert done.exit_code == 2 and message in done.output and len(done.output.splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        (["b", None], "text or a whole number as key (`item_key`), in every row; found null in row 2"),
+        (["b", " b"], "one row per item; found items with several (1 affected), for example 'b'"),
+    ],
+)
+def test_keys_of_vectors_are_keys(old, keys, message):
+    pl.DataFrame({"item_key": keys, "vector": [[9.0, 9.2]] * 2}).write_parquet("new[1].parquet")
+    done = run(old, "--out", "ids.parquet", "--vectors", "text=new[1].parquet")
+    assert done.exit_code == 2 and message in done.output and len(done.output.splitlines()) == 1
+
+
+def test_whole_floats_as_keys_of_vectors_are_integers(old):
+    pl.DataFrame({"item_key": [7.0], "vector": [[9.0, 9.2]]}).write_parquet("new[1].parquet")
+    pl.DataFrame({"item_key": [8.0], "vector": [[9.0, 9.2]]}).write_parquet("new1.parquet")
+    assert run(old, "--out", "ids.parquet", "--vectors", "text=new[1].parquet").exit_code == 0
+    assert pl.read_parquet("ids.parquet").filter("new")["item_key"].to_list() == ["7"]
+
+
 @pytest.mark.parametrize("argument", ["text", "text=nowhere.parquet"])
 def test_a_missing_file_is_one_line(old, argument):
     done = run(old, "--out", "ids.parquet", "--vectors", argument)
