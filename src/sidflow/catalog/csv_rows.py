@@ -69,7 +69,8 @@ class _Grammar:
         spanning = rb'(?:"[^"]*+(?:""[^"]*+)*+"|' + plain + rb")"
         self.spanning_row = re.compile(_row(spanning, cut, fields))
         end = rb"(?=" + cut + rb"|$)"
-        self._quoted = re.compile(rb'"([^"]*+(?:""[^"]*+)*+)"' + end)
+        self._quoted = re.compile(rb' *"([^"]*+(?:""[^"]*+)*+)" *' + end)
+        self._opening = re.compile(rb' *"')
         self._until_end = re.compile(rb'"(.*?)"' + end, re.DOTALL)  # quotes inside were not doubled
         self._plain = re.compile(rb"[^" + cut + rb"]*+")
 
@@ -84,12 +85,13 @@ class _Grammar:
         fields, position = [], 0
         while True:
             match = None
-            if line.startswith(b'"', position):
+            opening = self._opening.match(line, position)
+            if opening:
                 match = self._quoted.match(line, position)
-                if match is None and _is_open(line, position):
+                if match is None and _is_open(line, opening.end()):
                     return None
                 if match is None and lenient:
-                    match = self._until_end.match(line, position)
+                    match = self._until_end.match(line, opening.end() - 1)
             if match:
                 fields.append(match[1].replace(b'""', b'"'))
             else:
@@ -106,8 +108,8 @@ def _row(field: bytes, cut: bytes, fields: int) -> bytes:
 
 
 def _is_open(line: bytes, position: int) -> bool:
-    """Return whether the quoted field at `position` has no closing quote: all later quotes are doubled."""
-    return b'"' not in line[position + 1 :].replace(b'""', b"")
+    """Return whether the quoted field that begins at `position` isn't closed: all quotes in it are doubled."""
+    return b'"' not in line[position:].replace(b'""', b"")
 
 
 class _Checker:
@@ -232,7 +234,7 @@ class _Checker:
         if fields is None:
             count = len(strict or naive)
             expected = f"{grammar.fields} fields in every row, as in the header"
-            raise self._error(expected, f"{count} fields in {self._here()}", line)
+            raise self._error(expected, f"{count} field{'s' * (count != 1)} in {self._here()}", line)
         self.stray_quotes += 1
         quoted = (b'"' + field.replace(b'"', b'""') + b'"' for field in fields)
         return self.separator.join(quoted) + b"\n"

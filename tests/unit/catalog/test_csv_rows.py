@@ -39,6 +39,8 @@ def read(path: Path, text: str):
         (['a,"Frozen', "b,Up", 'c,Cars"', "d,Wall-E"], None),
         (['a,"never closed', "b,x"], None),
         (['a,"closed late', "b,x,y", 'c"', "d,z"], [("a", 'closed late\nb,x,y\nc'), ("d", "z")]),
+        (['"a" , "x, y" ', ' b,  "z"'], [("a", "x, y"), (" b", "z")]),
+        (['a, 7" or 9"', 'b, "7" or 9"'], [("a", ' 7" or 9"'), ("b", '7" or 9')]),
         (["a,x", "", "   ", "b,y", ""], [("a", "x"), ("b", "y")]),
         (["a,x", "b"], None),
         (["a,x", "b,y,z"], None),
@@ -67,8 +69,8 @@ def test_rows_of_csv(tmp_path, monkeypatch, lines, rows, end, block):
     ("lines", "says"),
     [
         (["a,x,y", "b,x"], r"2 fields in every row.*3 fields in row 1 \(line 2\), for example 'a,x,y'"),
-        (["a,x", "b"], r"1 fields in row 2 \(line 3\)"),
-        (['a,"two\nlines"', "", "b,x", "c"], r"1 fields in row 3 \(line 6\)"),
+        (["a,x", "b"], r"1 field in row 2 \(line 3\)"),
+        (['a,"two\nlines"', "", "b,x", "c"], r"1 field in row 3 \(line 6\)"),
         (["a,x", 'b,"open'], r"quoted fields that are closed.*in row 2 \(line 3\)"),
         (["a,x", 'b,"Frozen', "c,Up", 'd,Cars"'], r"row 2 \(line 3\) and is closed 2 lines below.*look like rows"),
         (["a,x", "b,x", "key,title"], "the header once.*again in line 4"),
@@ -136,8 +138,8 @@ def test_quotes_that_nobody_wrote_as_quotes_take_no_row(tmp_path_factory, rows, 
     except InputError:
         return
     assert len(found) == len(rows)
-    assert [[field.replace('"', "") for field in row] for row in found] == [
-        [field.replace('"', "") for field in row] for row in rows
+    assert [[field.replace('"', "").strip() for field in row] for row in found] == [
+        [field.replace('"', "").strip() for field in row] for row in rows
     ]
 
 
