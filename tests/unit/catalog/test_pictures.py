@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from sidflow.catalog.params import PictureParams
-from sidflow.catalog.pictures import encode_jpeg, pack_pictures
+from sidflow.catalog.pictures import FORMATS, encode_jpeg, pack_pictures
 
 LIMITS = PictureParams(max_side=64, max_pixels=10_000, max_bytes=100_000)
 
@@ -74,3 +74,18 @@ def test_transparent_is_white_and_metadata_is_gone():
 
 def test_same_picture_same_bytes():
     assert encode_jpeg(gradient(30, 30), LIMITS) == encode_jpeg(gradient(30, 30), LIMITS)
+
+
+@pytest.mark.parametrize("kind", ["TIFF", "PPM", "ICO", "TGA", "PCX", "EPS", "JPEG2000"])
+def test_no_decoder_but_those_listed_sees_a_file_whatever_its_name(tmp_path, kind):
+    path = tmp_path / "picture.jpg"
+    gradient(16, 16).save(path, kind)
+    assert Image.open(path).format not in FORMATS  # Pillow itself would decode it
+    packed = pack_pictures(["one"], {"one": path}, LIMITS)
+    assert packed.rows == [] and dict(packed.problems) == {"broken": 1}
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_every_format_listed_comes_in(tmp_path, kind):
+    gradient(16, 16).save(tmp_path / "picture", kind)
+    assert len(pack_pictures(["one"], {"one": tmp_path / "picture"}, LIMITS).rows) == 1

@@ -465,3 +465,65 @@ def test_comparison_does_not_depend_on_the_order_of_recommenders():
     assert str(sorted(forward["differences"])) == str(sorted(backward["differences"]))
     for name, one in forward["recommenders"].items():
         assert backward["recommenders"][name]["metrics"]["ndcg_at_10"] == pytest.approx(one["metrics"]["ndcg_at_10"])
+
+
+def test_validation_and_test_queries_of_a_user_have_each_their_own_truth():
+    """By hand: one user, whose third event and fourth event are drawn from different distributions."""
+    histories = Histories(
+        items=np.array([0, 1, 2, 3], dtype=np.int32),
+        offsets=np.array([0, 4]),
+        train_end=np.array([2]),
+        query_user=np.array([0, 0]),
+        query_end=np.array([2, 3]),
+        query_valid=np.array([True, False]),
+        targets=np.array([2, 3]),
+    )
+    truth = pl.DataFrame(
+        {
+            "user_id": pl.Series([0, 0, 0], dtype=pl.Int32),
+            "position": pl.Series([3, 1, 2], dtype=pl.Int32),  # of the test query, of none, of the validation query
+            "probabilities": pl.Series(
+                [[0.1, 0.2, 0.3, 0.4], [0.25] * 4, [0.7, 0.1, 0.1, 0.1]], dtype=pl.Array(pl.Float32, 4)
+            ),
+        }
+    )
+    found = metrics.match_truth(truth, histories)
+    assert found is not None and found.query.tolist() == [1, -1, 0]
+    top = np.array([[0, 1], [0, 1]], dtype=np.int32)
+    expected = metrics.expected_columns(top, found)["expected_ndcg_at_10"]
+    assert expected.to_list() == pytest.approx([0.7 + 0.1 / math.log2(3), 0.1 + 0.2 / math.log2(3)])
+
+
+def test_the_gini_index_counts_items_that_are_never_shown():
+    """By hand: two of four items have one place each: (2 * 3 - 5 + 2 * 4 - 5) / (4 * 2) = 1/2, not 0."""
+    found = metrics.exposure_metrics(np.array([[0], [1]], dtype=np.int32), np.ones(4, dtype=np.int64))
+    assert found["gini_at_1"] == pytest.approx(0.5)
+    assert found["coverage_at_1"] == pytest.approx(0.5)
+    assert found["novelty_at_1"] == pytest.approx(2)  # one in four
+
+
+def test_each_target_is_in_the_slice_of_its_own_item():
+    """By hand: 8 events; item 3 holds the first half of them, item 1 a quarter, 2 and 4 the last quarter, 0 none."""
+    counts = np.array([0, 2, 1, 4, 1])
+    groups = slices.popularity_groups(counts, head=0.5, tail=0.25)
+    assert groups.tolist() == ["cold", "middle", "tail", "head", "tail"]
+    histories = Histories(
+        items=np.array([3, 3, 3, 3, 1, 1, 2, 4, 0, 3], dtype=np.int32),
+        offsets=np.array([0, 10]),
+        train_end=np.array([8]),
+        query_user=np.array([0, 0]),
+        query_end=np.array([8, 9]),
+        query_valid=np.array([True, False]),
+        targets=np.array([0, 3]),
+    )
+    content = slices.ContentPresence(text=np.ones(5, dtype=bool), picture=np.array([True, True, True, False, True]))
+    settings = EvaluateParams(head_share=0.5, tail_share=0.25)
+    masks = slices.slice_masks(histories, histories.training_counts(5), content, settings)
+    held = {name: mask.tolist() for name, mask in masks.items() if name in (*slices.POPULARITY, "without_picture")}
+    assert held == {
+        "head": [False, True],
+        "middle": [False, False],
+        "tail": [False, False],
+        "cold": [True, False],
+        "without_picture": [False, True],
+    }

@@ -254,3 +254,61 @@ def test_the_interval_covers_the_mean_over_data_sets_as_often_as_it_says(between
         naive += off <= norm.ppf(0.975) / np.sqrt(weights.sum())
     assert covered >= 930
     assert between == 0 or naive < 700  # which is why the data sets' disagreement has to count
+
+
+def test_holm_as_published():
+    """Four hypotheses at p = .01, .04, .03, .005: the textbook case, times 4, 3, 2, 1 in ascending order."""
+    p = {"h1": 0.01, "h2": 0.04, "h3": 0.03, "h4": 0.005}
+    assert statistics.holm(p) == pytest.approx({"h1": 0.03, "h2": 0.06, "h3": 0.06, "h4": 0.02})
+    assert list(statistics.holm(p)) == list(p)  # under their names, in their order
+    rejected = {name for name, corrected in statistics.holm(p).items() if corrected < 0.05}
+    assert rejected == {"h1", "h4"}
+    assert statistics.holm(dict.fromkeys("abcde", 0.02)) == pytest.approx(dict.fromkeys("abcde", 0.1))
+    equal_steps = {str(step): step / 100 for step in (5, 4, 3, 2, 1)}
+    assert statistics.holm(equal_steps) == pytest.approx({"5": 0.09, "4": 0.09, "3": 0.09, "2": 0.08, "1": 0.05})
+
+
+# Log risk ratios of tuberculosis after BCG in 13 trials, and their variances (Colditz et al. 1994).
+BCG = np.array(
+    [
+        (-0.8893, 0.3256),
+        (-1.5854, 0.1946),
+        (-1.3481, 0.4154),
+        (-1.4416, 0.0200),
+        (-0.2175, 0.0512),
+        (-0.7861, 0.0069),
+        (-1.6209, 0.2230),
+        (0.0120, 0.0040),
+        (-0.4694, 0.0564),
+        (-1.3713, 0.0730),
+        (-0.3394, 0.0124),
+        (0.4459, 0.5325),
+        (-0.0173, 0.0714),
+    ]
+).T
+
+
+def test_der_simonian_and_laird_as_published():
+    """Published of these trials: tau^2 = .3088, I^2 = 92.1%, -.7141 [-1.0644, -.3638]."""
+    found = pool_effects(BCG[0], np.sqrt(BCG[1]))
+    assert found.tau_squared == pytest.approx(0.3088, abs=2e-3)
+    assert found.i_squared == pytest.approx(0.9212, abs=1e-3)
+    assert found.difference == pytest.approx(-0.7141, abs=1e-3)
+    assert found.normal == pytest.approx((-1.0644, -0.3638), abs=2e-3)
+
+
+def test_knapp_and_hartung_of_the_same_trials():
+    """The squared error is the weighted spread around the mean by k - 1, and the interval Student's t: 2.1788 at 12."""
+    effects, variances = BCG
+    found = pool_effects(effects, np.sqrt(variances))
+    weights = [1 / (variance + found.tau_squared) for variance in variances]
+    mean = sum(weight * effect for weight, effect in zip(weights, effects, strict=True)) / sum(weights)
+    spread = sum(weight * (effect - mean) ** 2 for weight, effect in zip(weights, effects, strict=True))
+    error = (spread / 12 / sum(weights)) ** 0.5
+    assert spread / 12 > 1  # else the error of effects that agree would be taken
+    assert found.standard_error == pytest.approx(error)
+    assert found.low == pytest.approx(mean - 2.17881 * error, abs=1e-5)
+    assert found.high == pytest.approx(mean + 2.17881 * error, abs=1e-5)
+    assert found.low < found.normal[0] and found.high > found.normal[1]
+    assert found.p == pytest.approx(2 * student.sf(-mean / error, 12))
+    assert found.data_sets == 13

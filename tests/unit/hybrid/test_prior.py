@@ -7,10 +7,11 @@ from tests.unit.counting.cases import leave_one_out
 from torch import nn
 from torch.nn import functional
 
-from sidflow.hybrid.evidence import count_cooccurrence, new_histories, query_histories
+from sidflow.hybrid.evidence import count_cooccurrence, new_histories, query_histories, training_positions
 from sidflow.hybrid.params import HybridParams
 from sidflow.hybrid.prior import ContentRows, ScorePrior, before_softplus, prior_from_arrays, prior_inputs
 from sidflow.hybrid.task import HybridModel, HybridValidation, RankingTask
+from sidflow.sequences.negatives import Candidates
 from sidflow.training.softmax import TrainingScores
 
 ITEMS = 8
@@ -167,3 +168,44 @@ def test_a_prior_of_nothing_is_refused():
 def test_start_values_come_back_through_softplus():
     values = [1e-6, 0.1, 1.0, 30.0]
     torch.testing.assert_close(functional.softplus(before_softplus(values)), torch.tensor(values))
+
+
+def popularity_loss(sampled, **changes):
+    """Return the hybrid's loss at two positions, without content and evidence, and the same written out."""
+    histories, prior, model = built(
+        content=(), cooccurrence_weight=1e-9, own_weight=1.0, discount_popularity=True, mask_history=False, **changes
+    )
+    states, rows = torch.randn(2, 3), model.base.rows.detach()
+    targets, events = torch.tensor([2, 7]), (np.array([1, 1]), np.array([2, 2]))
+    negatives = torch.tensor([0, 1, 4, 6])
+    if sampled:  # items out of order: a column is that of the item, not of its place
+        items, places = torch.unique(torch.cat([targets, negatives]), return_inverse=True)
+        candidates, matrix = Candidates(items, places[:2], places[2:], None), rows[items]
+    else:
+        candidates, matrix = None, rows
+    found = prior.loss(
+        TrainingScores(states, matrix, targets, candidates, *map(torch.from_numpy, events)),
+        training_positions(histories, *events)._replace(target=np.array([2, 7])),
+    )
+    counts = np.bincount(histories.training_events()[1], minlength=ITEMS)
+    weight = functional.softplus(prior.popularity_raw)
+    scores = states @ rows.T + weight * torch.from_numpy(np.log(1 + counts)).float()
+    if sampled:
+        columns = [torch.cat([targets[row : row + 1], negatives]) for row in range(2)]
+        losses = [functional.cross_entropy(scores[row, columns[row]], torch.tensor(0)) for row in range(2)]
+        return found, torch.stack(losses).mean()
+    return found, functional.cross_entropy(scores, targets)
+
+
+@pytest.mark.parametrize("sampled", [False, True])
+def test_each_item_has_its_own_popularity_in_training(sampled):
+    _, prior, _ = built(discount_popularity=True)
+    counts = [0] * ITEMS
+    for line in LINES:
+        for item in line[:-2]:
+            counts[item] += 1
+    assert counts == [3, 4, 3, 2, 2, 2, 0, 0]
+    np.testing.assert_allclose(prior.popularity.numpy(), np.log1p(counts), rtol=1e-6)
+    torch.manual_seed(1)
+    found, expected = popularity_loss(sampled)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)

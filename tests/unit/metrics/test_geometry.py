@@ -179,3 +179,20 @@ def test_mean_cosine_equals_the_double_loop():
 def test_an_all_zero_table_is_no_division_by_zero():
     found = geometry.compute_spectrum(np.zeros((5, 3), dtype=np.float32))
     assert (found.effective_rank, found.information_abundance, found.alive_share) == (0, 0, 0)
+
+
+def test_alive_dimensions_are_counted_on_singular_values_themselves():
+    """By hand: 0.02 of the largest 10 is above a thousandth, its square is not above a thousandth of the square."""
+    singular = np.array([10.0, 0.5, 0.02, 0.009])
+    assert geometry.alive_share(singular, 4) == 3 / 4
+    assert geometry.alive_share(singular, 6) == 3 / 6  # of dimensions, not of singular values
+    assert geometry.alive_share(singular, 4, threshold=0.05) == 1 / 4  # at the threshold is not above it
+    rows = np.diag(singular)
+    np.testing.assert_allclose(geometry.singular_values(rows), singular, rtol=1e-6)
+    assert geometry.compute_spectrum(rows).alive_share == 3 / 4
+
+
+def test_rank_and_abundance_by_hand():
+    singular = np.array([2.0, 1.0, 1.0])
+    assert geometry.information_abundance(singular) == 2
+    assert geometry.effective_rank(singular) == pytest.approx(2 ** (0.5 * 1 + 0.25 * 2 + 0.25 * 2))

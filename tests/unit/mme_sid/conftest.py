@@ -105,8 +105,10 @@ def make_inputs(seed=0, items=ITEMS, core=CORE, code_dim=CODE_DIM):
 
 
 def cyclic_histories(users=60, items=CORE, length=9):
-    """User u's items are u, u + 1, u + 2, ... around the catalogue: what comes next is obvious."""
-    rows = (np.arange(users)[:, None] + np.arange(length)) % items
+    """Return users who walk around the catalogue: what comes next is obvious. Items' counts differ."""
+    lap, starts = np.divmod(np.arange(users), items)
+    starts = np.where(lap == 0, starts, starts**2 // items)
+    rows = (starts[:, None] + np.arange(length)) % items
     offsets = np.arange(users + 1, dtype=np.int64) * length
     ends = np.full(users, length - 2, dtype=np.int64)
     return Histories(

@@ -19,6 +19,7 @@ from sidflow.backbones.models import load_backbone
 from sidflow.core import params
 from sidflow.mme_sid import serve
 from sidflow.mme_sid.fit import answer_queries, score_prior
+from sidflow.mme_sid.fusion import relative_frequency
 from sidflow.mme_sid.item_tokens import load_item_inputs
 from sidflow.mme_sid.model import MmeSid, MmeSidTask
 from sidflow.mme_sid.params import FinetuneParams
@@ -133,3 +134,34 @@ def test_killed_in_the_second_fit_it_ends_in_the_same_bytes(copied, monkeypatch,
     expected, found = second_fit_resumes(lambda: finetune(model), hashes, monkeypatch)
     assert found == expected
     assert not list((copied / "cache").rglob("*.safetensors"))
+
+
+def test_the_second_fit_counts_validation_events_too(tiny):
+    """Frequencies of the fusion, negatives and popularity are of the events that the fit has seen."""
+    past = tiny.histories()
+    first, second = (one.training_counts(CORE) for one in (past, past.before_test()))
+    assert len(set(first.tolist())) > 5 and len(set(second.tolist())) > 5
+    assert (second - first).sum() == past.user_count
+    assert not np.allclose(relative_frequency(first), relative_frequency(second), atol=0.01)
+
+
+@pytest.mark.parametrize("refit", [False, True])
+def test_a_model_is_made_of_the_counts_of_its_own_fit(copied, tiny, monkeypatch, refit):
+    made, past = [], load_histories()
+
+    class Noted(MmeSid):
+        def __init__(self, backbone, inputs, histories, params):
+            super().__init__(backbone, inputs, histories, params)
+            made.append((self, inputs.counts))
+
+    monkeypatch.setattr("sidflow.mme_sid.fit.MmeSid", Noted)
+    finetune("mme_sid", refit=refit, loss="sampled", negatives=4, loop={"epochs": 1, "warmup_steps": 0})
+    fits = [past, past.before_test()] if refit else [past]
+    assert len(made) == len(fits)
+    for (model, counts), seen in zip(made, fits, strict=True):
+        expected = np.bincount(seen.training_events()[1], minlength=CORE)
+        assert counts.tolist() == expected.tolist()
+        frequency = torch.from_numpy(relative_frequency(expected))
+        assert torch.equal(model.fusion.frequency[:, 0], frequency)
+        weights = (torch.from_numpy(expected).double() + 1) ** model.negatives.settings.negatives_power
+        torch.testing.assert_close(model.negatives.probabilities, weights / weights.sum())

@@ -137,3 +137,35 @@ def test_absent_artifacts_rows_are_left_out(tmp_path, monkeypatch):
         read_content(DmesrParams(mode="replace"), N)
     with pytest.raises(InputError, match="11 rows or more"):
         read_content(DmesrParams(), N + 1)
+
+
+def test_the_mean_is_over_the_views_that_an_item_has():
+    """By hand: an item with the first of two views is that view fused, not half of it; absent rows are not read."""
+    torch.manual_seed(0)
+    cross = CrossAttention(4, 1, 0.0).eval()
+    own, other = torch.randn(3, 2, 4), torch.randn(3, 1, 4)
+    own_present = torch.tensor([[True, False], [True, True], [False, False]])
+    found = cross(own, own_present, other, torch.ones(3, 1, dtype=torch.bool))
+    _, value = cross.kv_proj(other).chunk(2, dim=2)  # of one vector to attend to, all attention is on it
+    fused = cross.norm(own + cross.o_proj(value))
+    torch.testing.assert_close(found, torch.stack([fused[0, 0], fused[1].mean(0), torch.zeros(4)]))
+
+
+def test_what_cross_attention_brings_is_dropped_in_training_alone():
+    torch.manual_seed(0)
+    cross = CrossAttention(64, 1, 0.5)
+    own, other = torch.randn(20, 1, 64), torch.randn(20, 1, 64)
+    present = torch.ones(20, 1, dtype=torch.bool)
+    whole = cross.eval()(own, present, other, present)
+    assert torch.equal(whole, cross(own, present, other, present))
+    cross.train()
+    assert not torch.equal(cross(own, present, other, present), cross(own, present, other, present))
+    cross.dropout = torch.nn.Dropout(1.0)
+    torch.testing.assert_close(cross(own, present, other, present), cross.norm(own)[:, 0])  # its own vector stays
+
+
+def test_dropout_of_the_settings_reaches_both_cross_attentions():
+    items = fused(content_of(), dropout=0.25)
+    assert (items.from_views.dropout.p, items.from_units.dropout.p) == (0.25, 0.25)
+    items.train()
+    assert not torch.equal(items(), items())

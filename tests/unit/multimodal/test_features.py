@@ -86,3 +86,19 @@ def test_features_are_read_by_name_and_an_empty_one_is_left_out(tmp_path, monkey
         read_views(("smell",), N)
     with pytest.raises(InputError, match="11 rows or more"):
         read_views(("text",), N + 1)
+
+
+def test_features_are_dropped_in_training_alone_and_the_free_vector_never():
+    items = featured({"text": view([3], width=400)}, dropout=0.5)
+    whole = items()
+    items.train()
+    assert not torch.equal(items(), items())
+    assert torch.equal(items()[3], items.weight[3])  # it lacks the feature: nothing of it is random
+    rows = items.get_buffer("text_rows")
+    read = []
+    items.project["text"].register_forward_hook(lambda module, given, made: read.append(given[0]))
+    items(torch.tensor([1, 2]))
+    kept = read[0] != 0
+    torch.testing.assert_close(read[0][kept], 2 * rows[[1, 2]][kept])  # half of the numbers, twice as large
+    assert 0.4 < float(kept.float().mean()) < 0.6
+    assert torch.equal(items.eval()(), whole)

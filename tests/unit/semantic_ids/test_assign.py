@@ -11,7 +11,9 @@ from sidflow.artifacts.catalog import ITEMS
 from sidflow.artifacts.features import MODALITY
 from sidflow.artifacts.semantic_ids import QUANTIZER
 from sidflow.core.errors import InputError
-from sidflow.semantic_ids.assign import check_codebooks_are_frozen
+from sidflow.core.tensors import Tensors
+from sidflow.semantic_ids.assign import KeyedVectors, assign_ids_beside_frozen, check_codebooks_are_frozen
+from sidflow.semantic_ids.codec import Codec
 
 MAIN = runpy.run_path(str(Path(__file__).parents[3] / "stages/assign.py"))["main"]
 
@@ -57,3 +59,33 @@ def test_the_stage_refuses_other_codebooks(earlier, capsys):
     with pytest.raises(SystemExit):
         MAIN()
     assert "expected the codebooks of" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("suffixes", [[0, 1, 2], [2, 0, 1], [1, 2, 0], [7, 3, 5]])
+def test_a_new_item_gets_a_suffix_above_all_frozen_ones_whatever_their_order(suffixes):
+    """Three items share codes 1-0; two new ones fall on the same codes, a third on codes of its own."""
+    far, near = [10.0, -10.0], [1.0, -1.0]
+    arrays = {
+        "codebooks.text": np.array([[[first] for first in far], [[second] for second in near]], dtype=np.float32),
+        "mean.text": np.zeros(1, dtype=np.float32),
+        "scale.text": np.ones(1, dtype=np.float32),
+    }
+    codec = Codec(Tensors(arrays, {"modalities": {"text": {"codes": [2, 2]}}, "order": ["text"]}), "text")
+    keys = ["new 1", "old 0", "old 1", "new 2", "old 2", "apart"]
+    values = np.array([[-9.0]] * 5 + [[11.0]], dtype=np.float32)
+    frozen = pl.DataFrame(
+        {"item_key": ["old 0", "old 1", "old 2"], "codes": [[1, 0]] * 3, "suffix": suffixes},
+        schema_overrides={"codes": pl.Array(pl.Int32, 2), "suffix": pl.Int32},
+    )
+    ids = assign_ids_beside_frozen(codec, KeyedVectors(keys, values, np.ones(6, dtype=bool)), frozen)
+    assert ids["codes"].to_list() == [[1, 0]] * 5 + [[0, 0]]
+    above = max(suffixes) + 1
+    by_key = dict(zip(ids["item_key"], ids["suffix"], strict=True))
+    assert by_key == {
+        "old 0": suffixes[0],
+        "old 1": suffixes[1],
+        "old 2": suffixes[2],
+        "new 1": above,
+        "new 2": above + 1,
+        "apart": 0,
+    }

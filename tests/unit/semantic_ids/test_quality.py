@@ -12,7 +12,9 @@ from sidflow.semantic_ids.quality import (
     fit_reference_codec,
     normalised_mutual_information,
     recall_ratios,
+    validation_tau_queries,
 )
+from sidflow.sequences.histories import Histories
 
 
 def test_metrics_of_codes_by_hand():
@@ -149,3 +151,19 @@ def test_residual_k_means_takes_at_most_one_centre_a_row_and_each_level_the_rest
     assert (
         np.square(first - rows[present]).sum() >= np.square(codec.decode(codec.dequantize(codes)) - rows[present]).sum()
     )
+
+
+def test_tau_of_the_gate_is_of_validation_queries_alone():
+    """Test queries must not decide which IDs pass."""
+    histories = Histories(
+        items=np.array([0, 1, 2, 3, 4, 5, 6, 7], dtype=np.int32),
+        offsets=np.array([0, 4, 8]),
+        train_end=np.array([2, 2]),
+        query_user=np.array([0, 0, 1, 1]),
+        query_end=np.array([2, 3, 2, 3]),
+        query_valid=np.array([True, False, True, False]),
+        targets=np.array([2, 3, 6, 7]),
+    )
+    found = validation_tau_queries(histories)
+    assert [history.tolist() for history in found.histories] == [[0, 1], [4, 5]]
+    assert found.targets.tolist() == [2, 6]

@@ -143,3 +143,85 @@ def test_a_task_whose_batches_cannot_be_split_runs_in_one_process(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(InputError, match="t training: expected one process; found 2"):
         run()
+
+
+def gradient_norms(clip_norm):
+    """Return the norm of all gradients together at each of the steps of a training."""
+    prepare_training(3, 1)
+    task, norms = Task(), []
+
+    def on_step(steps):
+        gradients = [parameter.grad.flatten() for parameter in task.module.net.parameters()]
+        norms.append(float(torch.cat(gradients).norm()))
+
+    loop = LOOP.model_copy(update={"epochs": 1, "clip_norm": clip_norm})
+    fit("t", task, loop, seed=3, device=torch.device("cpu"), higher_is_better=False, on_step=on_step)
+    return norms
+
+
+def test_gradients_are_clipped_to_the_norm_asked_for_and_only_then(cache):
+    free = gradient_norms(0.0)
+    assert min(free) > 0.1
+    assert gradient_norms(0.1) == pytest.approx([0.1] * len(free), rel=1e-4)
+    assert gradient_norms(1e6) == pytest.approx(free)
+
+
+class TwoRates(nn.Module):
+    """Two weights with the same gradient."""
+
+    def __init__(self):
+        super().__init__()
+        self.slow, self.fast = (nn.Parameter(torch.zeros(3)) for _ in range(2))
+
+    def forward(self, rows):
+        return {"loss": (self.slow + self.fast).sum()}
+
+
+def test_a_group_learns_at_its_own_factor_of_the_rate_at_every_step(cache):
+    """AdamW's first steps along a constant gradient are as long as the rate, which the warm-up raises to 0.06."""
+
+    class Grouped(Task):
+        def __init__(self):
+            self.module = TwoRates()
+
+        def validate(self):
+            return {}
+
+        def parameter_groups(self):
+            return [{"params": [self.module.slow]}, {"params": [self.module.fast], "rate_factor": 7.0}]
+
+    prepare_training(0, 1)
+    task, places = Grouped(), []
+    loop = LoopParams(epochs=1, learning_rate=0.06, warmup_steps=3)
+
+    def on_step(steps):
+        places.append([parameter[0].item() for parameter in (task.module.slow, task.module.fast)])
+
+    fit("t", task, loop, seed=0, device=torch.device("cpu"), on_step=on_step)
+    slow, fast = np.diff(np.array([(0.0, 0.0), *places]), axis=0).T
+    np.testing.assert_allclose(slow, [-0.02, -0.04, -0.06, -0.06], rtol=1e-4)
+    np.testing.assert_allclose(fast, 7 * slow, rtol=1e-4)
+
+
+def test_every_epoch_has_batches_of_its_own_that_the_seed_decides(cache):
+    class Noting(Task):
+        def __init__(self):
+            super().__init__()
+            self.orders = {}
+
+        def batches(self, epoch, generator):
+            made = super().batches(epoch, generator)
+            self.orders.setdefault(epoch, []).append(torch.cat(list(made)).tolist())
+            return made
+
+    def orders(seed):
+        prepare_training(seed, 1)
+        task = Noting()
+        fit("t", task, LOOP, seed=seed, device=torch.device("cpu"), higher_is_better=False)
+        return {epoch: made[-1] for epoch, made in task.orders.items()}
+
+    first = orders(3)
+    assert len(first) == 4 and all(sorted(order) == list(range(64)) for order in first.values())
+    assert len({tuple(order) for order in first.values()}) == 4
+    assert first == orders(3)
+    assert all(order != first[epoch] for epoch, order in orders(4).items())

@@ -1,0 +1,123 @@
+"""The loss of MM-RQ-VAE: each term with its own weight; balanced codes in training alone."""
+
+import pytest
+import torch
+from torch.nn import functional
+
+from sidflow.semantic_ids.mm_rq_vae import MMRQVAE, ModalityTensors
+from sidflow.semantic_ids.params import QuantizeParams
+from sidflow.training.losses import info_nce, mmd
+
+N = 40
+WEIGHTS = {
+    "mse_weight": 0.5,
+    "mmd_weight": 3.0,
+    "alignment_weight": 0.7,
+    "codebook_weight": 2.0,
+    "commitment_weight": 0.25,
+}
+TERMS = {
+    "mse_weight": "reconstruction_mse",
+    "mmd_weight": "reconstruction_mmd",
+    "alignment_weight": "alignment",
+    "codebook_weight": "codebook",
+    "commitment_weight": "commitment",
+}
+
+
+def module(**changes):
+    params = QuantizeParams.model_validate(
+        {"levels": 2, "code_dim": 4, "hidden": [8], "reconstruction": "both", "revive_below": 0.0, **WEIGHTS, **changes}
+    )
+    generator = torch.Generator().manual_seed(1)
+    tensors = {}
+    for name, width in {"collaborative": 6, "text": 5}.items():
+        present = torch.arange(N) % 7 != (0 if name == "text" else 8)
+        values = torch.randn(N, width, generator=generator) * present[:, None]
+        tensors[name] = ModalityTensors(values, present, [6, 6])
+    torch.manual_seed(0)
+    made = MMRQVAE(tensors, params)
+    made.initialise(torch.Generator().manual_seed(2))
+    return made
+
+
+def test_the_loss_is_each_term_times_its_own_weight():
+    losses = module().eval()(torch.arange(N))
+    assert all(float(losses[term]) != 0 for term in TERMS.values())
+    expected = sum(WEIGHTS[weight] * losses[term] for weight, term in TERMS.items())
+    torch.testing.assert_close(losses["loss"], expected)
+    ranked = sum(WEIGHTS[weight] * losses[TERMS[weight]] for weight in ("mse_weight", "mmd_weight", "alignment_weight"))
+    torch.testing.assert_close(module().objective(losses), ranked)
+
+
+@pytest.mark.parametrize("weight", list(TERMS))
+def test_a_weight_counts_its_term_and_no_other(weight):
+    rows = torch.arange(N)
+    before, after = module().eval()(rows), module(**{weight: WEIGHTS[weight] + 1}).eval()(rows)
+    torch.testing.assert_close(after["loss"] - before["loss"], before[TERMS[weight]], rtol=1e-4, atol=1e-5)
+    assert all(torch.equal(before[term], after[term]) for term in TERMS.values())
+
+
+def test_codebook_loss_moves_codes_and_commitment_loss_moves_the_encoder():
+    """Source: van den Oord et al. 2017 (VQ-VAE), Eq. 3: the stop-gradients."""
+    codes, encoder = {}, {}
+    for term in ("codebook", "commitment"):
+        made = module(gradient="per_level")
+        made(torch.arange(N))[term].backward()
+        own = made.autoencoder("text")
+        codes[term] = any(book.grad is not None and book.grad.any() for book in own.quantizer.codebooks)
+        encoder[term] = any(p.grad is not None and bool(p.grad.any()) for p in own.encoder.parameters())
+    assert codes == {"codebook": True, "commitment": False}
+    assert encoder == {"codebook": False, "commitment": True}
+
+
+def test_every_term_written_out():
+    made = module().eval()
+    losses = made(torch.arange(N))
+    expected = dict.fromkeys(("mse", "mmd", "codebook"), torch.zeros(()))
+    sums = {}
+    for name in ("collaborative", "text"):
+        own, present = made.autoencoder(name), made.present(name)
+        x = made.values(name)[present]
+        residual = own.encoder(x)
+        total = torch.zeros_like(residual)
+        for codebook in own.quantizer.codebooks:
+            nearest = codebook[torch.cdist(residual, codebook).argmin(1)]
+            expected["codebook"] = expected["codebook"] + functional.mse_loss(nearest, residual) / 2
+            residual, total = residual - nearest, total + nearest
+        decoded = own.decoder(total)
+        expected["mse"] = expected["mse"] + functional.mse_loss(decoded, x)
+        expected["mmd"] = expected["mmd"] + mmd(decoded, x)
+        sums[name] = total
+    both = made.present("text") & made.present("collaborative")
+    pair = [sums[name][both[made.present(name)]] for name in ("collaborative", "text")]
+    close = {"rtol": 1e-4, "atol": 1e-5}
+    torch.testing.assert_close(losses["reconstruction_mse"], expected["mse"], **close)
+    torch.testing.assert_close(losses["reconstruction_mmd"], expected["mmd"], **close)
+    torch.testing.assert_close(losses["codebook"], expected["codebook"], **close)
+    torch.testing.assert_close(losses["commitment"], expected["codebook"], **close)  # the same value, other gradients
+    torch.testing.assert_close(losses["alignment"], info_nce(*pair), **close)
+
+
+def test_codes_are_balanced_in_training_and_nearest_outside(monkeypatch):
+    made = module(sinkhorn=[0.05, 0.0], sinkhorn_iterations=7)
+    quantizer = made.autoencoder("text").quantizer
+    given, forward = [], quantizer.forward
+
+    def noted(z, epsilons=None, iterations=50, revive=0.0):
+        given.append((epsilons, iterations))
+        return forward(z, epsilons, iterations, revive)
+
+    monkeypatch.setattr(quantizer, "forward", noted)
+    made.train()(torch.arange(N))
+    made.eval()(torch.arange(N))
+    (in_training, iterations), (outside, _) = given
+    assert (in_training, iterations) == ([0.05, 0.0], 7)
+    assert not any(outside or [])
+
+
+def test_codes_in_evaluation_do_not_depend_on_sinkhorn():
+    rows = torch.arange(N)
+    plain, balanced = module().eval(), module(sinkhorn=0.001).eval()
+    assert torch.equal(plain(rows)["loss"], balanced(rows)["loss"])
+    assert not torch.equal(plain.train()(rows)["loss"], balanced.train()(rows)["loss"])
