@@ -143,7 +143,7 @@ def _blocks(handle: BinaryIO) -> Iterator[tuple[bytes, int]]:
     """
     line = 1
     while block := handle.read(BLOCK_BYTES):
-        block += handle.readline()
+        block += handle.readline(BLOCK_BYTES)  # bounded: a file without line ends is not kept in memory
         yield block if block.endswith(b"\n") else block + b"\n", line
         line += block.count(b"\n")
 
