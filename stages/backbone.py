@@ -9,6 +9,7 @@ from sidflow.artifacts.recommenders import BACKBONE, MODEL_FOLDER, PRETRAINING
 from sidflow.backbones.models import record_of_folder, record_of_pretrained, record_written_files
 from sidflow.backbones.params import BackboneParams
 from sidflow.backbones.scratch import history_documents, item_documents, item_titles
+from sidflow.backbones.usable import check_recorded_backbone
 from sidflow.core import params
 from sidflow.core.files import atomic_folder
 from sidflow.core.stage import stage
@@ -23,7 +24,9 @@ def main() -> None:
         if settings.kind == "scratch":
             train(settings)
         else:
-            BACKBONE.write(record_of_pretrained(settings))
+            record = record_of_pretrained(settings)
+            check_recorded_backbone(record, settings.history)
+            BACKBONE.write(record)
 
 
 def train(settings: BackboneParams) -> None:

@@ -16,12 +16,12 @@ from torch import Tensor
 from sidflow.artifacts.catalog import core_count
 from sidflow.artifacts.recommenders import BACKBONE, HEADS, adapter_folder
 from sidflow.backbones.models import Backbone, load_backbone
+from sidflow.backbones.prompted_backbone import Prompt, tokenize_prompt
 from sidflow.core import params
 from sidflow.mme_sid.adapter import load_adapter
 from sidflow.mme_sid.item_tokens import ItemInputs, load_item_inputs
 from sidflow.mme_sid.model import MmeSid
 from sidflow.mme_sid.params import FinetuneParams
-from sidflow.mme_sid.prompted_backbone import Prompt, tokenize_prompt
 from sidflow.mme_sid.start import initialise_from_items
 from sidflow.sequences.histories import Histories, load_histories
 from sidflow.training.checkpoint import weights_from_arrays

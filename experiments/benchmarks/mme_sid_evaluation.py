@@ -31,8 +31,8 @@ from side_by_side import (
     run_side_or_all,
 )
 
+from sidflow.backbones.prompted_backbone import PromptedBackbone
 from sidflow.metrics.ranking import metric_at_k
-from sidflow.mme_sid.prompted_backbone import PromptedBackbone
 from sidflow.ranking.search import search_top_k
 from sidflow.sequences.histories import Histories
 

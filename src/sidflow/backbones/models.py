@@ -77,13 +77,16 @@ def record_of_folder(kind: str, folder: Path, **origin: str) -> dict[str, Any]:
                 found=f"files {sorted(files)}" if folder.is_dir() else "no such folder",
                 remedy=REMEDY,
             )
-    with _load_errors_as_input_errors(folder):
+    with _load_errors_as_input_errors(folder), without_library_output():
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        hidden_size, layers = (
+            int(getattr(config.get_text_config(), name)) for name in ("hidden_size", "num_hidden_layers")
+        )
         for name in files:
             if name.endswith(".safetensors"):
                 with safe_open(folder / name, framework="pt") as weights:
                     weights.keys()
-    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING or config.is_encoder_decoder:
         raise InputError(
             str(folder), expected="a causal LM", found=f"a model of type {config.model_type}", remedy=REMEDY
         )
@@ -93,8 +96,8 @@ def record_of_folder(kind: str, folder: Path, **origin: str) -> dict[str, Any]:
         "commit": origin.get("commit", ""),
         "path": origin.get("path", ""),
         "files": files,
-        "hidden_size": int(config.get_text_config().hidden_size),
-        "layers": int(config.get_text_config().num_hidden_layers),
+        "hidden_size": hidden_size,
+        "layers": layers,
         "family": config.model_type,
     }
 
@@ -212,8 +215,9 @@ def load_backbone(record: Mapping[str, Any], weights: str = "fp32") -> Backbone:
     options = _nf4_options() if weights == "nf4" else {}
     with _load_errors_as_input_errors(folder), without_library_output():
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-        model = AutoModelForCausalLM.from_pretrained(
+        model, report = AutoModelForCausalLM.from_pretrained(  # type: ignore[misc]  # a pair, with output_loading_info
             folder,
+            output_loading_info=True,
             trust_remote_code=False,
             use_safetensors=True,
             local_files_only=True,
@@ -222,6 +226,15 @@ def load_backbone(record: Mapping[str, Any], weights: str = "fp32") -> Backbone:
             **options,
         )
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    if report["missing_keys"]:
+        raise InputError(
+            str(folder),
+            expected=f"all weights of a {type(model).__name__}",
+            found="some missing, which would be random",
+            count=len(report["missing_keys"]),
+            example=sorted(report["missing_keys"])[0],
+            remedy=REMEDY,
+        )
     return Backbone(model.requires_grad_(False).eval(), tokenizer)
 
 
@@ -259,18 +272,20 @@ def _nf4_options() -> dict[str, Any]:
 
 @contextmanager
 def without_library_output() -> Iterator[None]:
-    """Load, wrap or save a model without progress bars and without one warning that PEFT's own code sets off.
+    """Load, run, wrap or save a model without progress bars, and without what transformers and PEFT remark on it.
 
-    PEFT asks every model for `is_gradient_checkpointing`, which transformers has deprecated; other warnings pass.
-    Downloads from the hub stay outside of this context, so that their progress shows.
+    What makes a model unusable is an error of ours. PEFT asks every model for `is_gradient_checkpointing`, which
+    transformers has deprecated. Downloads from the hub stay outside of this context, so that their progress shows.
     """
-    bars_enabled = logging.is_progress_bar_enabled()
+    bars_enabled, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
+    logging.set_verbosity_error()
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*deprecated", category=FutureWarning)
             yield
     finally:
+        logging.set_verbosity(verbosity)
         if bars_enabled:
             logging.enable_progress_bar()
 

@@ -10,6 +10,9 @@ from sidflow.core.errors import InvalidValue
 from sidflow.core.params import Params
 from sidflow.training.loop import LoopParams
 
+HISTORY = "{history}"  # where a prompt has the item tokens
+PROMPT = f"A customer bought these products, oldest first: {HISTORY} The product bought next is:"
+
 
 class PretrainingLoop(
     LoopParams,
@@ -63,4 +66,9 @@ class BackboneParams(Params):
     )
     repo: str = Field(default="", description="of kind hub: owner/name")
     commit: str = Field(default="", description="of kind hub: the commit's 40 hex digits, never a branch")
+    history: int = Field(
+        default=50,
+        ge=1,
+        description="of kind path or hub: items that the model is tried with, see finetune.*.max_length",
+    )
     scratch: ScratchParams = Field(default=ScratchParams(), description="of kind scratch")

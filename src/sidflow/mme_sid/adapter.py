@@ -23,7 +23,7 @@ def add_adapter(model: PreTrainedModel, params: LoraParams) -> PeftModel | PreTr
     """Return `model` with a fresh adapter, its only trainable weights; unchanged where LoRA is off.
 
     Raises:
-        InputError: a target is the name of no module of the model, or there are no targets.
+        InputError: a target is the name of no linear layer of the model, or there are no targets.
 
     Source: Hu et al. 2022, LoRA.
     """
@@ -46,8 +46,16 @@ def add_adapter(model: PreTrainedModel, params: LoraParams) -> PeftModel | PreTr
         target_modules=list(params.targets),
         task_type="CAUSAL_LM",
     )
-    with without_library_output():
-        return get_peft_model(model, config)  # type: ignore[return-value]
+    try:
+        with without_library_output():
+            return get_peft_model(model, config)  # type: ignore[return-value]
+    except ValueError as error:  # a target that is no linear layer
+        raise InputError(
+            "params.yaml:finetune.*.lora.targets",
+            expected="names of linear layers of the backbone",
+            found=f"{list(params.targets)}: {error}"[:300],
+            remedy="name linear layers alone, or set lora.enabled to false",
+        ) from error
 
 
 def save_adapter(model: PeftModel | PreTrainedModel, folder: Path, backbone: Mapping[str, Any]) -> None:

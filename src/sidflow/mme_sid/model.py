@@ -17,13 +17,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sidflow.backbones.models import Backbone
+from sidflow.backbones.prompted_backbone import PromptedBackbone, tokenize_prompt
 from sidflow.hybrid.prior import ScorePrior
 from sidflow.hybrid.task import RankingTask
 from sidflow.mme_sid.adapter import add_adapter
 from sidflow.mme_sid.fusion import FrequencyAwareFusion
 from sidflow.mme_sid.item_tokens import ItemInputs, ItemTokens
 from sidflow.mme_sid.params import FinetuneParams
-from sidflow.mme_sid.prompted_backbone import PromptedBackbone, tokenize_prompt
 from sidflow.sequences.histories import Histories
 from sidflow.sequences.negatives import NegativeSampler
 from sidflow.sequences.windows import (
@@ -57,11 +57,16 @@ class MmeSid(nn.Module):
         histories: Histories,
         params: FinetuneParams,
     ) -> None:
-        """Put fresh heads and a fresh adapter around `backbone`."""
+        """Put fresh heads and a fresh adapter around `backbone`.
+
+        Raises:
+            InputError: the backbone cannot take the prompt or `max_length` items, or has no such module for LoRA.
+        """
         super().__init__()
         hidden = backbone.model.config.get_text_config().hidden_size
         prompt = tokenize_prompt(backbone.tokenizer, params.prompt)
         self.backbone = PromptedBackbone(add_adapter(backbone.model, params.lora), prompt, params.readout)
+        self.backbone.require_positions(params.max_length)
         self.item_tokens = ItemTokens(inputs.modalities, hidden, params)
         self.item_dropout = nn.Dropout(params.item_dropout)
         self.fusion = FrequencyAwareFusion(inputs, hidden, params)

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from sidflow.backbones.params import PROMPT
 from sidflow.core.errors import InvalidValue
 from sidflow.core.params import Params
 from sidflow.hybrid.params import HybridParams, ScorePriorParams
@@ -53,7 +54,7 @@ class FinetuneParams(NegativeParams):
     """MME-SID: a language model that reads item tokens and scores items by several embeddings."""
 
     prompt: str = Field(
-        default="A customer bought these products, oldest first: {history} The product bought next is:",
+        default=PROMPT,
         description="text around the history; {history} is where the item tokens go",
     )
     readout: Literal["last_item", "response"] = Field(

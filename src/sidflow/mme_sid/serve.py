@@ -29,6 +29,7 @@ from sidflow.artifacts.recommenders import (
     served_matrix,
 )
 from sidflow.backbones.models import load_backbone, record_written_files, without_library_output
+from sidflow.backbones.prompted_backbone import PromptedBackbone, tokenize_prompt
 from sidflow.core.disk import check_folder_target
 from sidflow.core.errors import InputError
 from sidflow.core.files import atomic_folder
@@ -39,7 +40,6 @@ from sidflow.mme_sid.adapter import load_adapter
 from sidflow.mme_sid.fusion import ColdRows
 from sidflow.mme_sid.model import encode
 from sidflow.mme_sid.params import FinetuneParams
-from sidflow.mme_sid.prompted_backbone import PromptedBackbone, tokenize_prompt
 from sidflow.sequences.windows import recent_windows
 from sidflow.training.checkpoint import weights_from_arrays
 

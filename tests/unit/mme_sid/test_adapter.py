@@ -31,3 +31,8 @@ def test_what_enters_the_adapter_is_dropped_out_in_training_alone(tiny, dropout)
 def test_lora_targets_must_exist(tiny):
     with pytest.raises(InputError, match=r"up_proj.*found \['c_fc'\]"):
         add_adapter(tiny.model("llama", 300), LoraParams(targets=("c_fc",)))
+
+
+def test_a_target_that_is_no_linear_layer_is_one_clear_line(tiny):
+    with pytest.raises(InputError, match=r"lora\.targets: expected names of linear layers.*\['mlp'\]"):
+        add_adapter(tiny.model("llama", 300), LoraParams(targets=("mlp",)))

@@ -5,6 +5,7 @@ from accelerate.state import AcceleratorState
 from torch.nn import functional
 
 from sidflow.backbones.models import Backbone
+from sidflow.core.errors import InputError
 from sidflow.metrics.geometry import tau_over_histories
 from sidflow.mme_sid.fit import forgetting
 from sidflow.mme_sid.model import MmeSid, MmeSidTask
@@ -31,6 +32,11 @@ def build(tiny, backbone, **changes):
     device = prepare_training(3, 1)
     model = MmeSid(backbone, inputs._replace(modalities=kept), past, params)
     return model, MmeSidTask(model, past, params), params, device
+
+
+def test_a_history_longer_than_the_backbone_reads_is_refused_before_training(tiny, backbone):
+    with pytest.raises(InputError, match=r"prompt and 256 items; found 256 .*max_length"):
+        build(tiny, backbone, max_length=256)
 
 
 def test_it_learns_what_is_obvious(tiny, backbone):

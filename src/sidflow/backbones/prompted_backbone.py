@@ -12,13 +12,15 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
+from sidflow.backbones.params import HISTORY
 from sidflow.core.errors import InputError
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
 
 
-HISTORY = "{history}"
+MAX_FOUND = 300  # characters of a library's message that an error line repeats
+FIXED_DATE = "{% macro strftime_now(format) %}26 Jul 2024{% endmacro %}"  # before a template that writes today's date
 
 
 class Prompt(NamedTuple):
@@ -32,17 +34,55 @@ def tokenize_prompt(tokenizer: PreTrainedTokenizerBase, text: str) -> Prompt:
     """Return the token ids before and after `{history}` in `text`.
 
     A tokenizer with a chat template renders `text` as the user's message; any other one puts its begin token first.
+
+    Raises:
+        InputError: the chat template cannot render one message, or does not render `{history}` exactly once; or the
+            tokenizer cannot encode the text.
     """
-    if tokenizer.chat_template:
-        message = [{"role": "user", "content": text}]
-        rendered = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
-        before, after = str(rendered).split(HISTORY)
-    else:
-        before, after = text.split(HISTORY)
-        before = (tokenizer.bos_token or "") + before  # type: ignore[operator]
-    instruction, marker = (list(tokenizer.encode(part, add_special_tokens=False)) for part in (before, after))
+    before, after = (_render(tokenizer, text) if tokenizer.chat_template else text).split(HISTORY)
+    if not tokenizer.chat_template:
+        before = str(tokenizer.bos_token or "") + before
+    instruction, marker = (_encode(tokenizer, part) for part in (before, after))
     fallback = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
     return Prompt(instruction or [int(fallback or 0)], marker)  # type: ignore[arg-type]
+
+
+def _render(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
+    """Return `text` as the user's only message, ready for the answer; a date that the template writes is fixed."""
+    found = ""
+    try:
+        template = tokenizer.get_chat_template()
+        rendered = tokenizer.apply_chat_template(
+            [{"role": "user", "content": text}],
+            tokenize=False,
+            add_generation_prompt=True,
+            chat_template=FIXED_DATE + template if "strftime_now" in template else template,
+        )
+    except Exception as error:  # jinja2's errors, and what a template or transformers raises
+        found = f"{type(error).__name__}: {error}"
+    else:
+        if str(rendered).count(HISTORY) == 1:
+            return str(rendered)
+        found = f"the message's content {str(rendered).count(HISTORY)} times"
+    raise InputError(
+        f"chat template of {tokenizer.name_or_path or 'the backbone'}",
+        expected="one that renders one user message, its content once",
+        found=found[:MAX_FOUND],
+        remedy="correct the template in a copy of the folder, or remove it there (the prompt is then plain text), and "
+        "point params.yaml:backbone.path at the copy",
+    )
+
+
+def _encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    try:
+        return [int(token) for token in tokenizer.encode(text, add_special_tokens=False)]
+    except Exception as error:  # tokenizers raises plain exceptions
+        raise InputError(
+            f"tokenizer of {tokenizer.name_or_path or 'the backbone'}",
+            expected="one that encodes the prompt",
+            found=f"{type(error).__name__}: {error}"[:MAX_FOUND],
+            remedy="use another backbone",
+        ) from error
 
 
 KeyValues = list[tuple[Tensor, Tensor]]  # one pair a layer
@@ -68,7 +108,7 @@ class PromptedBackbone(nn.Module):
         """Wrap `model`, a causal LM with or without an adapter inside.
 
         Raises:
-            InputError: `readout` is `response` and the prompt has no response marker.
+            InputError: `readout` is `response` and the prompt has no response marker, or a token has no embedding.
         """
         super().__init__()
         if readout == "response" and not prompt.marker:
@@ -82,6 +122,37 @@ class PromptedBackbone(nn.Module):
         self.readout = readout
         self.register_buffer("instruction", torch.tensor([prompt.instruction]), persistent=False)
         self.register_buffer("marker", torch.tensor(prompt.marker, dtype=torch.int64), persistent=False)
+        self._require_embeddings(prompt)
+
+    def _require_embeddings(self, prompt: Prompt) -> None:
+        rows = self.decoder.get_input_embeddings().weight.shape[0]
+        beyond = [token for token in (*prompt.instruction, *prompt.marker) if token >= rows]
+        if beyond:
+            raise InputError(
+                "the backbone's embeddings",
+                expected=f"an embedding for every token of the prompt; the model has {rows}",
+                found="tokens beyond them",
+                count=len(beyond),
+                example=beyond[0],
+                remedy="put the tokenizer that belongs to the model into its folder",
+            )
+
+    def require_positions(self, items: int) -> None:
+        """Check that prompt and `items` items fit into the model's positions.
+
+        Raises:
+            InputError: the model has fewer.
+        """
+        positions = getattr(self.config, "max_position_embeddings", None)
+        needed = self.instruction.shape[1] + items + (len(self.marker) if self.readout == "response" else 0)
+        if isinstance(positions, int) and 0 < positions < needed:
+            raise InputError(
+                "the backbone's positions",
+                expected=f"at least {needed} positions, for the prompt and {items} items",
+                found=f"{positions} (max_position_embeddings in its config.json)",
+                remedy="use another backbone, or set finetune.*.max_length lower (and backbone.history), "
+                "or shorten the prompt",
+            )
 
     @property
     def decoder(self) -> Any:
@@ -118,6 +189,7 @@ class PromptedBackbone(nn.Module):
             key_values: what `instruction_key_values` returned, to reuse it where neither gradient nor dropout is on.
         """
         rows, length = tokens.shape[:2]
+        self.require_positions(length)
         tokens = tokens.to(self.decoder.get_input_embeddings().weight.dtype)
         cache = DynamicCache()
         for layer, (key, value) in enumerate(key_values or self.instruction_key_values()):
