@@ -16,6 +16,7 @@ import polars as pl
 from sidflow.core.errors import InputError
 
 EXACT_FLOAT_BOUND = 2**53  # below it floats represent whole numbers exactly
+_EXACT_BOUNDS = {pl.Float16: 2**11, pl.Float32: 2**24}  # the same of shorter floats
 EXPECTED_KEY = "text or a whole number as key"
 # Texts that programs write for a missing value or a truth value.
 NO_KEYS = (
@@ -45,7 +46,7 @@ def clean_keys(column: pl.Series) -> CleanKeys:
     kind = column.dtype
     nothing = pl.repeat(False, len(column), eager=True)
     if kind.is_float():
-        whole = column.is_finite() & (column == column.floor()) & (column.abs() < EXACT_FLOAT_BOUND)
+        whole = column.is_finite() & (column == column.floor()) & (column.abs() < exact_float_bound(kind))
         whole = whole.fill_null(False)
         return CleanKeys(column.cast(pl.Int64, strict=False), ~whole, nothing)
     if kind.is_integer():
@@ -65,6 +66,11 @@ def clean_keys(column: pl.Series) -> CleanKeys:
         text = _clean_text(text)
         column = text.cast(pl.Categorical) if kind == pl.Categorical else text
     return CleanKeys(column, bad, repaired & ~bad)
+
+
+def exact_float_bound(kind: pl.DataType) -> int:
+    """Return the number below which floats of a type represent whole numbers exactly."""
+    return _EXACT_BOUNDS.get(type(kind), EXACT_FLOAT_BOUND)
 
 
 def _can_hold_keys(kind: pl.DataType) -> bool:

@@ -119,6 +119,8 @@ def flatten_strings(value: object) -> list[str]:
     """Return all strings of nested lists and mappings' values; a string that spells a list counts as a list."""
     if value is None or value != value:  # NaN
         return []
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "replace")
     if isinstance(value, Mapping):
         value = list(value.values())
     if isinstance(value, str):

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -16,6 +20,11 @@ from sidflow.core.files import note_read
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
 CSV_SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 TABLE_SUFFIXES = (*CSV_SUFFIXES, ".parquet")
+UNREADABLE = (pl.exceptions.PolarsError, OSError, ValueError, OverflowError, RuntimeError)  # a date of year 29349
+PANIC = "PanicException"  # of pyo3; a subclass of BaseException that each library has to itself
+
+# Without it polars panics on times with a fixed offset (`+05:30`), which pandas and Arrow write.
+os.environ.setdefault("POLARS_IGNORE_TIMEZONE_PARSE_ERROR", "1")
 
 
 class DataFolder:
@@ -130,7 +139,7 @@ def scan_table(path: Path, encoding: str = "utf-8", counts: Counter[str] | None 
     """
     note_read(path)
     name = path.name.lower()
-    try:
+    with readable_table(path):
         if name.endswith(".parquet"):
             lazy = pl.scan_parquet(path, glob=False)
         elif name.endswith(CSV_SUFFIXES):
@@ -144,8 +153,6 @@ def scan_table(path: Path, encoding: str = "utf-8", counts: Counter[str] | None 
                 str(path), expected=f"one of {TABLE_SUFFIXES}", found=path.suffix or "no suffix", remedy="convert it"
             )
         lazy.collect_schema()
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise _unreadable(path, error) from error
     return lazy
 
 
@@ -155,10 +162,8 @@ def collect_table(lazy: pl.LazyFrame, path: Path) -> pl.DataFrame:
     Raises:
         InputError: a row has more fields than the header, a quote is not closed, and the like.
     """
-    try:
+    with readable_table(path):
         return lazy.collect()
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise _unreadable(path, error) from error
 
 
 def refuse_no_rows(path: Path, rows: int, param: str) -> None:
@@ -171,14 +176,45 @@ def refuse_no_rows(path: Path, rows: int, param: str) -> None:
         raise InputError(str(path), expected="rows of items", found="none", remedy=f"give the whole file, or {param}")
 
 
-def _unreadable(path: Path, error: Exception) -> InputError:
-    message = " ".join(str(error).split("\n\n")[0].split())
-    return InputError(
-        str(path),
-        expected="a readable table, each row with the header's fields",
-        found=message[:200],
-        remedy="repair or convert the file",
-    )
+def table_rows(frame: pl.DataFrame, path: Path, slice_rows: int = 50_000) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a table of the file `path` as Python values.
+
+    Raises:
+        InputError: a value has no Python value, such as a date of the year 29349.
+    """
+    for part in frame.iter_slices(slice_rows):
+        with readable_table(path, "values that Python can hold", "repair these values, or leave the column out"):
+            rows = part.rows(named=True)
+        yield from rows
+
+
+@contextmanager
+def readable_table(
+    path: Path,
+    expected: str = "a readable table, each row with the header's fields",
+    remedy: str = "repair or convert the file",
+) -> Iterator[None]:
+    """Raise what polars says of a damaged table as an `InputError`; its panics too, without Rust's report of them.
+
+    That report goes to the file descriptor of standard error, which therefore leads nowhere while the block runs.
+
+    Raises:
+        InputError: the table cannot be read.
+    """
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    except BaseException as error:
+        if not isinstance(error, UNREADABLE) and type(error).__name__ != PANIC:
+            raise
+        message = " ".join(str(error).split("\n\n")[0].split())[:200]
+        raise InputError(str(path), expected=expected, found=message, remedy=remedy) from error
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def read_table(

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import polars as pl
 
+from sidflow.catalog.keys import exact_float_bound
 from sidflow.core.errors import InputError
 
 UNITS_PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
@@ -43,6 +44,10 @@ def whole_seconds(column: TimeColumn) -> pl.Series:
     if isinstance(values.dtype, (pl.Categorical, pl.Enum)):
         values = values.cast(pl.String)
     _check_rows(column, values.is_not_null(), "a value in every row", REPAIR)
+    if values.dtype.is_float():
+        exact = (values.abs() < exact_float_bound(values.dtype)) | ~values.is_finite()
+        remedy = "write the times as whole numbers or as floats of 64 bits"
+        _check_rows(column, exact | (values.dtype == pl.Float64), "a number that the column holds exactly", remedy)
     numbers = numbers_of(values)
     seconds = _calendar_seconds(values) if numbers is None else numbers // UNITS_PER_SECOND[column.unit]
     _check_rows(column, seconds.is_not_null(), "a number, date or ISO time in every row", _remedy_of_texts(values))
@@ -129,7 +134,7 @@ def check_variety(column: TimeColumn, seconds: pl.Series, *, are_numbers: bool) 
             expected=f"times in `{column.name}` that tell events apart",
             found="one time for all of them",
             count=len(seconds),
-            example=f"{column.values[0]}",
+            example=_shown(column.values, 0),
             remedy="give the time of each event; where the rows are in order, use a source or a setting without times "
             "(files: ingest.files.timestamp empty)",
         )
@@ -140,7 +145,7 @@ def check_variety(column: TimeColumn, seconds: pl.Series, *, are_numbers: bool) 
             expected=f"times in `{column.name}`",
             found="the year 1970 for everything",
             count=len(seconds),
-            example=f"{column.values[0]}",
+            example=_shown(column.values, 0),
             remedy=f"{_with_all_units(column.unit_remedy)}; numbers that only order the events are "
             "ingest.files.timestamp_unit: position, and dates are written like 2024-12-31",
         )
@@ -164,8 +169,10 @@ def _finite(values: pl.Series) -> pl.Series:
 
 def _calendar_seconds(values: pl.Series) -> pl.Series:
     """Return seconds of dates, times or ISO texts; null where a value is none, or for a column of another type."""
-    if isinstance(values.dtype, (pl.Date, pl.Datetime)):
-        return values.cast(pl.Datetime("us")).dt.epoch("s")
+    if isinstance(values.dtype, pl.Date):
+        return values.to_physical().cast(pl.Int64) * 86_400
+    if isinstance(values.dtype, pl.Datetime):
+        return values.to_physical() // UNITS_PER_SECOND[str(values.dtype.time_unit)]
     if values.dtype != pl.String:
         return pl.repeat(None, len(values), dtype=pl.Int64, eager=True)
     parts = values.str.extract_groups(_ISO).struct.unnest()
@@ -191,9 +198,22 @@ def _check_rows(column: TimeColumn, good: pl.Series, expected: str, remedy: str)
             expected=f"{expected} of `{column.name}`",
             found="other values",
             count=int(bad.sum()),
-            example=" ".join(f"row {row + 1}: {column.values[row]}".split()),
+            example=" ".join(f"row {row + 1}: {_shown(column.values, row)}".split()),
             remedy=_with_all_units(remedy),
         )
+
+
+def _shown(values: pl.Series, row: int) -> str:
+    """Return a row's value as text; a date that Python cannot hold as the number that stands for it."""
+    if isinstance(values.dtype, (pl.Date, pl.Datetime, pl.Duration)):
+        stored = values.to_physical()[row]
+        unit = "days" if isinstance(values.dtype, pl.Date) else str(values.dtype.time_unit)
+        seconds = None if stored is None else stored * 86_400 if unit == "days" else stored // UNITS_PER_SECOND[unit]
+        if seconds is not None and not 0 <= seconds < YEAR_2100:
+            return f"{stored} {unit}" + ("" if isinstance(values.dtype, pl.Duration) else " since 1970")
+        if seconds is not None and not isinstance(values.dtype, pl.Duration):
+            return datetime.fromtimestamp(seconds, UTC).isoformat(" ")
+    return f"{values[row]}"
 
 
 def _with_all_units(remedy: str) -> str:

@@ -13,6 +13,7 @@ import polars as pl
 from sidflow.api import Project
 from sidflow.artifacts.semantic_ids import quantized_modalities
 from sidflow.catalog.keys import require_keys
+from sidflow.catalog.reading import readable_table
 from sidflow.core.disk import check_file_target
 from sidflow.core.errors import InputError
 from sidflow.core.files import atomic_path
@@ -142,12 +143,9 @@ def _read_vectors(argument: str) -> tuple[str, pl.DataFrame]:
     modality, _, file = argument.partition("=")
     if not file or not Path(file).is_file():
         raise InputError("--vectors", expected="MODALITY=FILE", found=argument, remedy=_REMEDY)
-    try:
-        frame = pl.read_parquet(file, columns=["item_key", "vector"], glob=False)
-    except pl.exceptions.PolarsError as error:
-        raise InputError(
-            file, expected="item_key and vector", found=str(error).splitlines()[0], remedy=_REMEDY
-        ) from error
+    path = Path(file)
+    with readable_table(path, expected="a Parquet file with item_key and vector", remedy=_REMEDY):
+        frame = pl.scan_parquet(path, glob=False).select("item_key", "vector").collect()
     keys, _ = require_keys(frame["item_key"], file, lambda row: f"row {row + 1}", name="item_key")
     keys = keys.cast(pl.String)
     if keys.is_duplicated().any():

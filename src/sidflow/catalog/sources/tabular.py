@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 
 import polars as pl
@@ -10,7 +11,7 @@ import polars as pl
 from sidflow.catalog.keys import require_keys
 from sidflow.catalog.params import FilesParams, IngestParams, set_by_user
 from sidflow.catalog.raw import RawCatalog, clean_attributes, clean_categories, clean_text, items_frame_of_rows
-from sidflow.catalog.reading import DataFolder, collect_table, refuse_no_rows, scan_table
+from sidflow.catalog.reading import DataFolder, collect_table, refuse_no_rows, scan_table, table_rows
 from sidflow.catalog.times import TimeColumn, positions, whole_seconds
 from sidflow.core.errors import InputError
 
@@ -107,6 +108,38 @@ def _times(column: pl.Series, settings: FilesParams, path: Path) -> pl.Series:
     return whole_seconds(TimeColumn(column, settings.timestamp_unit, path, settings.timestamp, unit_remedy))
 
 
+def _with_bytes_as_text(frame: pl.DataFrame, names: Collection[str], path: Path) -> pl.DataFrame:
+    """Return the frame with columns of bytes as text; some programs write text so.
+
+    Raises:
+        InputError: bytes are not UTF-8.
+    """
+    for name in names:
+        if frame.schema.get(name) != pl.Binary:
+            continue
+        rows = frame[name].to_list()
+        bad = [row for row, value in enumerate(rows) if value is not None and not _is_utf8(value)]
+        if bad:
+            raise InputError(
+                str(path),
+                expected=f"text in UTF-8 in column `{name}`",
+                found="other bytes",
+                count=len(bad),
+                example=f"row {bad[0] + 1}: {rows[bad[0]][:20]}",
+                remedy="write the column as text, or leave it out",
+            )
+        frame = frame.with_columns(frame[name].cast(pl.String))
+    return frame
+
+
+def _is_utf8(value: bytes) -> bool:
+    try:
+        value.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 def _items(path: Path, params: IngestParams, dropped: Counter[str]) -> pl.DataFrame:
     settings, max_characters = params.files, params.max_text
     lazy = scan_table(path, params.encoding, dropped)
@@ -122,11 +155,11 @@ def _items(path: Path, params: IngestParams, dropped: Counter[str]) -> pl.DataFr
             found=f"columns {names[:30]}",
             remedy="set ingest.files.title to the column of titles, or ingest.files.items to empty",
         )
-    frame = collect_table(lazy, path)
+    frame = _with_bytes_as_text(collect_table(lazy, path), {*mapped.values(), *TEXT_FIELDS, *settings.attributes}, path)
     refuse_no_rows(path, frame.height, "set ingest.files.items to empty")
     keys = _keys(frame[settings.item], path, settings.item, dropped).cast(pl.String)
     columns = {field: mapped.get(field, field) for field in TEXT_FIELDS}
-    rows = frame.iter_rows(named=True)
+    used = frame.select(name for name in frame.columns if name in {*columns.values(), *settings.attributes})
     texts = [
         {
             "item_key": key,
@@ -134,6 +167,6 @@ def _items(path: Path, params: IngestParams, dropped: Counter[str]) -> pl.DataFr
             "categories": clean_categories(row.get(columns["categories"]) or "", 200, settings.category_separator),
             "attributes": clean_attributes({name: row[name] for name in settings.attributes}, max_characters),
         }
-        for key, row in zip(keys, rows, strict=True)
+        for key, row in zip(keys, table_rows(used, path), strict=True)
     ]
     return items_frame_of_rows(texts)
