@@ -146,7 +146,7 @@ def main() -> None:
     args = parser.parse_args()
     for run in args.run:
         for name, result in results(run):
-            write(name, result, args.dry)
+            write(name, result, args.dry, replace=args.replace)
 
 
 if __name__ == "__main__":

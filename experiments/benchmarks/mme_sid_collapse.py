@@ -170,6 +170,7 @@ def main() -> None:
             per_seed=per_seed,
         ),
         args.dry,
+        replace=args.replace,
     )
 
 

@@ -262,7 +262,7 @@ def main() -> None:
         args.batch = min(args.batch, 8)
     device = prepare_training(SEED, torch.get_num_threads())
     figures = measure_epoch(args, TINY if args.tiny else LLAMA, device)
-    write("mme_sid_gpu", published_record(figures, args), args.dry or args.tiny)
+    write("mme_sid_gpu", published_record(figures, args), args.dry or args.tiny, replace=args.replace)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ the figures do not depend on load, the seconds do.
 
 from __future__ import annotations
 
+import argparse
 import json
 import time
 from pathlib import Path
@@ -90,9 +91,9 @@ def published(argument: str) -> dict[str, Any]:
     }
 
 
-def write_rows(name: str, rows: list[dict[str, Any]], command: str, dry: bool) -> None:
+def write_rows(name: str, rows: list[dict[str, Any]], command: str, args: argparse.Namespace) -> None:
     about = {"command": command, "machine": machine(threads=1), "commit": commit()}
-    write(f"quantizer/{name}", {"run": name, "rows": rows, **about}, dry)
+    write(f"quantizer/{name}", {"run": name, "rows": rows, **about}, args.dry, replace=args.replace)
 
 
 def main() -> None:
@@ -110,10 +111,10 @@ def main() -> None:
             for row in rows[-len(run.modalities) :]:
                 print(json.dumps({"run": run.name, **row}), flush=True)
         command = f"python experiments/benchmarks/quantizer_methods.py --run {run.name}=FOLDER --seeds {args.seeds}"
-        write_rows(run.name, rows, command, args.dry)
+        write_rows(run.name, rows, command, args)
     if args.index:
         rows = [published(one) for one in args.index]
-        write_rows("published", rows, "python experiments/benchmarks/quantizer_methods.py --index NAME=FILE", args.dry)
+        write_rows("published", rows, "python experiments/benchmarks/quantizer_methods.py --index NAME=FILE", args)
 
 
 if __name__ == "__main__":

@@ -96,7 +96,7 @@ def main() -> None:
         params={**SHARED, "loop": {**SHARED["loop"], "epochs": args.epochs}, "variants": VARIANTS},
         details=details,
     )
-    write("quantizer_tau", result, args.dry)
+    write("quantizer_tau", result, args.dry, replace=args.replace)
 
 
 if __name__ == "__main__":

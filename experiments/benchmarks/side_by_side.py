@@ -24,6 +24,7 @@ sys.path += [str(ROOT / "src"), str(ROOT)]  # for `sidflow` and for `experiments
 from sidflow.core.memory import peak_memory_mb  # noqa: E402, F401
 
 RESULTS = ROOT / "experiments/results/benchmarks"
+OWN_RESULTS = ROOT / ".sidflow/benchmarks"  # of those that the repository has already
 
 
 class Measurement(NamedTuple):
@@ -133,12 +134,18 @@ def _rounded(value: float, digits: int) -> float:
     return float(f"{value:.{digits}g}")
 
 
-def write(name: str, result: dict[str, Any], dry: bool) -> None:
-    """Print a result, and keep it unless `dry`; a name may begin with folders."""
+def write(name: str, result: dict[str, Any], dry: bool, *, replace: bool = False) -> None:
+    """Print a result, and keep it unless `dry`; a name may begin with folders.
+
+    A record of the repository stays unless `replace`; the result then goes to a folder that git ignores.
+    """
     text = json.dumps(result, indent=1)
     print(text)
     if not dry:
         path = RESULTS / f"{name}.json"
+        if path.exists() and not replace:
+            path = OWN_RESULTS / f"{name}.json"
+            print(f"{name} is recorded already and stays (--replace replaces it); this result: {path}")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text + "\n")
 
@@ -149,6 +156,7 @@ def benchmark_parser(text: str | None, rounds: int | None = None) -> argparse.Ar
     if rounds is not None:
         parser.add_argument("--rounds", type=int, default=rounds, help="each side is run as often, in turn")
     parser.add_argument("--dry", action="store_true", help="print the result, and write no file")
+    parser.add_argument("--replace", action="store_true", help="replace a record that the repository has")
     return parser
 
 
@@ -170,4 +178,4 @@ def run_side_or_all(
         print("\n" + json.dumps(sides[args.side](args)))
         return
     for name, result in results(args):
-        write(name, result, args.dry)
+        write(name, result, args.dry, replace=args.replace)

@@ -31,7 +31,9 @@ from sidflow.catalog.params import IngestParams
 from sidflow.catalog.pictures import pack_pictures
 from sidflow.catalog.raw import RawCatalog, Truth
 from sidflow.catalog.sources.amazon import read_amazon
+from sidflow.catalog.sources.minionerec import read_minionerec
 from sidflow.catalog.sources.movielens import read_movielens
+from sidflow.catalog.sources.recbole import read_recbole
 from sidflow.catalog.sources.sequences import read_sequences
 from sidflow.catalog.sources.synthetic import read_synthetic
 from sidflow.catalog.sources.tabular import read_tables
@@ -42,6 +44,8 @@ SOURCES = {
     "movielens": read_movielens,
     "amazon": read_amazon,
     "sequences": read_sequences,
+    "minionerec": read_minionerec,
+    "recbole": read_recbole,
     "files": read_tables,
 }
 

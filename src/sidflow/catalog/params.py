@@ -9,6 +9,7 @@ from pydantic import Field
 from sidflow.catalog.text_files import Encoding
 from sidflow.core.params import Params
 
+SOURCE_NAMES = ("synthetic", "movielens", "amazon", "sequences", "minionerec", "recbole", "files")
 Repeats = Literal["keep", "drop_consecutive", "first"]
 SortedSequences = Literal["refuse", "accept"]
 
@@ -118,11 +119,38 @@ class FilesParams(Params):
     attributes: tuple[str, ...] = Field(default=(), description="further columns of the items file")
 
 
+class RecboleParams(Params):
+    """Reading of RecBole's atomic files."""
+
+    interactions: str = Field(default="*.inter", description="file pattern of the interactions")
+    items: str = Field(default="*.item", description="file pattern of the items")
+    images: str = Field(default="images", description="folder of pictures by item key")
+    user: str = Field(default="user_id", min_length=1, description="field of users, without its type")
+    item: str = Field(default="item_id", min_length=1, description="field of items, in both files")
+    timestamp: str = Field(default="timestamp", description="field of times; empty: the order of the rows")
+    timestamp_unit: Literal["s", "ms", "us", "ns"] = Field(
+        default="s", description="s | ms | us | ns, of numeric times"
+    )
+    rating: str = Field(default="rating", description="field of ratings, for `min_rating` alone")
+    min_rating: float = Field(default=0.0, ge=0, description="lower ratings are no interactions; 0: all are")
+    title: str = Field(default="", description="field of titles; empty: title, movie_title, item_name or name")
+    categories: str = Field(default="", description="field of categories; empty: categories, class, genre or the like")
+
+
+class MinionerecParams(Params):
+    """Reading of MiniOneRec's published histories."""
+
+    name: str = Field(
+        default="*", min_length=1, description="pattern of one category's files in train, valid, test and info"
+    )
+    images: str = Field(default="images", description="folder of pictures by item key")
+
+
 class IngestParams(Params):
     """Source of the raw data, and what of it enters the catalogue."""
 
-    source: Literal["synthetic", "movielens", "amazon", "sequences", "files"] = Field(
-        default="synthetic", description="synthetic | movielens | amazon | sequences | files"
+    source: Literal["synthetic", "movielens", "amazon", "sequences", "minionerec", "recbole", "files"] = Field(
+        default="synthetic", description="synthetic | movielens | amazon | sequences | minionerec | recbole | files"
     )
     path: str = Field(
         default="presets/grammar.yaml",
@@ -146,7 +174,8 @@ class IngestParams(Params):
         default="all", description="items outside the core that stay in the catalogue: all | seen (have events) | none"
     )
     encoding: Encoding = Field(
-        default="utf-8", description="of text files without a byte order mark; cp1252 where Excel on Windows wrote them"
+        default="utf-8",
+        description="of text: utf-8 | utf-16 | cp1252 (Windows) | latin-1 | cp1250 | cp1251 | gb18030 | big5 | shift_jis | euc_kr",
     )
     max_bad_lines: float = Field(
         default=0.01,
@@ -160,8 +189,10 @@ class IngestParams(Params):
     movielens: MovielensParams = Field(default=MovielensParams(), description="of source movielens")
     amazon: AmazonParams = Field(default=AmazonParams(), description="of source amazon")
     sequences: SequencesParams = Field(default=SequencesParams(), description="of source sequences")
+    minionerec: MinionerecParams = Field(default=MinionerecParams(), description="of source minionerec")
+    recbole: RecboleParams = Field(default=RecboleParams(), description="of source recbole")
     files: FilesParams = Field(default=FilesParams(), description="of source files")
 
     def unused(self) -> frozenset[str]:
         """Return the sections of the other sources."""
-        return frozenset({"synthetic", "movielens", "amazon", "sequences", "files"} - {self.source})
+        return frozenset(set(SOURCE_NAMES) - {self.source})

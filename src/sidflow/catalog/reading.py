@@ -8,7 +8,11 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+<<<<<<< HEAD
 from typing import Any
+=======
+from typing import NoReturn
+>>>>>>> 17e5333 (RecBole's and MiniOneRec's files are sources of their own; a wrong separator, a folder named like a file, a missing --vectors file and an oracle without a truth are named; doctor says whose code runs; benchmarks never overwrite a record unasked)
 
 import polars as pl
 
@@ -56,6 +60,8 @@ class DataFolder:
                 found=f"no such file among {self._listing()}",
                 remedy="point ingest.path at the folder that holds it",
             )
+        if path.is_dir():
+            _refuse_folder(path)
         return path
 
     def optional_path(self, name: str) -> Path | None:
@@ -87,11 +93,15 @@ class DataFolder:
             named = self.root / pattern
             if named.is_file() and self.contains(named):
                 return [named]
-            return sorted(path for path in self.root.glob(pattern) if path.is_file() and self.contains(path))
+            paths = [named] if named.is_dir() else [path for path in self.root.glob(pattern) if self.contains(path)]
         except ValueError as error:
             raise InputError(
                 str(self.root), expected="a pattern of file names", found=pattern, remedy="leave folders out of it"
             ) from error
+        files = sorted(path for path in paths if path.is_file())
+        if paths and not files:
+            _refuse_folder(paths[0])
+        return files
 
     def picture_files(
         self, name: str, *, required: bool = False, counts: Counter[str] | None = None
@@ -126,24 +136,42 @@ class DataFolder:
         return sorted(path.name for path in self.root.iterdir())[:12]
 
 
-def scan_table(path: Path, encoding: str = "utf-8", counts: Counter[str] | None = None) -> pl.LazyFrame:
+def _refuse_folder(path: Path) -> NoReturn:
+    """Refuse a folder that is named like a file.
+
+    Raises:
+        InputError: always.
+    """
+    raise InputError(
+        str(path),
+        expected="a file",
+        found="a folder of that name",
+        remedy="name a file inside it, or give its path with --data",
+    )
+
+
+def scan_table(
+    path: Path, encoding: str = "utf-8", counts: Counter[str] | None = None, separator: str = ""
+) -> pl.LazyFrame:
     """Return a table, opened lazily by its suffix; every CSV column is text, and its rows are checked.
 
     Args:
         path: of the file; no character of it is read as a pattern.
         encoding: of a CSV file without a byte order mark.
         counts: gets the number of rows whose quotes are part of the text.
+        separator: of a text table with a suffix of its own; empty: the suffix says it.
 
     Raises:
-        InputError: the suffix is unknown, the file is unreadable, or a row hasn't the header's fields.
+        InputError: the suffix is unknown, the file is unreadable or has another separator, or a row hasn't the
+            header's fields.
     """
     note_read(path)
     name = path.name.lower()
     with readable_table(path):
         if name.endswith(".parquet"):
             lazy = pl.scan_parquet(path, glob=False)
-        elif name.endswith(CSV_SUFFIXES):
-            separator = "\t" if ".tsv" in name else ","
+        elif separator or name.endswith(CSV_SUFFIXES):
+            separator = separator or ("\t" if ".tsv" in name else ",")
             checked = check_csv(path, separator, encoding)
             if counts is not None and checked.stray_quotes:
                 counts["rows_with_quotes_in_text"] += checked.stray_quotes
@@ -152,8 +180,36 @@ def scan_table(path: Path, encoding: str = "utf-8", counts: Counter[str] | None 
             raise InputError(
                 str(path), expected=f"one of {TABLE_SUFFIXES}", found=path.suffix or "no suffix", remedy="convert it"
             )
+<<<<<<< HEAD
         lazy.collect_schema()
+=======
+        names = lazy.collect_schema().names()
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise _unreadable(path, error) from error
+    if separator and len(names) == 1:
+        _refuse_separator(path, names[0], separator)
+>>>>>>> 17e5333 (RecBole's and MiniOneRec's files are sources of their own; a wrong separator, a folder named like a file, a missing --vectors file and an oracle without a truth are named; doctor says whose code runs; benchmarks never overwrite a record unasked)
     return lazy
+
+
+def _refuse_separator(path: Path, header: str, separator: str) -> None:
+    """Check that a header of one column does not hold several between other signs.
+
+    Raises:
+        InputError: it does.
+    """
+    found = next((sign for sign in ("\t", ";", "|", ",") if sign != separator and sign in header), None)
+    if found is not None:
+        words = {"\t": "tabs", ",": "commas", ";": "semicolons", "|": "vertical bars"}
+        suffix = {"\t": ".tsv", ",": ".csv"}.get(found)
+        rename = f"rename it to {path.stem.split('.')[0]}{suffix}, or " if suffix else ""
+        raise InputError(
+            str(path),
+            expected=f"{words[separator]} between the columns, as the name says",
+            found=f"{words[found]} (`{found}`)" if found != "\t" else "tabs",
+            example=header[:60],
+            remedy=f"{rename}save it with {words[separator]}",
+        )
 
 
 def collect_table(lazy: pl.LazyFrame, path: Path) -> pl.DataFrame:

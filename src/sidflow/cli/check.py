@@ -34,11 +34,24 @@ def check_names(sections: Mapping[str, Any], where: str) -> None:
     Raises:
         InputError: one does not.
     """
+    _check_truth(sections, where)
     _check_embeddings(sections, where)
     _check_anchor(sections["quantize"], list(sections["modality"]), where)
     _check_frozen_ids(sections["assign"], sections["quantize"], where)
     for name, settings in sections["finetune"].items():
         _check_modalities(settings, list(sections["modality"]), f"{where}:finetune.{name}")
+
+
+def _check_truth(sections: Mapping[str, Any], where: str) -> None:
+    ingest = sections["ingest"]
+    known = ingest.source == "synthetic" and ingest.synthetic.truth_positions > 0
+    if "oracle" in sections["train_counting"] and not known:
+        raise InputError(
+            f"{where}:train_counting.oracle",
+            expected="a synthetic catalogue with ingest.synthetic.truth_positions >= 1, whose probabilities are known",
+            found=f"source {ingest.source}" + (", truth_positions 0" if ingest.source == "synthetic" else ""),
+            remedy="write `train_counting: {oracle: null}` in the preset, or remove `oracle` from params.yaml",
+        )
 
 
 def _check_embeddings(sections: Mapping[str, Any], where: str) -> None:

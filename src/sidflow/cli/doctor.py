@@ -137,6 +137,19 @@ def _project() -> Iterator[Finding]:
         require_project_files()
 
 
+def _code() -> Iterator[Finding]:
+    import sidflow
+
+    running = Path(str(sidflow.__file__)).resolve().parents[1]
+    own = Path("src").resolve()
+    checkout = running.parent if running.name == "src" else running
+    if is_project() and (own / "sidflow").is_dir() and own != running:
+        text = f"this command runs the code of {checkout}, not that of this folder, which `dvc repro` runs"
+        yield Finding("warning", "code", f"{text}; `make setup` here, or PYTHONPATH=src, makes them one")
+    else:
+        yield Finding("ok", "code", f"of {checkout}")
+
+
 def _dvc_project() -> Iterator[Finding]:
     if dvc_executable() is None:
         return
@@ -216,5 +229,6 @@ CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
     _runtime,
     _data,
     _project,
+    _code,
 )
 PROJECT_CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (_dvc_project, _params, _artifacts)

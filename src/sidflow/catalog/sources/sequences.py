@@ -48,7 +48,7 @@ def read_sequences(path: Path, params: IngestParams) -> RawCatalog:
     sequences = _read_file(file, params, dropped)
     source = _single_file(folder, settings.items, ITEM_PATTERNS, "items", required=bool(settings.items))
     return RawCatalog(
-        events=_events(sequences, file, dropped),
+        events=sequence_events(sequences, file, dropped),
         items=_read_items(source, params, dropped) if source else items_frame_of_rows([]),
         pictures=folder.picture_files(settings.images, required=set_by_user(settings, "images"), counts=dropped),
         has_timestamps=False,
@@ -56,13 +56,13 @@ def read_sequences(path: Path, params: IngestParams) -> RawCatalog:
     )
 
 
-def _events(sequences: list[UserSequence], path: Path, dropped: Counter[str]) -> pl.DataFrame:
+def sequence_events(sequences: list[UserSequence], path: Path, dropped: Counter[str]) -> pl.DataFrame:
     """Return the events of sequences.
 
     Raises:
         InputError: a key is none, or a user has no items or several sequences.
     """
-    users = _keys([one.user for one in sequences], path, [one.where for one in sequences], "user", dropped)
+    users = sequence_keys([one.user for one in sequences], path, [one.where for one in sequences], "user", dropped)
     _check_sequences(path, users, sequences)
     lengths = np.array([len(one.items) for one in sequences])
     starts = np.cumsum(lengths) - lengths
@@ -71,7 +71,7 @@ def _events(sequences: list[UserSequence], path: Path, dropped: Counter[str]) ->
     return pl.DataFrame(
         {
             "user": users.gather(owner),
-            "item": _keys(values, path, _Owners(sequences, users, owner), "item", dropped),
+            "item": sequence_keys(values, path, _Owners(sequences, users, owner), "item", dropped),
             "timestamp": np.arange(len(owner)) - np.repeat(starts, lengths),
         }
     )
@@ -88,7 +88,9 @@ class _Owners:
         return f"the sequence of user {self._users[sequence]} ({self._sequences[sequence].where})"
 
 
-def _keys(values: list[Any], path: Path, where: list[str] | _Owners, name: str, dropped: Counter[str]) -> pl.Series:
+def sequence_keys(
+    values: list[Any], path: Path, where: list[str] | _Owners, name: str, dropped: Counter[str]
+) -> pl.Series:
     """Return JSON values as keys."""
     column = pl.Series([json_key(value) for value in values], dtype=pl.String)
     keys, repaired = require_keys(column, str(path), where.__getitem__, name=name, values=values.__getitem__)
@@ -247,7 +249,7 @@ def _read_items(path: Path, params: IngestParams, dropped: Counter[str]) -> pl.D
             refuse_too_many_bad(path, len(bad), len(pairs), bad[0], params.max_bad_lines)
             dropped["items_bad_lines"] += len(bad)
     refuse_no_rows(path, len(rows), "name another in ingest.sequences.items")
-    keys = _keys([key for key, _ in rows], path, where, settings.item, dropped)
+    keys = sequence_keys([key for key, _ in rows], path, where, settings.item, dropped)
     text_fields = {settings.item, "title", "description", "brand", "categories", "category"}
     texts = [
         {

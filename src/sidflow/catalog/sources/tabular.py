@@ -43,7 +43,8 @@ def _single_file(folder: DataFolder, pattern: str, param: str, *, required: bool
             str(folder.root),
             expected=f"one file `{pattern}` of {param}" if pattern else f"the name of the file of {param}",
             found=f"{[path.name for path in files]}" if files else "none",
-            remedy=f"name it in ingest.files.{param}",
+            remedy=f"name it in ingest.files.{param}"
+            + ("; RecBole's files are `ingest.source: recbole`" if folder.match_files("*.inter") else ""),
         )
     return files[0] if files else None
 
