@@ -175,7 +175,8 @@ class IngestParams(Params):
     )
     encoding: Encoding = Field(
         default="utf-8",
-        description="of text: utf-8 | utf-16 | cp1252 (Windows) | latin-1 | cp1250 | cp1251 | gb18030 | big5 | shift_jis | euc_kr",
+        description="of text: utf-8 | utf-16 | cp1252 (Windows) | latin-1 | cp1250 | cp1251 | gb18030 | big5 | "
+        "shift_jis | euc_kr",
     )
     max_bad_lines: float = Field(
         default=0.01,

@@ -8,11 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-<<<<<<< HEAD
-from typing import Any
-=======
-from typing import NoReturn
->>>>>>> 17e5333 (RecBole's and MiniOneRec's files are sources of their own; a wrong separator, a folder named like a file, a missing --vectors file and an oracle without a truth are named; doctor says whose code runs; benchmarks never overwrite a record unasked)
+from typing import Any, NoReturn
 
 import polars as pl
 
@@ -180,15 +176,9 @@ def scan_table(
             raise InputError(
                 str(path), expected=f"one of {TABLE_SUFFIXES}", found=path.suffix or "no suffix", remedy="convert it"
             )
-<<<<<<< HEAD
-        lazy.collect_schema()
-=======
         names = lazy.collect_schema().names()
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise _unreadable(path, error) from error
     if separator and len(names) == 1:
         _refuse_separator(path, names[0], separator)
->>>>>>> 17e5333 (RecBole's and MiniOneRec's files are sources of their own; a wrong separator, a folder named like a file, a missing --vectors file and an oracle without a truth are named; doctor says whose code runs; benchmarks never overwrite a record unasked)
     return lazy
 
 

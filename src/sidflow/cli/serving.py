@@ -143,21 +143,11 @@ def _read_vectors(argument: str) -> tuple[str, pl.DataFrame]:
     modality, _, file = argument.partition("=")
     if not file:
         raise InputError("--vectors", expected="MODALITY=FILE", found=argument, remedy=_REMEDY)
-<<<<<<< HEAD
+    if not Path(file).is_file():
+        found = "a folder of that name" if Path(file).is_dir() else "no such file"
     path = Path(file)
     with readable_table(path, expected="a Parquet file with item_key and vector", remedy=_REMEDY):
         frame = pl.scan_parquet(path, glob=False).select("item_key", "vector").collect()
-=======
-    if not Path(file).is_file():
-        found = "a folder of that name" if Path(file).is_dir() else "no such file"
-        raise InputError(f"--vectors {argument}", expected=f"a Parquet file {file}", found=found, remedy=_REMEDY)
-    try:
-        frame = pl.read_parquet(file, columns=["item_key", "vector"], glob=False)
-    except pl.exceptions.PolarsError as error:
-        raise InputError(
-            file, expected="item_key and vector", found=str(error).splitlines()[0], remedy=_REMEDY
-        ) from error
->>>>>>> 17e5333 (RecBole's and MiniOneRec's files are sources of their own; a wrong separator, a folder named like a file, a missing --vectors file and an oracle without a truth are named; doctor says whose code runs; benchmarks never overwrite a record unasked)
     keys, _ = require_keys(frame["item_key"], file, lambda row: f"row {row + 1}", name="item_key")
     keys = keys.cast(pl.String)
     if keys.is_duplicated().any():
