@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 from PIL import Image, ImageOps, UnidentifiedImageError
 
@@ -50,7 +51,7 @@ def pack_pictures(item_keys: list[str], pictures: Mapping[str, Picture], params:
             continue
         try:
             image = source() if callable(source) else _open_picture(source, params)
-            data, (width, height) = encode_jpeg(image, params)
+            data, (width, height) = _encoded(image, params)
             packed.rows.append({"item_id": item_id, "picture": data, "width": width, "height": height})
         except _RejectedPicture as problem:
             kind, detail = problem.args
@@ -72,20 +73,46 @@ def _open_picture(path: Path, params: PictureParams) -> Image.Image:
         if pixels > params.max_pixels:
             raise _RejectedPicture("too_large", f"{pixels} pixels")
         image.draft("RGB", (params.max_side * 2, params.max_side * 2))  # a JPEG decodes smaller, faster
+        _halve_transparency(image)
         image.load()
         return ImageOps.exif_transpose(image)
     except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError, EOFError) as error:
         raise _RejectedPicture("broken", f"{type(error).__name__}: {error}".replace(str(path), path.name)) from error
 
 
+def _halve_transparency(image: Image.Image) -> None:
+    """Bring the transparent colour of a PNG with 16 bits a channel to the 8 bits that its pixels are decoded to."""
+    transparency, tiles = image.info.get("transparency"), getattr(image, "tile", None)
+    if isinstance(transparency, tuple) and tiles and str(tiles[0][3]).endswith(";16B"):
+        image.info["transparency"] = tuple(level >> 8 for level in transparency)
+
+
+def _encoded(image: Image.Image, params: PictureParams) -> tuple[bytes, tuple[int, int]]:
+    try:
+        return encode_jpeg(image, params)
+    except (OSError, ValueError, TypeError, OverflowError) as error:
+        raise _RejectedPicture("broken", f"{type(error).__name__}: {error}") from error
+
+
+def _sixteen_bit_grey(image: Image.Image) -> Image.Image:
+    """Return a grey picture of 16 bits with 8 bits, with an alpha channel where one of its levels is transparent."""
+    levels = np.asarray(image).astype(np.int64)
+    grey = Image.fromarray(np.clip(levels >> 8, 0, 255).astype(np.uint8))
+    transparent = image.info.get("transparency")
+    if transparent is None:
+        return grey
+    alpha = np.where(levels == transparent, 0, 255).astype(np.uint8)
+    return Image.merge("LA", (grey, Image.fromarray(alpha)))
+
+
 def encode_jpeg(image: Image.Image, params: PictureParams) -> tuple[bytes, tuple[int, int]]:
     """Return the picture as JPEG bytes, RGB on white, no side longer than the limit, without metadata."""
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        image = _sixteen_bit_grey(image)
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         layered = image.convert("RGBA")
         image = Image.new("RGB", layered.size, (255, 255, 255))
         image.paste(layered, mask=layered.getchannel("A"))
-    elif image.mode.startswith("I;16"):
-        image = image.point(lambda value: value / 256).convert("L").convert("RGB")
     else:
         image = image.convert("RGB")
     if max(image.size) > params.max_side:

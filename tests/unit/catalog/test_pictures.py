@@ -1,6 +1,8 @@
 """Good pictures come in small, RGB and identical; bad ones are counted and never fatal."""
 
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -89,3 +91,68 @@ def test_no_decoder_but_those_listed_sees_a_file_whatever_its_name(tmp_path, kin
 def test_every_format_listed_comes_in(tmp_path, kind):
     gradient(16, 16).save(tmp_path / "picture", kind)
     assert len(pack_pictures(["one"], {"one": tmp_path / "picture"}, LIMITS).rows) == 1
+
+
+def write_png(path, bits, colour_type, rows, transparent=None):
+    """Write a PNG by hand: Pillow writes none with 16 bits and a transparent colour."""
+
+    def chunk(name, data):
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    height, width = rows.shape[:2]
+    lines = b"".join(b"\0" + row.astype(">u2" if bits == 16 else "u1").tobytes() for row in rows)
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, colour_type, 0, 0, 0))
+        + (chunk(b"tRNS", np.array(transparent, dtype=">u2").tobytes()) if transparent is not None else b"")
+        + chunk(b"IDAT", zlib.compress(lines))
+        + chunk(b"IEND", b"")
+    )
+
+
+def grey_columns(path):
+    """Return the mean grey of each quarter of a packed picture."""
+    packed = pack_pictures(["a"], {"a": path}, LIMITS)
+    assert packed.problems == {}
+    pixels = np.asarray(Image.open(io.BytesIO(packed.rows[0]["picture"])), dtype=float).mean(axis=(0, 2))
+    return pixels.reshape(4, -1).mean(axis=1).round().tolist()
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("colour_type", [0, 2], ids=["grey", "rgb"])
+@pytest.mark.parametrize("transparent", [None, 0, 2])
+def test_only_the_transparent_level_turns_white(tmp_path, bits, colour_type, transparent):
+    levels = np.array([0, 80, 130, 200]) * (257 if bits == 16 else 1)
+    rows = np.broadcast_to(levels.repeat(16)[None, :], (16, 64))
+    rows = rows if colour_type == 0 else rows[:, :, None].repeat(3, axis=2)
+    colour = None if transparent is None else [levels[transparent]] * (1 if colour_type == 0 else 3)
+    write_png(tmp_path / "a.png", bits, colour_type, rows, colour)
+    expected = [0, 80, 130, 200]
+    if transparent is not None:
+        expected[transparent] = 255
+    assert grey_columns(tmp_path / "a.png") == pytest.approx(expected, abs=3)
+
+
+@pytest.mark.parametrize("form", ["cmyk.jpg", "grey.jpg", "first.gif", "first.png", "first.webp", "palette.png"])
+def test_each_form_of_file_keeps_its_colours_and_an_animation_its_first_picture(tmp_path, form):
+    image, path = gradient(64, 16), tmp_path / form
+    if form.startswith("first"):
+        red = [Image.new("RGB", image.size, "red")]
+        image.save(path, save_all=True, append_images=red, **({"lossless": True} if "webp" in form else {}))
+    else:
+        image.convert({"cmyk.jpg": "CMYK", "grey.jpg": "L", "palette.png": "P"}[form]).save(path)
+    assert grey_columns(path) == pytest.approx([31, 95, 159, 223], abs=4)
+
+
+@pytest.mark.parametrize("mode", ["I", "I;16", "I;16B"])
+def test_sixteen_bit_grey_in_memory_is_scaled(mode):
+    levels = np.array([[0, 20_000, 40_000, 65_535]]).repeat(8, axis=0).repeat(16, axis=1)
+    dtype = {"I": "<i4", "I;16": "<u2", "I;16B": ">u2"}[mode]
+    image = Image.frombytes(mode, (64, 8), levels.astype(dtype).tobytes())
+    pixels = np.asarray(Image.open(io.BytesIO(encode_jpeg(image, LIMITS)[0])), dtype=float).mean(axis=(0, 2))
+    assert pixels.reshape(4, -1).mean(axis=1) == pytest.approx([0, 78, 156, 255], abs=3)
+
+
+def test_a_picture_that_cannot_be_converted_is_counted():
+    broken = Image.new("La", (4, 4))  # Pillow converts this mode to LA alone
+    assert pack_pictures(["a"], {"a": lambda: broken}, LIMITS).problems == {"broken": 1}
