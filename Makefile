@@ -1,7 +1,7 @@
 # `make repro` runs the pipeline, `make test` the tests; both set themselves up. `make help` lists the rest.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test lint format clean
+.PHONY: help setup repro test lint format mutants clean
 
 TORCH := 2.13.0
 FAISS := 1.15.1
@@ -9,6 +9,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # An NVIDIA driver decides between the CUDA and the CPU builds of torch and faiss.
+SAMPLE := 400
+SEED := 0
 CUDA := $(shell command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L 2>/dev/null | grep -q GPU && echo yes)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -52,5 +54,9 @@ lint: $(STAMP) ## ruff and pyright
 format: $(STAMP) ## write the house's formatting
 	@ruff check --fix --quiet . ; ruff format --quiet .
 
+mutants: $(STAMP) ## share of planted faults that the tests find (SAMPLE=400 of them, SEED=0)
+	@python -c "import mutmut" 2>/dev/null || $(PIP) "$$(python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['mutants'])")"
+	@python -m tools.mutants --sample $(SAMPLE) --seed $(SEED)
+
 clean: ## remove the virtual environment and what the pipeline made
-	rm -rf $(VENV) artifacts .dvc/cache .dvc/tmp
+	rm -rf $(VENV) artifacts mutants .dvc/cache .dvc/tmp

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
@@ -13,7 +13,11 @@ sys.path.insert(0, str(ROOT))
 
 # How long an example takes depends on what else the machine does.
 settings.register_profile("sidflow", deadline=None)
-settings.load_profile("sidflow")
+# Of a planted fault it is enough to know that a test fails: no search for a smaller example.
+settings.register_profile(
+    "mutants", deadline=None, derandomize=True, database=None, phases=[Phase.explicit, Phase.generate]
+)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "sidflow"))
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,132 @@
+"""Plant faults in the modules that decide results and count those that the tests find. Run: make mutants.
+
+mutmut makes the mutants (`[tool.mutmut]` in pyproject.toml says of which modules) and runs for each the tests that
+reach its function. All of them would take hours: a sample, equally many from each module where it has as many, is
+drawn by a seed. The score is recorded with the commit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import os
+import random
+import re
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+RECORD = Path("experiments/results/mutants.json")
+FIRST = "sidflow.metrics.ranking.x_gini__mutmut_1"  # any mutant: a run of it alone makes all of them
+TEXT = re.compile(r"""(["'])(?:\\.|(?!\1).)*\1""")
+KILLED = ("killed", "timeout", "segfault")  # a hang and a crash are found, too
+
+
+def main() -> None:
+    """Make the mutants, test a sample of them, print and record the share that was found."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sample", type=int, default=400, help="mutants to test; 0 = all")
+    parser.add_argument("--seed", type=int, default=0, help="of the sample")
+    parser.add_argument("--only", default="", help="part of module names: test these, record nothing")
+    arguments = parser.parse_args()
+    _mutmut(FIRST)
+    names = {module: mutants for module, mutants in mutants_by_module().items() if arguments.only in module}
+    chosen = sample_of(names, arguments.sample, arguments.seed)
+    _mutmut(*sorted(chosen))
+    record = score(names, chosen, statuses())
+    print(json.dumps(record, indent=1))
+    if not arguments.only:
+        origin = {"commit": _commit(), "mutmut": importlib.metadata.version("mutmut"), "seed": arguments.seed}
+        RECORD.write_text(json.dumps(origin | record, indent=1) + "\n")
+        print(f"recorded in {RECORD}")
+
+
+def mutants_by_module(root: Path = Path("mutants/src")) -> dict[str, list[str]]:
+    """Return the names of all mutants by module; in the report those that change wording alone are left out."""
+    from mutmut.mutation.diff_apply import get_diff_for_mutant  # type: ignore[import-not-found]
+
+    modules: dict[str, list[str]] = {}
+    for path in sorted(root.rglob("*.py.meta")):
+        module = ".".join(path.relative_to(root).with_name(path.name.removesuffix(".py.meta")).parts)
+        names = sorted(json.loads(path.read_text())["exit_code_by_key"])
+        if ".report." in module:
+            names = [name for name in names if not is_wording(get_diff_for_mutant(name))]
+        if names:
+            modules[module] = names
+    return modules
+
+
+def is_wording(diff: str) -> bool:
+    """Return whether a diff changes nothing but what stands between quotes."""
+    removed, added = (
+        [TEXT.sub('""', line[1:]) for line in diff.splitlines() if line.startswith(sign) and line[1:2] != sign]
+        for sign in "-+"
+    )
+    return removed == added
+
+
+def sample_of(modules: Mapping[str, list[str]], size: int, seed: int) -> list[str]:
+    """Return `size` mutants drawn by `seed`, equally many from each module that has as many; all where size is 0."""
+    generator = random.Random(seed)
+    queues = {module: generator.sample(names, len(names)) for module, names in modules.items()}
+    limit = size or sum(map(len, modules.values()))
+    chosen: list[str] = []
+    while len(chosen) < limit and any(queues.values()):
+        chosen += [queue.pop() for queue in queues.values() if queue]
+    return chosen[:limit]
+
+
+def statuses(root: Path = Path("mutants/src")) -> dict[str, str]:
+    """Return what became of each mutant that was tested."""
+    from mutmut.stats import status_by_exit_code  # type: ignore[import-not-found]
+
+    return {
+        name: status_by_exit_code[code]
+        for path in root.rglob("*.py.meta")
+        for name, code in json.loads(path.read_text())["exit_code_by_key"].items()
+        if code is not None
+    }
+
+
+def score(modules: Mapping[str, list[str]], chosen: list[str], status: Mapping[str, str]) -> dict[str, object]:
+    """Return the share of the chosen mutants that were found, by module too, and those that were not."""
+    tested = {name: status.get(name, "not checked") for name in chosen}
+    found = {name for name, outcome in tested.items() if outcome in KILLED}
+    by_module = {}
+    for module, names in modules.items():
+        of_module = [name for name in names if name in tested]
+        if of_module:
+            by_module[module] = {
+                "mutants": len(names),
+                "tested": len(of_module),
+                "killed": sum(name in found for name in of_module),
+            }
+    return {
+        "score": round(len(found) / max(1, len(tested)), 4),
+        "mutants": sum(map(len, modules.values())),
+        "tested": len(tested),
+        "killed": len(found),
+        "outcomes": dict(sorted(Counter(tested.values()).items())),
+        "modules": by_module,
+        "not_killed": sorted(name for name in tested if name not in found),
+    }
+
+
+def _mutmut(*names: str) -> None:
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "HYPOTHESIS_PROFILE": "mutants"}
+    environment.pop("PYTHONPATH", None)
+    done = subprocess.run([sys.executable, "-m", "mutmut", "run", *names], env=environment, stdout=subprocess.DEVNULL)
+    if done.returncode:
+        sys.exit(f"mutmut ended with {done.returncode}; `python -m mutmut run {names[0]}` shows why")
+
+
+def _commit() -> str:
+    described = ["git", "describe", "--always", "--dirty", "--abbrev=10"]
+    return subprocess.run(described, capture_output=True, text=True).stdout.strip()
+
+
+if __name__ == "__main__":
+    main()
