@@ -65,7 +65,7 @@ def clean_keys(column: pl.Series) -> CleanKeys:
     if len(changed):
         text = _clean_text(text)
         column = text.cast(pl.Categorical) if kind == pl.Categorical else text
-    return CleanKeys(column, bad, repaired & ~bad)
+    return CleanKeys(column, bad, repaired)
 
 
 def exact_float_bound(kind: pl.DataType) -> int:

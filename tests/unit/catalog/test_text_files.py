@@ -39,6 +39,15 @@ def test_a_byte_order_mark_tells_the_encoding(tmp_path, form, encoding, declared
     assert titles(catalog) == dict(ITEMS)
 
 
+@pytest.mark.parametrize(
+    ("encoding", "line"), [("cp1252", b"b,\x81,3"), ("gb18030", b"b,\xff,3"), ("utf-8", b"b,\xe9,3")]
+)
+def test_bytes_that_are_not_in_the_declared_encoding_are_named_by_line(tmp_path, encoding, line):
+    (tmp_path / "interactions.csv").write_bytes(b"user_id,item_id,timestamp\na,x,1\n" + line + b"\nc,x,4\n")
+    with pytest.raises(InputError, match=rf"text in (?i:{encoding}); found other bytes in line 3, for example b'b,"):
+        ingest(form_params(tmp_path, "csv", encoding=encoding))
+
+
 @pytest.mark.parametrize("form", ["csv", "tsv", "movielens"])
 def test_utf16_without_a_mark_is_refused(tmp_path, form):
     write_form(tmp_path, form, EVENTS, ITEMS, encoding="utf-16-le")
@@ -55,6 +64,11 @@ def test_marks_inside_joined_files_belong_to_no_key(tmp_path):
     (tmp_path / "a/B.json").write_text(mark + line % ("x", 1) + mark + line % ("y", 2))
     catalog = ingest(form_params(tmp_path / "a", "amazon"))
     assert (histories(catalog), catalog.report["reviews_bad_lines"]) == ({"ann": ["x", "y"]}, 0)
+    (tmp_path / "j").mkdir()
+    lines = ['{"user": 7, "items": [1, 2]}\n', '{"user": 8, "items": [2]}\n']
+    (tmp_path / "j/sequences.jsonl").write_text(mark + mark.join(lines))
+    catalog = ingest(form_params(tmp_path / "j", "jsonl"))
+    assert (catalog.users["user_key"].to_list(), catalog.report["sequences_bad_lines"]) == (["7", "8"], 0)
     (tmp_path / "s").mkdir()
     (tmp_path / "s/s.txt").write_text(f"{mark}7 1 2\n{mark}8 2\n")
     assert histories(ingest(form_params(tmp_path / "s", "letter"))) == {"7": ["1", "2"], "8": ["2"]}
