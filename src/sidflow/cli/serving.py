@@ -145,6 +145,7 @@ def _read_vectors(argument: str) -> tuple[str, pl.DataFrame]:
         raise InputError("--vectors", expected="MODALITY=FILE", found=argument, remedy=_REMEDY)
     if not Path(file).is_file():
         found = "a folder of that name" if Path(file).is_dir() else "no such file"
+        raise InputError(f"--vectors {argument}", expected=f"a Parquet file {file}", found=found, remedy=_REMEDY)
     path = Path(file)
     with readable_table(path, expected="a Parquet file with item_key and vector", remedy=_REMEDY):
         frame = pl.scan_parquet(path, glob=False).select("item_key", "vector").collect()
