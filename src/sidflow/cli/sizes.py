@@ -134,8 +134,8 @@ def time_line(resolved: Resolved, counts: Counts) -> str:
     slowness = REFERENCE_GFLOPS / measured_gflops()
     seconds = {name: value * slowness for name, value in expected_seconds(resolved, counts).items()}
     longest = sorted(seconds, key=lambda name: -seconds[name])[:3]
-    parts = ", ".join(f"{name} {_duration(seconds[name])}" for name in longest)
-    return f"A whole run takes roughly {_duration(sum(seconds.values()))} on this machine's CPU; longest: {parts}."
+    parts = ", ".join(f"{name} {duration(seconds[name])}" for name in longest)
+    return f"A whole run takes roughly {duration(sum(seconds.values()))} on this machine's CPU; longest: {parts}."
 
 
 REFERENCE_GFLOPS = 90.0  # float32 products of 512 x 512 matrices on one core of the machine of the coefficients
@@ -151,8 +151,6 @@ RANK_SECONDS = 3e-9  # for each user's query and item, about a fifth of the even
 
 def expected_seconds(resolved: Resolved, counts: Counts) -> dict[str, float]:
     """Return the expected seconds of each stage or group of stages on the reference machine."""
-    from sidflow.sequential.params import from_content
-
     sections = resolved.sections
     seconds = {"reading and describing": 8 * STAGE_SECONDS + counts.events * 2e-5 + counts.items * 0.01}
     for name, settings in _entries(sections, "train_counting") + _entries(sections, "train_content"):
@@ -161,7 +159,7 @@ def expected_seconds(resolved: Resolved, counts: Counts) -> dict[str, float]:
     for name, settings in _entries(sections, "train_sequential"):
         seconds[name] = _epochs_seconds(settings, EVENT_SECONDS[settings.architecture], settings, counts)
     for name, settings in _entries(sections, "train_multimodal"):
-        base = from_content({**settings.model, "architecture": settings.base}, settings.base, name)
+        base: Any = settings.model  # the base model's params, once resolved
         kind = "dmesr" if hasattr(settings, "fine") else settings.base
         seconds[name] = _epochs_seconds(base, EVENT_SECONDS[kind] * 1.2, base, counts)
     for name, settings in _entries(sections, "finetune"):
@@ -201,7 +199,8 @@ def measured_gflops() -> float:
     return 2 * 512**3 / best / 1e9
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Return a rough duration in words."""
     if seconds < 90:
         return f"{max(seconds, 1):.0f} seconds"
     return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
