@@ -123,10 +123,17 @@ def test_whole_floats_as_keys_of_vectors_are_integers(old):
     assert pl.read_parquet("ids.parquet").filter("new")["item_key"].to_list() == ["7"]
 
 
-@pytest.mark.parametrize("argument", ["text", "text=nowhere.parquet"])
-def test_a_missing_file_is_one_line(old, argument):
+@pytest.mark.parametrize(
+    ("argument", "said"),
+    [
+        ("text", "expected MODALITY=FILE; found text"),
+        ("text=nowhere.parquet", "expected a Parquet file nowhere.parquet; found no such file"),
+        ("text=.", "found a folder of that name"),
+    ],
+)
+def test_a_missing_file_is_one_line(old, argument, said):
     done = run(old, "--out", "ids.parquet", "--vectors", argument)
-    assert done.exit_code == 2 and "MODALITY=FILE" in done.output
+    assert done.exit_code == 2 and said in done.output and len(done.output.splitlines()) == 1
 
 
 def test_a_modality_that_the_quantizer_does_not_know_is_one_line(old):

@@ -256,6 +256,8 @@ def test_every_preset_fits_every_stage(name, tmp_path, monkeypatch) -> None:
             {"finetune": {"mme_sid": {"anchor": "content", "without": ["text"]}}},
             "which `without` leaves in; found text",
         ),
+        ({"ingest": {"source": "files"}}, r"train_counting\.oracle: .*found source files.*oracle: null"),
+        ({"ingest": {"synthetic": {"truth_positions": 0}}}, r"train_counting\.oracle: .*truth_positions 0"),
         ({"recommenders": ["sasrec", "slim"]}, r"artifacts/recommenders/slim"),
         (
             {"train_sequential": {"twin": {"architecture": "sasrec"}}},
