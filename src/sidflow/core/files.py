@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import platform
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -78,41 +80,71 @@ def default_permissions() -> int:
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path in the target's folder that replaces `path` when the block ends without an error.
+    """Yield a temporary path that replaces `path` when the block ends without an error.
 
     Raises:
         InputError: the disk is full, `path` is a folder, and the like; what was at `path` is unchanged.
     """
     with disk_errors(path):
         check_file_target(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-        os.close(handle)
-        temporary = Path(name)
-        try:
+        with _temporary_folder(path) as folder:
+            temporary = folder / path.name
+            temporary.touch()
             yield temporary
             temporary.chmod(default_permissions())
             temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
 
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Yield a folder to be made beside `path` that takes its place when the block ends without an error.
+    """Yield a folder to be made that takes the place of `path` when the block ends without an error.
 
     Raises:
         InputError: the disk is full, a file is at `path`, and the like; what was at `path` is unchanged.
     """
     with disk_errors(path):
         check_folder_target(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as temporary_folder:
-            temporary = Path(temporary_folder) / "made"
+        with _temporary_folder(path) as folder:
+            temporary, replaced = folder / path.name, folder / "replaced"
             yield temporary
             if path.is_dir():
-                shutil.rmtree(path)
-            temporary.replace(path)
+                path.rename(replaced)  # a folder that is removed in place would be seen in part
+            temporary.rename(path)
+
+
+_MACHINE = re.sub(r"[^A-Za-z0-9]", "", platform.node())[:32]
+_LEFTOVER = re.compile(rf"\..+\.{_MACHINE}-(\d+)-[^.]*\.tmp")
+
+
+@contextmanager
+def _temporary_folder(path: Path) -> Iterator[Path]:
+    """Yield a folder beside `path` that is removed at the end; those that killed processes have left are removed first.
+
+    All temporary files of a write are in it, those that libraries make of their own, too. Its name has the machine and
+    the process, and ends in `.tmp`, which DVC ignores.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(path.parent)
+    prefix = f".{path.name[:100]}.{_MACHINE}-{os.getpid()}-"
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=prefix, suffix=".tmp", ignore_cleanup_errors=True) as name:
+        yield Path(name)
+
+
+def _remove_leftovers(folder: Path) -> None:
+    for path in folder.iterdir():
+        named = _LEFTOVER.fullmatch(path.name)
+        if named and not _is_running(int(named[1])):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # another user's
+        return True
+    return True
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,15 @@
 """Files: written whole or not at all, and paths against the project's root."""
 
-import pytest
+import os
+import subprocess
+import sys
+from pathlib import Path
 
-from sidflow.core.files import atomic_path
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from sidflow.core.files import atomic_folder, atomic_path
 
 
 @pytest.fixture(autouse=True)
@@ -24,3 +31,64 @@ def test_a_torn_write_leaves_the_old_file(tmp_path):
         torn()
     assert target.read_text() == "old"
     assert [path.name for path in target.parent.iterdir()] == ["file"]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from sidflow.core.files import atomic_folder, atomic_path
+with (atomic_path if sys.argv[1] == "file" else atomic_folder)(Path("folder/target")) as temporary:
+    if sys.argv[1] == "file":
+        temporary.write_text("half")
+        (temporary.parent / ".tmpXyz").write_text("of a library's own")
+    else:
+        temporary.mkdir()
+        (temporary / "half").touch()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_what_a_killed_write_leaves_is_one_ignored_name_and_goes_with_the_next(tmp_path, kind):
+    source = Path(__file__).parents[3] / "src"
+    subprocess.run([sys.executable, "-c", KILLED, kind], env=os.environ | {"PYTHONPATH": str(source)}, check=False)
+    (left,) = (tmp_path / "folder").iterdir()
+    assert left.name.startswith(".target.")
+    assert left.name.endswith(".tmp")
+    with atomic_path(tmp_path / "folder/another") as temporary:
+        temporary.write_text("whole")
+    assert [path.name for path in (tmp_path / "folder").iterdir()] == ["another"]
+
+
+def test_two_writers_at_once_do_not_disturb_each_other(tmp_path):
+    with atomic_path(tmp_path / "file") as first, atomic_path(tmp_path / "file") as second:
+        first.write_text("first")
+        second.write_text("second")
+    assert (tmp_path / "file").read_text() == "first"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_files_that_a_library_makes_on_the_way_stay_out_of_sight(tmp_path):
+    with atomic_path(tmp_path / "a.safetensors") as temporary:
+        save_file({"a": np.zeros(3)}, temporary)
+        assert [path.suffix for path in tmp_path.iterdir()] == [".tmp"]
+    assert [path.name for path in tmp_path.iterdir()] == ["a.safetensors"]
+
+
+def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path):
+    target = tmp_path / "folder"
+
+    def write(name, fails):
+        with atomic_folder(target) as temporary:
+            temporary.mkdir()
+            (temporary / name).touch()
+            if fails:
+                raise RuntimeError
+
+    write("old", fails=False)
+    with pytest.raises(RuntimeError):
+        write("new", fails=True)
+    assert [path.name for path in target.iterdir()] == ["old"]
+    write("new", fails=False)
+    assert [path.name for path in target.iterdir()] == ["new"]
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
