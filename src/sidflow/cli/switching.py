@@ -225,14 +225,18 @@ def _move(path: Path, target: Path) -> None:
     shutil.move(path, target)
 
 
+def _copy(source: Path, target: Path) -> None:
+    with atomic_path(target) as temporary:
+        shutil.copyfile(source, temporary)
+
+
 def _restore(preset: str) -> bool:
     stored = KEPT / preset
     if not (stored / LOCK_PATH).is_file():
         return False
-    shutil.copyfile(stored / LOCK_PATH, LOCK_PATH)
+    _copy(stored / LOCK_PATH, LOCK_PATH)
     for stage in dag_stages(params.load_params()):
         for path in stage.uncached:
             if (stored / path).is_file():
-                Path(path).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(stored / path, path)
+                _copy(stored / path, Path(path))
     return run_dvc("checkout", "--quiet").returncode == 0
