@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 import warnings
 from collections import Counter
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from sidflow.catalog.params import PictureParams
 from sidflow.catalog.raw import Picture
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")  # no other decoder is used on untrusted files
+DAMAGED_EXIF = (AttributeError, KeyError, IndexError, TypeError, ZeroDivisionError, OverflowError, struct.error)
 
 
 @dataclass
@@ -67,17 +69,25 @@ def _open_picture(path: Path, params: PictureParams) -> Image.Image:
         if size > params.max_bytes:
             raise _RejectedPicture("too_large", f"{size} bytes")
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's own, laxer limit
+            warnings.simplefilter("ignore")  # Pillow's own, laxer limit, and of damaged metadata
             image = Image.open(path, formats=FORMATS)
-        pixels = image.width * image.height
-        if pixels > params.max_pixels:
-            raise _RejectedPicture("too_large", f"{pixels} pixels")
-        image.draft("RGB", (params.max_side * 2, params.max_side * 2))  # a JPEG decodes smaller, faster
-        _halve_transparency(image)
-        image.load()
-        return ImageOps.exif_transpose(image)
+            pixels = image.width * image.height
+            if pixels > params.max_pixels:
+                raise _RejectedPicture("too_large", f"{pixels} pixels")
+            image.draft("RGB", (params.max_side * 2, params.max_side * 2))  # a JPEG decodes smaller, faster
+            _halve_transparency(image)
+            image.load()
+            return _upright(image)
     except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError, EOFError) as error:
         raise _RejectedPicture("broken", f"{type(error).__name__}: {error}".replace(str(path), path.name)) from error
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Return a picture turned as its EXIF says; as it is stored where that is damaged."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except (*DAMAGED_EXIF, OSError, SyntaxError, ValueError):
+        return image
 
 
 def _halve_transparency(image: Image.Image) -> None:

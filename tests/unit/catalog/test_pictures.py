@@ -156,3 +156,19 @@ def test_sixteen_bit_grey_in_memory_is_scaled(mode):
 def test_a_picture_that_cannot_be_converted_is_counted():
     broken = Image.new("La", (4, 4))  # Pillow converts this mode to LA alone
     assert pack_pictures(["a"], {"a": lambda: broken}, LIMITS).problems == {"broken": 1}
+
+
+def test_a_picture_with_damaged_exif_comes_in_without_a_warning(tmp_path, recwarn):
+    exif = Image.Exif()
+    exif[274], exif[271] = 6, "Maker"
+    buffer = io.BytesIO()
+    gradient(64, 16).save(buffer, "JPEG", exif=exif)
+    whole = buffer.getvalue()
+    for byte in range(20, 100):
+        for value in (0, 2, 255):
+            data = bytearray(whole)
+            data[byte] = value
+            (tmp_path / "a.jpg").write_bytes(data)
+            packed = pack_pictures(["a"], {"a": tmp_path / "a.jpg"}, LIMITS)
+            assert len(packed.rows) + packed.problems["broken"] == 1
+    assert not recwarn.list
