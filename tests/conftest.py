@@ -5,17 +5,21 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import Phase, settings
+from hypothesis import HealthCheck, Phase, settings
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 
-# How long an example takes depends on what else the machine does.
-settings.register_profile("sidflow", deadline=None)
+# How long an example takes, or its making, depends on what else the machine does.
+settings.register_profile("sidflow", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 # Of a planted fault it is enough to know that a test fails: no search for a smaller example.
 settings.register_profile(
-    "mutants", deadline=None, derandomize=True, database=None, phases=[Phase.explicit, Phase.generate]
+    "mutants",
+    settings.get_profile("sidflow"),
+    derandomize=True,
+    database=None,
+    phases=[Phase.explicit, Phase.generate],
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "sidflow"))
 

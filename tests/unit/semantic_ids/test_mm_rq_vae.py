@@ -121,3 +121,20 @@ def test_codes_in_evaluation_do_not_depend_on_sinkhorn():
     plain, balanced = module().eval(), module(sinkhorn=0.001).eval()
     assert torch.equal(plain(rows)["loss"], balanced(rows)["loss"])
     assert not torch.equal(plain.train()(rows)["loss"], balanced.train()(rows)["loss"])
+
+
+@pytest.mark.parametrize(("codebook", "commitment"), [(3.0, 0.0), (0.0, 3.0), (2.0, 0.25)])
+def test_the_codebook_weight_moves_codes_and_the_commitment_weight_the_encoder(codebook, commitment):
+    """Both losses have the same value, so that their weights differ in the gradients alone."""
+    nothing = {"mse_weight": 0.0, "mmd_weight": 0.0, "alignment_weight": 0.0, "gradient": "per_level"}
+    gradients = []
+    for weights in ((codebook, commitment), (1.0, 1.0)):
+        made = module(codebook_weight=weights[0], commitment_weight=weights[1], **nothing)
+        made(torch.arange(N))["loss"].backward()
+        own = made.autoencoder("text")
+        of_encoder = [parameter.grad.flatten() for parameter in own.encoder.parameters() if parameter.grad is not None]
+        gradients.append([own.quantizer.codebooks[0].grad, torch.cat(of_encoder)])
+    (codes, encoder), (unit_codes, unit_encoder) = gradients
+    assert unit_codes.any() and unit_encoder.any()
+    torch.testing.assert_close(codes, codebook * unit_codes, rtol=1e-4, atol=1e-7)
+    torch.testing.assert_close(encoder, commitment * unit_encoder, rtol=1e-4, atol=1e-7)
