@@ -111,7 +111,7 @@ def decode_thumbnails(pictures: Iterable[bytes], side: int) -> UInt8[np.ndarray,
     decoded = []
     for row, data in enumerate(pictures):
         try:
-            with Image.open(io.BytesIO(data)) as picture:
+            with Image.open(io.BytesIO(data), formats=("JPEG",)) as picture:
                 picture.draft("RGB", (side, side))  # JPEG: decode no more pixels than are needed
                 small = picture.convert("RGB").resize((side, side), Image.Resampling.BOX, reducing_gap=2.0)
         except (UnidentifiedImageError, OSError) as error:

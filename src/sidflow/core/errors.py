@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import os
+import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,6 +16,10 @@ MAX_NAMES = 5  # valid names that a message lists
 MAX_VALUE = 120  # characters of a value that a message shows
 _TYPES = {"integer": "an integer", "number": "a number", "boolean": "true or false", "string": "text", "null": "null"}
 _BOUNDS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
+
+_SECRET_NAMES = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|API_?KEY|ACCESS_KEY", re.IGNORECASE)
+_LEAST_SECRET = 6  # characters; shorter values stand in every text
+_URL_CREDENTIALS = re.compile(r"(?<=://)[^/\s@]+@")
 
 Location = tuple[str | int, ...]  # keys and row numbers that lead to one value
 
@@ -56,7 +62,15 @@ class InputError(Exception):
         text = (
             f"{self.artifact}: expected {self.expected}; found {self.found}{affected}{example}. Remedy: {self.remedy}"
         )
-        return " ".join(text.split())
+        return without_secrets(" ".join(text.split()))
+
+
+def without_secrets(text: str) -> str:
+    """Return `text` without credentials in URLs and without the values of variables such as HF_TOKEN."""
+    for name, value in os.environ.items():
+        if len(value) >= _LEAST_SECRET and _SECRET_NAMES.search(name):
+            text = text.replace(value, "***")
+    return _URL_CREDENTIALS.sub("***@", text)
 
 
 class InvalidValue(ValueError):

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Mapping
 
 from sidflow.report.data import ReportData
 
 MINUS, ABSENT, THIN = "\u2212", "\u2013", "\u2009"
+
+
+# Control characters, and marks that turn the direction of the text after them: neither is text of an item or a user.
+_NOT_TEXT = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 class Markup(str):
@@ -26,7 +31,7 @@ def tag(name: str, /, *children: object, **attributes: object) -> Markup:
     '<p class="note">a &lt; b</p>'
     """
     attribute_text = "".join(
-        f' {key.rstrip("_").replace("_", "-")}="{html.escape(format_value(value), quote=True)}"'
+        f' {key.rstrip("_").replace("_", "-")}="{_escape(value)}"'
         for key, value in attributes.items()
         if value is not None
     )
@@ -38,12 +43,12 @@ def tag(name: str, /, *children: object, **attributes: object) -> Markup:
 def join(*children: object) -> Markup:
     """Return children one after the other; those that are not Markup are escaped."""
     return Markup(
-        "".join(
-            child if isinstance(child, Markup) else html.escape(format_value(child), quote=True)
-            for child in children
-            if child is not None
-        )
+        "".join(child if isinstance(child, Markup) else _escape(child) for child in children if child is not None)
     )
+
+
+def _escape(value: object) -> str:
+    return html.escape(_NOT_TEXT.sub("\ufffd", format_value(value)), quote=True)
 
 
 def format_value(value: object) -> str:

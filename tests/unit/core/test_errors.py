@@ -75,3 +75,20 @@ def test_the_nearest_names_come_first():
     assert closest_names("rat", ["name", "rate"]) == "one of the names rate, name"
     assert closest_names("x", list("abcdefg")) == "one of the names a, b, c, d, e and 2 more"
     assert closest_names("x", []) == "no names"
+
+
+def test_no_secret_is_in_a_message(monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_abcdef123")
+    monkeypatch.setenv("SHORT_TOKEN", "a")
+    error = InputError(
+        "hub model a/b",
+        expected="an answer",
+        found="401 for https://me:pass@host/a?token=hf_abcdef123",
+        example="hf_abcdef123",
+        remedy="check https://host/a",
+    )
+    for text in (error.line(), str(error)):
+        assert "hf_abcdef123" not in text
+        assert "pass" not in text
+        assert "https://***@host/a?token=***" in text
+        assert text.endswith("check https://host/a")

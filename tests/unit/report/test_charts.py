@@ -104,3 +104,12 @@ def test_the_best_epoch_is_marked_where_it_is():
     circle = ET.fromstring(made).find("circle")
     assert float(circle.attrib["cx"]) == pytest.approx(110)
     assert float(circle.attrib["cy"]) == pytest.approx(24)
+
+
+def test_marks_that_are_no_text_are_shown_as_such():
+    marks = "\x00\x1b\x7f\x9b\u061c\u200e\u202e\u2066\u2069"
+    made = tag("p", f"a{marks}b", title=f"a{marks}b")
+    shown = "a" + "\ufffd" * len(marks) + "b"
+    root = ET.fromstring(made)
+    assert (root.text, root.attrib["title"]) == (shown, shown)
+    assert ET.fromstring(tag("p", "\u05e9\u05dc\u05d5\u05dd")).text == "\u05e9\u05dc\u05d5\u05dd"

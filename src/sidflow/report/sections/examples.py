@@ -55,7 +55,7 @@ class Gallery:
         if packed is None:
             return None
         try:
-            with Image.open(io.BytesIO(packed)) as picture:
+            with Image.open(io.BytesIO(packed), formats=("JPEG",)) as picture:
                 small = picture.convert("RGB")
         except (UnidentifiedImageError, OSError):
             return None
