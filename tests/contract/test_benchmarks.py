@@ -1,5 +1,6 @@
 """Every benchmark finds what it imports, whatever moved in the package; what stands in for a peer's way is that way."""
 
+import json
 import os
 import subprocess
 import sys
@@ -56,3 +57,18 @@ def test_negatives_of_each_positions_own_are_a_plain_softmax_over_them(monkeypat
     plain = functional.cross_entropy(logits, torch.zeros_like(targets))
     torch.testing.assert_close(loss, plain)
     torch.testing.assert_close(gradients, torch.autograd.grad(3 * plain, (states, vectors)))
+
+
+def test_a_record_of_the_repository_is_replaced_only_where_it_is_asked_for(monkeypatch, tmp_path, capsys):
+    monkeypatch.syspath_prepend(str(ROOT / "experiments/benchmarks"))
+    import side_by_side
+
+    monkeypatch.setattr(side_by_side, "RESULTS", tmp_path / "records")
+    monkeypatch.setattr(side_by_side, "OWN_RESULTS", tmp_path / "own")
+    side_by_side.write("folder/name", {"a": 1}, dry=False)
+    side_by_side.write("folder/name", {"a": 2}, dry=False)
+    record, own = tmp_path / "records/folder/name.json", tmp_path / "own/folder/name.json"
+    assert (json.loads(record.read_text()), json.loads(own.read_text())) == ({"a": 1}, {"a": 2})
+    assert "is recorded already and stays" in capsys.readouterr().out
+    side_by_side.write("folder/name", {"a": 3}, dry=False, replace=True)
+    assert json.loads(record.read_text()) == {"a": 3}

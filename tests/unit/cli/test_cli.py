@@ -180,3 +180,11 @@ def test_verify_tells_of_a_stage_that_fails(dvc_project) -> None:
     result = runner.invoke(app, ["verify", "--here"])
     assert result.exit_code == 1
     assert "The rerun failed" in result.stdout
+
+
+def test_doctor_says_whose_code_runs(small_project) -> None:
+    (mine,) = doctor._code()
+    assert mine.mark == "ok" and str(Path(doctor.__file__).resolve().parents[3]) in mine.text
+    (small_project / "src/sidflow").mkdir(parents=True)
+    (other,) = doctor._code()
+    assert other.mark == "warning" and "not that of this folder, which `dvc repro` runs" in other.text

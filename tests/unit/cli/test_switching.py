@@ -142,3 +142,27 @@ def test_params_that_cannot_be_read_are_kept_not_lost(small_project):
     applied = switching.apply("embedded")
     assert applied.edits_kept is not None
     assert applied.edits_kept.read_text() == "preset: embedded\nseed: 7\nseed: 8\n"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text.replace("semantic_ids: [shared]", "# a version without this knob"),
+        lambda text: text.replace("# per step", "# in another version's words"),
+        lambda text: text + "\n# a remark\n",
+    ],
+)
+def test_what_no_value_was_edited_in_is_not_called_an_edit(small_project: Path, change) -> None:
+    before = Path("params.yaml").read_text()
+    Path("params.yaml").write_text(change(before))
+    assert Path("params.yaml").read_text() != before
+    assert switching.apply("embedded").edits_kept is None
+
+
+def test_an_entry_that_was_added_is_an_edit_though_its_data_is_gone(small_project: Path) -> None:
+    data = small_project.parent / "data/other"
+    switching.apply("other", data)
+    data.rename(data.with_name("moved"))
+    assert switching.apply("embedded").edits_kept is None
+    Path("params.yaml").write_text(Path("params.yaml").read_text() + "  extra: {rate: 1}\n")
+    assert switching.apply("embedded").edits_kept is not None
