@@ -74,7 +74,7 @@ class Document(Artifact):
             raise InputError(
                 str(path), expected="a JSON document", found="no such file", remedy="run `dvc repro` to make it"
             ) from error
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(
                 str(path), expected="JSON", found=str(error), remedy="delete it and run `dvc repro`"
             ) from error

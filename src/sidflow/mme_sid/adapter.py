@@ -92,9 +92,20 @@ def _config(content: dict[str, Any], backbone: Mapping[str, Any]) -> dict[str, A
 
 
 def load_adapter(model: PreTrainedModel, folder: Path) -> PeftModel | PreTrainedModel:
-    """Return `model` with the saved adapter, frozen; unchanged where none was saved."""
+    """Return `model` with the saved adapter, frozen; unchanged where none was saved.
+
+    Raises:
+        InputError: the weights are no safetensors file.
+    """
     if not (folder / CONFIG).is_file():
         return model
+    if not (folder / WEIGHTS).is_file():  # PEFT would read pickled weights in its place
+        raise InputError(
+            str(folder / WEIGHTS),
+            expected="the adapter's weights",
+            found="no such file",
+            remedy="run `dvc repro` (or `dvc pull`) to make it",
+        )
     for name in (CONFIG, WEIGHTS):
         note_read(folder / name)
     with without_library_output():

@@ -139,7 +139,7 @@ def read_index_file(path: Path) -> IndexFile:
     remedy = 'give a file of the form {"0": ["<a_12>", "<b_7>"], ...}'
     try:
         content = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(str(path), expected="an .index.json file", found=str(error), remedy=remedy) from error
     if not isinstance(content, dict) or not content:
         raise InputError(str(path), expected="an object of items", found=type(content).__name__, remedy=remedy)

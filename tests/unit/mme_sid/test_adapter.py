@@ -4,8 +4,10 @@ import pytest
 import torch
 
 from sidflow.core.errors import InputError
-from sidflow.mme_sid.adapter import add_adapter
+from sidflow.mme_sid.adapter import CONFIG, WEIGHTS, add_adapter, load_adapter, save_adapter
 from sidflow.mme_sid.params import LoraParams
+
+RECORD = {"repo": "", "commit": ""}
 
 
 def test_the_update_is_scaled_by_alpha_over_rank(tiny):
@@ -36,3 +38,12 @@ def test_lora_targets_must_exist(tiny):
 def test_a_target_that_is_no_linear_layer_is_one_clear_line(tiny):
     with pytest.raises(InputError, match=r"lora\.targets: expected names of linear layers.*\['mlp'\]"):
         add_adapter(tiny.model("llama", 300), LoraParams(targets=("mlp",)))
+
+
+def test_pickled_weights_are_never_read_in_place_of_the_adapters_own(tiny, tmp_path, monkeypatch):
+    save_adapter(add_adapter(tiny.model("llama", 300), LoraParams(targets=("q_proj",))), tmp_path / "adapter", RECORD)
+    assert (tmp_path / "adapter" / CONFIG).is_file()
+    (tmp_path / "adapter" / WEIGHTS).rename(tmp_path / "adapter/adapter_model.bin")
+    monkeypatch.setattr(torch, "load", lambda *given, **named: pytest.fail("unpickled"))
+    with pytest.raises(InputError, match=r"adapter_model\.safetensors: expected the adapter's weights"):
+        load_adapter(tiny.model("llama", 300), tmp_path / "adapter")
