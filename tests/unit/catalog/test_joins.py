@@ -165,3 +165,15 @@ def test_of_several_details_of_a_film_the_longest_counts(tmp_path):
         catalog = ingest(form_params(tmp_path, "movielens"))
         assert catalog.items["description"].to_list() == ["A long plot."]
         assert catalog.report["details_duplicate_rows"] == 1
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_of_several_info_lines_of_an_item_the_longest_title_counts(tmp_path, order):
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train/A.csv").write_text('user_id,history_item_id,item_id\nu,"[1]",2\n')
+    (tmp_path / "info").mkdir()
+    lines = ["code\tA long title\t1\n", "code\t\t1\n", "code\tB\t2\n"][::order]
+    (tmp_path / "info/A.txt").write_text("".join(lines))
+    catalog = ingest(form_params(tmp_path, "minionerec"))
+    assert titles(catalog) == {"1": "A long title", "2": "B"}
+    assert catalog.report["info_duplicate_lines"] == 1

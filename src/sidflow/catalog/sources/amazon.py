@@ -100,8 +100,6 @@ def _read_reviews(path: Path, params: IngestParams, dropped: Counter[str]) -> pl
             if schema is None:
                 schema = FIELDS_2023 if b'"parent_asin"' in block[:100_000] else FIELDS_2014
             frame = _parse(block, schema).rename(dict(zip(schema, NAMES, strict=True)))
-            rating = pl.col("rating")
-            frame = frame.with_columns(pl.when(rating.is_finite()).then(rating))
             incomplete = pl.any_horizontal(pl.all().is_null())
             broken = frame.select(incomplete).to_series()
             if broken.any() and not example:

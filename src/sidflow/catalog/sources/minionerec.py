@@ -47,7 +47,7 @@ def read_minionerec(path: Path, params: IngestParams) -> RawCatalog:
     folder = DataFolder(path)
     info = _info_file(path if path.is_dir() else path.parent, settings.name)
     if info:
-        titles |= _info_titles(info, params)
+        titles |= {key: title for key, title in _info_titles(info, params, dropped).items() if title}
     rows = [UserSequence(f"user {user}", user, items) for user, items in sequences.items()]
     events = sequence_events(rows, files[0], dropped)
     keys = sequence_keys(list(titles), info or files[0], [f"item {key}" for key in titles], "item", dropped)
@@ -157,9 +157,9 @@ def _continued(sequence: list[str], items: list[str]) -> list[str] | None:
     return None
 
 
-def _info_titles(path: Path, params: IngestParams) -> dict[str, str]:
-    """Return the titles of items by key."""
-    titles = {}
+def _info_titles(path: Path, params: IngestParams, dropped: Counter[str]) -> dict[str, str]:
+    """Return the titles of items by key; of several lines of an item the longest title."""
+    titles: dict[str, str] = {}
     for number, line in numbered_lines(path, params.encoding):
         fields = (line or "").rstrip("\r\n").split("\t")
         if len(fields) < 3:
@@ -170,5 +170,7 @@ def _info_titles(path: Path, params: IngestParams) -> dict[str, str]:
                 example=fields[0][:60],
                 remedy="give the info file as published",
             )
-        titles[fields[-1].strip()] = " ".join(fields[1:-1])
+        key, title = fields[-1].strip(), " ".join(fields[1:-1]).strip()
+        dropped["info_duplicate_lines"] += key in titles
+        titles[key] = max(titles.get(key, ""), title, key=len)
     return titles
