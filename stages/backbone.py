@@ -24,15 +24,15 @@ def main() -> None:
         if settings.kind == "scratch":
             train(settings)
         else:
-            record = record_of_pretrained(settings)
+            record = record_of_pretrained(settings, params.load_param("seed"))
             check_recorded_backbone(record, settings.history)
             BACKBONE.write(record)
 
 
 def train(settings: BackboneParams) -> None:
     """Train a small model on the catalogue's texts and the training histories."""
-    from sidflow.backbones.models import without_library_output
     from sidflow.backbones.scratch import train_scratch_backbone
+    from sidflow.models.loading import without_library_output
     from sidflow.training.checkpoint import Checkpoint
     from sidflow.training.devices import prepare_training
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from sidflow.core.errors import InvalidValue
 from sidflow.core.params import Params
+from sidflow.models.params import ModelParams
 from sidflow.training.loop import LoopParams
 
 HISTORY = "{history}"  # where a prompt has the item tokens
@@ -54,21 +55,45 @@ class ScratchParams(Params):
         return self
 
 
+def _field_of_model(name: str) -> Any:
+    """Return the field of `ModelParams` as one of another model."""
+    field = ModelParams.model_fields[name]
+    return Field(default=field.default, description=field.description)
+
+
 class BackboneParams(Params):
     """The causal language model that finetune adapts."""
 
-    kind: Literal["scratch", "path", "hub"] = Field(
+    kind: Literal["scratch", "path", "hub", "package"] = Field(
         default="scratch",
-        description="scratch: a small Llama trained here | path: a local folder | hub: a pinned repository",
+        description="scratch: a small Llama trained here | path: a local folder | hub: a pinned repository | "
+        "package: files of an installed package",
     )
-    path: str = Field(
-        default="", description="of kind path: a folder as transformers saves it, safetensors weights only"
+    path: str = _field_of_model("path")
+    repo: str = _field_of_model("repo")
+    commit: str = _field_of_model("commit")
+    package: str = _field_of_model("package")
+    file: str = _field_of_model("file")
+    sha256: dict[str, str] = _field_of_model("sha256")
+    licence: str = _field_of_model("licence")
+    weights: Literal["pretrained", "random"] = _field_of_model("weights")
+    layers: int | None = Field(
+        default=None, ge=1, description="first layers of a pretrained model that are kept; null = all"
     )
-    repo: str = Field(default="", description="of kind hub: owner/name")
-    commit: str = Field(default="", description="of kind hub: the commit's 40 hex digits, never a branch")
     history: int = Field(
         default=50,
         ge=1,
-        description="of kind path or hub: items that the model is tried with, see finetune.*.max_length",
+        description="items that a pretrained model is tried with, see finetune.*.max_length",
     )
     scratch: ScratchParams = Field(default=ScratchParams(), description="of kind scratch")
+
+    @property
+    def model(self) -> ModelParams:
+        """The pretrained model that they name; not of kind `scratch`."""
+        return ModelParams(**{name: getattr(self, name) for name in ModelParams.model_fields})
+
+    def unused(self) -> frozenset[str]:
+        """Of a backbone from scratch, what concerns pretrained ones; else the fields of other kinds."""
+        if self.kind != "scratch":
+            return self.model.unused() | {"scratch"}
+        return frozenset({"package", "file", "sha256", "licence", "weights", "layers", "history"})

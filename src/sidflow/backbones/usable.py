@@ -12,10 +12,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from sidflow.backbones.models import Backbone, backbone_folder, load_backbone, without_library_output
+from sidflow.backbones.models import Backbone, backbone_folder, load_backbone
 from sidflow.backbones.params import PROMPT
 from sidflow.backbones.prompted_backbone import PromptedBackbone, tokenize_prompt
 from sidflow.core.errors import InputError
+from sidflow.models.loading import without_library_output
 
 LARGE = 4e9  # bytes of weights from which on they are tried in bf16
 TOLERANCES = {torch.float32: 0.001, torch.bfloat16: 0.2}  # of the relative error

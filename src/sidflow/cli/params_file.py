@@ -52,6 +52,8 @@ def group_of(name: str, settings: Params, meaning: str, unused: frozenset[str] =
         if isinstance(value, Params):
             unused_inside = frozenset(path.removeprefix(f"{key}.") for path in unused if path.startswith(f"{key}."))
             members.append(group_of(key, value, text, unused_inside))
+        elif isinstance(value, Mapping) and not any(isinstance(entry, Params) for entry in value.values()):
+            members.append(Group(key, [Knob(entry, one, "") for entry, one in value.items()], text))
         elif isinstance(value, Mapping):
             members.append(
                 Group(key, [group_of(entry, params, _summary(params)) for entry, params in value.items()], text)

@@ -11,10 +11,11 @@ from typing import Any
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import PreTrainedModel
 
-from sidflow.backbones.models import record_written_files, without_library_output
+from sidflow.backbones.models import record_written_files
 from sidflow.core.errors import InputError
 from sidflow.core.files import atomic_folder, note_read
 from sidflow.mme_sid.params import LoraParams
+from sidflow.models.loading import without_library_output
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 

@@ -40,6 +40,7 @@ from sidflow.training.checkpoint import Checkpoint, weights_to_arrays
 from sidflow.training.devices import prepare_training, shard_frozen_layers
 from sidflow.training.loop import FitResult, fit
 
+BACKBONE_ENTRIES = ("kind", "repo", "commit", "package", "weights", "family", "hidden_size", "layers")  # in the summary
 TAU_QUERIES = 1000  # the first validation queries, for tau in the summary
 
 
@@ -201,7 +202,7 @@ def write_finetuned(
     SUMMARY.write(
         {
             "params": params.model_dump(),
-            "backbone": {key: backbone[key] for key in ("kind", "repo", "commit", "family", "hidden_size", "layers")},
+            "backbone": {key: backbone[key] for key in BACKBONE_ENTRIES if key in backbone},
             "modalities": list(inputs.modalities),
             "best_epoch": fitted.best_epoch + 1,
             "steps": fitted.steps,

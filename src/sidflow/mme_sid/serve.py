@@ -28,7 +28,7 @@ from sidflow.artifacts.recommenders import (
     adapter_folder,
     served_matrix,
 )
-from sidflow.backbones.models import load_backbone, record_written_files, without_library_output
+from sidflow.backbones.models import load_backbone, record_written_files
 from sidflow.backbones.prompted_backbone import PromptedBackbone, tokenize_prompt
 from sidflow.core.disk import check_folder_target
 from sidflow.core.errors import InputError
@@ -40,6 +40,7 @@ from sidflow.mme_sid.adapter import load_adapter
 from sidflow.mme_sid.fusion import ColdRows
 from sidflow.mme_sid.model import encode
 from sidflow.mme_sid.params import FinetuneParams
+from sidflow.models.loading import without_library_output
 from sidflow.sequences.windows import recent_windows
 from sidflow.training.checkpoint import weights_from_arrays
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from sidflow.backbones import models
 from sidflow.backbones.models import load_backbone, record_of_pretrained
 from sidflow.backbones.params import BackboneParams
 from sidflow.core.errors import InputError
+from sidflow.models import files
 
 BITS = "bitsandbytes"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -131,7 +131,7 @@ def test_a_hub_model_is_taken_at_its_commit(folder, tmp_path, monkeypatch):
     shutil.copytree(folder, snapshots / COMMIT)
     (snapshots / ("f" * 40)).mkdir()
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(models, "hub_cache", lambda: str(cache))
+    monkeypatch.setattr(files, "hub_cache", lambda: str(cache))
     about = record_of_pretrained(BackboneParams(kind="hub", repo="owner/name", commit=COMMIT))
     assert (about["repo"], about["commit"], about["path"]) == ("owner/name", COMMIT, "")
     assert str(tmp_path) not in json.dumps(about)
