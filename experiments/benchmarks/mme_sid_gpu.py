@@ -124,7 +124,7 @@ def random_backbone(size: Size, weights: str, device: torch.device) -> Backbone:
         tokenizer.save_pretrained(folder)
         del model
         torch.cuda.empty_cache()
-        return load_backbone(record_of_folder("path", Path(folder), path=folder), weights)
+        return load_backbone(record_of_folder("path", Path(folder), {"path": folder}), weights)
 
 
 def matmul_rate(size: int, device: torch.device) -> float:

@@ -66,8 +66,7 @@ class BackboneParams(Params):
 
     kind: Literal["scratch", "path", "hub", "package"] = Field(
         default="scratch",
-        description="scratch: a small Llama trained here | path: a local folder | hub: a pinned repository | "
-        "package: files of an installed package",
+        description="scratch: a small Llama trained here | path: a folder | hub: a pinned commit | package: installed",
     )
     path: str = _field_of_model("path")
     repo: str = _field_of_model("repo")
