@@ -1,19 +1,23 @@
-"""Describe each item in three views: of its text, its picture, and both. Run: dvc repro describe."""
+"""Describe each item in views of its text, its picture, or both. Run: dvc repro describe."""
 
 import typer
 
 from sidflow.artifacts.catalog import IMAGES, ITEMS
-from sidflow.artifacts.features import SEMANTICS
+from sidflow.artifacts.features import DESCRIBE_REPORT, SEMANTICS
 from sidflow.core import params
+from sidflow.core.runtime import load_runtime
 from sidflow.core.stage import stage
-from sidflow.semantics.rules import DescribeParams, describe_items
+from sidflow.semantics.describe import describe_items
+from sidflow.semantics.params import DescribeParams
 
 
 def main() -> None:
     """Read the catalogue, describe every item, write the views."""
     with stage("describe"):
         settings = params.load_section("describe", DescribeParams)
-        SEMANTICS.write(describe_items(ITEMS.read(), IMAGES.read(), settings.writer))
+        described = describe_items(ITEMS.read(), IMAGES.read(), settings, load_runtime())
+        SEMANTICS.write(described.semantics)
+        DESCRIBE_REPORT.write(described.report)
 
 
 if __name__ == "__main__":

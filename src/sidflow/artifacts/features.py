@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pyarrow as pa
 
+from sidflow.core.documents import Document
 from sidflow.core.tables import Table
 from sidflow.core.tensors import TensorFile
 
-TEXT, IMAGE, JOINT = "text", "image", "joint"
+TEXT, IMAGE, JOINT, KEYWORDS = "text", "image", "joint", "keywords"  # views; the first two are modalities too
 
 SEMANTICS = Table(
     name="semantics",
@@ -15,13 +16,16 @@ SEMANTICS = Table(
     path="artifacts/semantics/semantics.parquet",
     columns={
         "item_id": pa.int32(),
-        "view": pa.string(),  # text | image | joint; an item without the text or picture has no row
+        "view": pa.string(),  # text | image | joint | keywords; an item without the text or picture has no row
         "text": pa.string(),
-        "writer": pa.string(),  # `rules`, or the model's name and revision
+        "writer": pa.string(),  # `rules`, or MODEL@REVISION
         "by_mllm": pa.bool_(),  # false for `rules`: written without a language model
     },
     key=("item_id", "view"),
 )
+
+
+DESCRIBE_REPORT = Document("artifacts/reports/describe.json", flat=True)
 
 
 EMBEDDING = TensorFile(

@@ -56,7 +56,7 @@ class TopParams(Params):
 SECTIONS = {  # in the order of params.yaml
     "ingest": Section("catalog.params:IngestParams"),
     "split": Section("sequences.split:SplitParams"),
-    "describe": Section("semantics.rules:DescribeParams"),
+    "describe": Section("semantics.params:DescribeParams"),
     "embed": Section("features.params:EmbedParams"),
     "train_counting": Section("counting.fit:counting_entry", "recommenders that count interactions"),
     "train_content": Section("counting.fit:content_entry", "the same beside the items' content"),

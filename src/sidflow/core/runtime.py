@@ -31,11 +31,24 @@ class Runtime(Params):
     checkpoint_seconds: float = Field(60.0, ge=0)
     processes: int = Field(1, ge=1)  # that fine-tune one language model together, on this machine
     sharding: Literal["ddp", "fsdp"] = "ddp"  # each has the whole model, or its part of the frozen weights
+    responses: Path | None = None  # file of language models' responses; by default responses.sqlite in the cache
+    server: str = ""  # address of the OpenAI-compatible server that writes views
+    concurrency: int = Field(16, ge=1, le=4096)  # requests to it at a time
+    request_seconds: float = Field(120.0, gt=0)  # for one answer, after which it is asked again
+    token_budget: int | None = Field(None, ge=1)  # tokens of one run, input and output
+    cost_budget: float | None = Field(None, gt=0)  # of one run, in the currency of the prices
+    input_price: float = Field(0.0, ge=0)  # of a million tokens, as is the next
+    output_price: float = Field(0.0, ge=0)
 
     @property
     def cache_folder(self) -> Path:
         """The folder of checkpoints and answers, outside the workspace."""
         return self.cache.expanduser().resolve()
+
+    @property
+    def responses_path(self) -> Path:
+        """The file of the response store."""
+        return self.responses.expanduser().resolve() if self.responses else self.cache_folder / "responses.sqlite"
 
 
 def environment_variable(name: str) -> str:

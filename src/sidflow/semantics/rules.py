@@ -3,45 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
-from pydantic import Field
 
-from sidflow.artifacts.features import IMAGE, JOINT, TEXT
+from sidflow.artifacts.features import IMAGE, JOINT, KEYWORDS, TEXT
 from sidflow.artifacts.item_content import ItemText, decode_thumbnails, item_texts, truncate_at_word
-from sidflow.core.params import Params
 from sidflow.core.stage import print_progress
+from sidflow.semantics.params import RulesParams, View
 from sidflow.semantics.pictures import COLOUR_NAMES, LINE_DIRECTIONS, Measurements, background_name, measure_pictures
-
-
-class RulesParams(Params):
-    """Limits of the rule-based writer: no model, no weights."""
-
-    backend: Literal["rules"] = Field(
-        default="rules", description="rules: catalogue words and measured picture properties; no language model"
-    )
-    max_sentences: int = Field(
-        default=3,
-        ge=0,
-        le=50,
-        description="sentences of the description in the text view; the joint view takes the first",
-    )
-    max_characters: int = Field(default=600, ge=40, le=20_000, description="characters of a view, cut at a word's end")
-    colours: int = Field(default=3, ge=1, le=8, description="colours named per picture, the largest first")
-    min_share: float = Field(
-        default=0.05, gt=0, lt=1, description="share of the pixels from which on a colour is named"
-    )
-    side: int = Field(default=64, ge=32, le=256, description="pixels; pictures are measured at side x side")
-
-
-class DescribeParams(Params):
-    """Who writes the text, image and joint views of items."""
-
-    writer: RulesParams = Field(default=RulesParams(), description="writer of the views")
-
 
 BATCH = 512  # pictures measured at a time
 _SHARES = ((0.85, "almost entirely"), (0.6, "mostly"), (0.35, "much"), (0.15, "some"), (0.0, "a little"))
@@ -122,32 +95,39 @@ def _phrase_for(value: float | np.floating, steps: Sequence[tuple[float, str]]) 
 _COLOUR_WORD = re.compile(rf"\b({'|'.join(sorted((*COLOUR_NAMES, 'gray'), key=len, reverse=True))})\b")
 
 
-def describe_items(items: pl.DataFrame, images: pl.DataFrame, params: RulesParams) -> pl.DataFrame:
-    """Return the `semantics` table: text views of items with text, image views with a picture, joint views with both.
+def write_by_rules(
+    items: pl.DataFrame, images: pl.DataFrame, views: Sequence[View], params: RulesParams
+) -> list[tuple[int, str, str]]:
+    """Return item id, view and text of every view that an item's words and picture allow.
+
+    Text and keyword views need words, image views a picture, joint views both.
 
     Args:
         items: the `items` table.
         images: the `images` table, a row per item with a picture.
+        views: which to write.
         params: limits of the views.
     """
     item_text_of = dict(zip(items["item_id"].to_list(), item_texts(items), strict=True))
-    descriptions = describe_pictures(images, params)
+    descriptions = describe_pictures(images, params) if {IMAGE, JOINT, KEYWORDS} & set(views) else {}
     rows: list[tuple[int, str, str]] = []
     for item, text in item_text_of.items():
         picture = descriptions.get(item)
+        written: dict[str, str] = {}
         if text.pieces():
-            rows.append((item, TEXT, _truncate(_text_view(text, params.max_sentences), params)))
+            written[TEXT] = _text_view(text, params.max_sentences)
+            written[KEYWORDS] = _keywords(text, picture)
         if picture is not None:
-            rows.append((item, IMAGE, _truncate(" ".join(picture.sentences), params)))
+            written[IMAGE] = " ".join(picture.sentences)
         if text.pieces() and picture is not None:
-            rows.append((item, JOINT, _truncate(_joint_view(text, picture, params.max_sentences), params)))
-    schema = {"item_id": pl.Int32, "view": pl.String, "text": pl.String}
-    frame = pl.DataFrame(rows, schema=schema, orient="row")
-    counts = {view: int((frame["view"] == view).sum()) for view in (TEXT, IMAGE, JOINT)}
+            written[JOINT] = _joint_view(text, picture, params.max_sentences)
+        selected = [view for view in written if view in views]
+        rows += [(item, view, _truncate(written[view], params)) for view in selected]
+    counts = Counter(view for _, view, _ in rows)
     print_progress(
-        f"{len(item_text_of)} items described by rules: {', '.join(f'{n} {view}' for view, n in counts.items())} views"
+        f"{len(item_text_of)} items described by rules: {', '.join(f'{counts[view]} {view}' for view in views)} views"
     )
-    return frame.with_columns(writer=pl.lit(params.backend), by_mllm=pl.lit(False))
+    return rows
 
 
 def describe_pictures(images: pl.DataFrame, params: RulesParams) -> dict[int, PictureDescription]:
@@ -164,6 +144,13 @@ def describe_pictures(images: pl.DataFrame, params: RulesParams) -> dict[int, Pi
 
 def _text_view(text: ItemText, max_sentences: int) -> str:
     return " ".join((*_catalogue_statements(text), *text.sentences[:max_sentences]))
+
+
+def _keywords(text: ItemText, picture: PictureDescription | None) -> str:
+    """Return brand, categories, attribute values and the picture's colours, in lower case, each once."""
+    values = (value for _, value in text.attributes)
+    words = (text.brand, *reversed(text.categories), *values, *(picture.colours if picture else ()), text.title)
+    return ", ".join(dict.fromkeys(word.lower() for word in words if word))
 
 
 def _joint_view(text: ItemText, picture: PictureDescription, max_sentences: int) -> str:

@@ -9,7 +9,9 @@ from sidflow.artifacts.catalog import IMAGES, ITEMS
 from sidflow.artifacts.features import SEMANTICS
 from sidflow.core.errors import InputError
 from sidflow.core.params import validate_params
-from sidflow.semantics.rules import DescribeParams, RulesParams, describe_items
+from sidflow.core.runtime import Runtime
+from sidflow.semantics.describe import describe_items as describe
+from sidflow.semantics.params import DescribeParams, RulesParams
 
 
 def item(number, title="", description="", brand="", categories=(), attributes=()):
@@ -18,6 +20,10 @@ def item(number, title="", description="", brand="", categories=(), attributes=(
         "categories": list(categories), "attributes": [{"name": n, "value": v} for n, v in attributes],
         "in_core": True,
     }  # fmt: skip
+
+
+def describe_items(items, images, params):
+    return describe(items, images, DescribeParams(writer=params), Runtime()).semantics
 
 
 def items_table(*rows):
@@ -102,5 +108,5 @@ def test_a_catalogue_without_words_or_pictures_is_described_by_nothing(tmp_path,
 
 
 def test_an_unknown_writer_is_refused():
-    with pytest.raises(InputError, match=r"writer\.backend"):
+    with pytest.raises(InputError, match=r"describe\.writer: expected .*rules"):
         validate_params({"writer": {"backend": "oracle"}}, DescribeParams, "params.yaml:describe")

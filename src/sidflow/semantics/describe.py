@@ -1,0 +1,210 @@
+"""Writes the views of every item: by rules, or by a language model through the response store.
+
+What a language model wrote is read from the store alone, after the missing responses were asked for. So the views are
+a pure function of the store, the catalogue and params, whatever the order in which responses came.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from typing import NamedTuple
+
+import polars as pl
+
+from sidflow.artifacts.item_content import item_texts
+from sidflow.core.errors import InputError
+from sidflow.core.runtime import Runtime
+from sidflow.core.stage import print_progress
+from sidflow.semantics.answers import FAILURES, Answer, read_answer, view_text
+from sidflow.semantics.params import DescribeParams, GenerationParams, RulesParams, View
+from sidflow.semantics.requests import (
+    READS_PICTURE,
+    READS_WORDS,
+    Prompt,
+    Request,
+    first_request,
+    item_words,
+    read_prompt,
+    repeated_request,
+    request_key,
+)
+from sidflow.semantics.rules import write_by_rules
+from sidflow.semantics.store import Response, ResponseStore, open_store
+from sidflow.semantics.writers import Writer, open_writer
+
+CHUNK = 5000  # items whose requests are in memory at a time
+PROGRESS_SECONDS = 10
+SCHEMA = {"item_id": pl.Int32, "view": pl.String, "text": pl.String, "writer": pl.String, "by_mllm": pl.Boolean}
+
+
+class Described(NamedTuple):
+    """The views of a catalogue, and how their writing went."""
+
+    semantics: pl.DataFrame  # the `semantics` table
+    report: dict[str, object]  # flat; reports/describe.json
+
+
+def describe_items(items: pl.DataFrame, images: pl.DataFrame, params: DescribeParams, runtime: Runtime) -> Described:
+    """Return the views that params ask for, of every item that has what a view reads.
+
+    Args:
+        items: the `items` table.
+        images: the `images` table, a row per item with a picture.
+        params: views and their writer.
+        runtime: the server, the store, and limits of cost; they change no view.
+
+    Raises:
+        InputError: the writer cannot be used, a budget is spent, or too many answers cannot be used.
+    """
+    if isinstance(params.writer, RulesParams):
+        rows = write_by_rules(items, images, params.views, params.writer)
+        frame = pl.DataFrame(rows, schema={name: SCHEMA[name] for name in ("item_id", "view", "text")}, orient="row")
+        frame = frame.with_columns(writer=pl.lit("rules"), by_mllm=pl.lit(False))
+        return Described(frame, _report(frame, items.height, params.views, {view: Tally() for view in params.views}))
+    with open_store(runtime.responses_path, read_only=params.writer.backend == "replay") as store:
+        return _describe_by_model(items, images, params, params.writer, runtime, store)
+
+
+class Tally:
+    """Counts of one view's answers."""
+
+    def __init__(self) -> None:
+        self.requested = 0  # items
+        self.repaired = 0
+        self.asked_again = 0
+        self.failures: Counter[str] = Counter()
+        self.input_tokens = 0
+        self.output_tokens = 0
+
+
+def _describe_by_model(
+    items: pl.DataFrame,
+    images: pl.DataFrame,
+    params: DescribeParams,
+    generation: GenerationParams,
+    runtime: Runtime,
+    store: ResponseStore,
+) -> Described:
+    prompts: dict[View, Prompt] = {view: read_prompt(generation.prompts[view], view) for view in params.views}
+    tallies = {view: Tally() for view in params.views}
+    rows: list[tuple[int, str, str]] = []
+    with closing(open_writer(generation, runtime)) as writer:
+        asking = _Asking(writer, store, generation)
+        for chunk in items.iter_slices(CHUNK):
+            of_chunk = images.filter(pl.col("item_id").is_between(chunk["item_id"][0], chunk["item_id"][-1]))
+            pictures = dict(of_chunk.select("item_id", "picture").iter_rows())
+            requests = _requests(chunk, pictures, prompts, generation)
+            for request, answer in asking.answers(requests, prompts, tallies):
+                if not answer.failure:
+                    rows.append((request.item_id, request.view, view_text(answer.fields, request.view)))
+            print_progress(f"{chunk['item_id'][-1] + 1} of {items.height} items described")
+        name = f"{writer.model}@{writer.revision}"
+    frame = pl.DataFrame(rows, schema={name: SCHEMA[name] for name in ("item_id", "view", "text")}, orient="row")
+    frame = frame.with_columns(writer=pl.lit(name), by_mllm=pl.lit(True)).sort("item_id", "view")
+    _check_failed_share(tallies, params.max_failed_share)
+    return Described(frame, _report(frame, items.height, params.views, tallies))
+
+
+def _requests(
+    items: pl.DataFrame, pictures: Mapping[int, bytes], prompts: Mapping[View, Prompt], generation: GenerationParams
+) -> list[Request]:
+    requests = []
+    for item, text in zip(items["item_id"].to_list(), item_texts(items), strict=True):
+        words, picture = item_words(text, generation.max_characters), pictures.get(item)
+        for view, prompt in prompts.items():
+            if (words or not READS_WORDS[view]) and (picture is not None or not READS_PICTURE[view]):
+                requests.append(first_request(item, view, prompt, words, picture))
+    return requests
+
+
+class _Asking:
+    """Answers of requests: from the store, and of what is missing there from the writer."""
+
+    def __init__(self, writer: Writer, store: ResponseStore, generation: GenerationParams) -> None:
+        self._writer, self._store, self._generation = writer, store, generation
+        self._asked, self._printed, self._started = 0, time.monotonic(), time.monotonic()
+
+    def answers(
+        self, requests: list[Request], prompts: Mapping[View, Prompt], tallies: Mapping[str, Tally]
+    ) -> Iterator[tuple[Request, Answer]]:
+        """Yield each request with its last answer; what failed is asked again, up to `attempts` times."""
+        for request in requests:
+            tallies[request.view].requested += 1
+        for attempt in range(1, self._generation.attempts + 1):
+            failed = []
+            for request, response in self._responses(requests):
+                tally = tallies[request.view]
+                tally.input_tokens += response.input_tokens
+                tally.output_tokens += response.output_tokens
+                answer = read_answer(response, request.view, prompts[request.view].template)
+                if answer.failure and attempt < self._generation.attempts and answer.failure != "rejected":
+                    tally.asked_again += 1
+                    failed.append(repeated_request(request, FAILURES[answer.failure]))
+                    continue
+                tally.repaired += answer.repaired and not answer.failure
+                if answer.failure:
+                    tally.failures[answer.failure] += 1
+                yield request, answer
+            requests = failed
+
+    def _responses(self, requests: list[Request]) -> Iterator[tuple[Request, Response]]:
+        keys = [
+            request_key(request, self._writer.model, self._writer.revision, self._generation) for request in requests
+        ]
+        stored = self._store.get(keys)
+        missing = {
+            key: request for key, request in zip(keys, requests, strict=True) if key not in stored
+        }  # equal requests are asked once
+        for responses in self._writer.respond(missing):
+            self._store.add(responses)
+            stored.update((response.key, response) for response in responses)
+            self._print(len(responses), len(missing))
+        for key, request in zip(keys, requests, strict=True):
+            yield request, stored[key]
+
+    def _print(self, count: int, missing: int) -> None:
+        self._asked += count
+        now = time.monotonic()
+        if now - self._printed >= PROGRESS_SECONDS:
+            self._printed = now
+            rate = self._asked / (now - self._started)
+            print_progress(f"{self._asked} answers, {rate:.1f} a second; {missing} were missing for these items")
+
+
+def _check_failed_share(tallies: Mapping[str, Tally], max_failed_share: float) -> None:
+    """Raise where too many answers of a view cannot be used."""
+    for view, tally in tallies.items():
+        failed = sum(tally.failures.values())
+        if failed > max_failed_share * tally.requested:
+            reasons = ", ".join(f"{count} {FAILURES[name]}" for name, count in tally.failures.most_common())
+            raise InputError(
+                f"answers for the {view} view",
+                expected=f"at most {max_failed_share:.0%} that cannot be used",
+                found=f"{failed} of {tally.requested}: {reasons}",
+                remedy="change the prompt or the model, or raise describe.max_failed_share; the answers are kept",
+            )
+
+
+def _report(
+    frame: pl.DataFrame, item_count: int, views: Sequence[str], tallies: Mapping[str, Tally]
+) -> dict[str, object]:
+    """Return the flat report: counts of each view, and how alike its texts are."""
+    report: dict[str, object] = {"items": item_count, "by_mllm": bool(frame["by_mllm"].any())}
+    for view in views:
+        texts, tally = frame.filter(pl.col("view") == view)["text"], tallies[view]
+        report |= {
+            f"{view}_views": texts.len(),
+            f"{view}_share": texts.len() / item_count if item_count else 0.0,
+            f"{view}_words": float(texts.str.split(" ").list.len().mean() or 0.0),  # type: ignore[arg-type]
+            f"{view}_distinct_share": texts.n_unique() / texts.len() if texts.len() else 0.0,
+            f"{view}_failed": sum(tally.failures.values()),
+            f"{view}_repaired": tally.repaired,
+            f"{view}_asked_again": tally.asked_again,
+        }
+        report |= {f"{view}_failed_{name}": count for name, count in sorted(tally.failures.items())}
+    report["input_tokens"] = sum(tally.input_tokens for tally in tallies.values())
+    report["output_tokens"] = sum(tally.output_tokens for tally in tallies.values())
+    return report

@@ -1,0 +1,255 @@
+"""A writer that asks an OpenAI-compatible server, many requests at once.
+
+Overload, dropped connections and broken replies are tried again with growing pauses; a request that the server refuses
+is a failed answer, which costs no other item. A server that fails for good, or a spent budget, ends the run in one
+line; every answer until then is in the response store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import os
+import random
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import openai
+
+from sidflow.core.errors import InputError
+from sidflow.core.runtime import Runtime
+from sidflow.core.stage import print_progress
+from sidflow.semantics.params import OpenAIParams
+from sidflow.semantics.requests import Request, answer_schema
+from sidflow.semantics.shrink import shrunk_jpeg
+from sidflow.semantics.store import Response
+from sidflow.semantics.writers import Writer
+
+KEY_VARIABLE = "OPENAI_API_KEY"
+TRIES = 7  # of a request that meets an overloaded or broken server
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 60.0  # seconds
+ALL_REJECTED = 8  # rejections without any answer, after which the server's settings are at fault
+BATCH_SECONDS = 1.0  # answers are handed over, and kept, this often
+
+
+class _Rejection(NamedTuple):
+    status: int
+    message: str
+
+
+class OpenAIWriter(Writer):
+    """Asks the server of the runtime settings with bounded concurrency."""
+
+    def __init__(self, params: OpenAIParams, runtime: Runtime) -> None:
+        if not runtime.server:
+            raise InputError(
+                "runtime.yaml:server",
+                expected="the address of an OpenAI-compatible server, such as http://localhost:8000/v1",
+                found="none",
+                remedy="set server in runtime.yaml, or SIDFLOW_SERVER",
+            )
+        self.model, self.revision = params.model, params.revision
+        self._params, self._runtime = params, runtime
+        self._answered = self._tokens = 0
+        self._cost = 0.0
+
+    def respond(self, requests: Mapping[str, Request]) -> Iterator[list[Response]]:
+        """Yield the responses as they come, about once a second."""
+        if not requests:
+            return
+        loop = asyncio.new_event_loop()
+        batches = self._batches(requests)
+        try:
+            while True:
+                try:
+                    yield loop.run_until_complete(anext(batches))
+                except StopAsyncIteration:
+                    break
+        finally:
+            loop.run_until_complete(batches.aclose())
+            loop.run_until_complete(loop.shutdown_asyncgens())
+            loop.close()
+
+    async def _batches(self, requests: Mapping[str, Request]) -> AsyncGenerator[list[Response], None]:
+        """Yield lists of responses; an error is raised after what was answered before it is handed over."""
+        limits = self._runtime
+        async with openai.AsyncOpenAI(
+            base_url=limits.server,
+            api_key=os.environ.get(KEY_VARIABLE) or "none",
+            timeout=limits.request_seconds,
+            max_retries=0,  # the pauses are ours: broken replies need them too
+        ) as client:
+            waiting = iter(requests.items())
+            running: set[asyncio.Task[Response]] = set()
+            error: InputError | None = None
+            try:
+                while True:
+                    while error is None and len(running) < limits.concurrency:
+                        following = next(waiting, None)
+                        if following is None:
+                            break
+                        running.add(asyncio.create_task(self._ask(client, *following)))
+                    if not running:
+                        break
+                    done = await _first_batch(running, BATCH_SECONDS)
+                    running -= done
+                    responses = []
+                    for task in done:
+                        try:
+                            responses.append(task.result())
+                        except InputError as failure:
+                            error = error or failure
+                    self._count(responses)
+                    if responses:
+                        yield responses
+                    error = error or self._spent_budget()
+                if error is not None:
+                    raise error
+            finally:
+                for task in running:
+                    task.cancel()
+                await asyncio.gather(*running, return_exceptions=True)
+
+    async def _ask(self, client: openai.AsyncOpenAI, key: str, request: Request) -> Response:
+        """Return the response to one request.
+
+        Raises:
+            InputError: the server does not answer, or refuses every request.
+        """
+        failure = ""
+        content = await asyncio.to_thread(_message_content, request, self._params.picture_side)
+        for attempt in range(TRIES):
+            try:
+                async with asyncio.timeout(self._runtime.request_seconds):
+                    completion = await client.chat.completions.create(**self._arguments(content, request))
+                return self._response(key, completion)
+            except openai.APIStatusError as error:
+                if error.status_code not in (408, 409, 425, 429) and error.status_code < 500:
+                    return self._rejected(key, _Rejection(error.status_code, _one_line(error)))
+                failure, pause = f"status {error.status_code}: {_one_line(error)}", _retry_after(error)
+            except (openai.APIError, TimeoutError, ValueError, TypeError, AttributeError, IndexError) as error:
+                failure, pause = f"{type(error).__name__}: {_one_line(error)}", None
+            if attempt + 1 < TRIES:
+                await asyncio.sleep(pause if pause is not None else _pause(attempt))
+        raise InputError(
+            self._runtime.server,
+            expected=f"an answer within {TRIES} tries",
+            found=failure,
+            remedy="check the server, and run the same command again: what was answered is kept",
+        )
+
+    def _arguments(self, content: list[dict[str, Any]], request: Request) -> dict[str, Any]:
+        arguments: dict[str, Any] = {
+            "model": self._params.model,
+            "messages": [{"role": "user", "content": content}],
+            "max_tokens": self._params.max_tokens,
+            "temperature": self._params.temperature,
+        }
+        if self._params.json_schema:
+            schema = {"name": f"{request.view}_view", "schema": answer_schema(request.view), "strict": True}
+            arguments["response_format"] = {"type": "json_schema", "json_schema": schema}
+        return arguments
+
+    def _response(self, key: str, completion: Any) -> Response:
+        """Return the completion as a response.
+
+        Raises:
+            ValueError, TypeError, AttributeError, IndexError: it has not the form of a chat completion.
+        """
+        choice = completion.choices[0]
+        text = choice.message.content
+        if text is not None and not isinstance(text, str):
+            raise TypeError("a content that is no text")
+        usage = completion.usage
+        return Response(
+            key=key,
+            text=(text or getattr(choice.message, "refusal", None) or "").encode("utf-8", "replace").decode(),
+            finish_reason=str(choice.finish_reason or "stop"),
+            input_tokens=int(usage.prompt_tokens) if usage else 0,
+            output_tokens=int(usage.completion_tokens) if usage else 0,
+            model=f"{self.model}@{self.revision}",
+        )
+
+    def _rejected(self, key: str, rejection: _Rejection) -> Response:
+        """Return the server's refusal of one request as a response.
+
+        Raises:
+            InputError: the refusal is of the key, the model or the address, not of the request.
+        """
+        if rejection.status in (401, 403, 404) or self._answered == 0:
+            hint = f"set {KEY_VARIABLE}" if rejection.status in (401, 403) else "check server and model"
+            raise InputError(
+                self._runtime.server,
+                expected=f"answers of the model {self.model}",
+                found=f"status {rejection.status}: {rejection.message}",
+                remedy=f"{hint}; json_schema: false where the server takes no schema",
+            )
+        return Response(key, rejection.message, "rejected", 0, 0, f"{self.model}@{self.revision}")
+
+    def _count(self, responses: list[Response]) -> None:
+        limits = self._runtime
+        for response in responses:
+            self._answered += response.finish_reason != "rejected"
+            self._tokens += response.input_tokens + response.output_tokens
+            self._cost += response.input_tokens * limits.input_price / 1e6
+            self._cost += response.output_tokens * limits.output_price / 1e6
+
+    def _spent_budget(self) -> InputError | None:
+        limits = self._runtime
+        if limits.token_budget is not None and self._tokens >= limits.token_budget:
+            setting, spent = "token_budget", f"{self._tokens} tokens of {limits.token_budget}"
+        elif limits.cost_budget is not None and self._cost >= limits.cost_budget:
+            setting, spent = "cost_budget", f"{self._cost:.2f} of {limits.cost_budget:.2f}"
+        else:
+            return None
+        return InputError(
+            f"runtime.yaml:{setting}",
+            expected="views of all items within the budget",
+            found=f"{spent} are spent",
+            remedy="run the same command again to go on (what was answered is kept), or raise the budget",
+        )
+
+    def close(self) -> None:
+        """Print what this run asked and what it cost."""
+        if self._answered:
+            priced = self._runtime.input_price or self._runtime.output_price
+            cost = f", cost {self._cost:.2f}" if priced else ""
+            print_progress(f"{self._answered} answers of {self.model}, {self._tokens} tokens{cost}")
+
+
+async def _first_batch(running: set[asyncio.Task[Response]], seconds: float) -> set[asyncio.Task[Response]]:
+    """Return the tasks that are done: at least one, then as many as end before the rest may be late."""
+    done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED, timeout=seconds)
+    while not done:
+        done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED, timeout=seconds)
+    return done
+
+
+def _message_content(request: Request, side: int) -> list[dict[str, Any]]:
+    content: list[dict[str, Any]] = []
+    if request.picture is not None:
+        picture = base64.b64encode(shrunk_jpeg(request.picture, side)).decode()
+        content.append({"type": "image_url", "image_url": {"url": f"data:image/jpeg;base64,{picture}"}})
+    content.append({"type": "text", "text": request.prompt})
+    return content
+
+
+def _retry_after(error: openai.APIStatusError) -> float | None:
+    """Return the seconds that the server asks to wait, if it does so in a usable way."""
+    try:
+        seconds = float(error.response.headers.get("retry-after", ""))
+    except ValueError:
+        return None
+    return min(seconds, LONGEST_PAUSE) if seconds >= 0 else None
+
+
+def _pause(attempt: int) -> float:
+    """Return the seconds to wait after a try: doubled each time, and random, to spread requests."""
+    return min(LONGEST_PAUSE, FIRST_PAUSE * 2**attempt) * random.uniform(0.5, 1.0)
+
+
+def _one_line(error: Exception) -> str:
+    """Return an error's message in one line, without a credential."""
+    message = " ".join(str(error).split())
+    key = os.environ.get(KEY_VARIABLE)
+    return (message.replace(key, "***") if key else message)[:300] or type(error).__name__

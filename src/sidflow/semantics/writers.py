@@ -1,0 +1,68 @@
+"""What a writer is, and which one params name."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+
+from sidflow.core.errors import InputError
+from sidflow.core.runtime import Runtime
+from sidflow.semantics.params import GenerationParams, OpenAIParams, ReplayParams
+from sidflow.semantics.requests import Request
+from sidflow.semantics.store import Response
+
+
+class Writer(ABC):
+    """Answers requests; `model` and `revision` are part of a response's key."""
+
+    model: str
+    revision: str
+
+    @abstractmethod
+    def respond(self, requests: Mapping[str, Request]) -> Iterator[list[Response]]:
+        """Yield the responses to `requests` in lists, in any order; each list is kept before the next is made.
+
+        Args:
+            requests: by key.
+
+        Raises:
+            InputError: the model cannot be used, or a budget is spent; what was yielded is kept.
+        """
+
+    def close(self) -> None:  # noqa: B027  # most writers hold nothing
+        """Free what the writer holds."""
+
+
+class ReplayWriter(Writer):
+    """Answers nothing: every response has to be in the store."""
+
+    def __init__(self, params: ReplayParams) -> None:
+        self.model, self.revision = params.model, params.revision
+
+    def respond(self, requests: Mapping[str, Request]) -> Iterator[list[Response]]:
+        """Raise an error where a response is missing."""
+        if requests:
+            raise InputError(
+                f"response store, model {self.model} at {self.revision}",
+                expected="a response to every request",
+                found="missing ones",
+                count=len(requests),
+                example=next(iter(requests.values())).item_id,
+                remedy="merge a store that holds them (`sidflow responses merge FILE`), or name a writer that can ask",
+            )
+        return iter(())
+
+
+def open_writer(params: GenerationParams, runtime: Runtime) -> Writer:
+    """Return the writer that params name; its libraries are imported here.
+
+    Raises:
+        InputError: it cannot be used on this machine.
+    """
+    if isinstance(params, ReplayParams):
+        return ReplayWriter(params)
+    if isinstance(params, OpenAIParams):
+        from sidflow.semantics.openai_writer import OpenAIWriter
+
+        return OpenAIWriter(params, runtime)
+    raise TypeError(f"no writer for {type(params).__name__}")

@@ -1,0 +1,96 @@
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sidflow.semantics.answers import MAX_CHARACTERS, parse_object, read_answer, view_text
+from sidflow.semantics.store import Response
+
+FULL = {
+    "category": "boots", "style": "rugged", "colours": ["black", "red"], "material": "leather", "audience": "adults",
+    "use": "hiking", "mood": "warm", "summary": "Sturdy boots for winter walks.",
+}  # fmt: skip
+INSTRUCTIONS = "You describe products for a catalogue search. Read what a shop says about one item and be brief."
+
+
+def read(text, reason="stop", view="text"):
+    return read_answer(Response("0" * 64, text, reason, 1, 1, "m@1"), view, INSTRUCTIONS)
+
+
+def test_a_whole_answer_is_read_as_it_is():
+    answer = read(json.dumps(FULL))
+    assert answer == (FULL, "", False)
+    assert view_text(answer.fields, "text") == (
+        "Category: boots. Style: rugged. Colours: black, red. Material: leather. Audience: adults. Use: hiking. "
+        "Mood: warm. Sturdy boots for winter walks."
+    )
+
+
+@pytest.mark.parametrize("wrapped", ["```json\n{}\n```", "Sure, here it is: {}", "{} I hope that helps!", "\n {} \n"])
+def test_text_around_the_object_is_dropped(wrapped):
+    assert read(wrapped.replace("{}", json.dumps(FULL))).fields == FULL
+
+
+@given(st.integers(1, len(json.dumps(FULL)) - 1))
+def test_of_a_cut_answer_only_whole_values_are_kept(length):
+    content, repaired = parse_object(json.dumps(FULL)[:length])
+    if content is not None:
+        assert repaired
+        for name, value in content.items():
+            assert value == FULL[name] or (isinstance(value, list) and value == FULL[name][: len(value)])
+
+
+def test_an_answer_cut_late_is_used_and_one_cut_early_is_not():
+    text = json.dumps(FULL)
+    late = read(text[:-5], "length")
+    assert late.failure == "" and late.repaired and late.fields["mood"] == "warm" and late.fields["summary"] == ""
+    assert read(text[:30], "length").failure == "cut"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason", "failure"),
+    [
+        ("", "stop", "empty"),
+        ("   \n", "stop", "empty"),
+        (json.dumps({name: [] if isinstance(value, list) else "" for name, value in FULL.items()}), "stop", "empty"),
+        ("no json", "stop", "malformed"),
+        ("[1, 2]", "stop", "malformed"),
+        ('"text"', "stop", "malformed"),
+        ("{" * 5000, "stop", "malformed"),
+        ("no json", "length", "cut"),
+        ("I'm sorry, I can't help with that.", "stop", "refusal"),
+        (json.dumps(FULL | {"category": "I cannot see a picture."}), "stop", "refusal"),
+        (json.dumps({"a": 1}), "stop", "schema"),
+        (json.dumps(dict.fromkeys(FULL, 3)), "stop", "schema"),
+        ("x" * (MAX_CHARACTERS + 1), "stop", "huge"),
+        (json.dumps(FULL | {"summary": INSTRUCTIONS}), "stop", "echo"),
+        (json.dumps(FULL | {"summary": "very nice boots " * 20}), "stop", "repetitive"),
+        (json.dumps(FULL), "rejected", "rejected"),
+    ],
+)
+def test_why_an_answer_cannot_be_used(text, reason, failure):
+    answer = read(text, reason)
+    assert answer.failure == failure
+    assert answer.fields == {}
+
+
+def test_one_field_of_another_type_is_left_empty():
+    answer = read(json.dumps(FULL | {"mood": 3, "colours": "red", "use": ["hiking", "snow"]}))
+    assert answer.failure == ""
+    assert (answer.fields["mood"], answer.fields["colours"], answer.fields["use"]) == ("", ["red"], "hiking, snow")
+
+
+def test_deeply_nested_json_is_not_read():
+    assert read('{"a":' * 2000 + "1" + "}" * 2000).failure == "malformed"
+
+
+def test_keywords_are_joined_each_once():
+    answer = read(json.dumps({"keywords": ["boots", " winter  boots", "boots", ""]}), view="keywords")
+    assert view_text(answer.fields, "keywords") == "boots, winter boots"
+
+
+@given(st.text(max_size=200))
+def test_any_text_is_read_or_refused(text):
+    answer = read(text)
+    assert bool(answer.failure) != bool(answer.fields)
