@@ -57,6 +57,8 @@ preset_app = _group("Choose data and settings: presets of params.yaml.")
 show_app = _group("Print what the artifacts hold of one thing.")
 app.add_typer(preset_app, name="preset")
 app.add_typer(show_app, name="show")
+responses_app = _group("Keep and share the answers of language models that `describe` asked.")
+app.add_typer(responses_app, name="responses")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 PresetName = Annotated[str, typer.Argument(metavar="NAME", help="A preset that `sidflow preset list` names.")]
@@ -321,6 +323,33 @@ def ablations(
     with in_project():
         for line in run_ablations(seed, only):
             typer.echo(line)
+
+
+@responses_app.command("size")
+def responses_size() -> None:
+    """Print where the store is, and how many answers and tokens it holds."""
+    from sidflow.cli.responses import size_line
+
+    with one_line():
+        typer.echo(size_line())
+
+
+@responses_app.command("export")
+def responses_export(file: Annotated[Path, typer.Argument(metavar="FILE", help="The store to write.")]) -> None:
+    """Write all answers to one file that can be shared."""
+    from sidflow.cli.responses import export_line
+
+    with one_line():
+        typer.echo(export_line(file))
+
+
+@responses_app.command("merge")
+def responses_merge(file: Annotated[Path, typer.Argument(metavar="FILE", help="Another store.")]) -> None:
+    """Add the answers of another store that are missing in this one."""
+    from sidflow.cli.responses import merge_line
+
+    with one_line():
+        typer.echo(merge_line(file))
 
 
 @app.command()
