@@ -13,7 +13,15 @@ from sidflow.artifacts.features import EMBEDDING, IMAGE, JOINT, TEXT, UNITS
 from sidflow.artifacts.item_content import ItemText, item_texts, split_sentences
 from sidflow.core.stage import print_progress
 from sidflow.core.tensors import TensorFile
-from sidflow.features.params import Document, EmbedParams, Encoder, PictureDescriptors, TfidfSvd, TfidfSvdUnits
+from sidflow.features.params import (
+    Document,
+    EmbedParams,
+    Encoder,
+    PictureDescriptors,
+    TfidfSvd,
+    TfidfSvdUnits,
+    TransformerEncoder,
+)
 from sidflow.features.pictures import encode_pictures
 from sidflow.features.tfidf import Pieces, TextSpace, fit_text_space
 
@@ -42,15 +50,22 @@ def run_encoders(
         documents[document] = [split_sentences(views_by_item.get(item, "")) for item in range(len(texts))]
     spaces = _FittedSpaces(documents, params, seed)
     for name, encoder in params.encoders.items():
+        record: dict[str, object] = {}
         if isinstance(encoder, PictureDescriptors):
             values, present = encode_pictures(images, len(texts), encoder)
         elif isinstance(encoder, TfidfSvdUnits):
             values, present = _encode_units(texts, spaces[encoder.space], encoder.units)
+        elif isinstance(encoder, TransformerEncoder):
+            from sidflow.features.transformer import encode_documents  # imports torch
+
+            values, present, record = encode_documents(documents[encoder.document], encoder, name, seed)
         else:
             values, present = spaces[encoder.space].encode(documents[encoder.document])
         file = UNITS if isinstance(encoder, TfidfSvdUnits) else EMBEDDING
         print_progress(f"{name}: {int(present.sum())} of {present.size} present, width {values.shape[-1]}")
-        yield EncoderOutput(name, file, {"values": values, "present": present}, _metadata(encoder, params, seed))
+        yield EncoderOutput(
+            name, file, {"values": values, "present": present}, _metadata(encoder, params, seed) | record
+        )
 
 
 def text_units(texts: ItemText, max_units: int) -> tuple[str, ...]:
@@ -94,7 +109,7 @@ def _encode_units(texts: list[ItemText], space: TextSpace, max_units: int) -> tu
 
 
 def _metadata(encoder: Encoder, params: EmbedParams, seed: int) -> dict[str, object]:
-    """Return the encoder's params and seed; `trained_weights` is false for all encoders here."""
+    """Return the encoder's params and seed, and whether its weights are trained elsewhere."""
     metadata: dict[str, object] = {"encoder": encoder.model_dump(mode="json"), "trained_weights": False}
     if isinstance(encoder, (TfidfSvd, TfidfSvdUnits)):
         metadata |= {"space": params.spaces[encoder.space].model_dump(mode="json"), "seed": seed}

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from sidflow.core.errors import InvalidValue
 from sidflow.core.params import Params
+from sidflow.models.params import ModelParams
 
 Document = Literal["item", "view_text", "view_image", "view_joint"]  # `item`: title, brand, ..., description
 
@@ -62,7 +63,22 @@ class PictureDescriptors(Params):
     )
 
 
-Encoder = Annotated[TfidfSvd | TfidfSvdUnits | PictureDescriptors, Field(discriminator="kind")]
+class TransformerEncoder(Params):
+    """One vector per item of one kind of document, by a trained text encoder or language model."""
+
+    kind: Literal["transformer"] = Field(description="transformer: one vector per item, by a trained model")
+    model: ModelParams = Field(description="the trained model")
+    document: Document = Field(default="item", description="item | view_text | view_image | view_joint")
+    pooling: Literal["mean", "cls", "last"] = Field(
+        default="mean", description="the tokens' states that make a vector: mean | cls (the first) | last"
+    )
+    prefix: str = Field(default="", description="instruction before each text, as the model was trained with")
+    max_tokens: int = Field(default=256, ge=2, description="tokens of a text, the prefix included; the rest is cut")
+    batch_size: int = Field(default=32, ge=1, description="texts that are encoded at a time")
+    centre: bool = Field(default=True, description="true: the mean vector is subtracted before the scaling to length 1")
+
+
+Encoder = Annotated[TfidfSvd | TfidfSvdUnits | PictureDescriptors | TransformerEncoder, Field(discriminator="kind")]
 
 
 def _default_spaces() -> dict[str, SpaceParams]:
@@ -82,7 +98,7 @@ def _default_encoders() -> dict[str, Encoder]:
 
 
 class EmbedParams(Params):
-    """Offline encoders of text and pictures: no trained weights, no interactions."""
+    """Encoders of text and pictures; they use no interactions."""
 
     spaces: dict[str, SpaceParams] = Field(
         default_factory=_default_spaces, description="TF-IDF and truncated SVD, fitted on the texts of all items"
@@ -94,7 +110,7 @@ class EmbedParams(Params):
     @model_validator(mode="after")
     def _spaces_exist(self) -> EmbedParams:
         for name, encoder in self.encoders.items():
-            if not isinstance(encoder, PictureDescriptors) and encoder.space not in self.spaces:
+            if isinstance(encoder, (TfidfSvd, TfidfSvdUnits)) and encoder.space not in self.spaces:
                 raise InvalidValue(
                     f"encoder `{name}` to name one of the spaces {', '.join(self.spaces)}", f"`{encoder.space}`"
                 )
