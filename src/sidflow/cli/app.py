@@ -178,6 +178,16 @@ def doctor() -> None:
 
 
 @app.command()
+def models() -> None:
+    """Print which model each slot of params.yaml names, whether it is here, its size and licence."""
+    from sidflow.cli.models import model_lines
+
+    with in_project():
+        for line in model_lines():
+            typer.echo(line)
+
+
+@app.command()
 def recommend(
     user: Annotated[str | None, typer.Option(metavar="KEY", help="Key of a user, for example U000001.")] = None,
     history: Annotated[

@@ -21,7 +21,7 @@ def test_the_start_imports_nothing_heavy() -> None:
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("command", ["preset", "doctor", "recommend", "show", "compare", "verify"])
+@pytest.mark.parametrize("command", ["preset", "doctor", "models", "recommend", "show", "compare", "verify"])
 def test_help_says_what_each_command_does(command) -> None:
     result = runner.invoke(app, [command, "--help"])
     assert result.exit_code == 0

@@ -1,0 +1,91 @@
+"""Which models the slots of params.yaml name, and whether they are here: a line each."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from sidflow.backbones.params import BackboneParams
+from sidflow.core import params
+from sidflow.core.errors import InputError
+from sidflow.features.params import EmbedParams, TransformerEncoder
+from sidflow.models.files import FILE_PATTERNS, hub_cache
+from sidflow.models.packages import find_package, weight_files
+from sidflow.models.params import ModelParams
+from sidflow.semantics.params import DescribeParams
+
+LOCK = Path("requirements-pretrained.lock")
+REQUIREMENT = re.compile(r"^([\w.-]+==[\w.]+)", re.MULTILINE)
+UNTRAINED = "no trained weights"
+ABSENT = "not installed: `make pretrained`"
+
+
+class SlotLine(NamedTuple):
+    """One line: a slot, what stands in it, and whether that is here."""
+
+    slot: str
+    model: str
+    state: str
+
+
+def model_lines() -> list[str]:
+    """Return the lines to print: the slots of params.yaml, then the packages of the lock.
+
+    Raises:
+        InputError: params.yaml is not here or not valid.
+    """
+    lines = [*_slots(), *_packages()]
+    widths = [max(len(line[column]) for line in lines) for column in (0, 1)]
+    return [f"{line.slot:<{widths[0]}}  {line.model:<{widths[1]}}  {line.state}".rstrip() for line in lines]
+
+
+def _slots() -> Iterator[SlotLine]:
+    writer = params.load_section("describe", DescribeParams).writer
+    model = getattr(writer, "model", "")
+    state = "behind a server" if writer.backend == "openai" else "in the response store" if model else UNTRAINED
+    yield SlotLine("describe.writer", f"{writer.backend} {model}".strip(), state)
+    for name, encoder in params.load_section("embed", EmbedParams).encoders.items():
+        slot = f"embed.encoders.{name}"
+        if isinstance(encoder, TransformerEncoder):
+            yield _line(slot, f"{slot}.model", encoder.model)
+        else:
+            yield SlotLine(slot, encoder.kind, UNTRAINED)
+    backbone = params.load_section("backbone", BackboneParams)
+    if backbone.kind == "scratch":
+        yield SlotLine("backbone", "scratch", "trained here")
+    else:
+        yield _line("backbone", "backbone", backbone.model)
+
+
+def _line(slot: str, section: str, model: ModelParams) -> SlotLine:
+    name = {"path": model.path, "hub": f"{model.repo}@{model.commit[:7]}", "package": model.package}[model.kind]
+    random = ", random weights" if model.weights == "random" else ""
+    return SlotLine(slot, name, f"{_state(section, model)}, licence {model.licence or 'not stated'}{random}")
+
+
+def _state(section: str, model: ModelParams) -> str:
+    if model.kind == "package":
+        try:
+            files = list(weight_files(model, section).values())
+        except InputError as error:
+            return ABSENT if error.found == "none" else f"{error.found}: `make pretrained`"
+    else:
+        home = Path(hub_cache()) / f"models--{model.repo.replace('/', '--')}" / "snapshots" / model.commit
+        folder = Path(model.path).expanduser() if model.kind == "path" else home
+        files = [path for pattern in FILE_PATTERNS for path in folder.glob(pattern)] if folder.is_dir() else []
+        if not files:
+            return "not here"
+    return f"here, {sum(path.stat().st_size for path in files) / 1e6:.0f} MB"
+
+
+def _packages() -> Iterator[SlotLine]:
+    for requirement in REQUIREMENT.findall(LOCK.read_text()) if LOCK.is_file() else []:
+        try:
+            package = find_package(requirement, "packages")
+        except InputError:
+            yield SlotLine("package", requirement, ABSENT)
+            continue
+        size = sum(path.stat().st_size for file in package.files or () if (path := Path(str(file.locate()))).is_file())
+        yield SlotLine("package", requirement, f"installed, {size / 1e6:.0f} MB")
