@@ -57,7 +57,7 @@ preset_app = _group("Choose data and settings: presets of params.yaml.")
 show_app = _group("Print what the artifacts hold of one thing.")
 app.add_typer(preset_app, name="preset")
 app.add_typer(show_app, name="show")
-responses_app = _group("Keep and share the answers of language models that `describe` asked.")
+responses_app = _group("Keep and share the answers of language models.")
 app.add_typer(responses_app, name="responses")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
@@ -179,7 +179,7 @@ def doctor() -> None:
 
 @app.command()
 def models() -> None:
-    """Print which model each slot of params.yaml names, whether it is here, its size and licence."""
+    """Print the model of each slot, its size and licence."""
     from sidflow.cli.models import model_lines
 
     with in_project():
