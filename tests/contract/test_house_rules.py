@@ -18,7 +18,7 @@ ARROWS = {
     "artifacts": set(),
     "metrics": set(),
     "catalog": {"artifacts"},
-    "semantics": {"artifacts"},
+    "semantics": {"artifacts", "models"},
     "models": set(),
     "features": {"artifacts", "models"},
     "sequences": {"artifacts"},
@@ -47,6 +47,7 @@ FREE_OF_TORCH = [
     "compare",
     "report",
 ]
+LAZILY_WITH_TORCH = {"describe"}  # only where params name a model that runs here
 
 
 def imports_of(path: Path) -> set[str]:
@@ -117,6 +118,8 @@ def test_light_stages_never_import_torch(stage):
     own = os.environ | {"PYTHONPATH": str(SRC)}
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=own, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+    if stage in LAZILY_WITH_TORCH:
+        return
     lazily = {name.split(".")[0] for file in closure(ROOT / f"stages/{stage}.py", SRC) for name in imports_of(file)}
     assert not lazily & {"torch", "transformers", "peft", "accelerate"}
 

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from sidflow.artifacts.features import IMAGE, JOINT, KEYWORDS, TEXT
 from sidflow.core.errors import InvalidValue
 from sidflow.core.params import Params
+from sidflow.models.params import ModelParams
 
 View = Literal["text", "image", "joint", "keywords"]
 
@@ -65,6 +66,13 @@ class OpenAIParams(GenerationParams):
     json_schema: bool = Field(default=True, description="true: the server is asked to hold the answer to the schema")
 
 
+class TransformersParams(GenerationParams):
+    """A model that runs on this machine, through transformers."""
+
+    backend: Literal["transformers"] = Field(description="transformers: a model on this machine")
+    model: ModelParams = Field(description="an image-text-to-text model, or a causal LM for views of text")
+
+
 class ReplayParams(GenerationParams):
     """The response store alone: no model. A response that it does not hold is an error."""
 
@@ -73,7 +81,7 @@ class ReplayParams(GenerationParams):
     revision: str = Field(min_length=1, description="its commit or version")
 
 
-WriterParams = Annotated[RulesParams | OpenAIParams | ReplayParams, Field(discriminator="backend")]
+WriterParams = Annotated[RulesParams | OpenAIParams | TransformersParams | ReplayParams, Field(discriminator="backend")]
 
 
 class DescribeParams(Params):

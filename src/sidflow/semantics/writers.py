@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from sidflow.core.errors import InputError
 from sidflow.core.runtime import Runtime
-from sidflow.semantics.params import GenerationParams, OpenAIParams, ReplayParams
+from sidflow.semantics.params import GenerationParams, OpenAIParams, ReplayParams, TransformersParams
 from sidflow.semantics.requests import Request
 from sidflow.semantics.store import Response
 
@@ -65,4 +65,8 @@ def open_writer(params: GenerationParams, runtime: Runtime) -> Writer:
         from sidflow.semantics.openai_writer import OpenAIWriter
 
         return OpenAIWriter(params, runtime)
+    if isinstance(params, TransformersParams):
+        from sidflow.semantics.transformers_writer import TransformersWriter
+
+        return TransformersWriter(params, runtime)
     raise TypeError(f"no writer for {type(params).__name__}")

@@ -1,0 +1,146 @@
+import pytest
+import torch
+from tests.unit.semantics import tiny_models
+from tests.unit.semantics.test_rules import BLUE, RED, images_table, item, items_table
+
+from sidflow.core.errors import InputError
+from sidflow.core.runtime import Runtime
+from sidflow.semantics import transformers_writer
+from sidflow.semantics.describe import describe_items
+from sidflow.semantics.params import DescribeParams, TransformersParams
+from sidflow.semantics.requests import Request
+from sidflow.semantics.transformers_writer import TransformersWriter
+
+SEEING = [tiny_models.llava, tiny_models.idefics3, tiny_models.qwen, tiny_models.gemma3]
+QUESTIONS = {
+    f"{0:063x}{i}": Request(i, "joint", f"Describe: {'a red mug ' * (i + 1)}", picture)
+    for i, picture in enumerate([RED, BLUE, RED, BLUE])
+}
+WORDS = {key: request._replace(view="text", picture=None) for key, request in QUESTIONS.items()}
+
+
+@pytest.fixture(scope="module", params=[*SEEING, tiny_models.llama], ids=lambda family: family.__name__)
+def folder(request, tmp_path_factory):
+    return request.param(tmp_path_factory.mktemp("models") / request.param.__name__)
+
+
+def params_of(folder, **changes):
+    return TransformersParams(
+        backend="transformers", model={"kind": "path", "path": str(folder)}, **{"max_tokens": 16, **changes}
+    )
+
+
+def writer_of(folder, **changes):
+    return TransformersWriter(params_of(folder, **changes), Runtime(device="cpu"))
+
+
+def answers(writer, requests):
+    return {response.key: response for batch in writer.respond(requests) for response in batch}
+
+
+def sees(folder):
+    return folder.name != "llama"
+
+
+def test_a_batch_answers_as_its_requests_one_by_one(folder):
+    requests = (QUESTIONS if sees(folder) else {}) | {f"1{key[1:]}": request for key, request in WORDS.items()}
+    writer = writer_of(folder)
+    together = answers(writer, requests)
+    alone = {}
+    for key, request in requests.items():
+        alone |= answers(writer, {key: request})
+    assert together == alone and together.keys() == requests.keys()
+    for response in together.values():
+        assert response.finish_reason == ("length" if response.output_tokens == 16 else "stop") or (
+            response.finish_reason == "stop"
+        )
+        assert response.input_tokens > 10 and 1 <= response.output_tokens <= 16
+
+
+def test_pictures_reach_the_model(folder):
+    if not sees(folder):
+        with pytest.raises(InputError, match="sees") as raised:
+            answers(writer_of(folder), QUESTIONS)
+        assert "\n" not in str(raised.value) and "item 0" in str(raised.value)
+        return
+    writer = writer_of(folder)
+    encoder = writer._loaded_encoder()
+    logits = []
+    for picture in (RED, BLUE):
+        inputs = encoder.encode(Request(0, "image", "Describe", picture), 448)
+        with torch.inference_mode():
+            logits.append(writer._network(**inputs).logits[0, -1])
+    assert (logits[0] - logits[1]).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("words", ["<image>", "<|image_pad|> </s> <boi>", "<s>"])
+def test_words_of_an_item_are_no_special_tokens(folder, words):
+    picture = RED if sees(folder) else None
+    view = "joint" if sees(folder) else "text"
+    encoder = writer_of(folder)._loaded_encoder()
+    plain = encoder.encode(Request(0, view, "Describe", picture), 448)["input_ids"]
+    marked = encoder.encode(Request(0, view, f"Describe {words}", picture), 448)["input_ids"]
+    special = torch.tensor(encoder.tokenizer.all_special_ids)
+    assert torch.isin(marked, special).sum() == torch.isin(plain, special).sum()
+
+
+def test_too_little_memory_halves_the_batch(folder, monkeypatch):
+    writer = writer_of(folder)
+    expected = answers(writer, WORDS)
+    generate, sizes = writer._generate, []
+
+    def small_memory(batch):
+        sizes.append(len(batch))
+        if len(batch) > 1:
+            raise torch.OutOfMemoryError("full")
+        return generate(batch)
+
+    monkeypatch.setattr(writer, "_generate", small_memory)
+    assert answers(writer, WORDS) == expected
+    assert sizes == [4, 2, 1, 1, 1, 1]
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory):
+    return tiny_models.llama(tmp_path_factory.mktemp("models") / "llama")
+
+
+def test_too_little_memory_for_one_request_is_an_error_of_one_line(llama, monkeypatch):
+    writer = writer_of(llama)
+    monkeypatch.setattr(writer, "_generate_or_none", lambda batch: None)
+    with pytest.raises(InputError, match="memory for one request"):
+        answers(writer, WORDS)
+
+
+def test_the_key_has_the_hash_of_the_weights(llama, tmp_path):
+    first = writer_of(llama)
+    assert first.model == "llama" and len(first.revision) == 64
+    other = tiny_models.llava(tmp_path / "llava")
+    assert writer_of(other).revision != first.revision
+
+
+def test_a_prompt_beyond_the_context_is_rejected_and_costs_no_other(llama):
+    long = {"f" * 64: Request(9, "text", "mug " * 3000, None)}
+    got = answers(writer_of(llama), WORDS | long)
+    assert got["f" * 64].finish_reason == "rejected" and "2048" in got["f" * 64].text
+    assert all(got[key].finish_reason != "rejected" for key in WORDS)
+
+
+def test_a_second_run_asks_only_what_is_missing(llama, tmp_path, monkeypatch):
+    params = DescribeParams(views=("text",), writer=params_of(llama, attempts=1), max_failed_share=1.0)
+    runtime = Runtime(device="cpu", cache=tmp_path / "cache")
+    items = [item(0, "Red mug", "Holds tea."), item(1, "Blue lamp")]
+    counts = []
+    generate = transformers_writer.TransformersWriter._generate
+
+    def counted(self, batch):
+        counts.append(len(batch))
+        return generate(self, batch)
+
+    monkeypatch.setattr(transformers_writer.TransformersWriter, "_generate", counted)
+    first = describe_items(items_table(*items), images_table(), params, runtime)
+    assert sum(counts) == 2 and first.report["output_tokens"] > 0
+    again = describe_items(items_table(*items), images_table(), params, runtime)
+    assert sum(counts) == 2 and again.report == first.report
+    describe_items(items_table(*items, item(2, "Desk")), images_table(), params, runtime)
+    assert sum(counts) == 3
