@@ -15,7 +15,7 @@ from sidflow.semantics.store import Response
 MAX_CHARACTERS = 65_536  # of an answer; a longer one is not read
 MAX_DEPTH = 8  # of nested brackets
 FAILURES = {  # reason -> meaning
-    "rejected": "refused by the server",
+    "rejected": "refused by the server, or too long for the model",
     "empty": "without content",
     "huge": f"longer than {MAX_CHARACTERS} characters",
     "refusal": "a refusal",

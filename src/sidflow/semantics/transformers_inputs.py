@@ -58,6 +58,7 @@ class Encoder:
         self._special = sorted((token for token in special if len(token) > 1 and token.strip()), key=len, reverse=True)
 
     def _read_processor(self, folder: Path, options: dict[str, Any]) -> None:
+        processor: Any
         try:
             processor = AutoProcessor.from_pretrained(folder, **options)
             if not hasattr(processor, "image_processor"):
