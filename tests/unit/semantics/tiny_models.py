@@ -150,6 +150,7 @@ def gemma3(folder):
         text_config={
             "vocab_size": len(words),
             "head_dim": 8,
+            "tie_word_embeddings": False,
             "sliding_window": 64,
             "bos_token_id": 1,
             "eos_token_id": 2,
@@ -158,6 +159,7 @@ def gemma3(folder):
         },
         vision_config={"image_size": 32, "patch_size": 8, **VISION},
         mm_tokens_per_image=4,
+        tie_word_embeddings=False,  # tied, random weights write the last token over and over
         image_token_id=words.convert_tokens_to_ids("<image>"),
         boi_token_id=words.convert_tokens_to_ids("<boi>"),
         eoi_token_id=words.convert_tokens_to_ids("<eoi>"),
