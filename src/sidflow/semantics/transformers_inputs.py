@@ -68,8 +68,12 @@ class Encoder:
             if self._config.model_type in ("smolvlm", "idefics3"):
                 from transformers import Idefics3Processor
 
+                side = self._config.vision_config.image_size // self._config.vision_config.patch_size
                 processor = Idefics3Processor(
-                    self._pictures, self.tokenizer, chat_template=self.tokenizer.chat_template
+                    self._pictures,
+                    self.tokenizer,
+                    image_seq_len=side**2 // self._config.scale_factor**2,
+                    chat_template=self.tokenizer.chat_template,
                 )
             elif hasattr(self._pictures, "merge_size"):
                 return
