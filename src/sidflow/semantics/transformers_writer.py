@@ -151,7 +151,17 @@ class TransformersWriter(Writer):
         except RuntimeError as error:
             if "can't allocate memory" in str(error) or "not enough memory" in str(error):
                 return None
-            raise
+            raise self._generation_error(error) from error
+        except (ValueError, IndexError, TypeError) as error:
+            raise self._generation_error(error) from error
+
+    def _generation_error(self, error: Exception) -> InputError:
+        return InputError(
+            str(self._folder),
+            expected="a model that generates from its own processor's inputs",
+            found=f"{type(error).__name__}: {' '.join(str(error).split())[:200]}",
+            remedy="check the folder's processor files against the model's, or use another model",
+        )
 
     @torch.inference_mode()
     def _generate(self, batch: list[tuple[str, Inputs]]) -> list[Response]:
@@ -238,13 +248,12 @@ def _device(runtime: Runtime) -> torch.device:
 
 def _name_and_revision(model: ModelParams, folder: Path, files: Mapping[str, str]) -> tuple[str, str]:
     """Return the model and the revision of a response's key."""
-    weights = {name: digest for name, digest in sorted(files.items()) if name.endswith(".safetensors")}
     if model.kind == "hub":
         name, revision = model.repo, model.commit
     elif model.kind == "package":
         name, revision = model.package, _digest(model.sha256)
     else:
-        name, revision = folder.resolve().name, _digest(weights)
+        name, revision = folder.resolve().name, _digest(files)  # template and processor move answers too
     return name, revision if model.weights == "pretrained" else f"{revision}, random weights"
 
 
