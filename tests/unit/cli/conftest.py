@@ -168,7 +168,7 @@ def _write_project(folder: Path) -> None:
 
 
 def _use_small_sections(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in list(sections.SECTIONS):
+    for name in reversed(list(sections.SECTIONS)):  # they come back in reverse, so in their order
         monkeypatch.delitem(sections.SECTIONS, name)
     for name, section in SMALL_SECTIONS.items():
         monkeypatch.setitem(sections.SECTIONS, name, section)

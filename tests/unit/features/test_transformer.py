@@ -22,6 +22,7 @@ SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "i
 
 @pytest.fixture(params=["bert", "llama"])
 def folder(request, tokenizer, tmp_path):
+    request.addfinalizer(logging.enable_progress_bar)
     logging.disable_progress_bar()
     torch.manual_seed(0)
     if request.param == "bert":

@@ -36,8 +36,9 @@ def sha256(path):
 
 
 @pytest.fixture
-def saved(tmp_path, tokenizer):
+def saved(request, tmp_path, tokenizer):
     """A folder as transformers saves it."""
+    request.addfinalizer(logging.enable_progress_bar)
     logging.disable_progress_bar()
     torch.manual_seed(0)
     LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), **SHAPE)).save_pretrained(tmp_path / "saved")
