@@ -120,11 +120,10 @@ def _ends_of_values(body: str) -> list[tuple[int, str]]:
     """Return the offsets at which `body` may be cut, each with the brackets that close it there; the last few alone."""
     ends: list[tuple[int, str]] = []
     open_brackets: list[str] = []
-    in_string = escaped = False
+    in_string = False
     for offset, character in enumerate(body):
         if in_string:
-            escaped = character == "\\" and not escaped
-            if character == '"' and not escaped and (offset == 0 or body[offset - 1] != "\\" or _even(body, offset)):
+            if character == '"' and _even(body, offset):
                 in_string = False
                 ends.append((offset + 1, "".join(reversed(open_brackets))))
         elif character == '"':
