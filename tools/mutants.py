@@ -1,13 +1,17 @@
 """Plant faults in the modules that decide results and count those that the tests find. Run: make mutants.
 
 mutmut makes the mutants (`[tool.mutmut]` in pyproject.toml says of which modules) and runs for each the tests that
-reach its function. All of them would take hours: a sample, equally many from each module where it has as many, is
-drawn by a seed. The score is recorded with the commit.
+reach its function, quick ones first. All of them would take hours: a sample, equally many from each module where it has
+as many, is drawn by a seed. The score is recorded with the commit.
+
+A run that was stopped goes on where it was, as long as code and tests are the same. After tests were added,
+`--survivors` tests again only the mutants that no test found.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import importlib.metadata
 import json
 import os
@@ -16,10 +20,11 @@ import re
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 RECORD = Path("experiments/results/mutants.json")
+WORK = Path("mutants")  # where mutmut works
 FIRST = "sidflow.metrics.ranking.x_gini__mutmut_1"  # any mutant: a run of it alone makes all of them
 TEXT = re.compile(r"""(["'])(?:\\.|(?!\1).)*\1""")
 KILLED = ("killed", "timeout", "segfault")  # a hang and a crash are found, too
@@ -31,11 +36,19 @@ def main() -> None:
     parser.add_argument("--sample", type=int, default=400, help="mutants to test; 0 = all")
     parser.add_argument("--seed", type=int, default=0, help="of the sample")
     parser.add_argument("--only", default="", help="part of module names: test these, record nothing")
+    parser.add_argument("--survivors", action="store_true", help="tests were added: those found before stay found")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="mutants that are tested at a time")
     arguments = parser.parse_args()
-    _mutmut(FIRST)
+    if not outcomes_hold(WORK, digest()):
+        forget(WORK / "src", keep=KILLED if arguments.survivors else ())
+    _mutmut(1, FIRST)
+    (WORK / "digest.txt").write_text(digest())
     names = {module: mutants for module, mutants in mutants_by_module().items() if arguments.only in module}
     chosen = sample_of(names, arguments.sample, arguments.seed)
-    _mutmut(*sorted(chosen))
+    missing = sorted(set(chosen) - statuses().keys())
+    print(f"{len(chosen)} of {sum(map(len, names.values()))} mutants, {len(missing)} to be tested", flush=True)
+    if missing:
+        _mutmut(arguments.workers, *missing)
     record = score(names, chosen, statuses())
     print(json.dumps(record, indent=1))
     if not arguments.only:
@@ -44,7 +57,7 @@ def main() -> None:
         print(f"recorded in {RECORD}")
 
 
-def mutants_by_module(root: Path = Path("mutants/src")) -> dict[str, list[str]]:
+def mutants_by_module(root: Path = WORK / "src") -> dict[str, list[str]]:
     """Return the names of all mutants by module; in the report those that change wording alone are left out."""
     from mutmut.mutation.diff_apply import get_diff_for_mutant  # type: ignore[import-not-found]
 
@@ -79,7 +92,7 @@ def sample_of(modules: Mapping[str, list[str]], size: int, seed: int) -> list[st
     return chosen[:limit]
 
 
-def statuses(root: Path = Path("mutants/src")) -> dict[str, str]:
+def statuses(root: Path = WORK / "src") -> dict[str, str]:
     """Return what became of each mutant that was tested."""
     from mutmut.stats import status_by_exit_code  # type: ignore[import-not-found]
 
@@ -115,12 +128,40 @@ def score(modules: Mapping[str, list[str]], chosen: list[str], status: Mapping[s
     }
 
 
-def _mutmut(*names: str) -> None:
+def digest(root: Path = Path()) -> str:
+    """Return a hash of the code, the tests and the settings that an outcome depends on."""
+    files = [root / "pyproject.toml", *sorted((root / "src").rglob("*.py")), *sorted((root / "tests").rglob("*.py"))]
+    hashed = hashlib.sha256()
+    for path in files:
+        hashed.update(f"{path.relative_to(root)}\0".encode() + path.read_bytes())
+    return hashed.hexdigest()
+
+
+def outcomes_hold(work: Path, now: str) -> bool:
+    """Return whether what an earlier run left in `work` is of the same code and tests."""
+    path = work / "digest.txt"
+    return path.exists() and path.read_text() == now
+
+
+def forget(root: Path, keep: Collection[str]) -> None:
+    """Forget what became of the mutants under `root`, but for those whose outcome is one of `keep`."""
+    kept = {name for name, outcome in statuses(root).items() if outcome in keep}
+    for path in root.rglob("*.py.meta"):
+        meta = json.loads(path.read_text())
+        codes = meta["exit_code_by_key"]
+        meta["exit_code_by_key"] = {name: code if name in kept else None for name, code in codes.items()}
+        path.write_text(json.dumps(meta))
+
+
+def _mutmut(workers: int, *names: str) -> None:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "HYPOTHESIS_PROFILE": "mutants"}
     environment.pop("PYTHONPATH", None)
-    done = subprocess.run([sys.executable, "-m", "mutmut", "run", *names], env=environment, stdout=subprocess.DEVNULL)
+    command = [sys.executable, "-m", "mutmut", "run", "--max-children", str(workers), *names]
+    WORK.mkdir(exist_ok=True)
+    with (WORK / "mutmut.log").open("w") as log:
+        done = subprocess.run(command, env=environment, stdout=log, stderr=log)
     if done.returncode:
-        sys.exit(f"mutmut ended with {done.returncode}; `python -m mutmut run {names[0]}` shows why")
+        sys.exit(f"mutmut ended with {done.returncode}: {WORK}/mutmut.log")
 
 
 def _commit() -> str:

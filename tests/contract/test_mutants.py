@@ -4,6 +4,7 @@ import json
 
 import pytest
 from tools import mutants
+from tools.quick_tests_first import quick_first
 
 MODULES = {"a.one": [f"a.one.m{index}" for index in range(9)], "a.two": ["a.two.m0", "a.two.m1"]}
 
@@ -42,3 +43,33 @@ def test_the_score_counts_what_was_found_and_names_the_rest():
     }
     assert record["not_killed"] == ["a.one.m1", "a.two.m1"]
     json.dumps(record)
+
+
+def test_what_a_stopped_run_left_holds_while_code_and_tests_stay(tmp_path):
+    for name in ("src/a.py", "tests/test_a.py"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text("one = 1\n")
+    (tmp_path / "pyproject.toml").write_text("")
+    before = mutants.digest(tmp_path)
+    work = tmp_path / "mutants"
+    assert not mutants.outcomes_hold(work, before)
+    work.mkdir()
+    (work / "digest.txt").write_text(before)
+    assert mutants.outcomes_hold(work, mutants.digest(tmp_path))
+    (tmp_path / "tests/test_a.py").write_text("one = 2\n")
+    assert not mutants.outcomes_hold(work, mutants.digest(tmp_path))
+
+
+@pytest.mark.parametrize(("keep", "codes"), [(("killed",), {"a": 1, "b": None, "c": None}), ((), dict.fromkeys("abc"))])
+def test_outcomes_are_forgotten_but_for_those_that_are_kept(tmp_path, monkeypatch, keep, codes):
+    path = tmp_path / "a.py.meta"
+    path.write_text(json.dumps({"exit_code_by_key": {"a": 1, "b": 0, "c": None}, "other": 3}))
+    monkeypatch.setattr(mutants, "statuses", lambda _: {"a": "killed", "b": "survived"})
+    mutants.forget(tmp_path, keep)
+    assert json.loads(path.read_text()) == {"exit_code_by_key": codes, "other": 3}
+
+
+def test_quick_tests_and_quick_modules_come_first():
+    tests = ["a.py::slow", "a.py::quick", "b.py::one", "c.py::new"]
+    order = quick_first(tests, {"a.py::slow": 5.0, "a.py::quick": 0.1, "b.py::one": 1.0})
+    assert sorted(tests, key=order.__getitem__) == ["c.py::new", "b.py::one", "a.py::quick", "a.py::slow"]

@@ -1,70 +1,30 @@
 """Every number of the page against the artifacts that it was written from, written out by the test itself."""
 
+import itertools
 import math
 import re
 import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
-from tests.unit.report.cases import report_data
+from tests.unit.report.reading import (
+    RECOMMENDERS,
+    classed,
+    fixed,
+    heads_of,
+    lines_of,
+    listed,
+    number_of,
+    points_of,
+    rows_of,
+    section,
+    share,
+    text_of,
+)
 
 from sidflow.report.charts import difference_bar, interval_bar
-from sidflow.report.data import ReportParams
-from sidflow.report.page import render_page
 
-RECOMMENDERS = ("popularity", "sasrec", "mme_sid", "oracle")
-SETTINGS = ReportParams(users=4, history=3, recommendations=10)
-
-
-def fixed(value, digits=4):
-    return f"{value:.{digits}f}".replace("-", "\u2212")
-
-
-def share(value, signed=False, digits=1):
-    return f"{100 * value:{'+' if signed else ''}.{digits}f}\u2009%".replace("-", "\u2212")
-
-
-def text_of(node):
-    return "".join(node.itertext()).strip()
-
-
-def classed(node, name, style):
-    return [one for one in node.iter(name) if style in one.get("class", "").split()]
-
-
-@pytest.fixture(scope="module")
-def data():
-    """A page whose recommenders differ in every number, so that none can stand for another."""
-    made = report_data()
-    for name, metrics in made.metrics.items():
-        offset = RECOMMENDERS.index(name) / 10
-        assert isinstance(metrics, dict)
-        metrics |= {"item_table_effective_rank": 3 + offset, "item_table_isotropy": 0.5 + offset / 2}
-        metrics |= {"item_table_alive_share": 0.25 + offset, "item_table_mean_cosine": 0.125 - offset}
-        metrics |= {"item_table_information_abundance": 2 + offset}
-    return made
-
-
-@pytest.fixture(scope="module")
-def page(data):
-    text = render_page(data, SETTINGS).removeprefix("<!doctype html>")
-    text = re.sub(r"<style>.*?</style>", "", text, flags=re.DOTALL)
-    return ET.fromstring(re.sub(r"(<meta [^>]*)>", r"\1/>", text))
-
-
-def section(page, title):
-    (found,) = [one for one in page.iter("section") if one.find("h2") is not None and text_of(one.find("h2")) == title]
-    return found
-
-
-def rows_of(part, table=0):
-    """Return the cells of a table by the recommender or modality that its rows name."""
-    body = list(part.iter("tbody"))[table]
-    return {text_of(next(iter(row.find("th").iter("span")), row.find("th"))): row.findall("td") for row in body}
-
-
-def lines_of(cell):
-    return [text_of(one) for one in cell if one.tag in ("b", "small", "span")]
+GAIN, LEVEL, POWER = "+4\u2009%", "95\u2009%", "80\u2009%"  # claimed_gain, level and power of the leaderboard
 
 
 def test_the_leaderboard_row_by_row(data, page):
@@ -106,8 +66,49 @@ def test_the_leaderboard_row_by_row(data, page):
             assert lines_of(cells[4]) == [
                 label.get(difference["verdict"], difference["verdict"]),
                 f"p {fixed(difference['p_corrected'], 3)}",
-                f"claimed +4\u2009%: {difference['claim']}",
+                f"claimed {GAIN}: {difference['claim']}",
             ]
+
+
+def test_the_leaderboards_heads_and_notes(data, page):
+    part = section(page, "Leaderboard")
+    assert heads_of(part) == [
+        "recommender",
+        "",
+        "realised nDCG@10",
+        "",
+        "against the best baseline",
+        "verdict",
+        "Recall@10",
+        "MRR@10",
+        "of the best possible",
+    ]
+    note = text_of(classed(part, "p", "note")[0])
+    assert f"Whiskers: {LEVEL} intervals over 34\u2009567 users; p corrected for 2 comparisons" in note
+    assert f"the effect that would be shown with {POWER} power" in note
+    assert f"the difference is above 0, not that it is the claimed {GAIN}" in note
+    assert "means that it is below 0, by the same rule" in note
+
+
+def test_the_leaderboards_charts_are_to_scale(data, page):
+    """Bars from 0 to 256 end at the highest upper bound and 2% more; differences at the farthest charted one."""
+    board = data.leaderboard
+    metrics = {name: entry["metrics"]["ndcg_at_10"] for name, entry in board["recommenders"].items()}
+    scale = 256 / (1.02 * max(value["high"] for value in metrics.values()))
+    differences = {name: one["ndcg_at_10"] for name, one in board["differences"].items()}
+    charted = [one for one in differences.values() if one["relative"] > -0.5]
+    end = max(abs(one[side]) for one in charted for side in ("low", "high"))
+    for name, cells in rows_of(section(page, "Leaderboard")).items():
+        assert number_of(next(cells[0].iter("rect")), "width") == pytest.approx(metrics[name]["mean"] * scale, abs=0.01)
+        whisker, *_, best_possible = cells[0].iter("line")
+        for side, value in (("x1", metrics[name]["low"]), ("x2", metrics[name]["high"])):
+            assert number_of(whisker, side) == pytest.approx(value * scale, abs=0.01)
+        assert number_of(best_possible, "x1") == pytest.approx(metrics["oracle"]["mean"] * scale, abs=0.01)
+        if name in differences:
+            _, span = cells[2].iter("line")
+            for side, bound in (("x1", "low"), ("x2", "high")):
+                expected = min(146, max(4, 75 + 71 * differences[name][bound] / end))
+                assert number_of(span, side) == pytest.approx(expected, abs=0.01)
 
 
 def test_the_cards_of_the_head(data, page):
@@ -123,19 +124,41 @@ def test_the_cards_of_the_head(data, page):
         assert (told["mme_sid"], told[best]) == (fixed(mean), fixed(baseline))
         assert told["difference"] == share(mean / baseline - 1, True)
         low, high = (share(difference[end] / baseline, True) for end in ("low", "high"))
-        assert told["95\u2009% interval"] == f"{low} to {high}"
-        assert told["minimum detectable effect"].startswith(share(difference["detectable"] / baseline, True))
-        if difference["low"] > 0 or difference["high"] < 0:
-            assert f"p is {fixed(difference['p_corrected'], 3)}" in told["ahead at all?"]
-    facts = {text_of(one.find("dt")): text_of(one.find("dd")) for one in classed(page, "dl", "facts")[0]}
-    assert facts == {"users": "12", "candidate items": "24", "test queries": "12"}
+        assert told[f"{LEVEL} interval"] == f"{low} to {high}"
+        assert (
+            told["minimum detectable effect"] == f"{share(difference['detectable'] / baseline, True)} at {POWER} power"
+        )
+        if difference["low"] > 0:
+            assert told["ahead at all?"] == (
+                f"Shown: the interval lies above 0 and p is {fixed(difference['p_corrected'], 3)} after correction for "
+                "2 comparisons."
+            )
+            assert told[f"ahead by {GAIN}?"] == f"Reached: the whole interval lies at {GAIN} or above."
+        else:
+            assert told["ahead at all?"] == "Undecided: the interval holds 0."
+            assert told[f"ahead by {GAIN}?"] == f"Open: the interval holds {GAIN}, and smaller gains too."
+        title = [text_of(one) for one in card.find("h3")]
+        assert title[0] == ("expected nDCG@10" if "expected" in metric else "realised nDCG@10")
+    assert {card.find("p").text for card in cards} >= {"on the held-out targets of 34\u2009567 users"}
+    assert listed(classed(page, "dl", "facts")[0]) == {
+        "users": "1\u2009234\u2009567",
+        "candidate items": "24",
+        "interactions": "98\u2009765",
+        "items with a picture": "21",
+        "candidate items with text": "23",
+        "test queries": "45\u2009678",
+    }
+    assert text_of(classed(page, "p", "eyebrow")[0].find("span")) == "preset shop 58"
+    assert text_of(next(page.iter("h1"))) == f"mme_sid is not shown to be ahead of {best} in realised nDCG@10"
     lead = text_of(classed(page, "p", "lead")[0])
     own, other = (share(data.metrics[name]["expected_ndcg_at_10_of_best"], digits=0) for name in ("mme_sid", best))
-    assert f"mme_sid reaches {own} of it, {best} {other}." in lead
+    assert f"by the claimed gain of {GAIN}?" in lead
+    assert f"the best possible expected nDCG@10 can be computed: mme_sid reaches {own} of it, {best} {other}." in lead
 
 
 def test_each_row_of_the_slices_is_its_own_recommenders(data, page):
     part = section(page, "Metrics by kinds of queries")
+    assert text_of(classed(part, "p", "note")[0]).startswith("Realised nDCG@10 by the target's popularity")
     heads = [
         (text_of(head).removesuffix(text_of(head.find("small"))), text_of(head.find("small")))
         for head in part.iter("th")
@@ -166,17 +189,19 @@ def test_example_users_have_their_own_ranks_hits_and_last_items(data, page):
     queries = np.flatnonzero(~data.histories.query_valid)
     titles = [title or f"item {key}" for title, key in data.items.select("title", "item_key").iter_rows()]
     outcomes = {query: tuple(one.rank[query] <= 10 for one in data.ranked_lists) for query in queries}
-    expected = []
-    for outcome in ((True, True), (True, False), (False, True), (False, False)):
-        expected += [query for query in queries if outcomes[query] == outcome][:1]
-    assert len(expected) >= 2 and len(cards) == 4
-    shown = expected + [query for query in queries if query not in expected]
-    for card, query in zip(cards, shown[: len(expected)], strict=False):
+    kinds = ((True, True), (True, False), (False, True), (False, False))
+    of_kind = [[query for query in queries if outcomes[query] == kind] for kind in kinds]
+    in_turn = [query for one in itertools.zip_longest(*of_kind) for query in one if query is not None]
+    assert sum(map(bool, of_kind)) >= 2 and len(cards) == 4
+    for card, query in zip(cards, in_turn[:4], strict=True):
         strips = classed(card, "div", "strip")
         history = data.histories.history(query)
         target = int(data.histories.targets[query])
+        assert text_of(card.find("h3")) == f"user {data.user_keys[data.histories.query_user[query]]}"
         tiles = [text_of(one.find("figcaption")) for one in strips[0].findall("figure")]
         assert tiles == [*(titles[item] for item in history[-3:]), f"next: {titles[target]}"]
+        for one in card.iter("figure"):
+            assert text_of(classed(one, "span", "face")[0]) in ("", one.find("figcaption").get("title"))
         earlier = [text_of(one) for one in classed(strips[0], "span", "earlier")]
         assert earlier == ([f"{len(history) - 3} earlier"] if len(history) > 3 else [])
         for ranked, head, strip in zip(data.ranked_lists, card.findall("h4")[1:], strips[1:], strict=True):
@@ -192,8 +217,29 @@ def test_example_users_have_their_own_ranks_hits_and_last_items(data, page):
             assert ["hit" in one.get("class") for one in figures] == [item == target for item in ranked.top[query, :10]]
 
 
-def test_the_other_tables(data, page):
-    rows = rows_of(section(page, "Use of dimensions"))
+def test_example_items_have_their_own_codes(data, page):
+    part = section(page, "Example items")
+    shown = [0, 4, 9, 13, 18, 23]  # six of 24, evenly spaced
+    cards = part.findall("article")
+    assert part.find("p").text.startswith("Descriptions written by writer 36. ")
+    ids = {(item, modality): (codes, suffix) for item, modality, codes, suffix in data.semantic_ids.iter_rows()}
+    for card, item in zip(cards, shown, strict=True):
+        title = data.items["title"][item] or f"item k{item}"
+        assert text_of(card.find("div/h3")) == title
+        assert listed(card.find("div/dl")) == {"text": f"view {item}"}
+        assert {text_of(one) for one in classed(card, "span", "face")} <= {"", title}
+        told = {text_of(line[0]): [text_of(chip) for chip in line[1:]] for line in classed(card, "div", "ids")[0]}
+        expected = {}
+        for modality in ("image", "text"):
+            codes, suffix = ids[item, modality]
+            expected[modality] = [*map(str, codes), *([f"+{suffix}"] if suffix else [])]
+        assert told == expected
+
+
+def test_use_of_dimensions(data, page):
+    part = section(page, "Use of dimensions")
+    rows = rows_of(part)
+    assert set(rows) == set(RECOMMENDERS)
     for name, cells in rows.items():
         metrics = data.metrics[name]
         assert [text_of(cell) for cell in cells] == [
@@ -202,22 +248,87 @@ def test_the_other_tables(data, page):
             fixed(metrics["item_table_information_abundance"], 1),
             *(fixed(metrics[f"item_table_{kind}"], 2) for kind in ("alive_share", "isotropy", "mean_cosine")),
         ]
-    ablated = section(page, "Ablations of MME-SID")
-    for row, known in zip(next(ablated.iter("tbody")), data.ablations["rows"], strict=True):
-        cells = row.findall("td")
-        assert text_of(cells[0]) == fixed(known["mean"])
-        if "low" in known:
-            low, high = (f"{known[end]:+.4f}".replace("-", "\u2212") for end in ("low", "high"))
-            assert lines_of(cells[2]) == [f"{known['difference']:+.4f}".replace("-", "\u2212"), f"{low} to {high}"]
-            assert text_of(cells[3]) == fixed(known["detectable"])
-        assert text_of(cells[-1]) == "3"
-    reference = next(section(page, "Semantic IDs: use of the codes").iter("tbody"))
-    recalls = [text_of(row.findall("td")[0]) for row in reference]
-    assert recalls == ["\u2013", "\u2013", "0.7125", "0.6375"]  # image and text, of these IDs and of the reference
 
 
-def number_of(node, name):
-    return float(node.get(name))
+def test_the_chart_of_singular_values(data, page):
+    """Relative to the largest, from 1/4 of the dimensions at 46 to all at 590; 6% above and below the extremes."""
+    chart = next(section(page, "Use of dimensions").iter("svg"))
+    lines = {text_of(path): points_of(path) for path in classed(chart, "path", "line")}
+    spectra = {
+        name: [float(row["singular_value"]) for row in data.spectra[name] if row["matrix"] == "item_table"]
+        for name in RECOMMENDERS
+    }
+    relative = {name: [value / values[0] for value in values] for name, values in spectra.items()}
+    lowest = min(map(min, relative.values()))
+    low, high = lowest - 0.06 * (1 - lowest), 1 + 0.06 * (1 - lowest)
+
+    def height(value):
+        return 286 - 258 * (value - low) / (high - low)
+
+    for name, values in relative.items():
+        expected = [(46 + 544 * (place - 1) / 3, height(value)) for place, value in enumerate(values, start=1)]
+        assert np.array(lines[name]) == pytest.approx(np.array(expected), abs=0.06)
+    ticks = {text_of(one): one for one in classed(chart, "text", "tick")}
+    assert len(ticks) >= 4
+    for one in classed(chart, "text", "tick"):
+        if "middle" in one.get("class"):
+            assert number_of(one, "x") == pytest.approx(46 + 544 * (float(text_of(one)) - 0.25) / 0.75, abs=0.01)
+        else:
+            assert number_of(one, "y") - 4 == pytest.approx(height(float(text_of(one))), abs=0.01)
+    assert text_of(classed(chart, "text", "axis")[1]) == "singular value, largest = 1"
+
+
+def test_the_rows_of_the_ablations(data, page):
+    part = section(page, "Ablations of MME-SID")
+
+    def signed(value):
+        return f"{value:+.4f}".replace("-", "\u2212")
+
+    assert heads_of(part)[1] == "nDCG@10"
+    for row, told in zip(next(part.iter("tbody")), data.ablations["rows"], strict=True):
+        mean, _, difference, *rest = row.findall("td")
+        assert (text_of(row.find("th")), text_of(mean)) == (told["row"], fixed(told["mean"]))
+        assert [text_of(cell) for cell in rest] == [
+            fixed(told["detectable"]) if "detectable" in told else "\u2013",
+            fixed(told["effective_rank"], 1),
+            fixed(told["alive_share"], 2),
+            fixed(told["tau_of_codes"], 3),
+            str(told["seeds"]),
+        ]
+        if "difference" in told:
+            span = f"{signed(told['low'])} to {signed(told['high'])}"
+            assert lines_of(difference) == [signed(told["difference"]), span]
+            title = f"{told['row']} minus the full model: {signed(told['difference'])}, from {span}"
+            assert text_of(next(row.iter("title"))) == title
+    assert text_of(classed(part, "p", "note")[0]).endswith("at commit 0123456789.")
+
+
+def test_the_definitions_have_the_thresholds_of_the_run(data, page):
+    cuts = {name: f"{value:g}" for name, value in data.slice_cuts.items()}
+    gain, level, power = "4", "95", "80"  # in percent
+    numbers = {
+        "claimed gain": [gain, "4", "5", "4", "10", "2509.02017"],  # the default, nDCG@5, the gains reported, arXiv
+        "effective rank": ["1", "1"],
+        "head": ["25"],
+        "information abundance": ["1"],
+        "interval": [level],
+        "isotropy": ["0", "1"],
+        "long history": [cuts["long_history"]],
+        "medium history": [cuts["short_history"], cuts["long_history"]],
+        "minimum detectable effect": [power, level],
+        "MRR": ["1", "0"],
+        "nDCG": ["1", "2", "1", "0"],
+        "of the best possible": ["10"],
+        "perplexity": ["1"],
+        "reconstruction error": ["0", "1"],
+        "share not collapsed": ["0.001"],
+        "tail": ["40"],
+        "tau": ["1", "0"],
+        "verdict": ["0", "0.05", "0", gain],
+    }
+    told = {term: re.findall(r"\d+(?:\.\d+)?", text) for term, text in listed(section(page, "Terms")).items()}
+    assert {term: found for term, found in told.items() if found} == numbers
+    assert f"+{gain}\u2009%, relative" in text_of(section(page, "Terms"))
 
 
 @pytest.mark.parametrize(("mean", "low", "high"), [(0.2, 0.1, 0.4), (-0.3, -0.4, -0.1), (0.0, -0.1, 0.2)])
