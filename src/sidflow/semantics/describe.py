@@ -75,7 +75,8 @@ class Tally:
         self.requested = 0  # items
         self.repaired = 0
         self.asked_again = 0
-        self.failures: Counter[str] = Counter()
+        self.unusable: Counter[str] = Counter()  # answers by reason, those that were asked again included
+        self.failures: Counter[str] = Counter()  # items by reason of the last answer
         self.input_tokens = 0
         self.output_tokens = 0
 
@@ -97,7 +98,8 @@ def _describe_by_model(
             of_chunk = images.filter(pl.col("item_id").is_between(chunk["item_id"][0], chunk["item_id"][-1]))
             pictures = dict(of_chunk.select("item_id", "picture").iter_rows())
             requests = _requests(chunk, pictures, prompts, generation)
-            for request, answer in asking.answers(requests, prompts, tallies):
+            following = items.height - 1 - chunk["item_id"][-1]
+            for request, answer in asking.answers(requests, prompts, tallies, following / chunk.height):
                 if not answer.failure:
                     rows.append((request.item_id, request.view, view_text(answer.fields, request.view)))
             print_progress(f"{chunk['item_id'][-1] + 1} of {items.height} items described")
@@ -125,21 +127,34 @@ class _Asking:
 
     def __init__(self, writer: Writer, store: ResponseStore, generation: GenerationParams) -> None:
         self._writer, self._store, self._generation = writer, store, generation
-        self._asked, self._printed, self._started = 0, time.monotonic(), time.monotonic()
+        self._progress = Progress(time.monotonic())
 
     def answers(
-        self, requests: list[Request], prompts: Mapping[View, Prompt], tallies: Mapping[str, Tally]
+        self,
+        requests: list[Request],
+        prompts: Mapping[View, Prompt],
+        tallies: Mapping[str, Tally],
+        following: float = 0.0,
     ) -> Iterator[tuple[Request, Answer]]:
-        """Yield each request with its last answer; what failed is asked again, up to `attempts` times."""
+        """Yield each request with its last answer; what failed is asked again, up to `attempts` times.
+
+        Args:
+            requests: of a chunk of the catalogue.
+            prompts: by view.
+            tallies: by view; what comes back is counted there.
+            following: how many chunks of this size are still to come, for the time left.
+        """
         for request in requests:
             tallies[request.view].requested += 1
         for attempt in range(1, self._generation.attempts + 1):
             failed = []
-            for request, response in self._responses(requests):
+            for request, response in self._responses(requests, following if attempt == 1 else None):
                 tally = tallies[request.view]
                 tally.input_tokens += response.input_tokens
                 tally.output_tokens += response.output_tokens
                 answer = read_answer(response, request.view, prompts[request.view].template)
+                if answer.failure:
+                    tally.unusable[answer.failure] += 1
                 if answer.failure and attempt < self._generation.attempts and answer.failure != "rejected":
                     tally.asked_again += 1
                     failed.append(repeated_request(request, FAILURES[answer.failure]))
@@ -150,7 +165,8 @@ class _Asking:
                 yield request, answer
             requests = failed
 
-    def _responses(self, requests: list[Request]) -> Iterator[tuple[Request, Response]]:
+    def _responses(self, requests: list[Request], following: float | None) -> Iterator[tuple[Request, Response]]:
+        """Yield the requests' responses; `following` as in `answers`, None where requests are asked once more."""
         keys = [
             request_key(request, self._writer.model, self._writer.revision, self._generation) for request in requests
         ]
@@ -158,20 +174,47 @@ class _Asking:
         missing = {
             key: request for key, request in zip(keys, requests, strict=True) if key not in stored
         }  # equal requests are asked once
+        repeated = self._progress.remaining + len(missing)
+        self._progress.remaining = repeated if following is None else len(missing) * (1 + following)
         for responses in self._writer.respond(missing):
             self._store.add(responses)
             stored.update((response.key, response) for response in responses)
-            self._print(len(responses), len(missing))
+            line = self._progress.line(len(responses), time.monotonic())
+            if line:
+                print_progress(line)
         for key, request in zip(keys, requests, strict=True):
             yield request, stored[key]
 
-    def _print(self, count: int, missing: int) -> None:
+
+class Progress:
+    """How fast answers come, and how long the rest may take.
+
+    >>> progress = Progress(now=0.0)
+    >>> progress.remaining = 1200
+    >>> progress.line(100, now=50.0)
+    '100 answers, 2.0 a second, about 9 min left'
+    """
+
+    def __init__(self, now: float) -> None:
+        self.remaining = 0.0  # answers that are still to come
+        self._asked, self._printed, self._started = 0, now, now
+
+    def line(self, count: int, now: float) -> str:
+        """Return what is printed after `count` more answers, or nothing soon after the last line.
+
+        Args:
+            count: answers that have just come.
+            now: seconds.
+        """
         self._asked += count
-        now = time.monotonic()
-        if now - self._printed >= PROGRESS_SECONDS:
-            self._printed = now
-            rate = self._asked / (now - self._started)
-            print_progress(f"{self._asked} answers, {rate:.1f} a second; {missing} were missing for these items")
+        self.remaining = max(0.0, self.remaining - count)
+        if now - self._printed < PROGRESS_SECONDS:
+            return ""
+        self._printed = now
+        rate = self._asked / (now - self._started)
+        minutes = self.remaining / rate / 60
+        left = f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.0f} h"
+        return f"{self._asked} answers, {rate:.1f} a second, about {left} left"
 
 
 def _check_failed_share(tallies: Mapping[str, Tally], max_failed_share: float) -> None:
@@ -204,6 +247,7 @@ def _report(
             f"{view}_repaired": tally.repaired,
             f"{view}_asked_again": tally.asked_again,
         }
+        report |= {f"{view}_unusable_{name}": count for name, count in sorted(tally.unusable.items())}
         report |= {f"{view}_failed_{name}": count for name, count in sorted(tally.failures.items())}
     report["input_tokens"] = sum(tally.input_tokens for tally in tallies.values())
     report["output_tokens"] = sum(tally.output_tokens for tally in tallies.values())

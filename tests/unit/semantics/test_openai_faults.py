@@ -1,0 +1,163 @@
+"""Whatever a server does: nothing is lost, nothing that was answered is asked again, and the bytes are the same."""
+
+import json
+import random
+
+import pytest
+from tests.unit.semantics.chat_server import (
+    DESCRIPTION,
+    chat_server,
+    completion,
+    drip,
+    hang,
+    identity,
+    prompt_of,
+    raw,
+    reset,
+    send,
+    status,
+)
+from tests.unit.semantics.describing import ITEMS, PICTURES, file_hash, params, runtime, views
+from tests.unit.semantics.kills import kill_describe
+
+from sidflow.core.errors import InputError
+from sidflow.semantics import openai_writer
+from sidflow.semantics.answers import MAX_CHARACTERS
+from sidflow.semantics.describe import describe_items
+from sidflow.semantics.store import open_store
+
+pytestmark = pytest.mark.usefixtures("project")
+
+FAULTS = {
+    "429 with Retry-After": [status(429, Retry_After="0")],
+    "429 without": [status(429)] * 3,
+    "Retry-After that is no number": [status(503, Retry_After="soon")],
+    "500": [status(500)] * 4,
+    "reset": [reset, reset],
+    "slow drip": [drip],
+    "hang": [hang],
+    "cut JSON": [raw(completion("{}")[:40])],
+    "fewer bytes than announced": [raw(b'{"id":', announced=500)],
+    "no JSON": [raw(b"<html>gateway</html>")],
+    "another JSON": [raw(b'{"detail": "no"}')],
+    "a choice of another type": [raw(b'{"id": "1", "object": "chat.completion", "model": "m", "choices": [7]}')],
+    "no choices": [raw(b'{"id": "1", "object": "chat.completion", "created": 1, "model": "m", "choices": []}')],
+    "null": [raw(b"null")],
+    "several": [status(500), reset, raw(b""), status(429)],
+}
+
+
+@pytest.fixture
+def expected(tmp_path):
+    """Return the hash of the artifact that a server without faults makes."""
+    with chat_server() as sound:
+        return file_hash(describe_items(ITEMS, PICTURES, params(), runtime(sound, tmp_path / "sound")))
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_after_a_fault_nothing_is_lost_nothing_asked_twice_and_the_bytes_are_the_same(server, tmp_path, expected, name):
+    server.faults = FAULTS[name]
+    described = describe_items(ITEMS, PICTURES, params(), runtime(server, tmp_path))
+    assert file_hash(described) == expected
+    assert set(server.answered.values()) == {1}
+    assert set(server.asked.values()) == {1 + len(server.faults)}
+
+
+BAD_ANSWERS = {  # text of the answer, and its failure
+    "cut JSON": ('{"category": "r', "malformed"),
+    "wrong schema": (json.dumps({"id": 7, "title": "mug", "price": [1, 2]}), "schema"),
+    "wrong types": (json.dumps(dict.fromkeys(DESCRIPTION, 3)), "schema"),
+    "huge answer": ("{" + " " * MAX_CHARACTERS + "}", "huge"),
+    "nothing": ("", "empty"),
+    "refusal": ("I'm sorry, I cannot help with that.", "refusal"),
+    "repetition": (json.dumps(DESCRIPTION | {"summary": "red mug and " * 30}), "repetitive"),
+    "echo": (json.dumps(DESCRIPTION | {"summary": "INSTRUCTIONS"}), "echo"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_ANSWERS)
+def test_a_bad_answer_is_kept_and_asked_again_once_with_the_reason(server, tmp_path, expected, name):
+    text, reason = BAD_ANSWERS[name]
+
+    def answer_badly(running, handler, body, _attempt):
+        running.answered[identity(body)] += 1
+        if "An earlier answer could not be used" in prompt_of(body):
+            send(handler, 200, completion(running.content(body)))
+        else:
+            instructions = " ".join(prompt_of(body).split("\n\n")[-2].split())
+            send(handler, 200, completion(text.replace("INSTRUCTIONS", instructions)))
+
+    server.faults = [answer_badly]
+    described = describe_items(ITEMS, PICTURES, params(), runtime(server, tmp_path))
+    assert file_hash(described) == expected
+    assert set(server.asked.values()) == set(server.answered.values()) == {1}
+    assert described.report["text_asked_again"] == described.report[f"text_unusable_{reason}"] == 3
+    assert described.report["text_failed"] == 0 and server.asked.total() == 12
+    again = describe_items(ITEMS, PICTURES, params(), runtime(server, tmp_path))
+    assert file_hash(again) == expected and server.asked.total() == 12
+
+
+@pytest.mark.parametrize("identifier", ["another", 17, None, ["x"]])
+def test_an_answer_belongs_to_the_request_that_it_came_back_to_whatever_id_it_has(
+    server, tmp_path, expected, identifier
+):
+    def another_id(running, handler, body, _attempt):
+        running.answered[identity(body)] += 1
+        content = json.loads(completion(running.content(body))) | {"id": identifier, "model": "another"}
+        send(handler, 200, json.dumps(content).encode())
+
+    server.faults = [another_id]
+    assert file_hash(describe_items(ITEMS, PICTURES, params(), runtime(server, tmp_path))) == expected
+    assert set(server.asked.values()) == set(server.answered.values()) == {1}
+
+
+def test_a_server_that_stays_broken_ends_in_one_line_and_what_was_answered_is_kept(server, tmp_path):
+    broken = set()
+
+    def fail_for_the_lamp(running, handler, body, attempt):
+        if "Blue lamp" in prompt_of(body):
+            broken.add(identity(body))
+            status(500)(running, handler, body, attempt)
+        else:
+            running.answer(handler, body)
+
+    server.faults = [fail_for_the_lamp] * openai_writer.TRIES
+    with pytest.raises(InputError, match=r"7 tries.*status 500.*what was answered is kept"):
+        describe_items(ITEMS, PICTURES, params(), runtime(server, tmp_path, concurrency=8))
+    with open_store(tmp_path / "cache" / "responses.sqlite") as store:
+        assert store.size().responses == 5
+    server.faults = []
+    describe_items(ITEMS, PICTURES, params(), runtime(server, tmp_path))
+    assert all(count == 1 for request, count in server.answered.items() if request not in broken)
+
+
+def test_a_refused_request_costs_no_other_item(server, tmp_path):
+    describe_items(ITEMS[:1], PICTURES, params(views=("text",)), runtime(server, tmp_path))
+
+    def refuse_the_lamp(running, handler, body, attempt):
+        if "Blue lamp" in prompt_of(body):
+            status(400)(running, handler, body, attempt)
+        else:
+            running.answer(handler, body)
+
+    server.faults = [refuse_the_lamp] * 9
+    described = describe_items(ITEMS, PICTURES, params(max_failed_share=0.5), runtime(server, tmp_path, concurrency=1))
+    assert (1, "text") not in views(described)
+    assert described.report["text_failed"] == described.report["text_failed_rejected"] == 1
+    with pytest.raises(InputError, match=r"text view.*1 of 3: 1 refused by the server"):
+        describe_items(ITEMS, PICTURES, params(), runtime(server, tmp_path))
+
+
+@pytest.mark.parametrize("code", [400, 401, 404])
+def test_settings_that_the_server_refuses_end_the_run_before_anything_is_kept(server, tmp_path, code):
+    server.faults = [status(code)] * 9
+    with pytest.raises(InputError, match=f"status {code}"):
+        describe_items(ITEMS, PICTURES, params(), runtime(server, tmp_path))
+    with open_store(tmp_path / "cache" / "responses.sqlite") as store:
+        assert store.size().responses == 0
+
+
+def test_a_kill_at_any_moment_costs_at_most_what_was_under_way(tmp_path):
+    """`python -m tests.unit.semantics.kills` does so at 20 moments."""
+    kills = kill_describe(tmp_path, 4, random.Random(0))
+    assert kills.problems == [] and kills.killed == 4
