@@ -20,7 +20,7 @@ ARROWS = {
     "catalog": {"artifacts"},
     "semantics": {"artifacts", "models"},
     "models": set(),
-    "features": {"artifacts", "models"},
+    "features": {"artifacts", "metrics", "models", "sequences"},
     "sequences": {"artifacts"},
     "training": {"metrics", "sequences"},
     "counting": {"artifacts", "metrics", "sequences"},

@@ -13,7 +13,6 @@ from sidflow.cli.dvc import dag_stages
 from sidflow.cli.sections import REMEDY, Resolved, resolve
 from sidflow.cli.selection import check_selection
 from sidflow.core.errors import InputError
-from sidflow.features.params import TfidfSvdUnits
 
 if TYPE_CHECKING:
     from sidflow.mme_sid.params import FinetuneParams
@@ -55,9 +54,11 @@ def _check_truth(sections: Mapping[str, Any], where: str) -> None:
 
 
 def _check_embeddings(sections: Mapping[str, Any], where: str) -> None:
-    encoders = sections["embed"].encoders
+    embed = sections["embed"]
     for knob, file, of_units in _embeddings_read(sections):
-        fitting = [name for name, encoder in encoders.items() if isinstance(encoder, TfidfSvdUnits) == of_units]
+        fitting = [name for name, encoder in embed.encoders.items() if encoder.of_units == of_units]
+        if not knob.startswith("train_content."):
+            fitting = [name for name in fitting if not embed.is_sparse(name)]
         if file not in fitting:
             what = "units of an item" if of_units else "one vector an item"
             raise InputError(

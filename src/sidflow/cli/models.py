@@ -10,7 +10,7 @@ from typing import NamedTuple
 from sidflow.backbones.params import BackboneParams
 from sidflow.core import params
 from sidflow.core.errors import InputError
-from sidflow.features.params import EmbedParams, TransformerEncoder
+from sidflow.features.params import EmbedParams, ModelEncoder
 from sidflow.models.files import FILE_PATTERNS, hub_cache
 from sidflow.models.packages import find_package, weight_files
 from sidflow.models.params import ModelParams
@@ -48,7 +48,7 @@ def _slots() -> Iterator[SlotLine]:
     yield SlotLine("describe.writer", f"{writer.backend} {model}".strip(), state)
     for name, encoder in params.load_section("embed", EmbedParams).encoders.items():
         slot = f"embed.encoders.{name}"
-        if isinstance(encoder, TransformerEncoder):
+        if isinstance(encoder, ModelEncoder):
             yield _line(slot, f"{slot}.model", encoder.model)
         else:
             yield SlotLine(slot, encoder.kind, UNTRAINED)

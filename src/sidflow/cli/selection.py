@@ -106,11 +106,9 @@ def _used_encoders(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the section `embed` with the encoders that some entry names, and their text spaces."""
     texts = set(_strings([values[name] for name, section in SECTIONS.items() if section.has_entries]))
     embed = values["embed"]
-    encoders = {
-        name: encoder
-        for name, encoder in embed["encoders"].items()
-        if name in texts or f"artifacts/embeddings/{name}.safetensors" in texts
-    }
+    read = {name for name in embed["encoders"] if name in texts or f"artifacts/embeddings/{name}.safetensors" in texts}
+    read |= {part for name in read for part in embed["encoders"][name].get("parts", ())}
+    encoders = {name: encoder for name, encoder in embed["encoders"].items() if name in read}
     spaces = {encoder.get("space") for encoder in encoders.values()}
     return embed | {
         "encoders": encoders,

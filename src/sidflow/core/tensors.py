@@ -18,6 +18,15 @@ from sidflow.core.files import VersionedArtifact, atomic_path, note_write
 METADATA_KEY = "sidflow"  # with two keys or more the bytes of a safetensors file are not stable
 
 
+def schema_of(path: Path) -> str:
+    """Return the name of the schema of a tensor file; empty where it is no tensor file of ours."""
+    try:
+        with safe_open(path, framework="numpy") as handle:
+            return str(json.loads((handle.metadata() or {}).get(METADATA_KEY, "{}")).get("schema", ""))
+    except (OSError, SafetensorError, ValueError, AttributeError):
+        return ""
+
+
 class Tensors(NamedTuple):
     """The content of a tensor file."""
 
@@ -30,8 +39,8 @@ class TensorFile(VersionedArtifact):
     """One tensor artifact: its path, and the dtype and named axes of each array.
 
     `arrays` maps a name to "dtype axis axis ...", for example "float32 n d". An axis name has the same size
-    everywhere in one file. `optional` names may be absent. With `free` the file may have further arrays (a model's
-    weights), which are only checked to be finite.
+    everywhere in one file. "float32|float16 n d" may be stored as either, and is read as the first. `optional` names
+    may be absent. With `free` the file may have further arrays (a model's weights), only checked to be finite.
     """
 
     arrays: Mapping[str, str]
@@ -74,7 +83,13 @@ class TensorFile(VersionedArtifact):
             ) from error
         self.check_schema(path, metadata)
         self._verify(arrays, path)
-        return Tensors(arrays, metadata)
+        return Tensors({name: self._as_read(name, array) for name, array in arrays.items()}, metadata)
+
+    def _as_read(self, name: str, array: np.ndarray) -> np.ndarray:
+        """Return an array in the first dtype that it may be stored in."""
+        if name not in self.arrays:
+            return array
+        return array.astype(self.arrays[name].split()[0].partition("|")[0], copy=False)
 
     def _verify(self, arrays: Mapping[str, np.ndarray], path: Path) -> None:
         remedy = "rerun the stage that writes it; if that repeats, report a defect"
@@ -90,12 +105,12 @@ class TensorFile(VersionedArtifact):
         sizes: dict[str, int] = {}
         for name, array in arrays.items():
             if name in self.arrays:
-                dtype, *axes = self.arrays[name].split()
+                dtypes, *axes = self.arrays[name].split()
                 shape = tuple(sizes.setdefault(axis, size) for axis, size in zip(axes, array.shape, strict=False))
-                if array.dtype != np.dtype(dtype) or len(axes) != array.ndim or shape != array.shape:
+                if array.dtype.name not in dtypes.split("|") or len(axes) != array.ndim or shape != array.shape:
                     raise InputError(
                         str(path),
-                        expected=f"{name} as {dtype} {axes} with sizes {sizes}",
+                        expected=f"{name} as {dtypes} {axes} with sizes {sizes}",
                         found=f"{array.dtype} {array.shape}",
                         remedy=remedy,
                     )

@@ -19,9 +19,10 @@ from typing import Annotated
 
 import numpy as np
 from pydantic import Field
+from scipy import sparse
 from scipy.sparse import csr_matrix
 
-from sidflow.artifacts.features import EMBEDDING, MODALITY
+from sidflow.artifacts.features import read_item_rows
 from sidflow.artifacts.recommenders import ScoreFactors
 from sidflow.core.errors import InputError
 from sidflow.counting.search import (
@@ -35,7 +36,7 @@ from sidflow.counting.search import (
     sparse_ranks,
     validation_set,
 )
-from sidflow.metrics.geometry import unit_rows
+from sidflow.metrics.geometry import sparse_unit_rows, unit_rows
 from sidflow.sequences.cooccurrence import (
     SCORE_STEP,
     Events,
@@ -140,37 +141,42 @@ class ContentParams(CooccurrenceParams):
     )
 
 
-def load_content_rows(path: Path, items: int) -> np.ndarray:
-    """Return the core items' content vectors, L2-normalised, float32 [n, d]; zero where absent.
+Content = np.ndarray | csr_matrix  # rows of length 1, or zero where absent
+
+
+def load_content_rows(path: Path, items: int) -> Content:
+    """Return the core items' content vectors, L2-normalised, float32 [n, d], as dense or sparse as the file's.
 
     Raises:
         InputError: the file has fewer rows than the core has items.
     """
-    kind = MODALITY if path.parent.name == "modalities" else EMBEDDING
-    arrays = kind.read_from(path).arrays
-    if len(arrays["values"]) < items:
+    values, present = read_item_rows(path)
+    if len(present) < items:
         raise InputError(
             str(path),
             expected=f"a row for each of {items} core items",
-            found=f"{len(arrays['values'])} rows",
+            found=f"{len(present)} rows",
             remedy="rerun the stage that writes it",
         )
-    return unit_rows(arrays["values"][:items], arrays["present"][:items])
+    if isinstance(values, np.ndarray):
+        return unit_rows(values[:items], present[:items])
+    return sparse_unit_rows(csr_matrix(values[:items]), present[:items])
 
 
-def content_factors(
-    histories: Histories, events: Events, setting: dict[str, float], content: np.ndarray
-) -> ScoreFactors:
-    """Return co-occurrence as sparse factors, content and popularity as dense factors."""
+def content_factors(histories: Histories, events: Events, setting: dict[str, float], content: Content) -> ScoreFactors:
+    """Return co-occurrence as sparse factors, popularity as dense ones, and content on the side that it belongs to."""
     base = cooccurrence_factors(histories, events, setting)
     if not setting["content"]:
         return base
     assert base.evidence is not None and base.states is not None and base.matrix is not None
     similar = np.float32(setting["content"]) * (base.evidence @ content)
-    return base._replace(states=np.hstack([base.states, similar]), matrix=np.hstack([base.matrix, content]))
+    if isinstance(content, np.ndarray):
+        return base._replace(states=np.hstack([base.states, similar]), matrix=np.hstack([base.matrix, content]))
+    evidence = csr_matrix(sparse.hstack([base.evidence, similar]), dtype=np.float32)
+    return base._replace(evidence=evidence, relation=csr_matrix(sparse.vstack([base.relation, content.T])))
 
 
-def choose_content(histories: Histories, items: int, params: ContentParams, content: np.ndarray) -> Choice:
+def choose_content(histories: Histories, items: int, params: ContentParams, content: Content) -> Choice:
     """Return the setting with the highest validation NDCG@10: co-occurrence's knobs first, then the content weight."""
     best_cooccurrence, trials = choose_cooccurrence(histories, items, params)
     events = training_events(histories, items)
@@ -181,7 +187,9 @@ def choose_content(histories: Histories, items: int, params: ContentParams, cont
     ranks = {weight: np.empty(len(queries), dtype=np.int64) for weight in params.contents}
     for start in range(0, len(queries), QUERIES_PER_BLOCK):
         block = slice(start, start + QUERIES_PER_BLOCK)
-        base, cosine = related[block].toarray() + tie, similar[block] @ content.T
+        cosine = similar[block] @ content.T
+        cosine = cosine.toarray() if sparse.issparse(cosine) else cosine
+        base = related[block].toarray() + tie
         for weight in params.contents:
             scores = base + np.float32(weight) * cosine
             ranks[weight][block] = dense_ranks(scores, masked[block], targets[block])

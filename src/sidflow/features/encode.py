@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import zip_longest
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
+from scipy.sparse import csr_matrix
 
-from sidflow.artifacts.features import EMBEDDING, IMAGE, JOINT, TEXT, UNITS
-from sidflow.artifacts.item_content import ItemText, item_texts, split_sentences
+from sidflow.artifacts.features import EMBEDDING, SPARSE_EMBEDDING, UNITS, ItemRows, sparse_arrays
+from sidflow.artifacts.item_content import ItemText, item_texts
 from sidflow.core.stage import print_progress
 from sidflow.core.tensors import TensorFile
+from sidflow.features.concat import concatenate
+from sidflow.features.documents import Pieces, item_documents, text_units
 from sidflow.features.params import (
+    Concat,
     Document,
     EmbedParams,
     Encoder,
     PictureDescriptors,
+    SpaceEncoder,
+    Tfidf,
     TfidfSvd,
     TfidfSvdUnits,
     TransformerEncoder,
+    TransformerUnits,
+    VisionEncoder,
 )
 from sidflow.features.pictures import encode_pictures
-from sidflow.features.tfidf import Pieces, TextSpace, fit_text_space
+from sidflow.features.tfidf import TextSpace, fit_text_space
 
 
 class EncoderOutput(NamedTuple):
@@ -35,53 +42,78 @@ class EncoderOutput(NamedTuple):
     metadata: dict[str, object]
 
 
+class Content(NamedTuple):
+    """What encoders read: the content of all catalogue items."""
+
+    texts: list[ItemText]
+    documents: dict[Document, list[Pieces]]
+    images: pl.DataFrame
+    spaces: Mapping[str, TextSpace]  # by name, fitted on first use
+    seed: int
+
+
+class Rows(NamedTuple):
+    """What an encoder returns."""
+
+    values: np.ndarray | csr_matrix  # [n, d], or [n, u, d] of units
+    present: np.ndarray  # bool [n], or [n, u]
+    record: Mapping[str, object] = {}  # of a model: origin and file hashes
+
+
 def run_encoders(
     items: pl.DataFrame, images: pl.DataFrame, semantics: pl.DataFrame, params: EmbedParams, seed: int
 ) -> Iterator[EncoderOutput]:
-    """Yield the output of each encoder of params, for all catalogue items.
+    """Yield the output of each encoder of params, for all catalogue items; `concat` comes after its parts.
 
     Text spaces are fitted on the content of all items. They use no interactions, so that nothing leaks.
     """
     texts = item_texts(items)
-    documents: dict[Document, list[Pieces]] = {"item": [text.pieces() for text in texts]}
-    views: dict[Document, str] = {"view_text": TEXT, "view_image": IMAGE, "view_joint": JOINT}
-    for document, view in views.items():
-        views_by_item = dict(semantics.filter(pl.col("view") == view).select("item_id", "text").iter_rows())
-        documents[document] = [split_sentences(views_by_item.get(item, "")) for item in range(len(texts))]
-    spaces = _FittedSpaces(documents, params, seed)
+    documents = item_documents(texts, semantics)
+    content = Content(texts, documents, images, _FittedSpaces(documents, params, seed), seed)
+    needed = {part for encoder in params.encoders.values() if isinstance(encoder, Concat) for part in encoder.parts}
+    parts: dict[str, ItemRows] = {}
     for name, encoder in params.encoders.items():
-        record: dict[str, object] = {}
-        if isinstance(encoder, PictureDescriptors):
-            values, present = encode_pictures(images, len(texts), encoder)
-        elif isinstance(encoder, TfidfSvdUnits):
-            values, present = _encode_units(texts, spaces[encoder.space], encoder.units)
-        elif isinstance(encoder, TransformerEncoder):
-            from sidflow.features.transformer import encode_documents  # imports torch
-
-            values, present, record = encode_documents(documents[encoder.document], encoder, name, seed)
-        else:
-            values, present = spaces[encoder.space].encode(documents[encoder.document])
-        file = UNITS if isinstance(encoder, TfidfSvdUnits) else EMBEDDING
-        print_progress(f"{name}: {int(present.sum())} of {present.size} present, width {values.shape[-1]}")
-        yield EncoderOutput(
-            name, file, {"values": values, "present": present}, _metadata(encoder, params, seed) | record
-        )
+        if isinstance(encoder, Concat):
+            continue
+        rows = ENCODERS[encoder.kind](content, encoder, name)
+        if name in needed:
+            parts[name] = ItemRows(rows.values, rows.present)
+        yield _output(name, encoder, rows, _metadata(encoder, params, seed))
+    for name, encoder in params.encoders.items():
+        if isinstance(encoder, Concat):
+            rows = concatenate([parts[part] for part in encoder.parts], encoder.weights or [1.0] * len(encoder.parts))
+            metadata = _metadata(encoder, params, seed)
+            metadata["parts"] = {part: _metadata(params.encoders[part], params, seed) for part in encoder.parts}
+            yield _output(name, encoder, Rows(*rows), metadata)
 
 
-def text_units(texts: ItemText, max_units: int) -> tuple[str, ...]:
-    """Return up to `max_units` texts of an item: title, brand and categories, then sentence, attribute, and so on."""
-    brand_and_categories = " ".join((texts.brand, *texts.categories))
-    attributes = (f"{name} {value}" for name, value in texts.attributes)
-    alternating = (piece for pair in zip_longest(texts.sentences, attributes, fillvalue="") for piece in pair)
-    return tuple(piece for piece in (texts.title, brand_and_categories, *alternating) if piece)[:max_units]
+def _output(name: str, encoder: Encoder, rows: Rows, metadata: dict[str, object]) -> EncoderOutput:
+    """Return the arrays and the file of an encoder's rows."""
+    present = rows.present
+    width = (rows.values.shape or (0,))[-1]
+    if isinstance(rows.values, csr_matrix):
+        file, arrays = SPARSE_EMBEDDING, sparse_arrays(rows.values, present)
+        metadata = metadata | {"width": width}
+    else:
+        file, arrays = UNITS if encoder.of_units else EMBEDDING, {"values": rows.values, "present": present}
+    if encoder.storage == "fp16":
+        arrays["values"] = arrays["values"].astype(np.float16)
+    print_progress(f"{name}: {int(present.sum())} of {present.size} present, width {width}")
+    return EncoderOutput(name, file, arrays, metadata | dict(rows.record))
 
 
-class _FittedSpaces:
+class _FittedSpaces(Mapping[str, TextSpace]):
     """The text spaces of params by name, fitted on first use; spaces with equal params are fitted once."""
 
     def __init__(self, documents: dict[Document, list[Pieces]], params: EmbedParams, seed: int) -> None:
         self._documents, self._params, self._seed = documents, params, seed
         self._fitted: dict[str, TextSpace] = {}
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._params.spaces)
+
+    def __len__(self) -> int:
+        return len(self._params.spaces)
 
     def __getitem__(self, name: str) -> TextSpace:
         params = self._params.spaces[name]
@@ -95,22 +127,67 @@ class _FittedSpaces:
         return self._fitted[key]
 
 
-def _encode_units(texts: list[ItemText], space: TextSpace, max_units: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return values [n, max_units, d] and present [n, max_units]."""
-    units_by_item = [text_units(text, max_units) for text in texts]
+def _tfidf(content: Content, encoder: Tfidf, name: str) -> Rows:
+    values = content.spaces[encoder.space].weigh(content.documents[encoder.document])
+    return Rows(values, np.diff(values.indptr) > 0)
+
+
+def _tfidf_svd(content: Content, encoder: TfidfSvd, name: str) -> Rows:
+    return Rows(*content.spaces[encoder.space].encode(content.documents[encoder.document]))
+
+
+def _tfidf_svd_units(content: Content, encoder: TfidfSvdUnits, name: str) -> Rows:
+    space = content.spaces[encoder.space]
+    units_by_item = [text_units(text, encoder.units) for text in content.texts]
     positions = [(row, column) for row, units in enumerate(units_by_item) for column in range(len(units))]
     vectors = space.encode([(unit,) for units in units_by_item for unit in units])
-    values = np.zeros((len(texts), max_units, space.width), dtype=np.float32)
-    present = np.zeros((len(texts), max_units), dtype=bool)
+    values = np.zeros((len(content.texts), encoder.units, space.width), dtype=np.float32)
+    present = np.zeros((len(content.texts), encoder.units), dtype=bool)
     if positions:
         rows, columns = np.array(positions).T
         values[rows, columns], present[rows, columns] = vectors
-    return values, present
+    return Rows(values, present)
+
+
+def _picture_descriptors(content: Content, encoder: PictureDescriptors, name: str) -> Rows:
+    return Rows(*encode_pictures(content.images, len(content.texts), encoder))
+
+
+def _transformer(content: Content, encoder: TransformerEncoder, name: str) -> Rows:
+    from sidflow.features.text_model import encode_documents  # imports torch
+
+    return Rows(*encode_documents(content.documents[encoder.document], encoder, name, content.seed))
+
+
+def _transformer_units(content: Content, encoder: TransformerUnits, name: str) -> Rows:
+    from sidflow.features.text_model import encode_units  # imports torch
+
+    units_by_item = [text_units(text, encoder.units) for text in content.texts]
+    return Rows(*encode_units(units_by_item, encoder.units, encoder, name, content.seed))
+
+
+def _vision(content: Content, encoder: VisionEncoder, name: str) -> Rows:
+    from sidflow.features.vision import encode_pictures_by_model  # imports torch
+
+    rows, record = encode_pictures_by_model(content.images, len(content.texts), encoder, name, content.seed)
+    return Rows(*rows, record)
+
+
+ENCODERS: dict[str, Callable[[Content, Any, str], Rows]] = {  # by kind; `concat` reads these
+    "tfidf": _tfidf,
+    "tfidf_svd": _tfidf_svd,
+    "tfidf_svd_units": _tfidf_svd_units,
+    "picture_descriptors": _picture_descriptors,
+    "transformer": _transformer,
+    "transformer_units": _transformer_units,
+    "vision": _vision,
+}
 
 
 def _metadata(encoder: Encoder, params: EmbedParams, seed: int) -> dict[str, object]:
-    """Return the encoder's params and seed, and whether its weights are trained elsewhere."""
-    metadata: dict[str, object] = {"encoder": encoder.model_dump(mode="json"), "trained_weights": False}
-    if isinstance(encoder, (TfidfSvd, TfidfSvdUnits)):
+    """Return the encoder's params and seed, and whether its weights are trained elsewhere; dtypes say the storage."""
+    own = encoder.model_dump(mode="json", exclude={"storage"})
+    metadata: dict[str, object] = {"encoder": own, "trained_weights": False}
+    if isinstance(encoder, SpaceEncoder):
         metadata |= {"space": params.spaces[encoder.space].model_dump(mode="json"), "seed": seed}
     return metadata

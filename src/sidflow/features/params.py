@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -10,7 +10,10 @@ from sidflow.core.errors import InvalidValue
 from sidflow.core.params import Params
 from sidflow.models.params import ModelParams
 
-Document = Literal["item", "view_text", "view_image", "view_joint"]  # `item`: title, brand, ..., description
+Document = Literal["item", "view_text", "view_image", "view_joint", "view_keywords"]
+DOCUMENTS = (  # their meaning
+    "item (title, brand, categories, attributes, description) | view_text | view_image | view_joint | view_keywords"
+)
 
 
 class SpaceParams(Params):
@@ -19,7 +22,7 @@ class SpaceParams(Params):
     documents: tuple[Document, ...] = Field(
         default=("item",),
         min_length=1,
-        description="item (title, brand, categories, attributes, description) | view_text | view_image | view_joint",
+        description=DOCUMENTS,
     )
     dim: int = Field(default=256, ge=1, le=4096, description="width; fewer where the documents have no higher rank")
     ngram: int = Field(default=1, ge=1, le=4, description="words; longest run that is a term")
@@ -30,23 +33,53 @@ class SpaceParams(Params):
     iterations: int = Field(default=4, ge=1, le=50, description="power iterations of the randomised SVD")
 
 
-class TfidfSvd(Params):
+class EncoderParams(Params):
+    """What every encoder has."""
+
+    kind: str
+    storage: Literal["fp32", "fp16"] = Field(
+        default="fp32", description="fp32 | fp16, of the file; what reads it computes in fp32"
+    )
+
+    @property
+    def of_units(self) -> bool:
+        """Whether it writes several vectors per item."""
+        return False
+
+
+class SpaceEncoder(EncoderParams):
+    """An encoder that reads one of the text spaces."""
+
+    space: str = Field(description="name of the text space, in embed.spaces")
+
+
+class Tfidf(SpaceEncoder):
+    """One sparse vector per item, as wide as the vocabulary: of a space without its SVD."""
+
+    kind: Literal["tfidf"] = Field(description="tfidf: one sparse vector per item, which cooccurrence_content reads")
+    document: Document = Field(default="item", description=DOCUMENTS)
+
+
+class TfidfSvd(SpaceEncoder):
     """One vector per item of one kind of document."""
 
     kind: Literal["tfidf_svd"] = Field(description="tfidf_svd: one vector per item, of its text")
-    space: str = Field(description="name of the text space, in embed.spaces")
-    document: Document = Field(default="item", description="item | view_text | view_image | view_joint")
+    document: Document = Field(default="item", description=DOCUMENTS)
 
 
-class TfidfSvdUnits(Params):
+class TfidfSvdUnits(SpaceEncoder):
     """Up to `units` vectors per item: its title, then its sentences and attributes in turns."""
 
     kind: Literal["tfidf_svd_units"] = Field(description="tfidf_svd_units: several vectors per item, of its text")
-    space: str = Field(description="name of the text space, in embed.spaces")
     units: int = Field(default=8, ge=1, le=256, description="vectors per item at most: title, sentences, attributes")
 
+    @property
+    def of_units(self) -> bool:
+        """Whether it writes several vectors per item."""
+        return True
 
-class PictureDescriptors(Params):
+
+class PictureDescriptors(EncoderParams):
     """Hand-made descriptors of a picture's colour, shape and texture, reduced by PCA."""
 
     kind: Literal["picture_descriptors"] = Field(
@@ -63,22 +96,89 @@ class PictureDescriptors(Params):
     )
 
 
-class TransformerEncoder(Params):
-    """One vector per item of one kind of document, by a trained text encoder or language model."""
+class ModelEncoder(EncoderParams):
+    """An encoder that is a trained model."""
 
-    kind: Literal["transformer"] = Field(description="transformer: one vector per item, by a trained model")
     model: ModelParams = Field(description="the trained model")
-    document: Document = Field(default="item", description="item | view_text | view_image | view_joint")
+    batch_size: int = Field(default=32, ge=1, le=4096, description="texts or pictures that are encoded at a time")
+    centre: bool = Field(default=True, description="true: the mean vector is subtracted before the scaling to length 1")
+
+
+class TextModelEncoder(ModelEncoder):
+    """A text encoder or a language model."""
+
     pooling: Literal["mean", "cls", "last"] = Field(
         default="mean", description="the tokens' states that make a vector: mean | cls (the first) | last"
     )
     prefix: str = Field(default="", description="instruction before each text, as the model was trained with")
-    max_tokens: int = Field(default=256, ge=2, description="tokens of a text, the prefix included; the rest is cut")
-    batch_size: int = Field(default=32, ge=1, description="texts that are encoded at a time")
-    centre: bool = Field(default=True, description="true: the mean vector is subtracted before the scaling to length 1")
+    max_tokens: int = Field(default=256, ge=4, description="tokens of a chunk of text, prefix and marks included")
+    overlap: int = Field(
+        default=32, ge=0, description="tokens that a chunk shares with the one before it, half a chunk at most"
+    )
+    max_chunks: int = Field(
+        default=4, ge=1, le=1000, description="chunks of a text, whose vectors are averaged by length; 1 = cut the rest"
+    )
 
 
-Encoder = Annotated[TfidfSvd | TfidfSvdUnits | PictureDescriptors | TransformerEncoder, Field(discriminator="kind")]
+class TransformerEncoder(TextModelEncoder):
+    """One vector per item of one kind of document, by a trained text encoder or language model."""
+
+    kind: Literal["transformer"] = Field(description="transformer: one vector per item, of its text, by a model")
+    document: Document = Field(default="item", description=DOCUMENTS)
+
+
+class TransformerUnits(TextModelEncoder):
+    """Up to `units` vectors per item, as `tfidf_svd_units` has them, by a trained model."""
+
+    kind: Literal["transformer_units"] = Field(
+        description="transformer_units: several vectors per item, of its text, by a model"
+    )
+    units: int = Field(default=8, ge=1, le=256, description="vectors per item at most: title, sentences, attributes")
+
+    @property
+    def of_units(self) -> bool:
+        """Whether it writes several vectors per item."""
+        return True
+
+
+class VisionEncoder(ModelEncoder):
+    """One vector per picture, by a trained image model: CLIP, SigLIP, DINOv2 and others."""
+
+    kind: Literal["vision"] = Field(description="vision: one vector per item, of its picture, by a model")
+    pooling: Literal["own", "cls", "mean"] = Field(
+        default="own", description="own (CLIP's and SigLIP's image features, DINOv2's pooled state) | cls | mean"
+    )
+
+
+class Concat(EncoderParams):
+    """Vectors of several encoders side by side, each at unit length; an item has one if it has any part."""
+
+    kind: Literal["concat"] = Field(description="concat: vectors of other encoders side by side, as one")
+    parts: tuple[str, ...] = Field(min_length=2, description="names of encoders with one vector per item")
+    weights: tuple[Annotated[float, Field(gt=0)], ...] | None = Field(
+        default=None, description="length of each part; its square weighs the part's cosine. null = all 1"
+    )
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Self:
+        if len(set(self.parts)) < len(self.parts):
+            raise InvalidValue("every part once", ", ".join(self.parts))
+        if self.weights is not None and len(self.weights) != len(self.parts):
+            raise InvalidValue(f"a weight for each of {len(self.parts)} parts", f"{len(self.weights)}")
+        return self
+
+
+Encoder = Annotated[
+    Tfidf
+    | TfidfSvd
+    | TfidfSvdUnits
+    | PictureDescriptors
+    | TransformerEncoder
+    | TransformerUnits
+    | VisionEncoder
+    | Concat,
+    Field(discriminator="kind"),
+]
 
 
 def _default_spaces() -> dict[str, SpaceParams]:
@@ -108,10 +208,28 @@ class EmbedParams(Params):
     )
 
     @model_validator(mode="after")
-    def _spaces_exist(self) -> EmbedParams:
+    def _names_exist(self) -> Self:
         for name, encoder in self.encoders.items():
-            if isinstance(encoder, (TfidfSvd, TfidfSvdUnits)) and encoder.space not in self.spaces:
+            if isinstance(encoder, SpaceEncoder) and encoder.space not in self.spaces:
                 raise InvalidValue(
                     f"encoder `{name}` to name one of the spaces {', '.join(self.spaces)}", f"`{encoder.space}`"
                 )
+            if isinstance(encoder, Concat):
+                fitting = [part for part, other in self.encoders.items() if _can_be_a_part(other)]
+                wrong = [part for part in encoder.parts if part not in fitting]
+                if wrong:
+                    raise InvalidValue(
+                        f"parts of `{name}` to be out of {', '.join(fitting) or 'none'}", f"`{wrong[0]}`"
+                    )
         return self
+
+    def is_sparse(self, name: str) -> bool:
+        """Return whether an encoder writes sparse vectors, which only `cooccurrence_content` reads."""
+        encoder = self.encoders[name]
+        if isinstance(encoder, Concat):
+            return any(isinstance(self.encoders[part], Tfidf) for part in encoder.parts)
+        return isinstance(encoder, Tfidf)
+
+
+def _can_be_a_part(encoder: EncoderParams) -> bool:
+    return not encoder.of_units and not isinstance(encoder, Concat)

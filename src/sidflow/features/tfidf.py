@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from scipy.sparse import csr_matrix
 
+from sidflow.features.documents import Pieces
 from sidflow.features.params import SpaceParams
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float32
 
 
-Pieces = Sequence[str]  # one document; a term does not span two pieces
 RELATIVE_RANK = 1e-4  # smaller singular values, relative to the largest, are dropped
 
 _TOKEN = re.compile(r"\w+")
@@ -50,13 +50,16 @@ class TextSpace(NamedTuple):
 
     def encode(self, documents: Sequence[Pieces]) -> EncodedRows:
         """Return the documents' vectors, each scaled to length 1."""
-        weighted = _tfidf_rows(_counts(documents, self.vocabulary, self.params.ngram), self.weights, self.params)
-        values = np.asarray(weighted @ self.components, dtype=np.float32)
+        values = np.asarray(self.weigh(documents) @ self.components, dtype=np.float32)
         length = np.linalg.norm(values, axis=1)
         present = length > 1e-6
         values[present] /= length[present, None]
         values[~present] = 0
         return EncodedRows(values, present)
+
+    def weigh(self, documents: Sequence[Pieces]) -> csr_matrix:
+        """Return the documents' TF-IDF, float32 CSR [documents, terms], each scaled to length 1 or zero."""
+        return _tfidf_rows(_counts(documents, self.vocabulary, self.params.ngram), self.weights, self.params)
 
 
 @lru_cache(maxsize=1 << 18)

@@ -12,6 +12,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
+from scipy import sparse
+from scipy.sparse import csr_matrix
 
 from sidflow.core.faiss import import_faiss
 
@@ -31,6 +33,13 @@ def unit_rows(
     masked = values if present is None else values * present[:, None]
     lengths = np.linalg.norm(masked.astype(np.float64), axis=1, keepdims=True)
     return (masked / np.where(lengths > 0, lengths, 1)).astype(np.float32)
+
+
+def sparse_unit_rows(values: csr_matrix, present: Bool[np.ndarray, " n"] | None = None) -> csr_matrix:
+    """Return what `unit_rows` does, of a sparse matrix [n, d] as one."""
+    lengths = np.sqrt(np.asarray(values.power(2).sum(axis=1), dtype=np.float64)).ravel()
+    scales = (1 if present is None else present) / np.where(lengths > 0, lengths, 1)
+    return csr_matrix(sparse.diags(scales) @ values, dtype=np.float32)
 
 
 class NeighbourRecall(NamedTuple):

@@ -28,16 +28,25 @@ def file_hashes(folder: Path) -> dict[str, str]:
     return hashes
 
 
-def require_model_files(folder: Path, files: Mapping[str, str], remedy: str) -> None:
+def require_model_files(
+    folder: Path, files: Mapping[str, str], remedy: str, further: str = "a tokenizer", beginning: str = "tokenizer"
+) -> None:
     """Check that the files of a model's folder are there.
 
+    Args:
+        folder: holds the model.
+        files: hashes by name, as `file_hashes` returns them.
+        remedy: of the message.
+        further: what must be there beside config and weights.
+        beginning: of the name of its file.
+
     Raises:
-        InputError: it has no config, no safetensors weights or no tokenizer.
+        InputError: it has no config, no safetensors weights, or lacks what must be there beside them.
     """
     for requirement, is_met in {
         "config.json": "config.json" in files,
         "weights as *.safetensors": any(name.endswith(".safetensors") for name in files),
-        "a tokenizer": any(name.startswith("tokenizer") for name in files),
+        further: any(name.startswith(beginning) for name in files),
     }.items():
         if not is_met:
             raise InputError(

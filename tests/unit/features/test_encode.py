@@ -10,7 +10,8 @@ from sidflow.artifacts.features import EMBEDDING, MODALITY, SEMANTICS, UNITS
 from sidflow.artifacts.item_content import ItemText
 from sidflow.core.errors import InputError
 from sidflow.core.params import validate_params
-from sidflow.features.encode import run_encoders, text_units
+from sidflow.features.documents import text_units
+from sidflow.features.encode import run_encoders
 from sidflow.features.params import EmbedParams, SpaceParams
 
 STAGES = Path(__file__).parents[3] / "stages"

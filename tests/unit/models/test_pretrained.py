@@ -16,7 +16,7 @@ from sidflow.backbones.usable import check_backbone
 from sidflow.core.errors import InputError
 from sidflow.core.params import read_yaml_mapping
 from sidflow.features.params import TransformerEncoder
-from sidflow.features.transformer import encode_documents
+from sidflow.features.text_model import encode_documents
 from sidflow.models import packages
 from sidflow.models.files import model_folder
 from sidflow.models.params import ModelParams
