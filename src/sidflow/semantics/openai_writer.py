@@ -19,9 +19,9 @@ import openai
 from sidflow.core.errors import InputError
 from sidflow.core.runtime import Runtime
 from sidflow.core.stage import print_progress
+from sidflow.models.shrink import shrunk_jpeg
 from sidflow.semantics.params import OpenAIParams
 from sidflow.semantics.requests import Request, answer_schema
-from sidflow.semantics.shrink import shrunk_jpeg
 from sidflow.semantics.store import Response
 from sidflow.semantics.writers import Writer
 

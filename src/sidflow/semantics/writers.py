@@ -33,6 +33,24 @@ class Writer(ABC):
         """Free what the writer holds."""
 
 
+def require_sight(requests: Mapping[str, Request], model: str) -> None:
+    """Check that no request has a picture, for a model that takes none.
+
+    Raises:
+        InputError: one has.
+    """
+    with_pictures = [request for request in requests.values() if request.picture is not None]
+    if with_pictures:
+        raise InputError(
+            "params.yaml:describe.writer.model",
+            expected=f"a model that sees, for the {with_pictures[0].view} view",
+            found=model,
+            count=len(with_pictures),
+            example=f"item {with_pictures[0].item_id}",
+            remedy="name an image-text-to-text model, or take the views image and joint out of describe.views",
+        )
+
+
 class ReplayWriter(Writer):
     """Answers nothing: every response has to be in the store."""
 

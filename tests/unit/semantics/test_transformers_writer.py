@@ -77,7 +77,7 @@ def test_pictures_reach_the_model(folder):
     encoder = writer._loaded_encoder()
     logits = []
     for picture in (RED, BLUE):
-        inputs = encoder.encode(Request(0, "image", "Describe", picture), 448)
+        inputs = encoder.encode("Describe", picture, 448)
         with torch.inference_mode():
             logits.append(writer._network(**inputs).logits[0, -1])
     assert (logits[0] - logits[1]).abs().max() > 1e-4
@@ -86,10 +86,9 @@ def test_pictures_reach_the_model(folder):
 @pytest.mark.parametrize("words", ["<image>", "<|image_pad|> </s> <boi>", "<s>"])
 def test_words_of_an_item_are_no_special_tokens(folder, words):
     picture = RED if sees(folder) else None
-    view = "joint" if sees(folder) else "text"
     encoder = writer_of(folder)._loaded_encoder()
-    plain = encoder.encode(Request(0, view, "Describe", picture), 448)["input_ids"]
-    marked = encoder.encode(Request(0, view, f"Describe {words}", picture), 448)["input_ids"]
+    plain = encoder.encode("Describe", picture, 448)["input_ids"]
+    marked = encoder.encode(f"Describe {words}", picture, 448)["input_ids"]
     special = torch.tensor(encoder.tokenizer.all_special_ids)
     assert torch.isin(marked, special).sum() == torch.isin(plain, special).sum()
 
@@ -123,7 +122,11 @@ def llama(tmp_path_factory):
 
 def test_too_little_memory_for_one_request_is_an_error_of_one_line(llama, monkeypatch):
     writer = writer_of(llama)
-    monkeypatch.setattr(writer, "_generate_or_none", lambda batch: None)
+
+    def no_memory(_):
+        raise torch.OutOfMemoryError("full")
+
+    monkeypatch.setattr(writer, "_generate", no_memory)
     with pytest.raises(InputError, match="memory for one request"):
         answers(writer, WORDS)
 

@@ -17,15 +17,14 @@ from torch import Tensor
 from transformers import AutoImageProcessor, AutoProcessor, AutoTokenizer, PretrainedConfig
 
 from sidflow.core.errors import InputError
-from sidflow.semantics.requests import Request
-from sidflow.semantics.shrink import shrunk_jpeg
+from sidflow.models.shrink import shrunk_jpeg
 
 BY_TOKEN = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids")  # [1, t]; padded on the left
 Inputs = dict[str, Tensor]
 
 
-class Encoder:
-    """Turns requests into the inputs of one model."""
+class ModelInputs:
+    """Turns prompts and pictures into the inputs of one model."""
 
     def __init__(self, folder: Path, config: PretrainedConfig, parameters: frozenset[str], sees: bool) -> None:
         """Read the processor, or the tokenizer alone where the model sees no pictures.
@@ -91,18 +90,19 @@ class Encoder:
             processor.vision_feature_select_strategy = strategy
         self._processor, self.tokenizer = processor, processor.tokenizer
 
-    def encode(self, request: Request, side: int) -> Inputs:
+    def encode(self, prompt: str, jpeg: bytes | None, side: int) -> Inputs:
         """Return the inputs of one request: [1, t] of tokens, and what the family makes of a picture.
 
         Args:
-            request: the question.
+            prompt: what is asked.
+            jpeg: the picture that it is asked about, or none.
             side: pixels; a larger picture is shrunk to this longer side.
         """
         picture = None
-        if request.picture is not None:
-            with Image.open(io.BytesIO(shrunk_jpeg(request.picture, side)), formats=["JPEG"]) as opened:
+        if jpeg is not None:
+            with Image.open(io.BytesIO(shrunk_jpeg(jpeg, side)), formats=["JPEG"]) as opened:
                 picture = opened.convert("RGB")
-        text, templated = self._conversation(self._without_special_tokens(request.prompt), picture is not None)
+        text, templated = self._conversation(self._without_special_tokens(prompt), picture is not None)
         start = self.tokenizer.bos_token
         options = {"add_special_tokens": not templated and not (start and text.startswith(start))}
         if self._processor is not None and templated:  # as transformers does: a template may leave out the first token
