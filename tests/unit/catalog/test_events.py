@@ -96,3 +96,15 @@ def test_codes_are_ranks_of_keys_whatever_the_column_type(kind):
     )
     assert coded.keys == ["4", "30", "100"]
     assert coded.codes.tolist() == [1, 0, 1, 2]
+
+
+def test_no_keys_have_no_codes():
+    coded = encode_keys(pl.Series([], dtype=pl.Categorical), pl.Series(["a"]))
+    assert (coded.keys, coded.codes.tolist()) == (["a"], [])
+
+
+def test_times_too_far_apart_for_one_number_are_ordered_too():
+    """User times span + time passes the largest int64 for the last user alone."""
+    far = 2**62 - 1
+    user, time = np.array([2, 0, 2, 1]), np.array([far, far, 0, 5])
+    assert event_order(user, np.arange(4), time, 0).tolist() == [1, 3, 2, 0]

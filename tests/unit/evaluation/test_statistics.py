@@ -18,7 +18,58 @@ def test_unequal_users_are_a_ratio_of_sums():
     values, users = np.array([[1.0], [0.0], [0.0], [1.0]]), np.array([7, 3, 3, 3])
     found = statistics.resample_means(values, users, 500, 0)
     assert found.mean[0] == 0.5
-    assert set(np.round(found.resampled[:, 0], 6)) <= {1.0, 0.5, round(1 / 3, 6)}
+    assert set(np.round(found.resampled[:, 0], 6)) == {1.0, 0.5, round(1 / 3, 6)}
+    again, other = (statistics.resample_means(values, users, 500, seed) for seed in (0, 1))
+    assert (again.resampled == found.resampled).all() and (other.resampled != found.resampled).any()
+
+
+def test_no_queries_have_no_means():
+    found = statistics.resample_means(np.zeros((0, 2)), np.zeros(0, dtype=int), 3, 0)
+    assert np.isnan(found.mean).all() and found.mean.shape == (2,)
+    assert np.isnan(found.resampled).all() and found.resampled.shape == (3, 2)
+
+
+def test_an_interval_leaves_out_equally_many_resamples_on_both_sides():
+    found = statistics.percentile_interval(0.4, np.linspace(0, 1, 1001), 0.9)
+    assert found == pytest.approx((0.4, 0.05, 0.95, np.linspace(0, 1, 1001).std(ddof=1)))
+    assert statistics.percentile_interval(0.4, np.linspace(0, 1, 1001))[1:3] == pytest.approx((0.025, 0.975))
+
+
+@pytest.mark.parametrize(("below", "at", "above"), [(30, 0, 969), (969, 0, 30), (20, 10, 969), (400, 200, 399)])
+def test_p_counts_the_resamples_beyond_zero_on_the_smaller_side_twice(below, at, above):
+    resampled = np.repeat([-1.0, 0.0, 2.0], [below, at, above])
+    p = statistics.bootstrap_difference(0.5, resampled).p
+    assert p == pytest.approx(min(1, 2 * (min(below, above) + at + 1) / 1000))
+
+
+def test_what_is_detectable_depends_on_level_and_power():
+    resampled = np.random.default_rng(0).normal(size=500)
+    error = resampled.std(ddof=1)
+    for level, power in ((0.95, 0.8), (0.9, 0.8), (0.95, 0.5)):
+        found = statistics.bootstrap_difference(0.1, resampled, level, power)
+        assert found.detectable == pytest.approx((norm.ppf((1 + level) / 2) + norm.ppf(power)) * error)
+        assert (found.difference, found.standard_error) == pytest.approx((0.1, error))
+
+
+def test_a_bootstrap_keeps_its_level_power_draws_and_seed():
+    generator = np.random.default_rng(0)
+    values = {"a": generator.random(50), "b": generator.random(50)}
+    users = generator.integers(20, size=50)
+    made = statistics.PairedBootstrap(values, users, draws=300, seed=3, level=0.8, power=0.6)
+    drawn = statistics.resample_means(np.stack([values["a"], values["b"]], 1), users, 300, 3)
+    mean, resampled = drawn.mean, drawn.resampled
+    assert made.interval("b") == statistics.percentile_interval(mean[1], resampled[:, 1], 0.8)
+    expected = statistics.bootstrap_difference(mean[0] - mean[1], resampled[:, 0] - resampled[:, 1], 0.8, 0.6)
+    assert made.difference("a", "b") == expected
+
+
+def test_the_level_decides_which_p_is_small_enough():
+    values = {"base": np.zeros(40) + 0.5, "more": 0.5 + np.where(np.arange(40) < 24, 0.1, -0.1)}
+    verdicts = {}
+    for level in (0.5, 0.99):
+        made = statistics.PairedBootstrap(values, np.arange(40), draws=500, seed=0, level=level)
+        verdicts[level] = made.compare({"more": statistics.Pair("more", "base")}, claimed_gain=0.0)["more"].verdict
+    assert verdicts == {0.5: "shown", 0.99: "undecided"}
 
 
 def test_blocks_and_the_order_of_columns_change_nothing(monkeypatch):

@@ -72,3 +72,8 @@ def test_few_inner_products_are_searched_by_faiss(monkeypatch):
     for kind in ("dense", "sparse"):
         search.search_top_k(*drawn(3, 20, kind), 4)
         assert len(searched) == 1
+
+
+def test_a_list_of_all_candidates_is_proven():
+    arrays, excluded = drawn(3, 20, "one")
+    assert search.proven_top_k(Scores(arrays, 3, 20), excluded, 20)[1].all()

@@ -83,19 +83,20 @@ def _ablations():
     return {"metric": "ndcg_at_10", "commit": "0123456789abcdef", "rows": rows}
 
 
-@pytest.fixture(scope="package")
-def settings():
+def page_settings():
     return ReportParams(users=4, history=3, recommendations=10)
 
 
-@pytest.fixture(scope="package")
-def data():
+def distinct_data():
     made = report_data()
     for place, metrics in enumerate(made.metrics[name] for name in RECOMMENDERS):
         assert isinstance(metrics, dict)
         metrics |= {"item_table_effective_rank": 3 + place / 10, "item_table_isotropy": 0.5 + place / 20}
         metrics |= {"item_table_alive_share": 0.25 + place / 10, "item_table_mean_cosine": 0.125 - place / 10}
         metrics |= {"item_table_information_abundance": 2 + place / 10}
+    whole = made.metrics["oracle"]
+    assert isinstance(whole, dict)
+    whole["item_table_alive_share"] = 1  # an integer is written with decimals, too
     sizes = {"users": 1234567, "items_core": 24, "interactions": 98765, "items_with_picture": 21}
     figures = {"core_items_with_text": 23, "density": 0.0273436, "drift": -0.5, "rare": 0.00001234, "source": "a.csv"}
     titles = pl.when(pl.col("title") == "").then(pl.lit("")).otherwise(pl.format("title {}", "item_id"))
@@ -118,5 +119,10 @@ def data():
 
 
 @pytest.fixture(scope="package")
-def page(data, settings):
-    return parse(render_page(data, settings))
+def data():
+    return distinct_data()
+
+
+@pytest.fixture
+def page(data):
+    return parse(render_page(data, page_settings()))

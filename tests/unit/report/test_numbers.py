@@ -234,6 +234,9 @@ def test_example_items_have_their_own_codes(data, page):
             codes, suffix = ids[item, modality]
             expected[modality] = [*map(str, codes), *([f"+{suffix}"] if suffix else [])]
         assert told == expected
+        for chip in classed(card, "span", "code"):
+            if not text_of(chip).startswith("+"):
+                assert chip.get("style") == f"--hue:{int(text_of(chip)) * 137 % 360}"
 
 
 def test_use_of_dimensions(data, page):

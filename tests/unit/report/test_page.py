@@ -4,6 +4,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 from tests.unit.report.cases import report_data
+from tests.unit.report.outline import OUTLINE, written
 
 from sidflow.artifacts.catalog import ITEMS
 from sidflow.artifacts.evaluation import LEADERBOARD
@@ -45,6 +46,11 @@ def test_the_page_is_whole_self_contained_and_nothing_in_it_runs(rich):
     assert not [name for name, _ in reader.attributes if name.startswith("on")]
     assert not re.findall(r"(?:https?:|//)[a-z]", re.sub(r"base64,[A-Za-z0-9+/=]+", "", text))
     assert "nan" not in re.sub(r"base64,[A-Za-z0-9+/=]+", "", text).lower().replace("finance", "")
+
+
+def test_the_page_is_built_as_its_outline_says():
+    """Tables, lists and charts in their order, with their classes and texts; `tests.unit.report.outline` writes it."""
+    assert written() == OUTLINE.read_text(encoding="utf-8")
 
 
 def test_the_same_artifacts_give_the_same_bytes():
@@ -204,5 +210,6 @@ def test_duplicates_are_named_with_the_setting_that_differs():
     chosen = {"popularity": {"chosen": {"window": 2}}, "sasrec": {"chosen": {"window": 2, "content": 0.0}}}
     text = render_page(data._replace(leaderboard=board, summaries={**data.summaries, **chosen}), ReportParams())
     assert "same ranks as sasrec" in text
+    assert '<p class="note">popularity and sasrec give every query the same ranks' in text
     assert "sasrec has the setting content, chosen on validation as 0." in text
     assert "setting window" not in text

@@ -9,10 +9,16 @@ import pytest
 
 from sidflow.artifacts.catalog import ITEMS
 from sidflow.artifacts.features import MODALITY
-from sidflow.artifacts.semantic_ids import QUANTIZER
+from sidflow.artifacts.semantic_ids import QUANTIZER, SEMANTIC_IDS
 from sidflow.core.errors import InputError
 from sidflow.core.tensors import Tensors
-from sidflow.semantic_ids.assign import KeyedVectors, assign_ids_beside_frozen, check_codebooks_are_frozen
+from sidflow.semantic_ids.assign import (
+    KeyedVectors,
+    assign_ids_beside_frozen,
+    check_codebooks_are_frozen,
+    keep_frozen_ids,
+    read_frozen_ids,
+)
 from sidflow.semantic_ids.codec import Codec
 
 MAIN = runpy.run_path(str(Path(__file__).parents[3] / "stages/assign.py"))["main"]
@@ -23,6 +29,17 @@ def write_quantizer(**codebooks):
     described = {name: {"codes": [4, 4], "items": 1} for name in codebooks}
     QUANTIZER.write(arrays, {"modalities": described, "order": list(codebooks)})
     return QUANTIZER.read()
+
+
+def write_items(*keys):
+    fields = {"title": "", "description": "", "brand": "", "categories": [], "attributes": [], "in_core": True}
+    schema = {
+        "item_id": pl.Int32,
+        "categories": pl.List(pl.String),
+        "attributes": pl.List(pl.Struct({"name": pl.String, "value": pl.String})),
+    }
+    rows = [{"item_id": item, "item_key": key, **fields} for item, key in enumerate(keys)]
+    ITEMS.write(pl.DataFrame(rows, schema_overrides=schema))
 
 
 @pytest.fixture
@@ -48,13 +65,7 @@ def test_the_same_codebooks_are_taken_and_others_refused(earlier):
 def test_the_stage_refuses_other_codebooks(earlier, capsys):
     write_quantizer(text=9.0)
     MODALITY.write({"values": np.zeros((1, 3), np.float32), "present": np.ones(1, bool)}, {}, name="text")
-    fields = {"title": "", "description": "", "brand": "", "categories": [], "attributes": [], "in_core": True}
-    schema = {
-        "item_id": pl.Int32,
-        "categories": pl.List(pl.String),
-        "attributes": pl.List(pl.Struct({"name": pl.String, "value": pl.String})),
-    }
-    ITEMS.write(pl.DataFrame([{"item_id": 0, "item_key": "k", **fields}], schema_overrides=schema))
+    write_items("k")
     Path("params.yaml").write_text(f"preset: p\nmodality: {{text: {{}}}}\nassign: {{frozen_ids_from: {earlier}}}\n")
     with pytest.raises(SystemExit):
         MAIN()
@@ -89,3 +100,40 @@ def test_a_new_item_gets_a_suffix_above_all_frozen_ones_whatever_their_order(suf
         "new 2": above + 1,
         "apart": 0,
     }
+
+
+def test_frozen_ids_are_read_with_the_keys_of_their_own_run(earlier, monkeypatch):
+    monkeypatch.chdir(earlier.parent)
+    write_items("a", "b", "c")
+    ids = pl.DataFrame(
+        [(0, "text", [1, 2], 0), (2, "image", [3, 0], 0), (2, "text", [1, 2], 1)],
+        schema={"item_id": pl.Int32, "modality": pl.String, "codes": pl.Array(pl.Int32, 2), "suffix": pl.Int32},
+        orient="row",
+    )
+    SEMANTIC_IDS.write(ids)
+    monkeypatch.chdir(earlier.parents[1] / "now")
+    found = read_frozen_ids(earlier).select("item_key", "modality", "codes", "suffix").rows()
+    assert found == [("a", "text", [1, 2], 0), ("c", "image", [3, 0], 0), ("c", "text", [1, 2], 1)]
+
+
+def test_a_grown_catalogue_keeps_frozen_ids_and_new_items_get_the_nearest_codes():
+    """Codes are the whole and the tenth part of a number; `b` has a frozen ID that is not its nearest."""
+    codebooks = np.stack([np.arange(4), np.arange(4) / 10])[:, :, None].astype(np.float32)
+    arrays = {"codebooks.text": codebooks, "mean.text": np.zeros(1, np.float32), "scale.text": np.ones(1, np.float32)}
+    codec = Codec(Tensors(arrays, {"modalities": {"text": {"codes": [4, 4]}}}), "text")
+    frozen = pl.DataFrame(
+        [("b", "text", [3, 3], 2), ("b", "image", [0, 0], 0)],
+        schema={"item_key": pl.String, "modality": pl.String, "codes": pl.Array(pl.Int32, 2), "suffix": pl.Int32},
+        orient="row",
+    )
+    values = np.array([[2.1], [9.0], [1.2], [3.3]], dtype=np.float32)
+    present = np.array([True, False, True, True])
+    ids = keep_frozen_ids(codec, KeyedVectors(["a", "x", "b", "c"], values, present), frozen)
+    assert ids.items.tolist() == [0, 2, 3]
+    assert ids.nearest.tolist() == [[2, 1], [1, 2], [3, 3]]
+    assert ids.codes.tolist() == [[2, 1], [3, 3], [3, 3]]
+    assert ids.suffix.tolist() == [0, 2, 3]
+    for codes in ([3, 4], [3, 3, 0]):
+        other = frozen.with_columns(pl.Series("codes", [codes] * 2, dtype=pl.Array(pl.Int32, len(codes))))
+        with pytest.raises(InputError, match=f"expected 2 codes below .*; found {len(codes)} codes up to {max(codes)}"):
+            keep_frozen_ids(codec, KeyedVectors(["a", "x", "b", "c"], values, present), other)

@@ -41,6 +41,13 @@ def test_histories_and_training_parts(histories):
     assert histories.query_valid.tolist() == [True, False, False]
 
 
+def test_numbers_have_the_types_that_are_written_down(histories):
+    assert histories.items.dtype == np.int32 and histories.query_valid.dtype == bool
+    for part in ("offsets", "train_end", "query_user", "query_end", "targets"):
+        assert getattr(histories, part).dtype == np.int64
+    assert histories.targets.tolist() == [1, 4, 1]
+
+
 def test_seen_is_the_history_as_a_set(histories):
     assert histories.seen(5).toarray().astype(int).tolist() == [[0, 1, 1, 0, 0], [0, 1, 1, 0, 0], [0, 0, 0, 1, 1]]
     assert histories.seen(5, np.array([2])).toarray().astype(int).tolist() == [[0, 0, 0, 1, 1]]

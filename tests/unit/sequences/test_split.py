@@ -205,9 +205,11 @@ def test_future_in_training_is_found():
     assert figures["future_events_in_training"] > 0
 
 
-def test_nobody_to_ask_is_refused():
-    with pytest.raises(InputError, match="queries in the part"):
-        cut_sequences(np.array([2, 2]), np.array([0, 1, 0, 1]), SplitParams(), has_timestamps=False)
+@pytest.mark.parametrize(("length", "part"), [(2, "valid"), (1, "valid")])
+def test_nobody_to_ask_is_refused(length, part):
+    times = np.tile(np.arange(length), 2)
+    with pytest.raises(InputError, match=f"queries in the part `{part}`; found none: no user has enough events"):
+        cut_sequences(np.array([length] * 2), times, SplitParams(), has_timestamps=False)
 
 
 def test_queries_are_numbered_by_user_then_position():

@@ -143,3 +143,14 @@ def test_logq_makes_many_draws_tend_to_the_full_softmax():
         found[name] = model(items, lengths)["loss"].item()
     assert found["corrected"] == pytest.approx(found["full"], abs=0.02)
     assert found["plain"] > found["full"] + 1
+
+
+def test_free_vectors_have_the_deviation_asked_for():
+    torch.manual_seed(0)
+    assert IdEmbedding(400, 16, 0.1).weight.std().item() == pytest.approx(0.1, rel=0.05)
+    assert IdEmbedding(400, 16).weight.std().item() == pytest.approx(0.02, rel=0.05)
+
+
+def test_a_loss_without_others_beside_it_stands_alone():
+    model = SequenceModel(settings_of("sasrec", {}), IdEmbedding(TABLE_ITEMS, 16), torch.ones(TABLE_ITEMS))
+    assert list(model(torch.tensor([[1, 2, 3]]), torch.tensor([3]))) == ["loss"]

@@ -1,6 +1,7 @@
 import pytest
 
-from sidflow.report.sections.headline import ahead_sentence, claim_sentence, compare_with_best
+from sidflow.report.markup import join
+from sidflow.report.sections.headline import _title, ahead_sentence, claim_sentence, compare_with_best
 
 
 def _board(low: float, high: float, verdict: str | None, claim: str | None, p: float = 0.01) -> dict:
@@ -54,3 +55,20 @@ def test_figures_are_relative_to_the_best_baseline():
         (-0.05, 0.15, 0.05)
     )
     assert compare_with_best(_board(0, 0, None, None), "sasrec", "ndcg_at_10") is None
+
+
+@pytest.mark.parametrize(
+    ("verdict", "claim", "rest"),
+    [
+        ("shown", "reached", " is ahead of sasrec in realised nDCG@10, by the claimed +4\u2009% or more"),
+        ("shown", "excluded", " is ahead of sasrec in realised nDCG@10, by less than the claimed +4\u2009%"),
+        ("shown", "open", " is ahead of sasrec in realised nDCG@10; the claimed gain of +4\u2009% is undecided"),
+        ("behind", "excluded", " is behind sasrec in realised nDCG@10"),
+        ("contradicted", "excluded", " does not gain the claimed +4\u2009% over sasrec in realised nDCG@10"),
+        ("undecided", "open", " is not shown to be ahead of sasrec in realised nDCG@10"),
+    ],
+)
+def test_the_title_says_what_was_shown(verdict, claim, rest):
+    comparison = compare_with_best(_board(0.01, 0.03, verdict, claim), "mme_sid", "ndcg_at_10")
+    assert comparison is not None
+    assert join(*_title(comparison, "mme_sid", "sasrec")) == f"<em>mme_sid</em>{rest}"

@@ -1,0 +1,58 @@
+"""Pictures on the page: small, each once, and of its own item."""
+
+import base64
+import io
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sidflow.report.sections.examples import Gallery
+
+
+def jpeg(colour, size=(200, 100)):
+    buffer = io.BytesIO()
+    Image.new("RGB", size, colour).save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+def shown(gallery):
+    """Return the pictures of the page by item."""
+    pairs = re.findall(r"\.p(\d+)\{background-image:url\(data:image/jpeg;base64,([^)]*)\)\}", gallery.style())
+    return {int(item): Image.open(io.BytesIO(base64.b64decode(data))) for item, data in pairs}
+
+
+def test_each_tile_has_the_picture_of_its_item():
+    pictures = {1: jpeg((250, 0, 0)), 2: jpeg((0, 0, 250), (20, 40)), 3: b"no picture", 4: jpeg((0, 250, 0))}
+    gallery = Gallery(pictures, {item: f"title {item}" for item in range(6)}, 50, 90)
+    for item in (1, 2, 3, 5, 2):
+        tile = gallery.tile(item)
+        assert (f"face p{item}" in tile) == (item in (1, 2))
+        assert tile.count(f"title {item}") >= 2
+    found = shown(gallery)
+    assert sorted(found) == [1, 2]
+    assert found[1].size == (50, 25) and found[2].size == (20, 40)  # never enlarged
+    for item, colour in ((1, (250, 0, 0)), (2, (0, 0, 250))):
+        assert np.asarray(found[item]).mean((0, 1)) == pytest.approx(colour, abs=8)
+
+
+def test_quality_is_that_of_the_setting():
+    noise = np.random.default_rng(0).integers(255, size=(60, 60, 3)).astype(np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(noise).save(buffer, "JPEG", quality=95)
+    sizes = []
+    for quality in (20, 80):
+        gallery = Gallery({0: buffer.getvalue()}, {0: "noise"}, 60, quality)
+        gallery.tile(0)
+        sizes.append(len(gallery.style()))
+    assert sizes[0] < 0.6 * sizes[1]
+
+
+def test_a_tile_has_its_mark_and_its_note():
+    gallery = Gallery({}, {0: "lamp"}, 50, 90)
+    assert gallery.tile(0, "hit", "1. lamp") == (
+        '<figure class="tile hit"><span class="face words" title="lamp">lamp</span>'
+        '<figcaption title="lamp">1. lamp</figcaption></figure>'
+    )
+    assert '<figure class="tile">' in gallery.tile(0) and '<figcaption title="lamp">lamp<' in gallery.tile(0)
