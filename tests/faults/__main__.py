@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import json
 import random
+import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from tests.faults.kills import kill_repro, kill_stage, moments
-from tests.faults.limits import limit_stage
-from tests.faults.runs import LEAST_SECONDS, reference_of, stages_of
-from tests.pipeline.project import Project
+from tests.faults.limits import SmallDisk, enter_namespace, has_namespaces, limit_stage
+from tests.faults.runs import LEAST_SECONDS, Stage, reference_of, stages_of
+from tests.pipeline.project import ROOT, Project
+from tests.pipeline.warm import Warm
+
+RECORD = ROOT / "experiments/results/faults.json"
 
 
 def main() -> int:
@@ -20,41 +27,91 @@ def main() -> int:
     parser.add_argument("--moments", type=int, default=20, help="kills of each stage and of `dvc repro` (20)")
     parser.add_argument("--writes", type=int, default=10, help="failing writes of each stage (10)")
     parser.add_argument("--seed", type=int, default=0, help="of the random moments (0)")
-    parser.add_argument("--stages", nargs="*", help="names of stages; by default all of a second or more, and `repro`")
+    parser.add_argument("--stages", nargs="*", help="stages, and `repro`; by default the slowest of each script and it")
     parser.add_argument("--finished", type=Path, help="a tiny project that has run, to be copied, instead of a new one")
+    parser.add_argument("--record", action="store_true", help=f"write {RECORD.relative_to(ROOT)}")
     args = parser.parse_args()
-    generator, tried, lost = random.Random(args.seed), 0, 0
-    with tempfile.TemporaryDirectory() as scratch:
-        cache = Path(scratch) / "cache"
-        if args.finished:
-            finished = Project(args.finished.resolve(), cache)
-        else:
-            finished = Project.create(Path(scratch) / "finished", cache)
-            finished.repro()
-            finished.commit("results")
-        project = finished.copy(Path(scratch) / "copy")
-        for stage in stages_of(project, LEAST_SECONDS):
-            if args.stages and stage.name not in args.stages:
-                continue
-            reference = reference_of(project, stage)
-            faults = [(f"kill at {moment}", kill_stage(project, reference, moment))
-                      for moment in moments(args.moments, generator)]  # fmt: skip
-            faults += [("failing write", limit_stage(project, reference, generator)) for _ in range(args.writes)]
-            tried, lost = tried + len(faults), lost + _print(stage.name, faults)
-        if not args.stages or "repro" in args.stages:
-            (project.folder / ".dvc/config.local").unlink()  # a cache of DVC of its own, to be emptied
-            killed, problems = kill_repro(project, args.moments, generator, longest=20.0)
-            tried, lost = tried + killed, lost + _print("dvc repro", [("kills", problems)])
+    enter_namespace("tests.faults")
+    rows = []
+    with tempfile.TemporaryDirectory(prefix="faults-", ignore_cleanup_errors=True) as scratch:
+        for row in tried_rows(args, Path(scratch)):
+            print(
+                f"{row['stage']}: {row['kills']} kills, {row['writes']} failing writes, {row['lost']} lost", flush=True
+            )
+            for problem in row.pop("problems"):
+                print(f"  {problem}", flush=True)
+            rows.append(row)
+            if args.record:
+                record(rows, args)
+    tried, lost = sum(row["kills"] + row["writes"] for row in rows), sum(row["lost"] for row in rows)
     print(f"{tried} moments tried, {lost} results lost")
     return 1 if lost else 0
 
 
-def _print(name: str, faults: list[tuple[str, list[str]]]) -> int:
-    bad = [(fault, problems) for fault, problems in faults if problems]
-    print(f"{name}: {len(faults)} tried, {len(bad)} lost", flush=True)
-    for fault, problems in bad:
-        print(*(f"  {fault}: {problem}" for problem in problems), sep="\n", flush=True)
-    return len(bad)
+def tried_rows(args: argparse.Namespace, scratch: Path) -> Iterator[dict[str, Any]]:
+    """Yield the counts and the problems of each stage, and of `dvc repro` at the end."""
+    generator, cache, warm = random.Random(args.seed), scratch / "cache", Warm(scratch / "w")
+    if args.finished:
+        finished = Project(args.finished.resolve(), cache, warm)
+    else:
+        finished = Project.create(scratch / "finished", cache, warm)
+        finished.repro()
+        finished.commit("results")
+    project = finished.copy(scratch / "copy")
+    disk = SmallDisk.mount(project, scratch / "disk") if has_namespaces() else None
+    for stage in chosen(stages_of(project, LEAST_SECONDS), args.stages):
+        reference = reference_of(project, stage)
+        faults = [(f"kill at {moment}", kill_stage(project, reference, moment))
+                  for moment in moments(args.moments, generator)]  # fmt: skip
+        faults += [("failing write", limit_stage(project, reference, generator, disk)) for _ in range(args.writes)]
+        yield {
+            "stage": stage.name,
+            "kills": args.moments,
+            "writes": args.writes,
+            "lost": sum(bool(problems) for _, problems in faults),
+            "problems": [f"{fault}: {problem}" for fault, problems in faults for problem in problems],
+        }
+    if disk is not None:
+        disk.unmount(project)
+    if not args.stages or "repro" in args.stages:
+        project = finished.copy(scratch / "whole")
+        (project.folder / ".dvc/config.local").unlink()  # a cache of DVC of its own, to be emptied
+        killed, problems = kill_repro(project, args.moments, generator, longest=20.0)
+        yield {"stage": "dvc repro", "kills": killed, "writes": 0, "lost": len(problems), "problems": problems}
+    warm.close()
+
+
+def chosen(stages: list[Stage], names: list[str] | None) -> list[Stage]:
+    """Return the stages of those names; without names the slowest one of each script."""
+    if names:
+        return [stage for stage in stages if stage.name in names]
+    slowest: dict[str, Stage] = {}
+    for stage in stages:
+        script = stage.command[1]
+        if script not in slowest or stage.seconds > slowest[script].seconds:
+            slowest[script] = stage
+    return list(slowest.values())
+
+
+def record(rows: list[dict[str, Any]], args: argparse.Namespace) -> None:
+    """Write the counts; rows of other stages stay where they are of the same commit."""
+    head = subprocess.run(
+        ("git", "rev-parse", "--short", "HEAD"), cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.strip()
+    kept = json.loads(RECORD.read_text()) if RECORD.is_file() else {}
+    own = {row["stage"] for row in rows}
+    others = [row for row in kept.get("rows", []) if row["stage"] not in own] if kept.get("commit") == head else []
+    every = [*others, *rows]
+    numbers = f"--moments {args.moments} --writes {args.writes} --seed {args.seed}"
+    result = {
+        "command": f"python -m tests.faults {numbers} --record",
+        "commit": head,
+        "writes": "a tmpfs with little room left" if has_namespaces() else "a limit of a file's size",
+        "tried": sum(row["kills"] + row["writes"] for row in every),
+        "lost": sum(row["lost"] for row in every),
+        "rows": every,
+    }
+    RECORD.write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

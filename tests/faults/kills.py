@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -47,9 +46,9 @@ def kill_stage(project: Project, reference: Reference, moment: Moment) -> list[s
     """Kill a run of the stage, run it again, and return what is wrong then; empty where nothing is lost."""
     stage = reference.stage
     remove_outs(project.folder, stage.outs)
-    command = (sys.executable, *stage.command[1:])
+    command = stage.command
     process = start(project, command, SIDFLOW_CHECKPOINT_SECONDS=CHECKPOINT_SECONDS)
-    kill_when(process, _is_time(project, reference, moment))
+    kill_when(project, process, _is_time(project, reference, moment))
     problems = half_files(project, reference)
     remove_outs(project.folder, stage.outs)
     again = start(project, command, SIDFLOW_CHECKPOINT_SECONDS=CHECKPOINT_SECONDS)
@@ -110,7 +109,7 @@ def kill_repro(
         process = start(project, ("dvc", "repro", *targets))
         moment = generator.uniform(0.2, longest)
         leader_only = killed % 2 == 1
-        if kill_when(process, lambda seconds, moment=moment: seconds >= moment, leader_only=leader_only):
+        if kill_when(project, process, lambda seconds, moment=moment: seconds >= moment, leader_only=leader_only):
             killed += 1
             orphans.append(process)
             problems += _unlike(project, expected, f"after kill {killed}")

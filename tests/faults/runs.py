@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import psutil
 from tests.pipeline.project import Project
 
 LEAST_SECONDS = 1.0  # of the stages that are killed
@@ -103,7 +104,9 @@ def printed(project: Project) -> str:
     return (project.folder / ".dvc/tmp/fault.out").read_text(errors="replace")
 
 
-def kill_when(process: subprocess.Popen[str], is_time: Callable[[float], bool], *, leader_only: bool = False) -> bool:
+def kill_when(
+    project: Project, process: subprocess.Popen[str], is_time: Callable[[float], bool], *, leader_only: bool = False
+) -> bool:
     """Kill the process group as soon as `is_time` of the seconds so far; False where it ended before.
 
     With `leader_only` its children go on, as they do where somebody kills `dvc` alone.
@@ -114,9 +117,26 @@ def kill_when(process: subprocess.Popen[str], is_time: Callable[[float], bool], 
             with contextlib.suppress(ProcessLookupError):
                 (os.kill if leader_only else os.killpg)(process.pid, signal.SIGKILL)
             process.wait()
+            if not leader_only:
+                _wait_until_gone(project.folder)
             return process.returncode == -signal.SIGKILL
         time.sleep(POLL_SECONDS)
     return False
+
+
+def _wait_until_gone(folder: Path) -> None:
+    """Wait until no process runs in `folder`: a fork of the loaded process ends just after its `python`."""
+
+    def runs_there(process: psutil.Process) -> bool:
+        cwd = process.info["cwd"]
+        return cwd is not None and Path(cwd) == folder.resolve() and process.status() != psutil.STATUS_ZOMBIE
+
+    end = time.monotonic() + 60.0
+    while time.monotonic() < end:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if not any(runs_there(process) for process in psutil.process_iter(["cwd"])):
+                return
+        time.sleep(0.01)
 
 
 def wait_for_group(process: subprocess.Popen[str], seconds: float = 120.0) -> None:

@@ -50,7 +50,7 @@ def test_a_cut_checkpoint_is_said_and_the_training_starts_afresh(project, refere
         return bool(checkpoints)
 
     process = start(project, stage.command, SIDFLOW_CHECKPOINT_SECONDS="0.001")
-    assert kill_when(process, has_saved)
+    assert kill_when(project, process, has_saved)
     assert cut_checkpoint(project) == 1
     again = start(project, stage.command)
     assert again.wait() == 0

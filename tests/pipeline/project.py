@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from ruamel.yaml import YAML
+from tests.pipeline.warm import Warm
 
 ROOT = Path(__file__).parents[2]
 TINY = Path(__file__).with_name("tiny.yaml")
@@ -32,18 +33,21 @@ def merged(base: dict, patch: dict) -> dict:
 class Project:
     """A git and DVC project in `folder`, and the commands that a person types there."""
 
-    def __init__(self, folder: Path, cache: Path) -> None:
+    def __init__(self, folder: Path, cache: Path, warm: Warm | None = None) -> None:
+        """Of `warm` come the commands `python`, `sidflow` and `dvc`; without one every stage loads its libraries."""
         self.folder = folder
+        self.warm = warm
+        commands = Path(sys.executable).parent if warm is None else warm.folder
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith(("SIDFLOW_", "DVC_"))},
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "PATH": f"{commands}{os.pathsep}{os.environ['PATH']}",
             "SIDFLOW_CACHE": str(cache),
             "SIDFLOW_DEVICE": "cpu",
             "GIT_AUTHOR_NAME": "t", "GIT_AUTHOR_EMAIL": "t@t", "GIT_COMMITTER_NAME": "t", "GIT_COMMITTER_EMAIL": "t@t",
         }  # fmt: skip
 
     @classmethod
-    def create(cls, folder: Path, cache: Path) -> Project:
+    def create(cls, folder: Path, cache: Path, warm: Warm | None = None) -> Project:
         """Copy the files of this project, shrink the params, and commit."""
         listed = subprocess.run(
             ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
@@ -53,7 +57,7 @@ class Project:
                 target = folder / name
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(ROOT / name, target)
-        project = cls(folder, cache)
+        project = cls(folder, cache, warm)
         yaml = YAML(typ="safe")
         project.set_params(yaml.load(TINY.read_text()))
         project.run("git", "init", "-q", "-b", "main")
@@ -66,7 +70,7 @@ class Project:
         """Copy everything but DVC's cache, which both share from then on."""
         shutil.copytree(self.folder, folder, symlinks=True, ignore=_cache_and_scratch)
         (folder / ".dvc/config.local").write_text(f"[cache]\n    dir = {self.folder}/.dvc/cache\n")
-        return Project(folder, Path(self.environment["SIDFLOW_CACHE"]))
+        return Project(folder, Path(self.environment["SIDFLOW_CACHE"]), self.warm)
 
     def run(self, *command: str, check: bool = True, **environment: str) -> str:
         """Run `command` in the project and return what it printed."""
