@@ -27,6 +27,7 @@ from sidflow.models.loading import load_errors_as_input_errors, without_library_
 EXPECTED = "an image model and its processor that transformers reads without remote code"
 REMEDY = "point embed.encoders.*.model at a CLIP, SigLIP, DINOv2 or ViT folder saved by transformers with safetensors"
 PROCESSOR = ("an image processor", "preprocessor_config.json")
+POOLER = "pooler."  # weights that only `own` needs
 WITHOUT_CLS = ("siglip", "siglip_vision_model", "siglip2", "siglip2_vision_model")
 
 
@@ -46,7 +47,7 @@ def encode_pictures_by_model(
         InputError: the model is not here, cannot be read, or gives no numbers.
     """
     model = ImageModel(params, name, seed)
-    rows, pictures = images["item_id"].to_numpy(), images["picture"].to_list()
+    rows, pictures = images["item_id"].to_numpy().astype(np.int64), images["picture"].to_list()
     vectors = stored_vectors(
         pictures, model.recipe(), lambda missing: model.encode([pictures[row] for row in missing], missing), name
     )
@@ -87,7 +88,8 @@ class ImageModel(ModelFolder):
             positions: what each is called in the batches.
         """
         with load_errors_as_input_errors(self.folder, EXPECTED, REMEDY), without_library_output(), one_thread():
-            network = self.load(AutoModel, self.config)
+            unused = "" if self._params.pooling == "own" else POOLER
+            network = self.load(AutoModel, self.config, unused=unused)
             for start in range(0, len(pictures), self._params.batch_size):
                 batch = pictures[start : start + self._params.batch_size]
                 pixels = self._pixels(batch)
