@@ -33,7 +33,10 @@ class Runtime(Params):
     sharding: Literal["ddp", "fsdp"] = "ddp"  # each has the whole model, or its part of the frozen weights
     responses: Path | None = None  # file of language models' responses; by default responses.sqlite in the cache
     server: str = ""  # address of the OpenAI-compatible server that writes views
-    concurrency: int = Field(16, ge=1, le=4096)  # requests to it at a time
+    concurrency: int = Field(16, ge=1, le=4096)  # requests to it at a time; with Ray, in a batch of an engine
+    ray_address: str = ""  # of a Ray cluster that writes views; empty: RAY_ADDRESS, else Ray on this machine
+    engines: int = Field(1, ge=1)  # copies of the model there
+    engine_gpus: int = Field(1, ge=1)  # GPUs that each copy is spread over
     request_seconds: float = Field(120.0, gt=0)  # for one answer, after which it is asked again
     token_budget: int | None = Field(None, ge=1)  # tokens of one run, input and output
     cost_budget: float | None = Field(None, gt=0)  # of one run, in the currency of the prices

@@ -35,7 +35,6 @@ from sidflow.semantics.rules import write_by_rules
 from sidflow.semantics.store import Response, ResponseStore, open_store
 from sidflow.semantics.writers import Writer, open_writer
 
-CHUNK = 5000  # items whose requests are in memory at a time
 PROGRESS_SECONDS = 10
 SCHEMA = {"item_id": pl.Int32, "view": pl.String, "text": pl.String, "writer": pl.String, "by_mllm": pl.Boolean}
 
@@ -94,7 +93,7 @@ def _describe_by_model(
     rows: list[tuple[int, str, str]] = []
     with closing(open_writer(generation, runtime)) as writer:
         asking = _Asking(writer, store, generation)
-        for chunk in items.iter_slices(CHUNK):
+        for chunk in items.iter_slices(writer.chunk_items):
             of_chunk = images.filter(pl.col("item_id").is_between(chunk["item_id"][0], chunk["item_id"][-1]))
             pictures = dict(of_chunk.select("item_id", "picture").iter_rows())
             requests = _requests(chunk, pictures, prompts, generation)

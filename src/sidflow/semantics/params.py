@@ -73,6 +73,17 @@ class TransformersParams(GenerationParams):
     model: ModelParams = Field(description="an image-text-to-text model, or a causal LM for views of text")
 
 
+class RayParams(GenerationParams):
+    """A model in vLLM engines on a Ray cluster; runtime settings name the cluster."""
+
+    backend: Literal["ray"] = Field(description="ray: vLLM engines on a Ray cluster (runtime.yaml: engines)")
+    model: ModelParams = Field(description="as for transformers; every machine sees its folder")
+    json_schema: bool = Field(default=True, description="true: the engines hold the answer to the schema")
+    context_tokens: int = Field(
+        default=8192, ge=64, description="tokens of question and answer that an engine has memory for; more is rejected"
+    )
+
+
 class ReplayParams(GenerationParams):
     """The response store alone: no model. A response that it does not hold is an error."""
 
@@ -81,7 +92,9 @@ class ReplayParams(GenerationParams):
     revision: str = Field(min_length=1, description="its commit or version")
 
 
-WriterParams = Annotated[RulesParams | OpenAIParams | TransformersParams | ReplayParams, Field(discriminator="backend")]
+WriterParams = Annotated[
+    RulesParams | OpenAIParams | TransformersParams | RayParams | ReplayParams, Field(discriminator="backend")
+]
 
 
 class DescribeParams(Params):

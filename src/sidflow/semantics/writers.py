@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from sidflow.core.errors import InputError
 from sidflow.core.runtime import Runtime
-from sidflow.semantics.params import GenerationParams, OpenAIParams, ReplayParams, TransformersParams
+from sidflow.semantics.params import GenerationParams, OpenAIParams, RayParams, ReplayParams, TransformersParams
 from sidflow.semantics.requests import Request
 from sidflow.semantics.store import Response
 
@@ -17,6 +17,7 @@ class Writer(ABC):
 
     model: str
     revision: str
+    chunk_items = 5000  # items whose requests are made, and are in memory, at a time
 
     @abstractmethod
     def respond(self, requests: Mapping[str, Request]) -> Iterator[list[Response]]:
@@ -83,6 +84,10 @@ def open_writer(params: GenerationParams, runtime: Runtime) -> Writer:
         from sidflow.semantics.openai_writer import OpenAIWriter
 
         return OpenAIWriter(params, runtime)
+    if isinstance(params, RayParams):
+        from sidflow.semantics.ray_writer import RayWriter
+
+        return RayWriter(params, runtime)
     if isinstance(params, TransformersParams):
         from sidflow.semantics.transformers_writer import TransformersWriter
 
