@@ -138,8 +138,8 @@ def request_key(request: Request, model: str, revision: str, params: GenerationP
     """Return the key of a request in the response store, 64 hex digits.
 
     It is the SHA-256 of all that an answer depends on: the picture's bytes and size limit, the whole prompt, the
-    schema, the model and its revision, and the decoding settings of params. Which writer asks, on which device, in which
-    precision and batch is not part of it: an answer is kept whatever machine made it.
+    schema, the model and its revision, and the decoding settings of params. Which writer asks, its device, precision
+    and batch are not part of it: an answer is kept whatever machine made it.
     """
     content = {
         "picture": hashlib.sha256(request.picture).hexdigest() if request.picture is not None else None,
