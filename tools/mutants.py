@@ -39,8 +39,10 @@ def main() -> None:
     parser.add_argument("--survivors", action="store_true", help="tests were added: those found before stay found")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="mutants that are tested at a time")
     arguments = parser.parse_args()
+    remove_broken(WORK / "src")
     if not outcomes_hold(WORK, digest()):
         forget(WORK / "src", keep=KILLED if arguments.survivors else ())
+        (WORK / "mutmut-stats.json").unlink(missing_ok=True)  # which tests reach which function
     _mutmut(1, FIRST)
     (WORK / "digest.txt").write_text(digest())
     names = {module: mutants for module, mutants in mutants_by_module().items() if arguments.only in module}
@@ -59,26 +61,37 @@ def main() -> None:
 
 def mutants_by_module(root: Path = WORK / "src") -> dict[str, list[str]]:
     """Return the names of all mutants by module; in the report those that change wording alone are left out."""
-    from mutmut.mutation.diff_apply import get_diff_for_mutant  # type: ignore[import-not-found]
-
     modules: dict[str, list[str]] = {}
     for path in sorted(root.rglob("*.py.meta")):
         module = ".".join(path.relative_to(root).with_name(path.name.removesuffix(".py.meta")).parts)
         names = sorted(json.loads(path.read_text())["exit_code_by_key"])
         if ".report." in module:
-            names = [name for name in names if not is_wording(get_diff_for_mutant(name))]
+            codes = sources(path.with_suffix(""))
+            names = [name for name in names if not is_wording(*_pair(name.removeprefix(f"{module}."), codes))]
         if names:
             modules[module] = names
     return modules
 
 
-def is_wording(diff: str) -> bool:
-    """Return whether a diff changes nothing but what stands between quotes."""
-    removed, added = (
-        [TEXT.sub('""', line[1:]) for line in diff.splitlines() if line.startswith(sign) and line[1:2] != sign]
-        for sign in "-+"
+def sources(mutated: Path) -> dict[str, str]:
+    """Return the code of every function that mutmut made in a mutated file, by its name there."""
+    lines = mutated.read_text().splitlines(keepends=True)
+    spans = json.loads(mutated.with_name(f"{mutated.name}.spans").read_text())["spans"]
+    return {name: "".join(lines[start - 1 : end]) for name, (start, end) in spans.items()}
+
+
+def _pair(name: str, codes: Mapping[str, str]) -> tuple[str, str]:
+    """Return a function as it was and as the mutant `name`, both under one name."""
+    function, _, number = name.rpartition("__mutmut_")
+    original = f"{function}__mutmut_orig"
+    return codes[original].replace(original, function), codes[name].replace(
+        f"{function}__mutmut_{number}(", f"{function}("
     )
-    return removed == added
+
+
+def is_wording(original: str, mutant: str) -> bool:
+    """Return whether two codes differ in nothing but what stands between quotes."""
+    return TEXT.sub('""', original) == TEXT.sub('""', mutant)
 
 
 def sample_of(modules: Mapping[str, list[str]], size: int, seed: int) -> list[str]:
@@ -141,6 +154,16 @@ def outcomes_hold(work: Path, now: str) -> bool:
     """Return whether what an earlier run left in `work` is of the same code and tests."""
     path = work / "digest.txt"
     return path.exists() and path.read_text() == now
+
+
+def remove_broken(root: Path) -> None:
+    """Remove what mutmut had half written of a module when it was killed; the module's mutants are made anew."""
+    for path in [*root.rglob("*.py.meta")]:
+        try:
+            json.loads(path.read_text())
+        except ValueError:
+            path.unlink()
+            path.with_suffix("").unlink(missing_ok=True)
 
 
 def forget(root: Path, keep: Collection[str]) -> None:

@@ -27,8 +27,20 @@ def test_a_sample_is_as_even_as_modules_allow_and_of_its_seed():
     ],
 )
 def test_what_changes_between_quotes_alone_is_wording(removed, added, wording):
-    diff = f"--- a.py\n+++ a.py\n@@ -1,2 +1,2 @@\n def f():\n-    {removed}\n+    {added}\n"
-    assert mutants.is_wording(diff) == wording
+    made = [f"def f(x):\n    # one\n    {line}\n" for line in (removed, added)]
+    assert mutants.is_wording(*made) == wording
+
+
+def test_wording_is_left_out_of_the_mutants_of_the_report(tmp_path):
+    (tmp_path / "a/report").mkdir(parents=True)
+    page = tmp_path / "a/report/page.py"
+    functions = {"x_f__mutmut_orig": "'low', x", "x_f__mutmut_1": "'XXlowXX', x", "x_f__mutmut_2": "'low', None"}
+    page.write_text("".join(f"def {name}(x):\n    return {body}\n" for name, body in functions.items()))
+    spans = {name: [2 * place + 1, 2 * place + 2] for place, name in enumerate(functions)}
+    page.with_name("page.py.spans").write_text(json.dumps({"spans": spans}))
+    codes = {f"a.report.page.{name}": None for name in functions if "orig" not in name}
+    page.with_name("page.py.meta").write_text(json.dumps({"exit_code_by_key": codes}))
+    assert mutants.mutants_by_module(tmp_path) == {"a.report.page": ["a.report.page.x_f__mutmut_2"]}
 
 
 def test_the_score_counts_what_was_found_and_names_the_rest():
@@ -67,6 +79,14 @@ def test_outcomes_are_forgotten_but_for_those_that_are_kept(tmp_path, monkeypatc
     monkeypatch.setattr(mutants, "statuses", lambda _: {"a": "killed", "b": "survived"})
     mutants.forget(tmp_path, keep)
     assert json.loads(path.read_text()) == {"exit_code_by_key": codes, "other": 3}
+
+
+def test_what_a_kill_left_half_written_is_removed_and_nothing_else(tmp_path):
+    for name, text in (("a.py", '{"exit_code'), ("b.py", "{}")):
+        (tmp_path / name).write_text("one = 1")
+        (tmp_path / f"{name}.meta").write_text(text)
+    mutants.remove_broken(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["b.py", "b.py.meta"]
 
 
 def test_quick_tests_and_quick_modules_come_first():

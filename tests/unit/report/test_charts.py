@@ -6,7 +6,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidflow.report.charts import Scale, Series, interval_bar, line_chart, sparkline, spread_positions, ticks
+from sidflow.report.charts import (
+    Scale,
+    Series,
+    column_chart,
+    decades,
+    difference_bar,
+    interval_bar,
+    line_chart,
+    sparkline,
+    spread_positions,
+    tick_label,
+    ticks,
+)
 from sidflow.report.markup import Markup, number, percent, tag
 
 NASTY = "<script>alert('&\"')</script>"
@@ -113,3 +125,112 @@ def test_marks_that_are_no_text_are_shown_as_such():
     root = ET.fromstring(made)
     assert (root.text, root.attrib["title"]) == (shown, shown)
     assert ET.fromstring(tag("p", "\u05e9\u05dc\u05d5\u05dd")).text == "\u05e9\u05dc\u05d5\u05dd"
+
+
+def _parts(made):
+    """Return the elements of a chart with their attributes and texts."""
+    return [(node.tag, dict(node.attrib), (node.text or "")) for node in ET.fromstring(made)]
+
+
+def test_a_line_chart_by_hand():
+    """720 x 320, lines from 46 to 590 and from 286 up to 28, with 6% above and below the values 0 to 1."""
+    series = [Series("one", [0, 10], [0.0, 1.0], "method"), Series("two", [0, 5], [1.0, 0.5])]
+    made = line_chart("both", series, "epoch", "loss")
+
+    def y(value):
+        return 286 - 258 * (value + 0.06) / 1.12
+
+    parts = _parts(made)
+    assert parts[0] == ("title", {}, "both")
+    assert ET.fromstring(made).get("viewBox") == "0 0 720 320"
+    rest = iter(parts[1:])
+    for mark, label in ((0, "0"), (0.5, "0.5"), (1, "1")):
+        tag_name, line, _ = next(rest)
+        assert (tag_name, line["x1"], line["x2"], line["class"]) == ("line", "46", "590", "grid")
+        assert float(line["y1"]) == float(line["y2"]) == pytest.approx(y(mark), abs=0.01)
+        tag_name, text, shown = next(rest)
+        assert (tag_name, text["x"], text["class"], shown) == ("text", "40", "tick end", label)
+        assert float(text["y"]) == pytest.approx(y(mark) + 4, abs=0.01)
+    for mark in (0, 2, 4, 6, 8, 10):
+        tag_name, text, shown = next(rest)
+        assert (tag_name, text["y"], text["class"], shown) == ("text", "304", "tick middle", str(mark))
+        assert float(text["x"]) == pytest.approx(46 + 54.4 * mark, abs=0.01)
+    assert next(rest) == ("text", {"x": "590", "y": "318", "class": "axis end"}, "epoch")
+    assert next(rest) == ("text", {"x": "0", "y": "9", "class": "axis"}, "loss")
+    path = f"M46.0,{y(1):.1f}L318.0,{y(0.5):.1f}"
+    assert next(rest) == ("path", {"d": path, "class": "line other"}, "")
+    tag_name, dot, _ = next(rest)
+    assert (tag_name, dot["cx"], dot["r"], dot["class"]) == ("circle", "318", "2.2", "dot other")
+    assert float(dot["cy"]) == pytest.approx(y(0.5), abs=0.01)
+    assert next(rest) == ("path", {"d": f"M321.0,{y(0.5):.1f}L594.0,{y(0.5):.1f}", "class": "leader"}, "")
+    tag_name, name, shown = next(rest)
+    assert (tag_name, name["x"], name["class"], shown) == ("text", "598", "name other", "two")
+    assert float(name["y"]) == pytest.approx(y(0.5) + 4, abs=0.01)
+    path = f"M46.0,{y(0):.1f}L590.0,{y(1):.1f}"  # the method's line is drawn last, and ends at the edge without a dot
+    assert next(rest) == ("path", {"d": path, "class": "line method"}, "")
+    assert next(rest)[1] == {"d": f"M593.0,{y(1):.1f}L594.0,{y(1):.1f}", "class": "leader"}
+    assert next(rest)[2] == "one"
+    assert [*rest] == []
+    assert "<title>two</title>" in made
+
+
+def test_a_logarithmic_chart_has_decades_from_its_least_positive_value():
+    made = line_chart("a", [Series("one", [0, 1, 2], [0.0, 0.001, 10.0])], "x", "y", log_y=True)
+    marks = {text: node["y"] for tag_name, node, text in _parts(made) if node.get("class") == "tick end"}
+    assert {label: float(at) - 4 for label, at in marks.items()} == pytest.approx(
+        {"0.001": 286, "0.01": 221.5, "0.1": 157, "1": 92.5, "10": 28}
+    )
+    (line,) = [node["d"] for _, node, _ in _parts(made) if node.get("class") == "line other"]
+    assert line == "M46.0,286.0L318.0,286.0L590.0,28.0"
+    far = line_chart("a", [Series("one", [0, 1], [1e-9, 1.0])], "x", "y", log_y=True)
+    assert "M46.0,286.0L590.0,28.0" in far and f">{tick_label(1e-6)}<" in far and tick_label(1e-7) not in far
+
+
+def test_small_charts_are_written_as_they_are_drawn():
+    assert sparkline("loss", [1, 2, 3], [4.0, 1.0, 2.0], best=1, style="method") == (
+        '<svg class="spark" role="img" aria-label="loss: from 4 to 2 in 3 epochs" viewBox="0 0 220 92">'
+        "<title>loss: from 4 to 2 in 3 epochs</title>"
+        '<text x="0" y="11" class="caption">loss</text>'
+        '<line x1="0" x2="220" y1="76" y2="76" class="grid"></line>'
+        '<path d="M4.0,24.0L110.0,70.0L216.0,54.7" class="line method"></path>'
+        '<text x="0" y="89" class="tick">4</text><text x="220" y="89" class="tick end">2</text>'
+        '<circle cx="110" cy="70" r="3.2" class="dot kept"></circle>'
+        '<text x="220" y="11" class="tick end">kept 1</text></svg>'
+    )
+    assert "<path" not in sparkline("one", [1], [4.0]) and "kept" not in sparkline("one", [1], [4.0])
+    assert column_chart("use", [3, 1, 0], "method", 2.0) == (
+        '<svg class="columns" role="img" aria-label="use" viewBox="0 0 220 64"><title>use</title>'
+        '<path d="M0.00,64V2.00h72.33V64ZM73.33,64V43.33h72.33V64Z" class="bar method"></path>'
+        '<line x1="0" x2="220" y1="22.67" y2="22.67" class="ceiling"></line>'
+        '<line x1="0" x2="220" y1="64" y2="64" class="grid"></line></svg>'
+    )
+    assert "ceiling" not in column_chart("use", [3], "method")
+    assert "M0.00,64V33.00h" in column_chart("use", [1], "method", 2.0)  # the dashed line decides the height
+    assert interval_bar("a", 0.5, 0.25, 0.75, 1.0, "best", ceiling=0.8) == (
+        '<svg class="interval" role="img" aria-label="a" viewBox="0 0 260 22"><title>a</title>'
+        '<rect x="0" y="5" width="128" height="12" rx="2" class="bar best"></rect>'
+        '<line x1="64" x2="192" y1="11" y2="11" class="whisker"></line>'
+        '<line x1="64" x2="64" y1="8" y2="14" class="whisker"></line>'
+        '<line x1="192" x2="192" y1="8" y2="14" class="whisker"></line>'
+        '<line x1="204.8" x2="204.8" y1="0" y2="22" class="ceiling"></line></svg>'
+    )
+    assert 'width="1"' in interval_bar("a", 0.0, 0.0, 0.0, 0.0, "best") and "ceiling" not in interval_bar(
+        "a", 0.5, 0.25, 0.75, 1.0, "best"
+    )
+    assert difference_bar("a", 0.25, 0.0, 0.5, 1.0, "method") == (
+        '<svg class="interval" role="img" aria-label="a" viewBox="0 0 150 22"><title>a</title>'
+        '<line x1="75" x2="75" y1="0" y2="22" class="zero"></line>'
+        '<line x1="75" x2="110.5" y1="11" y2="11" class="range method"></line>'
+        '<circle cx="92.75" cy="11" r="4" class="dot method"></circle></svg>'
+    )
+
+
+def test_ticks_and_labels_by_hand():
+    assert (
+        ticks(0, 1) == [0.0, 0.25, 0.5, 0.75, 1.0]
+        and ticks(-3, 5) == [-2.0, 0.0, 2.0, 4.0]
+        and ticks(0, 10, 6)[1] == 2.0
+    )
+    assert decades(0.02, 30) == [0.1, 1.0, 10.0] and decades(0.001, 1) == [0.001, 0.01, 0.1, 1.0]
+    labels = [tick_label(value) for value in (0, 0.25, -2.5, 99999, 1e5, 1e-3, 2e-4, -1e-6)]
+    assert labels == ["0", "0.25", "\u22122.5", "1e+05", "1e5", "0.001", "2e\u22124", "\u22121e\u22126"]

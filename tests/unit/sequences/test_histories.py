@@ -6,7 +6,7 @@ import pytest
 
 from sidflow.artifacts.split import QUERIES, SEQUENCES, TARGETS
 from sidflow.core.errors import InputError
-from sidflow.sequences.histories import load_histories, load_histories_for_ranking
+from sidflow.sequences.histories import Histories, load_histories, load_histories_for_ranking
 
 
 @pytest.fixture(autouse=True)
@@ -64,3 +64,21 @@ def test_params_decide_whether_ranking_excludes_histories(histories, tmp_path):
     (tmp_path / "params.yaml").write_text("rank: {exclude_history: 'no'}\n")
     with pytest.raises(InputError, match=r"rank\.exclude_history: expected true or false; found 'no'"):
         load_histories_for_ranking()
+
+
+def test_a_second_fit_trains_up_to_the_first_test_target_or_through_the_last_validation_target():
+    """Users with both targets, with two test targets, with validation targets alone, and with none."""
+    made = Histories(
+        items=np.arange(20, dtype=np.int32),
+        offsets=np.array([0, 5, 10, 15, 20]),
+        train_end=np.array([3, 3, 2, 5]),
+        query_user=np.array([0, 0, 1, 1, 2, 2]),
+        query_end=np.array([3, 4, 3, 4, 2, 3]),
+        query_valid=np.array([True, False, False, False, True, True]),
+        targets=np.array([3, 4, 8, 9, 12, 13]),
+    )
+    second = made.before_test()
+    assert second.train_end.tolist() == [4, 3, 4, 5]
+    assert (second.query_user.tolist(), second.query_end.tolist()) == ([0, 1, 1], [4, 3, 4])
+    assert second.targets.tolist() == [4, 8, 9] and not second.query_valid.any()
+    assert made.train_end.tolist() == [3, 3, 2, 5]  # as it was
