@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from sidflow.catalog.text_files import check_utf8, numbered_lines, open_utf8
 from sidflow.core.errors import InputError
 
 MAX_LINE_CHARACTERS = 2_000_000  # characters of a line; a longer one counts as bad
+MAX_FILE_BYTES = 1_000_000_000  # of a file that is one JSON value, unzipped: parsed, it takes about ten times as much
+MAX_DEPTH = 64  # objects and lists inside one another in such a file
 MAX_BAD_SHARE = 0.01  # of a file's lines; where more are broken, the file is refused
 FREE_BAD_LINES = 10  # broken lines that no file is refused for, as long as they are not most of it
 
@@ -136,13 +141,42 @@ def refuse_too_many_bad(path: Path, bad: int, lines: int, example: str, max_shar
 def read_json(path: Path, encoding: str = "utf-8") -> Any:
     """Return the content of a JSON file; an object in which a name has two values is a `RepeatedNames`.
 
+    Its size and its depth are bounded before it is parsed, a gzipped one's by what it unzips to.
+
     Raises:
-        InputError: it is not JSON.
+        InputError: it is not JSON, or is larger or deeper than `MAX_FILE_BYTES` and `MAX_DEPTH`.
     """
     with open_utf8(path, encoding) as stream:
-        content = stream.read()
+        content = stream.read(MAX_FILE_BYTES + 1)
+    if len(content) > MAX_FILE_BYTES:
+        raise InputError(
+            str(path),
+            expected=f"a JSON file of at most {MAX_FILE_BYTES / 1e6:,.0f} MB",
+            found="more",
+            remedy="convert it to .jsonl with one object per line, which is read line by line",
+        )
     check_utf8(content, path)
+    depth = json_depth(content)
+    if depth > MAX_DEPTH:
+        raise InputError(
+            str(path),
+            expected=f"at most {MAX_DEPTH} objects and lists inside one another",
+            found=f"{depth}",
+            remedy="give the file as published",
+        )
     try:
         return json.loads(content, object_pairs_hook=parse_object)
     except (ValueError, RecursionError) as error:
         raise InputError(str(path), expected="JSON", found=str(error), remedy="give the file as published") from error
+
+
+def json_depth(content: bytes) -> int:
+    """Return how deep objects and lists lie inside one another, brackets inside strings not counted."""
+    marks = content.replace(b"\\\\", b"").replace(b'\\"', b"").translate(None, _OTHER_BYTES)
+    brackets = np.frombuffer(_STRINGS.sub(b"", marks), dtype=np.uint8)
+    steps = np.where(np.isin(brackets, tuple(b"[{")), 1, np.where(np.isin(brackets, tuple(b"]}")), -1, 0))
+    return int(steps.cumsum().max(initial=0))
+
+
+_OTHER_BYTES = bytes(byte for byte in range(256) if byte not in b'"[]{}')
+_STRINGS = re.compile(rb'"[^"]*"')

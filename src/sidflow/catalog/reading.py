@@ -79,7 +79,7 @@ class DataFolder:
         The name of a file is itself a pattern for that file alone, though it has brackets or other signs of patterns.
 
         Raises:
-            InputError: the pattern names another folder, or is not a valid pattern.
+            InputError: the pattern names another folder or is not a valid one, or a file is a link out of the folder.
         """
         if not pattern:
             return []
@@ -87,17 +87,42 @@ class DataFolder:
             if "/" in pattern or "\\" in pattern or pattern == "..":
                 raise ValueError
             named = self.root / pattern
-            if named.is_file() and self.contains(named):
-                return [named]
-            paths = [named] if named.is_dir() else [path for path in self.root.glob(pattern) if self.contains(path)]
+            paths = [named] if named.exists() else list(self.root.glob(pattern))
         except ValueError as error:
             raise InputError(
                 str(self.root), expected="a pattern of file names", found=pattern, remedy="leave folders out of it"
             ) from error
         files = sorted(path for path in paths if path.is_file())
+        self._refuse_links_out(files)
         if paths and not files:
             _refuse_folder(paths[0])
         return files
+
+    def subfolder(self, name: str) -> DataFolder | None:
+        """Return the folder `name` in this one, or None where there is none.
+
+        Raises:
+            InputError: it is a link out of the folder.
+        """
+        path = self.optional_path(name)
+        return DataFolder(path) if path is not None and path.is_dir() else None
+
+    def _refuse_links_out(self, paths: list[Path]) -> None:
+        """Check that files with links resolved are in the folder.
+
+        Raises:
+            InputError: one is not.
+        """
+        outside = [path for path in paths if not self.contains(path)]
+        if outside:
+            raise InputError(
+                str(self.root),
+                expected="files inside of the data folder",
+                found="a link that leads out of it",
+                count=len(outside),
+                example=f"{outside[0].relative_to(self.root)} -> {outside[0].resolve()}",
+                remedy="put the file itself there, or remove the link",
+            )
 
     def picture_files(
         self, name: str, *, required: bool = False, counts: Counter[str] | None = None
@@ -110,11 +135,12 @@ class DataFolder:
             counts: gets the number of further pictures of an item.
 
         Raises:
-            InputError: the name leads out of the folder, or pictures are `required` and there are none.
+            InputError: the name or a picture leads out of the folder, or pictures are `required` and there are none.
         """
         folder = self.optional_path(name) if name else None
         paths = sorted(folder.iterdir()) if folder is not None and folder.is_dir() else []
-        pictures = [path for path in paths if path.suffix.lower() in PICTURE_SUFFIXES and self.contains(path)]
+        pictures = [path for path in paths if path.suffix.lower() in PICTURE_SUFFIXES]
+        self._refuse_links_out(pictures)
         if required and not pictures:
             raise InputError(
                 str(self.root),

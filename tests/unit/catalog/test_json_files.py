@@ -4,6 +4,8 @@ import gzip
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.unit.catalog.raw_files import form_params, histories, titles, write_form
 
 from sidflow.catalog import json_files
@@ -173,3 +175,42 @@ def test_names_with_two_values_are_seen(tmp_path):
     assert read_json(path) == {"a": "long", "b": "x"}
     path.write_text('{"a": 1, "a": 1}')
     assert not isinstance(read_json(path), RepeatedNames)
+
+
+@pytest.mark.parametrize("limit", [json_files.MAX_DEPTH, 100_000])
+def test_a_json_file_that_is_too_deep_is_refused_before_it_is_parsed(tmp_path, monkeypatch, limit):
+    path = tmp_path / "B.inter.json"
+    path.write_text('{"a": ' + "[" * limit + "]" * limit + "}")
+    monkeypatch.setattr(json_files.json, "loads", None)
+    with pytest.raises(InputError, match=f"at most 64 objects and lists inside one another; found {limit + 1}"):
+        read_json(path)
+
+
+@given(
+    st.recursive(
+        st.text(alphabet='[]{}"\\a\n', max_size=6) | st.integers(),
+        lambda inner: (
+            st.lists(inner, max_size=3) | st.dictionaries(st.text(alphabet='[{"\\', max_size=3), inner, max_size=3)
+        ),
+        max_leaves=12,
+    )
+)
+def test_the_depth_is_that_of_the_parsed_value(value):
+    def depth(one):
+        inner = one.values() if isinstance(one, dict) else one if isinstance(one, list) else None
+        return 0 if inner is None else 1 + max(map(depth, inner), default=0)
+
+    assert json_files.json_depth(json.dumps(value).encode()) == depth(value)
+
+
+@pytest.mark.parametrize("name", ["B.inter.json", "B.inter.json.gz"])
+def test_a_json_file_that_is_too_large_is_refused_before_it_is_parsed(tmp_path, monkeypatch, name):
+    content = b'{"a": ["' + b"x" * 100 + b'"]}'
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    monkeypatch.setattr(json_files, "MAX_FILE_BYTES", len(content))
+    assert read_json(path) == {"a": ["x" * 100]}
+    monkeypatch.setattr(json_files, "MAX_FILE_BYTES", len(content) - 1)
+    monkeypatch.setattr(json_files.json, "loads", None)
+    with pytest.raises(InputError, match=r"a JSON file of at most .* MB; found more.*\.jsonl"):
+        read_json(path)

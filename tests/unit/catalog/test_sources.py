@@ -8,7 +8,6 @@ import pytest
 
 from sidflow.catalog.ingest import ingest, read_source
 from sidflow.catalog.params import IngestParams
-from sidflow.catalog.reading import DataFolder
 from sidflow.core.errors import InputError
 
 
@@ -218,24 +217,17 @@ def test_iso_times_are_seconds_utc(tmp_path):
     assert ingest(params(tmp_path, "files")).interactions["timestamp"].to_list() == [1577836801]
 
 
-def test_nothing_outside_the_folder_is_read(tmp_path):
-    data, secret = tmp_path / "data", tmp_path / "secret"
-    data.mkdir()
-    secret.mkdir()
-    (secret / "x.jpg").write_bytes(b"x")
-    (secret / "sequences.jsonl").write_text('{"user": 1, "items": [2]}\n')
-    (data / "images").symlink_to(secret)
-    (data / "sequences.jsonl").symlink_to(secret / "sequences.jsonl")
-    (data / "posters").mkdir()
-    (data / "posters/y.jpg").symlink_to(secret / "x.jpg")
-    folder = DataFolder(data)
-    for name in ("../secret/x.jpg", "images/x.jpg", str(secret / "x.jpg")):
-        with pytest.raises(InputError, match="inside of the data folder"):
-            folder.optional_path(name)
-    assert folder.picture_files("posters") == {}
-    assert folder.match_files("*.jsonl") == []
-    with pytest.raises(InputError):
-        folder.match_files("../secret/*")
+def test_sequences_under_two_usual_names_are_an_error_that_names_both(tmp_path):
+    (tmp_path / "Toys.txt").write_text("7 30 4\n")
+    write_lines(tmp_path / "sequences.jsonl", [{"user": 7, "items": [4, 30]}])
+    with pytest.raises(InputError, match=r"\['Toys.txt', 'sequences.jsonl'\].*ingest\.sequences\.sequences"):
+        read_source(params(tmp_path, "sequences"))
+    catalog = ingest(params(tmp_path, "sequences", sequences={"sequences": "Toys.txt"}))
+    assert histories(catalog) == {"7": ["30", "4"]}
+    (tmp_path / "Toys.item.json").write_text('{"4": {"title": "A"}}')
+    write_lines(tmp_path / "items.jsonl", [{"item": 4, "title": "B"}])
+    with pytest.raises(InputError, match=r"\['Toys.item.json', 'items.jsonl'\].*ingest\.sequences\.items"):
+        read_source(params(tmp_path, "sequences", sequences={"sequences": "Toys.txt"}))
 
 
 @pytest.mark.parametrize(

@@ -72,8 +72,9 @@ def _part_files(root: Path, name: str) -> list[Path]:
     """
     files: list[Path] = []
     for part in PARTS:
-        if (root / part).is_dir():
-            found = DataFolder(root / part).match_files(f"{name}.csv")
+        own = DataFolder(root).subfolder(part)
+        if own is not None:
+            found = own.match_files(f"{name}.csv")
         else:
             found = [file for file in DataFolder(root).match_files(f"{name}.csv") if part in file.name.lower()]
         if len(found) > 1:
@@ -96,13 +97,14 @@ def _part_files(root: Path, name: str) -> list[Path]:
 
 def _info_file(root: Path, name: str) -> Path | None:
     """Return the file of items, in the folder `info` or beside the parts."""
-    folder = root / "info" if (root / "info").is_dir() else root
-    files = DataFolder(folder).match_files(f"{name}.txt")
-    if folder == root:
+    own = DataFolder(root).subfolder("info")
+    folder = own or DataFolder(root)
+    files = folder.match_files(f"{name}.txt")
+    if own is None:
         files = [file for file in files if "info" in file.name.lower()]
     if len(files) > 1:
         raise InputError(
-            str(folder),
+            str(folder.root),
             expected="one file of items",
             found=f"{[file.name for file in files]}",
             remedy="set ingest.minionerec.name to a pattern of one category, without .txt",

@@ -101,18 +101,23 @@ def sequence_keys(
 def _single_file(
     folder: DataFolder, pattern: str, default_patterns: tuple[str, ...], param: str, *, required: bool = True
 ) -> Path | None:
-    """Return the one file that matches `pattern`, or without one the first of `default_patterns` that has a match."""
-    for candidate in (pattern,) if pattern else default_patterns:
-        files = [path for path in folder.match_files(candidate) if path.name.lower() not in IGNORED_FILES]
-        if len(files) > 1:
-            raise InputError(
-                str(folder.root),
-                expected=f"one file of {param}",
-                found=f"{[path.name for path in files]}",
-                remedy=f"name one in ingest.sequences.{param}",
-            )
-        if files:
-            return files[0]
+    """Return the one file that matches `pattern`, or without one any of `default_patterns`.
+
+    Raises:
+        InputError: several match, though of different forms; or none does and one is `required`.
+    """
+    matches = {path for one in ((pattern,) if pattern else default_patterns) for path in folder.match_files(one)}
+    files = sorted(path for path in matches if path.name.lower() not in IGNORED_FILES)
+    if len(files) > 1:
+        raise InputError(
+            str(folder.root),
+            expected=f"one file of {param}",
+            found=f"{[path.name for path in files[:12]]}",
+            count=len(files),
+            remedy=f"name one in ingest.sequences.{param}",
+        )
+    if files:
+        return files[0]
     if required:
         raise InputError(
             str(folder.root),
