@@ -24,6 +24,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 RECORD = Path("experiments/results/mutants.json")
+EQUIVALENT = Path("tools/equivalent_mutants.json")  # faults that change no result, each with the reason
 WORK = Path("mutants")  # where mutmut works
 FIRST = "sidflow.metrics.ranking.x_gini__mutmut_1"  # any mutant: a run of it alone makes all of them
 TEXT = re.compile(r"""(["'])(?:\\.|(?!\1).)*\1""")
@@ -43,15 +44,19 @@ def main() -> None:
     if not outcomes_hold(WORK, digest()):
         forget(WORK / "src", keep=KILLED if arguments.survivors else ())
         (WORK / "mutmut-stats.json").unlink(missing_ok=True)  # which tests reach which function
-    _mutmut(1, FIRST)
-    (WORK / "digest.txt").write_text(digest())
+        _mutmut(1, FIRST)
+        (WORK / "digest.txt").write_text(digest())
     names = {module: mutants for module, mutants in mutants_by_module().items() if arguments.only in module}
-    chosen = sample_of(names, arguments.sample, arguments.seed)
+    drawn = f"{arguments.sample} {arguments.seed} {arguments.only}"
+    chosen = kept_sample(names, WORK / "sample.json", drawn)
+    chosen = chosen or sample_of(names, arguments.sample, arguments.seed)
+    (WORK / "sample.json").write_text(json.dumps({"drawn": drawn, "names": chosen}))
     missing = sorted(set(chosen) - statuses().keys())
     print(f"{len(chosen)} of {sum(map(len, names.values()))} mutants, {len(missing)} to be tested", flush=True)
     if missing:
         _mutmut(arguments.workers, *missing)
     record = score(names, chosen, statuses())
+    record |= without_equivalents(record, json.loads(EQUIVALENT.read_text()), WORK / "src")
     print(json.dumps(record, indent=1))
     if not arguments.only:
         origin = {"commit": _commit(), "mutmut": importlib.metadata.version("mutmut"), "seed": arguments.seed}
@@ -71,6 +76,13 @@ def mutants_by_module(root: Path = WORK / "src") -> dict[str, list[str]]:
         if names:
             modules[module] = names
     return modules
+
+
+def kept_sample(modules: Mapping[str, list[str]], path: Path, drawn: str) -> list[str]:
+    """Return what is left of the sample that an earlier run drew: it stays while code changes; empty without one."""
+    kept = json.loads(path.read_text()) if path.exists() else {}
+    existing = {name for names in modules.values() for name in names}
+    return [name for name in kept.get("names", ()) if name in existing] if kept.get("drawn") == drawn else []
 
 
 def sources(mutated: Path) -> dict[str, str]:
@@ -125,10 +137,10 @@ def score(modules: Mapping[str, list[str]], chosen: list[str], status: Mapping[s
     for module, names in modules.items():
         of_module = [name for name in names if name in tested]
         if of_module:
-            by_module[module] = {
-                "mutants": len(names),
-                "tested": len(of_module),
-                "killed": sum(name in found for name in of_module),
+            outcomes = Counter(tested[name] for name in of_module)
+            killed = sum(name in found for name in of_module)
+            by_module[module] = {"mutants": len(names), "tested": len(of_module), "killed": killed} | {
+                "outcomes": dict(sorted(outcomes.items()))
             }
     return {
         "score": round(len(found) / max(1, len(tested)), 4),
@@ -139,6 +151,33 @@ def score(modules: Mapping[str, list[str]], chosen: list[str], status: Mapping[s
         "modules": by_module,
         "not_killed": sorted(name for name in tested if name not in found),
     }
+
+
+def without_equivalents(
+    record: Mapping[str, object], known: list[dict[str, str]], root: Path = WORK / "src"
+) -> dict[str, object]:
+    """Return the equivalents among the mutants of a record that were not found, and the score without them.
+
+    Args:
+        record: of `score`.
+        known: for each equivalent its `module`, the code `before` and `after`, and `why` it changes no result.
+        root: of the mutated files.
+    """
+    reasons = {(one["module"], one["before"], one["after"]): one["why"] for one in known}
+    equivalent = {}
+    for name in record["not_killed"]:  # type: ignore[union-attr]
+        module, _, function = name.rpartition(".")
+        codes = sources((root / module.replace(".", "/")).with_suffix(".py"))
+        before, after = ([line.strip() for line in code.splitlines()] for code in _pair(function, codes))
+        removed, added = (
+            [line for line in one if line not in other] for one, other in ((before, after), (after, before))
+        )
+        why = reasons.get((module, " ".join(removed), " ".join(added)))
+        if why is not None:
+            equivalent[name] = why
+    tested, killed = int(str(record["tested"])), int(str(record["killed"]))
+    share = round(killed / max(1, tested - len(equivalent)), 4)
+    return {"equivalent": equivalent, "score_without_equivalents": share}
 
 
 def digest(root: Path = Path()) -> str:

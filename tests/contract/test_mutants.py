@@ -31,6 +31,14 @@ def test_what_changes_between_quotes_alone_is_wording(removed, added, wording):
     assert mutants.is_wording(*made) == wording
 
 
+def test_a_sample_stays_while_code_changes(tmp_path):
+    path = tmp_path / "sample.json"
+    assert mutants.kept_sample(MODULES, path, "4 0 ") == []
+    path.write_text(json.dumps({"drawn": "4 0 ", "names": ["a.one.m8", "a.one.gone", "a.two.m0"]}))
+    assert mutants.kept_sample(MODULES, path, "4 0 ") == ["a.one.m8", "a.two.m0"]
+    assert mutants.kept_sample(MODULES, path, "5 0 ") == []
+
+
 def test_wording_is_left_out_of_the_mutants_of_the_report(tmp_path):
     (tmp_path / "a/report").mkdir(parents=True)
     page = tmp_path / "a/report/page.py"
@@ -50,11 +58,31 @@ def test_the_score_counts_what_was_found_and_names_the_rest():
     assert (record["score"], record["mutants"], record["tested"], record["killed"]) == (0.5, 11, 4, 2)
     assert record["outcomes"] == {"killed": 1, "not checked": 1, "survived": 1, "timeout": 1}
     assert record["modules"] == {
-        "a.one": {"mutants": 9, "tested": 3, "killed": 2},
-        "a.two": {"mutants": 2, "tested": 1, "killed": 0},
+        "a.one": {
+            "mutants": 9,
+            "tested": 3,
+            "killed": 2,
+            "outcomes": {"killed": 1, "survived": 1, "timeout": 1},
+        },
+        "a.two": {"mutants": 2, "tested": 1, "killed": 0, "outcomes": {"not checked": 1}},
     }
     assert record["not_killed"] == ["a.one.m1", "a.two.m1"]
     json.dumps(record)
+
+
+def test_equivalents_are_named_with_the_reason_and_leave_the_score(tmp_path):
+    (tmp_path / "a").mkdir()
+    page = tmp_path / "a/one.py"
+    functions = {"x_f__mutmut_orig": "x >= 0", "x_f__mutmut_1": "x > 0", "x_f__mutmut_2": "x >= 1"}
+    page.write_text("".join(f"def {name}(x):\n    return {body}\n" for name, body in functions.items()))
+    spans = {name: [2 * place + 1, 2 * place + 2] for place, name in enumerate(functions)}
+    page.with_name("one.py.spans").write_text(json.dumps({"spans": spans}))
+    record = {"tested": 10, "killed": 8, "not_killed": ["a.one.x_f__mutmut_1", "a.one.x_f__mutmut_2"]}
+    known = [{"module": "a.one", "before": "return x >= 0", "after": "return x > 0", "why": "x is never 0"}]
+    assert mutants.without_equivalents(record, known, tmp_path) == {
+        "equivalent": {"a.one.x_f__mutmut_1": "x is never 0"},
+        "score_without_equivalents": round(8 / 9, 4),
+    }
 
 
 def test_what_a_stopped_run_left_holds_while_code_and_tests_stay(tmp_path):

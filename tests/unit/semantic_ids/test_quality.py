@@ -123,6 +123,7 @@ def test_the_reference_stands_beside_the_ids_under_the_same_audit():
     ratios = recall_ratios(metrics)
     assert set(ratios) == {f"reference_neighbour_recall_at_10_{name}" for name in ("text", "image")}
     assert min(ratios.values()) >= 1
+    assert run(np.ones(16, dtype=bool)).audit == metrics  # seeds draw the triples of both
     without = run(np.ones(16, dtype=bool), reference="none").audit
     assert not [name for name in without if name.startswith("reference_")] and recall_ratios(without) == {}
     assert without == {name: value for name, value in metrics.items() if not name.startswith("reference_")}
