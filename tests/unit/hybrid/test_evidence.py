@@ -98,6 +98,16 @@ def test_folds_are_even_and_tell_neighbours_apart():
     assert np.bincount(fold).min() > 900
     assert (fold[1:] == fold[:-1]).mean() < 0.2
     np.testing.assert_array_equal(fold[:100], user_folds(np.arange(100), 8))
+    assert fold[:8].tolist() == [
+        7,
+        4,
+        7,
+        4,
+        3,
+        2,
+        1,
+        4,
+    ]  # of every version: the counts of trained models depend on them
 
 
 def test_only_the_strongest_neighbours_are_kept():

@@ -8,6 +8,7 @@ from scipy.sparse import random as random_sparse
 from sidflow.core.errors import InputError
 from sidflow.ranking import scores
 from sidflow.ranking.rank import RankParams, rank_targets, sample_negatives
+from sidflow.ranking.scores import TopK
 from sidflow.sequences.histories import Histories
 
 
@@ -181,8 +182,16 @@ def test_factors_of_another_split_are_refused(break_it):
         arrays["query_states"] = arrays["query_states"][1:]
     if break_it == "half":
         del arrays["item_matrix"]
-    with pytest.raises(InputError, match="dvc repro"):
-        rank_targets(arrays, histories, 60, RankParams())
+    for name, where in (({}, "factors"), ({"name": "recommenders/x"}, "recommenders/x")):
+        with pytest.raises(InputError, match=rf"^{where}: .*dvc repro"):
+            rank_targets(arrays, histories, 60, RankParams(), **name)
+
+
+def test_empty_lists_have_the_types_of_the_artifact():
+    top = TopK.empty(2, 3)
+    assert (top.items.dtype, top.scores.dtype) == (np.int32, np.float32)
+    assert (top.items == -1).all() and (top.scores == np.finfo(np.float32).min).all()
+    assert top.items.shape == top.scores.shape == (2, 3)
 
 
 def test_negatives_are_distinct_unseen_and_uniform():

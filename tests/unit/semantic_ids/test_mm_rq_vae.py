@@ -99,6 +99,19 @@ def test_every_term_written_out():
     torch.testing.assert_close(losses["alignment"], info_nce(*pair), **close)
 
 
+@pytest.mark.parametrize("alignment", ["infonce", "mmd", "none"])
+def test_the_alignment_is_the_one_asked_for_over_items_that_have_both(alignment):
+    made = module(alignment=alignment).eval()
+    rows = torch.arange(N)
+    both = made.present("text") & made.present("collaborative")
+    a, b = (
+        made.autoencoder(name).quantizer(made.autoencoder(name).encoder(made.values(name)[both])).values
+        for name in ("collaborative", "text")
+    )
+    expected = {"infonce": info_nce(a, b), "mmd": mmd(a, b), "none": torch.zeros(())}[alignment]
+    torch.testing.assert_close(made(rows)["alignment"], expected, rtol=1e-4, atol=1e-5)
+
+
 def test_codes_are_balanced_in_training_and_nearest_outside(monkeypatch):
     made = module(sinkhorn=[0.05, 0.0], sinkhorn_iterations=7)
     quantizer = made.autoencoder("text").quantizer

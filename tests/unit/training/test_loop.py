@@ -93,6 +93,24 @@ def test_a_resume_does_not_repeat_steps(cache):
     assert steps[0] == 9  # the kill came after step 9 but before its checkpoint: step 8 was the last one saved
 
 
+@pytest.mark.parametrize(("seconds", "expected"), [("1000000", [False] * 16), ("0.000001", [False] + [True] * 15)])
+def test_checkpoints_are_as_far_apart_as_the_runtime_says(cache, monkeypatch, seconds, expected):
+    monkeypatch.setenv("SIDFLOW_CHECKPOINT_SECONDS", seconds)
+    checkpoint, written = Checkpoint("t", {"a": 1}, code=[]), []
+    device = prepare_training(3, 1)
+    fit(
+        "t",
+        Task(),
+        LOOP,
+        seed=3,
+        device=device,
+        checkpoint=checkpoint,
+        on_step=lambda _: written.append(checkpoint.path.exists()),
+    )
+    assert written == expected  # before the step's own checkpoint
+    assert checkpoint.path.exists()  # a finished training is kept until its artifacts are written
+
+
 def test_a_torn_checkpoint_is_forgotten(cache):
     checkpoint = Checkpoint("t", {"a": 1}, code=[])
     with pytest.raises(Killed):
