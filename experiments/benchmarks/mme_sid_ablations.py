@@ -12,7 +12,6 @@ paired by user, seeds averaged first, with 95% bootstrap intervals. Finished row
 
 from __future__ import annotations
 
-import argparse
 import json
 import tempfile
 import time
@@ -23,7 +22,7 @@ import numpy as np
 import polars as pl
 import project_copy
 from ruamel.yaml import YAML
-from side_by_side import RESULTS, commit, machine
+from side_by_side import benchmark_parser, commit, keep, machine, record_path
 
 from sidflow.artifacts.evaluation import PER_QUERY
 from sidflow.artifacts.split import TEST
@@ -40,7 +39,6 @@ from sidflow.cli.ablations import (
 )
 from sidflow.evaluation.params import CompareParams
 
-FOLDER = RESULTS / "ablations"
 QUANTIZER = ("quantize", "assign")
 REMADE = ("quantizer", "semantic_ids")  # their folders
 
@@ -73,11 +71,11 @@ def run_ablation(project: Path, changes: ParamChanges, seed: int) -> tuple[dict[
 
 
 class AblationRecord:
-    """Finished rows of one preset: PATH.json has diagnostics and the table, PATH.parquet each user's gain per run."""
+    """Finished rows of one preset: `path` has diagnostics and the table, a Parquet file beside it each user's gains."""
 
     def __init__(self, path: Path) -> None:
         """Take up what was measured on this commit; start anew on another."""
-        self.table, self.per_user = path.with_suffix(".json"), path.with_suffix(".parquet")
+        self.table, self.per_user = path, path.with_suffix(".parquet")
         recorded: dict[str, Any] = json.loads(self.table.read_text()) if self.table.is_file() else {}
         same = recorded.get("commit") == commit()
         self.runs: dict[str, dict[str, Any]] = recorded["runs"] if same else {}
@@ -102,8 +100,7 @@ class AblationRecord:
             "commit": commit(),
             "runs": self.runs,
         }
-        self.table.parent.mkdir(parents=True, exist_ok=True)
-        self.table.write_text(json.dumps(result, indent=1) + "\n")
+        keep(self.table, result)
         self.gains.write_parquet(self.per_user)
 
     def _table(self) -> list[dict[str, object]]:
@@ -115,21 +112,22 @@ class AblationRecord:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = benchmark_parser(__doc__)
     parser.add_argument("--run", required=True, metavar="NAME=FOLDER")
     parser.add_argument("--seeds", type=int, nargs="+", default=[42])
     parser.add_argument("--only", help="rows, commas between them")
     args = parser.parse_args()
     name, _, folder = args.run.partition("=")
     project = Path(folder).resolve()
-    kept = AblationRecord(FOLDER / name)
+    kept = AblationRecord(record_path(f"ablations/{name}", replace=args.replace, resumed=True))
     threads: int = YAML().load((project / "params.yaml").read_text())["threads"]
     rows = applicable_rows(present(project))
     for row in args.only.split(",") if args.only else rows:
         for seed in [seed for seed in args.seeds if str(seed) not in kept.runs.get(row, {})]:
             figures, gains = run_ablation(project, rows[row], seed)
             kept.add(row, seed, figures, gains)
-            kept.write(name, threads)
+            if not args.dry:
+                kept.write(name, threads)
             print(f"{row}, seed {seed}: {np.mean(gains):.4f}, {figures['seconds']} s", flush=True)
 
 

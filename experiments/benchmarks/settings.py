@@ -10,7 +10,6 @@ rows are kept: a second call on the same commit adds to them.
 
 from __future__ import annotations
 
-import argparse
 import csv
 import json
 import tempfile
@@ -21,9 +20,8 @@ from typing import Any, NamedTuple
 
 import project_copy
 from ruamel.yaml import YAML
-from side_by_side import RESULTS, commit, machine
+from side_by_side import benchmark_parser, commit, keep, machine, record_path
 
-FOLDER = RESULTS / "settings"
 STAGES = ("train_sequential", "train_multimodal", "finetune")  # whose sections of params.yaml name what they train
 TIMES = {"epochs": (0.5, 2), "learning_rate": (0.5, 2), "weight_decay": (0.33, 3)}  # of the loop
 SHARES = ("dropout", "item_dropout", "token_dropout", "skip_share")
@@ -100,7 +98,7 @@ def train_with_change(project: Path, one: TrainedRecommender, change: Change) ->
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = benchmark_parser(__doc__)
     parser.add_argument("--run", required=True, metavar="NAME=FOLDER")
     parser.add_argument("--models", nargs="+", help="by default all that are trained")
     parser.add_argument("--knobs", nargs="+", help="by default all that a setting names")
@@ -108,7 +106,7 @@ def main() -> None:
     name, _, folder = args.run.partition("=")
     project = Path(folder).resolve()
     params = YAML(typ="safe").load((project / "params.yaml").read_text())
-    path = FOLDER / f"{name}.json"
+    path = record_path(f"settings/{name}", replace=args.replace, resumed=True)
     recorded = json.loads(path.read_text()) if path.is_file() else {}
     rows: list[dict[str, Any]] = recorded["rows"] if recorded.get("commit") == commit() else []
     done = {(row["model"], row["knob"], row["value"]) for row in rows}
@@ -125,8 +123,8 @@ def main() -> None:
             command = f"python experiments/benchmarks/settings.py --run {name}=FOLDER"
             about = {"run": name, "seed": params["seed"], "rows": rows, "command": command}
             about |= {"machine": machine(params["threads"]), "commit": commit()}
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(about, indent=1) + "\n")
+            if not args.dry:
+                keep(path, about)
 
 
 if __name__ == "__main__":

@@ -139,15 +139,31 @@ def write(name: str, result: dict[str, Any], dry: bool, *, replace: bool = False
 
     A record of the repository stays unless `replace`; the result then goes to a folder that git ignores.
     """
-    text = json.dumps(result, indent=1)
-    print(text)
+    print(json.dumps(result, indent=1))
     if not dry:
-        path = RESULTS / f"{name}.json"
-        if path.exists() and not replace:
-            path = OWN_RESULTS / f"{name}.json"
-            print(f"{name} is recorded already and stays (--replace replaces it); this result: {path}")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text + "\n")
+        keep(record_path(name, replace=replace), result)
+
+
+def record_path(name: str, *, replace: bool, resumed: bool = False) -> Path:
+    """Return where a result goes: beside the records, or to a folder that git ignores where there is one already.
+
+    Args:
+        name: of the record; it may begin with folders.
+        replace: take the place of a record of the repository.
+        resumed: a record of this commit, which a run before this one has begun, is gone on with.
+    """
+    path = RESULTS / f"{name}.json"
+    if replace or not path.exists() or (resumed and json.loads(path.read_text()).get("commit") == commit()):
+        return path
+    own = OWN_RESULTS / f"{name}.json"
+    print(f"{name} is recorded already and stays (--replace replaces it); this result: {own}")
+    return own
+
+
+def keep(path: Path, result: dict[str, Any]) -> None:
+    """Write a result to its path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(result, indent=1) + "\n")
 
 
 def benchmark_parser(text: str | None, rounds: int | None = None) -> argparse.ArgumentParser:

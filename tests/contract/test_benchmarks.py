@@ -72,3 +72,18 @@ def test_a_record_of_the_repository_is_replaced_only_where_it_is_asked_for(monke
     assert "is recorded already and stays" in capsys.readouterr().out
     side_by_side.write("folder/name", {"a": 3}, dry=False, replace=True)
     assert json.loads(record.read_text()) == {"a": 3}
+
+
+def test_a_run_goes_on_with_the_record_that_it_has_begun_and_with_no_other(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "experiments/benchmarks"))
+    import side_by_side
+
+    monkeypatch.setattr(side_by_side, "RESULTS", tmp_path / "records")
+    monkeypatch.setattr(side_by_side, "OWN_RESULTS", tmp_path / "own")
+    records, own = tmp_path / "records/settings/x.json", tmp_path / "own/settings/x.json"
+    assert side_by_side.record_path("settings/x", replace=False, resumed=True) == records
+    side_by_side.keep(records, {"commit": side_by_side.commit()})
+    assert side_by_side.record_path("settings/x", replace=False, resumed=True) == records
+    side_by_side.keep(records, {"commit": "0000000"})
+    assert side_by_side.record_path("settings/x", replace=False, resumed=True) == own
+    assert side_by_side.record_path("settings/x", replace=True, resumed=True) == records

@@ -76,8 +76,9 @@ def tried_rows(args: argparse.Namespace, scratch: Path) -> Iterator[dict[str, An
     if not args.stages or "repro" in args.stages:
         project = finished.copy(scratch / "whole")
         (project.folder / ".dvc/config.local").unlink()  # a cache of DVC of its own, to be emptied
-        killed, problems = kill_repro(project, args.moments, generator, longest=20.0)
-        yield {"stage": "dvc repro", "kills": killed, "writes": 0, "lost": len(problems), "problems": problems}
+        killed, problems, mended = kill_repro(project, args.moments, generator, longest=20.0)
+        counts = {"kills": killed, "writes": 0, "lost": len(problems), "locks_mended": mended}
+        yield {"stage": "dvc repro", **counts, "problems": problems}
     warm.close()
 
 
@@ -94,18 +95,16 @@ def chosen(stages: list[Stage], names: list[str] | None) -> list[Stage]:
 
 
 def record(rows: list[dict[str, Any]], args: argparse.Namespace) -> None:
-    """Write the counts; rows of other stages stay where they are of the same commit."""
+    """Write the counts, each row with the commit of the code that was tried; rows of other stages stay."""
     head = subprocess.run(
         ("git", "rev-parse", "--short", "HEAD"), cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout.strip()
-    kept = json.loads(RECORD.read_text()) if RECORD.is_file() else {}
+    kept = json.loads(RECORD.read_text())["rows"] if RECORD.is_file() else []
     own = {row["stage"] for row in rows}
-    others = [row for row in kept.get("rows", []) if row["stage"] not in own] if kept.get("commit") == head else []
-    every = [*others, *rows]
+    every = [*(row for row in kept if row["stage"] not in own), *({**row, "commit": head} for row in rows)]
     numbers = f"--moments {args.moments} --writes {args.writes} --seed {args.seed}"
     result = {
         "command": f"python -m tests.faults {numbers} --record",
-        "commit": head,
         "writes": "a tmpfs with little room left" if has_namespaces() else "a limit of a file's size",
         "tried": sum(row["kills"] + row["writes"] for row in every),
         "lost": sum(row["lost"] for row in every),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from ruamel.yaml import YAML, YAMLError
 from tests.faults.runs import (
     Reference,
     differences,
@@ -85,6 +87,27 @@ class Repro(NamedTuple):
 
     killed: int
     problems: list[str]
+    locks_mended: int  # files of DVC that a kill cut, put right as docs/faults.md says
+
+
+def mend_locks(folder: Path) -> int:
+    """Put DVC's own files right where a kill has cut them, as docs/faults.md says; return how many there were."""
+    mended = 0
+    try:
+        json.loads((folder / ".dvc/tmp/rwlock").read_text())
+    except FileNotFoundError:
+        pass
+    except ValueError:
+        (folder / ".dvc/tmp/rwlock").unlink()
+        mended += 1
+    try:
+        YAML(typ="safe").load((folder / "dvc.lock").read_text())
+    except FileNotFoundError:
+        pass
+    except YAMLError:
+        (folder / "dvc.lock").unlink()  # as `git checkout` does where the lock of the last commit has nothing
+        mended += 1
+    return mended
 
 
 def kill_repro(
@@ -102,7 +125,7 @@ def kill_repro(
         longest: seconds until a kill at most.
         targets: the stages that DVC is asked for; all where there are none.
     """
-    expected, problems, killed = project.hashes(), [], 0
+    expected, problems, killed, mended = project.hashes(), [], 0, 0
     orphans = []
     _forget(project)
     while killed < count:
@@ -112,6 +135,7 @@ def kill_repro(
         if kill_when(project, process, lambda seconds, moment=moment: seconds >= moment, leader_only=leader_only):
             killed += 1
             orphans.append(process)
+            mended += mend_locks(project.folder)
             problems += _unlike(project, expected, f"after kill {killed}")
         elif process.returncode:
             problems.append(
@@ -132,7 +156,7 @@ def kill_repro(
     state = project.run("dvc", "status", "-q", *targets, check=False)
     if state.strip():
         problems.append(f"dvc status: {state[-500:]}")
-    return Repro(killed, problems)
+    return Repro(killed, problems, mended)
 
 
 def _unlike(project: Project, expected: dict[str, str], when: str) -> list[str]:

@@ -59,5 +59,5 @@ def test_a_cut_checkpoint_is_said_and_the_training_starts_afresh(project, refere
 
 
 def test_a_killed_repro_goes_on_and_no_lock_stops_it(project):
-    killed, problems = kill_repro(project, 2, random.Random(1), 4.0, (TARGET,))
+    killed, problems, _ = kill_repro(project, 2, random.Random(1), 4.0, (TARGET,))
     assert (killed, problems) == (2, [])

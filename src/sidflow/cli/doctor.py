@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import os
 import platform
 import shutil
@@ -11,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from sidflow.cli.dvc import dag_stages, dvc_cache_folder, dvc_executable, run_dvc
+from sidflow.cli.dvc import LOCK_PATH, dag_stages, dvc_cache_folder, dvc_executable, read_lock, run_dvc
 from sidflow.cli.usage import PROJECT_FILES, is_project, require_project_files
 from sidflow.core import params
 from sidflow.core.errors import InputError
@@ -21,6 +22,8 @@ from sidflow.core.runtime import RUNTIME_PATH, Runtime, environment_variable, lo
 Mark = Literal["ok", "info", "optional", "warning", "BROKEN"]  # optional: not here, and not needed
 OLDEST_PYTHON = (3, 11)
 NEEDED_GB = 2.0
+ARTIFACTS = Path("artifacts")
+RWLOCK_PATH = Path(".dvc/tmp/rwlock")  # who reads and writes what at the moment
 
 
 class Finding(NamedTuple):
@@ -211,7 +214,25 @@ def _params() -> Iterator[Finding]:
         )
 
 
+def _dvc_locks() -> Iterator[Finding]:
+    """Find the files that DVC leaves unreadable where it is killed while it writes them."""
+    if RWLOCK_PATH.is_file():
+        try:
+            json.loads(RWLOCK_PATH.read_text())
+        except ValueError:
+            text = f"{RWLOCK_PATH} is cut: DVC was killed while it wrote it; remove it, or `make repro`, which does so"
+            yield Finding("BROKEN", "dvc lock", text)
+    try:
+        read_lock()
+    except InputError:
+        text = f"{LOCK_PATH} is no valid YAML; `git checkout {LOCK_PATH}`, then `dvc repro` brings back what ran since"
+        yield Finding("BROKEN", "dvc lock", text)
+
+
 def _artifacts() -> Iterator[Finding]:
+    if ARTIFACTS.exists() and not ARTIFACTS.is_dir():
+        yield Finding("BROKEN", "artifacts", f"{ARTIFACTS.resolve()} is a file in place of a folder; move it away")
+        return
     outs = [out for stage in dag_stages(params.load_params()) for out in stage.outs]
     present = sum(Path(out).exists() for out in outs)
     mark = "ok" if present == len(outs) else "info"
@@ -231,4 +252,4 @@ CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
     _project,
     _code,
 )
-PROJECT_CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (_dvc_project, _params, _artifacts)
+PROJECT_CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (_dvc_project, _dvc_locks, _params, _artifacts)

@@ -82,7 +82,7 @@ def disk_errors(path: Path | str | None = None) -> Iterator[None]:
 
 
 def check_folder_target(path: Path) -> None:
-    """Check that a folder can be made at `path`, before long work begins.
+    """Check that a folder is at `path` or can be made there: before long work, and where something is not found in it.
 
     Raises:
         InputError: a file is in the place of one of its folders, or has its name.

@@ -169,10 +169,11 @@ class VersionedArtifact(Artifact):
         """Check that the file exists, and note it as read.
 
         Raises:
-            InputError: there is no such file.
+            InputError: there is no such file, or a file is in the place of one of its folders.
         """
         note_read(path)
         if not path.is_file():
+            check_folder_target(path.parent)
             raise InputError(
                 str(path),
                 expected=f"{kind} `{self.name}`",

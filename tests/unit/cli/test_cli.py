@@ -1,6 +1,7 @@
 """The command line: thin, fast to start, one line and exit code 2 for bad input."""
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -86,6 +87,27 @@ def test_the_doctor_finds_what_is_broken(dvc_project, monkeypatch) -> None:
     assert result.exit_code == 1
     assert "words.txt is not there" in result.stdout
     assert "2 required things are broken." in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "says"),
+    [
+        ("artifacts", "", r"BROKEN +artifacts +/\S+/artifacts is a file in place of a folder; move it away"),
+        (".dvc/tmp/rwlock", "", r"BROKEN +dvc lock +\.dvc/tmp/rwlock is cut.*remove it"),
+        ("dvc.lock", "stages: {", r"BROKEN +dvc lock +dvc\.lock is no valid YAML; `git checkout dvc\.lock`"),
+    ],
+)
+def test_the_doctor_names_the_file_that_stops_dvc(dvc_project, monkeypatch, path, content, says) -> None:
+    if Path(path).is_dir():
+        shutil.rmtree(path)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).write_text(content)
+    own = ("_dvc_locks", "_artifacts")
+    monkeypatch.setattr(doctor, "CHECKS", ())
+    monkeypatch.setattr(doctor, "PROJECT_CHECKS", [one for one in doctor.PROJECT_CHECKS if one.__name__ in own])
+    result = runner.invoke(app, ["doctor"])
+    assert result.exit_code == 1
+    assert re.search(says, result.stdout), result.stdout
 
 
 def test_the_doctor_outside_of_a_project_looks_at_the_machine(tmp_path, monkeypatch) -> None:

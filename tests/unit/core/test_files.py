@@ -9,6 +9,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from sidflow.artifacts.catalog import ITEMS
+from sidflow.artifacts.evaluation import LEADERBOARD
+from sidflow.artifacts.features import MODALITY
+from sidflow.core.disk import disk_errors
+from sidflow.core.errors import InputError
 from sidflow.core.files import atomic_folder, atomic_path
 
 
@@ -36,6 +41,11 @@ def test_a_torn_write_leaves_the_old_file(tmp_path):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
+from sidflow.artifacts.catalog import ITEMS
+from sidflow.artifacts.evaluation import LEADERBOARD
+from sidflow.artifacts.features import MODALITY
+from sidflow.core.disk import disk_errors
+from sidflow.core.errors import InputError
 from sidflow.core.files import atomic_folder, atomic_path
 with (atomic_path if sys.argv[1] == "file" else atomic_folder)(Path("folder/target")) as temporary:
     if sys.argv[1] == "file":
@@ -92,3 +102,15 @@ def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path):
     write("new", fails=False)
     assert [path.name for path in target.iterdir()] == ["new"]
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+def test_a_file_in_the_place_of_the_artifacts_is_named(tmp_path, monkeypatch):
+    """Not `no such file`: its remedy, `dvc repro`, would not help."""
+    monkeypatch.chdir(tmp_path)
+    Path("artifacts").write_text("")
+    for read in (ITEMS.read, LEADERBOARD.read, lambda: MODALITY.read(name="text")):
+        with (
+            pytest.raises(InputError, match="artifacts: expected folders on the way to it; found a file"),
+            disk_errors(),
+        ):
+            read()
