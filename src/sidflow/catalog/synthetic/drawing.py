@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageChops, ImageFilter
 
-from sidflow.catalog.synthetic.products import Grammar, Products
+from sidflow.catalog.synthetic.products import Grammar, Products, Style
 from sidflow.catalog.synthetic.shapes import draw_shape
 from sidflow.core.errors import InputError
 
@@ -30,10 +30,10 @@ def draw_product(grammar: Grammar, products: Products, row: int, side: int, seed
     brightness = weight * style.brightness + (1 - weight) * second_style.brightness
     hue = float(products.hue[row])
     main = _rgb(hue, saturation, brightness)
-    light = _rgb(hue + rng.uniform(10, 30), 0.45 * saturation, min(1.0, brightness + 0.3))
+    turn, pattern = _details(style, rng)
+    light = _rgb(hue + turn, 0.45 * saturation, min(1.0, brightness + 0.3))
     dark = _rgb(hue - 15, min(1.0, saturation + 0.15), 0.45 * brightness)
     size = side * OVERSAMPLE
-    pattern = style.patterns[int(rng.integers(len(style.patterns)))]
     surface = paint_pattern(pattern, size, main, light, dark, rng)
     shape = draw_shape(categories[products.category[row]], size, rng)
     light_map, dark_tone = _light(size), _colour(dark)
@@ -45,6 +45,17 @@ def draw_product(grammar: Grammar, products: Products, row: int, side: int, seed
     _blend(pixels, 0.6 * _opacity(ImageChops.subtract(shape.body, inner.point(_INTERIOR))), dark_tone)
     picture = Image.fromarray(np.rint(pixels).clip(0, 255).astype(np.uint8).transpose(1, 2, 0).copy())
     return picture.reduce(OVERSAMPLE)
+
+
+def pattern_of(grammar: Grammar, products: Products, row: int, seed: list[int]) -> str:
+    """Return the name of the pattern that `draw_product` paints with the same `seed`."""
+    style = list(grammar.styles.values())[products.first[row]]
+    return _details(style, np.random.default_rng(seed))[1]
+
+
+def _details(style: Style, rng: np.random.Generator) -> tuple[float, str]:
+    """Return the first random details of a picture: by how many degrees the light tone is turned, and the pattern."""
+    return rng.uniform(10, 30), style.patterns[int(rng.integers(len(style.patterns)))]
 
 
 def paint_pattern(name: str, size: int, main: Tone, light: Tone, dark: Tone, rng: np.random.Generator) -> np.ndarray:
