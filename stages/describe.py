@@ -2,11 +2,12 @@
 
 import typer
 
-from sidflow.artifacts.catalog import IMAGES, ITEMS
+from sidflow.artifacts.catalog import IMAGES, ITEM_TRUTH, ITEMS
 from sidflow.artifacts.features import DESCRIBE_REPORT, SEMANTICS
 from sidflow.core import params
 from sidflow.core.runtime import load_runtime
 from sidflow.core.stage import stage
+from sidflow.semantics.audit import truth_figures
 from sidflow.semantics.describe import describe_items
 from sidflow.semantics.params import DescribeParams
 
@@ -17,7 +18,8 @@ def main() -> None:
         settings = params.load_section("describe", DescribeParams)
         described = describe_items(ITEMS.read(), IMAGES.read(), settings, load_runtime())
         SEMANTICS.write(described.semantics)
-        DESCRIBE_REPORT.write(described.report)
+        figures = truth_figures(described.semantics, ITEM_TRUTH.read(), settings.views)
+        DESCRIBE_REPORT.write({**described.report, **figures})
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import typer
 
-from sidflow.artifacts.catalog import IMAGES, INTERACTIONS, ITEMS, TRUTH, USERS
+from sidflow.artifacts.catalog import IMAGES, INTERACTIONS, ITEM_TRUTH, ITEMS, TRUTH, USERS
 from sidflow.artifacts.evaluation import INGEST
 from sidflow.catalog.ingest import ingest
 from sidflow.catalog.params import IngestParams
@@ -19,6 +19,7 @@ def main() -> None:
         USERS.write(catalog.users)
         IMAGES.write(catalog.images)
         TRUTH.write(catalog.truth)
+        ITEM_TRUTH.write(catalog.item_truth)
         INGEST.write(catalog.report)
         for warning in catalog.warnings:
             print_progress(f"warning: {warning}")

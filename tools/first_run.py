@@ -22,7 +22,7 @@ from sidflow.core import params
 from sidflow.core.stage import errors_in_one_line
 
 DVC = (sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item")
-DATA = ("ingest", "split", "describe", "embed")  # what both halves need
+DATA = ("ingest", "split", "train_writer", "describe", "embed")  # what both halves need
 SLOWEST = "finetune"  # the group of stages whose ancestors are one half
 
 

@@ -20,6 +20,7 @@ ARROWS = {
     "catalog": {"artifacts"},
     "semantics": {"artifacts", "models"},
     "models": set(),
+    "small_writer": {"artifacts", "catalog", "models", "semantics", "training"},
     "features": {"artifacts", "metrics", "models", "sequences"},
     "sequences": {"artifacts"},
     "training": {"metrics", "sequences"},

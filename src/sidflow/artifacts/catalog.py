@@ -83,6 +83,21 @@ IMAGES = Table(
 )
 
 
+ITEM_TRUTH = Table(  # what is true of each item of the synthetic catalogue, whatever its text says; empty elsewhere
+    name="item_truth",
+    version=1,
+    path="artifacts/catalog/item_truth.parquet",
+    columns={
+        "item_id": pa.int32(),
+        "category": pa.string(),
+        "style": pa.string(),  # the stronger one
+        "colour": pa.string(),
+        "pattern": pa.string(),  # of the picture; empty where there is none
+    },
+    key=("item_id",),
+)
+
+
 TRUTH = Table(
     name="truth",
     version=1,

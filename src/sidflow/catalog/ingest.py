@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import polars as pl
 
-from sidflow.artifacts.catalog import TRUTH
+from sidflow.artifacts.catalog import ITEM_TRUTH, TRUTH
 from sidflow.catalog.events import (
     dropped_repeats,
     encode_keys,
@@ -58,6 +59,7 @@ class Catalog(NamedTuple):
     users: pl.DataFrame
     images: pl.DataFrame
     truth: pl.DataFrame
+    item_truth: pl.DataFrame
     report: dict[str, int | float | str]
     dropped: dict[str, int]  # what was left out or repaired, by kind; in the report as well
     warnings: list[str]
@@ -129,6 +131,7 @@ def build_catalog(raw: RawCatalog, params: IngestParams) -> Catalog:
     unused_pictures = check_pictures_meet(events.item_keys, raw.pictures)
     packed = pack_pictures(events.item_keys, raw.pictures, params.pictures)
     truth = _truth(raw.truth, events) if raw.truth else TRUTH.empty(width=events.core_items)
+    item_truth = _item_truth(raw.item_truth, events.item_keys)
     core_items_with_text = items.filter(pl.col("in_core") & has_text()).height
     dropped = dict(raw.dropped) | {
         "repeats_dropped": int(events.report["repeats_dropped"]),
@@ -161,7 +164,7 @@ def build_catalog(raw: RawCatalog, params: IngestParams) -> Catalog:
         {"user_id": np.arange(len(events.user_keys), dtype=np.int32), "user_key": events.user_keys},
         schema_overrides={"user_key": pl.String},
     )
-    return Catalog(interactions, items, users, packed.frame(), truth, report, dropped, warnings)
+    return Catalog(interactions, items, users, packed.frame(), truth, item_truth, report, dropped, warnings)
 
 
 def _measure_order(raw: RawCatalog, events: CoreEvents) -> list[Ascent]:
@@ -280,6 +283,15 @@ def _items(texts: pl.DataFrame, events: CoreEvents) -> pl.DataFrame:
         pl.col("categories").fill_null(pl.lit([], dtype=pl.List(pl.String))),
         pl.col("attributes").fill_null(pl.lit([], dtype=texts.schema["attributes"])),
     )
+
+
+def _item_truth(truth: Mapping[str, Mapping[str, str]], item_keys: Sequence[str]) -> pl.DataFrame:
+    """Return the table `item_truth`, without rows where the source knows nothing of the kind."""
+    if not truth:
+        return ITEM_TRUTH.empty()
+    rows = [truth[key] for key in item_keys]
+    columns = {name: [row[name] for row in rows] for name in ("category", "style", "colour", "pattern")}
+    return pl.DataFrame({"item_id": np.arange(len(rows), dtype=np.int32), **columns})
 
 
 def _truth(truth: Truth, events: CoreEvents) -> pl.DataFrame:

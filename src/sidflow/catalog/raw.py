@@ -41,6 +41,7 @@ class RawCatalog:
         has_timestamps: false where the timestamp is only the position in the user's sequence.
         dropped: what the source left out or repaired, by kind, for reports/ingest.json and the stage's line.
         truth: the generator's next-item probabilities, of the synthetic catalogue only.
+        item_truth: by item key its category, style, colour and pattern, of the synthetic catalogue only.
     """
 
     events: pl.DataFrame
@@ -49,6 +50,7 @@ class RawCatalog:
     has_timestamps: bool = True
     dropped: Mapping[str, int] = field(default_factory=dict)
     truth: Truth | None = None
+    item_truth: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,7 @@ class TopParams(Params):
 SECTIONS = {  # in the order of params.yaml
     "ingest": Section("catalog.params:IngestParams"),
     "split": Section("sequences.split:SplitParams"),
+    "train_writer": Section("small_writer.params:TrainWriterParams"),
     "describe": Section("semantics.params:DescribeParams"),
     "embed": Section("features.params:EmbedParams"),
     "train_counting": Section("counting.fit:counting_entry", "recommenders that count interactions"),

@@ -76,6 +76,7 @@ class Tally:
         self.asked_again = 0
         self.unusable: Counter[str] = Counter()  # answers by reason, those that were asked again included
         self.failures: Counter[str] = Counter()  # items by reason of the last answer
+        self.empty: Counter[str] = Counter()  # usable answers that leave a field empty, by field
         self.input_tokens = 0
         self.output_tokens = 0
 
@@ -161,6 +162,7 @@ class _Asking:
                 tally.repaired += answer.repaired and not answer.failure
                 if answer.failure:
                     tally.failures[answer.failure] += 1
+                tally.empty.update(name for name, value in answer.fields.items() if not value)
                 yield request, answer
             requests = failed
 
@@ -241,6 +243,7 @@ def _report(
             f"{view}_views": texts.len(),
             f"{view}_share": texts.len() / item_count if item_count else 0.0,
             f"{view}_words": float(texts.str.split(" ").list.len().mean() or 0.0),  # type: ignore[arg-type]
+            f"{view}_most_words": int(texts.str.split(" ").list.len().max() or 0),  # type: ignore[arg-type]
             f"{view}_distinct_share": texts.n_unique() / texts.len() if texts.len() else 0.0,
             f"{view}_failed": sum(tally.failures.values()),
             f"{view}_repaired": tally.repaired,
@@ -248,6 +251,8 @@ def _report(
         }
         report |= {f"{view}_unusable_{name}": count for name, count in sorted(tally.unusable.items())}
         report |= {f"{view}_failed_{name}": count for name, count in sorted(tally.failures.items())}
+        report |= {f"{view}_empty_{name}": count for name, count in sorted(tally.empty.items())}
+        report |= {f"{view}_input_tokens": tally.input_tokens, f"{view}_output_tokens": tally.output_tokens}
     report["input_tokens"] = sum(tally.input_tokens for tally in tallies.values())
     report["output_tokens"] = sum(tally.output_tokens for tally in tallies.values())
     return report

@@ -34,7 +34,8 @@ class RulesParams(Params):
     side: int = Field(default=64, ge=32, le=256, description="pixels; pictures are measured at side x side")
 
 
-def _default_prompts() -> dict[View, str]:
+def default_prompts() -> dict[View, str]:
+    """Return the names of the prompts that views have unless params name others."""
     return {TEXT: "text-1", IMAGE: "image-1", JOINT: "joint-1", KEYWORDS: "keywords-1"}
 
 
@@ -42,7 +43,7 @@ class GenerationParams(Params):
     """What a language model is asked, and how it decodes. All of it is part of a response's key in the store."""
 
     prompts: dict[View, str] = Field(
-        default_factory=_default_prompts, description="of each view: the file prompts/NAME.md; a new text is a new name"
+        default_factory=default_prompts, description="of each view: the file prompts/NAME.md; a new text is a new name"
     )
     max_tokens: int = Field(default=300, ge=16, le=8192, description="tokens of an answer; a longer one is cut")
     temperature: float = Field(default=0.0, ge=0, le=2, description="0: greedy")

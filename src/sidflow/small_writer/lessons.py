@@ -17,7 +17,7 @@ from sidflow.artifacts.features import IMAGE, JOINT, KEYWORDS, TEXT
 from sidflow.artifacts.item_content import ItemText, item_texts
 from sidflow.catalog.params import PictureParams, SyntheticParams
 from sidflow.catalog.pictures import encode_jpeg
-from sidflow.catalog.synthetic.drawing import draw_product, pattern_of
+from sidflow.catalog.synthetic.drawing import draw_product, product_truth
 from sidflow.catalog.synthetic.products import Grammar, read_grammar, sample_products, write_item_texts
 from sidflow.semantics.params import View
 from sidflow.semantics.requests import DESCRIPTION_FIELDS, READS_WORDS, Prompt, Request, first_request, item_words
@@ -42,25 +42,19 @@ def catalogue_lessons(grammar_path: Path, seed: int, items: int) -> list[Lesson]
     streams = [np.random.default_rng([seed, part]) for part in range(2)]
     products = sample_products(grammar, size, streams[0])
     texts = item_texts(write_item_texts(grammar, products, streams[1]))
-    styles, categories = list(grammar.styles), list(grammar.categories)
     lessons = []
     for row, text in enumerate(texts):
         random = [seed, 4, row]
-        truth = {
-            "category": categories[products.category[row]],
-            "style": styles[products.first[row]],
-            "colour": grammar.colour_of(float(products.hue[row])),
-            "pattern": pattern_of(grammar, products, row, random),
-        }
+        truth = product_truth(grammar, products, row, random)
         picture = None
         if products.has_picture[row]:
             drawn = draw_product(grammar, products, row, size.picture_side, random)
             picture = encode_jpeg(drawn, PictureParams())[0]
-        lessons.append(Lesson(item_words(text, MAX_CHARACTERS), picture, truth, _told(grammar, truth, text)))
+        lessons.append(Lesson(item_words(text, MAX_CHARACTERS), picture, truth, told(grammar, truth, text)))
     return lessons
 
 
-def _told(grammar: Grammar, truth: Mapping[str, str], text: ItemText) -> dict[str, str]:
+def told(grammar: Grammar, truth: Mapping[str, str], text: ItemText) -> dict[str, str]:
     """Return what the words say of a product; empty where they are silent."""
     if not text.title:
         return {}
@@ -100,7 +94,7 @@ def answer(lesson: Lesson, view: View) -> dict[str, str | list[str]]:
         "material": material,
         "use": use,
         "mood": told.get("mood", ""),
-        "summary": f"A {kind}{end}.",
+        "summary": f"{'An' if kind[0] in 'aeiou' else 'A'} {kind}{end}.",
     }
 
 

@@ -15,6 +15,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from sidflow.core.files import atomic_folder
 from sidflow.models.loading import without_library_output
 from sidflow.small_writer.params import SizeParams
 from sidflow.small_writer.tokenizer import BEGIN, END, PAD, PICTURE
@@ -77,6 +78,6 @@ def save_writer(
     folder: Path, model: LlavaForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, sizes: SizeParams
 ) -> None:
     """Write model, tokenizer and processor as a downloaded model has them; the weights as fp16 safetensors."""
-    with without_library_output():
-        model.to(torch.float16).save_pretrained(folder)
-        build_processor(tokenizer, sizes).save_pretrained(folder)
+    with atomic_folder(folder) as new, without_library_output():
+        model.to(torch.float16).save_pretrained(new)
+        build_processor(tokenizer, sizes).save_pretrained(new)

@@ -5,7 +5,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from sidflow.artifacts.catalog import IMAGES, ITEMS
+from sidflow.artifacts.catalog import IMAGES, ITEM_TRUTH, ITEMS
 from sidflow.artifacts.features import EMBEDDING, MODALITY, SEMANTICS, UNITS
 from sidflow.artifacts.item_content import ItemText
 from sidflow.core.errors import InputError
@@ -131,6 +131,7 @@ def workspace(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     ITEMS.write(items_table())
     IMAGES.write(IMAGES.empty())
+    ITEM_TRUTH.write(ITEM_TRUTH.empty())
     Path("params.yaml").write_text(
         "preset: t\nseed: 1\nthreads: 1\ndescribe: {}\n"
         "embed:\n  spaces: {item: {min_df: 1, dim: 4}}\n"

@@ -11,7 +11,7 @@ import polars as pl
 
 from sidflow.catalog.params import IngestParams, SyntheticParams
 from sidflow.catalog.raw import RawCatalog, Truth
-from sidflow.catalog.synthetic.drawing import draw_product
+from sidflow.catalog.synthetic.drawing import draw_product, product_truth
 from sidflow.catalog.synthetic.products import Grammar, Products, read_grammar, sample_products, write_item_texts
 
 PERIOD_START = 1_600_000_000  # seconds UTC: start of the observed period
@@ -171,4 +171,7 @@ def read_synthetic(path: Path, params: IngestParams) -> RawCatalog:
         if products.has_picture[row]
     }
     truth = Truth(size.truth_positions, products.keys, probabilities_of)
-    return RawCatalog(events=events, items=texts, pictures=pictures, truth=truth)
+    item_truth = {
+        key: product_truth(grammar, products, row, [params.seed, 4, row]) for row, key in enumerate(products.keys)
+    }
+    return RawCatalog(events=events, items=texts, pictures=pictures, truth=truth, item_truth=item_truth)

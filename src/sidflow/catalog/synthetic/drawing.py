@@ -47,10 +47,20 @@ def draw_product(grammar: Grammar, products: Products, row: int, side: int, seed
     return picture.reduce(OVERSAMPLE)
 
 
-def pattern_of(grammar: Grammar, products: Products, row: int, seed: list[int]) -> str:
-    """Return the name of the pattern that `draw_product` paints with the same `seed`."""
-    style = list(grammar.styles.values())[products.first[row]]
-    return _details(style, np.random.default_rng(seed))[1]
+def product_truth(grammar: Grammar, products: Products, row: int, seed: list[int]) -> dict[str, str]:
+    """Return a product's category, stronger style, colour, and the pattern that `draw_product` paints with `seed`.
+
+    The pattern is empty where the product has no picture.
+    """
+    styles = list(grammar.styles)
+    style = styles[products.first[row]]
+    pattern = _details(grammar.styles[style], np.random.default_rng(seed))[1] if products.has_picture[row] else ""
+    return {
+        "category": list(grammar.categories)[products.category[row]],
+        "style": style,
+        "colour": grammar.colour_of(float(products.hue[row])),
+        "pattern": pattern,
+    }
 
 
 def _details(style: Style, rng: np.random.Generator) -> tuple[float, str]:
