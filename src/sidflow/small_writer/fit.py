@@ -20,8 +20,8 @@ from sidflow.catalog.synthetic.products import Grammar, read_grammar
 from sidflow.core.stage import print_progress
 from sidflow.models.inputs import ModelInputs
 from sidflow.models.loading import without_library_output
-from sidflow.semantics.params import default_prompts
-from sidflow.semantics.requests import read_prompt
+from sidflow.semantics.params import View, default_prompts
+from sidflow.semantics.requests import Prompt, read_prompt
 from sidflow.small_writer.lessons import Example, Lesson, catalogue_lessons, examples
 from sidflow.small_writer.model import build_model, build_processor
 from sidflow.small_writer.params import TrainWriterParams
@@ -222,7 +222,7 @@ def train_small_writer(params: TrainWriterParams, *, seed: int, threads: int, de
         device: to train on.
     """
     grammar_path = Path(params.grammar)
-    prompts = {view: read_prompt(name, view) for view, name in default_prompts().items()}
+    prompts: dict[View, Prompt] = {view: read_prompt(name, view) for view, name in default_prompts().items()}
     lessons = [lesson for own in params.seeds for lesson in catalogue_lessons(grammar_path, own, params.items)]
     held_out = catalogue_lessons(grammar_path, params.held_out_seed, params.held_out_items)
     print_progress(f"train_writer: {len(lessons)} products drawn")

@@ -11,8 +11,8 @@ from sidflow.models.files import file_hashes
 from sidflow.models.params import ModelParams
 from sidflow.semantics.answers import read_answer, view_text
 from sidflow.semantics.audit import truth_figures
-from sidflow.semantics.params import TransformersParams
-from sidflow.semantics.requests import read_prompt
+from sidflow.semantics.params import TransformersParams, View
+from sidflow.semantics.requests import Prompt, read_prompt
 from sidflow.semantics.transformers_writer import TransformersWriter
 from sidflow.small_writer.lessons import VIEWS, catalogue_lessons, examples
 from sidflow.small_writer.params import TrainWriterParams
@@ -33,7 +33,7 @@ def accuracy(folder: Path, settings: TrainWriterParams, seed: int, items: int, r
     generation = TransformersParams(
         backend="transformers", model=ModelParams(kind="path", path=str(folder)), max_tokens=ANSWER_TOKENS
     )
-    prompts = {view: read_prompt(generation.prompts[view], view) for view in VIEWS}
+    prompts: dict[View, Prompt] = {view: read_prompt(generation.prompts[view], view) for view in VIEWS}
     lessons = catalogue_lessons(Path(settings.grammar), seed, items)
     requests = {str(row): one.request for row, one in enumerate(examples(lessons, prompts))}
     writer = TransformersWriter(generation, runtime)

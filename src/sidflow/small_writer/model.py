@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
 from transformers import (
     CLIPImageProcessorPil,
     CLIPVisionConfig,
@@ -52,7 +51,7 @@ def build_model(tokenizer: PreTrainedTokenizerFast, sizes: SizeParams) -> LlavaF
         LlavaConfig(
             vision_config=vision,
             text_config=text,
-            image_token_id=ids[PICTURE],
+            image_token_id=ids[PICTURE],  # pyright: ignore[reportCallIssue]
             vision_feature_layer=-1,
             vision_feature_select_strategy="default",
             tie_word_embeddings=True,
@@ -79,5 +78,5 @@ def save_writer(
 ) -> None:
     """Write model, tokenizer and processor as a downloaded model has them; the weights as fp16 safetensors."""
     with atomic_folder(folder) as new, without_library_output():
-        model.to(torch.float16).save_pretrained(new)
+        model.half().save_pretrained(new)
         build_processor(tokenizer, sizes).save_pretrained(new)
