@@ -40,7 +40,7 @@ from sidflow.counting.cooccurrence import (
 from sidflow.counting.search import METRIC, dense_ranks
 from sidflow.evaluation.statistics import PairedBootstrap
 from sidflow.features.encode import EncoderOutput, run_encoders
-from sidflow.features.params import EmbedParams
+from sidflow.features.params import EmbedParams, SpaceParams
 from sidflow.metrics.geometry import effective_rank, singular_values
 from sidflow.metrics.ranking import metric_at_k
 from sidflow.sequences.cooccurrence import training_events
@@ -73,7 +73,7 @@ def settings() -> dict[str, dict[str, Any]]:
 
 def encode(encoders: dict[str, Any]) -> EncoderOutput:
     """Return the output of the last of the encoders, on the catalogue of the working directory."""
-    spaces = {f"s{width}": {"dim": width} for width in WIDTHS}
+    spaces = {f"s{width}": SpaceParams(dim=width) for width in WIDTHS}
     params = EmbedParams(spaces=spaces, encoders=encoders)
     *_, last = run_encoders(ITEMS.read(), IMAGES.read(), SEMANTICS.empty(), params, seed=42)
     return last
@@ -89,7 +89,7 @@ def content_rows(output: EncoderOutput, items: int) -> Content:
 def gains(scores: np.ndarray, histories: Histories, queries: np.ndarray, items: int, rivals: np.ndarray) -> np.ndarray:
     """Return nDCG@10 of each query among the items that are `rivals`, bool [n]."""
     masked = histories.excluded(items, queries)
-    blocked = sparse.csr_matrix(np.broadcast_to(~rivals, masked.shape)) if not rivals.all() else masked
+    blocked = sparse.csr_matrix(np.broadcast_to(~rivals, (len(queries), items))) if not rivals.all() else masked
     masked = sparse.csr_matrix((masked + blocked) > 0)
     ranks = dense_ranks(scores, masked, histories.targets[queries])
     return metric_at_k(ranks, "ndcg", 10)
@@ -153,7 +153,7 @@ def main() -> None:
         if output is not None:
             content = content_rows(output, items)
             about["seconds"] = round(time.perf_counter() - began, 1)  # of encoding; next to nothing from the cache
-            about["width"] = int(content.shape[1])
+            about["width"] = int((content.shape or (0, 0))[1])
             if output.file is not SPARSE_EMBEDDING:
                 about["effective_rank"] = round(effective_rank(singular_values(np.asarray(content))), 1)
         figures, each[row] = measure(content, histories, items)

@@ -73,7 +73,7 @@ def test_one_small_file_is_what_dvc_metrics_compares():
 def test_reports_are_committed_rather_than_cached():
     outs = [entry for name in DAG for entry in body(name).get("outs", [])]
     reports = [entry for entry in outs if "artifacts/reports/" in str(entry)]
-    assert len(reports) == 6
+    assert len(reports) == 7
     assert all(options == {"cache": False} for entry in reports for options in entry.values())
 
 

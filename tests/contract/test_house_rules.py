@@ -40,6 +40,7 @@ FREE_OF_TORCH = [
     "ingest",
     "split",
     "describe",
+    "audit_embeddings",
     "train_counting",
     "train_content",
     "assign",

@@ -32,6 +32,8 @@ SEMANTICS = Table(
 
 DESCRIBE_REPORT = Document("artifacts/reports/describe.json", flat=True)
 
+EMBED_REPORT = Document("artifacts/reports/embed.json")  # the audit: encoders, agreement, gallery
+
 
 EMBEDDING = TensorFile(
     name="embedding",
@@ -75,10 +77,10 @@ ITEM_TABLE = TensorFile(  # item embeddings of a recommender; absent where it ha
 
 
 class ItemRows(NamedTuple):
-    """One row per item, dense or sparse."""
+    """One row per item, dense or sparse, or several."""
 
-    values: np.ndarray | csr_matrix  # float32 [n, d]; absent rows are zero
-    present: np.ndarray  # bool [n]
+    values: np.ndarray | csr_matrix  # float32 [n, d], or [n, u, d] of units; absent rows are zero
+    present: np.ndarray  # bool [n], or [n, u]
 
 
 def sparse_arrays(values: csr_matrix, present: np.ndarray) -> dict[str, np.ndarray]:
@@ -94,12 +96,13 @@ def sparse_arrays(values: csr_matrix, present: np.ndarray) -> dict[str, np.ndarr
 
 
 def read_item_rows(path: Path) -> ItemRows:
-    """Return the rows of an embedding, dense or sparse, or of a modality.
+    """Return the rows of an embedding, dense, sparse or of units, or of a modality.
 
     Raises:
         InputError: the file is absent, broken, or holds something else.
     """
-    kind = {SPARSE_EMBEDDING.name: SPARSE_EMBEDDING, MODALITY.name: MODALITY}.get(schema_of(path), EMBEDDING)
+    kinds = {kind.name: kind for kind in (SPARSE_EMBEDDING, UNITS, MODALITY)}
+    kind = kinds.get(schema_of(path), EMBEDDING)
     arrays, metadata = kind.read_from(path)
     values = arrays["values"]
     if kind is SPARSE_EMBEDDING:

@@ -59,6 +59,7 @@ SECTIONS = {  # in the order of params.yaml
     "train_writer": Section("small_writer.params:TrainWriterParams"),
     "describe": Section("semantics.params:DescribeParams"),
     "embed": Section("features.params:EmbedParams"),
+    "audit_embeddings": Section("features.audit:AuditEmbeddingsParams"),
     "train_counting": Section("counting.fit:counting_entry", "recommenders that count interactions"),
     "train_content": Section("counting.fit:content_entry", "the same beside the items' content"),
     "train_sequential": Section("sequential.params:sequential_entry", "neural models of users' sequences"),

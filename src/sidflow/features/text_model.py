@@ -72,7 +72,8 @@ def encode_texts(texts: Sequence[str], params: TextModelEncoder, name: str, seed
     """Return the texts' vectors, as `encode_documents` does."""
     model = TextModel(params, name, seed)
     rows = [row for row, text in enumerate(texts) if text.strip()]
-    chunks = [chunk for row in rows for chunk in model.chunks(texts[row], row)]
+    with without_library_output():  # tokenizers remark on texts that are longer than the model reads
+        chunks = [chunk for row in rows for chunk in model.chunks(texts[row], row)]
     contents = [np.asarray(chunk.tokens, dtype="<i4").tobytes() for chunk in chunks]
     vectors = stored_vectors(
         contents,

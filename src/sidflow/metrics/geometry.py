@@ -75,6 +75,26 @@ def nearest_neighbours(
     return neighbours[~is_self].reshape(n, k)
 
 
+def sparse_nearest_neighbours(values: csr_matrix, k: int, block: int = 1024) -> Int[np.ndarray, "n k"]:
+    """Return the k nearest other rows of every row by cosine, nearest first, ties by position.
+
+    Args:
+        values: the vectors, CSR [n, d].
+        k: number of neighbours, 1 to n - 1; -1 stands where no further row has a cosine above 0.
+        block: rows compared at a time.
+    """
+    rows, n = sparse_unit_rows(values), len(values.indptr) - 1
+    columns = csr_matrix(rows.T)
+    neighbours = np.full((n, k), -1, dtype=np.int64)
+    for start in range(0, n, block):
+        cosines = (rows[start : start + block] @ columns).toarray()
+        cosines[np.arange(len(cosines)), np.arange(start, start + len(cosines))] = -1
+        order = np.argsort(-cosines, axis=1, kind="stable")[:, :k]
+        near = np.take_along_axis(cosines, order, axis=1) > 0
+        neighbours[start : start + len(cosines)] = np.where(near, order, -1)
+    return neighbours
+
+
 def neighbour_recall(
     original: Float[np.ndarray, "n d"],
     changed: Float[np.ndarray, "n e"],

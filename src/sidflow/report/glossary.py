@@ -132,4 +132,8 @@ _SPECTRA = {
     "share not collapsed": f"Share of dimensions with a singular value above {COLLAPSED_BELOW:g} of the largest.",
     "isotropy": "0 where one direction dominates, 1 where all directions are equal (min over max partition function).",
     "mean cosine": "Mean cosine of the angle between the vectors of two different items.",
+    "duplicates": "Items whose vector another item has, too, though what the encoder read of them differs.",
+    "spread of lengths": "Standard deviation of the vectors' lengths over their mean: 0 where all are equally long.",
+    "agreement": "Mean share of an item's nearest other items, by cosine, that two encoders have in common. Of "
+    "co-occurrence: items are near where the same users had them in training.",
 }

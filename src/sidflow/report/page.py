@@ -11,6 +11,7 @@ from sidflow.report.sections.ablations import ablations_section
 from sidflow.report.sections.codes import codes_section
 from sidflow.report.sections.curves import training_section
 from sidflow.report.sections.dimensions import dimensions_section
+from sidflow.report.sections.embeddings import embeddings_section
 from sidflow.report.sections.examples import Gallery, items_section, users_section
 from sidflow.report.sections.headline import headline_section
 from sidflow.report.sections.leaderboard import leaderboard_section
@@ -32,6 +33,7 @@ def render_page(data: ReportData, settings: ReportParams) -> str:
         ablations_section(data, glossary),
         users_section(data, gallery, settings),
         items_section(data, gallery, settings),
+        embeddings_section(data, gallery, glossary),
         training_section(data),
         codes_section(data, glossary),
         dimensions_section(data, glossary),
