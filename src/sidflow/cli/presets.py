@@ -40,6 +40,10 @@ class Layer(NamedTuple):
     sizes: str | None = None  # data: chosen by the size of the data; preset: the preset's own; None: not said
 
 
+# The model that writes the views of the synthetic catalogue, as presets/embedded.yaml names it.
+SHOP_WRITER = {"kind": "path", "path": "models/shop-writer"}
+
+
 def names(folder: Path = FOLDER) -> list[str]:
     """Return the presets that exist, `embedded` first."""
     stems = sorted(path.stem for path in folder.glob("*.yaml") if path.stem not in _NOT_PRESETS)
@@ -139,6 +143,10 @@ def preset_values(chain: Sequence[Layer], counts: Counts | None = None) -> dict[
     values = default_values()
     for layer in with_sizes(chain, counts):
         merge(values, layer.values)
+    described = values.get("describe") or {}
+    model = (described.get("writer") or {}).get("model")
+    if model == SHOP_WRITER and (values.get("ingest") or {}).get("source") != "synthetic":
+        del described["writer"]  # it reads drawings of the synthetic catalogue alone; rules write instead
     for section in (name for name, section in SECTIONS.items() if section.has_entries):
         values[section] = {key: entry for key, entry in (values.get(section) or {}).items() if entry is not None}
     return {"recommenders": recommenders_of(values), **values, "preset": chain[-1].preset}
@@ -196,12 +204,17 @@ def default_values() -> dict[str, Any]:
 
 
 def merge(base: dict[str, Any], patch: Mapping[str, Any]) -> None:
-    """Apply a patch in place: mappings merge, null removes a mapping, and any other value replaces."""
+    """Apply a patch in place: mappings merge, null removes a mapping, and any other value replaces.
+
+    A mapping that names another `backend` replaces as well: the knobs of the one do not fit the other.
+    """
     for key, value in patch.items():
         if value is None and isinstance(base.get(key), dict):
             del base[key]
         elif isinstance(value, Mapping):
-            if not isinstance(base.get(key), dict):
+            if not isinstance(base.get(key), dict) or base[key].get("backend") != value.get(
+                "backend", base[key].get("backend")
+            ):
                 base[key] = {}
             merge(base[key], value)
         else:

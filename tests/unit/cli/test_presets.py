@@ -177,6 +177,20 @@ def test_every_preset_fits_every_stage(name, tmp_path, monkeypatch) -> None:
         assert "oracle" not in settings["recommenders"], "real data have no known truth"
 
 
+def test_another_backend_of_the_writer_brings_its_own_knobs():
+    base = {"writer": {"backend": "rules", "colours": 3}, "views": ["text"]}
+    presets.merge(base, {"writer": {"backend": "replay", "model": "m"}})
+    assert base == {"writer": {"backend": "replay", "model": "m"}, "views": ["text"]}
+    presets.merge(base, {"writer": {"revision": "r"}})
+    assert base["writer"] == {"backend": "replay", "model": "m", "revision": "r"}
+
+
+@pytest.mark.parametrize("name", ["movielens-posters", "office-products"])
+def test_the_writer_of_drawings_describes_no_real_data(name, tmp_path):
+    settings = YAML(typ="safe").load(presets.preset_text(name, tmp_path))
+    assert settings["describe"]["writer"]["backend"] == "rules"
+
+
 @pytest.mark.parametrize(
     ("patch", "said"),
     [
