@@ -2,6 +2,7 @@
 
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -40,3 +41,32 @@ def data_folder():
     if not folder:
         pytest.skip("SIDFLOW_DATA is not set")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def warm():
+    """Yield the process that has the libraries of the stages loaded; its socket's path must be short."""
+    from tests.pipeline.warm import Warm
+
+    with tempfile.TemporaryDirectory(prefix="warm-") as folder:
+        started = Warm(Path(folder) / "w")
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="session")
+def pipeline_cache(tmp_path_factory):
+    """Return the cache folder of the tiny project, which holds its trace, too."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory, pipeline_cache, warm):
+    """A tiny project whose DAG has run once, traced, and been committed; tests leave it unchanged."""
+    from tests.pipeline.project import Project
+
+    project = Project.create(tmp_path_factory.mktemp("project"), pipeline_cache, warm)
+    stages = project.repro(SIDFLOW_TRACE=str(pipeline_cache / "trace"))
+    assert stages == set(project.lock())
+    project.commit("results")
+    return project

@@ -14,7 +14,7 @@ from typing import Any
 
 from tests.faults.kills import kill_repro, kill_stage, moments
 from tests.faults.limits import SmallDisk, enter_namespace, has_namespaces, limit_stage
-from tests.faults.runs import LEAST_SECONDS, Stage, reference_of, stages_of
+from tests.faults.runs import Stage, reference_of, stages_of
 from tests.pipeline.project import ROOT, Project
 from tests.pipeline.warm import Warm
 
@@ -59,7 +59,7 @@ def tried_rows(args: argparse.Namespace, scratch: Path) -> Iterator[dict[str, An
         finished.commit("results")
     project = finished.copy(scratch / "copy")
     disk = SmallDisk.mount(project, scratch / "disk") if has_namespaces() else None
-    for stage in chosen(stages_of(project, LEAST_SECONDS), args.stages):
+    for stage in chosen(stages_of(project), args.stages):
         reference = reference_of(project, stage)
         faults = [(f"kill at {moment}", kill_stage(project, reference, moment))
                   for moment in moments(args.moments, generator)]  # fmt: skip

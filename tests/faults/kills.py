@@ -100,13 +100,15 @@ def mend_locks(folder: Path) -> int:
     except ValueError:
         (folder / ".dvc/tmp/rwlock").unlink()
         mended += 1
-    try:
-        YAML(typ="safe").load((folder / "dvc.lock").read_text())
-    except FileNotFoundError:
-        pass
-    except YAMLError:
-        (folder / "dvc.lock").unlink()  # as `git checkout` does where the lock of the last commit has nothing
-        mended += 1
+    lock = folder / "dvc.lock"
+    if lock.is_file():
+        try:
+            whole = YAML(typ="safe").load(lock.read_text()) is not None
+        except YAMLError:
+            whole = False
+        if not whole:
+            lock.unlink()  # what `git checkout` comes to here, where nothing of it is committed
+            mended += 1
     return mended
 
 

@@ -5,7 +5,7 @@ from collections import namedtuple
 from types import SimpleNamespace
 
 import pytest
-from tests.pipeline.project import ROOT, Project
+from tests.pipeline.project import ROOT
 
 from sidflow.training import checkpoint
 
@@ -26,11 +26,8 @@ class Located(Exception):
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory):
-    project = Project.create(tmp_path_factory.mktemp("fingerprints"), tmp_path_factory.mktemp("cache"))
-    for stage in ("ingest", "split"):
-        project.run("python", f"stages/{stage}.py", PYTHONPATH="src")
-    return project
+def project(finished, tmp_path_factory):
+    return finished.copy(tmp_path_factory.mktemp("fingerprints") / "copy")
 
 
 @pytest.fixture

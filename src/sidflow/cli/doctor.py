@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 from sidflow.cli.dvc import LOCK_PATH, dag_stages, dvc_cache_folder, dvc_executable, read_lock, run_dvc
 from sidflow.cli.usage import PROJECT_FILES, is_project, require_project_files
 from sidflow.core import params
-from sidflow.core.errors import InputError
+from sidflow.core.errors import InputError, without_secrets
 from sidflow.core.faiss import import_faiss
 from sidflow.core.runtime import RUNTIME_PATH, Runtime, environment_variable, load_runtime, runtime_source
 
@@ -53,7 +53,9 @@ def examine() -> list[Finding]:
 def finding_lines(findings: list[Finding]) -> list[str]:
     """Return the lines to print, the summary last."""
     width = max(len(finding.name) for finding in findings)
-    lines = [f"{finding.mark:<8} {finding.name:<{width}}  {finding.text}".rstrip() for finding in findings]
+    lines = [
+        without_secrets(f"{finding.mark:<8} {finding.name:<{width}}  {finding.text}".rstrip()) for finding in findings
+    ]
     broken = sum(finding.broken for finding in findings)
     warnings = sum(finding.mark == "warning" for finding in findings)
     warning_text = f" {warnings} warning{'s' if warnings > 1 else ''}." if warnings else ""
@@ -223,9 +225,11 @@ def _dvc_locks() -> Iterator[Finding]:
             text = f"{RWLOCK_PATH} is cut: DVC was killed while it wrote it; remove it, or `make repro`, which does so"
             yield Finding("BROKEN", "dvc lock", text)
     try:
-        read_lock()
+        whole = not LOCK_PATH.is_file() or bool(read_lock())
     except InputError:
-        text = f"{LOCK_PATH} is no valid YAML; `git checkout {LOCK_PATH}`, then `dvc repro` brings back what ran since"
+        whole = False
+    if not whole:
+        text = f"{LOCK_PATH} is cut or no YAML; `git checkout {LOCK_PATH}`, then `dvc repro` brings back what ran since"
         yield Finding("BROKEN", "dvc lock", text)
 
 

@@ -20,6 +20,9 @@ _BOUNDS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusive
 _SECRET_NAMES = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|API_?KEY|ACCESS_KEY", re.IGNORECASE)
 _LEAST_SECRET = 6  # characters; shorter values stand in every text
 _URL_CREDENTIALS = re.compile(r"(?<=://)[^/\s@]+@")
+_URL_QUERY = re.compile(
+    r"([?&][^=&\s]*(?:token|secret|password|credential|key|signature|sig)[^=&\s]*=)[^&\s#'\"`,;:]+", re.IGNORECASE
+)
 
 Location = tuple[str | int, ...]  # keys and row numbers that lead to one value
 
@@ -70,7 +73,7 @@ def without_secrets(text: str) -> str:
     for name, value in os.environ.items():
         if len(value) >= _LEAST_SECRET and _SECRET_NAMES.search(name):
             text = text.replace(value, "***")
-    return _URL_CREDENTIALS.sub("***@", text)
+    return _URL_QUERY.sub(r"\1***", _URL_CREDENTIALS.sub("***@", text))
 
 
 class InvalidValue(ValueError):

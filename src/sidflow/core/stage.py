@@ -19,6 +19,8 @@ from sidflow.core.memory import peak_memory_mb
 from sidflow.core.runtime import is_main_process, report_error
 
 COSTS = Path(".sidflow/measured")
+# When this process began, by the clock that nobody sets; it began before this module was imported.
+_BEGAN = time.monotonic() - max(0.0, time.time() - psutil.Process().create_time())
 _resumed = {"seconds": 0.0}  # time of the killed runs that this one resumes
 
 # Threads of torch that wait for another one spin. On a shared machine this keeps the other thread from its core and
@@ -69,7 +71,7 @@ def _write_cost(name: str) -> None:
 
 def seconds_spent() -> float:
     """Return the stage's seconds so far: of this whole process, imports included, and of the runs that it resumes."""
-    return _resumed["seconds"] + time.time() - psutil.Process().create_time()
+    return _resumed["seconds"] + time.monotonic() - _BEGAN
 
 
 def add_resumed_seconds(seconds: float) -> None:

@@ -11,8 +11,12 @@ from sidflow.report.data import ReportData
 MINUS, ABSENT, THIN = "\u2212", "\u2013", "\u2009"
 
 
-# Control characters, and marks that turn the direction of the text after them: neither is text of an item or a user.
-_NOT_TEXT = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+# Neither is text of an item or a user: control characters, marks that turn the direction of the text after them, and
+# characters that nobody sees. Joiners that scripts and emoji need (U+200C, U+200D) are text.
+_NOT_TEXT = re.compile(
+    r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u00ad\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff]"
+    r"|[\U000e0000-\U000e007f]"
+)
 
 
 class Markup(str):

@@ -94,7 +94,8 @@ def test_the_doctor_finds_what_is_broken(dvc_project, monkeypatch) -> None:
     [
         ("artifacts", "", r"BROKEN +artifacts +/\S+/artifacts is a file in place of a folder; move it away"),
         (".dvc/tmp/rwlock", "", r"BROKEN +dvc lock +\.dvc/tmp/rwlock is cut.*remove it"),
-        ("dvc.lock", "stages: {", r"BROKEN +dvc lock +dvc\.lock is no valid YAML; `git checkout dvc\.lock`"),
+        ("dvc.lock", "stages: {", r"BROKEN +dvc lock +dvc\.lock is cut or no YAML; `git checkout dvc\.lock`"),
+        ("dvc.lock", "", r"BROKEN +dvc lock +dvc\.lock is cut or no YAML"),
     ],
 )
 def test_the_doctor_names_the_file_that_stops_dvc(dvc_project, monkeypatch, path, content, says) -> None:

@@ -77,6 +77,12 @@ def test_the_nearest_names_come_first():
     assert closest_names("x", []) == "no names"
 
 
+@pytest.mark.parametrize("name", ["token", "api-key", "access_token", "X-Amz-Signature", "sig"])
+def test_no_token_in_a_url_is_in_a_message(name):
+    error = InputError(f"https://me:pass@host/v1?a=b&{name}=abc123", expected="e", found="f", remedy="r")
+    assert error.line() == f"https://***@host/v1?a=b&{name}=***: expected e; found f. Remedy: r"
+
+
 def test_no_secret_is_in_a_message(monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_abcdef123")
     monkeypatch.setenv("SHORT_TOKEN", "a")

@@ -1,11 +1,12 @@
 """Running a stage: errors in one line, its cost, peak memory."""
 
 import json
+import time
 
 import pytest
 
 from sidflow.core.errors import InputError
-from sidflow.core.stage import stage
+from sidflow.core.stage import seconds_spent, stage
 
 
 @pytest.fixture(autouse=True)
@@ -29,3 +30,11 @@ def test_the_cost_of_a_stage_is_kept_per_preset(tmp_path):
     cost = json.loads((tmp_path / ".sidflow/measured/small/train@x.json").read_text())
     assert cost["stage"] == "train@x"
     assert cost["peak_memory_mb"] > 10
+
+
+def test_a_clock_that_is_set_changes_no_time_that_is_kept(monkeypatch):
+    before = seconds_spent()
+    real = time.time
+    for days in (-3650, 3650):
+        monkeypatch.setattr(time, "time", lambda days=days: real() + days * 86_400)
+        assert before <= seconds_spent() < before + 600
