@@ -30,6 +30,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "quantizers": measurements.quantizers_table,
     "ablations": measurements.ablations_table,
     "settings": measurements.settings_table,
+    "faults": measurements.faults_table,
 }
 
 

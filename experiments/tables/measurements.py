@@ -12,6 +12,7 @@ from sidflow.core.documents import Document
 from sidflow.evaluation.statistics import format_difference
 
 FOLDER = Path("experiments/results/benchmarks")
+FAULTS = Document("experiments/results/faults.json")
 
 
 def benchmarks_table() -> str:
@@ -116,6 +117,19 @@ def settings_table() -> str:
             cells = [_setting_cell(metrics, values) for values in (lower, [standing], higher)]
             rows.append([trials["run"], model, knob, *cells])
     return markdown_table(["run", "recommender", "knob", "lower", "as it stands", "higher"], rows)
+
+
+def faults_table() -> str:
+    """Return what `python -m tests.faults` tried on each stage and on `dvc repro`, and what was lost."""
+    if not FAULTS.at().is_file():
+        return ""
+    record = FAULTS.read()
+    names = ("kills", "writes", "lost")
+    rows = [[f"`{row['stage']}`", *(str(row[name]) for name in names), f"`{row['commit']}`"] for row in record["rows"]]
+    rows.append(["all", *(str(sum(row[name] for row in record["rows"])) for name in names), ""])
+    table = markdown_table(["tried on", "kills", "failing writes", "results lost", "code"], rows)
+    mended = sum(row.get("locks_mended", 0) for row in record["rows"])
+    return f"{table}\n\nWrites failed on {record['writes']}. Files of DVC that a kill cut, removed by hand: {mended}."
 
 
 def _setting_cell(metrics: dict[float, float], values: list[float]) -> str:
