@@ -48,6 +48,7 @@ from sidflow.sequences.histories import Histories, load_histories
 
 NEW_SHARE, SEED = 0.2, 0  # of the items that play new ones
 MINILM = read_yaml_mapping(ROOT / "presets/embedded-pretrained.yaml")["embed"]["encoders"]["meaning"]
+TUNED = MINILM | {"kind": "contrastive", "view_tokens": 48, "epochs": 3}  # 48: most views of a short text
 BASE = "text_256"  # the row that the others are compared with
 WIDTHS = (256, 512, 1024, 2048)
 
@@ -63,6 +64,9 @@ def settings() -> dict[str, dict[str, Any]]:
     rows["meaning"] = meaning
     rows["meaning_first_chunk"] = {"meaning": MINILM | {"max_chunks": 1}}
     rows["meaning_random"] = {"meaning": MINILM | {"model": MINILM["model"] | {"weights": "random"}}}
+    rows["contrastive"] = {"contrastive": TUNED}
+    side_by_side = {"kind": "concat", "parts": ["text", "contrastive"], "weights": [1.0, 1.0]}
+    rows["text_256_and_contrastive_1"] = wide | {"contrastive": TUNED, "both": side_by_side}
     for weight in (0.5, 1.0):
         both = {"kind": "concat", "parts": ["text", "meaning"], "weights": [1.0, weight]}
         rows[f"text_256_and_meaning_{weight:g}"] = wide | meaning | {"both": both}

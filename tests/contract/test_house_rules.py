@@ -21,7 +21,7 @@ ARROWS = {
     "semantics": {"artifacts", "models"},
     "models": set(),
     "small_writer": {"artifacts", "catalog", "models", "semantics", "training"},
-    "features": {"artifacts", "metrics", "models", "sequences"},
+    "features": {"artifacts", "metrics", "models", "sequences", "training"},
     "sequences": {"artifacts"},
     "training": {"metrics", "sequences"},
     "counting": {"artifacts", "metrics", "sequences"},

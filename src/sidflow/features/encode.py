@@ -17,9 +17,11 @@ from sidflow.features.concat import concatenate
 from sidflow.features.documents import Pieces, item_documents, text_units
 from sidflow.features.params import (
     Concat,
+    ContrastiveEncoder,
     Document,
     EmbedParams,
     Encoder,
+    MllmEncoder,
     PictureDescriptors,
     SpaceEncoder,
     Tfidf,
@@ -166,10 +168,23 @@ def _transformer_units(content: Content, encoder: TransformerUnits, name: str) -
     return Rows(*encode_units(units_by_item, encoder.units, encoder, name, content.seed))
 
 
+def _contrastive(content: Content, encoder: ContrastiveEncoder, name: str) -> Rows:
+    from sidflow.features.contrastive import encode_contrastively  # imports torch
+
+    return Rows(*encode_contrastively(content.documents["item"], encoder, name, content.seed))
+
+
 def _vision(content: Content, encoder: VisionEncoder, name: str) -> Rows:
     from sidflow.features.vision import encode_pictures_by_model  # imports torch
 
     rows, record = encode_pictures_by_model(content.images, len(content.texts), encoder, name, content.seed)
+    return Rows(*rows, record)
+
+
+def _mllm(content: Content, encoder: MllmEncoder, name: str) -> Rows:
+    from sidflow.features.mllm import encode_jointly  # imports torch
+
+    rows, record = encode_jointly(content.texts, content.images, encoder, name)
     return Rows(*rows, record)
 
 
@@ -180,7 +195,9 @@ ENCODERS: dict[str, Callable[[Content, Any, str], Rows]] = {  # by kind; `concat
     "picture_descriptors": _picture_descriptors,
     "transformer": _transformer,
     "transformer_units": _transformer_units,
+    "contrastive": _contrastive,
     "vision": _vision,
+    "mllm": _mllm,
 }
 
 

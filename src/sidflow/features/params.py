@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from string import Template
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -141,6 +142,30 @@ class TransformerUnits(TextModelEncoder):
         return True
 
 
+class AdapterParams(Params):
+    """Low-rank adaptation of a frozen model."""
+
+    rank: int = Field(default=8, ge=1, le=1024, description="of each adapter")
+    alpha: float = Field(default=16.0, gt=0, description="an adapter's output is scaled by alpha / rank")
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="of an adapter's input, in training")
+
+
+class ContrastiveEncoder(TextModelEncoder):
+    """One vector per item, by a text model fine-tuned on the catalogue: views of an item attract, others repel."""
+
+    kind: Literal["contrastive"] = Field(
+        description="contrastive: as transformer, by a model fine-tuned on the item texts"
+    )
+    drop: float = Field(default=0.4, ge=0, lt=1, description="share of an item's pieces that a view leaves out")
+    temperature: float = Field(default=0.05, gt=0, description="of the cosines in InfoNCE; lower = sharper")
+    items_per_batch: int = Field(default=64, ge=2, le=4096, description="items that repel each other in a step")
+    view_tokens: int = Field(default=64, ge=4, description="tokens of a view in training; the rest is cut")
+    lora: AdapterParams = Field(default=AdapterParams(), description="adapters in every linear layer")
+    epochs: int = Field(default=3, ge=0, description="passes over the items; the last one's weights stay")
+    learning_rate: float = Field(default=2e-4, gt=0, description="of AdamW, after the warm-up")
+    warmup_steps: int = Field(default=20, ge=0, description="steps over which the learning rate rises")
+
+
 class VisionEncoder(ModelEncoder):
     """One vector per picture, by a trained image model: CLIP, SigLIP, DINOv2 and others."""
 
@@ -148,6 +173,32 @@ class VisionEncoder(ModelEncoder):
     pooling: Literal["own", "cls", "mean"] = Field(
         default="own", description="own (CLIP's and SigLIP's image features, DINOv2's pooled state) | cls | mean"
     )
+
+
+class MllmEncoder(ModelEncoder):
+    """One vector per item, of its words and picture together, by a multimodal language model."""
+
+    kind: Literal["mllm"] = Field(description="mllm: one vector per item, of words and picture, by a multimodal model")
+    batch_size: int = Field(default=8, ge=1, le=4096, description="items that are encoded at a time")
+    pooling: Literal["last", "mean"] = Field(
+        default="last", description="the last layer's states that make a vector: last (token) | mean"
+    )
+    prompt: str = Field(
+        default="$item\n\nSum up this item in one word.", description="what is asked; $item = the item's words"
+    )
+    picture_side: int = Field(
+        default=448, ge=32, le=4096, description="pixels; larger pictures are shrunk to this longer side"
+    )
+    max_characters: int = Field(
+        default=2000, ge=40, le=100_000, description="characters of an item's words in the prompt; the rest is cut"
+    )
+
+    @model_validator(mode="after")
+    def _prompt_has_the_item(self) -> Self:
+        template = Template(self.prompt)
+        if not template.is_valid() or template.get_identifiers() != ["item"]:
+            raise InvalidValue("`prompt` with `$item` and no other `$` (a dollar sign is `$$`)", f"`{self.prompt}`")
+        return self
 
 
 class Concat(EncoderParams):
@@ -175,7 +226,9 @@ Encoder = Annotated[
     | PictureDescriptors
     | TransformerEncoder
     | TransformerUnits
+    | ContrastiveEncoder
     | VisionEncoder
+    | MllmEncoder
     | Concat,
     Field(discriminator="kind"),
 ]

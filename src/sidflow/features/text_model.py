@@ -15,7 +15,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import AutoConfig, AutoModel, AutoModelForTextEncoding, AutoTokenizer, PretrainedConfig
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForTextEncoding,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+)
 
 from sidflow.core.errors import InputError
 from sidflow.features.documents import Pieces, joined_text
@@ -70,7 +77,11 @@ def encode_units(
 
 def encode_texts(texts: Sequence[str], params: TextModelEncoder, name: str, seed: int) -> EncodedDocuments:
     """Return the texts' vectors, as `encode_documents` does."""
-    model = TextModel(params, name, seed)
+    return encode_by(TextModel(params, name, seed), texts)
+
+
+def encode_by(model: TextModel, texts: Sequence[str]) -> EncodedDocuments:
+    """Return the texts' vectors by a model, as `encode_documents` does."""
     rows = [row for row, text in enumerate(texts) if text.strip()]
     with without_library_output():  # tokenizers remark on texts that are longer than the model reads
         chunks = [chunk for row in rows for chunk in model.chunks(texts[row], row)]
@@ -79,7 +90,7 @@ def encode_texts(texts: Sequence[str], params: TextModelEncoder, name: str, seed
         contents,
         model.recipe(),
         lambda missing: model.encode([chunks[position].tokens for position in missing], missing),
-        name,
+        model.name,
     )
     values = np.zeros((len(texts), model.width))
     for row, group in groupby(zip(chunks, vectors, strict=True), key=lambda pair: pair[0].row):
@@ -88,7 +99,7 @@ def encode_texts(texts: Sequence[str], params: TextModelEncoder, name: str, seed
         values[row] = sum(vector.astype(np.float64) * (chunk.length / total) for chunk, vector in own)
     present = np.zeros(len(texts), dtype=bool)
     present[rows] = True
-    return EncodedDocuments(rows_of_unit_length(values, present, params.centre, model.folder), present, model.record)
+    return EncodedDocuments(rows_of_unit_length(values, present, model.centre, model.folder), present, model.record)
 
 
 class Chunk(NamedTuple):
@@ -115,6 +126,7 @@ class TextModel(ModelFolder):
             self.tokenizer: Any = AutoTokenizer.from_pretrained(self.folder, **OPTIONS)
             self.width = int(self.config.get_text_config().hidden_size)
             self._before, self._after = _marks(self.tokenizer)
+        self.name, self.centre = name, params.centre
         self._params = params
         self._limit = _position_limit(self.config)
         if params.max_tokens > self._limit:
@@ -154,11 +166,22 @@ class TextModel(ModelFolder):
             if start + room >= len(body):
                 return
 
+    def first_chunk(self, text: str, tokens: int) -> list[int]:
+        """Return the beginning of a text as the model reads it, cut to `tokens`; the prefix is part of it."""
+        room = min(tokens, self._params.max_tokens) - len(self._before) - len(self._after)
+        return [*self._before, *self._bare(self._params.prefix + text)[: max(1, room)], *self._after]
+
     def _bare(self, text: str) -> list[int]:
         return self.tokenizer.encode(text, add_special_tokens=False)
 
     def _room(self, head: int) -> int:
         return self._params.max_tokens - len(self._before) - len(self._after) - head
+
+    def network(self) -> PreTrainedModel:
+        """Return the model that encodes, frozen."""
+        with load_errors_as_input_errors(self.folder, EXPECTED, REMEDY), without_library_output():
+            text_alone = AutoModelForTextEncoding if self.config.is_encoder_decoder else AutoModel
+            return self.load(text_alone, self.config, unused=POOLER)
 
     def encode(self, token_lists: Sequence[Sequence[int]], positions: Sequence[int]) -> Batches:
         """Yield the pooled states of texts, batch by batch, the shortest first.
@@ -167,9 +190,8 @@ class TextModel(ModelFolder):
             token_lists: the tokens of each.
             positions: what each is called in the batches.
         """
+        network = self.network()
         with load_errors_as_input_errors(self.folder, EXPECTED, REMEDY), without_library_output(), one_thread():
-            text_alone = AutoModelForTextEncoding if self.config.is_encoder_decoder else AutoModel
-            network = self.load(text_alone, self.config, unused=POOLER)
             lengths = [min(-(-len(tokens) // STEP) * STEP, self._limit) for tokens in token_lists]
             order = sorted(range(len(token_lists)), key=lambda index: (lengths[index], index))
             for length, group in groupby(order, key=lambda index: lengths[index]):
@@ -195,10 +217,10 @@ class TextModel(ModelFolder):
         mask = torch.arange(length) < counts[:, None]
         on_device = {"input_ids": tokens.to(self.device), "attention_mask": mask.long().to(self.device)}
         states = network(**on_device).last_hidden_state.cpu()
-        return _pool(states, mask, counts, self._params.pooling)[: len(batch)].numpy()
+        return pool(states, mask, counts, self._params.pooling)[: len(batch)].numpy()
 
 
-def _pool(states: Tensor, mask: Tensor, lengths: Tensor, pooling: str) -> Tensor:
+def pool(states: Tensor, mask: Tensor, lengths: Tensor, pooling: str) -> Tensor:
     """Return one vector a text, [b, d], of its tokens' states [b, t, d]; padding does not count."""
     if pooling == "cls":
         return states[:, 0]

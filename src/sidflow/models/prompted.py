@@ -23,7 +23,6 @@ from transformers import (
 )
 
 from sidflow.core.errors import InputError
-from sidflow.core.runtime import Runtime
 from sidflow.models.files import file_hashes, model_folder, require_model_files
 from sidflow.models.inputs import ModelInputs
 from sidflow.models.loading import load_errors_as_input_errors, load_pretrained, untrained, without_library_output
@@ -89,19 +88,6 @@ def load_prompted(model: PromptedModel, device: torch.device) -> tuple[Any, Mode
         parameters = frozenset(inspect.signature(network.forward).parameters)
         inputs = ModelInputs(model.folder, model.config, parameters, model.sees)
     return network.eval().to(device), inputs
-
-
-def chosen_device(runtime: Runtime) -> torch.device:
-    """Return CUDA where it is and runtime settings do not forbid it, else the CPU.
-
-    Raises:
-        InputError: CUDA is asked for and absent.
-    """
-    if runtime.device == "cuda" and not torch.cuda.is_available():
-        raise InputError(
-            "runtime.yaml:device", expected="a CUDA device", found="none that torch can use", remedy="set it to auto"
-        )
-    return torch.device("cuda" if runtime.device != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def _name_and_revision(model: ModelParams, folder: Path, files: Mapping[str, str]) -> tuple[str, str]:

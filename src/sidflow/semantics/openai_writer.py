@@ -11,6 +11,7 @@ import asyncio
 import base64
 import os
 import random
+import time
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -28,8 +29,7 @@ from sidflow.semantics.writers import Writer
 KEY_VARIABLE = "OPENAI_API_KEY"
 TRIES = 7  # of a request that meets an overloaded or broken server
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 60.0  # seconds
-ALL_REJECTED = 8  # rejections without any answer, after which the server's settings are at fault
-BATCH_SECONDS = 1.0  # answers are handed over, and kept, this often
+BATCH_SECONDS = 0.1  # answers are handed over, and kept, this often; meanwhile nothing is sent or read
 
 
 class _Rejection(NamedTuple):
@@ -54,7 +54,7 @@ class OpenAIWriter(Writer):
         self._cost = 0.0
 
     def respond(self, requests: Mapping[str, Request]) -> Iterator[list[Response]]:
-        """Yield the responses as they come, about once a second."""
+        """Yield the responses as they come, about ten times a second."""
         if not requests:
             return
         loop = asyncio.new_event_loop()
@@ -81,28 +81,38 @@ class OpenAIWriter(Writer):
         ) as client:
             waiting = iter(requests.items())
             running: set[asyncio.Task[Response]] = set()
+            ended: asyncio.Queue[asyncio.Task[Response]] = asyncio.Queue()
+            responses: list[Response] = []
             error: InputError | None = None
+            due = 0.0  # when the responses are handed over
             try:
                 while True:
                     while error is None and len(running) < limits.concurrency:
                         following = next(waiting, None)
                         if following is None:
                             break
-                        running.add(asyncio.create_task(self._ask(client, *following)))
+                        task = asyncio.create_task(self._ask(client, *following))
+                        task.add_done_callback(ended.put_nowait)
+                        running.add(task)
                     if not running:
                         break
-                    done = await _first_batch(running, BATCH_SECONDS)
-                    running -= done
-                    responses = []
-                    for task in done:
+                    for task in await _next_ended(ended, due if responses else None):
+                        running.discard(task)
                         try:
-                            responses.append(task.result())
+                            response = task.result()
                         except InputError as failure:
                             error = error or failure
-                    self._count(responses)
-                    if responses:
-                        yield responses
+                            continue
+                        if not responses:
+                            due = time.monotonic() + BATCH_SECONDS
+                        responses.append(response)
+                        self._count(response)
                     error = error or self._spent_budget()
+                    if responses and time.monotonic() >= due:
+                        yield responses
+                        responses = []
+                if responses:
+                    yield responses
                 if error is not None:
                     raise error
             finally:
@@ -186,13 +196,12 @@ class OpenAIWriter(Writer):
             )
         return Response(key, rejection.message, "rejected", 0, 0, f"{self.model}@{self.revision}")
 
-    def _count(self, responses: list[Response]) -> None:
+    def _count(self, response: Response) -> None:
         limits = self._runtime
-        for response in responses:
-            self._answered += response.finish_reason != "rejected"
-            self._tokens += response.input_tokens + response.output_tokens
-            self._cost += response.input_tokens * limits.input_price / 1e6
-            self._cost += response.output_tokens * limits.output_price / 1e6
+        self._answered += response.finish_reason != "rejected"
+        self._tokens += response.input_tokens + response.output_tokens
+        self._cost += response.input_tokens * limits.input_price / 1e6
+        self._cost += response.output_tokens * limits.output_price / 1e6
 
     def _spent_budget(self) -> InputError | None:
         limits = self._runtime
@@ -217,12 +226,16 @@ class OpenAIWriter(Writer):
             print_progress(f"{self._answered} answers of {self.model}, {self._tokens} tokens{cost}")
 
 
-async def _first_batch(running: set[asyncio.Task[Response]], seconds: float) -> set[asyncio.Task[Response]]:
-    """Return the tasks that are done: at least one, then as many as end before the rest may be late."""
-    done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED, timeout=seconds)
-    while not done:
-        done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED, timeout=seconds)
-    return done
+async def _next_ended(ended: asyncio.Queue[asyncio.Task[Response]], due: float | None) -> list[asyncio.Task[Response]]:
+    """Return the tasks that have ended: at least one, or none where the clock reaches `due` first."""
+    timeout = None if due is None else max(0.0, due - time.monotonic())
+    try:
+        tasks = [await asyncio.wait_for(ended.get(), timeout)]
+    except TimeoutError:
+        return []
+    while not ended.empty():
+        tasks.append(ended.get_nowait())
+    return tasks
 
 
 def _message_content(request: Request, side: int) -> list[dict[str, Any]]:

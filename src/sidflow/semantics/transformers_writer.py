@@ -19,8 +19,8 @@ from sidflow.core.runtime import Runtime
 from sidflow.core.stage import print_progress
 from sidflow.models.batching import Batches, Keyed, on_device
 from sidflow.models.inputs import ModelInputs
-from sidflow.models.loading import load_errors_as_input_errors, without_library_output
-from sidflow.models.prompted import REMEDY, chosen_device, load_prompted, prompted_model
+from sidflow.models.loading import inference_device, load_errors_as_input_errors, without_library_output
+from sidflow.models.prompted import REMEDY, load_prompted, prompted_model
 from sidflow.semantics.params import TransformersParams
 from sidflow.semantics.requests import Request
 from sidflow.semantics.store import Response
@@ -39,7 +39,7 @@ class TransformersWriter(Writer):
         Raises:
             InputError: the model is not here, is of another kind, or the device is not.
         """
-        self._params, self._device = params, chosen_device(runtime)
+        self._params, self._device = params, inference_device(runtime)
         self._model = prompted_model(params.model, SLOT)
         self.model, self.revision = self._model.name, self._model.revision
         self._batches = Batches(self._device, params.max_tokens, self._error)
