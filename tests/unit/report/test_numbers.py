@@ -88,6 +88,7 @@ def test_the_leaderboards_heads_and_notes(data, page):
     assert f"the effect that would be shown with {POWER} power" in note
     assert f"the difference is above 0, not that it is the claimed {GAIN}" in note
     assert "means that it is below 0, by the same rule" in note
+    assert note.endswith(" Dashed: the oracle, which ranks by the generator's true probabilities.")
 
 
 def test_the_leaderboards_charts_are_to_scale(data, page):

@@ -212,6 +212,13 @@ def test_nobody_to_ask_is_refused(length, part):
         cut_sequences(np.array([length] * 2), times, SplitParams(), has_timestamps=False)
 
 
+def test_a_test_part_without_anybody_to_ask_is_refused():
+    """One user ends before the test part; the other's only event, in it, has no history."""
+    params = SplitParams(method="global_time")
+    with pytest.raises(InputError, match="queries in the part `test`; found none"):
+        cut_sequences(np.array([9, 1]), np.arange(10), params, has_timestamps=True)
+
+
 def test_queries_are_numbered_by_user_then_position():
     made = split_interactions(
         interactions([[0, 1, 2, 3, 4]] * 3), 3, SplitParams(method="leave_last_n", n=2), no_repeats=False
