@@ -14,14 +14,15 @@ def main() -> None:
     """Write the folder of the trained writer, or the record that params ask for none."""
     with stage("train_writer"):
         settings = params.load_section("train_writer", TrainWriterParams)
+        seed, threads = params.load_param("seed"), params.load_param("threads")
         if settings.kind == "none":
             shutil.rmtree(WRITER_FOLDER, ignore_errors=True)
             WRITER.write({"kind": "none"})
         else:
-            train(settings)
+            train(settings, seed, threads)
 
 
-def train(settings: TrainWriterParams) -> None:
+def train(settings: TrainWriterParams, seed: int, threads: int) -> None:
     """Train the writer and measure it on a catalogue that it has not seen."""
     from sidflow.core.runtime import load_runtime
     from sidflow.small_writer.fit import train_small_writer
@@ -29,7 +30,6 @@ def train(settings: TrainWriterParams) -> None:
     from sidflow.small_writer.model import save_writer
     from sidflow.training.devices import prepare_training
 
-    seed, threads = params.load_param("seed"), params.load_param("threads")
     device = prepare_training(seed, threads)
     trained = train_small_writer(settings, seed=seed, threads=threads, device=device)
     save_writer(WRITER_FOLDER, trained.model, trained.tokenizer, settings.sizes)

@@ -24,7 +24,7 @@ from sidflow.artifacts.evaluation import (
     TOP,
     VALIDATION_PLOT,
 )
-from sidflow.artifacts.features import EMBED_REPORT, SEMANTICS
+from sidflow.artifacts.features import DESCRIBE_REPORT, EMBED_REPORT, SEMANTICS
 from sidflow.artifacts.recommenders import CURVES, SUMMARY
 from sidflow.artifacts.semantic_ids import QUANTIZER_CURVES, QUANTIZER_SUMMARY, SEMANTIC_ID_AUDIT, SEMANTIC_IDS
 from sidflow.core.documents import Curve
@@ -103,6 +103,7 @@ class ReportData(NamedTuple):
     ranked_lists: Sequence[RankedLists]  # of the best method and the best baseline, where they exist
     ablations: Mapping | None  # of this preset, where `sidflow ablations` has run
     embeddings: Mapping = {}  # the audit of the encoders
+    describe: Mapping = {}  # how the writing of views went
 
 
 def read_report_data(
@@ -138,6 +139,7 @@ def read_report_data(
         ranked_lists=[_ranked_lists(name) for name in best_method_and_baseline(leaderboard) if name is not None],
         ablations=_ablations(preset),
         embeddings=EMBED_REPORT.read(),
+        describe=DESCRIBE_REPORT.read(),
     )
 
 

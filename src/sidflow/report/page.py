@@ -17,6 +17,7 @@ from sidflow.report.sections.headline import headline_section
 from sidflow.report.sections.leaderboard import leaderboard_section
 from sidflow.report.sections.order import is_order_figure, order_section
 from sidflow.report.sections.slices import slices_section
+from sidflow.report.sections.views import views_section
 from sidflow.report.style import CSS
 
 
@@ -33,6 +34,7 @@ def render_page(data: ReportData, settings: ReportParams) -> str:
         ablations_section(data, glossary),
         users_section(data, gallery, settings),
         items_section(data, gallery, settings),
+        views_section(data),
         embeddings_section(data, gallery, glossary),
         training_section(data),
         codes_section(data, glossary),
