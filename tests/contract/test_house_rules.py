@@ -31,6 +31,7 @@ ARROWS = {
     "sequential": {"artifacts", "hybrid", "sequences", "training"},
     "multimodal": {"artifacts", "hybrid", "sequential", "training"},
     "mme_sid": {"artifacts", "backbones", "hybrid", "metrics", "models", "sequences", "training"},
+    "generative": {"artifacts", "sequences", "training"},
     "ranking": {"artifacts", "sequences"},
     "evaluation": {"artifacts", "metrics", "sequences"},
     "report": {"artifacts", "metrics", "sequences"},
@@ -108,6 +109,7 @@ def test_a_change_in_one_family_of_recommenders_reruns_no_other():
         "train_sequential": "sequential",
         "quantize": "semantic_ids",
         "finetune": "mme_sid",
+        "generate": "generative",
     }
     for stage in families:
         others = {f"src/sidflow/{package}" for name, package in families.items() if name != stage}

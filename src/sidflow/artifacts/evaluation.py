@@ -20,6 +20,12 @@ TOP = Table(
     checks=(dense_ids("query_id"),),
 )
 
+# Where items share semantic IDs, and with them their scores. Metrics are then means over the ranks of the tie.
+SHARED_IDS = {
+    "sharing": "other candidates that have the target's ID",
+    "id_rank": "rank of the target's ID among the distinct IDs of candidates, 1 = best",
+}
+
 TARGET_RANKS = Table(
     name="target_ranks",
     version=1,
@@ -29,8 +35,10 @@ TARGET_RANKS = Table(
         "rank": pa.int32(),  # 1 = best, among all candidates; ties count against the target
         "candidates": pa.int32(),  # items that could be recommended, the target included
         "sampled_rank": pa.int32(),  # 1 = best, among the target and the fixed negatives
+        **{name: pa.int32() for name in SHARED_IDS},
     },
     key=("query_id",),
+    optional=frozenset(SHARED_IDS),
     checks=(dense_ids("query_id"),),
 )
 
@@ -52,10 +60,12 @@ PER_QUERY = Table(
         "tied": pa.bool_(),
         "history_length": pa.int32(),
         "target_count": pa.int32(),  # training events of the target
+        **{name: pa.int32() for name in SHARED_IDS},
         **{name: pa.float32() for name in EXPECTED},  # under the generator's truth; null where there is none
     },
     key=("query_id",),
     nullable=frozenset(EXPECTED),
+    optional=frozenset(SHARED_IDS),
     checks=(dense_ids("query_id"),),
 )
 

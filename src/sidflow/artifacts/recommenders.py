@@ -21,6 +21,7 @@ from sidflow.core.files import project_path
 from sidflow.core.tensors import TensorFile, Tensors
 
 DENSE = ("query_states", "item_matrix")
+IDS = "ids"  # where items share IDs: the number of each item's ID; items of one number have one score
 SPARSE = ("query_indptr", "query_indices", "query_values", "item_indptr", "item_indices", "item_values")
 
 FACTORS = TensorFile(
@@ -36,8 +37,9 @@ FACTORS = TensorFile(
         "item_indptr": "int64 j_plus_1",
         "item_indices": "int32 item_nonzero",
         "item_values": "float32 item_nonzero",
+        IDS: "int32 n",
     },
-    optional=frozenset(DENSE + SPARSE),
+    optional=frozenset((*DENSE, *SPARSE, IDS)),
 )
 
 WEIGHTS = TensorFile(  # weights of a neural recommender and of its score prior, to encode new histories

@@ -71,6 +71,7 @@ SECTIONS = {  # in the order of params.yaml
     "assign": Section("semantic_ids.gate:AssignParams"),
     "backbone": Section("backbones.params:BackboneParams"),
     "finetune": Section("mme_sid.params:FinetuneParams", "MME-SID and its variants"),
+    "generate": Section("generative.params:generative_entry", "recommenders that generate semantic IDs token by token"),
     "rank": Section("ranking.rank:RankParams"),
     "evaluate": Section("evaluation.params:EvaluateParams"),
     "compare": Section("evaluation.params:CompareParams"),

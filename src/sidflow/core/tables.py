@@ -35,6 +35,7 @@ class Table(VersionedArtifact):
     columns: Mapping[str, pa.DataType | Vector]
     key: tuple[str, ...]
     nullable: frozenset[str] = frozenset()
+    optional: frozenset[str] = frozenset()  # columns that a file may lack
     checks: tuple[Callable[[pl.DataFrame, str], None], ...] = field(default=())
 
     def write(self, frame: pl.DataFrame, metadata: Mapping[str, object] | None = None, **names: str) -> Path:
@@ -49,7 +50,7 @@ class Table(VersionedArtifact):
             InputError: columns are missing, unknown, null or of another type, the key is not unique, or a check fails.
         """
         path = self.at(**names)
-        missing = [column for column in self.columns if column not in frame.columns]
+        missing = [column for column in self.columns if column not in frame.columns and column not in self.optional]
         extra = [column for column in frame.columns if column not in self.columns]
         if missing or extra:
             raise InputError(
@@ -58,7 +59,7 @@ class Table(VersionedArtifact):
                 found=f"missing {missing}, unknown {extra}",
                 remedy=REPORT_DEFECT,
             )
-        frame = frame.select(list(self.columns))
+        frame = frame.select([column for column in self.columns if column in frame.columns])
         arrow = (frame if _order(frame, self.key).increasing else frame.sort(self.key)).to_arrow()
         arrow = self._cast(arrow, path)
         self._verify(arrow, path, written_here=True)
@@ -81,11 +82,18 @@ class Table(VersionedArtifact):
         path = self.at(**names)
         self._footer(path)
         with _readable(path):
-            arrow = pq.read_table(path, columns=columns)
+            arrow = pq.read_table(path, columns=self._present(columns, path))
         self._verify(arrow, path, written_here=False)
         frame = pl.from_arrow(arrow)
         assert isinstance(frame, pl.DataFrame)
         return frame
+
+    def _present(self, columns: list[str] | None, path: Path) -> list[str] | None:
+        """Return `columns` without those that the file may lack and does."""
+        if columns is None or not self.optional & set(columns):
+            return columns
+        present = set(pq.read_schema(path).names)
+        return [column for column in columns if column in present or column not in self.optional]
 
     def metadata(self, **names: str) -> dict[str, object]:
         """Return the footer of the artifact: its metadata, schema and version.
@@ -97,7 +105,8 @@ class Table(VersionedArtifact):
 
     def empty(self, width: int = 0) -> pl.DataFrame:
         """Return the artifact without rows; `width` is that of its vector columns."""
-        schema = pa.schema([(name, self._type(kind, width)) for name, kind in self.columns.items()])
+        columns = {name: kind for name, kind in self.columns.items() if name not in self.optional}
+        schema = pa.schema([(name, self._type(kind, width)) for name, kind in columns.items()])
         frame = pl.from_arrow(schema.empty_table())
         assert isinstance(frame, pl.DataFrame)
         return frame
@@ -115,8 +124,8 @@ class Table(VersionedArtifact):
 
     def _cast(self, arrow: pa.Table, path: Path) -> pa.Table:
         fields = []
-        for name, kind in self.columns.items():
-            actual = arrow.schema.field(name).type
+        for name in arrow.column_names:
+            kind, actual = self.columns[name], arrow.schema.field(name).type
             width = actual.list_size if pa.types.is_fixed_size_list(actual) else 0
             if isinstance(kind, Vector) and not pa.types.is_fixed_size_list(actual):
                 raise InputError(
@@ -166,7 +175,7 @@ class Table(VersionedArtifact):
             )
         if not order.increasing:
             raise InputError(str(path), expected=f"rows sorted by {self.key}", found="another order", remedy=remedy)
-        if set(self.columns) <= set(arrow.column_names):
+        if set(self.columns) - self.optional <= set(arrow.column_names):
             frame = pl.from_arrow(arrow)
             assert isinstance(frame, pl.DataFrame)
             for check in self.checks:

@@ -10,7 +10,7 @@ import polars as pl
 
 from sidflow.artifacts.split import TEST, VALID
 from sidflow.core.errors import InputError
-from sidflow.evaluation.metrics import METRIC_NAMES, parse_metric_name
+from sidflow.evaluation.metrics import METRIC_NAMES, parse_metric_name, rank_metric
 from sidflow.evaluation.params import CompareParams
 from sidflow.evaluation.statistics import Pair, PairedBootstrap
 from sidflow.metrics.ranking import metric_at_k
@@ -30,9 +30,9 @@ def recommender_kind(name: str, settings: CompareParams) -> Kind:
     return "method" if name.startswith(settings.methods) else "baseline"
 
 
-def values_from_ranks(ranks: np.ndarray, metric: str) -> np.ndarray:
+def values_from_ranks(ranks: np.ndarray, metric: str, sharing: np.ndarray | None = None) -> np.ndarray:
     """Return the value of `ndcg_at_10` and the like, or of `mean_log2_rank`, for every query, float64 [q]."""
-    return np.log2(ranks) if metric == MEAN_LOG2_RANK else metric_at_k(ranks, *parse_metric_name(metric))
+    return np.log2(ranks) if metric == MEAN_LOG2_RANK else metric_at_k(ranks, *parse_metric_name(metric), sharing)
 
 
 def per_query_values(per_query: pl.DataFrame) -> dict[str, np.ndarray]:
@@ -42,7 +42,8 @@ def per_query_values(per_query: pl.DataFrame) -> dict[str, np.ndarray]:
         per_query: the table PER_QUERY.
     """
     ranks, sampled = per_query["rank"].to_numpy(), per_query["sampled_rank"].to_numpy()
-    values = {name: values_from_ranks(ranks, name) for name in METRIC_NAMES}
+    sharing = per_query["sharing"].to_numpy() if "sharing" in per_query.columns else None
+    values = {name: values_from_ranks(ranks, name, sharing) for name in METRIC_NAMES}
     values |= {f"sampled_{name}": values_from_ranks(sampled, name) for name in METRIC_NAMES}
     values[MEAN_LOG2_RANK] = values_from_ranks(ranks, MEAN_LOG2_RANK)
     for name in ("expected_recall_at_10", "expected_ndcg_at_10"):
@@ -202,5 +203,5 @@ def _groups_of_equals(tables: Mapping[str, pl.DataFrame]) -> list[list[str]]:
 
 
 def _validation_mean(table: pl.DataFrame, metric: str) -> float:
-    ranks = table.filter(pl.col("part") == VALID)["rank"].to_numpy()
-    return float(values_from_ranks(ranks, metric).mean()) if len(ranks) else 0.0
+    valid = table.filter(pl.col("part") == VALID)
+    return float(rank_metric(valid, metric).mean()) if valid.height else 0.0

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import polars as pl
 
-from sidflow.artifacts.evaluation import CUTOFFS, EXPECTED
+from sidflow.artifacts.evaluation import CUTOFFS, EXPECTED, SHARED_IDS
 from sidflow.artifacts.split import TEST, VALID
 from sidflow.core.errors import InputError
 from sidflow.evaluation.slices import POPULARITY, TRANSITION
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 
 METRIC_NAMES = tuple(f"{metric}_at_{k}" for metric in METRICS for k in CUTOFFS)
+BY_ID = ("recall_at_10", "ndcg_at_10")  # also as if a hit of an ID was a hit of each of its items
 _BLOCK_ROWS = 1_024
 
 
@@ -45,6 +46,15 @@ def parse_metric_name(name: str) -> tuple[Metric, int]:
     metric, k = name.split("_at_")
     assert metric in METRICS
     return metric, int(k)
+
+
+def rank_metric(per_query: pl.DataFrame, name: str) -> Float[np.ndarray, " q"]:
+    """Return the metric `name`, such as `ndcg_at_10`, of every query of a table with ranks.
+
+    Where items share IDs, it is the mean over the ranks of the target's tie.
+    """
+    sharing = per_query["sharing"].to_numpy() if "sharing" in per_query.columns else None
+    return metric_at_k(per_query["rank"].to_numpy(), *parse_metric_name(name), sharing)
 
 
 def match_truth(truth: pl.DataFrame, histories: Histories) -> Truth | None:
@@ -127,17 +137,22 @@ def per_query_table(
         pl.Series("tied", tied),
         pl.Series("history_length", histories.query_end, dtype=pl.Int32),
         pl.Series("target_count", counts[histories.targets], dtype=pl.Int32),
+        *(name for name in SHARED_IDS if name in ranks.columns),
         *expected_columns(top, truth).values(),
     )
 
 
 def ranking_metrics(per_query: pl.DataFrame, prefix: str = "") -> dict[str, object]:
     """Return the full-ranking metrics of one part, with its numbers of users and queries."""
-    ranks = per_query["rank"].to_numpy()
     metrics: dict[str, object] = {}
-    if len(ranks):
+    if per_query.height:
         for name in METRIC_NAMES:
-            metrics[prefix + name] = float(metric_at_k(ranks, *parse_metric_name(name)).mean())
+            metrics[prefix + name] = float(rank_metric(per_query, name).mean())
+        if "id_rank" in per_query.columns:
+            id_ranks = per_query["id_rank"].to_numpy()
+            for name in BY_ID:
+                metrics[f"{prefix}{name}_by_id"] = float(metric_at_k(id_ranks, *parse_metric_name(name)).mean())
+            metrics[f"{prefix}targets_sharing_an_id"] = int((per_query["sharing"] > 0).sum())
     metrics[f"{prefix}users_evaluated"] = per_query["user_id"].n_unique()
     metrics[f"{prefix}queries_evaluated"] = per_query.height
     return metrics
@@ -153,7 +168,7 @@ def secondary_metrics(test: pl.DataFrame) -> dict[str, object]:
     untied = test.filter(~pl.col("tied"))
     metrics["untied_queries"] = untied.height
     if untied.height:
-        metrics["untied_ndcg_at_10"] = float(metric_at_k(untied["rank"].to_numpy(), "ndcg", 10).mean())
+        metrics["untied_ndcg_at_10"] = float(rank_metric(untied, "ndcg_at_10").mean())
     return metrics
 
 

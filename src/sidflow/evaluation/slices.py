@@ -109,6 +109,7 @@ def slice_rows(
 ) -> list[dict[str, object]]:
     """Return one row per slice of the test queries: users, queries, and metrics at 10 (None without a query)."""
     ranks, users = per_query["rank"].to_numpy(), per_query["user_id"].to_numpy()
+    sharing = per_query["sharing"].to_numpy() if "sharing" in per_query.columns else np.zeros_like(ranks)
     rows = []
     for name, mask in {"all": np.ones_like(test), **masks}.items():
         in_slice = mask & test
@@ -118,6 +119,7 @@ def slice_rows(
             "queries": int(in_slice.sum()),
         }
         for metric in METRICS:
-            row[f"{metric}_at_10"] = float(metric_at_k(ranks[in_slice], metric, 10).mean()) if in_slice.any() else None
+            values = metric_at_k(ranks[in_slice], metric, 10, sharing[in_slice])
+            row[f"{metric}_at_10"] = float(values.mean()) if in_slice.any() else None
         rows.append(row)
     return rows

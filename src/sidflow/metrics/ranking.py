@@ -25,16 +25,25 @@ def rank_weights(metric: Metric, k: int) -> Float[np.ndarray, " k"]:
     return 1 / np.log2(ranks + 1) if metric == "ndcg" else 1 / ranks
 
 
-def metric_at_k(ranks: Integer[np.ndarray, " q"], metric: Metric, k: int) -> Float[np.ndarray, " q"]:
+def metric_at_k(
+    ranks: Integer[np.ndarray, " q"], metric: Metric, k: int, sharing: Integer[np.ndarray, " q"] | None = None
+) -> Float[np.ndarray, " q"]:
     """Return the metric at cutoff k of every query, from 0 to 1.
 
     Args:
         ranks: of the targets, 1 = best.
         metric: recall, ndcg or mrr.
         k: the cutoff.
+        sharing: other items that share the target's rank, the last of the tie. The value is then the mean over the
+            ranks of the tie, as if it was broken at random.
     """
     values = np.concatenate([rank_weights(metric, k), [0.0]])
-    return values[np.clip(ranks, 1, k + 1) - 1]
+    single = values[np.clip(ranks, 1, k + 1) - 1]
+    if sharing is None:
+        return single
+    sums = np.concatenate([[0.0], np.cumsum(values[:k])])  # of the first 0, 1, ..., k ranks
+    mean = (sums[np.clip(ranks, 0, k)] - sums[np.clip(ranks - 1 - sharing, 0, k)]) / (sharing + 1)
+    return np.where(sharing == 0, single, mean)
 
 
 def expected_metric_at_k(

@@ -10,6 +10,8 @@ import polars as pl
 from pydantic import Field
 from scipy.sparse import csr_matrix
 
+from sidflow.artifacts.evaluation import SHARED_IDS
+from sidflow.artifacts.recommenders import IDS
 from sidflow.core.params import Params
 from sidflow.ranking.scores import Scores, TopK, top_k_of_scores
 from sidflow.sequences.histories import Histories
@@ -75,6 +77,8 @@ class Ranking(NamedTuple):
     rank: Int32[np.ndarray, " q"]  # 1 = best; beyond all candidates and cutoffs where the target is excluded as seen
     candidates: Int32[np.ndarray, " q"]
     sampled_rank: Int32[np.ndarray, " q"]
+    sharing: Int32[np.ndarray, " q"] | None = None  # where items share IDs, as is the next; see SHARED_IDS
+    id_rank: Int32[np.ndarray, " q"] | None = None
 
     def tables(self) -> tuple[pl.DataFrame, pl.DataFrame]:
         """Return the tables TOP and TARGET_RANKS."""
@@ -89,7 +93,11 @@ class Ranking(NamedTuple):
         )
         ranks = pl.DataFrame(
             [query]
-            + [pl.Series(name, getattr(self, name), dtype=pl.Int32) for name in ("rank", "candidates", "sampled_rank")]
+            + [
+                pl.Series(name, getattr(self, name), dtype=pl.Int32)
+                for name in ("rank", "candidates", "sampled_rank", *SHARED_IDS)
+                if getattr(self, name) is not None
+            ]
         )
         return top, ranks
 
@@ -118,9 +126,13 @@ def rank_targets(
         candidates=(items - np.diff(excluded.indptr)).astype(np.int32),
         sampled_rank=np.zeros(histories.query_count, dtype=np.int32),
     )
+    ids = arrays.get(IDS)
+    if ids is not None:
+        zeros = np.zeros((2, histories.query_count), dtype=np.int32)
+        ranking = ranking._replace(sharing=zeros[0], id_rank=zeros[1])
     for start in range(0, histories.query_count, scores.block_rows):
         rows = np.arange(start, min(start + scores.block_rows, histories.query_count))
-        _rank_block(ranking, rows, scores, excluded, negatives, histories.targets)
+        _rank_block(ranking, rows, scores, excluded, negatives, histories.targets, ids)
     return ranking
 
 
@@ -131,6 +143,7 @@ def _rank_block(
     excluded: csr_matrix,
     negatives: Int32[np.ndarray, "q count"],
     targets: Int64[np.ndarray, " q"],
+    ids: Int32[np.ndarray, " n"] | None,
 ) -> None:
     """Write the results of the queries `rows` into `ranking`."""
     block = scores.for_queries(rows)
@@ -147,4 +160,10 @@ def _rank_block(
     last, last_sampled = np.maximum(ranking.candidates[rows], k), np.maximum((sampled >= 0).sum(axis=1), k)
     ranking.rank[rows] = np.where(target_excluded, last + 1, (block >= target).sum(axis=1))
     ranking.sampled_rank[rows] = np.where(target_excluded, last_sampled, (sampled_scores >= target).sum(axis=1)) + 1
+    if ids is not None and ranking.sharing is not None and ranking.id_rank is not None:
+        same = (ids == ids[targets[rows]][:, None]) & (block > -np.inf)
+        ranking.sharing[rows] = np.where(target_excluded, 0, same.sum(axis=1) - 1)
+        order = np.argsort(ids, kind="stable")
+        best_of_id = np.maximum.reduceat(block[:, order], np.flatnonzero(np.diff(ids[order], prepend=-1)), axis=1)
+        ranking.id_rank[rows] = np.where(target_excluded, last + 1, (best_of_id >= target).sum(axis=1))
     ranking.top.write(rows, top_k_of_scores(block, k))

@@ -135,7 +135,7 @@ def recommend_after(
     name, items = choose_recommender(recommender), _read_items()
     rows = [item_row(items, key) for key in keys]
     cold_keys = [key for key, row in zip(keys, rows, strict=True) if row >= int(items["in_core"].sum())]
-    if cold_keys and not _is_finetuned(name):
+    if cold_keys and not _reads_cold_items(name):
         raise InputError(
             "history",
             expected=f"items of the core, which {name} was trained on",
@@ -197,6 +197,16 @@ def load_history_encoder(recommender: str) -> EncodeHistory:
             return HistoryFactors(encoder.factors([history], include_cold), candidates)
 
         return encode_with_language_model
+    if _generates(recommender):
+        from sidflow.generative.serve import GenerativeRecommender
+        from sidflow.training.devices import pick_device
+
+        generator = GenerativeRecommender(recommender, pick_device())
+
+        def encode_with_generator(history: list[int], include_cold: bool) -> HistoryFactors:
+            return HistoryFactors(*generator.answer(history, include_cold))
+
+        return encode_with_generator
     from sidflow.sequential.serve import load_recommender
 
     model = load_recommender(recommender)
@@ -218,8 +228,8 @@ def _check_can_answer(recommender: str, include_cold: bool) -> None:
             found="one that cannot, or whose weights are absent",
             remedy=f"take recommender {' or '.join(supported)}" if supported else "`dvc repro` trains some that can",
         )
-    if include_cold and not COLD_ROWS.at(model=recommender).is_file():
-        supported = [name for name in names if COLD_ROWS.at(model=name).is_file()]
+    if include_cold and not _scores_cold_items(recommender):
+        supported = [name for name in names if _scores_cold_items(name)]
         raise InputError(
             "cold items",
             expected=f"rows of cold items from {recommender}",
@@ -230,6 +240,19 @@ def _check_can_answer(recommender: str, include_cold: bool) -> None:
 
 def _can_encode(recommender: str) -> bool:
     return _is_finetuned(recommender) or WEIGHTS.at(model=recommender).is_file()
+
+
+def _generates(recommender: str) -> bool:
+    """Return whether it generates IDs, which cold items have as well."""
+    return recommender in (load_params().get("generate") or {})
+
+
+def _reads_cold_items(recommender: str) -> bool:
+    return _is_finetuned(recommender) or _generates(recommender)
+
+
+def _scores_cold_items(recommender: str) -> bool:
+    return COLD_ROWS.at(model=recommender).is_file() or _generates(recommender)
 
 
 def _is_finetuned(recommender: str) -> bool:

@@ -20,6 +20,18 @@ def test_gains_equal_the_definition(ranks, metric, k):
     np.testing.assert_allclose(ranking.metric_at_k(np.array(ranks), metric, k), expected)
 
 
+@pytest.mark.parametrize("metric", ranking.METRICS)
+@pytest.mark.parametrize("k", [1, 5, 10])
+def test_a_shared_rank_earns_the_mean_over_its_tie(metric, k):
+    ranks, sharing = np.array([1, 3, 5, 12, 9, 40]), np.array([0, 2, 1, 4, 0, 3])
+    expected = [
+        np.mean([ranking.metric_at_k(np.array([rank - back]), metric, k)[0] for back in range(shared + 1)])
+        for rank, shared in zip(ranks, sharing, strict=True)
+    ]
+    np.testing.assert_allclose(ranking.metric_at_k(ranks, metric, k, sharing), expected, rtol=1e-12)
+    assert (ranking.metric_at_k(ranks, metric, k, np.zeros_like(ranks)) == ranking.metric_at_k(ranks, metric, k)).all()
+
+
 def test_ndcg_equals_sklearns():
     from sklearn.metrics import ndcg_score
 

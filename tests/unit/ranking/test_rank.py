@@ -231,3 +231,26 @@ def test_sampled_rank_counts_the_drawn_only():
     for query in range(histories.query_count):
         better = sum(table[query, item] >= table[query, histories.targets[query]] for item in drawn[query])
         assert found.sampled_rank[query] == 1 + better
+
+
+@pytest.mark.parametrize("exclude", [True, False])
+def test_items_that_share_an_id_share_their_rank(exclude):
+    histories, items = world()._replace(exclude_history=exclude), 60
+    arrays = dense(histories, items)
+    ids = (np.arange(items) % 23).astype(np.int32)  # two or three items to an ID
+    arrays["item_matrix"] = arrays["item_matrix"][ids]
+    ranking = rank_targets({**arrays, "ids": ids}, histories, items, RankParams(exclude_history=exclude))
+    without = rank_targets(arrays, histories, items, RankParams(exclude_history=exclude))
+    assert ranking.sharing is not None and ranking.id_rank is not None
+    assert (ranking.rank == without.rank).all() and without.sharing is None
+    table = full_table(arrays, histories, items)
+    for query in range(histories.query_count):
+        target, seen = histories.targets[query], set(histories.history(query).tolist())
+        if exclude and target in seen:
+            continue
+        candidates = [item for item in range(items) if not exclude or item not in seen]
+        better = {ids[item] for item in candidates if table[query, item] > table[query, target]}
+        assert ranking.id_rank[query] == len(better) + 1
+        assert ranking.sharing[query] == sum(ids[item] == ids[target] for item in candidates) - 1
+    columns = ranking.tables()[1].columns
+    assert columns == [*without.tables()[1].columns, "sharing", "id_rank"]

@@ -1,0 +1,282 @@
+"""Decoding under the prefix tree: beam search, and the exact log-probability of every ID.
+
+A model reads a history once. Prefixes of IDs are then laid out as further positions of the same sequence, each of which
+sees the history, its own ancestors and itself. So beams share the history's keys and values, and nothing is copied when
+beams change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from sidflow.generative.tree import PrefixTree
+from sidflow.generative.vocabulary import Normalise
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int
+
+
+class Prompt(Protocol):
+    """Histories that a model has read: what it keeps of them, and of the prefixes that were added since."""
+
+    state: Float[Tensor, "b d"]  # from which the first code is predicted
+
+
+class IdModel(Protocol):
+    """What decoding needs of a model."""
+
+    def read(self, tokens: Int[Tensor, "b t"], lengths: Int[Tensor, " b"]) -> Any:
+        """Return the prompt of histories, as ID tokens padded on the right, of `lengths` tokens."""
+        ...
+
+    def extend(
+        self,
+        prompt: Any,
+        tokens: Int[Tensor, "b p"],
+        depths: Int[Tensor, " p"],
+        visible: Bool[Tensor, "b p s"],
+        *,
+        keep: bool,
+    ) -> Float[Tensor, "b p d"]:
+        """Return the states after further positions.
+
+        Args:
+            prompt: of the histories.
+            tokens: of the positions.
+            depths: level of each position's code, from 0.
+            visible: which positions each sees beside the history: those that were kept before, then these.
+            keep: whether later positions may see these.
+        """
+        ...
+
+    def level_logits(self, states: Float[Tensor, "*b d"], level: int) -> Float[Tensor, "*b k"]:
+        """Return the logit of each code of `level` as the next token."""
+        ...
+
+    def log_normaliser(self, states: Float[Tensor, "*b d"]) -> Float[Tensor, "*b"]:
+        """Return the log of the sum of exponentiated logits over the model's whole vocabulary."""
+        ...
+
+
+def next_log_probs(
+    model: IdModel, tree: PrefixTree, states: Float[Tensor, "*b d"], depth: int, nodes: Int[Tensor, "*b"], by: Normalise
+) -> tuple[Float[Tensor, "*b k"], Int[Tensor, "*b k"]]:
+    """Return the log-probability of each code after `nodes`, -inf where no ID goes on with it, and the child by code.
+
+    Args:
+        model: that gave the states.
+        tree: of the valid IDs.
+        states: after the nodes.
+        depth: of the nodes.
+        nodes: -1 is none, and has no children.
+        by: `children`: probabilities of the codes with which an ID goes on sum to 1, so those of all IDs do, too;
+            `vocabulary`: those of all tokens do, as in `generate` of transformers.
+    """
+    child = tree.child_by_code(depth, nodes)
+    logits = torch.where(child >= 0, model.level_logits(states, depth).float(), -torch.inf)
+    normaliser = logits.logsumexp(-1) if by == "children" else model.log_normaliser(states).float()
+    return torch.where(child >= 0, logits - normaliser[..., None], -torch.inf), child
+
+
+class Beams(NamedTuple):
+    """The most probable IDs of each history that beam search met, best first."""
+
+    leaves: Int[Tensor, "b w"]  # of the tree; -1 where there were fewer
+    log_probs: Float[Tensor, "b w"]  # -inf where there were fewer
+
+
+@torch.no_grad()
+def beam_search(
+    model: IdModel,
+    tree: PrefixTree,
+    first_tokens: Int[Tensor, " l"],
+    tokens: Int[Tensor, "b t"],
+    lengths: Int[Tensor, " b"],
+    width: int,
+    excluded: tuple[Tensor, Tensor] | None = None,
+    by: Normalise = "children",
+) -> Beams:
+    """Return the IDs that a beam of `width` prefixes a level ends with.
+
+    Scores are sums of log-probabilities. Only codes with which an ID goes on can be chosen.
+
+    Args:
+        model: in eval mode.
+        tree: of the valid IDs, on the model's device.
+        first_tokens: token of code 0 at each level.
+        tokens: histories as ID tokens, padded on the right.
+        lengths: of the histories, in tokens.
+        width: prefixes kept at each level.
+        excluded: (row, leaf) of IDs that are no candidates for a history.
+        by: as in `next_log_probs`.
+    """
+    prompt = model.read(tokens, lengths)
+    rows = len(tokens)
+    nodes = torch.zeros(rows, 1, dtype=torch.int32, device=tokens.device)
+    scores = torch.zeros(rows, 1, device=tokens.device)
+    states = prompt.state[:, None]
+    visible = torch.zeros(rows, 1, 0, dtype=torch.bool, device=tokens.device)
+    for level in range(tree.levels):
+        log_probs, child = next_log_probs(model, tree, states, level, nodes, by)
+        total = (scores[..., None] + log_probs).flatten(1)
+        flat_child = child.flatten(1)
+        last = level == tree.levels - 1
+        if last and excluded is not None:
+            total = _without(total, flat_child, excluded, tree.leaves)
+        codes = child.shape[-1]
+        scores, best = total.topk(min(width, total.shape[1]), dim=1)
+        nodes = torch.where(scores > -torch.inf, flat_child.gather(1, best), -1)
+        if last:
+            return Beams(nodes, scores)
+        parents, code = best // codes, best % codes
+        before = visible.gather(1, parents[..., None].expand(-1, -1, visible.shape[2]))
+        itself = torch.eye(nodes.shape[1], dtype=torch.bool, device=tokens.device).expand(rows, -1, -1)
+        visible = torch.cat([before, itself], dim=2)
+        depths = torch.full((nodes.shape[1],), level, device=tokens.device)
+        states = model.extend(prompt, code + first_tokens[level], depths, visible, keep=True)
+    raise AssertionError("an ID has one level at least")
+
+
+def _without(total: Tensor, child: Tensor, excluded: tuple[Tensor, Tensor], leaves: int) -> Tensor:
+    row, leaf = excluded
+    is_excluded = torch.zeros(len(total), leaves + 1, dtype=torch.bool, device=total.device)
+    is_excluded[row, leaf] = True
+    column = torch.where(child >= 0, child, leaves).long()  # the last column: no ID
+    return torch.where(is_excluded.gather(1, column), -torch.inf, total)
+
+
+class _Chunk(NamedTuple):
+    """Some inner nodes of the tree, all ancestors included, laid out as positions."""
+
+    tokens: Int[Tensor, " p"]
+    depths: Int[Tensor, " p"]
+    visible: Bool[Tensor, "p p"]
+    nodes: tuple[Int[Tensor, " c"], ...]  # of each depth from 1 on, those that are positions, ascending
+    starts: tuple[int, ...]  # position of the first of them
+    leaves: slice
+
+
+@torch.no_grad()
+def exact_log_probs(
+    model: IdModel,
+    tree: PrefixTree,
+    first_tokens: Int[Tensor, " l"],
+    tokens: Int[Tensor, "b t"],
+    lengths: Int[Tensor, " b"],
+    positions: int = 192,
+    by: Normalise = "children",
+) -> Float[Tensor, "b leaves"]:
+    """Return the log-probability of every ID of the tree for each history.
+
+    The tree is walked in chunks of about `positions` inner nodes, each laid out behind the history at once. By
+    `children`, the only child of a node has the probability 1, so that what hangs on one chain needs no position. The
+    other arguments are as in `beam_search`.
+    """
+    prompt = model.read(tokens, lengths)
+    root = torch.zeros(1, dtype=torch.int32, device=tokens.device)
+    first, _ = next_log_probs(model, tree, prompt.state[:, None], 0, root, by)
+    result = torch.empty(len(tokens), tree.leaves, device=tokens.device)
+    needed = (
+        _needed_nodes(tree) if by == "children" else [torch.ones_like(codes, dtype=torch.bool) for codes in tree.codes]
+    )
+    for chunk in _chunks(tree, needed, first_tokens, positions):
+        states = prompt.state[:, None][:, :0]
+        if len(chunk.tokens):
+            visible = chunk.visible.expand(len(tokens), -1, -1)
+            states = model.extend(prompt, chunk.tokens.expand(len(tokens), -1), chunk.depths, visible, keep=False)
+        scores = first[:, 0, tree.codes[0][_range_at(tree, 1, chunk.leaves)].long()]
+        for depth in range(1, tree.levels):
+            nodes, start = chunk.nodes[depth - 1], chunk.starts[depth - 1]
+            children = _range_at(tree, depth + 1, chunk.leaves)
+            parent = _parents(tree, depth, children)
+            scores = scores[:, parent - _range_at(tree, depth, chunk.leaves).start]
+            if len(nodes):
+                block, _ = next_log_probs(model, tree, states[:, start : start + len(nodes)], depth, nodes, by)
+                place = torch.searchsorted(nodes, parent.to(nodes.dtype)).clamp(max=len(nodes) - 1)
+                added = block[:, place, tree.codes[depth][children].long()]
+                scores = scores + torch.where(nodes[place] == parent, added, 0.0)
+        result[:, chunk.leaves] = scores
+    return result
+
+
+def _needed_nodes(tree: PrefixTree) -> list[Bool[Tensor, " nodes"]]:
+    """Return by depth, from 1 to that of the leaves, which nodes or what hangs on them have two children or more."""
+    needed = [torch.zeros_like(tree.codes[-1], dtype=torch.bool)]
+    for depth in range(tree.levels - 1, 0, -1):
+        starts = tree.starts[depth]
+        below = torch.cat([needed[0].new_zeros(1, dtype=torch.int64), needed[0].long().cumsum(0)])
+        several = starts[1:] - starts[:-1] > 1
+        needed.insert(0, several | (below[starts[1:].long()] > below[starts[:-1].long()]))
+    return needed
+
+
+def _range_at(tree: PrefixTree, depth: int, leaves: slice) -> slice:
+    """Return the nodes of `depth` that lie above `leaves`."""
+    start, last = leaves.start, leaves.stop - 1
+    for level in range(tree.levels - 1, depth - 1, -1):
+        start, last = (_parent_of(tree, level, node) for node in (start, last))
+    return slice(start, last + 1)
+
+
+def _parent_of(tree: PrefixTree, depth: int, child: int) -> int:
+    bounds = tree.starts[depth]
+    return (
+        int(torch.searchsorted(bounds, torch.tensor(child, dtype=bounds.dtype, device=bounds.device), right=True)) - 1
+    )
+
+
+def _parents(tree: PrefixTree, depth: int, children: slice) -> Int[Tensor, " c"]:
+    """Return the node of `depth` above each of the consecutive nodes `children` of the next depth."""
+    bounds = tree.starts[depth]
+    numbers = torch.arange(children.start, children.stop, dtype=bounds.dtype, device=bounds.device)
+    return torch.searchsorted(bounds, numbers, right=True) - 1
+
+
+def _chunks(tree: PrefixTree, needed: list[Tensor], first_tokens: Tensor, positions: int) -> Iterator[_Chunk]:
+    """Cut the leaves into runs whose needed inner nodes are at most `positions`, or one leaf's."""
+    zero = torch.zeros(1, dtype=torch.int64, device=first_tokens.device)
+    before = [torch.cat([zero, of_depth.long().cumsum(0)]) for of_depth in needed]  # how many of the nodes before
+
+    def count(leaves: slice) -> int:
+        ranges = [_range_at(tree, depth, leaves) for depth in range(1, tree.levels)]
+        return sum(int(sums[nodes.stop] - sums[nodes.start]) for sums, nodes in zip(before, ranges, strict=False))
+
+    start = 0
+    while start < tree.leaves:
+        low, high = start + 1, tree.leaves  # the largest stop that fits; one leaf always does
+        while low < high:
+            middle = (low + high + 1) // 2
+            if count(slice(start, middle)) <= positions:
+                low = middle
+            else:
+                high = middle - 1
+        yield _lay_out(tree, needed, first_tokens, slice(start, low))
+        start = low
+
+
+def _lay_out(tree: PrefixTree, needed: list[Tensor], first_tokens: Tensor, leaves: slice) -> _Chunk:
+    device = first_tokens.device
+    nodes: list[Tensor] = []
+    starts, parents = [0], []
+    for depth in range(1, tree.levels):
+        whole = _range_at(tree, depth, leaves)
+        nodes.append(torch.nonzero(needed[depth - 1][whole])[:, 0] + whole.start)
+        if depth > 1:  # an ancestor of a needed node is needed
+            above = torch.searchsorted(tree.starts[depth - 1].long(), nodes[-1], right=True) - 1
+            parents.append(torch.searchsorted(nodes[-2], above) + starts[-2])
+        starts.append(starts[-1] + len(nodes[-1]))
+    visible = torch.eye(starts[-1], dtype=torch.bool, device=device)
+    for start, of_depth in zip(starts[1:], parents, strict=False):
+        rows = torch.arange(start, start + len(of_depth), device=device)
+        visible[rows] |= visible[of_depth]  # a node sees what its parent sees, and itself
+    levels = range(tree.levels - 1)
+    tokens = [tree.codes[level][nodes[level]].long() + first_tokens[level] for level in levels]
+    depths = [torch.full_like(nodes[level], level) for level in levels]
+    empty = torch.zeros(0, dtype=torch.int64, device=device)
+    return _Chunk(
+        torch.cat([empty, *tokens]), torch.cat([empty, *depths]), visible, tuple(nodes), tuple(starts[:-1]), leaves
+    )

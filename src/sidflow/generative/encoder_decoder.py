@@ -1,0 +1,164 @@
+"""TIGER: T5's encoder reads the history as ID tokens, its decoder writes the next ID.
+
+Source: TIGER (arXiv 2305.05065), section 3.2.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import Tensor, nn
+from transformers import DynamicCache, EncoderDecoderCache, T5Config, T5Model
+from transformers.models.t5.modeling_t5 import T5Attention
+
+from sidflow.generative.params import EncoderDecoderParams
+from sidflow.generative.vocabulary import BOS, PAD, UNKNOWN, IdVocabulary
+from sidflow.sequences.windows import padding_mask
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int
+
+
+@dataclass
+class EncoderDecoderPrompt:
+    """Encoded histories, and the decoder's positions behind them."""
+
+    encoded: Float[Tensor, "b t d"]
+    mask: Bool[Tensor, "b t"]
+    cache: EncoderDecoderCache
+    state: Float[Tensor, "b d"]
+    depths: list[Tensor] = field(default_factory=list)  # of the decoder's positions that were kept
+
+
+class EncoderDecoderIdModel(nn.Module):
+    """T5 without a head of its own: the output layer is the token table."""
+
+    def __init__(self, model: T5Model, ids: IdVocabulary) -> None:
+        """Take a T5 over the tokens of `ids`."""
+        super().__init__()
+        self.model, self.ids = model, ids
+        self.first = [int(token) for token in ids.first]
+        self.scale = model.config.d_model**-0.5  # of states before a tied output layer, as T5 has it
+
+    def target_states(self, tokens: Int[Tensor, "b t l"], lengths: Int[Tensor, " b"]) -> Float[Tensor, "b 1 l d"]:
+        """Return the states that predict each token of the last item of every history, from the items before it.
+
+        Args:
+            tokens: of the items, padded on the right.
+            lengths: of the histories, in items, two at least.
+        """
+        target = tokens[torch.arange(len(tokens)), lengths - 1]
+        history = tokens[:, :-1].flatten(1)
+        start = torch.full_like(target[:, :1], BOS)
+        states = self.model(
+            input_ids=history,
+            attention_mask=padding_mask((lengths - 1) * tokens.shape[2], history.shape[1]),
+            decoder_input_ids=torch.cat([start, target[:, :-1]], dim=1),
+            use_cache=False,
+        ).last_hidden_state
+        return states[:, None]
+
+    def read(self, tokens: Int[Tensor, "b t"], lengths: Int[Tensor, " b"]) -> EncoderDecoderPrompt:
+        """Return the prompt of histories; see `decoding.IdModel`. An empty history reads as one UNKNOWN token."""
+        if tokens.shape[1] == 0:
+            tokens = torch.full((len(tokens), 1), PAD, device=tokens.device)
+        empty = lengths == 0
+        tokens = torch.where(empty[:, None], UNKNOWN, tokens)
+        mask = padding_mask(lengths.clamp(min=1), tokens.shape[1])
+        encoded = self.model.encoder(input_ids=tokens, attention_mask=mask).last_hidden_state
+        cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
+        prompt = EncoderDecoderPrompt(encoded, mask, cache, encoded[:, 0])
+        start = torch.full((len(tokens), 1), BOS, device=tokens.device)
+        itself = torch.ones(len(tokens), 1, 1, dtype=torch.bool, device=tokens.device)
+        before = torch.full((1,), -1, device=tokens.device)  # the start stands before the first code
+        prompt.state = self._decode(prompt, start, before, itself, keep=True)[:, 0]
+        return prompt
+
+    def extend(
+        self,
+        prompt: EncoderDecoderPrompt,
+        tokens: Int[Tensor, "b p"],
+        depths: Int[Tensor, " p"],
+        visible: Bool[Tensor, "b p s"],
+        *,
+        keep: bool,
+    ) -> Float[Tensor, "b p d"]:
+        """Return the states after further positions; see `decoding.IdModel`."""
+        sees_start = torch.ones_like(visible[..., :1]) if visible.shape[2] else visible.new_ones(*visible.shape[:2], 1)
+        return self._decode(prompt, tokens, depths, torch.cat([sees_start, visible], dim=2), keep=keep)
+
+    def level_logits(self, states: Float[Tensor, "*b d"], level: int) -> Float[Tensor, "*b k"]:
+        """Return the logit of each code of `level` as the next token."""
+        start = self.first[level]
+        return (states * self.scale) @ self.model.shared.weight[start : start + self.ids.sizes[level]].T
+
+    def log_normaliser(self, states: Float[Tensor, "*b d"]) -> Float[Tensor, "*b"]:
+        """Return the log of the sum of exponentiated logits over the whole vocabulary."""
+        return self._logits(states).float().logsumexp(-1)
+
+    def _decode(
+        self, prompt: EncoderDecoderPrompt, tokens: Tensor, depths: Tensor, visible: Tensor, *, keep: bool
+    ) -> Tensor:
+        all_depths = torch.cat([*prompt.depths, depths])
+        bias = cast("_TreeBiasAttention", cast("Any", self.model.decoder.block[0]).layer[0].SelfAttention)
+        bias.depths = (depths, all_depths)
+        states = self.model.decoder(
+            input_ids=tokens,
+            attention_mask=visible[:, None],
+            encoder_hidden_states=prompt.encoded,
+            encoder_attention_mask=prompt.mask,
+            past_key_values=prompt.cache,
+            use_cache=True,
+        ).last_hidden_state
+        bias.depths = None
+        if keep:
+            prompt.depths.append(depths)
+        else:
+            prompt.cache.self_attention_cache.crop(-tokens.shape[1])
+        return states
+
+    def _logits(self, states: Tensor) -> Tensor:
+        return (states * self.scale) @ self.model.shared.weight.T
+
+
+class _TreeBiasAttention(T5Attention):
+    """Self-attention whose relative positions are those of depths in a tree, while `depths` are set."""
+
+    depths: tuple[Tensor, Tensor] | None = None  # of queries and of keys
+
+    def compute_bias(self, query_length: int, key_length: int, device: Any = None, past_seen_tokens: int = 0) -> Tensor:
+        """Return the bias of every query and key, [1, heads, queries, keys]."""
+        if self.depths is None:
+            return super().compute_bias(query_length, key_length, device, past_seen_tokens)
+        queries, keys = self.depths
+        bucket = self._relative_position_bucket(
+            keys[None, :] - queries[:, None],
+            bidirectional=False,
+            num_buckets=self.relative_attention_num_buckets,
+            max_distance=self.relative_attention_max_distance,
+        )
+        return self.relative_attention_bias(bucket).permute(2, 0, 1)[None]
+
+
+def scratch_encoder_decoder(ids: IdVocabulary, params: EncoderDecoderParams) -> EncoderDecoderIdModel:
+    """Return a small T5 over ID tokens, with random weights from the global generator."""
+    config = T5Config(
+        vocab_size=ids.size,
+        d_model=params.dimensions,
+        d_kv=params.dimensions // params.heads,
+        d_ff=params.feedforward,
+        num_layers=params.layers,
+        num_decoder_layers=params.layers,
+        num_heads=params.heads,
+        dropout_rate=params.dropout,
+        feed_forward_proj="relu",
+        pad_token_id=PAD,
+        decoder_start_token_id=BOS,
+        attn_implementation="sdpa",
+    )
+    model = T5Model(config)
+    first_block = cast("Any", model.decoder.block[0]).layer[0]
+    first_block.SelfAttention.__class__ = _TreeBiasAttention
+    return EncoderDecoderIdModel(model, ids)

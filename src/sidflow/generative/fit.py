@@ -1,0 +1,257 @@
+"""Train a recommender that generates IDs, and write its artifacts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sidflow.artifacts.recommenders import CURVES, FACTORS, IDS, SUMMARY, WEIGHTS, ScoreFactors, refit_metadata
+from sidflow.core.errors import InputError
+from sidflow.generative.audit import beam_recall, new_item_share
+from sidflow.generative.causal import CausalIdModel, scratch_causal_model
+from sidflow.generative.decoding import next_log_probs
+from sidflow.generative.encoder_decoder import EncoderDecoderIdModel, scratch_encoder_decoder
+from sidflow.generative.params import CausalParams, EncoderDecoderParams, GenerativeParams
+from sidflow.generative.ranking import (
+    EXACT_SCORES,
+    Candidates,
+    Decoder,
+    answer_queries,
+    beam_factors,
+    exact_factors,
+)
+from sidflow.generative.vocabulary import ItemIds, Normalise
+from sidflow.sequences.histories import Histories
+from sidflow.sequences.refit import Refitted, fit_and_refit
+from sidflow.sequences.windows import Windows, padding_mask, query_windows, shuffled_batches, training_windows
+from sidflow.training.checkpoint import Checkpoint, weights_to_arrays
+from sidflow.training.devices import full_precision, prepare_training
+from sidflow.training.loop import FitResult, fit
+
+IdModule = CausalIdModel | EncoderDecoderIdModel
+
+
+class IdLosses(nn.Module):
+    """The negative log-probability of the items that a batch of windows predicts."""
+
+    def __init__(self, model: IdModule, windows: Windows, ids: ItemIds, candidates: Candidates, by: Normalise) -> None:
+        """Take the model, the windows that batches number, the IDs, and what probabilities are shares of."""
+        super().__init__()
+        self.model, self.windows, self.tree, self.by = model, windows, candidates.tree, by
+        self.tokens: Tensor
+        self.codes: Tensor
+        self.nodes: Tensor
+        codes = torch.from_numpy(ids.codes[: candidates.count])
+        self.register_buffer("tokens", torch.from_numpy(ids.tokens), persistent=False)
+        self.register_buffer("codes", codes, persistent=False)
+        self.register_buffer(
+            "nodes", self.tree.prefix_nodes(codes.to(candidates.tree.leaf_items.device)), persistent=False
+        )
+
+    def forward(self, rows: Tensor) -> dict[str, Tensor]:
+        """Return the mean over predicted items, of the windows `rows`; an item without an ID is not predicted."""
+        items, lengths = (part.to(self.tokens.device) for part in self.windows.padded(rows))
+        states = self.model.target_states(self.tokens[items], lengths)
+        if isinstance(self.model, CausalIdModel):
+            targets, counted = items[:, 1:], padding_mask(lengths - 1, items.shape[1] - 1)
+        else:
+            targets = items[torch.arange(len(rows)), lengths - 1][:, None]
+            counted = torch.ones_like(targets, dtype=torch.bool)
+        counted = counted & (self.codes[targets, 0] >= 0)
+        states, targets = states[counted], targets[counted]
+        total = states.sum() * 0.0
+        for level in range(self.tree.levels):
+            log_probs, _ = next_log_probs(
+                self.model, self.tree, states[:, level], level, self.nodes[targets, level], self.by
+            )
+            total = total - log_probs.gather(1, self.codes[targets, level][:, None]).sum()
+        return {"loss": total / max(1, len(targets))}
+
+
+class GenerativeTask:
+    """Train on histories as ID tokens, validate by NDCG@10 of beam search."""
+
+    def __init__(
+        self,
+        model: IdModule,
+        histories: Histories,
+        ids: ItemIds,
+        candidates: Candidates,
+        params: GenerativeParams,
+    ) -> None:
+        """Cut `histories` into windows for `model`.
+
+        Raises:
+            InputError: no user has two training items.
+        """
+        windows = training_windows(histories, params.max_length + 1, overlap=1)
+        if isinstance(model, EncoderDecoderIdModel):
+            windows = prefix_windows(histories, params.max_length)
+        if not len(windows.lengths):
+            raise InputError(
+                "artifacts/split/sequences.parquet",
+                expected="users with two training items or more",
+                found="none",
+                remedy="lower the k-core threshold, or take more data",
+            )
+        self.module = IdLosses(model, windows, ids, candidates, params.normalise)
+        self.windows, self.model, self.histories, self.params = windows, model, histories, params
+        self.ids, self.candidates = ids, candidates
+        valid = np.flatnonzero(histories.query_valid)
+        self.queries = valid[:: max(1, -(-len(valid) // params.validate_on))]
+
+    def batches(self, epoch: int, generator: torch.Generator) -> Sequence[Tensor]:
+        """Return the epoch's batches of window numbers, of similar length each."""
+        return shuffled_batches(self.windows.lengths, self.params.batch_size, generator)
+
+    def validate(self) -> Mapping[str, float]:
+        """Return NDCG@10 and recall@10 of the lists that a beam gives for some validation queries."""
+        decoder = Decoder.of(self.model, self.ids, self.candidates, self.params.normalise)
+        with full_precision(decoder.tokens.device):
+            beams = answer_queries(
+                decoder, self.histories, self.queries, self.params.max_length, self.params.validate_beam
+            )
+        ranks = self.candidates.ranks(beams, self.histories.targets[self.queries])
+        hit = ranks <= 10
+        return {
+            "valid_ndcg_at_10": float(np.where(hit, 1 / np.log2(ranks + 1), 0.0).mean()) if len(ranks) else 0.0,
+            "valid_recall_at_10": float(hit.mean()) if len(ranks) else 0.0,
+        }
+
+
+def prefix_windows(histories: Histories, longest: int) -> Windows:
+    """Return one window for every training target: up to `longest` items before it, and itself."""
+    counts = np.maximum(histories.train_end - 1, 0)
+    user = np.repeat(np.arange(histories.user_count), counts)
+    end = np.arange(len(user)) - np.repeat(np.cumsum(counts) - counts, counts) + 2
+    start = np.maximum(0, end - 1 - longest)
+    items = histories.items.astype(np.int64) if len(histories.items) else np.zeros(1, dtype=np.int64)
+    return Windows(
+        torch.from_numpy(items), torch.from_numpy(histories.offsets[user] + start), torch.from_numpy(end - start)
+    )
+
+
+def make_model(ids: ItemIds, params: GenerativeParams) -> IdModule:
+    """Return the untrained model of `params`."""
+    if isinstance(params, EncoderDecoderParams):
+        return scratch_encoder_decoder(ids.vocabulary, params)
+    assert isinstance(params, CausalParams)
+    return scratch_causal_model(ids.vocabulary, params)
+
+
+class GenerateSetup(NamedTuple):
+    """What every fit of one stage starts from."""
+
+    stage: str
+    params: GenerativeParams
+    ids: ItemIds
+    count: int  # core items
+    histories: Histories
+    fingerprint: Mapping[str, object]  # what training depends on, for its checkpoint
+    seed: int
+    threads: int
+    device: torch.device
+
+
+class Trained(NamedTuple):
+    """A trained recommender, and how it was trained."""
+
+    model: IdModule
+    fitted: FitResult
+    windows: int  # training windows
+    checkpoints: tuple[Checkpoint, ...]
+
+
+def generate(setup: GenerateSetup) -> Refitted[Trained, Trained]:
+    """Fit a recommender that generates IDs; with `refit` a second fit answers the test queries.
+
+    Raises:
+        InputError: no core item has an ID, no user has two training items, or an exact ranking would not fit in memory.
+    """
+    params, histories = setup.params, setup.histories
+    candidates = Candidates(setup.ids, setup.count, setup.device)
+    if params.ranking == "exact" and histories.query_count * setup.count > EXACT_SCORES:
+        raise InputError(
+            f"params.yaml:{setup.stage.replace('@', '.')}.ranking",
+            expected=f"`beam` for more than {EXACT_SCORES:,} scores",
+            found=f"`exact` for {histories.query_count:,} queries and {setup.count:,} items",
+            remedy="set it to beam",
+        )
+
+    def fit_once(training: Histories, first: Trained | None) -> Trained:
+        name = setup.stage if first is None else f"{setup.stage}-refit"
+        epochs = None if first is None else first.fitted.best_epoch + 1
+        checkpoint = Checkpoint(name, {**setup.fingerprint, "chosen": epochs})
+        prepare_training(setup.seed, setup.threads)
+        task = GenerativeTask(make_model(setup.ids, params), training, setup.ids, candidates, params)
+        fitted = fit(
+            name, task, params.loop, seed=setup.seed, device=setup.device, checkpoint=checkpoint, stop_after=epochs
+        )
+        earlier = () if first is None else first.checkpoints
+        return Trained(task.model, fitted, len(task.windows.lengths), (*earlier, checkpoint))
+
+    return fit_and_refit(
+        histories,
+        params.refit,
+        fit_once,
+        answer=lambda trained: answer_all(trained.model, setup, candidates),
+        choose=lambda trained: trained,
+    )
+
+
+def answer_all(model: IdModule, setup: GenerateSetup, candidates: Candidates) -> ScoreFactors:
+    """Return the scores of all queries, exact or of the beam's items."""
+    decoder, params = Decoder.of(model, setup.ids, candidates, setup.params.normalise), setup.params
+    queries = np.arange(setup.histories.query_count)
+    if params.ranking == "exact":
+        return exact_factors(decoder.exact(query_windows(setup.histories, queries, params.max_length)))
+    return beam_factors(answer_queries(decoder, setup.histories, queries, params.max_length, params.beam), candidates)
+
+
+def write_generated(name: str, refitted: Refitted[Trained, Trained], setup: GenerateSetup) -> None:
+    """Write factors, weights, summary and curves of recommender `name`.
+
+    Curves and summary are of the fit on training parts, weights of the last fit, factors of both.
+    """
+    trained, last, is_refit = refitted.choice, refitted.model, refitted.model is not refitted.choice
+    params, ids, fitted = setup.params, setup.ids, trained.fitted
+    arrays = refitted.factored.arrays()
+    sharing = ids.sharing()[: setup.count]
+    if (sharing > 1).any():
+        leaf = Candidates(ids, setup.count, torch.device("cpu")).leaf
+        own = leaf.max() + 1 + np.arange(setup.count)  # an item without an ID shares none
+        arrays[IDS] = np.where(leaf >= 0, leaf, own).astype(np.int32)
+    FACTORS.write(arrays, refit_metadata(is_refit), model=name)
+    settings = {"params": params.model_dump(mode="json"), "sizes": list(ids.vocabulary.sizes)}
+    WEIGHTS.write(weights_to_arrays(last.model), settings, model=name)
+    CURVES.write(fitted.curves, list(fitted.curves[0]) if fitted.curves else ["epoch"], model=name)
+    candidates = Candidates(ids, setup.count, setup.device)
+    queries = np.flatnonzero(setup.histories.query_valid)
+    queries = queries[:: max(1, len(queries) // max(1, params.audit_on))][: params.audit_on]
+    decoder = Decoder.of(trained.model, ids, candidates, params.normalise)
+    summary: dict[str, object] = {
+        "best_epoch": fitted.best_epoch + 1,
+        "best_valid_ndcg_at_10": fitted.best_value,
+        "device": str(next(last.model.parameters()).device.type),
+        "epochs": len(fitted.curves),
+        "items": setup.count,
+        "items_with_id": int((sharing > 0).sum()),
+        "id_levels": list(ids.vocabulary.sizes),
+        "id_collision_rate": float((sharing > 1).mean()),
+        "beam_recall_of_exact_top_10": beam_recall(decoder, setup.histories, queries, params.max_length),
+        "audit_queries": len(queries),
+        "new_items": new_item_share(trained.model, ids, setup.count, setup.histories, queries, params),
+        "parameters": sum(parameter.numel() for parameter in last.model.parameters()),
+        "steps": fitted.steps,
+        "threads": setup.threads,
+        "users": setup.histories.user_count,
+        "windows": trained.windows,
+        **setup.fingerprint,
+    }
+    if is_refit:
+        summary |= {"refit_epochs": len(last.fitted.curves)}
+    SUMMARY.write(summary, model=name)

@@ -1,0 +1,106 @@
+"""The knobs of the recommenders that generate IDs."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from sidflow.core.errors import InputError, InvalidValue
+from sidflow.core.params import Params, validate_params
+from sidflow.generative.vocabulary import IdParams, Normalise
+from sidflow.training.loop import LoopParams
+
+
+class GenerativeLoop(
+    LoopParams,
+    defaults={
+        "epochs": 30,
+        "patience": 6,
+        "learning_rate": 0.001,
+        "weight_decay": 0.05,
+        "warmup_steps": 200,
+        "schedule": "cosine",
+        "clip_norm": 1.0,
+    },
+):
+    """How long and how fast to train a model of IDs."""
+
+
+class GenerativeParams(Params):
+    """What all recommenders that generate IDs share."""
+
+    ids: IdParams = Field(default=IdParams(), description="which semantic IDs are generated")
+    normalise: Normalise = Field(
+        default="children",
+        description="probabilities sum to 1 over: children (codes with which an ID goes on) | vocabulary (all tokens)",
+    )
+    max_length: int = Field(
+        default=20, ge=1, description="most recent items that are read; longer training parts become several windows"
+    )
+    batch_size: int = Field(default=64, ge=1, description="histories a step")
+    beam: int = Field(default=50, ge=10, description="prefixes kept a level; the length of the list that is written")
+    ranking: Literal["exact", "beam"] = Field(
+        default="beam",
+        description="exact: every item by its log-probability, small catalogues | beam: those of the beam",
+    )
+    validate_on: int = Field(
+        default=2000, ge=1, description="validation queries after each epoch, at most, evenly spread"
+    )
+    validate_beam: int = Field(default=20, ge=10, description="prefixes kept a level in validation")
+    audit_on: int = Field(
+        default=50, ge=0, description="validation queries whose beams are held against the exact top 10"
+    )
+    loop: GenerativeLoop = Field(default=GenerativeLoop(), description="how long and how fast to train")
+    refit: bool = Field(
+        default=False, description="true: test queries are answered by a second fit on training + validation"
+    )
+
+
+class ScratchParams(GenerativeParams):
+    """Sizes of a small transformer over ID tokens, trained from nothing."""
+
+    dimensions: int = Field(default=128, ge=8, description="width of tokens and states")
+    layers: int = Field(default=4, ge=1, description="transformer layers; of an encoder-decoder, in each of its halves")
+    heads: int = Field(default=4, ge=1, description="attention heads in each layer; divides dimensions")
+    feedforward: int = Field(default=512, ge=8, description="width inside the feed-forward part")
+    dropout: float = Field(default=0.2, ge=0, lt=1, description="share dropped inside the network")
+
+    @model_validator(mode="after")
+    def _fits(self) -> ScratchParams:
+        if self.dimensions % self.heads or self.dimensions // self.heads % 2:
+            raise InvalidValue(f"`dimensions` as an even multiple of `heads` ({self.heads})", str(self.dimensions))
+        return self
+
+
+class CausalParams(ScratchParams):
+    """TIGER's objective on a decoder: every position of a history predicts the next token, in one pass."""
+
+    architecture: Literal["decoder"] = Field(default="decoder", description="decoder | encoder_decoder")
+    init_std: float = Field(default=0.02, gt=0, description="standard deviation of weights at the start")
+
+
+class EncoderDecoderParams(ScratchParams):
+    """TIGER: T5 reads the history, and its decoder writes the next ID; one sample a target."""
+
+    architecture: Literal["encoder_decoder"] = Field(description="decoder | encoder_decoder")
+
+
+KINDS: dict[str, type[GenerativeParams]] = {"decoder": CausalParams, "encoder_decoder": EncoderDecoderParams}
+
+
+def generative_entry(name: str, values: Any, where: str) -> GenerativeParams:
+    """Return the params of the entry `name` of `generate`, by its `architecture`; `decoder` where it has none.
+
+    Raises:
+        InputError: there is no such architecture, or a value does not fit.
+    """
+    architecture = (values or {}).get("architecture", "decoder")
+    if architecture not in KINDS:
+        raise InputError(
+            f"{where}.architecture",
+            expected=" or ".join(KINDS),
+            found=repr(architecture),
+            remedy=f"correct it in the entry `{name}`",
+        )
+    return validate_params(values, KINDS[architecture], where)

@@ -1,0 +1,69 @@
+"""A trained recommender that generates IDs, ready for any history and for items that it was not trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+import torch
+
+from sidflow.artifacts.catalog import ITEMS
+from sidflow.artifacts.recommenders import WEIGHTS
+from sidflow.artifacts.semantic_ids import QUANTIZER, code_counts, quantized_modalities
+from sidflow.generative.fit import make_model
+from sidflow.generative.params import generative_entry
+from sidflow.generative.ranking import Candidates, Decoder, beam_factors
+from sidflow.generative.vocabulary import load_item_ids
+from sidflow.sequences.windows import recent_windows
+from sidflow.training.checkpoint import weights_from_arrays
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool
+
+
+class GenerativeRecommender:
+    """The weights of a recommender, and the IDs of the catalogue as it is now.
+
+    An item whose ID was added later, from frozen codebooks, is read and generated as all others are.
+    """
+
+    def __init__(self, name: str, device: torch.device | None = None) -> None:
+        """Read recommenders/<name> and the semantic IDs.
+
+        Raises:
+            InputError: they are absent or broken, or IDs have other levels than the recommender was trained on.
+        """
+        file, where = WEIGHTS.read(model=name), str(WEIGHTS.at(model=name))
+        self.params = generative_entry(name, file.metadata["params"], where)
+        items, quantizer = ITEMS.read(columns=["item_id", "in_core"]), QUANTIZER.read()
+        counts = {modality: code_counts(quantizer, modality) for modality in quantized_modalities(quantizer)}
+        sizes = cast("list[int]", file.metadata["sizes"])
+        self.ids = load_item_ids(items.height, counts, self.params.ids, sizes)
+        self.core = int(items["in_core"].sum())
+        self.device = device or torch.device("cpu")
+        self.model = make_model(self.ids, self.params)
+        weights_from_arrays(self.model, file.arrays, "")
+        self.model.to(self.device).eval()
+        self._decoders: dict[int, Decoder] = {}
+
+    def answer(
+        self, history: Sequence[int], include_cold: bool = False
+    ) -> tuple[dict[str, np.ndarray], Bool[np.ndarray, " n"]]:
+        """Return the scores of the items that a beam generates after `history`, and which these are.
+
+        Args:
+            history: item ids, oldest first.
+            include_cold: generate items outside the core as well.
+
+        Returns:
+            Arrays of a FACTORS artifact over the core items, or over all; and which items are on the list.
+        """
+        count = len(self.ids.codes) if include_cold else self.core
+        if count not in self._decoders:
+            candidates = Candidates(self.ids, count, self.device)
+            self._decoders[count] = Decoder.of(self.model, self.ids, candidates, self.params.normalise)
+        decoder = self._decoders[count]
+        windows = recent_windows([np.asarray(history, dtype=np.int64)], self.params.max_length)
+        factors = beam_factors(decoder.beams(windows, self.params.beam), decoder.candidates)
+        return factors.arrays(), factors.scores(np.arange(1))[0] > 0

@@ -1,0 +1,38 @@
+"""Train a recommender that generates semantic IDs, and answer all queries. Run: dvc repro generate@MODEL."""
+
+import typer
+
+from sidflow.artifacts.catalog import ITEMS, core_count
+from sidflow.artifacts.semantic_ids import QUANTIZER, code_counts, quantized_modalities
+from sidflow.core import params
+from sidflow.core.stage import stage
+from sidflow.generative.fit import GenerateSetup, generate, write_generated
+from sidflow.generative.params import generative_entry
+from sidflow.generative.vocabulary import load_item_ids
+from sidflow.sequences.histories import load_histories_for_ranking
+from sidflow.training.devices import prepare_training
+
+
+def main(model: str) -> None:
+    """Read split, quantizer and semantic IDs, write recommenders/MODEL."""
+    name = f"generate@{model}"
+    with stage(name):
+        params.require_listed(model, "generate")
+        settings = generative_entry(model, params.load_param(f"generate.{model}"), f"params.yaml:generate.{model}")
+        seed, threads = params.load_param("seed"), params.load_param("threads")
+        device = prepare_training(seed, threads)
+        histories, count = load_histories_for_ranking(), core_count()
+        quantizer = QUANTIZER.read()
+        counts = {modality: code_counts(quantizer, modality) for modality in quantized_modalities(quantizer)}
+        ids = load_item_ids(ITEMS.read(columns=["item_id"]).height, counts, settings.ids)
+        fingerprint = {"params": settings.model_dump(mode="json"), "seed": seed, "threads": threads}
+        fingerprint |= {"exclude_history": histories.exclude_history}
+        setup = GenerateSetup(name, settings, ids, count, histories, fingerprint, seed, threads, device)
+        refitted = generate(setup)
+        write_generated(model, refitted, setup)
+        for checkpoint in refitted.model.checkpoints:
+            checkpoint.discard()
+
+
+if __name__ == "__main__":
+    typer.run(main)

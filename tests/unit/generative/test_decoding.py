@@ -1,0 +1,130 @@
+"""Beams and exact log-probabilities against passes of their own, and against `generate` of transformers."""
+
+import pytest
+import torch
+from tests.unit.generative.cases import KINDS, Decoding
+from transformers import LlamaForCausalLM, T5ForConditionalGeneration
+
+from sidflow.generative.decoding import beam_search, exact_log_probs
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("positions", [1, 7, 1000])
+def test_exact_by_vocabulary_is_the_sum_over_tokens(kind, positions):
+    case = Decoding(kind)
+    exact = exact_log_probs(*case.arguments, positions=positions, by="vocabulary")
+    for row in range(3):
+        for leaf, target in enumerate(case.leaf_tokens()):
+            log_probs = case.logits_of(row, target).log_softmax(-1)
+            expected = log_probs[torch.arange(len(target)), target].sum()
+            torch.testing.assert_close(exact[row, leaf], expected, atol=2e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("positions", [1, 7, 1000])
+def test_exact_by_children_is_the_sum_over_valid_codes(kind, positions):
+    case = Decoding(kind)
+    exact = exact_log_probs(*case.arguments, positions=positions, by="children")
+    torch.testing.assert_close(exact.exp().sum(1), torch.ones(3), atol=1e-5, rtol=0)
+    prefixes = case.leaf_tokens()
+    for row in range(3):
+        for leaf, target in enumerate(prefixes):
+            logits, expected = case.logits_of(row, target), 0.0
+            for level in range(len(target)):
+                siblings = prefixes[(prefixes[:, :level] == target[:level]).all(1), level].unique()
+                expected += logits[level, target[level]] - logits[level, siblings].logsumexp(0)
+            torch.testing.assert_close(exact[row, leaf], torch.as_tensor(expected), atol=2e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("by", ["children", "vocabulary"])
+def test_a_beam_as_wide_as_the_catalogue_is_exact(kind, by):
+    case = Decoding(kind)
+    exact, order = exact_log_probs(*case.arguments, by=by).sort(dim=1, descending=True)
+    beams = beam_search(*case.arguments, case.tree.leaves + 5, by=by)
+    leaves = case.tree.leaves
+    torch.testing.assert_close(beams.log_probs[:, :leaves], exact, atol=2e-5, rtol=1e-5)
+    assert (beams.leaves[:, :leaves] == order).all()
+    assert (beams.leaves[:, leaves:] == -1).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_excluded_id_is_replaced_by_the_next(kind):
+    case = Decoding(kind)
+    whole = beam_search(*case.arguments, case.tree.leaves)
+    excluded = (torch.tensor([0, 0, 2]), torch.stack([whole.leaves[0, 0], whole.leaves[0, 2], whole.leaves[2, 1]]))
+    without = beam_search(*case.arguments, case.tree.leaves, excluded)
+    assert without.leaves[0, :3].tolist() == whole.leaves[0, [1, 3, 4]].tolist()
+    assert without.leaves[1].tolist() == whole.leaves[1].tolist()
+    assert without.leaves[2, :2].tolist() == whole.leaves[2, [0, 2]].tolist()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_history_is_answered_alike_alone_and_beside_longer_ones(kind):
+    case = Decoding(kind)
+    together = beam_search(*case.arguments, 6)
+    for row in range(3):
+        length = int(case.lengths[row])
+        alone = beam_search(
+            case.model, case.tree, case.first, case.tokens[row : row + 1, :length], case.lengths[row : row + 1], 6
+        )
+        assert alone.leaves[0].tolist() == together.leaves[row].tolist()
+        torch.testing.assert_close(alone.log_probs[0], together.log_probs[row], atol=2e-5, rtol=1e-5)
+
+
+def generator_of(case):
+    """The same model as transformers generates with, its head tied to the token table."""
+    if hasattr(case.model, "decoder"):
+        config = case.model.decoder.config
+        config.tie_word_embeddings = True
+        whole = LlamaForCausalLM(config).eval()
+        state = {
+            name.replace("o_proj.0.", "o_proj.").replace("down_proj.0.", "down_proj."): tensor
+            for name, tensor in case.model.decoder.state_dict().items()
+        }
+        whole.model.load_state_dict(state)
+    else:
+        whole = T5ForConditionalGeneration(case.model.model.config).eval()
+        missing = whole.load_state_dict(case.model.model.state_dict(), strict=False).missing_keys
+        assert missing == ["lm_head.weight"]
+    whole.tie_weights()
+    return whole
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("width", [2, 5])
+def test_lists_are_those_of_generate_with_a_prefix_function(kind, width):
+    case = Decoding(kind)
+    whole = generator_of(case)
+    # An instruct model's sampling defaults: they break the beams of `generate`, and do not reach ours.
+    case_config = case.model.decoder if kind == "decoder" else case.model.model
+    case_config.generation_config = whole.generation_config
+    whole.generation_config.do_sample, whole.generation_config.temperature = True, 0.6
+    whole.generation_config.repetition_penalty = 1.3
+    valid = [tuple(row) for row in case.leaf_tokens().tolist()]
+    beams = beam_search(*case.arguments, width, by="vocabulary")
+    for row in range(3):
+        history = case.tokens[row, : case.lengths[row]]
+        prompt = torch.cat([torch.tensor([1]), history]) if kind == "decoder" else history
+        start = len(prompt) if kind == "decoder" else 1
+
+        def allowed(_, tokens, start=start):
+            prefix = tuple(tokens[start:].tolist())
+            return sorted({one[len(prefix)] for one in valid if one[: len(prefix)] == prefix}) or [0]
+
+        with torch.no_grad():
+            lists = whole.generate(
+                prompt[None],
+                attention_mask=torch.ones_like(prompt)[None],
+                prefix_allowed_tokens_fn=allowed,
+                num_beams=width,
+                num_return_sequences=width,
+                max_new_tokens=len(valid[0]),
+                do_sample=False,
+                temperature=None,
+                repetition_penalty=1.0,
+                pad_token_id=0,
+                eos_token_id=None,
+            )
+        expected = [valid.index(tuple(one[start:].tolist())) for one in lists]
+        assert beams.leaves[row].tolist() == expected

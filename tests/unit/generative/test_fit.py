@@ -1,0 +1,230 @@
+"""The stage as DVC runs it, in a shop where what comes next is never in doubt."""
+
+import hashlib
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from ruamel.yaml import YAML
+from tests.unit.generative.cases import KINDS, TINY
+from tests.unit.killing import second_fit_resumes
+from tests.unit.sequential.cases import CYCLE, write_shop
+
+from sidflow.artifacts.catalog import ITEMS
+from sidflow.artifacts.recommenders import CURVES, FACTORS, IDS, SUMMARY
+from sidflow.artifacts.semantic_ids import QUANTIZER, SEMANTIC_IDS
+from sidflow.core.errors import InputError
+from sidflow.generative.serve import GenerativeRecommender
+from sidflow.ranking.rank import RankParams, rank_targets
+from sidflow.sequences.histories import load_histories
+
+ROOT = Path(__file__).resolve().parents[3]
+COUNT = CYCLE + 1
+SETTINGS = {
+    **TINY,
+    "max_length": 10,
+    "batch_size": 16,
+    "validate_beam": 10,
+    "beam": 20,
+    "audit_on": 5,
+    "validate_on": 20,
+}
+LOOP = {"epochs": 40, "patience": 0, "learning_rate": 0.01, "schedule": "constant", "warmup_steps": 0}
+
+
+def stage_main(name="generate"):
+    spec = importlib.util.spec_from_file_location(f"{name}_stage", ROOT / "stages" / f"{name}.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.main
+
+
+def write_ids(codes, absent=(COUNT - 1,)):
+    """Write the IDs of all items but the last one, which nobody has."""
+    rows = [item for item in range(len(codes)) if item not in absent]
+    seen: dict = {}
+    suffixes = []
+    for item in rows:
+        suffixes.append(seen.get(tuple(codes[item]), 0))
+        seen[tuple(codes[item])] = suffixes[-1] + 1
+    SEMANTIC_IDS.write(
+        pl.DataFrame(
+            {
+                "item_id": rows,
+                "modality": ["text"] * len(rows),
+                "codes": pl.Series([list(codes[item]) for item in rows], dtype=pl.Array(pl.Int32, 2)),
+                "suffix": suffixes,
+            }
+        )
+    )
+    QUANTIZER.write({}, {"modalities": {"text": {"codes": [4, 4]}}, "order": ["text"]})
+
+
+def write_params(**entries):
+    content = YAML(typ="safe").load(Path("params.yaml").read_text())
+    entries = {name: {**SETTINGS, "loop": LOOP, **entry} for name, entry in entries.items()}
+    with Path("params.yaml").open("w") as handle:
+        YAML().dump(content | {"generate": entries, "recommenders": list(entries)}, handle)
+
+
+@pytest.fixture
+def shop(tmp_path, monkeypatch):
+    """The folder of a small shop with IDs, as the current one."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SIDFLOW_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("SIDFLOW_DEVICE", "cpu")
+    monkeypatch.setattr("sidflow.core.files._touched", {"reads": set(), "writes": set(), "params": set()})
+    write_shop()
+    write_ids([(item % 4, item // 4) for item in range(COUNT)])
+    return tmp_path
+
+
+def hashes(model):
+    return {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(Path("artifacts/recommenders", model).iterdir())
+    }
+
+
+def ranking_of(model):
+    return rank_targets(FACTORS.read(model=model).arrays, load_histories(), COUNT, RankParams(negatives=5))
+
+
+@pytest.mark.parametrize(("kind", "ranking"), [("decoder", "exact"), ("decoder", "beam"), ("encoder_decoder", "beam")])
+def test_the_obvious_successor_comes_first(shop, kind, ranking):
+    write_params(tiger={"architecture": kind, "ranking": ranking})
+    stage_main()("tiger")
+    ranks = ranking_of("tiger")
+    assert (ranks.rank == 1).mean() > 0.9
+    assert ranks.sharing is None  # suffixes tell all items apart
+    summary = SUMMARY.read(model="tiger")
+    assert summary["items_with_id"] == CYCLE and summary["id_collision_rate"] == 0
+    assert summary["beam_recall_of_exact_top_10"]["100"] == 1.0
+    assert float(CURVES.read(model="tiger")[-1]["loss"]) < 0.4
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_killed_second_fit_goes_on_to_the_same_bytes(shop, kind, monkeypatch):
+    entry = {"architecture": kind, "refit": True, "loop": LOOP | {"epochs": 2}, "dropout": 0.3}
+    write_params(tiger=entry)
+    expected, resumed = second_fit_resumes(lambda: stage_main()("tiger"), lambda: hashes("tiger"), monkeypatch)
+    assert resumed == expected
+
+
+def test_two_fits_answer_their_own_part(shop):
+    write_params(once={"loop": LOOP | {"epochs": 3}}, twice={"loop": LOOP | {"epochs": 3}, "refit": True})
+    main = stage_main()
+    main("once")
+    main("twice")
+    once, twice = ranking_of("once"), ranking_of("twice")
+    valid = load_histories().query_valid
+    assert (once.top.items[valid] == twice.top.items[valid]).all()
+    assert not (once.top.scores[~valid] == twice.top.scores[~valid]).all()
+
+
+@pytest.mark.parametrize("ranking", ["exact", "beam"])
+def test_items_of_one_id_share_their_rank(shop, ranking):
+    write_ids([(item % 6 // 2, item % 2) for item in range(COUNT)])  # two items to an ID, 6 apart
+    write_params(tiger={"ids": {"suffix": "none"}, "ranking": ranking})
+    stage_main()("tiger")
+    arrays = FACTORS.read(model="tiger").arrays
+    assert arrays[IDS][0] == arrays[IDS][6] != arrays[IDS][1]
+    histories, ranks = load_histories(), ranking_of("tiger")
+    assert ranks.sharing is not None and ranks.id_rank is not None
+    assert SUMMARY.read(model="tiger")["id_collision_rate"] == pytest.approx(CYCLE / COUNT, abs=1e-5)
+    checked = 0
+    for query in range(histories.query_count):
+        both = (histories.targets[query] + 6) % CYCLE not in histories.history(query)
+        assert ranks.sharing[query] == int(both)
+        if ranks.id_rank[query] == 1:
+            assert ranks.rank[query] == 1 + int(both)
+            checked += both
+    assert checked > 10
+
+
+def test_vocabulary_and_children_train_alike_where_every_code_is_a_child(shop):
+    """All prefixes but those of one item have all codes: the two differ by the tokens of other levels."""
+    write_ids([(item % 4, item // 4 % 4) for item in range(COUNT)])
+    write_params(tiger={"normalise": "vocabulary"})
+    stage_main()("tiger")
+    assert (ranking_of("tiger").rank == 1).mean() > 0.9
+
+
+def test_a_new_item_with_an_id_is_generated_without_training(shop):
+    """Item 12 gets an ID after training, of which the model knows every code."""
+    write_params(tiger={})
+    stage_main()("tiger")
+    recommender = GenerativeRecommender("tiger")
+    _, listed = recommender.answer([0, 1, 2], include_cold=True)
+    assert not listed[COUNT - 1]
+    write_ids([(item % 4, item // 4) for item in range(COUNT)], absent=())
+    recommender = GenerativeRecommender("tiger")
+    arrays, listed = recommender.answer([0, 1, 2], include_cold=True)
+    assert listed[COUNT - 1] and listed.sum() == COUNT
+    scores = dict(zip(arrays["query_indices"].tolist(), arrays["query_values"].tolist(), strict=True))
+    assert max(scores, key=scores.__getitem__) == 3
+    arrays, _ = recommender.answer([COUNT - 1, COUNT - 1])  # and it is read
+    assert len(arrays["query_indices"]) == COUNT
+
+
+def test_what_a_history_of_unknown_items_gets_is_finite(shop):
+    write_params(
+        tiger={"loop": LOOP | {"epochs": 1}}, t5={"architecture": "encoder_decoder", "loop": LOOP | {"epochs": 1}}
+    )
+    for name in ("tiger", "t5"):
+        stage_main()(name)
+        recommender = GenerativeRecommender(name)
+        for history in ([], [COUNT - 1]):
+            arrays, listed = recommender.answer(history)
+            assert listed.sum() == CYCLE and np.isfinite(arrays["query_values"]).all()
+
+
+def test_a_catalogue_of_one_item(shop):
+    items = ITEMS.read()
+    write_ids([(0, 0)] * COUNT, absent=range(1, COUNT))
+    write_params(tiger={"loop": LOOP | {"epochs": 1}})
+    stage_main()("tiger")
+    assert SUMMARY.read(model="tiger")["items_with_id"] == 1
+    assert items.height == COUNT
+    histories, first = load_histories(), ranking_of("tiger").top.items[:, 0]
+    assert [item == 0 for item in first] == [0 not in histories.history(query) for query in range(len(first))]
+
+
+def test_what_cannot_be_generated_is_refused(shop, monkeypatch, capsys):
+    write_params(tiger={"ids": {"modalities": ["image"]}})
+    with pytest.raises(SystemExit) as ended:
+        stage_main()("tiger")
+    assert ended.value.code == 2
+    assert "expected semantic IDs of the modality `image`" in capsys.readouterr().err
+    write_ids([(0, 0)] * COUNT, absent=range(COUNT))
+    write_params(tiger={})
+    with pytest.raises(SystemExit):
+        stage_main()("tiger")
+    assert "expected IDs of some of the 13 core items; found none" in capsys.readouterr().err
+    write_params(tiger={"architecture": "t5"})
+    with pytest.raises(SystemExit):
+        stage_main()("tiger")
+    assert "expected decoder or encoder_decoder; found 't5'" in capsys.readouterr().err
+    write_ids([(item % 4, item // 4) for item in range(COUNT)])
+    monkeypatch.setattr("sidflow.generative.fit.EXACT_SCORES", 100)
+    write_params(tiger={"ranking": "exact"})
+    with pytest.raises(SystemExit):
+        stage_main()("tiger")
+    assert "expected `beam` for more than 100 scores" in capsys.readouterr().err
+
+
+def test_a_recommender_of_other_levels_is_refused(shop):
+    write_params(tiger={"loop": LOOP | {"epochs": 1}})
+    stage_main()("tiger")
+    content = YAML(typ="safe").load(Path("params.yaml").read_text())
+    assert content["generate"]["tiger"]["beam"] == 20
+    QUANTIZER.write({}, {"modalities": {"text": {"codes": [4, 4]}}, "order": ["text"]})
+    SEMANTIC_IDS.write(SEMANTIC_IDS.read().with_columns(suffix=pl.col("item_id").cast(pl.Int32)))
+    assert GenerativeRecommender("tiger").ids.present.sum() == CYCLE  # suffixes are counted anew
+    torch.manual_seed(0)
+    with pytest.raises(InputError, match="recommenders/other"):
+        GenerativeRecommender("other")
