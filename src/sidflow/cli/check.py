@@ -5,7 +5,7 @@ The stages check what needs artifacts: whether a modality has rows, and whether 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +39,19 @@ def check_names(sections: Mapping[str, Any], where: str) -> None:
     _check_frozen_ids(sections["assign"], sections["quantize"], where)
     for name, settings in sections["finetune"].items():
         _check_modalities(settings, list(sections["modality"]), f"{where}:finetune.{name}")
+    for name, settings in sections["generate"].items():
+        _check_ids(settings.ids.modalities, list(sections["modality"]), f"{where}:generate.{name}")
+
+
+def _check_ids(names: Sequence[str], modalities: list[str], where: str) -> None:
+    unknown = [name for name in names if name not in modalities]
+    if unknown:
+        raise InputError(
+            f"{where}.ids.modalities",
+            expected=f"names out of the section `modality`: {', '.join(modalities) or 'none'}",
+            found=unknown[0],
+            remedy="name these, or leave the recommender out: `generate: {NAME: null}` in the preset",
+        )
 
 
 def _check_truth(sections: Mapping[str, Any], where: str) -> None:

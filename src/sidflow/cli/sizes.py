@@ -15,7 +15,7 @@ from sidflow.cli.sections import Resolved
 
 MOST = 2**63 - 1  # the last row's limit
 MAX_EASE_ITEMS = 20_000  # EASE inverts a matrix of items x items: 7 GB there
-FAMILIES = ("train_sequential", "train_multimodal", "finetune")  # what is trained by epochs
+FAMILIES = ("train_sequential", "train_multimodal", "finetune", "generate")  # what is trained by epochs
 
 
 class ItemRow(NamedTuple):
@@ -103,10 +103,12 @@ def sizes_patch(values: Mapping[str, Any], counts: Counts) -> dict[str, Any]:
     }
     finetune_loop = {"epochs": steps.finetune_epochs, "patience": max(1, steps.finetune_epochs // 3)}
     finetune = {"loss": width.loss, "batch_size": steps.batch_size, "loop": finetune_loop}
+    generate = {name: model[name] for name in ("dimensions", "batch_size", "loop")}
     patch: dict[str, Any] = {
         "train_sequential": dict.fromkeys(values.get("train_sequential") or {}, model),
         "train_multimodal": {name: {"model": model} for name in values.get("train_multimodal") or {}},
         "finetune": dict.fromkeys(values.get("finetune") or {}, finetune),
+        "generate": dict.fromkeys(values.get("generate") or {}, generate),
     }
     if counts.items > MAX_EASE_ITEMS and "ease" in (values.get("train_counting") or {}):
         patch["train_counting"] = {"ease": None}
@@ -141,6 +143,7 @@ def time_line(resolved: Resolved, counts: Counts) -> str:
 REFERENCE_GFLOPS = 90.0  # float32 products of 512 x 512 matrices on one core of the machine of the coefficients
 # Seconds per event and epoch at width 64 on one core there; measured on the project's presets.
 EVENT_SECONDS = {"sasrec": 40e-6, "gru4rec": 40e-6, "bert4rec": 32e-6, "dmesr": 140e-6, "finetune": 170e-6}
+GENERATE_SECONDS = 30e-6  # of a layer, likewise, with IDs of five tokens
 STAGE_SECONDS = 4.0  # start of a stage
 BACKBONE_SECONDS = 50.0
 QUANTIZE_SECONDS = (15.0, 0.006)  # at once, and for each item
@@ -164,6 +167,9 @@ def expected_seconds(resolved: Resolved, counts: Counts) -> dict[str, float]:
         seconds[name] = _epochs_seconds(base, EVENT_SECONDS[kind] * 1.2, base, counts)
     for name, settings in _entries(sections, "finetune"):
         seconds[name] = _epochs_seconds(settings, EVENT_SECONDS["finetune"], None, counts)
+    for name, settings in _entries(sections, "generate"):
+        token = GENERATE_SECONDS * settings.layers * (settings.dimensions / 64) ** 2
+        seconds[name] = STAGE_SECONDS + settings.loop.epochs * counts.events * token
     if resolved.top.semantic_ids:
         seconds["backbone"] = BACKBONE_SECONDS
         seconds["quantize"] = QUANTIZE_SECONDS[0] + QUANTIZE_SECONDS[1] * counts.items

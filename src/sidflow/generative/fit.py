@@ -207,7 +207,7 @@ def answer_all(model: IdModule, setup: GenerateSetup, candidates: Candidates) ->
     """Return the scores of all queries, exact or of the beam's items."""
     decoder, params = Decoder.of(model, setup.ids, candidates, setup.params.normalise), setup.params
     queries = np.arange(setup.histories.query_count)
-    if params.ranking == "exact":
+    if params.is_exact(len(queries), setup.count):
         return exact_factors(decoder.exact(query_windows(setup.histories, queries, params.max_length)))
     return beam_factors(answer_queries(decoder, setup.histories, queries, params.max_length, params.beam), candidates)
 
@@ -245,6 +245,7 @@ def write_generated(name: str, refitted: Refitted[Trained, Trained], setup: Gene
         "beam_recall_of_exact_top_10": beam_recall(decoder, setup.histories, queries, params.max_length),
         "audit_queries": len(queries),
         "new_items": new_item_share(trained.model, ids, setup.count, setup.histories, queries, params),
+        "ranking": "exact" if params.is_exact(setup.histories.query_count, setup.count) else "beam",
         "parameters": sum(parameter.numel() for parameter in last.model.parameters()),
         "steps": fitted.steps,
         "threads": setup.threads,

@@ -27,6 +27,9 @@ class GenerativeLoop(
     """How long and how fast to train a model of IDs."""
 
 
+AUTO_SCORES = 5_000_000  # queries times items up to which `auto` is exact: some minutes on a laptop
+
+
 class GenerativeParams(Params):
     """What all recommenders that generate IDs share."""
 
@@ -40,9 +43,9 @@ class GenerativeParams(Params):
     )
     batch_size: int = Field(default=64, ge=1, description="histories a step")
     beam: int = Field(default=50, ge=10, description="prefixes kept a level; the length of the list that is written")
-    ranking: Literal["exact", "beam"] = Field(
-        default="beam",
-        description="exact: every item by its log-probability, small catalogues | beam: those of the beam",
+    ranking: Literal["auto", "exact", "beam"] = Field(
+        default="auto",
+        description="exact: all items by log-probability | beam: those of the beam | auto: by the number of scores",
     )
     validate_on: int = Field(
         default=2000, ge=1, description="validation queries after each epoch, at most, evenly spread"
@@ -55,6 +58,10 @@ class GenerativeParams(Params):
     refit: bool = Field(
         default=False, description="true: test queries are answered by a second fit on training + validation"
     )
+
+    def is_exact(self, queries: int, items: int) -> bool:
+        """Return whether so many queries are answered by the log-probability of each of so many items."""
+        return self.ranking == "exact" or (self.ranking == "auto" and queries * items <= AUTO_SCORES)
 
 
 class ScratchParams(GenerativeParams):
