@@ -337,11 +337,11 @@ def ablations(
 
 @responses_app.command("size")
 def responses_size() -> None:
-    """Print where the store is, and how many answers and tokens it holds."""
-    from sidflow.cli.responses import size_line
+    """Print where the store is, and the answers, tokens and cost of each model in it."""
+    from sidflow.cli.responses import size_lines
 
     with one_line():
-        typer.echo(size_line())
+        typer.echo(size_lines())
 
 
 @responses_app.command("export")

@@ -5,16 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 
 from sidflow.core.errors import InputError
-from sidflow.core.runtime import load_runtime
-from sidflow.semantics.store import open_store
+from sidflow.core.runtime import Runtime, load_runtime
+from sidflow.semantics.store import StoreSize, open_store
 
 
-def size_line() -> str:
-    """Return the store's path, and how many answers and tokens it holds."""
-    path = load_runtime().responses_path
-    with open_store(path, read_only=True) as store:
-        held = store.size()
-    return f"{path}: {held.responses} answers, {held.input_tokens} input and {held.output_tokens} output tokens"
+def size_lines() -> str:
+    """Return the store's path and what it holds, in all and of each model: answers, tokens and cost."""
+    runtime = load_runtime()
+    with open_store(runtime.responses_path, read_only=True) as store:
+        held, by_model = store.size(), store.sizes()
+    lines = [f"{runtime.responses_path}: {_held(held, runtime)}"]
+    return "\n".join(lines + [f"  {model}: {_held(size, runtime)}" for model, size in by_model.items()])
+
+
+def _held(size: StoreSize, runtime: Runtime) -> str:
+    text = f"{size.responses} answers, {size.input_tokens} input and {size.output_tokens} output tokens"
+    cost = (size.input_tokens * runtime.input_price + size.output_tokens * runtime.output_price) / 1e6
+    return f"{text}, {cost:.2f} at the prices of runtime.yaml" if runtime.input_price or runtime.output_price else text
 
 
 def export_line(file: Path) -> str:

@@ -88,6 +88,14 @@ class ResponseStore:
             ).fetchone()
         return StoreSize(*row)
 
+    def sizes(self) -> dict[str, StoreSize]:
+        """Return the same of each model, by name and revision: the ledger of what was asked."""
+        with database_errors(self.path, SCHEMA):
+            rows = self._connection.execute(
+                "SELECT model, count(*), sum(input_tokens), sum(output_tokens) FROM responses GROUP BY model ORDER BY 1"
+            ).fetchall()
+        return {row[0]: StoreSize(*row[1:]) for row in rows}
+
     def merge(self, other: Path) -> int:
         """Take the responses of another store that are missing here; return how many.
 

@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from sidflow.cli.responses import size_lines
 from sidflow.core.errors import InputError
 from sidflow.semantics.store import Response, open_store
 
@@ -131,3 +132,16 @@ def test_a_kill_loses_nothing_that_was_added(tmp_path):
         with open_store(path) as store:
             keys = [f"{number:064x}" for number in range(reported + 1)]
             assert len(store.get(keys)) == len(keys)
+
+
+def test_the_ledger_has_tokens_and_cost_of_each_model(tmp_path, monkeypatch):
+    path = fill(tmp_path / "s.sqlite", range(3))
+    with open_store(path) as store:
+        store.add([response(7)._replace(model="other@2", input_tokens=1_000_000)])
+    monkeypatch.setenv("SIDFLOW_RESPONSES", str(path))
+    assert size_lines().splitlines()[1:] == [
+        "  model@1: 3 answers, 30 input and 15 output tokens",
+        "  other@2: 1 answers, 1000000 input and 5 output tokens",
+    ]
+    monkeypatch.setenv("SIDFLOW_INPUT_PRICE", "0.5")
+    assert size_lines().splitlines()[2].endswith("tokens, 0.50 at the prices of runtime.yaml")
