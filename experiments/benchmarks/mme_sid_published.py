@@ -56,10 +56,11 @@ def samples(histories: Histories, longest: int) -> Samples:
 class Published(nn.Module):
     """The parts of `model`, used the published way; `forward` takes rows of `samples`."""
 
-    def __init__(self, model: MmeSid) -> None:
-        """Take a model whose prompt has a response marker."""
+    def __init__(self, model: MmeSid, marked: bool = True) -> None:
+        """Take a model whose prompt has a response marker; without `marked` the last item's own state is read."""
         super().__init__()
-        assert len(model.backbone.marker), "the published form reads a response marker: put words after {history}"
+        self.marker = model.backbone.marker if marked else model.backbone.marker[:0]
+        assert len(self.marker) or not marked, "the published form reads a response marker: put words after {history}"
         self.model = model
         self.samples = samples(model.histories, model.max_length)
 
@@ -69,7 +70,7 @@ class Published(nn.Module):
         windows = Windows(*(torch.from_numpy(part.astype(np.int64)) for part in (items, start, length)))
         history = windows.padded(torch.arange(len(start)))[0].to(device)
         rows, longest = history.shape
-        before, after = reader.embed_tokens(reader.instruction), reader.embed_tokens(reader.marker)[None]
+        before, after = reader.embed_tokens(reader.instruction), reader.embed_tokens(self.marker)[None]
         tokens = self.model.item_tokens.of_sequences(history).to(before.dtype)
         inputs = torch.cat([before.expand(rows, -1, -1), tokens, after.expand(rows, -1, -1)], 1)
         place = torch.arange(inputs.shape[1], device=device)

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
+from sidflow.backbones.packed import lay_out, packed
 from sidflow.backbones.params import HISTORY
 from sidflow.core.errors import InputError
 
@@ -180,6 +182,7 @@ class PromptedBackbone(nn.Module):
         tokens: Float[Tensor, "b t h"],
         read_positions: Int[Tensor, "b r"],
         key_values: KeyValues | None = None,
+        lengths: Int[Tensor, " b"] | None = None,
     ) -> Float[Tensor, "b r h"]:
         """Return the state at each read position, which predicts the item that follows it.
 
@@ -187,29 +190,87 @@ class PromptedBackbone(nn.Module):
             tokens: item tokens, padded on the right with any values; cast to the language model's precision.
             read_positions: in [0, t); a state at position j depends on items 0 to j.
             key_values: what `instruction_key_values` returned, to reuse it where neither gradient nor dropout is on.
+            lengths: items of each row, to spend nothing on padding; states at positions of padding are then finite
+                and mean nothing. None: all rows are full.
         """
         rows, length = tokens.shape[:2]
         self.require_positions(length)
         tokens = tokens.to(self.decoder.get_input_embeddings().weight.dtype)
-        cache = DynamicCache()
-        for layer, (key, value) in enumerate(key_values or self.instruction_key_values()):
-            cache.update(key.expand(rows, -1, -1, -1), value.expand(rows, -1, -1, -1), layer)
         steps = torch.arange(length, device=tokens.device)
         attends = (steps[:, None] >= steps).expand(rows, -1, -1)
         positions = steps.expand(rows, -1)
-        inputs = tokens
+        valid = attends.new_ones(rows, length) if lengths is None else steps < lengths[:, None]
+        inputs, read_places = tokens, read_positions
         if self.readout == "response":
             inputs, positions, attends = self._append_markers(tokens, positions, attends, read_positions)
-        states = self.decoder(
+            width = len(self.marker)
+            read = read_positions < (length if lengths is None else lengths[:, None])
+            valid = torch.cat([valid, read.repeat_interleave(width, 1)], 1)
+            copies = torch.arange(read_positions.shape[1], device=tokens.device)
+            read_places = (length + width - 1 + width * copies).expand(rows, -1)
+        if self.packs:
+            return self._packed_states(inputs, positions, attends, valid, read_places, key_values)
+        states = self._padded_states(inputs, positions, attends, key_values)
+        return states.gather(1, read_places[..., None].expand(-1, -1, states.shape[2]))
+
+    @property
+    def packs(self) -> bool:
+        """Whether the histories go through the model as one row without padding; see `packed`.
+
+        It needs a model that takes its attention from transformers' table, and whose layers all see everything.
+        """
+        return (
+            self.config._attn_implementation == "sdpa"
+            and bool(getattr(self.decoder, "_supports_attention_backend", False))
+            and not any(DynamicCache(config=self.config).is_sliding)
+        )
+
+    def _packed_states(
+        self,
+        inputs: Float[Tensor, "b s h"],
+        positions: Int[Tensor, "b s"],
+        attends: Bool[Tensor, "b s s"],
+        valid: Bool[Tensor, "b s"],
+        read_places: Int[Tensor, "b r"],
+        key_values: KeyValues | None,
+    ) -> Float[Tensor, "b r h"]:
+        """Return the states of `read_places`; instruction and histories go through the model in one pass."""
+        start = self.instruction.shape[1]
+        attends = torch.cat([attends.new_ones(*attends.shape[:2], start), attends], 2)
+        packing = lay_out(valid, attends, start, key_values)
+        row, places = inputs.flatten(0, 1), positions.flatten() + start
+        if not packing.full:
+            row, places = row[packing.places], places[packing.places]
+        before = 0
+        if packing.read:
+            before = start
+            row = torch.cat([self.embed_tokens(self.instruction)[0], row])
+            places = torch.cat([torch.arange(start, device=places.device), places])
+        with packed(self.decoder.config, packing):
+            states = self.decoder(
+                inputs_embeds=row[None], position_ids=places[None], use_cache=False
+            ).last_hidden_state[0]
+        columns = packing.columns.gather(1, read_places) - start + before
+        return functional.embedding(columns.clamp(min=0), states.float())
+
+    def _padded_states(
+        self,
+        inputs: Float[Tensor, "b s h"],
+        positions: Int[Tensor, "b s"],
+        attends: Bool[Tensor, "b s s"],
+        key_values: KeyValues | None,
+    ) -> Float[Tensor, "b s h"]:
+        """Return all states; the histories go through the model side by side, after the instruction."""
+        cache = DynamicCache()
+        for layer, (key, value) in enumerate(key_values or self.instruction_key_values()):
+            cache.update(key.expand(len(inputs), -1, -1, -1), value.expand(len(inputs), -1, -1, -1), layer)
+        return self.decoder(
             inputs_embeds=inputs,
             position_ids=positions + self.instruction.shape[1],
             attention_mask=self._attention_masks(attends, positions, inputs.dtype),
             past_key_values=cache,
             use_cache=True,
         ).last_hidden_state.float()
-        if self.readout == "response":
-            return states[:, length + len(self.marker) - 1 :: len(self.marker)]
-        return states.gather(1, read_positions[..., None].expand(-1, -1, states.shape[2]))
 
     def _attention_masks(
         self, attends: Bool[Tensor, "b s s"], positions: Int[Tensor, "b s"], dtype: torch.dtype

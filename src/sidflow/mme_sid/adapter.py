@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from sidflow.backbones.models import record_written_files
 from sidflow.core.errors import InputError
 from sidflow.core.files import atomic_folder, note_read
+from sidflow.mme_sid.lora import make_lean
 from sidflow.mme_sid.params import LoraParams
 from sidflow.models.loading import without_library_output
 
@@ -49,7 +50,7 @@ def add_adapter(model: PreTrainedModel, params: LoraParams) -> PeftModel | PreTr
     )
     try:
         with without_library_output():
-            return get_peft_model(model, config)  # type: ignore[return-value]
+            adapted = get_peft_model(model, config)
     except ValueError as error:  # a target that is no linear layer
         raise InputError(
             "params.yaml:finetune.*.lora.targets",
@@ -57,6 +58,8 @@ def add_adapter(model: PreTrainedModel, params: LoraParams) -> PeftModel | PreTr
             found=f"{list(params.targets)}: {error}"[:300],
             remedy="name linear layers alone, or set lora.enabled to false",
         ) from error
+    make_lean(adapted)
+    return adapted  # type: ignore[return-value]
 
 
 def save_adapter(model: PeftModel | PreTrainedModel, folder: Path, backbone: Mapping[str, Any]) -> None:
@@ -110,4 +113,6 @@ def load_adapter(model: PreTrainedModel, folder: Path) -> PeftModel | PreTrained
     for name in (CONFIG, WEIGHTS):
         note_read(folder / name)
     with without_library_output():
-        return PeftModel.from_pretrained(model, str(folder)).eval()
+        adapted = PeftModel.from_pretrained(model, str(folder)).eval()
+    make_lean(adapted)
+    return adapted

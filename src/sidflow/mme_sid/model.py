@@ -90,7 +90,8 @@ class MmeSid(nn.Module):
         predicting = is_input.to(device)
         targets = items[:, 1:].to(device)[predicting]
         read_positions = torch.arange(history.shape[1], device=device).expand(len(history), -1)
-        states = self.backbone(self.item_tokens.of_sequences(history), read_positions)
+        tokens, lengths = self.item_tokens.of_sequences(history), is_input.sum(1).to(device)
+        states = self.backbone(tokens, read_positions, lengths=lengths)
         candidates = None
         if seed is not None:
             assert self.negatives is not None
@@ -131,8 +132,8 @@ class MmeSid(nn.Module):
 def encode(backbone: PromptedBackbone, tokens: Float[Tensor, "n h"], windows: Windows) -> Float[Tensor, "q h"]:
     """Return the state at the end of each window, on the device of `tokens`.
 
-    Windows of similar length go together, so that little is padding; the instruction is computed once. An empty
-    window gets a zero state, which ties all items.
+    Windows of similar length go together; the instruction is computed once. An empty window gets a zero state, which
+    ties all items.
     """
     key_values = backbone.instruction_key_values()
     encoded = torch.zeros(len(windows.lengths), tokens.shape[1], device=tokens.device)
@@ -142,7 +143,7 @@ def encode(backbone: PromptedBackbone, tokens: Float[Tensor, "n h"], windows: Wi
         size = max(1, BLOCK_TOKENS // (int(windows.lengths[order[-1]]) + backbone.instruction.shape[1]))
         rows, order = order[-size:], order[:-size]
         items, lengths = (part.to(tokens.device) for part in windows.padded(rows))
-        states = backbone(functional.embedding(items, tokens), lengths[:, None] - 1, key_values)
+        states = backbone(functional.embedding(items, tokens), lengths[:, None] - 1, key_values, lengths)
         encoded[rows.to(tokens.device)] = states[:, 0]
     return encoded
 

@@ -138,12 +138,13 @@ def test_the_instruction_is_read_once_a_step_and_once_an_evaluation(tiny, backbo
     )
     instruction = (1, model.backbone.instruction.shape[1])
     model(torch.arange(5))
-    assert read == [instruction, (5, int(model.windows.lengths[0]) - 1)]
+    inputs = int((model.windows.lengths[:5] - 1).sum())
+    assert read == [(1, instruction[1] + inputs)]
     read.clear()
     past = task.histories._replace(query_end=np.arange(task.histories.query_count) % 7 + 1)
     model.query_states(past, np.arange(past.query_count))
     assert read.count(instruction) == 1 and len(read) > 2  # once, for several blocks
-    assert sum(rows for rows, _ in read) == 1 + past.query_count
+    assert sum(width for _, width in read) == instruction[1] + int(past.query_end.sum())
 
 
 @torch.no_grad()

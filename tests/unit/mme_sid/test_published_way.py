@@ -65,6 +65,30 @@ def test_the_loss_is_a_plain_softmax_over_the_samples(model, published):
     torch.testing.assert_close(way(rows)["loss"], wanted, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "prompt", [FinetuneParams().prompt, "a {history} b", "bought: {history} Next, after all of these:"]
+)
+def test_one_pass_a_history_has_the_loss_and_gradients_of_one_sample_a_prefix(tiny, backbone, published, prompt):
+    past = tiny.histories(users=9)
+    past.train_end[3], past.train_end[5] = 2, 3
+    params = FinetuneParams(prompt=prompt, readout="response", max_length=9, lora=LoraParams(rank=2, alpha=4))
+    torch.manual_seed(0)
+    model = MmeSid(backbone, tiny.inputs(), past, params).eval()
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.3)
+    way = published.Published(model).eval()
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    losses = (
+        model(torch.arange(len(model.windows.lengths)))["loss"],
+        way(torch.arange(len(way.samples.start)))["loss"],
+    )
+    ours, theirs = (torch.autograd.grad(loss, trained) for loss in losses)
+    torch.testing.assert_close(*losses, atol=1e-5, rtol=1e-5)
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
+
+
 def test_scores_from_the_parts_are_those_of_the_folded_matrix(model, published):
     states = torch.randn(5, model.fusion.table.shape[1])
     torch.testing.assert_close(
