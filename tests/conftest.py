@@ -34,6 +34,15 @@ def own_cache(tmp_path_factory, monkeypatch):
     monkeypatch.setattr("sidflow.core.files._touched", {"reads": set(), "writes": set(), "params": set()})
 
 
+def pytest_terminal_summary(terminalreporter):
+    """Say how many tests were skipped for want of trained models."""
+    skipped = sum("pretrained" in report.keywords for report in terminalreporter.stats.get("skipped", []))
+    if skipped:
+        terminalreporter.write_line(
+            f"{skipped} tests skipped for want of trained models; `make pretrained` installs them"
+        )
+
+
 @pytest.fixture(scope="session")
 def data_folder():
     """Return the folder of real data, or skip."""

@@ -87,7 +87,7 @@ def with_layers_of_peft(model: MmeSid) -> MmeSid:
     """Give the model PEFT's own layers back, in place."""
     for module in model.modules():
         if isinstance(module, LeanLora):
-            module.__class__ = peft.tuners.lora.layer.Linear
+            module.__class__ = peft.tuners.lora.layer.Linear  # type: ignore[assignment]
     return model
 
 

@@ -92,9 +92,17 @@ def packed_attention(
 
     Source: transformers' `sdpa_attention_forward`, the interface.
     """
-    packing, dtype = _LAYOUT.get(), query.dtype
-    if query.device.type == "cpu":  # its kernel is several times slower in bf16
-        query, key, value = query.float(), key.float(), value.float()
+    if query.device.type != "cpu":
+        return _attend(module, query, key, value, dropout, scaling)[None], None
+    with torch.autocast("cpu", enabled=False):  # the CPU's kernel is several times slower in bf16
+        output = _attend(module, query.float(), key.float(), value.float(), dropout, scaling)
+    return output[None].to(query.dtype), None
+
+
+def _attend(
+    module: Any, query: Tensor, key: Tensor, value: Tensor, dropout: float, scaling: float | None
+) -> Float[Tensor, "r h d"]:
+    packing = _LAYOUT.get()
     rows, places = packing.columns.shape
     grouped = query.shape[1] != key.shape[1]
     if grouped and query.device.type != "cpu":  # the fast kernels of CUDA take no mask with grouped heads
@@ -104,8 +112,9 @@ def packed_attention(
     outputs = []
     start = packing.start if packing.read else 0
     if start:
-        first = (part[:, :, :start] for part in (query, key, value))
-        outputs.append(functional.scaled_dot_product_attention(*first, is_causal=True, **options)[0].transpose(0, 1))
+        own_query, own_key, own_value = (part[:, :, :start] for part in (query, key, value))
+        output = functional.scaled_dot_product_attention(own_query, own_key, own_value, is_causal=True, **options)
+        outputs.append(output[0].transpose(0, 1))
     elif packing.key_values is not None:
         kept = packing.key_values[module.layer_idx]
         repeats = key.shape[1] // kept[0].shape[1]
@@ -129,7 +138,7 @@ def packed_attention(
     )
     output = output.transpose(1, 2).reshape(rows * places, *tokens.shape[1:])
     outputs.append(output if packing.full else output[packing.places])
-    return torch.cat(outputs)[None].to(dtype), None
+    return torch.cat(outputs)
 
 
 def _flat(heads: Float[Tensor, "1 h r d"]) -> Float[Tensor, "r hd"]:

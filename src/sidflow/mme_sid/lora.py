@@ -26,7 +26,7 @@ class LeanLora(Linear):
         if name is None:
             return super().forward(x, *args, **kwargs)
         output = self.base_layer(x)
-        down, up = (layer[name].weight.to(x.dtype) for layer in (self.lora_A, self.lora_B))
+        down, up = (layer.get_parameter(f"{name}.weight").to(x.dtype) for layer in (self.lora_A, self.lora_B))
         thin = functional.linear(x, down).flatten(0, -2)
         updated = torch.addmm(output.flatten(0, -2), thin, up.T, alpha=self.scaling[name])
         return updated.view(output.shape)
