@@ -42,6 +42,7 @@ pretrained: $(STAMP) ## install the packages with trained models that presets na
 
 repro: $(STAMP) ## run the pipeline on the preset in params.yaml; only what changed runs
 	@test -d artifacts/catalog || python -m tools.first_run
+	@! test -e dvc.lock || test -s dvc.lock || git checkout -q -- dvc.lock # emptied by a kill
 	@lock=.dvc/tmp/rwlock; ! test -e $$lock || python -m json.tool $$lock >/dev/null 2>&1 || rm -f $$lock # cut by a kill
 	@dvc repro
 	@echo "report: $(CURDIR)/artifacts/report/report.html"

@@ -20,6 +20,7 @@ import socket
 import subprocess
 import sys
 import time
+import traceback
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -159,7 +160,7 @@ def _run(arguments: list[str], folder: str, environment: dict[str, str]) -> None
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
     except BaseException:
-        sys.excepthook(*sys.exc_info())
+        traceback.print_exc()
         code = 1
     with contextlib.suppress(Exception):
         sys.stdout.flush()
