@@ -128,7 +128,8 @@ def test_what_is_written_fits_its_contract(tmp_path, monkeypatch):
     found = evaluate(_given(_world()), EvaluateParams())
     PER_QUERY.write(found.per_query, model="sasrec")
     METRICS.write(found.metrics, model="sasrec")
-    assert PER_QUERY.read(model="sasrec").equals(found.per_query)
+    read = PER_QUERY.read(model="sasrec")
+    assert read.equals(found.per_query) and read.schema == found.per_query.schema
     assert found.metrics["device"] == "cpu"
     assert found.metrics["tau_after_finetuning"] == 0.5
     assert "epochs" not in found.metrics
@@ -145,7 +146,9 @@ def test_spectra_are_of_what_they_are_named_after():
         by_hand = compute_spectrum(table)
         assert found.metrics[f"{name}_effective_rank"] == by_hand.effective_rank
         assert found.metrics[f"{name}_mean_cosine"] == by_hand.mean_cosine
-        curve = [row["singular_value"] for row in found.spectrum if row["matrix"] == name]
+        rows = [row for row in found.spectrum if row["matrix"] == name]
+        assert [row["dimension"] for row in rows] == list(range(1, len(rows) + 1))
+        curve = [row["singular_value"] for row in rows]
         assert curve == pytest.approx(by_hand.singular_values.tolist())
 
 
