@@ -59,7 +59,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     params = TransformersParams.model_validate(
         {"backend": "transformers", "model": named, "max_tokens": args.max_tokens}
     )
-    writer = TransformersWriter(params, Runtime(device="cpu"))
+    writer = TransformersWriter(params, Runtime.model_validate({"device": "cpu"}))
     prompt = read_prompt("text-1", "text")
     requests: dict[str, Request] = {}
     for number in range(args.items):

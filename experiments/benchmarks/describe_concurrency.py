@@ -19,7 +19,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -127,7 +126,8 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     params = DescribeParams(views=("text",), writer=OpenAIParams(backend="openai", model="m", revision="1"))
     os.chdir(ROOT)  # for the prompts
     with tempfile.TemporaryDirectory() as cache, simulated_server() as port:
-        runtime = Runtime(cache=Path(cache), server=f"http://127.0.0.1:{port}/v1", concurrency=concurrency)
+        server = f"http://127.0.0.1:{port}/v1"
+        runtime = Runtime.model_validate({"cache": cache, "server": server, "concurrency": concurrency})
         began = time.perf_counter()
         described = describe_items(catalogue(args.requests), IMAGES.empty(), params, runtime)
         seconds = time.perf_counter() - began

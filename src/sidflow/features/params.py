@@ -146,7 +146,7 @@ class AdapterParams(Params):
     """Low-rank adaptation of a frozen model."""
 
     rank: int = Field(default=8, ge=1, le=1024, description="of each adapter")
-    alpha: float = Field(default=16.0, gt=0, description="an adapter's output is scaled by alpha / rank")
+    alpha: int = Field(default=16, ge=1, description="an adapter's output is scaled by alpha / rank")
     dropout: float = Field(default=0.0, ge=0, lt=1, description="of an adapter's input, in training")
 
 

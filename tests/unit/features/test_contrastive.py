@@ -36,7 +36,7 @@ def quiet(monkeypatch, tmp_path, request):
 
 def params_of(folder, **changes):
     training = {"epochs": 100, "learning_rate": 4e-3, "warmup_steps": 5, "temperature": 0.2, "drop": 0.2}
-    settings = training | {"items_per_batch": 8, "lora": {"rank": 16, "alpha": 16.0}} | changes
+    settings = training | {"items_per_batch": 8, "lora": {"rank": 16, "alpha": 16}} | changes
     return ContrastiveEncoder(kind="contrastive", model=ModelParams(kind="path", path=str(folder)), **settings)
 
 
