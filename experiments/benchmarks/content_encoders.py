@@ -173,6 +173,7 @@ def main() -> None:
                 )
                 row[f"{part}_difference"] = [round(float(x), 5) for x in (interval.mean, interval.low, interval.high)]
     command = f"python experiments/benchmarks/content_encoders.py --run {name}=FOLDER"
+    command += f" --only {' '.join(args.only)}" if args.only else ""
     record = {"run": name, "rows": rows, "command": command, "machine": machine(1), "commit": commit()}
     write(f"content/{name}", record, args.dry, replace=args.replace)
 

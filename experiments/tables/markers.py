@@ -26,6 +26,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "claims": results.claims_table,
     "benchmarks": measurements.benchmarks_table,
     "benchmarks-quality": measurements.quality_table,
+    "content": measurements.content_table,
     "benchmark-details": measurements.benchmark_details,
     "quantizers": measurements.quantizers_table,
     "ablations": measurements.ablations_table,

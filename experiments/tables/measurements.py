@@ -101,6 +101,38 @@ def ablations_table() -> str:
     )
 
 
+def content_table() -> str:
+    """Return what each encoder is worth as the content of `cooccurrence_content`, one row per preset and encoder."""
+    rows, done = [], set()
+    for _, trial in _documents(FOLDER / "content"):
+        for row in trial["rows"]:
+            if (trial["run"], row["row"]) in done:  # several records of a run share the row that they compare with
+                continue
+            done.add((trial["run"], row["row"]))
+            rows.append(
+                [
+                    trial["run"],
+                    row["row"].replace("_", " "),
+                    f"{row['width']:,}" if "width" in row else "",
+                    f"{row['valid_ndcg_at_10']:.4f}",
+                    _with_interval(row, "ndcg_at_10", "test_difference"),
+                    _with_interval(row, "new_items_ndcg_at_10", "new_difference"),
+                ]
+            )
+    head = ["run", "content", "width", "validation nDCG@10", "test nDCG@10", "new items, nDCG@10 among themselves"]
+    return markdown_table(head, rows)
+
+
+def _with_interval(row: dict[str, Any], metric: str, difference: str) -> str:
+    """Return a metric, and its difference to the row that it is compared with."""
+    if metric not in row:
+        return ""
+    if difference not in row:
+        return f"{row[metric]:.4f}"
+    _, low, high = row[difference]
+    return f"{row[metric]:.4f} [{low:+.4f}, {high:+.4f}]"
+
+
 def settings_table() -> str:
     """Return the validation nDCG@10 of each trained recommender's setting and its neighbours, one row per knob."""
     rows = []
