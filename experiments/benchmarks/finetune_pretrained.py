@@ -171,7 +171,7 @@ def results(args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
     a, b, half = figures["fp32"], figures["plain"], figures["bf16"]
     depth = f"{args.layers} layers" if args.layers else "all 30 layers"
     yield (
-        f"finetune_pretrained/{name}{f'-{args.layers}' if args.layers else ''}",
+        f"finetune_pretrained_{name}{f'_{args.layers}_layers' if args.layers else ''}",
         benchmark_record(
             f"MME-SID with SmolLM2-135M ({depth}) on {name}, an epoch of {a['targets']:,.0f} targets: packed histories "
             "against one sample a prefix",
