@@ -14,7 +14,7 @@ from sidflow.features.params import EmbedParams, ModelEncoder
 from sidflow.models.files import FILE_PATTERNS, hub_cache
 from sidflow.models.packages import find_package, weight_files
 from sidflow.models.params import ModelParams
-from sidflow.semantics.params import DescribeParams
+from sidflow.semantics.params import DescribeParams, TransformersParams
 
 LOCK = Path("requirements-pretrained.lock")
 REQUIREMENT = re.compile(r"^([\w.-]+==[\w.]+)", re.MULTILINE)
@@ -43,9 +43,12 @@ def model_lines() -> list[str]:
 
 def _slots() -> Iterator[SlotLine]:
     writer = params.load_section("describe", DescribeParams).writer
-    model = getattr(writer, "model", "")
-    state = "behind a server" if writer.backend == "openai" else "in the response store" if model else UNTRAINED
-    yield SlotLine("describe.writer", f"{writer.backend} {model}".strip(), state)
+    if isinstance(writer, TransformersParams):
+        yield _line("describe.writer", "describe.writer.model", writer.model)
+    else:
+        model = getattr(writer, "model", "")
+        state = "behind a server" if writer.backend == "openai" else "in the response store" if model else UNTRAINED
+        yield SlotLine("describe.writer", f"{writer.backend} {model}".strip(), state)
     for name, encoder in params.load_section("embed", EmbedParams).encoders.items():
         slot = f"embed.encoders.{name}"
         if isinstance(encoder, ModelEncoder):
