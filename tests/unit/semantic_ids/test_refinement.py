@@ -4,6 +4,7 @@ import torch
 
 from sidflow.semantic_ids.refinement import (
     MAX_PARTNERS,
+    _descend,
     colliding_pairs,
     distinct_rows,
     refine_codebooks,
@@ -135,3 +136,14 @@ def test_pairs_are_those_of_equal_codes():
 def test_the_first_of_equal_rows():
     rows = torch.tensor([[3.0], [1.0], [3.0], [2.0], [1.0]])
     assert distinct_rows(rows)[:, 0].tolist() == [3, 1, 2]
+
+
+def test_the_steps_of_a_descent_grow_with_its_input():
+    z = rows(60, 4)
+    codebook, pairs = quantizer(z, (8,)).codebooks[0].detach(), np.array([[0, 1], [2, 3], [4, 5]])
+    one, eightfold = (
+        (_descend(factor * z, factor * codebook, pairs, 2, 0.5, True) - factor * codebook).abs().max().item()
+        for factor in (1.0, 8.0)
+    )
+    assert one > 0
+    assert eightfold == pytest.approx(8 * one, rel=0.01)
