@@ -149,7 +149,7 @@ class _Answers(nn.Module):
     def __init__(self, model: LlavaForConditionalGeneration, material: Material, pad: int) -> None:
         super().__init__()
         self.model, self._material, self._pad = model, material, pad
-        model.model.vision_tower.requires_grad_(False)
+        model.model.vision_tower.requires_grad_(False).zero_grad()  # what is left would count when norms are clipped
 
     def forward(self, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
         rows, shift = batch[0].tolist(), batch[1]
