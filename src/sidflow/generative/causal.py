@@ -127,7 +127,6 @@ def scratch_causal_model(ids: IdVocabulary, params: CausalParams) -> CausalIdMod
         initializer_range=params.init_std,
         pad_token_id=PAD,
         bos_token_id=BOS,
-        attn_implementation="sdpa",
     )
     decoder = LlamaModel(config)
     decoder.embed_tokens.padding_idx = None  # every row is also an output

@@ -155,8 +155,6 @@ def scratch_encoder_decoder(ids: IdVocabulary, params: EncoderDecoderParams) -> 
         dropout_rate=params.dropout,
         feed_forward_proj="relu",
         pad_token_id=PAD,
-        decoder_start_token_id=BOS,
-        attn_implementation="sdpa",
     )
     model = T5Model(config)
     first_block = cast("Any", model.decoder.block[0]).layer[0]

@@ -41,7 +41,8 @@ class IdLosses(nn.Module):
     def __init__(self, model: IdModule, windows: Windows, ids: ItemIds, candidates: Candidates, by: Normalise) -> None:
         """Take the model, the windows that batches number, the IDs, and what probabilities are shares of."""
         super().__init__()
-        self.model, self.windows, self.tree, self.by = model, windows, candidates.tree, by
+        self.model, self.windows, self.tree = model, windows, candidates.tree
+        self.by: Normalise = by
         self.tokens: Tensor
         self.codes: Tensor
         self.nodes: Tensor
@@ -98,7 +99,7 @@ class GenerativeTask:
                 found="none",
                 remedy="lower the k-core threshold, or take more data",
             )
-        self.module = IdLosses(model, windows, ids, candidates, params.normalise)
+        self.module: nn.Module = IdLosses(model, windows, ids, candidates, params.normalise)
         self.windows, self.model, self.histories, self.params = windows, model, histories, params
         self.ids, self.candidates = ids, candidates
         valid = np.flatnonzero(histories.query_valid)

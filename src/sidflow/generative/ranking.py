@@ -60,7 +60,7 @@ class Candidates:
         counts = csr_matrix(excluded.astype(np.int32) @ self._items_by_leaf)
         counts.data = counts.data == self.sizes[counts.indices]
         counts.eliminate_zeros()
-        return counts.astype(bool)
+        return csr_matrix(counts.astype(bool))
 
     def ranks(self, beams: Beams, targets: Int64[np.ndarray, " q"]) -> Float[np.ndarray, " q"]:
         """Return the mean rank of each target among the items of its list; one beyond all items where it is absent."""
@@ -157,7 +157,7 @@ def exact_factors(log_probs: Float[np.ndarray, "q n"]) -> ScoreFactors:
 
 def _factors(values: np.ndarray, columns: np.ndarray, indptr: np.ndarray, items: int) -> ScoreFactors:
     evidence = csr_matrix((values.astype(np.float32), columns, indptr), shape=(len(indptr) - 1, items))
-    return ScoreFactors(evidence=evidence, relation=csr_matrix(identity(items, dtype=np.float32)))
+    return ScoreFactors(evidence=evidence, relation=csr_matrix(identity(items, dtype="float32")))
 
 
 def answer_queries(decoder: Decoder, histories: Histories, queries: np.ndarray, longest: int, width: int) -> Beams:

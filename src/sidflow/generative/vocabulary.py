@@ -67,7 +67,7 @@ class ItemIds(NamedTuple):
     @property
     def present(self) -> Bool[np.ndarray, " n"]:
         """Which items have an ID."""
-        return (self.codes >= 0).all(axis=1)
+        return np.all(self.codes >= 0, axis=1)
 
     @property
     def tokens(self) -> Int64[np.ndarray, "n l"]:
@@ -188,5 +188,5 @@ def _within(ids: ItemIds, sizes: Sequence[int] | None) -> ItemIds:
             found=f"{ids.vocabulary.levels}",
             remedy="train it again: dvc repro",
         )
-    fits = (ids.codes < np.array(sizes)).all(axis=1)
+    fits = np.all(ids.codes < np.array(sizes), axis=1)
     return ItemIds(np.where(fits[:, None], ids.codes, -1), IdVocabulary(tuple(sizes)))
