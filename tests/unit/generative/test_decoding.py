@@ -85,6 +85,7 @@ def generator_of(case):
         whole.model.load_state_dict(state)
     else:
         whole = T5ForConditionalGeneration(case.model.model.config).eval()
+        whole.generation_config.decoder_start_token_id = 1
         missing = whole.load_state_dict(case.model.model.state_dict(), strict=False).missing_keys
         assert missing == ["lm_head.weight"]
     whole.tie_weights()
