@@ -9,6 +9,7 @@ from sidflow.core import params
 from sidflow.core.stage import stage
 from sidflow.ranking.rank import RankParams, rank_targets
 from sidflow.sequences.histories import load_histories
+from sidflow.sequences.split import SplitParams, draw_held_out_items
 
 
 def main(model: str) -> None:
@@ -17,7 +18,9 @@ def main(model: str) -> None:
         settings = params.load_section("rank", RankParams)
         factors = FACTORS.read(model=model)
         histories = load_histories()._replace(exclude_history=settings.exclude_history)
-        ranking = rank_targets(factors.arrays, histories, core_count(), settings, str(FACTORS.at(model=model)))
+        items, split = core_count(), params.load_section("split", SplitParams)
+        held_out = draw_held_out_items(items, split) if split.held_out_items else None
+        ranking = rank_targets(factors.arrays, histories, items, settings, str(FACTORS.at(model=model)), held_out)
         top, target_ranks = ranking.tables()
         TOP.write(top, model=model)
         TARGET_RANKS.write(target_ranks, refit_metadata(refit_in(factors.metadata)), model=model)

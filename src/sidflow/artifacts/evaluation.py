@@ -26,6 +26,9 @@ SHARED_IDS = {
     "id_rank": "rank of the target's ID among the distinct IDs of candidates, 1 = best",
 }
 
+# Where items are held out (split.held_out_items): 1 = best among these, the target included; 0 = the target is none.
+HELD_OUT_RANK = "held_out_rank"
+
 TARGET_RANKS = Table(
     name="target_ranks",
     version=1,
@@ -35,10 +38,10 @@ TARGET_RANKS = Table(
         "rank": pa.int32(),  # 1 = best, among all candidates; ties count against the target
         "candidates": pa.int32(),  # items that could be recommended, the target included
         "sampled_rank": pa.int32(),  # 1 = best, among the target and the fixed negatives
-        **{name: pa.int32() for name in SHARED_IDS},
+        **{name: pa.int32() for name in (*SHARED_IDS, HELD_OUT_RANK)},
     },
     key=("query_id",),
-    optional=frozenset(SHARED_IDS),
+    optional=frozenset({*SHARED_IDS, HELD_OUT_RANK}),
     checks=(dense_ids("query_id"),),
 )
 
@@ -60,12 +63,12 @@ PER_QUERY = Table(
         "tied": pa.bool_(),
         "history_length": pa.int32(),
         "target_count": pa.int32(),  # training events of the target
-        **{name: pa.int32() for name in SHARED_IDS},
+        **{name: pa.int32() for name in (*SHARED_IDS, HELD_OUT_RANK)},
         **{name: pa.float32() for name in EXPECTED},  # under the generator's truth; null where there is none
     },
     key=("query_id",),
     nullable=frozenset(EXPECTED),
-    optional=frozenset(SHARED_IDS),
+    optional=frozenset({*SHARED_IDS, HELD_OUT_RANK}),
     checks=(dense_ids("query_id"),),
 )
 

@@ -32,8 +32,10 @@ QUERIES = Table(
         "user_id": pa.int32(),
         "part": pa.string(),  # valid | test
         "history_end": pa.int32(),  # the history is the user's items[:history_end]
+        "position": pa.int32(),  # where items are held out: of the target, in `interactions`
     },
     key=("query_id",),
+    optional=frozenset({"position"}),
     checks=(dense_ids("query_id"),),
 )
 

@@ -62,7 +62,7 @@ def oracle_factors(histories: Histories, truth: pl.DataFrame, items: int) -> Sco
     """
     if not truth.height:
         return ScoreFactors(np.zeros((histories.query_count, 1), np.float32), np.zeros((items, 1), np.float32))
-    queries = pl.DataFrame({"user_id": histories.query_user, "position": histories.query_end}).cast(pl.Int32)
+    queries = pl.DataFrame({"user_id": histories.query_user, "position": histories.target_position}).cast(pl.Int32)
     joined = queries.join(truth, on=["user_id", "position"], how="left", maintain_order="left")
     missing = joined.filter(pl.col("probabilities").is_null())
     width = truth.schema["probabilities"].shape[0]  # type: ignore[attr-defined]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import polars as pl
 
-from sidflow.artifacts.evaluation import CUTOFFS, EXPECTED, SHARED_IDS
+from sidflow.artifacts.evaluation import CUTOFFS, EXPECTED, HELD_OUT_RANK, SHARED_IDS
 from sidflow.artifacts.split import TEST, VALID
 from sidflow.core.errors import InputError
 from sidflow.evaluation.slices import POPULARITY, TRANSITION
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 METRIC_NAMES = tuple(f"{metric}_at_{k}" for metric in METRICS for k in CUTOFFS)
 BY_ID = ("recall_at_10", "ndcg_at_10")  # also as if a hit of an ID was a hit of each of its items
+HELD_OUT = ("recall_at_10", "ndcg_at_10")  # of held-out targets among held-out items
 _BLOCK_ROWS = 1_024
 
 
@@ -64,7 +65,7 @@ def match_truth(truth: pl.DataFrame, histories: Histories) -> Truth | None:
     queries = pl.DataFrame(
         {
             "user_id": histories.query_user.astype(np.int32),
-            "position": histories.query_end.astype(np.int32),
+            "position": histories.target_position.astype(np.int32),
             "query_id": np.arange(histories.query_count),
         }
     )
@@ -137,7 +138,7 @@ def per_query_table(
         pl.Series("tied", tied),
         pl.Series("history_length", histories.query_end, dtype=pl.Int32),
         pl.Series("target_count", counts[histories.targets], dtype=pl.Int32),
-        *(name for name in SHARED_IDS if name in ranks.columns),
+        *(name for name in (*SHARED_IDS, HELD_OUT_RANK) if name in ranks.columns),
         *expected_columns(top, truth).values(),
     )
 
@@ -169,6 +170,17 @@ def secondary_metrics(test: pl.DataFrame) -> dict[str, object]:
     metrics["untied_queries"] = untied.height
     if untied.height:
         metrics["untied_ndcg_at_10"] = float(rank_metric(untied, "ndcg_at_10").mean())
+    if HELD_OUT_RANK in test.columns:
+        metrics |= held_out_metrics(test.filter(pl.col(HELD_OUT_RANK) > 0)[HELD_OUT_RANK].to_numpy())
+    return metrics
+
+
+def held_out_metrics(ranks: Int32[np.ndarray, " q"]) -> dict[str, object]:
+    """Return the metrics of the queries whose target is held out, by its rank among the held-out items."""
+    metrics: dict[str, object] = {"held_out_queries": len(ranks)}
+    if len(ranks):
+        for name in HELD_OUT:
+            metrics[f"held_out_{name}"] = float(metric_at_k(ranks, *parse_metric_name(name)).mean())
     return metrics
 
 

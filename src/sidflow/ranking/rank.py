@@ -10,7 +10,7 @@ import polars as pl
 from pydantic import Field
 from scipy.sparse import csr_matrix
 
-from sidflow.artifacts.evaluation import SHARED_IDS
+from sidflow.artifacts.evaluation import HELD_OUT_RANK, SHARED_IDS
 from sidflow.artifacts.recommenders import IDS
 from sidflow.core.params import Params
 from sidflow.ranking.scores import Scores, TopK, top_k_of_scores
@@ -79,6 +79,7 @@ class Ranking(NamedTuple):
     sampled_rank: Int32[np.ndarray, " q"]
     sharing: Int32[np.ndarray, " q"] | None = None  # where items share IDs, as is the next; see SHARED_IDS
     id_rank: Int32[np.ndarray, " q"] | None = None
+    held_out_rank: Int32[np.ndarray, " q"] | None = None  # where items are held out; see HELD_OUT_RANK
 
     def tables(self) -> tuple[pl.DataFrame, pl.DataFrame]:
         """Return the tables TOP and TARGET_RANKS."""
@@ -95,7 +96,7 @@ class Ranking(NamedTuple):
             [query]
             + [
                 pl.Series(name, getattr(self, name), dtype=pl.Int32)
-                for name in ("rank", "candidates", "sampled_rank", *SHARED_IDS)
+                for name in ("rank", "candidates", "sampled_rank", *SHARED_IDS, HELD_OUT_RANK)
                 if getattr(self, name) is not None
             ]
         )
@@ -103,7 +104,12 @@ class Ranking(NamedTuple):
 
 
 def rank_targets(
-    arrays: Mapping[str, np.ndarray], histories: Histories, items: int, settings: RankParams, name: str = "factors"
+    arrays: Mapping[str, np.ndarray],
+    histories: Histories,
+    items: int,
+    settings: RankParams,
+    name: str = "factors",
+    held_out: Bool[np.ndarray, " n"] | None = None,
 ) -> Ranking:
     """Return the rank of every query's target by exact inner product, ties against it, and the top items.
 
@@ -113,6 +119,7 @@ def rank_targets(
         items: number of candidates (core items).
         settings: the knobs.
         name: of the factors in error messages.
+        held_out: items that are ranked among themselves too, where they are targets.
 
     Raises:
         InputError: the factors do not fit the queries and items, or a score is not finite.
@@ -130,9 +137,11 @@ def rank_targets(
     if ids is not None:
         zeros = np.zeros((2, histories.query_count), dtype=np.int32)
         ranking = ranking._replace(sharing=zeros[0], id_rank=zeros[1])
+    if held_out is not None:
+        ranking = ranking._replace(held_out_rank=np.zeros(histories.query_count, dtype=np.int32))
     for start in range(0, histories.query_count, scores.block_rows):
         rows = np.arange(start, min(start + scores.block_rows, histories.query_count))
-        _rank_block(ranking, rows, scores, excluded, negatives, histories.targets, ids)
+        _rank_block(ranking, rows, scores, excluded, negatives, histories.targets, ids, held_out)
     return ranking
 
 
@@ -144,6 +153,7 @@ def _rank_block(
     negatives: Int32[np.ndarray, "q count"],
     targets: Int64[np.ndarray, " q"],
     ids: Int32[np.ndarray, " n"] | None,
+    held_out: Bool[np.ndarray, " n"] | None,
 ) -> None:
     """Write the results of the queries `rows` into `ranking`."""
     block = scores.for_queries(rows)
@@ -166,4 +176,7 @@ def _rank_block(
         order = np.argsort(ids, kind="stable")
         best_of_id = np.maximum.reduceat(block[:, order], np.flatnonzero(np.diff(ids[order], prepend=-1)), axis=1)
         ranking.id_rank[rows] = np.where(target_excluded, last + 1, (best_of_id >= target).sum(axis=1))
+    if held_out is not None and ranking.held_out_rank is not None:
+        among = np.where(target_excluded, last + 1, (block[:, held_out] >= target).sum(axis=1))
+        ranking.held_out_rank[rows] = np.where(held_out[targets[rows]], among, 0)
     ranking.top.write(rows, top_k_of_scores(block, k))

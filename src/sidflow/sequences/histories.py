@@ -29,6 +29,7 @@ class Histories(NamedTuple):
     query_valid: np.ndarray  # bool [q], True for validation, False for test
     targets: np.ndarray  # int64 [q]
     exclude_history: bool = True  # items of a query's history are no candidates
+    query_position: np.ndarray | None = None  # int64 [q]: of the target, before any event was dropped; None = query_end
 
     @property
     def user_count(self) -> int:
@@ -39,6 +40,11 @@ class Histories(NamedTuple):
     def query_count(self) -> int:
         """Number of queries, both parts."""
         return len(self.query_user)
+
+    @property
+    def target_position(self) -> np.ndarray:
+        """Position of each query's target in the catalogue's interactions, int64 [q]."""
+        return self.query_end if self.query_position is None else self.query_position
 
     def training_items(self, user: int) -> np.ndarray:
         """Return the items of `user` that models may train on."""
@@ -73,6 +79,7 @@ class Histories(NamedTuple):
             train_end=np.where(has_test, first_test, end),
             query_user=self.query_user[is_test],
             query_end=self.query_end[is_test],
+            query_position=None if self.query_position is None else self.query_position[is_test],
             query_valid=self.query_valid[is_test],
             targets=self.targets[is_test],
         )
@@ -118,6 +125,7 @@ def load_histories() -> Histories:
         query_end=queries["history_end"].to_numpy().astype(np.int64),
         query_valid=(queries["part"] == VALID).to_numpy(),
         targets=targets["item_id"].to_numpy().astype(np.int64),
+        query_position=queries["position"].to_numpy().astype(np.int64) if "position" in queries.columns else None,
     )
 
 

@@ -30,7 +30,7 @@ def measure_split(
     position = np.arange(len(items)) - starts[user]
     is_training = position < cuts.train_end[user]
     counts = np.bincount(items[is_training], minlength=int(items.max()) + 1)
-    in_history = _first_position(user, items)[rows] < cuts.query_end
+    in_history = _first_position(user, items, starts)[rows] < cuts.query_end
     cold = counts[items[rows]] == 0
     in_other_training = _prefix_in_other_training(items, starts, is_training)[rows]
     figures: dict[str, int | float] = {
@@ -58,11 +58,10 @@ def measure_split(
     return figures, tied
 
 
-def _first_position(user: np.ndarray, items: np.ndarray) -> np.ndarray:
+def _first_position(user: np.ndarray, items: np.ndarray, starts: np.ndarray) -> np.ndarray:
     """Return for every event the position of the user's first event with that item, int64 [events]."""
     pair = user.astype(np.int64) * (int(items.max()) + 1) + items
     _, first, inverse = np.unique(pair, return_index=True, return_inverse=True)
-    starts = np.flatnonzero(np.diff(user, prepend=-1))
     return first[inverse] - starts[user[first[inverse]]]
 
 

@@ -34,6 +34,10 @@ class SplitParams(Params):
     queries_per_user: int = Field(
         default=1, ge=1, description="first events after each cut that are predicted, of global_time alone"
     )
+    held_out_items: float = Field(
+        default=0.0, ge=0, lt=1, description="share of items that only test targets have, as if they were new; 0 = none"
+    )
+    held_out_seed: int = Field(default=0, ge=0, description="of the draw of these items")
 
 
 class Cuts(NamedTuple):
@@ -136,15 +140,65 @@ def cut_sequences(lengths: np.ndarray, timestamps: np.ndarray, params: SplitPara
         )
     else:
         cuts = leave_last_n(lengths, params.n if params.method == "leave_last_n" else 1, params.min_history)
+    _require_queries(cuts)
+    return cuts
+
+
+def _require_queries(cuts: Cuts) -> None:
     for part, count in (("valid", int(cuts.query_valid.sum())), ("test", int((~cuts.query_valid).sum()))):
         if not count:
             raise InputError(
                 "split",
                 expected=f"queries in the part `{part}`",
                 found="none: no user has enough events",
-                remedy="lower split.min_history, change the method, or raise ingest.min_user_events",
+                remedy="lower split.min_history or split.held_out_items, change the method, or raise "
+                "ingest.min_user_events",
             )
-    return cuts
+
+
+def draw_held_out_items(items: int, params: SplitParams) -> np.ndarray:
+    """Return which of `items` items are held out, bool [items]: a draw that depends on params alone."""
+    return np.random.default_rng(params.held_out_seed).random(items) < params.held_out_items
+
+
+def without_events(cuts: Cuts, lengths: np.ndarray, dropped: np.ndarray, min_history: int) -> tuple[Cuts, np.ndarray]:
+    """Return the cuts of the sequences that are left when events are dropped, and their targets' positions before.
+
+    A validation query goes whose target is dropped or whose history is then shorter than `min_history`. All test
+    queries of a user go where the first of them has so short a history.
+
+    Args:
+        cuts: the split with all events.
+        lengths: int [users], events per user.
+        dropped: bool [events], in user order.
+        min_history: events before a target.
+    """
+    starts = np.cumsum(lengths) - lengths
+    before = np.concatenate([[0], np.cumsum(dropped)])  # dropped events before each event
+    start, query_start = before[starts], starts[cuts.query_user]
+    history = cuts.query_end - (before[query_start + cuts.query_end] - before[query_start])
+    shortest = np.full(len(lengths), history.max(initial=0))  # history of a user's first test query
+    is_test = ~cuts.query_valid
+    np.minimum.at(shortest, cuts.query_user[is_test], history[is_test])
+    enough = np.where(is_test, shortest[cuts.query_user], history) >= min_history
+    kept = enough & ~dropped[query_start + cuts.query_end]
+    left = Cuts(
+        cuts.train_end - (before[starts + cuts.train_end] - start),
+        cuts.query_user[kept],
+        history[kept],
+        cuts.query_valid[kept],
+        cuts.cut_seconds,
+    )
+    return left, cuts.query_end[kept]
+
+
+def before_first_test(cuts: Cuts, lengths: np.ndarray) -> np.ndarray:
+    """Return which events are earlier than their user's first test target, bool [events] in user order."""
+    first = np.array(lengths, dtype=np.int64)
+    is_test = ~cuts.query_valid
+    np.minimum.at(first, cuts.query_user[is_test], cuts.query_end[is_test])
+    starts = np.cumsum(lengths) - lengths
+    return np.arange(lengths.sum()) - np.repeat(starts, lengths) < np.repeat(first, lengths)
 
 
 class Split(NamedTuple):
@@ -180,9 +234,17 @@ def split_interactions(interactions: pl.DataFrame, users: int, params: SplitPara
             count=int((lengths == 0).sum()),
             remedy="run `dvc repro ingest`",
         )
-    starts = np.cumsum(lengths) - lengths
     has_timestamps = not np.array_equal(timestamps, interactions["position"].to_numpy())
     cuts = cut_sequences(lengths, timestamps, params, has_timestamps=has_timestamps)
+    held_out = draw_held_out_items(int(items.max()) + 1, params)
+    kept = ~(held_out[items] & before_first_test(cuts, lengths))
+    position = cuts.query_end
+    if params.held_out_items:
+        cuts, position = without_events(cuts, lengths, ~kept, params.min_history)
+        _require_queries(cuts)
+        lengths = np.bincount(user[kept], minlength=users)
+        items, timestamps = items[kept], timestamps[kept]
+    starts = np.cumsum(lengths) - lengths
     figures, tied = measure_split(items, timestamps, starts, cuts, has_timestamps=has_timestamps)
     check_figures(figures, no_repeats=no_repeats)
     query_id = np.arange(len(cuts.query_user), dtype=np.int32)
@@ -201,12 +263,21 @@ def split_interactions(interactions: pl.DataFrame, users: int, params: SplitPara
             "tied": tied,
         }
     )
-    return Split(_sequences(interactions, cuts.train_end), queries, targets, figures)
+    if params.held_out_items:
+        queries = queries.with_columns(pl.Series("position", position, dtype=pl.Int32))
+        figures |= {"held_out_items": int(held_out.sum()), "held_out_events": int((~kept).sum())}
+    return Split(_sequences(interactions, kept, cuts.train_end), queries, targets, figures)
 
 
-def _sequences(interactions: pl.DataFrame, train_end: np.ndarray) -> pl.DataFrame:
+def _sequences(interactions: pl.DataFrame, kept: np.ndarray, train_end: np.ndarray) -> pl.DataFrame:
+    """Return the table of sequences; a user whose events are all dropped keeps a row."""
+    left = pl.Series("kept", kept)
     return (
-        interactions.group_by("user_id", maintain_order=True)
-        .agg(pl.col("item_id").alias("items"), pl.col("timestamp").alias("timestamps"))
+        interactions.with_columns(left)
+        .group_by("user_id", maintain_order=True)
+        .agg(
+            pl.col("item_id").filter(pl.col("kept")).alias("items"),
+            pl.col("timestamp").filter(pl.col("kept")).alias("timestamps"),
+        )
         .with_columns(pl.Series("train_end", train_end, dtype=pl.Int32))
     )

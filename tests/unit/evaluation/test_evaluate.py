@@ -96,6 +96,20 @@ def test_every_ranking_metric_equals_a_loop():
     assert found.metrics["untied_queries"] == len(untied)
 
 
+def test_held_out_metrics_are_of_held_out_targets_alone():
+    given = _given(_world())
+    q = given.ranks.height
+    among = np.where(np.arange(q) % 3 == 0, 1 + np.arange(q) % 14, 0)
+    ranks = given.ranks.with_columns(pl.Series("held_out_rank", among, dtype=pl.Int32))
+    found = evaluate(given._replace(ranks=ranks), EvaluateParams())
+    rows = [row for row in np.flatnonzero(~given.histories.query_valid) if among[row]]
+    assert 0 < len(rows) == found.metrics["held_out_queries"]
+    for metric in ("recall", "ndcg"):
+        by_hand = np.mean([_earned(int(among[row]), metric, 10) for row in rows])
+        assert found.metrics[f"held_out_{metric}_at_10"] == pytest.approx(by_hand)
+    assert not [name for name in evaluate(given, EvaluateParams()).metrics if name.startswith("held_out")]
+
+
 def test_expected_metrics_find_their_query_and_equal_a_loop():
     given = _given(_world())
     found = evaluate(given, EvaluateParams())

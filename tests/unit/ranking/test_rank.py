@@ -254,3 +254,25 @@ def test_items_that_share_an_id_share_their_rank(exclude):
         assert ranking.sharing[query] == sum(ids[item] == ids[target] for item in candidates) - 1
     columns = ranking.tables()[1].columns
     assert columns == [*without.tables()[1].columns, "sharing", "id_rank"]
+
+
+@pytest.mark.parametrize("exclude", [True, False])
+def test_held_out_targets_are_ranked_among_held_out_items_too(exclude):
+    histories, items = world()._replace(exclude_history=exclude), 60
+    arrays, held_out = dense(histories, items, d=2, levels=3), np.arange(items) % 4 == 1
+    settings_ = RankParams(exclude_history=exclude)
+    ranking = rank_targets(arrays, histories, items, settings_, held_out=held_out)
+    without, table = rank_targets(arrays, histories, items, settings_), full_table(arrays, histories, items)
+    assert ranking.held_out_rank is not None and without.held_out_rank is None
+    assert (ranking.rank == without.rank).all()
+    for query in range(histories.query_count):
+        target, seen = histories.targets[query], set(histories.history(query).tolist())
+        if not held_out[target]:
+            assert ranking.held_out_rank[query] == 0
+        elif exclude and target in seen:
+            assert ranking.held_out_rank[query] > 20  # a miss at every cutoff
+        else:
+            rivals = [item for item in np.flatnonzero(held_out) if not exclude or item not in seen]
+            better = sum(table[query, item] >= table[query, target] for item in rivals)
+            assert ranking.held_out_rank[query] == better
+    assert ranking.tables()[1].columns == [*without.tables()[1].columns, "held_out_rank"]

@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 from sidflow.core.errors import InputError
 from sidflow.sequences.histories import Histories
 from sidflow.sequences.lint import check_figures, measure_split
-from sidflow.sequences.split import SplitParams, cut_by_time, cut_sequences, leave_last_n, split_interactions
+from sidflow.sequences.split import (
+    SplitParams,
+    cut_by_time,
+    cut_sequences,
+    draw_held_out_items,
+    leave_last_n,
+    split_interactions,
+)
 
 
 def interactions(sequences, seconds=None):
@@ -226,3 +233,73 @@ def test_queries_are_numbered_by_user_then_position():
     keys = list(zip(made.queries["user_id"], made.queries["history_end"], strict=True))
     assert keys == sorted(keys)
     assert made.queries["query_id"].to_list() == list(range(12))
+
+
+def hold_out(monkeypatch, items):
+    """Hold out these items, whatever the draw."""
+    monkeypatch.setattr(
+        "sidflow.sequences.split.draw_held_out_items", lambda count, _: np.isin(np.arange(count), items)
+    )
+    return SplitParams(held_out_items=0.5)
+
+
+def test_held_out_items_are_test_targets_alone(monkeypatch):
+    """7 is held out. A user loses it as validation target, as first event, and altogether; one is asked for it."""
+    sequences = [[1, 7, 2, 3, 7], [1, 2, 7, 3], [7, 1, 2, 3], [7, 7, 1], [7, 7, 7]]
+    params = hold_out(monkeypatch, [7])
+    made = split_interactions(interactions(sequences), 5, params, no_repeats=False)
+    assert made.sequences["items"].to_list() == [[1, 2, 3, 7], [1, 2, 3], [1, 2, 3], [1], [7]]
+    assert made.sequences["timestamps"].to_list() == [[0, 2, 3, 4], [0, 1, 3], [1, 2, 3], [2], [2]]
+    assert made.sequences["train_end"].to_list() == [2, 2, 1, 0, 0]
+    asked = zip(made.queries["user_id"], made.queries["part"], made.queries["history_end"], strict=True)
+    assert list(asked) == [(0, "valid", 2), (0, "test", 3), (1, "test", 2), (2, "valid", 1), (2, "test", 2)]
+    assert made.targets["item_id"].to_list() == [3, 7, 3, 2, 3]
+    assert made.report["held_out_items"] == 1
+    assert made.report["held_out_events"] == 7
+    assert made.queries["position"].to_list() == [3, 4, 3, 2, 3]
+
+
+def test_held_out_items_that_leave_nobody_to_ask_are_refused(monkeypatch):
+    params = hold_out(monkeypatch, [0, 1, 2])
+    with pytest.raises(InputError, match=r"found none.*held_out_items"):
+        split_interactions(interactions([[0, 1, 2], [2, 1, 0]]), 2, params, no_repeats=False)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.lists(st.integers(0, 19), min_size=1, max_size=9), min_size=6, max_size=20),
+    st.floats(0.05, 0.6),
+    st.integers(0, 9),
+    st.sampled_from(["leave_one_out", "leave_last_n"]),
+    st.integers(1, 2),
+)
+def test_no_history_holds_a_held_out_item_before_the_test(sequences, share, seed, method, min_history):
+    params = SplitParams(held_out_items=share, held_out_seed=seed, method=method, n=2, min_history=min_history)
+    held_out = draw_held_out_items(20, params)
+    plain = params.model_copy(update={"held_out_items": 0.0})
+    try:
+        made = split_interactions(interactions(sequences), len(sequences), params, no_repeats=False)
+        whole = split_interactions(interactions(sequences), len(sequences), plain, no_repeats=False)
+    except InputError:
+        return
+    histories, before = _histories(made), _histories(whole)
+    for user in range(len(sequences)):
+        assert not held_out[histories.training_items(user)].any()
+        assert not held_out[histories.before_test().training_items(user)].any()
+        assert list(histories.training_items(user)) == [i for i in before.training_items(user) if not held_out[i]]
+    valid = histories.query_valid
+    assert not held_out[histories.targets[valid]].any()
+    asked = {(u, t) for u, t, v in zip(histories.query_user, histories.targets, valid, strict=True) if not v}
+    assert asked <= {
+        (u, t) for u, t, v in zip(before.query_user, before.targets, before.query_valid, strict=True) if not v
+    }
+    assert (histories.query_end >= min_history).all()
+
+
+def test_the_draw_of_held_out_items_depends_on_params_alone():
+    params = SplitParams(held_out_items=0.3)
+    assert 0.25 < draw_held_out_items(4000, params).mean() < 0.35
+    np.testing.assert_array_equal(draw_held_out_items(4000, params)[:100], draw_held_out_items(100, params))
+    other = params.model_copy(update={"held_out_seed": 1})
+    assert (draw_held_out_items(4000, params) != draw_held_out_items(4000, other)).any()
+    assert not draw_held_out_items(4000, SplitParams()).any()
