@@ -75,6 +75,13 @@ ITEM_TABLE = TensorFile(  # item embeddings of a recommender; absent where it ha
     arrays={"values": "float32 n d", "present": "bool n"},
 )
 
+CONTENT_TABLE = TensorFile(  # what content alone brings to a recommender's item vectors; absent where none does
+    name="embedding",
+    version=1,
+    path="artifacts/recommenders/{model}/content.safetensors",
+    arrays={"values": "float32 n d", "present": "bool n"},  # present: has content, with training events or without
+)
+
 
 class ItemRows(NamedTuple):
     """One row per item, dense or sparse, or several."""

@@ -98,8 +98,8 @@ def _embeddings_read(sections: Mapping[str, Any]) -> Iterator[tuple[str, str, bo
         for field in ("text_view", "image_view", "joint_view"):
             if (view := getattr(settings, field, None)) is not None:
                 yield f"train_multimodal.{name}.{field}", view, False
-        if hasattr(settings, "fine"):
-            yield f"train_multimodal.{name}.fine", settings.fine, True
+        if (fine := getattr(settings, "fine", None)) is not None:
+            yield f"train_multimodal.{name}.fine", fine, True
         for content in settings.hybrid.content if settings.hybrid else ():
             yield f"train_multimodal.{name}.hybrid.content", content, False
 

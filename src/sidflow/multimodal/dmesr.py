@@ -1,4 +1,11 @@
-"""DMESR: aligned views, fused both ways with the original text, in any base model's item embedding."""
+"""DMESR: aligned views, fused both ways with the original text, in any base model's item embedding.
+
+    F1 = mean over views of norm(c + Attn(c -> fine units)),  F2 = mean over units of norm(f + Attn(f -> views))
+    item vector = free vector + W1 F1 + W2 F2
+    loss = the base model's loss + alignment_weight * InfoNCE(text view, image view)
+
+What an item lacks is masked. `fusion`, `mode`, `alignment_weight` and the four names switch off every part apart.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +14,14 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
 from sidflow.artifacts.features import UNITS
-from sidflow.core.errors import InputError
+from sidflow.core.errors import InputError, InvalidValue
 from sidflow.multimodal.features import View, core_rows, read_views
-from sidflow.sequential.model import ItemEmbedding
+from sidflow.sequential.model import ContentPart, ItemEmbedding
 from sidflow.sequential.params import KIND, MultimodalParams, SequenceParams
 from sidflow.training.losses import info_nce
 
@@ -29,20 +36,45 @@ class DmesrParams(MultimodalParams):
     """DMESR: a base model whose item vectors also come from aligned and fused views of the item."""
 
     kind: Literal["dmesr"] = Field(default="dmesr", exclude=True, description=f"{KIND}: dmesr | features | hybrid")
-    text_view: str = Field(default="view_text", description="embedding of a view that is aligned with the image view")
-    image_view: str = Field(default="view_image", description="embedding of a view that is aligned with the text view")
+    text_view: str | None = Field(
+        default="view_text", description="embedding of a view that is aligned with the image view; null = none"
+    )
+    image_view: str | None = Field(
+        default="view_image", description="embedding of a view that is aligned with the text view; null = none"
+    )
     joint_view: str | None = Field(
         default="view_joint", description="embedding of a third view, not aligned; null = none"
     )
-    fine: str = Field(default="fine_text", description="embedding with several vectors per item, of the original text")
-    mode: Literal["add", "replace"] = Field(
-        default="add", description="add (content on top of a free vector per item) | replace (in place of it)"
+    fine: str | None = Field(
+        default="fine_text", description="embedding with several vectors per item, of the original text; null = none"
+    )
+    fusion: Literal["both", "views", "units", "none"] = Field(
+        default="both",
+        description="both | views (F1 alone: views attend to units) | units (F2 alone) | none (neither side attends)",
+    )
+    mode: Literal["add", "concat", "replace"] = Field(
+        default="add",
+        description="add (content on top of a free vector) | concat (a linear map of both) | replace (content alone)",
+    )
+    scale: float = Field(
+        default=1.0, gt=0, description="deviation of W1 and W2 at the start, in that of the free vectors"
     )
     heads: int = Field(default=2, ge=1, description="attention heads of both cross-attentions; divides dimensions")
     dropout: float = Field(default=0.2, ge=0, lt=1, description="share dropped of what the cross-attentions bring in")
     alignment_weight: float = Field(default=0.1, ge=0, description="of InfoNCE beside the recommender's loss; 0 = none")
     temperature: float = Field(default=0.1, gt=0, description="of InfoNCE")
     alignment_items: int = Field(default=512, ge=2, description="items of a batch that are aligned, at most")
+
+    @model_validator(mode="after")
+    def _has_content(self) -> DmesrParams:
+        views = any((self.text_view, self.image_view, self.joint_view))
+        if not views and not self.fine:
+            raise InvalidValue("`text_view`, `image_view`, `joint_view` or `fine` to name an embedding", "none")
+        if self.fusion == "views" and not views:
+            raise InvalidValue("a view with `fusion: views`, which reads what views take from the units", "none")
+        if self.fusion == "units" and not self.fine:
+            raise InvalidValue("`fine` with `fusion: units`, which reads what units take from the views", "null")
+        return self
 
 
 class Units(NamedTuple):
@@ -68,10 +100,7 @@ def read_content(settings: DmesrParams, count: int) -> Content:
     named = {"text": settings.text_view, "image": settings.image_view, "joint": settings.joint_view}
     views = read_views([name for name in named.values() if name is not None], count)
     coarse = {view: views[name] for view, name in named.items() if name in views}
-    arrays = UNITS.read(name=settings.fine).arrays
-    values, present = core_rows(arrays["values"], arrays["present"], count, str(UNITS.at(name=settings.fine)))
-    unit_mask = present.any(axis=0)
-    units = Units(values[:, unit_mask], present[:, unit_mask]) if unit_mask.any() else None
+    units = None if settings.fine is None else _read_units(settings.fine, count)
     if settings.mode == "replace" and not coarse and units is None:
         raise InputError(
             "artifacts/embeddings",
@@ -80,6 +109,15 @@ def read_content(settings: DmesrParams, count: int) -> Content:
             remedy="set `mode: add` in params.yaml, or give the catalogue texts or pictures",
         )
     return Content(coarse, units)
+
+
+def _read_units(name: str, count: int) -> Units | None:
+    arrays = UNITS.read(name=name).arrays
+    values, present = core_rows(arrays["values"], arrays["present"], count, str(UNITS.at(name=name)))
+    used = present.any(axis=0)
+    if used.all():
+        return Units(values, present)
+    return Units(values[:, used], present[:, used]) if used.any() else None
 
 
 def check_heads(settings: DmesrParams, base: SequenceParams, where: str) -> None:
@@ -95,6 +133,11 @@ def check_heads(settings: DmesrParams, base: SequenceParams, where: str) -> None
             found=str(base.dimensions),
             remedy="change either in params.yaml",
         )
+
+
+def mean_of_present(vectors: Float[Tensor, "k a d"], present: Bool[Tensor, "k a"]) -> Float[Tensor, "k d"]:
+    """Return the mean of each item's present vectors; zero where it has none."""
+    return (vectors * present[..., None]).sum(1) / present.sum(1, keepdim=True).clamp(min=1)
 
 
 class CrossAttention(nn.Module):
@@ -126,45 +169,73 @@ class CrossAttention(nn.Module):
         allowed = (other_present | ~has_other[:, None])[:, None, None, :]  # a softmax over nothing has no value
         attended = functional.scaled_dot_product_attention(query, key, value, attn_mask=allowed)
         attended = self.o_proj(attended.transpose(1, 2).reshape(k, a, d)) * has_other[:, None, None]
-        fused = self.norm(own + self.dropout(attended)) * own_present[..., None]
-        return fused.sum(1) / own_present.sum(1, keepdim=True).clamp(min=1)
+        return mean_of_present(self.norm(own + self.dropout(attended)), own_present)
+
+
+class Unattended(nn.Module):
+    """What cross-attention is without the attention: layer norm, mean over the present vectors."""
+
+    def __init__(self, dimensions: int) -> None:
+        """Make it `dimensions` wide."""
+        super().__init__()
+        self.norm = nn.LayerNorm(dimensions)
+
+    def forward(
+        self, own: Float[Tensor, "k a d"], own_present: Bool[Tensor, "k a"], *_: Tensor
+    ) -> Float[Tensor, "k d"]:
+        """Return one vector an item, of its `own` side alone; zero where it has none."""
+        return mean_of_present(self.norm(own), own_present)
 
 
 class DmesrItemEmbedding(ItemEmbedding):
-    """Item vector = free vector + W1 F1 + W2 F2 (mode `add`), or without the free one (`replace`).
+    """Item vector = W1 F1 + W2 F2 + a free vector (`add`), a linear map W0 of one (`concat`), or none (`replace`).
 
-    F1: the coarse views attend to the fine units; F2: the units attend to the views. What an item lacks is masked;
-    an item that has nothing keeps its free vector, or zero. Source: DMESR (arXiv 2602.13715), as far as its abstract
-    tells; all sizes and the pooling are ours.
+    W0 starts as the identity. An item that has no content keeps its free vector, or zero.
+    Source: DMESR (arXiv 2602.13715), as far as its abstract tells; all sizes and the pooling are ours.
     """
 
     def __init__(self, content: Content, count: int, dimensions: int, std: float, settings: DmesrParams) -> None:
-        """Make the module over `count` items, drawn by the global generator."""
+        """Make the module over `count` items, drawn by the global generator.
+
+        Args:
+            content: of the items, a row each; it is shared, not copied.
+            count: n, the core items.
+            dimensions: of item vectors.
+            std: standard deviation of the free vectors.
+            settings: the rest.
+        """
         super().__init__()
         self.count, self.dimensions, self.settings = count, dimensions, settings
-        self.weight = nn.Parameter(torch.randn(count, dimensions) * std) if settings.mode == "add" else None
+        self.weight = nn.Parameter(torch.randn(count, dimensions) * std) if settings.mode != "replace" else None
         self.views = list(content.views)
         self.project = nn.ModuleDict()
         for name, view in content.views.items():
             self.project[name] = nn.Linear(view.values.shape[1], dimensions)
-            self._register_constant(f"{name}_values", view.values)
-            self._register_constant(f"{name}_present", view.present)
+            self._register_rows(name, view)
         self.has_units = content.units is not None
         if content.units is not None:
             self.project["fine"] = nn.Linear(content.units.values.shape[2], dimensions)
-            self._register_constant("fine_values", content.units.values)
-            self._register_constant("fine_present", content.units.present)
-        if self.views:
-            self.from_views = CrossAttention(dimensions, settings.heads, settings.dropout)
-            self.out_views = nn.Linear(dimensions, dimensions, bias=False)
-            nn.init.normal_(self.out_views.weight, std=std)
-        if self.has_units:
-            self.from_units = CrossAttention(dimensions, settings.heads, settings.dropout)
-            self.out_units = nn.Linear(dimensions, dimensions, bias=False)
-            nn.init.normal_(self.out_units.weight, std=std)
+            self._register_rows("fine", content.units)
+        if self.views and settings.fusion != "units":
+            self.from_views, self.out_views = self._side(std)
+        if self.has_units and settings.fusion != "views":
+            self.from_units, self.out_units = self._side(std)
+        if settings.mode == "concat":
+            self.out_free = nn.Linear(dimensions, dimensions, bias=False)
+            nn.init.eye_(self.out_free.weight)
 
-    def _register_constant(self, name: str, values: object) -> None:
-        self.register_buffer(name, torch.from_numpy(values).clone(), persistent=False)  # type: ignore[arg-type]
+    def _register_rows(self, name: str, rows: View | Units) -> None:
+        """Keep constants on the device of the weights, out of the state."""
+        for part, values in rows._asdict().items():
+            self.register_buffer(f"{name}_{part}", torch.from_numpy(np.require(values, requirements="W")), False)
+
+    def _side(self, std: float) -> tuple[CrossAttention | Unattended, nn.Linear]:
+        """Return what makes one of F1 and F2, and its W."""
+        d, settings = self.dimensions, self.settings
+        fused = Unattended(d) if settings.fusion == "none" else CrossAttention(d, settings.heads, settings.dropout)
+        out = nn.Linear(d, d, bias=False)
+        nn.init.normal_(out.weight, std=std * settings.scale)
+        return fused, out
 
     def _coarse_vectors(self, ids: Int[Tensor, " k"]) -> tuple[Float[Tensor, "k c d"], Bool[Tensor, "k c"]]:
         values = [self.project[name](self.get_buffer(f"{name}_values")[ids]) for name in self.views]
@@ -183,13 +254,13 @@ class DmesrItemEmbedding(ItemEmbedding):
         return torch.zeros(len(ids), 1, self.dimensions, device=ids.device), present
 
     def fuse(self, ids: Int[Tensor, " k"]) -> Float[Tensor, "k d"]:
-        """Return W1 F1 + W2 F2 of the items `ids`."""
+        """Return W1 F1 + W2 F2 of the items `ids`, of no others."""
         coarse, coarse_present = self._coarse_vectors(ids)
         fine, fine_present = self._fine_vectors(ids)
         total = torch.zeros(len(ids), self.dimensions, device=ids.device)
-        if self.views:
+        if hasattr(self, "from_views"):
             total = total + self.out_views(self.from_views(coarse, coarse_present, fine, fine_present))
-        if self.has_units:
+        if hasattr(self, "from_units"):
             total = total + self.out_units(self.from_units(fine, fine_present, coarse, coarse_present))
         return total
 
@@ -199,7 +270,20 @@ class DmesrItemEmbedding(ItemEmbedding):
             ids = torch.arange(self.count, device=next(self.parameters()).device)
         parts = [ids] if torch.is_grad_enabled() else ids.split(BLOCK)
         vectors = torch.cat([self.fuse(part) for part in parts])
-        return vectors if self.weight is None else vectors + functional.embedding(ids, self.weight)
+        if self.weight is None:
+            return vectors
+        free = functional.embedding(ids, self.weight)
+        return vectors + (self.out_free(free) if self.settings.mode == "concat" else free)
+
+    @torch.no_grad()
+    def content(self) -> ContentPart | None:
+        """Return W1 F1 + W2 F2 of all items; None where no item has content."""
+        present = [self.get_buffer(f"{name}_present") for name in self.views]
+        present += [self.get_buffer("fine_present").any(1)] if self.has_units else []
+        if not present:
+            return None
+        blocks = torch.arange(self.count, device=present[0].device).split(BLOCK)
+        return ContentPart(torch.cat([self.fuse(block) for block in blocks]), torch.stack(present).any(0))
 
     def auxiliary(self, batch: Callable[[], Int[Tensor, " k"]]) -> dict[str, tuple[float, Tensor]]:
         """Return the alignment of the text and image views of those items of `batch` that have both, as `align`."""

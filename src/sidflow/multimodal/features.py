@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from sidflow.artifacts.features import EMBEDDING
 from sidflow.core.errors import InputError
-from sidflow.sequential.model import ItemEmbedding
+from sidflow.sequential.model import ContentPart, ItemEmbedding
 from sidflow.sequential.params import KIND, MultimodalParams
 
 if TYPE_CHECKING:
@@ -101,6 +101,7 @@ class FeatureItemEmbedding(ItemEmbedding):
         for name, view in views.items():
             values, present = torch.from_numpy(view.values), torch.from_numpy(view.present)
             self.register_buffer(f"{name}_rows", centred(values, present), persistent=False)
+            self.register_buffer(f"{name}_present", present.clone(), persistent=False)
             project = nn.Linear(values.shape[1], dimensions, bias=False)
             nn.init.normal_(project.weight, std=std * settings.scale)
             self.project[name] = project
@@ -112,6 +113,15 @@ class FeatureItemEmbedding(ItemEmbedding):
             rows = self.get_buffer(f"{name}_rows")
             vectors = vectors + project(self.dropout(rows if ids is None else rows[ids]))
         return vectors
+
+    @torch.no_grad()
+    def content(self) -> ContentPart | None:
+        """Return the sum over features of W_f x_f of all items; None where no item has a feature."""
+        if not self.project:
+            return None
+        parts = [project(self.get_buffer(f"{name}_rows")) for name, project in self.project.items()]
+        present = torch.stack([self.get_buffer(f"{name}_present") for name in self.project]).any(0)
+        return ContentPart(torch.stack(parts).sum(0), present)
 
 
 def centred(values: Float[Tensor, "n d"], present: Bool[Tensor, " n"]) -> Float[Tensor, "n d"]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sidflow.artifacts.catalog import core_count
-from sidflow.artifacts.features import ITEM_TABLE
+from sidflow.artifacts.features import CONTENT_TABLE, ITEM_TABLE
 from sidflow.artifacts.recommenders import CURVES, FACTORS, SUMMARY, WEIGHTS, ScoreFactors, refit_metadata
 from sidflow.core import params
 from sidflow.core.errors import InputError
@@ -199,10 +199,11 @@ def write_recommender(
     threads: int,
     metadata: dict[str, object],
 ) -> None:
-    """Write factors, item vectors, weights, summary and curves of recommender `name`.
+    """Write factors, item vectors, what content brings to them, weights, summary and curves of recommender `name`.
 
-    Curves, summary and the item table are of the fit on training parts. Later stages choose on validation, which the
-    table must not have seen; they may read it as a modality. Weights are those of the last fit; factors are of both.
+    Curves, summary and the two tables of item vectors are of the fit on training parts. Later stages choose on
+    validation, which these tables must not have seen; they may read them as modalities. Weights are those of the last
+    fit; factors are of both.
 
     Args:
         name: the recommender.
@@ -220,6 +221,9 @@ def write_recommender(
     ITEM_TABLE.write(
         {"values": first.matrix[:, base_columns] * present[:, None], "present": present}, {"encoder": name}, model=name
     )
+    if (content := trained.model.items.content()) is not None:
+        values, with_content = (part.cpu().numpy() for part in content)
+        CONTENT_TABLE.write({"values": values, "present": with_content}, {"encoder": name}, model=name)
     arrays = {
         "item_matrix": np.ascontiguousarray(second.matrix[:, base_columns]),
         **weights_to_arrays(last.model.encoder, "encoder."),

@@ -20,6 +20,13 @@ if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
 
 
+class ContentPart(NamedTuple):
+    """What content alone brings to the item vectors."""
+
+    values: Float[Tensor, "n d"]
+    present: Bool[Tensor, " n"]  # has any content
+
+
 class ItemEmbedding(nn.Module, ABC):
     """The interface of item embedding modules."""
 
@@ -32,6 +39,10 @@ class ItemEmbedding(nn.Module, ABC):
     def auxiliary(self, batch: Callable[[], Int[Tensor, " k"]]) -> dict[str, tuple[float, Tensor]]:
         """Return further losses over the distinct items that `batch` returns, by name, each with its weight."""
         return {}
+
+    def content(self) -> ContentPart | None:
+        """Return the part of all item vectors that content brings, without gradients; None where it brings nothing."""
+        return None
 
 
 class IdEmbedding(ItemEmbedding):

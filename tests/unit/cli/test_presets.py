@@ -364,7 +364,9 @@ def test_a_section_whose_entries_are_all_commented_out_is_named(section, monkeyp
         ({"refit": True}, True),
         ({"refit": 7}, False),
         ({"model": {"loop": {"epochs": -1}}}, False),
-        ({"fine": None}, False),
+        ({"fine": None}, True),
+        ({"fine": None, "fusion": "units"}, False),
+        ({"text_view": None, "image_view": None, "joint_view": None, "fine": None}, False),
     ],
 )
 def test_dmesr_is_refused_before_a_run_as_in_its_stage(dmesr, fits, tmp_path, monkeypatch) -> None:

@@ -1,0 +1,3 @@
+"""The small shop of the sequential recommenders."""
+
+from tests.unit.sequential.conftest import shop  # noqa: F401
