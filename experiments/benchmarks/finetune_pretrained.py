@@ -36,10 +36,10 @@ from side_by_side import (
 )
 
 from sidflow.artifacts.catalog import core_count
+from sidflow.backbones.lora import LeanLora
 from sidflow.backbones.models import load_backbone, record_of_pretrained
 from sidflow.backbones.params import BackboneParams
 from sidflow.mme_sid.item_tokens import ItemInputs, ModalityInputs
-from sidflow.mme_sid.lora import LeanLora
 from sidflow.mme_sid.model import MmeSid, MmeSidTask
 from sidflow.mme_sid.params import FinetuneParams
 from sidflow.sequences.histories import load_histories

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from sidflow.artifacts.catalog import core_count
 from sidflow.artifacts.recommenders import BACKBONE, HEADS, adapter_folder
+from sidflow.backbones.adapter import load_adapter
 from sidflow.backbones.models import Backbone, load_backbone
 from sidflow.backbones.prompted_backbone import Prompt, tokenize_prompt
 from sidflow.core import params
-from sidflow.mme_sid.adapter import load_adapter
 from sidflow.mme_sid.item_tokens import ItemInputs, load_item_inputs
 from sidflow.mme_sid.model import MmeSid
 from sidflow.mme_sid.params import FinetuneParams

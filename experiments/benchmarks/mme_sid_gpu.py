@@ -32,10 +32,11 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from sidflow.artifacts.catalog import core_count
 from sidflow.backbones.models import Backbone, load_backbone, record_of_folder
+from sidflow.backbones.params import LoraParams
 from sidflow.backbones.scratch import train_tokenizer
 from sidflow.mme_sid.item_tokens import ItemInputs, ModalityInputs
 from sidflow.mme_sid.model import MmeSid, MmeSidTask
-from sidflow.mme_sid.params import FinetuneLoop, FinetuneParams, LoraParams
+from sidflow.mme_sid.params import FinetuneLoop, FinetuneParams
 from sidflow.models.loading import without_library_output
 from sidflow.sequences.histories import Histories, load_histories
 from sidflow.training.devices import prepare_training

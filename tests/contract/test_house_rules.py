@@ -31,7 +31,7 @@ ARROWS = {
     "sequential": {"artifacts", "hybrid", "sequences", "training"},
     "multimodal": {"artifacts", "hybrid", "sequential", "training"},
     "mme_sid": {"artifacts", "backbones", "hybrid", "metrics", "models", "sequences", "training"},
-    "generative": {"artifacts", "sequences", "training"},
+    "generative": {"artifacts", "backbones", "models", "sequences", "training"},
     "ranking": {"artifacts", "sequences"},
     "evaluation": {"artifacts", "metrics", "sequences"},
     "report": {"artifacts", "metrics", "sequences"},

@@ -41,6 +41,7 @@ from sidflow.models.loading import (
 
 SLOT = "backbone"  # the section of params.yaml
 EXPECTED = "a causal LM and a tokenizer that transformers reads without remote code"
+SUMMARY_ENTRIES = ("kind", "repo", "commit", "package", "weights", "family", "hidden_size", "layers")
 REMEDY = "point params.yaml:backbone at a causal LM saved by transformers with safetensors weights"
 
 
@@ -120,6 +121,11 @@ def record_of_pretrained(params: BackboneParams, seed: int = 0) -> dict[str, Any
 def backbone_folder(record: Mapping[str, Any]) -> Path:
     """Return the folder of the recorded model on this machine."""
     return project_path(MODEL_FOLDER) if record["kind"] == "scratch" else model_folder(model_of_record(record), SLOT)
+
+
+def backbone_summary(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a recommender's summary says of the backbone that `record` (backbone.json) names."""
+    return {key: record[key] for key in SUMMARY_ENTRIES if key in record}
 
 
 def load_backbone(record: Mapping[str, Any], weights: str = "fp32") -> Backbone:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+from peft.utils.other import TrainableTokensWrapper
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
@@ -127,7 +128,7 @@ class PromptedBackbone(nn.Module):
         self._require_embeddings(prompt)
 
     def _require_embeddings(self, prompt: Prompt) -> None:
-        rows = self.decoder.get_input_embeddings().weight.shape[0]
+        rows = self.word_table.weight.shape[0]
         beyond = [token for token in (*prompt.instruction, *prompt.marker) if token >= rows]
         if beyond:
             raise InputError(
@@ -167,9 +168,15 @@ class PromptedBackbone(nn.Module):
         """The transformer's configuration."""
         return self.decoder.config.get_text_config()
 
+    @property
+    def word_table(self) -> Any:
+        """The table of token embeddings, without rows that an adapter puts in place of its own."""
+        table = self.decoder.get_input_embeddings()
+        return table.original_module if isinstance(table, TrainableTokensWrapper) else table
+
     def embed_tokens(self, ids: Tensor) -> Tensor:
         """Return the token embeddings of `ids`, [*shape, h]."""
-        return self.decoder.get_input_embeddings()(ids)
+        return self.word_table(ids)
 
     def instruction_key_values(self) -> KeyValues:
         """Return the instruction's keys and values of one row, layer by layer."""
@@ -195,7 +202,7 @@ class PromptedBackbone(nn.Module):
         """
         rows, length = tokens.shape[:2]
         self.require_positions(length)
-        tokens = tokens.to(self.decoder.get_input_embeddings().weight.dtype)
+        tokens = tokens.to(self.word_table.weight.dtype)
         steps = torch.arange(length, device=tokens.device)
         attends = (steps[:, None] >= steps).expand(rows, -1, -1)
         positions = steps.expand(rows, -1)

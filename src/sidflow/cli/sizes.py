@@ -102,13 +102,18 @@ def sizes_patch(values: Mapping[str, Any], counts: Counts) -> dict[str, Any]:
         "loop": {"epochs": steps.epochs, "patience": max(1, steps.epochs // 3)},
     }
     finetune_loop = {"epochs": steps.finetune_epochs, "patience": max(1, steps.finetune_epochs // 3)}
-    finetune = {"loss": width.loss, "batch_size": steps.batch_size, "loop": finetune_loop}
+    finetune_steps = {"batch_size": steps.batch_size, "loop": finetune_loop}
+    finetune = {"loss": width.loss, **finetune_steps}
     generate = {name: model[name] for name in ("dimensions", "batch_size", "loop")}
+    generates = {
+        name: finetune_steps if (entry or {}).get("architecture") == "language_model" else generate
+        for name, entry in (values.get("generate") or {}).items()
+    }
     patch: dict[str, Any] = {
         "train_sequential": dict.fromkeys(values.get("train_sequential") or {}, model),
         "train_multimodal": {name: {"model": model} for name in values.get("train_multimodal") or {}},
         "finetune": dict.fromkeys(values.get("finetune") or {}, finetune),
-        "generate": dict.fromkeys(values.get("generate") or {}, generate),
+        "generate": generates,
     }
     if counts.items > MAX_EASE_ITEMS and "ease" in (values.get("train_counting") or {}):
         patch["train_counting"] = {"ease": None}
@@ -168,8 +173,10 @@ def expected_seconds(resolved: Resolved, counts: Counts) -> dict[str, float]:
     for name, settings in _entries(sections, "finetune"):
         seconds[name] = _epochs_seconds(settings, EVENT_SECONDS["finetune"], None, counts)
     for name, settings in _entries(sections, "generate"):
-        token = GENERATE_SECONDS * settings.layers * (settings.dimensions / 64) ** 2
-        seconds[name] = STAGE_SECONDS + settings.loop.epochs * counts.events * token
+        event = EVENT_SECONDS["finetune"]
+        if settings.architecture != "language_model":
+            event = GENERATE_SECONDS * settings.layers * (settings.dimensions / 64) ** 2
+        seconds[name] = STAGE_SECONDS + settings.loop.epochs * counts.events * event
     if resolved.top.semantic_ids:
         seconds["backbone"] = BACKBONE_SECONDS
         seconds["quantize"] = QUANTIZE_SECONDS[0] + QUANTIZE_SECONDS[1] * counts.items

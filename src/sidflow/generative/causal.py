@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache, LlamaConfig, LlamaModel, PreTrainedModel
 
+from sidflow.generative.decoding import Predictions
 from sidflow.generative.params import CausalParams
 from sidflow.generative.vocabulary import BOS, PAD, IdVocabulary
 from sidflow.sequences.windows import padding_mask
@@ -28,45 +29,60 @@ class CausalPrompt:
 
 
 class CausalIdModel(nn.Module):
-    """A decoder, its token table, and the tokens that stand before every history."""
+    """A decoder behind a start that all histories share; what training and decoding need of it.
 
-    def __init__(self, decoder: PreTrainedModel, before: Tensor, id_offset: int, ids: IdVocabulary) -> None:
-        """Take a decoder of transformers without its head; the output layer is its table of input tokens.
+    Subclasses have `decoder` (it takes `inputs_embeds`, a four-dimensional mask, positions and a cache) and the vectors
+    of tokens on both sides.
+    """
 
-        Args:
-            decoder: takes `inputs_embeds`, a four-dimensional mask, positions and a cache.
-            before: tokens before every history, one at least.
-            id_offset: row of the table that is token 0 of the ID vocabulary.
-            ids: the ID vocabulary.
-        """
+    decoder: Any
+
+    def __init__(self, ids: IdVocabulary) -> None:
+        """Take the ID vocabulary."""
         super().__init__()
-        self.decoder, self.id_offset, self.ids = decoder, id_offset, ids
-        self.before: Tensor
-        self.register_buffer("before", before, persistent=False)
+        self.ids = ids
         self.first = [int(token) for token in ids.first]
 
-    @property
-    def table(self) -> nn.Embedding:
-        """The vectors of tokens."""
-        return cast("nn.Embedding", self.decoder.get_input_embeddings())
+    def start(self) -> Float[Tensor, "p d"]:
+        """Return the vectors that stand before every history, one at least."""
+        raise NotImplementedError
 
-    def target_states(self, tokens: Int[Tensor, "b t l"], lengths: Int[Tensor, " b"]) -> Float[Tensor, "b s l d"]:
-        """Return the states that predict each token of every item but the first.
+    def embed(self, tokens: Int[Tensor, "*b"]) -> Float[Tensor, "*b d"]:
+        """Return the vectors of ID tokens as input."""
+        raise NotImplementedError
 
-        Args:
-            tokens: of the items, padded on the right; states of padding mean nothing.
-            lengths: of the histories, in items; not needed, since padding moves nothing before it.
-        """
+    def output_rows(self) -> Float[Tensor, "v d"]:
+        """Return the vectors of ID tokens as output."""
+        raise NotImplementedError
+
+    def log_normaliser(self, states: Float[Tensor, "*b d"]) -> Float[Tensor, "*b"]:
+        """Return the log of the sum of exponentiated logits over the whole vocabulary."""
+        raise NotImplementedError
+
+    def masks(self, attends: Bool[Tensor, "b p s"]) -> Any:
+        """Return the decoder's attention mask."""
+        return attends[:, None]
+
+    def predictions(self, tokens: Int[Tensor, "b t l"], lengths: Int[Tensor, " b"]) -> Predictions:
+        """Return what predicts every item but the first; see `decoding.IdModel`."""
         length = tokens.shape[1] * tokens.shape[2]
-        start = len(self.before) - 1
-        states = self._states(tokens.flatten(1)[:, :-1])[:, start : start + length]
-        return states.unflatten(1, tokens.shape[1:])[:, 1:]
+        states = self.history_states(tokens, lengths)[:, :length].unflatten(1, tokens.shape[1:])[:, 1:]
+        step = torch.arange(1, tokens.shape[1], device=tokens.device)
+        return Predictions(states, torch.where(step < lengths[:, None], step, -1))
+
+    def history_states(self, tokens: Int[Tensor, "b t l"], lengths: Int[Tensor, " b"]) -> Float[Tensor, "b s d"]:
+        """Return the states that predict each token of padded histories of `lengths` items, in their order.
+
+        States of padding mean nothing.
+        """
+        return self.states(tokens.flatten(1)[:, :-1])[:, len(self.start()) - 1 :]
 
     def read(self, tokens: Int[Tensor, "b t"], lengths: Int[Tensor, " b"]) -> CausalPrompt:
         """Return the prompt of histories; see `decoding.IdModel`."""
         cache = DynamicCache()
-        states = self._states(tokens, cache)
-        ends = lengths + len(self.before)
+        start = len(self.start())
+        states = self.states(tokens, cache)
+        ends = lengths + start
         rows = torch.arange(len(tokens), device=tokens.device)
         return CausalPrompt(cache, padding_mask(ends, states.shape[1]), ends, states[rows, ends - 1])
 
@@ -81,39 +97,63 @@ class CausalIdModel(nn.Module):
     ) -> Float[Tensor, "b p d"]:
         """Return the states after further positions; see `decoding.IdModel`."""
         history = prompt.mask[:, None, :].expand(-1, tokens.shape[1], -1)
-        mask = torch.cat([history, visible], dim=2)[:, None]
         states = self.decoder(
-            inputs_embeds=self.table(tokens + self.id_offset),
-            attention_mask=mask,
+            inputs_embeds=self.embed(tokens),
+            attention_mask=self.masks(torch.cat([history, visible], dim=2)),
             position_ids=prompt.lengths[:, None] + depths,
             past_key_values=prompt.cache,
             use_cache=True,
         ).last_hidden_state
         if not keep:
             prompt.cache.crop(-tokens.shape[1])
-        return states
+        return states.float()
 
     def level_logits(self, states: Float[Tensor, "*b d"], level: int) -> Float[Tensor, "*b k"]:
         """Return the logit of each code of `level` as the next token."""
-        start = self.id_offset + self.first[level]
-        return states @ self.table.weight[start : start + self.ids.sizes[level]].T
+        start = self.first[level]
+        return states @ self.output_rows()[start : start + self.ids.sizes[level]].T
+
+    def states(self, tokens: Int[Tensor, "b t"], cache: DynamicCache | None = None) -> Float[Tensor, "b s d"]:
+        """Return the states of the start and of `tokens`; padding stands behind, where it moves nothing."""
+        start = self.start()
+        vectors = torch.cat([start.expand(len(tokens), -1, -1), self.embed(tokens)], dim=1)
+        output = self.decoder(inputs_embeds=vectors, past_key_values=cache, use_cache=cache is not None)
+        return output.last_hidden_state.float()
+
+
+class ScratchIdModel(CausalIdModel):
+    """A decoder over ID tokens alone; the output layer is its table of input tokens."""
+
+    def __init__(self, decoder: PreTrainedModel, ids: IdVocabulary) -> None:
+        """Take a decoder of transformers without its head."""
+        super().__init__(ids)
+        self.decoder = decoder
+        self.before: Tensor
+        self.register_buffer("before", torch.tensor([BOS]), persistent=False)
+
+    @property
+    def table(self) -> nn.Embedding:
+        """The vectors of tokens."""
+        return cast("nn.Embedding", self.decoder.get_input_embeddings())
+
+    def start(self) -> Float[Tensor, "1 d"]:
+        """Return the vector of BOS."""
+        return self.table(self.before)
+
+    def embed(self, tokens: Int[Tensor, "*b"]) -> Float[Tensor, "*b d"]:
+        """Return the vectors of ID tokens as input."""
+        return self.table(tokens)
+
+    def output_rows(self) -> Float[Tensor, "v d"]:
+        """Return the vectors of ID tokens as output: those as input."""
+        return self.table.weight
 
     def log_normaliser(self, states: Float[Tensor, "*b d"]) -> Float[Tensor, "*b"]:
-        """Return the log of the sum of exponentiated logits over the whole vocabulary."""
-        return self._logits(states).float().logsumexp(-1)
-
-    def _states(self, tokens: Tensor, cache: DynamicCache | None = None) -> Tensor:
-        """Return the states of `before` and `tokens`; padding stands behind, where it moves nothing."""
-        vectors = torch.cat(
-            [self.table(self.before).expand(len(tokens), -1, -1), self.table(tokens + self.id_offset)], dim=1
-        )
-        return self.decoder(inputs_embeds=vectors, past_key_values=cache, use_cache=cache is not None).last_hidden_state
-
-    def _logits(self, states: Tensor) -> Tensor:
-        return states @ self.table.weight.T
+        """Return the log of the sum of exponentiated logits over all ID tokens."""
+        return (states @ self.table.weight.T).float().logsumexp(-1)
 
 
-def scratch_causal_model(ids: IdVocabulary, params: CausalParams) -> CausalIdModel:
+def scratch_causal_model(ids: IdVocabulary, params: CausalParams) -> ScratchIdModel:
     """Return a small Llama over ID tokens alone, with random weights from the global generator."""
     config = LlamaConfig(
         vocab_size=ids.size,
@@ -134,4 +174,4 @@ def scratch_causal_model(ids: IdVocabulary, params: CausalParams) -> CausalIdMod
         attention, feedforward = cast("Any", layer.self_attn), cast("Any", layer.mlp)
         attention.o_proj = nn.Sequential(attention.o_proj, nn.Dropout(params.dropout))
         feedforward.down_proj = nn.Sequential(feedforward.down_proj, nn.Dropout(params.dropout))
-    return CausalIdModel(decoder, torch.tensor([BOS]), 0, ids)
+    return ScratchIdModel(decoder, ids)

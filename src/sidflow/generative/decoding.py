@@ -26,8 +26,19 @@ class Prompt(Protocol):
     state: Float[Tensor, "b d"]  # from which the first code is predicted
 
 
+class Predictions(NamedTuple):
+    """States of padded histories that predict items of these."""
+
+    states: Float[Tensor, "b s l d"]  # one for each token of an item
+    items: Int[Tensor, "b s"]  # which item of its history each predicts, from 0; -1 is padding
+
+
 class IdModel(Protocol):
-    """What decoding needs of a model."""
+    """What training and decoding need of a model."""
+
+    def predictions(self, tokens: Int[Tensor, "b t l"], lengths: Int[Tensor, " b"]) -> Predictions:
+        """Return what predicts the targets of histories, as ID tokens padded on the right, of `lengths` items."""
+        ...
 
     def read(self, tokens: Int[Tensor, "b t"], lengths: Int[Tensor, " b"]) -> Any:
         """Return the prompt of histories, as ID tokens padded on the right, of `lengths` tokens."""
@@ -243,7 +254,7 @@ def _chunks(tree: PrefixTree, needed: list[Tensor], first_tokens: Tensor, positi
 
     def count(leaves: slice) -> int:
         ranges = [_range_at(tree, depth, leaves) for depth in range(1, tree.levels)]
-        return sum(int(sums[nodes.stop] - sums[nodes.start]) for sums, nodes in zip(before, ranges, strict=False))
+        return sum(int(sums[nodes.stop] - sums[nodes.start]) for sums, nodes in zip(before[:-1], ranges, strict=True))
 
     start = 0
     while start < tree.leaves:
@@ -270,7 +281,7 @@ def _lay_out(tree: PrefixTree, needed: list[Tensor], first_tokens: Tensor, leave
             parents.append(torch.searchsorted(nodes[-2], above) + starts[-2])
         starts.append(starts[-1] + len(nodes[-1]))
     visible = torch.eye(starts[-1], dtype=torch.bool, device=device)
-    for start, of_depth in zip(starts[1:], parents, strict=False):
+    for start, of_depth in zip(starts[1:-1], parents, strict=True):
         rows = torch.arange(start, start + len(of_depth), device=device)
         visible[rows] |= visible[of_depth]  # a node sees what its parent sees, and itself
     levels = range(tree.levels - 1)

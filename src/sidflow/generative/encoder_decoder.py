@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache, EncoderDecoderCache, T5Config, T5Model
 from transformers.models.t5.modeling_t5 import T5Attention
 
+from sidflow.generative.decoding import Predictions
 from sidflow.generative.params import EncoderDecoderParams
 from sidflow.generative.vocabulary import BOS, PAD, UNKNOWN, IdVocabulary
 from sidflow.sequences.windows import padding_mask
@@ -42,13 +43,8 @@ class EncoderDecoderIdModel(nn.Module):
         self.first = [int(token) for token in ids.first]
         self.scale = model.config.d_model**-0.5  # of states before a tied output layer, as T5 has it
 
-    def target_states(self, tokens: Int[Tensor, "b t l"], lengths: Int[Tensor, " b"]) -> Float[Tensor, "b 1 l d"]:
-        """Return the states that predict each token of the last item of every history, from the items before it.
-
-        Args:
-            tokens: of the items, padded on the right.
-            lengths: of the histories, in items, two at least.
-        """
+    def predictions(self, tokens: Int[Tensor, "b t l"], lengths: Int[Tensor, " b"]) -> Predictions:
+        """Return what predicts the last item of every history, of two items at least; see `decoding.IdModel`."""
         target = tokens[torch.arange(len(tokens)), lengths - 1]
         history = tokens[:, :-1].flatten(1)
         start = torch.full_like(target[:, :1], BOS)
@@ -58,7 +54,7 @@ class EncoderDecoderIdModel(nn.Module):
             decoder_input_ids=torch.cat([start, target[:, :-1]], dim=1),
             use_cache=False,
         ).last_hidden_state
-        return states[:, None]
+        return Predictions(states[:, None], (lengths - 1)[:, None])
 
     def read(self, tokens: Int[Tensor, "b t"], lengths: Int[Tensor, " b"]) -> EncoderDecoderPrompt:
         """Return the prompt of histories; see `decoding.IdModel`. An empty history reads as one UNKNOWN token."""

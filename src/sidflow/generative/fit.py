@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sidflow.artifacts.recommenders import CURVES, FACTORS, IDS, SUMMARY, WEIGHTS, ScoreFactors, refit_metadata
+from sidflow.artifacts.recommenders import (
+    CURVES,
+    FACTORS,
+    IDS,
+    SUMMARY,
+    WEIGHTS,
+    ScoreFactors,
+    adapter_folder,
+    refit_metadata,
+)
+from sidflow.backbones.adapter import save_adapter
+from sidflow.backbones.models import backbone_summary
 from sidflow.core.errors import InputError
+from sidflow.generative.alignment import AlignedLosses
 from sidflow.generative.audit import beam_recall, new_item_share
-from sidflow.generative.causal import CausalIdModel, scratch_causal_model
-from sidflow.generative.decoding import next_log_probs
+from sidflow.generative.causal import scratch_causal_model
 from sidflow.generative.encoder_decoder import EncoderDecoderIdModel, scratch_encoder_decoder
-from sidflow.generative.params import CausalParams, EncoderDecoderParams, GenerativeParams
+from sidflow.generative.language_model import LanguageIdModel, fresh_language_model
+from sidflow.generative.objective import IdLosses, IdModule
+from sidflow.generative.params import CausalParams, EncoderDecoderParams, GenerativeParams, LanguageParams
 from sidflow.generative.ranking import (
     EXACT_SCORES,
     Candidates,
@@ -24,53 +37,21 @@ from sidflow.generative.ranking import (
     beam_factors,
     exact_factors,
 )
-from sidflow.generative.vocabulary import ItemIds, Normalise
+from sidflow.generative.vocabulary import ItemIds
 from sidflow.sequences.histories import Histories
 from sidflow.sequences.refit import Refitted, fit_and_refit
-from sidflow.sequences.windows import Windows, padding_mask, query_windows, shuffled_batches, training_windows
+from sidflow.sequences.windows import (
+    SeededBatch,
+    Windows,
+    query_windows,
+    seeded_batches,
+    shuffled_batches,
+    training_windows,
+)
 from sidflow.training.checkpoint import Checkpoint, weights_to_arrays
 from sidflow.training.devices import full_precision, prepare_training
 from sidflow.training.loop import FitResult, fit
-
-IdModule = CausalIdModel | EncoderDecoderIdModel
-
-
-class IdLosses(nn.Module):
-    """The negative log-probability of the items that a batch of windows predicts."""
-
-    def __init__(self, model: IdModule, windows: Windows, ids: ItemIds, candidates: Candidates, by: Normalise) -> None:
-        """Take the model, the windows that batches number, the IDs, and what probabilities are shares of."""
-        super().__init__()
-        self.model, self.windows, self.tree = model, windows, candidates.tree
-        self.by: Normalise = by
-        self.tokens: Tensor
-        self.codes: Tensor
-        self.nodes: Tensor
-        codes = torch.from_numpy(ids.codes[: candidates.count])
-        self.register_buffer("tokens", torch.from_numpy(ids.tokens), persistent=False)
-        self.register_buffer("codes", codes, persistent=False)
-        self.register_buffer(
-            "nodes", self.tree.prefix_nodes(codes.to(candidates.tree.leaf_items.device)), persistent=False
-        )
-
-    def forward(self, rows: Tensor) -> dict[str, Tensor]:
-        """Return the mean over predicted items, of the windows `rows`; an item without an ID is not predicted."""
-        items, lengths = (part.to(self.tokens.device) for part in self.windows.padded(rows))
-        states = self.model.target_states(self.tokens[items], lengths)
-        if isinstance(self.model, CausalIdModel):
-            targets, counted = items[:, 1:], padding_mask(lengths - 1, items.shape[1] - 1)
-        else:
-            targets = items[torch.arange(len(rows)), lengths - 1][:, None]
-            counted = torch.ones_like(targets, dtype=torch.bool)
-        counted = counted & (self.codes[targets, 0] >= 0)
-        states, targets = states[counted], targets[counted]
-        total = states.sum() * 0.0
-        for level in range(self.tree.levels):
-            log_probs, _ = next_log_probs(
-                self.model, self.tree, states[:, level], level, self.nodes[targets, level], self.by
-            )
-            total = total - log_probs.gather(1, self.codes[targets, level][:, None]).sum()
-        return {"loss": total / max(1, len(targets))}
+from sidflow.training.validation import validation_metrics
 
 
 class GenerativeTask:
@@ -83,8 +64,9 @@ class GenerativeTask:
         ids: ItemIds,
         candidates: Candidates,
         params: GenerativeParams,
+        titles: Sequence[str] = (),
     ) -> None:
-        """Cut `histories` into windows for `model`.
+        """Cut `histories` into windows for `model`; `titles` of all items are for alignment tasks.
 
         Raises:
             InputError: no user has two training items.
@@ -99,15 +81,21 @@ class GenerativeTask:
                 found="none",
                 remedy="lower the k-core threshold, or take more data",
             )
-        self.module: nn.Module = IdLosses(model, windows, ids, candidates, params.normalise)
+        self.aligned = isinstance(params, LanguageParams) and params.alignment.any
+        if isinstance(params, LanguageParams) and params.alignment.any:
+            assert isinstance(model, LanguageIdModel)
+            self.module: nn.Module = AlignedLosses(model, windows, ids, candidates, params, titles)
+        else:
+            self.module = IdLosses(model, windows, ids, candidates, params.normalise)
         self.windows, self.model, self.histories, self.params = windows, model, histories, params
         self.ids, self.candidates = ids, candidates
         valid = np.flatnonzero(histories.query_valid)
         self.queries = valid[:: max(1, -(-len(valid) // params.validate_on))]
 
-    def batches(self, epoch: int, generator: torch.Generator) -> Sequence[Tensor]:
-        """Return the epoch's batches of window numbers, of similar length each."""
-        return shuffled_batches(self.windows.lengths, self.params.batch_size, generator)
+    def batches(self, epoch: int, generator: torch.Generator) -> Sequence[Tensor | SeededBatch]:
+        """Return the epoch's batches of window numbers, of similar length each; with seeds for alignment tasks."""
+        batches = shuffled_batches(self.windows.lengths, self.params.batch_size, generator)
+        return seeded_batches(batches, generator) if self.aligned else batches
 
     def validate(self) -> Mapping[str, float]:
         """Return NDCG@10 and recall@10 of the lists that a beam gives for some validation queries."""
@@ -116,12 +104,8 @@ class GenerativeTask:
             beams = answer_queries(
                 decoder, self.histories, self.queries, self.params.max_length, self.params.validate_beam
             )
-        ranks = self.candidates.ranks(beams, self.histories.targets[self.queries])
-        hit = ranks <= 10
-        return {
-            "valid_ndcg_at_10": float(np.where(hit, 1 / np.log2(ranks + 1), 0.0).mean()) if len(ranks) else 0.0,
-            "valid_recall_at_10": float(hit.mean()) if len(ranks) else 0.0,
-        }
+        ranks, sharing = self.candidates.ranks(beams, self.histories.targets[self.queries])
+        return validation_metrics(torch.from_numpy(ranks), sharing)
 
 
 def prefix_windows(histories: Histories, longest: int) -> Windows:
@@ -136,8 +120,11 @@ def prefix_windows(histories: Histories, longest: int) -> Windows:
     )
 
 
-def make_model(ids: ItemIds, params: GenerativeParams) -> IdModule:
-    """Return the untrained model of `params`."""
+def make_model(ids: ItemIds, params: GenerativeParams, backbone: Mapping[str, Any] | None = None) -> IdModule:
+    """Return the untrained model of `params`; `backbone` is the content of backbone.json, of a language model."""
+    if isinstance(params, LanguageParams):
+        assert backbone is not None
+        return fresh_language_model(backbone, ids.vocabulary, params)
     if isinstance(params, EncoderDecoderParams):
         return scratch_encoder_decoder(ids.vocabulary, params)
     assert isinstance(params, CausalParams)
@@ -156,6 +143,8 @@ class GenerateSetup(NamedTuple):
     seed: int
     threads: int
     device: torch.device
+    backbone: Mapping[str, Any] | None = None  # the BACKBONE artifact, of a language model
+    titles: Sequence[str] = ()  # of all items, of alignment tasks
 
 
 class Trained(NamedTuple):
@@ -188,7 +177,8 @@ def generate(setup: GenerateSetup) -> Refitted[Trained, Trained]:
         epochs = None if first is None else first.fitted.best_epoch + 1
         checkpoint = Checkpoint(name, {**setup.fingerprint, "chosen": epochs})
         prepare_training(setup.seed, setup.threads)
-        task = GenerativeTask(make_model(setup.ids, params), training, setup.ids, candidates, params)
+        model = make_model(setup.ids, params, setup.backbone)
+        task = GenerativeTask(model, training, setup.ids, candidates, params, setup.titles)
         fitted = fit(
             name, task, params.loop, seed=setup.seed, device=setup.device, checkpoint=checkpoint, stop_after=epochs
         )
@@ -228,7 +218,12 @@ def write_generated(name: str, refitted: Refitted[Trained, Trained], setup: Gene
         arrays[IDS] = np.where(leaf >= 0, leaf, own).astype(np.int32)
     FACTORS.write(arrays, refit_metadata(is_refit), model=name)
     settings = {"params": params.model_dump(mode="json"), "sizes": list(ids.vocabulary.sizes)}
-    WEIGHTS.write(weights_to_arrays(last.model), settings, model=name)
+    if isinstance(last.model, LanguageIdModel):  # all that it learned is in the adapter
+        assert setup.backbone is not None
+        save_adapter(last.model.model, adapter_folder(name), setup.backbone)  # type: ignore[arg-type]
+        WEIGHTS.write({}, settings, model=name)
+    else:
+        WEIGHTS.write(weights_to_arrays(last.model), settings, model=name)
     CURVES.write(fitted.curves, list(fitted.curves[0]) if fitted.curves else ["epoch"], model=name)
     candidates = Candidates(ids, setup.count, setup.device)
     queries = np.flatnonzero(setup.histories.query_valid)
@@ -254,6 +249,10 @@ def write_generated(name: str, refitted: Refitted[Trained, Trained], setup: Gene
         "windows": trained.windows,
         **setup.fingerprint,
     }
+    if setup.backbone is not None:
+        trained_weights = [parameter for parameter in last.model.parameters() if parameter.requires_grad]
+        summary |= {"trained_parameters": sum(parameter.numel() for parameter in trained_weights)}
+        summary |= {"backbone": backbone_summary(setup.backbone)}
     if is_refit:
         summary |= {"refit_epochs": len(last.fitted.curves)}
     SUMMARY.write(summary, model=name)

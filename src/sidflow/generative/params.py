@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from sidflow.backbones.params import HISTORY, LoraParams
 from sidflow.core.errors import InputError, InvalidValue
 from sidflow.core.params import Params, validate_params
 from sidflow.generative.vocabulary import IdParams, Normalise
@@ -27,6 +28,7 @@ class GenerativeLoop(
     """How long and how fast to train a model of IDs."""
 
 
+ARCHITECTURES = "decoder | encoder_decoder | language_model"
 AUTO_SCORES = 5_000_000  # queries times items up to which `auto` is exact: some minutes on a laptop
 
 
@@ -83,17 +85,62 @@ class ScratchParams(GenerativeParams):
 class CausalParams(ScratchParams):
     """TIGER's objective on a decoder: every position of a history predicts the next token, in one pass."""
 
-    architecture: Literal["decoder"] = Field(default="decoder", description="decoder | encoder_decoder")
+    architecture: Literal["decoder"] = Field(default="decoder", description=ARCHITECTURES)
     init_std: float = Field(default=0.02, gt=0, description="standard deviation of weights at the start")
 
 
 class EncoderDecoderParams(ScratchParams):
     """TIGER: T5 reads the history, and its decoder writes the next ID; one sample a target."""
 
-    architecture: Literal["encoder_decoder"] = Field(description="decoder | encoder_decoder")
+    architecture: Literal["encoder_decoder"] = Field(description=ARCHITECTURES)
 
 
-KINDS: dict[str, type[GenerativeParams]] = {"decoder": CausalParams, "encoder_decoder": EncoderDecoderParams}
+class AlignmentParams(Params):
+    """LC-Rec's tasks that join IDs and words, beside the next ID; each weight multiplies the task's mean loss."""
+
+    id_from_title: float = Field(default=0.0, ge=0, description="weight of: an item's ID from its title; 0 = left out")
+    title_from_id: float = Field(default=0.0, ge=0, description="weight of: an item's title from its ID; 0 = left out")
+    next_title: float = Field(
+        default=0.0, ge=0, description="weight of: the next item's title from the history's IDs; 0 = left out"
+    )
+    samples: int = Field(default=32, ge=1, description="items, or histories, of each task a step")
+    title_words: int = Field(default=12, ge=1, description="words of a title at most")
+
+    @property
+    def any(self) -> bool:
+        """Whether one of the tasks is trained."""
+        return self.id_from_title + self.title_from_id + self.next_title > 0
+
+
+class LanguageParams(GenerativeParams):
+    """LC-Rec: the language model of `backbone` with LoRA, and ID tokens in its vocabulary."""
+
+    architecture: Literal["language_model"] = Field(description=ARCHITECTURES)
+    prompt: str = Field(
+        default=f"A customer bought these products, oldest first: {HISTORY}",
+        description="text before the history; {history} is where the ID tokens go",
+    )
+    weights: Literal["fp32", "bf16"] = Field(default="fp32", description="of the frozen backbone: fp32 | bf16")
+    lora: LoraParams = Field(default=LoraParams(), description="low-rank adaptation of the frozen backbone")
+    token_dropout: float = Field(default=0.0, ge=0, lt=1, description="share dropped of the vectors of ID tokens")
+    alignment: AlignmentParams = Field(
+        default=AlignmentParams(), description="tasks beside the next ID, which join IDs and words"
+    )
+
+    @model_validator(mode="after")
+    def _usable(self) -> LanguageParams:
+        if self.prompt.count(HISTORY) != 1:
+            raise InvalidValue("`prompt` with {history} once", f"{self.prompt.count(HISTORY)} times")
+        if not self.lora.enabled:
+            raise InvalidValue("`lora.enabled: true`, since ID tokens are trained with the adapter", "false")
+        return self
+
+
+KINDS: dict[str, type[GenerativeParams]] = {
+    "decoder": CausalParams,
+    "encoder_decoder": EncoderDecoderParams,
+    "language_model": LanguageParams,
+}
 
 
 def generative_entry(name: str, values: Any, where: str) -> GenerativeParams:
@@ -106,7 +153,7 @@ def generative_entry(name: str, values: Any, where: str) -> GenerativeParams:
     if architecture not in KINDS:
         raise InputError(
             f"{where}.architecture",
-            expected=" or ".join(KINDS),
+            expected=ARCHITECTURES,
             found=repr(architecture),
             remedy=f"correct it in the entry `{name}`",
         )

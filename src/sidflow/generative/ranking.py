@@ -62,14 +62,21 @@ class Candidates:
         counts.eliminate_zeros()
         return csr_matrix(counts.astype(bool))
 
-    def ranks(self, beams: Beams, targets: Int64[np.ndarray, " q"]) -> Float[np.ndarray, " q"]:
-        """Return the mean rank of each target among the items of its list; one beyond all items where it is absent."""
+    def ranks(
+        self, beams: Beams, targets: Int64[np.ndarray, " q"]
+    ) -> tuple[Int64[np.ndarray, " q"], Int64[np.ndarray, " q"]]:
+        """Return the rank of each target in its list, and how many other items share it.
+
+        The rank is the last one of the tie, and one beyond all items where the target is absent.
+        """
         leaves = beams.leaves.cpu().numpy()
         sizes = np.where(leaves >= 0, self.sizes[np.maximum(leaves, 0)], 0)
         hit = (leaves == self.leaf[targets][:, None]) & (leaves >= 0)
-        before = np.cumsum(sizes, axis=1) - sizes
-        rank = (before + (sizes + 1) / 2 * hit)[np.arange(len(leaves)), hit.argmax(1)]
-        return np.where(hit.any(1), rank, self.count + 1)
+        column = hit.argmax(1)
+        rows = np.arange(len(leaves))
+        rank, size = np.cumsum(sizes, axis=1)[rows, column], sizes[rows, column]
+        is_hit = hit.any(1)
+        return np.where(is_hit, rank, self.count + 1), np.where(is_hit, size - 1, 0)
 
 
 class Decoder(NamedTuple):

@@ -9,10 +9,11 @@ import numpy as np
 import torch
 
 from sidflow.artifacts.catalog import ITEMS
-from sidflow.artifacts.recommenders import WEIGHTS
+from sidflow.artifacts.recommenders import BACKBONE, WEIGHTS, adapter_folder
 from sidflow.artifacts.semantic_ids import QUANTIZER, code_counts, quantized_modalities
 from sidflow.generative.fit import make_model
-from sidflow.generative.params import generative_entry
+from sidflow.generative.language_model import load_language_model
+from sidflow.generative.params import LanguageParams, generative_entry
 from sidflow.generative.ranking import Candidates, Decoder, beam_factors
 from sidflow.generative.vocabulary import load_item_ids
 from sidflow.sequences.windows import recent_windows
@@ -42,8 +43,12 @@ class GenerativeRecommender:
         self.ids = load_item_ids(items.height, counts, self.params.ids, sizes)
         self.core = int(items["in_core"].sum())
         self.device = device or torch.device("cpu")
-        self.model = make_model(self.ids, self.params)
-        weights_from_arrays(self.model, file.arrays, "")
+        if isinstance(self.params, LanguageParams):
+            folder = adapter_folder(name)
+            self.model = load_language_model(BACKBONE.read(), folder, self.ids.vocabulary, self.params)
+        else:
+            self.model = make_model(self.ids, self.params)
+            weights_from_arrays(self.model, file.arrays, "")
         self.model.to(self.device).eval()
         self._decoders: dict[int, Decoder] = {}
 

@@ -21,14 +21,14 @@ from sidflow.artifacts.recommenders import (
     adapter_folder,
     refit_metadata,
 )
-from sidflow.backbones.models import load_backbone
+from sidflow.backbones.adapter import save_adapter
+from sidflow.backbones.models import backbone_summary, load_backbone
 from sidflow.core.errors import InputError
 from sidflow.core.runtime import is_main_process
 from sidflow.hybrid.evidence import query_histories
 from sidflow.hybrid.prior import ContentRows, ScorePrior, prior_inputs
 from sidflow.hybrid.task import ValidationChoice, validation_choice
 from sidflow.metrics.geometry import tau_over_histories
-from sidflow.mme_sid.adapter import save_adapter
 from sidflow.mme_sid.fusion import cold_rows
 from sidflow.mme_sid.item_tokens import ItemInputs
 from sidflow.mme_sid.model import MmeSid, MmeSidTask
@@ -40,7 +40,6 @@ from sidflow.training.checkpoint import Checkpoint, weights_to_arrays
 from sidflow.training.devices import prepare_training, shard_frozen_layers
 from sidflow.training.loop import FitResult, fit
 
-BACKBONE_ENTRIES = ("kind", "repo", "commit", "package", "weights", "family", "hidden_size", "layers")  # in the summary
 TAU_QUERIES = 1000  # the first validation queries, for tau in the summary
 
 
@@ -202,7 +201,7 @@ def write_finetuned(
     SUMMARY.write(
         {
             "params": params.model_dump(),
-            "backbone": {key: backbone[key] for key in BACKBONE_ENTRIES if key in backbone},
+            "backbone": backbone_summary(backbone),
             "modalities": list(inputs.modalities),
             "best_epoch": fitted.best_epoch + 1,
             "steps": fitted.steps,

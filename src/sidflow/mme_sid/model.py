@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sidflow.backbones.adapter import add_adapter
 from sidflow.backbones.models import Backbone
 from sidflow.backbones.prompted_backbone import PromptedBackbone, tokenize_prompt
 from sidflow.hybrid.prior import ScorePrior
 from sidflow.hybrid.task import RankingTask
-from sidflow.mme_sid.adapter import add_adapter
 from sidflow.mme_sid.fusion import FrequencyAwareFusion
 from sidflow.mme_sid.item_tokens import ItemInputs, ItemTokens
 from sidflow.mme_sid.params import FinetuneParams

@@ -6,25 +6,11 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from sidflow.backbones.params import PROMPT
+from sidflow.backbones.params import PROMPT, LoraParams
 from sidflow.core.errors import InvalidValue
-from sidflow.core.params import Params
 from sidflow.hybrid.params import HybridParams, ScorePriorParams
 from sidflow.sequences.negatives import NegativeParams
 from sidflow.training.loop import LoopParams
-
-
-class LoraParams(Params):
-    """Low-rank adaptation of the frozen backbone."""
-
-    enabled: bool = Field(default=True, description="false: the backbone stays as it is")
-    rank: int = Field(default=32, ge=1, description="width of the update, the product of two thin matrices")
-    alpha: int | float = Field(default=128, gt=0, description="the update is scaled by alpha / rank")
-    dropout: float = Field(default=0.0, ge=0, lt=1, description="share dropped of what enters the adapter")
-    targets: tuple[str, ...] = Field(
-        default=("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
-        description="modules of the backbone that are adapted",
-    )
 
 
 class AnchoringParams(ScorePriorParams):

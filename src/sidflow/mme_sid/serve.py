@@ -28,6 +28,7 @@ from sidflow.artifacts.recommenders import (
     adapter_folder,
     served_matrix,
 )
+from sidflow.backbones.adapter import load_adapter
 from sidflow.backbones.models import load_backbone, record_written_files
 from sidflow.backbones.prompted_backbone import PromptedBackbone, tokenize_prompt
 from sidflow.core.disk import check_folder_target
@@ -36,7 +37,6 @@ from sidflow.core.files import atomic_folder
 from sidflow.core.params import validate_params
 from sidflow.hybrid.evidence import new_histories
 from sidflow.hybrid.prior import ScorePrior, prior_from_arrays
-from sidflow.mme_sid.adapter import load_adapter
 from sidflow.mme_sid.fusion import ColdRows
 from sidflow.mme_sid.model import encode
 from sidflow.mme_sid.params import FinetuneParams

@@ -86,9 +86,14 @@ def nonzero_coordinates(matrix: csr_matrix, device: torch.device) -> tuple[Tenso
     return torch.from_numpy(rows).to(device), torch.from_numpy(matrix.indices.astype(np.int64)).to(device)
 
 
-def validation_metrics(ranks: Int[Tensor, " q"]) -> dict[str, float]:
-    """Return NDCG@10 and recall@10 of queries with one target each, from the targets' ranks."""
+def validation_metrics(ranks: Int[Tensor, " q"], sharing: Int[np.ndarray, " q"] | None = None) -> dict[str, float]:
+    """Return NDCG@10 and recall@10 of queries with one target each.
+
+    Args:
+        ranks: of the targets, 1 = best.
+        sharing: as in `metric_at_k`.
+    """
     rank_array = ranks.numpy(force=True)
     if not len(rank_array):
         return {"valid_ndcg_at_10": 0.0, "valid_recall_at_10": 0.0}
-    return {f"valid_{metric}_at_10": float(metric_at_k(rank_array, metric, 10).mean()) for metric in VALIDATED}
+    return {f"valid_{metric}_at_10": float(metric_at_k(rank_array, metric, 10, sharing).mean()) for metric in VALIDATED}

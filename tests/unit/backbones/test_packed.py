@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from sidflow.backbones.adapter import add_adapter
+from sidflow.backbones.params import LoraParams
 from sidflow.backbones.prompted_backbone import Prompt, PromptedBackbone
-from sidflow.mme_sid.adapter import add_adapter
-from sidflow.mme_sid.params import LoraParams
 
 LENGTHS = torch.tensor([7, 3, 1, 5, 5])
 PROMPTS = [Prompt([5, 9, 11, 30], [7, 8, 40]), Prompt([2], [6]), Prompt(list(range(20)), list(range(30, 35)))]

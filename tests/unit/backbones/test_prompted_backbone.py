@@ -1,10 +1,10 @@
 import pytest
 import torch
 
+from sidflow.backbones.adapter import add_adapter
+from sidflow.backbones.params import LoraParams
 from sidflow.backbones.prompted_backbone import Prompt, PromptedBackbone, tokenize_prompt
 from sidflow.core.errors import InputError
-from sidflow.mme_sid.adapter import add_adapter
-from sidflow.mme_sid.params import LoraParams
 
 PROMPT = Prompt(instruction=[5, 9, 11, 30], marker=[7, 8, 40])
 

@@ -2,16 +2,24 @@
 
 import numpy as np
 import torch
+from transformers import AutoModelForCausalLM, Gemma2Config, LlamaConfig
 
+from sidflow.backbones.models import Backbone
+from sidflow.backbones.scratch import train_tokenizer
 from sidflow.generative.causal import scratch_causal_model
 from sidflow.generative.encoder_decoder import scratch_encoder_decoder
-from sidflow.generative.params import CausalParams, EncoderDecoderParams
+from sidflow.generative.language_model import adapt
+from sidflow.generative.params import CausalParams, EncoderDecoderParams, LanguageParams
 from sidflow.generative.tree import build_tree
 from sidflow.generative.vocabulary import IdVocabulary, ItemIds
 
 SIZES = (6, 5, 4)
 TINY = {"dimensions": 16, "layers": 2, "heads": 2, "feedforward": 32, "dropout": 0.0}
 KINDS = ("decoder", "encoder_decoder")
+ALL_KINDS = (*KINDS, "language_model")
+COLOURS, THINGS = ("red", "blue", "green", "grey"), ("lamp", "chair", "table", "stool")
+TITLES = [f"{colour} {thing}" for thing in THINGS for colour in COLOURS]
+LORA = {"rank": 4, "alpha": 8}
 
 
 def random_codes(seed, count, sizes=SIZES):
@@ -26,9 +34,42 @@ def item_ids(codes, sizes=SIZES):
 def tiny_model(kind, ids, seed=0):
     """A model whose weights are large enough for its probabilities to differ."""
     torch.manual_seed(seed)
+    if kind == "language_model":
+        return tiny_language_model(ids)
     if kind == "decoder":
         return scratch_causal_model(ids.vocabulary, CausalParams(**TINY, init_std=0.4)).eval()
     return scratch_encoder_decoder(ids.vocabulary, EncoderDecoderParams(architecture=kind, **TINY)).eval()
+
+
+def tiny_backbone(tied=True, family=LlamaConfig, **more):
+    """A causal language model with random weights, and its tokenizer."""
+    tokenizer = train_tokenizer([*TITLES, "A customer bought these products, oldest first:"], 300)
+    config = family(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        max_position_embeddings=256,
+        tie_word_embeddings=tied,
+        initializer_range=0.4,
+        **more,
+    )
+    attention = "eager" if family is Gemma2Config else "sdpa"
+    model = AutoModelForCausalLM.from_config(config, attn_implementation=attention)
+    return Backbone(model.requires_grad_(False).eval(), tokenizer)
+
+
+def tiny_language_model(ids, backbone=None, **params):
+    """LC-Rec's model over a tiny backbone, its adapter no longer without effect."""
+    settings = LanguageParams(architecture="language_model", lora=LORA, max_length=5, **params)
+    model = adapt(backbone or tiny_backbone(), ids.vocabulary, settings).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(std=0.2)
+    return model
 
 
 class Decoding:
@@ -57,8 +98,12 @@ class Decoding:
         """The logits [l, vocabulary] at each token of one ID after one history, by a pass of its own."""
         history = self.tokens[row, : self.lengths[row]]
         if hasattr(self.model, "decoder"):
-            states = self.model._states(torch.cat([history, target])[None])[0]
-            return self.model._logits(states[len(history) : len(history) + len(target)])
+            before = len(self.model.start()) - 1 + len(history)
+            states = self.model.states(torch.cat([history, target])[None])[0][before : before + len(target)]
+            logits = states @ self.model.output_rows().T
+            if hasattr(self.model, "word_rows"):
+                logits = torch.cat([logits, states @ self.model.word_rows().T], dim=1)
+            return logits
         before = torch.cat([torch.tensor([1]), target[:-1]])
         output = self.model.model(input_ids=history[None], decoder_input_ids=before[None], use_cache=False)
         return self.model._logits(output.last_hidden_state[0])

@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from tests.unit.generative.cases import KINDS, Decoding
+from tests.unit.generative.cases import ALL_KINDS, KINDS, Decoding
 from transformers import LlamaForCausalLM, T5ForConditionalGeneration
 
 from sidflow.generative.decoding import beam_search, exact_log_probs
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ALL_KINDS)
 @pytest.mark.parametrize("positions", [1, 7, 1000])
 def test_exact_by_vocabulary_is_the_sum_over_tokens(kind, positions):
     case = Decoding(kind)
@@ -20,7 +20,7 @@ def test_exact_by_vocabulary_is_the_sum_over_tokens(kind, positions):
             torch.testing.assert_close(exact[row, leaf], expected, atol=2e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ALL_KINDS)
 @pytest.mark.parametrize("positions", [1, 7, 1000])
 def test_exact_by_children_is_the_sum_over_valid_codes(kind, positions):
     case = Decoding(kind)
@@ -36,7 +36,7 @@ def test_exact_by_children_is_the_sum_over_valid_codes(kind, positions):
             torch.testing.assert_close(exact[row, leaf], torch.as_tensor(expected), atol=2e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ALL_KINDS)
 @pytest.mark.parametrize("by", ["children", "vocabulary"])
 def test_a_beam_as_wide_as_the_catalogue_is_exact(kind, by):
     case = Decoding(kind)
@@ -48,7 +48,7 @@ def test_a_beam_as_wide_as_the_catalogue_is_exact(kind, by):
     assert (beams.leaves[:, leaves:] == -1).all()
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ALL_KINDS)
 def test_an_excluded_id_is_replaced_by_the_next(kind):
     case = Decoding(kind)
     whole = beam_search(*case.arguments, case.tree.leaves)
@@ -59,7 +59,7 @@ def test_an_excluded_id_is_replaced_by_the_next(kind):
     assert without.leaves[2, :2].tolist() == whole.leaves[2, [0, 2]].tolist()
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ALL_KINDS)
 def test_a_history_is_answered_alike_alone_and_beside_longer_ones(kind):
     case = Decoding(kind)
     together = beam_search(*case.arguments, 6)

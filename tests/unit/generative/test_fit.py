@@ -66,7 +66,10 @@ def write_ids(codes, absent=(COUNT - 1,)):
 
 def write_params(**entries):
     content = YAML(typ="safe").load(Path("params.yaml").read_text())
-    entries = {name: {**SETTINGS, "loop": LOOP, **entry} for name, entry in entries.items()}
+    entries = {
+        name: {key: value for key, value in {**SETTINGS, "loop": LOOP, **entry}.items() if value is not None}
+        for name, entry in entries.items()
+    }
     with Path("params.yaml").open("w") as handle:
         YAML().dump(content | {"generate": entries, "recommenders": list(entries)}, handle)
 
@@ -208,7 +211,7 @@ def test_what_cannot_be_generated_is_refused(shop, monkeypatch, capsys):
     write_params(tiger={"architecture": "t5"})
     with pytest.raises(SystemExit):
         stage_main()("tiger")
-    assert "expected decoder or encoder_decoder; found 't5'" in capsys.readouterr().err
+    assert "expected decoder | encoder_decoder | language_model; found 't5'" in capsys.readouterr().err
     write_ids([(item % 4, item // 4) for item in range(COUNT)])
     monkeypatch.setattr("sidflow.generative.fit.EXACT_SCORES", 100)
     write_params(tiger={"ranking": "exact"})

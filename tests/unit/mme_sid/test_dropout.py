@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch import nn
 
+from sidflow.backbones.params import LoraParams
 from sidflow.mme_sid.item_tokens import ItemTokens
 from sidflow.mme_sid.model import MmeSid
-from sidflow.mme_sid.params import FinetuneParams, LoraParams
+from sidflow.mme_sid.params import FinetuneParams
 
 ROWS = torch.arange(16)
 

@@ -5,11 +5,12 @@ from accelerate.state import AcceleratorState
 from torch.nn import functional
 
 from sidflow.backbones.models import Backbone
+from sidflow.backbones.params import LoraParams
 from sidflow.core.errors import InputError
 from sidflow.metrics.geometry import tau_over_histories
 from sidflow.mme_sid.fit import forgetting
 from sidflow.mme_sid.model import MmeSid, MmeSidTask
-from sidflow.mme_sid.params import FinetuneLoop, FinetuneParams, LoraParams
+from sidflow.mme_sid.params import FinetuneLoop, FinetuneParams
 from sidflow.training.checkpoint import Checkpoint
 from sidflow.training.devices import prepare_training
 from sidflow.training.loop import fit, trained_state

@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch.nn import functional
 
+from sidflow.backbones.params import LoraParams
 from sidflow.mme_sid.model import MmeSid
-from sidflow.mme_sid.params import FinetuneParams, LoraParams
+from sidflow.mme_sid.params import FinetuneParams
 
 ROOT = Path(__file__).parents[3]
 BENCHMARKS = ROOT / "experiments/benchmarks"

@@ -25,10 +25,10 @@ from sidflow.artifacts.recommenders import (
     SUMMARY,
     adapter_folder,
 )
+from sidflow.backbones.adapter import load_adapter
 from sidflow.backbones.models import Backbone, load_backbone
 from sidflow.core import params
 from sidflow.core.errors import InputError
-from sidflow.mme_sid.adapter import load_adapter
 from sidflow.mme_sid.fit import answer_queries, score_prior
 from sidflow.mme_sid.item_tokens import load_item_inputs
 from sidflow.mme_sid.model import MmeSid

@@ -4,25 +4,36 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import PreTrainedModel
 
+from sidflow.backbones.lora import make_lean
 from sidflow.backbones.models import record_written_files
+from sidflow.backbones.params import LoraParams
 from sidflow.core.errors import InputError
 from sidflow.core.files import atomic_folder, note_read
-from sidflow.mme_sid.lora import make_lean
-from sidflow.mme_sid.params import LoraParams
 from sidflow.models.loading import without_library_output
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 
-def add_adapter(model: PreTrainedModel, params: LoraParams) -> PeftModel | PreTrainedModel:
+def add_adapter(
+    model: PreTrainedModel,
+    params: LoraParams,
+    tokens: Mapping[str, Sequence[int]] | None = None,
+    section: str = "finetune",
+) -> PeftModel | PreTrainedModel:
     """Return `model` with a fresh adapter, its only trainable weights; unchanged where LoRA is off.
+
+    Args:
+        model: a causal LM.
+        params: of the adapter.
+        tokens: by name of an embedding or output layer, the rows of its table that are trained as well.
+        section: of params.yaml that the params are from, for messages.
 
     Raises:
         InputError: a target is the name of no linear layer of the model, or there are no targets.
@@ -36,7 +47,7 @@ def add_adapter(model: PreTrainedModel, params: LoraParams) -> PeftModel | PreTr
     if unknown or not params.targets:
         linear = sorted(end for end in ends if end.endswith(("_proj", "proj", "fc", "dense")))
         raise InputError(
-            "params.yaml:finetune.*.lora.targets",
+            f"params.yaml:{section}.*.lora.targets",
             expected=f"names of the backbone's modules, such as {linear}",
             found=f"{unknown or 'none'}",
             remedy="name modules that this backbone has, or set lora.enabled to false",
@@ -46,6 +57,7 @@ def add_adapter(model: PreTrainedModel, params: LoraParams) -> PeftModel | PreTr
         lora_alpha=params.alpha,  # type: ignore[arg-type]  # peft divides by it; fractions work
         lora_dropout=params.dropout,
         target_modules=list(params.targets),
+        trainable_token_indices={name: list(rows) for name, rows in tokens.items()} if tokens else None,
         task_type="CAUSAL_LM",
     )
     try:
@@ -53,7 +65,7 @@ def add_adapter(model: PreTrainedModel, params: LoraParams) -> PeftModel | PreTr
             adapted = get_peft_model(model, config)
     except ValueError as error:  # a target that is no linear layer
         raise InputError(
-            "params.yaml:finetune.*.lora.targets",
+            f"params.yaml:{section}.*.lora.targets",
             expected="names of linear layers of the backbone",
             found=f"{list(params.targets)}: {error}"[:300],
             remedy="name linear layers alone, or set lora.enabled to false",

@@ -6,9 +6,9 @@ import peft.tuners.lora.layer
 import pytest
 import torch
 
-from sidflow.mme_sid.adapter import add_adapter
-from sidflow.mme_sid.lora import LeanLora
-from sidflow.mme_sid.params import LoraParams
+from sidflow.backbones.adapter import add_adapter
+from sidflow.backbones.lora import LeanLora
+from sidflow.backbones.params import LoraParams
 
 
 def adapted_model(tiny, **more):

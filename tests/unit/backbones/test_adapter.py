@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from sidflow.backbones.adapter import CONFIG, WEIGHTS, add_adapter, load_adapter, save_adapter
+from sidflow.backbones.params import LoraParams
 from sidflow.core.errors import InputError
-from sidflow.mme_sid.adapter import CONFIG, WEIGHTS, add_adapter, load_adapter, save_adapter
-from sidflow.mme_sid.params import LoraParams
 
 RECORD = {"repo": "", "commit": ""}
 

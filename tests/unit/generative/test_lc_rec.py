@@ -1,0 +1,254 @@
+"""LC-Rec's model: its ID tokens, its alignment tasks, and the stage as DVC runs it."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from peft.tuners.lora.layer import Linear
+from tests.unit.generative.cases import LORA, TITLES, item_ids, random_codes, tiny_backbone, tiny_language_model
+from tests.unit.generative.test_fit import COUNT, LOOP, ranking_of, stage_main, write_ids, write_params
+from tests.unit.killing import second_fit_resumes
+from tests.unit.sequential.cases import CYCLE, write_shop
+from transformers import Gemma2Config, LlamaConfig, MistralConfig
+
+from sidflow.artifacts.catalog import ITEMS
+from sidflow.artifacts.recommenders import BACKBONE, CURVES, MODEL_FOLDER, SUMMARY, WEIGHTS, adapter_folder
+from sidflow.backbones.lora import LeanLora
+from sidflow.backbones.models import record_of_folder
+from sidflow.core.errors import InputError
+from sidflow.generative.alignment import AlignedLosses
+from sidflow.generative.params import LanguageParams, generative_entry
+from sidflow.generative.ranking import Candidates
+from sidflow.generative.serve import GenerativeRecommender
+from sidflow.sequences.histories import load_histories
+from sidflow.sequences.windows import SeededBatch, recent_windows
+
+ALIGNED = {"id_from_title": 0.5, "title_from_id": 0.25, "next_title": 0.5, "samples": 4}
+BACKBONES = [
+    {"tied": True},
+    {"tied": False},
+    {"tied": True, "family": Gemma2Config, "sliding_window": 128, "head_dim": 8, "final_logit_softcapping": None},
+]
+
+
+def aligned_losses(backbone=None, **params):
+    """The losses of a tiny model over four windows of eight items."""
+    ids = item_ids(random_codes(1, len(TITLES)))
+    params = {"alignment": ALIGNED} | params
+    model = tiny_language_model(ids, backbone, **params)
+    settings = LanguageParams(architecture="language_model", lora=LORA, max_length=5, **params)
+    windows = recent_windows([[0, 1, 2], [3, 4], [5, 6, 7, 8], [9, 10, 11]], 5)
+    candidates = Candidates(ids, len(TITLES), torch.device("cpu"))
+    return AlignedLosses(model, windows, ids, candidates, settings, TITLES)
+
+
+def whole_logits(model, tokens):
+    """PEFT's own pass, with its own layers, over rows of words and ID tokens."""
+    lean = [module for module in model.modules() if isinstance(module, LeanLora)]
+    for module in lean:
+        module.__class__ = Linear
+    try:
+        return model.model(input_ids=tokens, use_cache=False).logits
+    finally:
+        for module in lean:
+            module.__class__ = LeanLora
+
+
+@pytest.mark.parametrize("kind", BACKBONES, ids=["tied", "untied", "gemma2"])
+def test_states_and_logits_are_those_of_peft(kind):
+    losses = aligned_losses(tiny_backbone(**kind))
+    model = losses.model.eval()
+    with torch.no_grad():
+        for parameter in model.parameters():  # ID tokens as if trained, another vector on each side
+            if parameter.requires_grad:
+                parameter.add_(torch.randn_like(parameter) * 0.1)
+        rows = torch.tensor([losses.next_title_row(2).tokens])
+        expected = whole_logits(model, rows)
+        torch.testing.assert_close(model.vocabulary_logits(model.mixed_states(rows)), expected, atol=1e-4, rtol=1e-4)
+        items, lengths = losses.windows.padded(torch.arange(4))
+        predictions = model.predictions(losses.tokens[items], lengths)
+        for row in range(4):
+            history = losses.tokens[items[row, : lengths[row]]].flatten()
+            whole = torch.cat([model.reader.instruction[0], history + model.words])[None]
+            logits = whole_logits(model, whole)[0]
+            for column in range(1, int(lengths[row])):
+                assert predictions.items[row, column - 1] == column
+                place = model.reader.instruction.shape[1] + column * 3 - 1
+                torch.testing.assert_close(
+                    model.vocabulary_logits(predictions.states[row, column - 1]),
+                    logits[place : place + 3],
+                    atol=1e-4,
+                    rtol=1e-4,
+                )
+        assert (predictions.items >= 0).sum() == (lengths - 1).sum()
+
+
+@pytest.mark.parametrize("kind", BACKBONES, ids=["tied", "untied", "gemma2"])
+def test_id_tokens_train_and_words_do_not(kind):
+    backbone = tiny_backbone(**kind)
+    before = {name: tensor.clone() for name, tensor in backbone.model.state_dict().items()}
+    losses = aligned_losses(backbone)
+    model = losses.model
+    trained = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+    assert all("lora_" in name or "trainable_tokens_delta" in name for name, _ in trained)
+    first = {name: parameter.detach().clone() for name, parameter in trained}
+    optimizer = torch.optim.AdamW([parameter for _, parameter in trained], lr=0.01, weight_decay=0.1)
+    for step in range(3):
+        optimizer.zero_grad()
+        losses(SeededBatch(torch.arange(4), step))["loss"].backward()
+        optimizer.step()
+    merged = model.model.get_base_model().state_dict()
+    same = [name for name in before if f"{name}" in merged and torch.equal(merged[name], before[name])]
+    tables = {"embed_tokens": model.decoder.get_input_embeddings(), "lm_head": model._head}
+    for table in tables.values():
+        source = before["lm_head.weight" if table is tables["lm_head"] else "model.embed_tokens.weight"]
+        assert torch.equal(table.original_module.weight[: model.words], source)
+        assert torch.equal(table.weight[: model.words], source)  # what PEFT computes with
+    assert same  # norms
+    for name, parameter in trained:
+        assert not torch.equal(parameter, first[name]), name
+    assert (model.output_rows()[3:] != first[[n for n, _ in trained if "delta" in n][-1]][3:]).any(1).all()
+
+
+def test_rows_of_the_alignment_tasks():
+    losses = aligned_losses()
+    model, tokenizer = losses.model, losses.model.tokenizer
+
+    def read(tokens):
+        return "".join(
+            tokenizer.decode([token]) if token < model.words else f"<{token - model.words}>" for token in tokens
+        )
+
+    def of_item(item):
+        return "".join(f"<{token}>" for token in losses.tokens[item].tolist())
+
+    begin, end = tokenizer.bos_token, tokenizer.eos_token
+    row = losses.id_row(5)
+    assert read(row.tokens[: row.start]) == f"{begin}The product called blue chair has the ID "
+    assert read(row.tokens[row.start :]) == of_item(5)
+    row = losses.title_row(5)
+    assert read(row.tokens[: row.start]) == f"{begin}The product with the ID {of_item(5)} is called "
+    assert read(row.tokens[row.start :]) == f"blue chair{end}"
+    row = losses.next_title_row(0)
+    prompt = f"{begin}A customer bought these products, oldest first: {of_item(0)}{of_item(1)}"
+    assert read(row.tokens[: row.start]) == f"{prompt} The product bought next is called "
+    assert read(row.tokens[row.start :]) == f"green lamp{end}"
+
+
+def test_losses_of_the_alignment_tasks():
+    losses = aligned_losses(normalise="vocabulary").eval()
+    model = losses.model
+    with torch.no_grad():
+        parts = losses(SeededBatch(torch.arange(4), 7))
+        weighted = sum(ALIGNED[name] * float(parts[name]) for name in ("id_from_title", "title_from_id", "next_title"))
+        assert float(parts["loss"]) == pytest.approx(float(parts["next_id"]) + weighted, rel=1e-5)
+
+        def mean_loss(row):
+            log_probs = whole_logits(model, torch.tensor([row.tokens]))[0].log_softmax(-1)
+            places = torch.arange(row.start, len(row.tokens))
+            return -log_probs[places - 1, torch.tensor(row.tokens)[places]]
+
+        one = losses._id_loss(torch.tensor([6]))
+        assert float(one) == pytest.approx(float(mean_loss(losses.id_row(6)).sum()), rel=1e-4)
+        rows = [losses.title_row(1), losses.next_title_row(2)]
+        expected = torch.cat([mean_loss(row) for row in rows]).mean()
+        assert float(losses._word_loss(rows)) == pytest.approx(float(expected), rel=1e-4)
+    again = losses(SeededBatch(torch.arange(4), 7))
+    assert float(again["loss"].detach()) == pytest.approx(float(parts["loss"]))
+    assert float(losses(SeededBatch(torch.arange(4), 8))["loss"].detach()) != pytest.approx(float(parts["loss"]))
+
+
+def test_backbones_that_cannot_be_used_are_refused():
+    ids = item_ids(random_codes(1, 5))
+    short = tiny_backbone(family=MistralConfig, sliding_window=12)
+    with pytest.raises(InputError, match=r"a window of at least \d+ positions.*found 12 \(sliding_window"):
+        tiny_language_model(ids, short)
+    few = tiny_backbone(family=LlamaConfig)
+    few.model.config.max_position_embeddings = 20
+    with pytest.raises(InputError, match="found 20 \\(max_position_embeddings"):
+        tiny_language_model(ids, few)
+    for values, message in (
+        ({"prompt": "x"}, "`prompt` with {history} once"),
+        (
+            {"lora": {"enabled": False}},
+            "`lora.enabled: true`",
+        ),
+    ):
+        with pytest.raises(InputError, match=message):
+            generative_entry("lc_rec", {"architecture": "language_model", **values}, "params.yaml:generate.lc_rec")
+
+
+@pytest.fixture
+def shop(tmp_path, monkeypatch):
+    """The folder of a small shop with IDs, titles and a backbone from scratch, as the current one."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SIDFLOW_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("SIDFLOW_DEVICE", "cpu")
+    monkeypatch.setattr("sidflow.core.files._touched", {"reads": set(), "writes": set(), "params": set()})
+    write_shop()
+    write_ids([(item % 4, item // 4) for item in range(COUNT)])
+    ITEMS.write(ITEMS.read().with_columns(title=pl.Series(TITLES[:COUNT])))
+    torch.manual_seed(0)
+    model, tokenizer = tiny_backbone()
+    model.save_pretrained(tmp_path / MODEL_FOLDER)
+    tokenizer.save_pretrained(tmp_path / MODEL_FOLDER)
+    BACKBONE.write(record_of_folder("scratch", tmp_path / MODEL_FOLDER))
+    return tmp_path
+
+
+def write_lc_rec(**more):
+    own = {"dimensions": None, "layers": None, "heads": None, "feedforward": None, "dropout": None}
+    write_params(lc_rec={"architecture": "language_model", "lora": LORA, **own, **more})
+
+
+def hashes():
+    paths = (path for path in Path("artifacts/recommenders/lc_rec").rglob("*") if path.is_file())
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(paths)}
+
+
+@pytest.mark.parametrize("aligned", [False, True])
+def test_the_obvious_successor_comes_first_and_is_served(shop, aligned):
+    words = (shop / MODEL_FOLDER / "model.safetensors").read_bytes()
+    write_lc_rec(alignment=ALIGNED if aligned else {}, loop=LOOP | {"epochs": 20 if aligned else 30})
+    stage_main()("lc_rec")
+    ranks = ranking_of("lc_rec")
+    assert (ranks.rank <= (3 if aligned else 1)).mean() > 0.9
+    assert (shop / MODEL_FOLDER / "model.safetensors").read_bytes() == words
+    first, *_, last = CURVES.read(model="lc_rec")
+    for loss in ("id_from_title", "title_from_id", "next_title") if aligned else ("loss",):
+        assert float(last[loss]) < 0.8 * float(first[loss])
+    summary = SUMMARY.read(model="lc_rec")
+    assert summary["backbone"]["family"] == "llama" and summary["trained_parameters"] < summary["parameters"]
+    assert not WEIGHTS.read(model="lc_rec").arrays  # all that it learned is in the adapter
+    assert (adapter_folder("lc_rec") / "adapter_model.safetensors").stat().st_size < 100_000
+    recommender, histories = GenerativeRecommender("lc_rec"), load_histories()
+    for query in range(0, histories.query_count, 9):
+        arrays, listed = recommender.answer(histories.history(query).tolist())
+        scores = dict(zip(arrays["query_indices"].tolist(), arrays["query_values"].tolist(), strict=True))
+        open_items = [item for item in scores if item not in histories.history(query)]
+        assert max(open_items, key=scores.__getitem__) == ranks.top.items[query, 0]
+        assert listed.sum() == CYCLE
+    for history in ([], [COUNT - 1]):  # items without an ID
+        arrays, listed = recommender.answer(history)
+        assert listed.sum() == CYCLE and np.isfinite(arrays["query_values"]).all()
+
+
+def test_a_killed_second_fit_goes_on_to_the_same_bytes(shop, monkeypatch):
+    write_lc_rec(
+        refit=True, alignment=ALIGNED, token_dropout=0.2, loop=LOOP | {"epochs": 2}, lora={**LORA, "dropout": 0.2}
+    )
+    expected, resumed = second_fit_resumes(lambda: stage_main()("lc_rec"), hashes, monkeypatch)
+    assert resumed == expected
+    assert {"adapter_model.safetensors", "adapter_config.json", "weights.safetensors"} <= set(resumed)
+
+
+def test_weights_in_bf16(shop):
+    write_lc_rec(weights="bf16", alignment=ALIGNED, loop=LOOP | {"epochs": 3})
+    stage_main()("lc_rec")
+    curves = CURVES.read(model="lc_rec")
+    assert float(curves[-1]["loss"]) < float(curves[0]["loss"])
+    arrays, listed = GenerativeRecommender("lc_rec").answer([0, 1, 2])
+    assert listed.sum() == CYCLE and np.isfinite(arrays["query_values"]).all()
