@@ -48,7 +48,10 @@ BEST_BASELINE = "the best baseline"  # of each data set, as its validation chose
 OPPONENTS = (BEST_BASELINE, "sasrec", "cooccurrence", "cooccurrence_content", "sasrec_features", "sasrec_hybrid")
 POOLED_QUESTIONS = tuple((method, opponent) for method in METHODS for opponent in OPPONENTS)
 # Published forms of a data set that another preset holds too: they count only where the other has no answer.
-OTHER_FORMS = {"amazon-beauty-mmesid": "amazon-beauty"}
+OTHER_FORMS = {
+    "amazon-beauty-mmesid": ("amazon-beauty", "amazon-beauty-text"),
+    "amazon-beauty": ("amazon-beauty-text",),
+}
 
 
 class Answer(NamedTuple):
@@ -102,7 +105,9 @@ def answer_pooled_questions() -> list[PooledAnswer]:
     effects_of_preset = {preset: _data_set_effects(preset, one) for preset, one in real.items()}
     for question in POOLED_QUESTIONS:
         by_preset = {preset: effects[question] for preset, effects in effects_of_preset.items() if question in effects}
-        effects = [effect for preset, effect in by_preset.items() if OTHER_FORMS.get(preset) not in by_preset]
+        effects = [
+            effect for preset, effect in by_preset.items() if not by_preset.keys() & set(OTHER_FORMS.get(preset, ()))
+        ]
         if len(effects) > 1:
             values = np.array([effect.effect for effect in effects])
             errors = np.array([effect.standard_error for effect in effects])
