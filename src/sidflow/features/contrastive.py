@@ -26,11 +26,13 @@ from sidflow.core.stage import print_progress
 from sidflow.features.documents import Pieces, joined_text
 from sidflow.features.model_vectors import one_thread
 from sidflow.features.params import ContrastiveEncoder
-from sidflow.features.text_model import STEP, EncodedDocuments, TextModel, encode_by, pool
+from sidflow.features.text_model import EncodedDocuments, TextModel, encode_by, pool
 from sidflow.models.loading import without_library_output
 from sidflow.training.checkpoint import Checkpoint
 from sidflow.training.devices import prepare_training
 from sidflow.training.loop import LoopParams, fit
+
+STEP = 16  # tokens; lengths of training batches are multiples of it
 
 
 def encode_contrastively(

@@ -101,12 +101,18 @@ class ModelEncoder(EncoderParams):
     """An encoder that is a trained model."""
 
     model: ModelParams = Field(description="the trained model")
-    batch_size: int = Field(default=32, ge=1, le=4096, description="texts or pictures that are encoded at a time")
     centre: bool = Field(default=True, description="true: the mean vector is subtracted before the scaling to length 1")
 
 
 class TextModelEncoder(ModelEncoder):
     """A text encoder or a language model."""
+
+    dtype: Literal["fp32", "bf16"] = Field(
+        default="fp32", description="fp32 | bf16, of the model's arithmetic; vectors are pooled in fp32"
+    )
+    batch_tokens: int = Field(
+        default=1024, ge=1, le=1_000_000, description="tokens that are encoded at a time, padding included"
+    )
 
     pooling: Literal["mean", "cls", "last"] = Field(
         default="mean", description="the tokens' states that make a vector: mean | cls (the first) | last"
@@ -170,6 +176,7 @@ class VisionEncoder(ModelEncoder):
     """One vector per picture, by a trained image model: CLIP, SigLIP, DINOv2 and others."""
 
     kind: Literal["vision"] = Field(description="vision: one vector per item, of its picture, by a model")
+    batch_size: int = Field(default=32, ge=1, le=4096, description="pictures that are encoded at a time")
     pooling: Literal["own", "cls", "mean"] = Field(
         default="own", description="own (CLIP's and SigLIP's image features, DINOv2's pooled state) | cls | mean"
     )

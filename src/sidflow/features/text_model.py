@@ -3,7 +3,8 @@
 A model knows what words mean; TF-IDF knows which exact words an item has. They are best side by side (`concat`).
 
 Texts of similar length go together, in batches of one shape for each length. So a vector's bits depend on its own
-tokens and on params, and not on which other texts were encoded with it.
+tokens and on params, and not on which other texts were encoded with it. A batch has few enough tokens for its states
+to stay in a core's cache.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from transformers import (
 
 from sidflow.core.errors import InputError
 from sidflow.features.documents import Pieces, joined_text
-from sidflow.features.model_vectors import OPTIONS, ModelFolder, one_thread, rows_of_unit_length
+from sidflow.features.model_vectors import OPTIONS, ModelFolder, by_workers, one_thread, rows_of_unit_length
 from sidflow.features.params import TextModelEncoder
 from sidflow.features.sentence_layers import check_sentence_layers
 from sidflow.features.vector_store import Batches, stored_vectors
@@ -34,8 +35,9 @@ from sidflow.models.loading import load_errors_as_input_errors, without_library_
 
 EXPECTED = "a text model and a tokenizer that transformers reads without remote code"
 REMEDY = "point embed.encoders.*.model at a text encoder or decoder saved by transformers with safetensors weights"
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 POOLER = "pooler."  # weights above the token states, which nobody here uses
-STEP = 16  # tokens; lengths of batches are multiples of it
+STEP = 8  # tokens; lengths of batches are multiples of it
 
 
 class EncodedDocuments(NamedTuple):
@@ -147,7 +149,9 @@ class TextModel(ModelFolder):
 
     def recipe(self) -> dict[str, object]:
         """Return what a chunk's vector depends on beside its tokens."""
-        return self.base_recipe() | {"pooling": self._params.pooling, "step": STEP}
+        params = self._params
+        own = {"pooling": params.pooling, "dtype": params.dtype, "batch_tokens": params.batch_tokens, "step": STEP}
+        return self.base_recipe() | own
 
     def chunks(self, text: str, row: int) -> Iterator[Chunk]:
         """Yield a text in chunks of at most `max_tokens`; each begins with the prefix."""
@@ -190,25 +194,45 @@ class TextModel(ModelFolder):
             token_lists: the tokens of each.
             positions: what each is called in the batches.
         """
-        network = self.network()
-        with load_errors_as_input_errors(self.folder, EXPECTED, REMEDY), without_library_output(), one_thread():
-            lengths = [min(-(-len(tokens) // STEP) * STEP, self._limit) for tokens in token_lists]
-            order = sorted(range(len(token_lists)), key=lambda index: (lengths[index], index))
-            for length, group in groupby(order, key=lambda index: lengths[index]):
-                same = list(group)
-                for start in range(0, len(same), self._params.batch_size):
-                    chosen = same[start : start + self._params.batch_size]
-                    vectors = self._pooled(network, [token_lists[index] for index in chosen], length)
+        lengths = [self._padded_length(len(tokens)) for tokens in token_lists]
+        order = sorted(range(len(token_lists)), key=lambda index: (lengths[index], index))
+        batches = []
+        for length, group in groupby(order, key=lambda index: lengths[index]):
+            same, rows = list(group), self._rows(length)
+            batches += [(length, same[start : start + rows]) for start in range(0, len(same), rows)]
+
+        with one_thread() as threads:
+            network = self.network()
+            torch.nn.Module.to(network, DTYPES[self._params.dtype])
+
+            def run(batch: tuple[int, list[int]]) -> np.ndarray:
+                return self._pooled(network, [token_lists[index] for index in batch[1]], batch[0])
+
+            workers = threads if self.device.type == "cpu" else 1
+            with load_errors_as_input_errors(self.folder, EXPECTED, REMEDY), without_library_output():
+                for (_, chosen), vectors in by_workers(run, batches, workers):
                     yield [positions[index] for index in chosen], vectors
+
+    def _padded_length(self, tokens: int) -> int:
+        """Return the length of the batch that a text is read in: one token more at least, where the model can.
+
+        A mask that is never full keeps one path of attention: without padding a model takes another, which has other
+        last bits.
+        """
+        return min((tokens // STEP + 1) * STEP, self._limit)
+
+    def _rows(self, length: int) -> int:
+        """Return how many texts of one length are encoded at a time."""
+        return max(1, self._params.batch_tokens // length)
 
     @torch.inference_mode()
     def _pooled(self, network: Any, batch: Sequence[Sequence[int]], length: int) -> np.ndarray:
         """Return the pooled states of a batch, float32 [b, d].
 
-        The shape is always [batch_size + 1, length], whatever the batch holds. The last row has one token, so that the
-        mask is never full: without a mask a model takes another path, which has other last bits.
+        A length has one shape, [rows, length], whatever the batch holds. Where texts can be as long as the model
+        reads, one row more has a single token, so that the mask is never full.
         """
-        rows = self._params.batch_size + 1
+        rows = self._rows(length) + (length == self._limit)
         tokens = torch.zeros((rows, length), dtype=torch.long)
         counts = torch.ones(rows, dtype=torch.long)
         for row, ids in enumerate(batch):
@@ -216,7 +240,7 @@ class TextModel(ModelFolder):
             counts[row] = len(ids)
         mask = torch.arange(length) < counts[:, None]
         on_device = {"input_ids": tokens.to(self.device), "attention_mask": mask.long().to(self.device)}
-        states = network(**on_device).last_hidden_state.cpu()
+        states = network(**on_device).last_hidden_state.float().cpu()
         return pool(states, mask, counts, self._params.pooling)[: len(batch)].numpy()
 
 

@@ -78,7 +78,7 @@ class ImageModel(ModelFolder):
 
     def recipe(self) -> dict[str, object]:
         """Return what a picture's vector depends on beside its bytes."""
-        return self.base_recipe() | {"pooling": self._params.pooling}
+        return self.base_recipe() | {"batch_size": self._params.batch_size, "pooling": self._params.pooling}
 
     def encode(self, pictures: Sequence[bytes], positions: Sequence[int]) -> Batches:
         """Yield the vectors of JPEG pictures, batch by batch.

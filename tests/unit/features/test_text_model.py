@@ -142,7 +142,7 @@ def test_units_are_the_vectors_of_their_texts(folder):
 
 
 def test_the_same_bytes_with_an_empty_a_full_and_a_half_full_cache(folder, tmp_path, monkeypatch):
-    settings = encoder(folder, batch_size=4)
+    settings = encoder(folder, batch_tokens=64)
     many = [(f"a {colour} lamp number {number}",) for number in range(7) for colour in ("red", "blue")] + DOCUMENTS
     fresh = encode_documents(many, settings, "x", 1)
     runs = []
@@ -163,8 +163,42 @@ def test_the_same_bytes_with_an_empty_a_full_and_a_half_full_cache(folder, tmp_p
     assert fresh.values.tobytes() == again.values.tobytes() == half.values.tobytes()
 
 
+def test_the_same_bytes_with_one_worker_and_with_several(folder, tmp_path, monkeypatch):
+    settings = encoder(folder, batch_tokens=32)
+    many = [(f"a lamp number {number} " * (1 + number % 5),) for number in range(23)]
+    before, runs = torch.get_num_threads(), []
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            monkeypatch.setenv("SIDFLOW_CACHE", str(tmp_path / str(threads)))
+            runs.append(encode_documents(many, settings, "x", 1).values.tobytes())
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert runs[0] == runs[1]
+
+
+def test_texts_as_long_as_the_model_reads_have_the_vectors_of_themselves_alone(tokenizer, tmp_path):
+    folder = saved("mpnet", tokenizer, tmp_path / "model")  # 128 positions
+    settings = encoder(folder, max_tokens=128, batch_tokens=256, centre=False, max_chunks=1)
+    many = [(f"{number} {LONG * 4}",) for number in range(3)]
+    whole = encode_documents(many, settings, "x", 1)
+    limit = {"start": 0, "stop": 128}
+    for (text,), vector in zip(many, whole.values, strict=True):
+        np.testing.assert_allclose(vector, unit(alone(folder, tokenizer, text, **limit)), atol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["bert", "llama"])
+def test_bf16_is_near_fp32_and_kept_apart_in_the_cache(family, tokenizer, tmp_path):
+    folder = saved(family, tokenizer, tmp_path / "model")
+    whole, half = (encode_documents(DOCUMENTS, encoder(folder, dtype=one, centre=False), "x", 1).values
+                   for one in ("fp32", "bf16"))  # fmt: skip
+    assert not np.array_equal(whole, half)
+    assert (whole * half).sum(1)[[0, 1, 3]].min() > 0.999
+
+
 def test_a_killed_run_keeps_its_batches(folder, monkeypatch, tmp_path):
-    settings = encoder(folder, batch_size=2, centre=False)
+    settings = encoder(folder, batch_tokens=16, centre=False)
     pooled, calls = text_model.TextModel._pooled, []
 
     def failing(self, network, batch, length):
