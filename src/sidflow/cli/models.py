@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from importlib.metadata import PackageMetadata
 from pathlib import Path
 from typing import NamedTuple
 
@@ -91,4 +92,13 @@ def _packages() -> Iterator[SlotLine]:
             yield SlotLine("package", requirement, ABSENT)
             continue
         size = sum(path.stat().st_size for file in package.files or () if (path := Path(str(file.locate()))).is_file())
-        yield SlotLine("package", requirement, f"installed, {size / 1e6:.0f} MB")
+        licence = _licence(package.metadata)
+        yield SlotLine("package", requirement, f"installed, {size / 1e6:.0f} MB, licence {licence or 'not stated'}")
+
+
+def _licence(metadata: PackageMetadata) -> str:
+    """Return the licence that a package states, in the field or the classifier that it uses."""
+    fields = metadata.json
+    stated = str(fields.get("license_expression") or fields.get("license") or "").strip().splitlines()
+    classifiers = [line for line in fields.get("classifier", []) if line.startswith("License ::")]
+    return stated[0] if stated else classifiers[0].rpartition(" :: ")[2] if classifiers else ""

@@ -161,13 +161,15 @@ def _ranked_lists(name: str) -> RankedLists:
 
 
 def key_figures(data: ReportData) -> dict[str, object]:
-    """Return flat figures named `owner.figure`: of the data, the semantic IDs and each recommender.
+    """Return flat figures named `owner.figure`: of the data, the views, the semantic IDs and each recommender.
 
     A method's `gain` is relative, over the baseline that validation chose, in the primary metric.
     """
     figures = _prefixed("data", {new: data.ingest[old] for old, new in _DATA_NAMES.items()})
     figures |= _prefixed("data", {name: data.ingest[name] for name in _ORDER_NAMES if name in data.ingest})
     figures |= _prefixed("data", {new: data.split[old] for old, new in _SPLIT_NAMES.items()})
+    accuracies = {name: figure for name, figure in data.describe.items() if name.endswith("_accuracy")}
+    figures |= _prefixed("describe", accuracies)  # of views, where the truth is known
     figures |= _prefixed("semantic_ids", {name: data.audit[name] for name in data.audit if _is_key_figure(name)})
     for name, metrics in data.metrics.items():
         figures |= _prefixed(name, {metric: metrics[metric] for metric in OF_RECOMMENDERS if metric in metrics})

@@ -122,7 +122,7 @@ svg .name.reference{fill:var(--reference)}
 .item{display:grid;grid-template-columns:132px 1fr;gap:26px}
 .tile.large,.tile.large .face{width:132px}
 .tile.large .face{height:132px}
-.views{margin:0 0 14px;display:grid;grid-template-columns:52px 1fr;gap:4px 12px;font-size:13.5px}
+.views{margin:0 0 14px;display:grid;grid-template-columns:76px 1fr;gap:4px 12px;font-size:13.5px}
 .views dt{color:var(--faint)}
 .views dd{margin:0;max-width:62em;display:-webkit-box;-webkit-line-clamp:3;-webkit-box-orient:vertical;overflow:hidden}
 .ids{display:flex;flex-wrap:wrap;gap:6px 30px}

@@ -245,6 +245,7 @@ def _report(
             f"{view}_words": float(texts.str.split(" ").list.len().mean() or 0.0),  # type: ignore[arg-type]
             f"{view}_most_words": int(texts.str.split(" ").list.len().max() or 0),  # type: ignore[arg-type]
             f"{view}_distinct_share": texts.n_unique() / texts.len() if texts.len() else 0.0,
+            f"{view}_repeated": int(texts.is_duplicated().sum()),
             f"{view}_failed": sum(tally.failures.values()),
             f"{view}_repaired": tally.repaired,
             f"{view}_asked_again": tally.asked_again,

@@ -46,4 +46,4 @@ def test_an_installed_package_has_its_size(project, tmp_path):
 
     (tmp_path / "requirements-pretrained.lock").write_text(f"numpy=={numpy.__version__}\n")
     assert packages.find_package(f"numpy=={numpy.__version__}", "x").version == numpy.__version__
-    assert "installed, " in project()["package"]
+    assert "installed, " in project()["package"] and "licence BSD-3-Clause" in project()["package"]

@@ -16,6 +16,7 @@ from sidflow.cli import presets
 from sidflow.cli.check import check
 from sidflow.cli.params_file import scalar
 from sidflow.cli.sections import resolve_entry
+from sidflow.cli.selection import select
 from sidflow.core.errors import InputError
 from sidflow.core.params import Params
 from sidflow.multimodal.fit import load_multimodal
@@ -386,3 +387,11 @@ def test_dmesr_is_refused_before_a_run_as_in_its_stage(dmesr, fits, tmp_path, mo
             lines.append(error.line())
     assert lines[0] == lines[1]
     assert (lines[0] is None) == fits
+
+
+def test_a_recommender_on_concatenated_vectors_keeps_their_parts(monkeypatch, tmp_path) -> None:
+    monkeypatch.chdir(ROOT)
+    values = YAML(typ="safe").load(presets.preset_text("office-products-pretrained", tmp_path))
+    kept = select(values, ["cooccurrence_content"], "params.yaml")["embed"]["encoders"]
+    assert set(kept) == {"text", "meaning", "text_and_meaning"}
+    assert "text_and_meaning" not in select(values, ["cooccurrence"], "params.yaml")["embed"]["encoders"]

@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 from PIL import Image
 
+from sidflow.artifacts.catalog import ITEMS
 from sidflow.artifacts.features import SEMANTICS
 from sidflow.artifacts.semantic_ids import SEMANTIC_IDS
 from sidflow.cli.ablations import DIAGNOSTICS
@@ -84,9 +85,11 @@ def report_data(
             "title": [NASTY if rich and i % 2 else "" for i in item],
             "description": [""] * CORE,
             "brand": [""] * CORE,
+            "categories": [[]] * CORE,
+            "attributes": [[]] * CORE,
             "in_core": [True] * CORE,
         },
-        schema_overrides={"item_id": pl.Int32},
+        schema_overrides={name: ITEMS.empty().schema[name] for name in ("item_id", "categories", "attributes")},
     )
     ids = pl.DataFrame(
         [(i, modality, [i % 3, i % 2], 0) for i in item for modality in ("text", "image")],

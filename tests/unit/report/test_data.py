@@ -28,7 +28,10 @@ UNLISTED = {"tau_anchors_text": 7, "tau_triples_text": 0.4, "code_usage_text_lev
 def data():
     made = report_data()
     return made._replace(
-        ingest={**made.ingest, "interactions": 72}, split={**made.split, **SPLIT}, audit={**AUDIT, **UNLISTED}
+        ingest={**made.ingest, "interactions": 72},
+        split={**made.split, **SPLIT},
+        audit={**AUDIT, **UNLISTED},
+        describe={"image_views": 480, "image_colour_accuracy": 0.91875},
     )
 
 
@@ -36,6 +39,9 @@ def test_key_figures_are_few_flat_and_named_after_their_owner(data, tmp_path, mo
     monkeypatch.chdir(tmp_path)
     FIGURES.write(key_figures(data))
     figures = FIGURES.read()
+    described = [name for name in figures if name.startswith("describe.")]
+    assert described == ["describe.image_colour_accuracy"]
+    assert figures.pop(described[0]) == 0.9187
     assert len(figures) == 3 + 5 + 2 + 4 * len(data.metrics) + 1
     for name, value in figures.items():
         assert re.fullmatch(r"[a-z0-9_]+\.[a-z0-9_]+", name)

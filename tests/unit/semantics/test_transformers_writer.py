@@ -1,4 +1,7 @@
 import io
+import shutil
+import sqlite3
+from pathlib import Path
 
 import pytest
 import torch
@@ -6,13 +9,17 @@ from PIL import Image
 from tests.unit.semantics import tiny_models
 from tests.unit.semantics.test_rules import images_table, item, items_table
 
+from sidflow.artifacts.features import SEMANTICS
 from sidflow.core.errors import InputError
 from sidflow.core.runtime import Runtime
 from sidflow.semantics import transformers_writer
 from sidflow.semantics.describe import describe_items
 from sidflow.semantics.params import DescribeParams, TransformersParams
 from sidflow.semantics.requests import Request
+from sidflow.semantics.store import open_store
 from sidflow.semantics.transformers_writer import TransformersWriter
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def picture_of(colour, size=(40, 40)):
@@ -22,7 +29,14 @@ def picture_of(colour, size=(40, 40)):
 
 
 RED, BLUE, WIDE = picture_of("red"), picture_of("blue"), picture_of("green", (80, 48))
-SEEING = [tiny_models.llava, tiny_models.idefics3, tiny_models.qwen, tiny_models.gemma3]
+SEEING = [
+    tiny_models.llava,
+    tiny_models.idefics3,
+    tiny_models.smolvlm,
+    tiny_models.qwen,
+    tiny_models.qwen3,
+    tiny_models.gemma3,
+]
 QUESTIONS = {
     f"{0:063x}{i}": Request(i, "joint", f"Describe: {'a red mug ' * (i + 1)}", picture)
     for i, picture in enumerate([RED, BLUE, WIDE, RED])
@@ -95,8 +109,8 @@ def test_words_of_an_item_are_no_special_tokens(folder, words):
 
 def test_qwen_is_read_without_its_processor_and_the_others_with_it(folder):
     encoder = writer_of(folder)._loaded_encoder()
-    assert (encoder._processor is None) == (folder.name in ("qwen", "llama"))
-    assert (encoder._pictures is not None) == (folder.name == "qwen")
+    assert (encoder._processor is None) == (folder.name in ("qwen", "qwen3", "llama"))
+    assert (encoder._pictures is not None) == (folder.name in ("qwen", "qwen3", "smolvlm"))
 
 
 def test_too_little_memory_halves_the_batch(folder, monkeypatch):
@@ -163,3 +177,29 @@ def test_a_second_run_asks_only_what_is_missing(llama, tmp_path, monkeypatch):
     assert sum(counts) == 2 and again.report == first.report
     describe_items(items_table(*items, item(2, "Desk")), images_table(), params, runtime)
     assert sum(counts) == 3
+
+
+def test_two_runs_with_a_store_of_their_own_write_the_same_bytes(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(ROOT / "prompts", "prompts")
+    items = [item(number, title) for number, title in enumerate(["Lamp", "A red mug of clay", "Lamp"])]
+    pictures = images_table(i0=(200, 0, 0), i2=(0, 0, 200)) if sees(folder) else images_table()
+    views = ("text", "keywords", "image", "joint")[: 4 if sees(folder) else 2]
+    params = DescribeParams(views=views, writer=params_of(folder, attempts=1), max_failed_share=1.0)
+    written = []
+    for run in ("first", "second"):
+        runtime = Runtime(device="cpu", responses=str(tmp_path / f"{run}.sqlite"))
+        described = describe_items(items_table(*items), pictures, params, runtime)
+        SEMANTICS.write(described.semantics)
+        with open_store(tmp_path / f"{run}.sqlite") as store:
+            assert store.size().responses > 0
+            store.export(tmp_path / f"{run}.export")
+        written.append((SEMANTICS.at().read_bytes(), described.report, answers_of(tmp_path / f"{run}.export")))
+    assert written[0] == written[1]
+    report = written[0][1]
+    assert all(report[f"{view}_repeated"] <= report[f"{view}_views"] for view in views)
+
+
+def answers_of(path):
+    with sqlite3.connect(path) as connection:
+        return connection.execute("SELECT * FROM responses ORDER BY key").fetchall()

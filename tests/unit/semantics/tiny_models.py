@@ -22,6 +22,11 @@ from transformers import (
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
     Qwen2VLImageProcessorPil,
+    Qwen3VLConfig,
+    Qwen3VLForConditionalGeneration,
+    SmolVLMConfig,
+    SmolVLMForConditionalGeneration,
+    SmolVLMImageProcessorPil,
 )
 
 TEXT = {
@@ -105,6 +110,23 @@ def idefics3(folder):
     return _saved(folder, Idefics3ForConditionalGeneration(config), processor)
 
 
+def smolvlm(folder):
+    marks = ("<fake_token_around_image>", "<global-img>", "<end_of_utterance>")
+    words = tokenizer(*marks)
+    text = LlamaConfig(vocab_size=len(words), bos_token_id=1, eos_token_id=2, pad_token_id=0, **TEXT)
+    config = SmolVLMConfig(
+        vision_config={"image_size": 32, "patch_size": 8, **VISION},
+        text_config=text.to_dict(),
+        scale_factor=2,
+        image_token_id=words.convert_tokens_to_ids("<image>"),
+        pad_token_id=0,
+    )
+    pictures = SmolVLMImageProcessorPil(
+        size={"longest_edge": 32}, max_image_size={"longest_edge": 32}, do_image_splitting=False
+    )
+    return _saved(folder, SmolVLMForConditionalGeneration(config), words, pictures)
+
+
 def qwen(folder):
     marks = ("<|vision_start|>", "<|vision_end|>", "<|video_pad|>")
     words = tokenizer(*marks, image="<|image_pad|>")
@@ -136,6 +158,45 @@ def qwen(folder):
     )
     pictures = Qwen2VLImageProcessorPil(patch_size=8, size={"shortest_edge": 256, "longest_edge": 4096})
     return _saved(folder, Qwen2_5_VLForConditionalGeneration(config), words, pictures)
+
+
+def qwen3(folder):
+    marks = ("<|vision_start|>", "<|vision_end|>", "<|video_pad|>")
+    words = tokenizer(*marks, image="<|image_pad|>")
+    words.chat_template = TEMPLATE.replace("IMAGE", "<|vision_start|><|image_pad|><|vision_end|>")
+    ids = words.convert_tokens_to_ids
+    config = Qwen3VLConfig(
+        text_config={
+            "vocab_size": len(words),
+            "head_dim": 8,
+            "bos_token_id": 1,
+            "eos_token_id": 2,
+            "pad_token_id": 0,
+            "rope_parameters": {
+                "rope_type": "default",
+                "mrope_section": [2, 1, 1],
+                "mrope_interleaved": True,
+                "rope_theta": 10000.0,
+            },
+            **TEXT,
+        },
+        vision_config={
+            "depth": 2,
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_heads": 4,
+            "out_hidden_size": 32,
+            "patch_size": 8,
+            "num_position_embeddings": 64,
+            "deepstack_visual_indexes": [0],
+        },
+        image_token_id=ids("<|image_pad|>"),
+        video_token_id=ids("<|video_pad|>"),
+        vision_start_token_id=ids("<|vision_start|>"),
+        vision_end_token_id=ids("<|vision_end|>"),
+    )
+    pictures = Qwen2VLImageProcessorPil(patch_size=8, size={"shortest_edge": 256, "longest_edge": 4096})
+    return _saved(folder, Qwen3VLForConditionalGeneration(config), words, pictures)
 
 
 def gemma3(folder):

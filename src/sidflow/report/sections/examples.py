@@ -11,10 +11,13 @@ import numpy as np
 import polars as pl
 from PIL import Image, UnidentifiedImageError
 
+from sidflow.artifacts.item_content import item_texts, truncate_at_word
 from sidflow.report.markup import Markup, join, number, tag
 
 if TYPE_CHECKING:
     from sidflow.report.data import RankedLists, ReportData, ReportParams
+
+OWN_CHARACTERS = 300  # of an item's own words
 
 
 class Gallery:
@@ -130,7 +133,7 @@ def _user_card(data: ReportData, gallery: Gallery, query: int, settings: ReportP
 
 
 def items_section(data: ReportData, gallery: Gallery, settings: ReportParams) -> Markup | None:
-    """Return some items: picture, the MLLM's views of them, and their semantic IDs."""
+    """Return some items: picture, own words, the views that were written of them, and their semantic IDs."""
     core = data.items.filter(pl.col("in_core"))
     if core.is_empty() or settings.items == 0:
         return None
@@ -141,11 +144,14 @@ def items_section(data: ReportData, gallery: Gallery, settings: ReportParams) ->
     ids: dict[int, list[Markup]] = {}
     for item, modality, codes, suffix in data.semantic_ids.filter(pl.col("item_id").is_in(item_ids)).iter_rows():
         ids.setdefault(item, []).append(_semantic_id(modality, codes, suffix))
+    own = dict(zip(item_ids, item_texts(data.items.filter(pl.col("item_id").is_in(item_ids))), strict=True))
     cards = []
     for item in item_ids:
-        views = [
+        words = truncate_at_word(". ".join(own[item]._replace(title="").pieces()), OWN_CHARACTERS)
+        views = [join(tag("dt", "own words"), tag("dd", words))] if words else []
+        views += [
             join(tag("dt", view), tag("dd", view_text[item, view]))
-            for view in ("text", "image", "joint")
+            for view in ("text", "image", "joint", "keywords")
             if (item, view) in view_text
         ]
         descriptions = tag("dl", *views, class_="views") if views else tag("p", "No description.", class_="absent")

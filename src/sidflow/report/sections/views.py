@@ -8,7 +8,13 @@ from sidflow.report.data import ReportData
 from sidflow.report.markup import Markup, number, percent, tag
 
 VIEWS = ("text", "image", "joint", "keywords")
-COUNTS = {"views": "views", "failed": "failed", "repaired": "repaired", "asked_again": "asked again"}
+COUNTS = {
+    "views": "views",
+    "failed": "failed",
+    "repaired": "repaired",
+    "asked_again": "asked again",
+    "repeated": "of several items",
+}
 ATTRIBUTES = ("category", "colour", "style", "pattern")
 
 
@@ -24,14 +30,17 @@ def views_section(data: ReportData) -> Markup | None:
         tag(
             "tr",
             tag("th", view, scope="row"),
-            *(tag("td", number(int(report[f"{view}_{name}"]))) for name in COUNTS),
+            *(tag("td", number(int(report.get(f"{view}_{name}", 0)))) for name in COUNTS),
             tag("td", number(float(report[f"{view}_words"]), 1)),
             *(_accuracy_cell(report, f"{view}_{name}") for name in attributes),
         )
         for view in views
     ]
     head = tag("tr", tag("th", "view"), *(tag("th", title, scope="col") for title in heads))
-    note = "A failed view is absent, never invented. Words are the mean of a view."
+    note = (
+        "A failed view is absent, never invented. Of several items: views whose text another item has too. Words are "
+        "the mean of a view."
+    )
     truth = (
         " Right: the share of items whose view names the true value first; small, items that name one, of all. Words "
         "tell no pattern, and not always the colour."

@@ -5,10 +5,13 @@ import io
 import re
 
 import numpy as np
+import polars as pl
 import pytest
 from PIL import Image
+from tests.unit.report.cases import report_data
 
-from sidflow.report.sections.examples import Gallery
+from sidflow.report.data import ReportParams
+from sidflow.report.sections.examples import Gallery, items_section
 
 
 def jpeg(colour, size=(200, 100)):
@@ -56,3 +59,17 @@ def test_a_tile_has_its_mark_and_its_note():
         '<figcaption title="lamp">1. lamp</figcaption></figure>'
     )
     assert '<figure class="tile">' in gallery.tile(0) and '<figcaption title="lamp">lamp<' in gallery.tile(0)
+
+
+def test_an_item_has_its_own_words_beside_what_was_written_of_it():
+    made = report_data()
+    first = pl.col("item_id") == 0
+    items = made.items.with_columns(
+        brand=pl.when(first).then(pl.lit("Hearth")).otherwise(pl.lit("")),
+        description=pl.when(first).then(pl.lit(f"It glows. {'long ' * 99}")).otherwise(pl.lit("")),
+    )
+    text = str(items_section(made._replace(items=items), Gallery({}, dict.fromkeys(range(99), "t"), 50, 90),
+                             ReportParams(items=3)))  # fmt: skip
+    own = re.findall(r"<dt>own words</dt><dd>(.*?)</dd><dt>text</dt>", text)
+    assert own[0].startswith("Hearth.") and "It glows. long long" in own[0] and len(own[0]) <= 300
+    assert all("Hearth" not in other for other in own[1:])
