@@ -47,6 +47,7 @@ def add_result() -> str:
             than the preset's other runs; or it is refitted before the test and those of other presets are not.
     """
     new = run_of_workspace()
+    _require_comparable_split(new)
     preset = str(new.record["preset"])
     for other in read_runs(preset):
         if other.record["seed"] != new.record["seed"]:
@@ -58,6 +59,21 @@ def add_result() -> str:
     with atomic_path(target) as temporary:
         temporary.write_text(json.dumps(summarise(runs), indent=1) + "\n")
     return f"{target} holds seed {', '.join(str(run.record['seed']) for run in runs)}."
+
+
+def _require_comparable_split(run: Run) -> None:
+    """Check that a run's split is not one whose figures mean something else than those of the tables.
+
+    Raises:
+        InputError: it is MiniOneRec's.
+    """
+    if (run.record["params"].get("split") or {}).get("method") == "sample_ratio":
+        raise InputError(
+            "params.yaml:split.method",
+            expected="leave_one_out, leave_last_n or global_time, for tables that stand beside one another",
+            found="sample_ratio, MiniOneRec's protocol, whose figures are never beside those of leave-one-out",
+            remedy="compare them with MiniOneRec's published ones; docs/generative.md",
+        )
 
 
 def preset_names() -> list[str]:

@@ -113,6 +113,15 @@ def test_several_queries_of_a_user_are_resampled_together() -> None:
     assert bounds[0] == pytest.approx(bounds[1])
 
 
+def test_a_run_of_another_protocol_is_not_recorded_beside_the_others(finished_run, monkeypatch) -> None:
+    made = runs.run_of_workspace()
+    other = made._replace(record=made.record | {"params": {"split": {"method": "sample_ratio"}}})
+    monkeypatch.setattr(results, "run_of_workspace", lambda: other)
+    with pytest.raises(InputError, match="found sample_ratio, MiniOneRec's protocol"):
+        results.add_result()
+    assert not Path("experiments/results/presets/embedded.json").exists()
+
+
 def test_adding_a_seed_again_replaces_it(finished_run) -> None:
     results.add_result()
     before = Path("experiments/results/presets/embedded.json").read_bytes()

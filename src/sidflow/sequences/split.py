@@ -18,19 +18,19 @@ class SplitParams(Params):
     """Which events are held out for validation and test.
 
     `leave_one_out` and `leave_last_n` hold out each user's last events; `global_time` holds out all that happens after
-    two points in time.
+    two points in time; `sample_ratio` is MiniOneRec's protocol, a share of all samples in the order of time.
     """
 
-    method: Literal["leave_one_out", "leave_last_n", "global_time"] = Field(
+    method: Literal["leave_one_out", "leave_last_n", "global_time", "sample_ratio"] = Field(
         default="leave_one_out",
-        description="leave_one_out | leave_last_n (of each user) | global_time (two cuts for all)",
+        description="leave_one_out | leave_last_n (of each user) | global_time (two cuts for all) | sample_ratio",
     )
     n: int = Field(default=1, ge=1, le=100, description="events per user and part, of leave_last_n alone")
     min_history: int = Field(
         default=1, ge=1, description="events that must precede a target; users with fewer are trained on, not evaluated"
     )
-    valid_share: float = Field(default=0.1, gt=0, lt=0.5, description="share of events, of global_time alone")
-    test_share: float = Field(default=0.1, gt=0, lt=0.5, description="share of events, of global_time alone")
+    valid_share: float = Field(default=0.1, gt=0, lt=0.5, description="share of events or samples, of the last two")
+    test_share: float = Field(default=0.1, gt=0, lt=0.5, description="share of events or samples, of the last two")
     queries_per_user: int = Field(
         default=1, ge=1, description="first events after each cut that are predicted, of global_time alone"
     )
@@ -121,23 +121,58 @@ def cut_by_time(
     return Cuts(train_end, user[is_target], position[is_target], valid[is_target], (valid_cut, test_cut))
 
 
+def cut_by_samples(
+    lengths: np.ndarray, timestamps: np.ndarray, valid_share: float, test_share: float, min_history: int
+) -> Cuts:
+    """Return a split of all samples in the order of time: the first ones train, the next ones validate, the last test.
+
+    A sample is an event with the events of its user before it; every event but a user's first makes one. Samples of
+    one second stay in the order of users and positions. A user has as many queries as samples in a part. The training
+    part of a user without training samples is empty.
+
+    Args:
+        lengths: int [users], events per user.
+        timestamps: int64 [events], in user order.
+        valid_share: share of the samples.
+        test_share: share of the samples.
+        min_history: events before a validation or test target; samples with fewer are left out there.
+
+    Source: MiniOneRec (arXiv 2510.24431), its data processing with the ratio 8:1:1.
+    """
+    starts = np.cumsum(lengths) - lengths
+    user = np.repeat(np.arange(len(lengths)), lengths)
+    position = np.arange(len(user)) - starts[user]
+    samples = np.flatnonzero(position > 0)
+    ordered = samples[np.argsort(timestamps[samples], kind="stable")]
+    valid_start = int(len(ordered) * round(1 - valid_share - test_share, 9))
+    test_start = int(len(ordered) * round(1 - test_share, 9))
+    training = np.bincount(user[ordered[:valid_start]], minlength=len(lengths))
+    is_valid, is_test = np.zeros(len(user), dtype=bool), np.zeros(len(user), dtype=bool)
+    is_valid[ordered[valid_start:test_start]] = True
+    is_test[ordered[test_start:]] = True
+    target = (is_valid | is_test) & (position >= min_history)
+    return Cuts(np.where(training > 0, training + 1, 0), user[target], position[target], is_valid[target])
+
+
 def cut_sequences(lengths: np.ndarray, timestamps: np.ndarray, params: SplitParams, *, has_timestamps: bool) -> Cuts:
     """Return the split that params describe.
 
     Raises:
-        InputError: `global_time` without real timestamps, or a part without queries.
+        InputError: `global_time` or `sample_ratio` without real timestamps, or a part without queries.
     """
-    if params.method == "global_time":
+    if params.method in ("global_time", "sample_ratio"):
         if not has_timestamps:
             raise InputError(
                 "split.method",
-                expected="real timestamps for `global_time`",
+                expected=f"real timestamps for `{params.method}`",
                 found="a source whose timestamps are only positions",
                 remedy="use split.method: leave_one_out or leave_last_n",
             )
-        cuts = cut_by_time(
-            lengths, timestamps, params.valid_share, params.test_share, params.min_history, params.queries_per_user
-        )
+        shares = params.valid_share, params.test_share, params.min_history
+        if params.method == "sample_ratio":
+            cuts = cut_by_samples(lengths, timestamps, *shares)
+        else:
+            cuts = cut_by_time(lengths, timestamps, *shares, params.queries_per_user)
     else:
         cuts = leave_last_n(lengths, params.n if params.method == "leave_last_n" else 1, params.min_history)
     _require_queries(cuts)

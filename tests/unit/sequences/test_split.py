@@ -11,6 +11,7 @@ from sidflow.sequences.histories import Histories
 from sidflow.sequences.lint import check_figures, measure_split
 from sidflow.sequences.split import (
     SplitParams,
+    cut_by_samples,
     cut_by_time,
     cut_sequences,
     draw_held_out_items,
@@ -87,6 +88,42 @@ def test_global_time_by_hand():
     assert cuts.cut_seconds == (85, 95)
     assert cuts.train_end.tolist() == [3, 3, 0]
     assert list(zip(cuts.query_user, cuts.query_end, cuts.query_valid, strict=True)) == [(0, 3, True), (2, 1, False)]
+
+
+def test_sample_ratio_by_hand():
+    """Ten samples: user 0 has four, user 1 three, user 2 two, user 3 one; user 4 has one event and none."""
+    lengths = np.array([5, 4, 3, 2, 1])
+    seconds = np.array([0, 10, 20, 50, 90, 5, 15, 50, 60, 1, 70, 95, 96, 97, 2])
+    # by time: u0 10, u1 15, u0 20, u0 50, u1 50, u1 60, u2 70, u0 90 | u2 95 | u3 97
+    cuts = cut_by_samples(lengths, seconds, valid_share=0.1, test_share=0.1, min_history=1)
+    assert cuts.train_end.tolist() == [5, 4, 2, 0, 0]
+    assert list(zip(cuts.query_user, cuts.query_end, cuts.query_valid, strict=True)) == [(2, 2, True), (3, 1, False)]
+    # 6 : 2 : 2; of the two samples at 50 the one of user 0 is first
+    cuts = cut_by_samples(lengths, seconds, valid_share=0.2, test_share=0.2, min_history=1)
+    assert cuts.train_end.tolist() == [4, 4, 0, 0, 0]
+    queries = [(0, 4, True), (2, 1, True), (2, 2, False), (3, 1, False)]
+    assert list(zip(cuts.query_user, cuts.query_end, cuts.query_valid, strict=True)) == queries
+    assert len(cut_by_samples(lengths, seconds, 0.2, 0.2, min_history=2).query_user) == 2
+
+
+def test_sample_ratio_gives_every_later_sample_of_a_user_a_query():
+    draw = np.random.default_rng(0)
+    sequences = [draw.permutation(9)[: draw.integers(2, 9)].tolist() for _ in range(40)]
+    seconds = [sorted(draw.integers(0, 500, len(items)).tolist()) for items in sequences]
+    params = SplitParams(method="sample_ratio")
+    made = split_interactions(interactions(sequences, seconds), 40, params, no_repeats=True)
+    samples = sum(len(items) - 1 for items in sequences)
+    assert made.report["queries_test"] == samples - int(samples * 0.9)
+    assert made.report["queries_valid"] == int(samples * 0.9) - int(samples * 0.8)
+    trained = np.maximum(made.sequences["train_end"].to_numpy().astype(np.int64) - 1, 0).sum()
+    assert trained == int(samples * 0.8)
+    histories = _histories(made)
+    ends = np.array([seconds[user][end] for user, end in zip(histories.query_user, histories.query_end, strict=True)])
+    assert ends[histories.query_valid].max() <= ends[~histories.query_valid].min()
+    refitted = np.maximum(histories.before_test().train_end - 1, 0).sum()  # samples of the second fit
+    assert refitted == int(samples * 0.9)
+    with pytest.raises(InputError, match="real timestamps for `sample_ratio`"):
+        split_interactions(interactions(sequences), 40, params, no_repeats=True)
 
 
 @settings(max_examples=60)
