@@ -71,20 +71,26 @@ def prompted_model(named: ModelParams, slot: str) -> PromptedModel:
     return PromptedModel(named, folder, files, config, sees, *_name_and_revision(named, folder, files))
 
 
-def load_prompted(model: PromptedModel, device: torch.device) -> tuple[Any, ModelInputs]:
-    """Return the network on `device`, and what makes its inputs; bf16 on CUDA, fp32 elsewhere.
+def load_prompted(model: PromptedModel, device: torch.device, dtype: str = "auto") -> tuple[Any, ModelInputs]:
+    """Return the network on `device`, and what makes its inputs.
+
+    Args:
+        model: where it is.
+        device: where it runs.
+        dtype: of its weights: fp32, bf16, or auto, which is bf16 on CUDA and fp32 elsewhere.
 
     Raises:
         InputError: the folder cannot be read, or weights are missing.
     """
     auto = AutoModelForImageTextToText if model.sees else AutoModelForCausalLM
-    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    half = dtype == "bf16" or (dtype == "auto" and device.type == "cuda")
+    kind = torch.bfloat16 if half else torch.float32
     with load_errors_as_input_errors(model.folder, EXPECTED, REMEDY), without_library_output():
         network: Any
         if model.named.weights == "random":
-            network = untrained(auto, model.config, 0, dtype=dtype)
+            network = untrained(auto, model.config, 0, dtype=kind)
         else:
-            network = load_pretrained(auto, model.folder, model.config, REMEDY, dtype=dtype)
+            network = load_pretrained(auto, model.folder, model.config, REMEDY, dtype=kind)
         parameters = frozenset(inspect.signature(network.forward).parameters)
         inputs = ModelInputs(model.folder, model.config, parameters, model.sees)
     return network.eval().to(device), inputs

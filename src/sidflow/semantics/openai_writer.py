@@ -127,7 +127,11 @@ class OpenAIWriter(Writer):
             InputError: the server does not answer, or refuses every request.
         """
         failure = ""
-        content = await asyncio.to_thread(_message_content, request, self._params.picture_side)
+        side = self._params.picture_side
+        if request.picture is None:
+            content = _message_content(request, side)
+        else:  # shrinking a picture takes time in which answers come
+            content = await asyncio.to_thread(_message_content, request, side)
         for attempt in range(TRIES):
             try:
                 async with asyncio.timeout(self._runtime.request_seconds):

@@ -72,6 +72,9 @@ class TransformersParams(GenerationParams):
 
     backend: Literal["transformers"] = Field(description="transformers: a model on this machine")
     model: ModelParams = Field(description="an image-text-to-text model, or a causal LM for views of text")
+    dtype: Literal["auto", "fp32", "bf16"] = Field(
+        default="auto", description="of its arithmetic, no part of a response's key: auto (bf16 on CUDA) | fp32 | bf16"
+    )
 
 
 class RayParams(GenerationParams):

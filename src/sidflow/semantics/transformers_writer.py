@@ -1,7 +1,8 @@
 """A writer that runs a model of transformers on this machine: image-text-to-text, or text alone.
 
-Requests are sorted by picture size and length and generated in batches, padded on the left. Each batch's responses are
-handed over, and so kept, at once. No code of a model's folder runs, and its weights are safetensors.
+Requests are sorted by picture size and length and generated in batches, padded on the left. A model of text reads once
+what all prompts of a batch begin with. Each batch's responses are handed over, and so kept, at once. No code of a
+model's folder runs, and its weights are safetensors.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from sidflow.core.stage import print_progress
 from sidflow.models.batching import Batches, Keyed, on_device
 from sidflow.models.inputs import ModelInputs
 from sidflow.models.loading import inference_device, load_errors_as_input_errors, without_library_output
+from sidflow.models.prefix import batch_inputs
 from sidflow.models.prompted import REMEDY, load_prompted, prompted_model
 from sidflow.semantics.params import TransformersParams
 from sidflow.semantics.requests import Request
@@ -85,7 +87,8 @@ class TransformersWriter(Writer):
     def _generate(self, batch: list[Keyed]) -> list[Response]:
         assert self._encoder is not None
         settings = self._network.generation_config
-        inputs = on_device(batch, self._network, settings.pad_token_id, self._device)
+        inputs_of = on_device if self._model.sees else batch_inputs
+        inputs = inputs_of(batch, self._network, settings.pad_token_id, self._device)
         devices = [self._device] if self._device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices), without_library_output():
             torch.manual_seed(int(batch[0][0][:15], 16))  # for a temperature above 0
@@ -116,7 +119,7 @@ class TransformersWriter(Writer):
     def _loaded_encoder(self) -> ModelInputs:
         """Return the encoder; the first call loads the model."""
         if self._encoder is None:
-            self._network, self._encoder = load_prompted(self._model, self._device)
+            self._network, self._encoder = load_prompted(self._model, self._device, self._params.dtype)
             self._network.generation_config = self._decoding(self._network, self._encoder)
         return self._encoder
 

@@ -15,7 +15,7 @@ from sidflow.core.runtime import Runtime
 from sidflow.semantics import transformers_writer
 from sidflow.semantics.describe import describe_items
 from sidflow.semantics.params import DescribeParams, TransformersParams
-from sidflow.semantics.requests import Request
+from sidflow.semantics.requests import Request, request_key
 from sidflow.semantics.store import open_store
 from sidflow.semantics.transformers_writer import TransformersWriter
 
@@ -79,6 +79,39 @@ def test_a_batch_answers_as_its_requests_one_by_one(folder):
     for response in together.values():
         assert response.finish_reason == "stop" or response.output_tokens == 16
         assert response.input_tokens > 10 and 1 <= response.output_tokens <= 16
+
+
+def test_what_prompts_share_is_read_once_and_answers_stay(folder, monkeypatch):
+    asked = "You describe products for a catalogue search, and read what a shop says about one item. "
+    long = {key: request._replace(prompt=asked + request.prompt) for key, request in WORDS.items()}
+    lengths = []
+    generate = transformers_writer.batch_inputs
+
+    def counted(*args):
+        inputs = generate(*args)
+        cache = inputs.get("past_key_values")
+        lengths.append(0 if cache is None else cache.get_seq_length())
+        return inputs
+
+    monkeypatch.setattr(transformers_writer, "batch_inputs", counted)
+    together, alone = answers(writer_of(folder), long), {}
+    assert len(lengths) == (folder.name == "llama") and all(length > 16 for length in lengths)
+    writer = writer_of(folder)
+    for key, request in long.items():
+        alone |= answers(writer, {key: request})
+    assert set(lengths[1:]) <= {0} and together == alone
+
+
+def test_bf16_is_one_param_away_and_no_part_of_a_key(folder):
+    writer = writer_of(folder, dtype="bf16")
+    got = answers(writer, WORDS)
+    assert next(writer._network.parameters()).dtype == torch.bfloat16
+    assert got.keys() == WORDS.keys() and all(response.output_tokens for response in got.values())
+    keys = [
+        request_key(next(iter(WORDS.values())), writer.model, writer.revision, params_of(folder, dtype=dtype))
+        for dtype in ("fp32", "bf16")
+    ]
+    assert keys[0] == keys[1]
 
 
 def test_pictures_reach_the_model(folder):
