@@ -13,6 +13,7 @@ from sidflow.report.sections.curves import training_section
 from sidflow.report.sections.dimensions import dimensions_section
 from sidflow.report.sections.embeddings import embeddings_section
 from sidflow.report.sections.examples import Gallery, items_section, users_section
+from sidflow.report.sections.generation import generation_section
 from sidflow.report.sections.headline import headline_section
 from sidflow.report.sections.leaderboard import leaderboard_section
 from sidflow.report.sections.order import is_order_figure, order_section
@@ -38,6 +39,7 @@ def render_page(data: ReportData, settings: ReportParams) -> str:
         embeddings_section(data, gallery, glossary),
         training_section(data),
         codes_section(data, glossary),
+        generation_section(data, glossary),
         dimensions_section(data, glossary),
         order_section(data),
         _run_section(data, glossary),
