@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from sidflow.core.errors import InputError
-
-if TYPE_CHECKING:
-    from sidflow.sequences.split import Cuts
+from sidflow.sequences.cuts import Cuts
 
 
 def measure_split(

@@ -7,17 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sidflow.core.errors import InputError
+from sidflow.sequences.cuts import cut_by_samples, cut_by_time, leave_last_n
 from sidflow.sequences.histories import Histories
 from sidflow.sequences.lint import check_figures, measure_split
-from sidflow.sequences.split import (
-    SplitParams,
-    cut_by_samples,
-    cut_by_time,
-    cut_sequences,
-    draw_held_out_items,
-    leave_last_n,
-    split_interactions,
-)
+from sidflow.sequences.split import SplitParams, cut_sequences, draw_held_out_items, split_interactions
 
 
 def interactions(sequences, seconds=None):
