@@ -1,0 +1,243 @@
+"""Beams under the prefix tree against `generate` of transformers with a prefix function, and a tree of a million IDs.
+
+Run: python experiments/benchmarks/generative_decoding.py
+
+Both decode with one model, a decoder of random weights over random IDs, on one thread: histories of 20 items of 4 codes
+below 256, beams of 20. Every side runs in a process of its own, in turn, medians of the rounds. `generate` is given a
+dict from each prefix to its list of tokens, the quickest prefix function there is; its lists have to be ours. `free` is
+our beam without a constraint: every code goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from side_by_side import (
+    Measurement,
+    benchmark_parser,
+    benchmark_record,
+    medians,
+    peak_memory_mb,
+    run_conditions,
+    run_in_turn,
+    run_side_or_all,
+    side_command,
+)
+from transformers import LlamaForCausalLM
+
+from sidflow.generative.causal import ScratchIdModel, scratch_causal_model
+from sidflow.generative.decoding import beam_search
+from sidflow.generative.params import CausalParams
+from sidflow.generative.tree import PrefixTree, build_tree
+from sidflow.generative.vocabulary import IdVocabulary
+from sidflow.training.devices import prepare_training
+
+SIZES, HISTORY, WIDTH = (256,) * 4, 20, 20
+ITEMS, USERS, THEIR_USERS, REPEATS = 12_000, 256, 8, 30
+MILLION, STEP_USERS = 1_000_000, 64
+COMMAND = "python experiments/benchmarks/generative_decoding.py"
+
+
+class FreeTree:
+    """Stands for a tree in which every code goes on everywhere."""
+
+    levels, leaves = len(SIZES), 1
+
+    def child_by_code(self, depth: int, nodes: torch.Tensor) -> torch.Tensor:
+        """Return a child for every code."""
+        return torch.zeros(*nodes.shape, SIZES[depth], dtype=torch.int32)
+
+
+def codes_of(items: int) -> np.ndarray:
+    """Return random IDs, all different."""
+    drawn = np.random.default_rng(0).integers(256, size=(items + items // 50, len(SIZES)))
+    return np.unique(drawn, axis=0)[:items]
+
+
+def prepared() -> tuple[ScratchIdModel, IdVocabulary, np.ndarray, torch.Tensor]:
+    """Return the model, its vocabulary, the IDs and the histories of all users as tokens."""
+    prepare_training(0, 1)
+    ids, codes = IdVocabulary(SIZES), codes_of(ITEMS)
+    model = scratch_causal_model(ids, CausalParams(max_length=HISTORY, init_std=0.1, dropout=0.0)).eval()
+    history = torch.from_numpy(np.random.default_rng(1).integers(ITEMS, size=(USERS, HISTORY)))
+    return model, ids, codes, torch.from_numpy(ids.tokens(codes))[history].flatten(1)
+
+
+def beams(tree: PrefixTree | FreeTree, lists: Path | None = None) -> dict[str, float]:
+    """Decode all users, and write the lists of the first ones as tokens."""
+    model, ids, codes, tokens = prepared()
+    first, lengths = torch.from_numpy(ids.first), torch.full((64,), tokens.shape[1])
+    chosen: Any = tree
+    beam_search(model, chosen, first, tokens[:64], lengths, WIDTH, by="vocabulary")  # warm
+    began = time.perf_counter()
+    found = [beam_search(model, chosen, first, part, lengths, WIDTH, by="vocabulary") for part in tokens.split(64)]
+    seconds = time.perf_counter() - began
+    if lists is not None:
+        lists.write_text(json.dumps(ids.tokens(codes)[found[0].leaves[:THEIR_USERS].numpy()].tolist()))
+    return {"users_per_second": USERS / seconds, "peak_mb": peak_memory_mb()}
+
+
+def ours(args: argparse.Namespace) -> dict[str, float]:
+    """Decode under the tree; the rows of unique IDs are sorted, so that a leaf's number is its row."""
+    tree = build_tree(codes_of(ITEMS), SIZES)
+    return beams(tree, args.lists) | {"tree_mb": tree.bytes / 1e6}
+
+
+def free(_: argparse.Namespace) -> dict[str, float]:
+    """Decode without a constraint."""
+    return beams(FreeTree())
+
+
+def prefixes(codes: np.ndarray) -> dict[tuple[int, ...], list[int]]:
+    """Return the tokens that may follow each prefix of tokens."""
+    children: dict[tuple[int, ...], set[int]] = defaultdict(set)
+    for row in IdVocabulary(SIZES).tokens(codes).tolist():
+        for level, token in enumerate(row):
+            children[tuple(row[:level])].add(token)
+    return {prefix: sorted(tokens) for prefix, tokens in children.items()}
+
+
+@torch.no_grad()
+def theirs(args: argparse.Namespace) -> dict[str, float]:
+    """Decode some users with `generate`, and check the lists that ours wrote."""
+    model, _, codes, tokens = prepared()
+    config: Any = model.decoder.config
+    config.tie_word_embeddings = True
+    whole = LlamaForCausalLM(config).eval()
+    state = model.decoder.state_dict().items()
+    whole.model.load_state_dict(
+        {name.replace("o_proj.0.", "o_proj.").replace("down_proj.0.", "down_proj."): value for name, value in state}
+    )
+    whole.tie_weights()
+    allowed, start = prefixes(codes), tokens.shape[1] + 1
+    prompt = torch.cat([torch.ones(THEIR_USERS, 1, dtype=torch.int64), tokens[:THEIR_USERS]], dim=1)
+    began = time.perf_counter()
+    output: Any = whole.generate(
+        prompt,
+        attention_mask=torch.ones_like(prompt),
+        prefix_allowed_tokens_fn=lambda _, row: allowed.get(tuple(row[start:].tolist()), [0]),
+        num_beams=WIDTH,
+        num_return_sequences=WIDTH,
+        max_new_tokens=len(SIZES),
+        do_sample=False,
+        pad_token_id=0,
+        eos_token_id=None,
+    )
+    seconds = time.perf_counter() - began
+    found = output[:, start:].view(THEIR_USERS, WIDTH, len(SIZES))
+    expected = torch.tensor(json.loads(args.lists.read_text()))
+    same = (found == expected).all(-1).float().mean()
+    return {"users_per_second": THEIR_USERS / seconds, "same": float(same), "peak_mb": peak_memory_mb()}
+
+
+def step_nodes(tree: PrefixTree, depth: int) -> torch.Tensor:
+    """Return nodes of random beams."""
+    count = len(tree.codes[depth - 1]) if depth else 1
+    return torch.randint(count, (STEP_USERS, WIDTH), generator=torch.Generator().manual_seed(depth), dtype=torch.int32)
+
+
+def million(_: argparse.Namespace) -> dict[str, float]:
+    """Build the tree of a million IDs, and look up the masks of a step at each depth."""
+    prepare_training(0, 1)
+    codes = codes_of(MILLION)
+    assert len(codes) == MILLION
+    began = time.perf_counter()
+    tree = build_tree(codes, SIZES)
+    figures = {"build_seconds": time.perf_counter() - began, "tree_mb": tree.bytes / 1e6, "step_ms": 0.0}
+    for depth in range(tree.levels):
+        nodes = step_nodes(tree, depth)
+        tree.child_by_code(depth, nodes)
+        began = time.perf_counter()
+        for _ in range(REPEATS):
+            mask = tree.child_by_code(depth, nodes) >= 0
+        figures["step_ms"] = max(figures["step_ms"], 1000 * (time.perf_counter() - began) / REPEATS)
+        assert mask.any(-1).all()
+    return figures | {"peak_mb": peak_memory_mb()}
+
+
+def dictionary(_: argparse.Namespace) -> dict[str, float]:
+    """Do the same with a dict of prefixes: a look-up and a row of the mask for each beam."""
+    prepare_training(0, 1)
+    codes = codes_of(MILLION)
+    began = time.perf_counter()
+    allowed = prefixes(codes)
+    figures = {"build_seconds": time.perf_counter() - began, "step_ms": 0.0}
+    rows, vocabulary = IdVocabulary(SIZES).tokens(codes), IdVocabulary(SIZES)
+    for depth in range(len(SIZES)):
+        drawn = np.random.default_rng(depth).integers(len(rows), size=STEP_USERS * WIDTH)
+        beams_so_far = torch.from_numpy(rows[drawn, :depth])
+        began = time.perf_counter()
+        mask = torch.full((len(drawn), vocabulary.size), -torch.inf)
+        for index, beam in enumerate(beams_so_far):
+            mask[index, allowed[tuple(beam.tolist())]] = 0
+        figures["step_ms"] = max(figures["step_ms"], 1000 * (time.perf_counter() - began))
+    return figures | {"peak_mb": peak_memory_mb()}
+
+
+def results(args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
+    sides = {side: side_command(__file__, side) for side in ("million", "dictionary")}
+    both = medians(run_in_turn(sides, args.rounds, 1))
+    tree, plain = both["million"], both["dictionary"]
+    yield (
+        "generative_tree_1m",
+        benchmark_record(
+            f"Mask of a step of {WIDTH} beams x {STEP_USERS} users among a million IDs, the slowest level, against a "
+            "dict of prefixes",
+            "ms",
+            Measurement(tree["step_ms"], tree["peak_mb"]),
+            Measurement(plain["step_ms"], plain["peak_mb"]),
+            higher_is_better=False,
+            finding=f"a step takes {tree['step_ms']:.2f} ms against {plain['step_ms']:.0f}; the tree is built in "
+            f"{tree['build_seconds']:.1f} s and takes {tree['tree_mb']:.0f} MB",
+            command=COMMAND,
+            sides=both,
+            **run_conditions(args.rounds, 1),
+        ),
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        lists = ("--lists", Path(folder) / "lists.json")
+        sides = {side: side_command(__file__, side, *lists) for side in ("ours", "free", "theirs")}
+        three = medians(run_in_turn(sides, args.rounds, 1))
+    a, b, c = (three[side] for side in ("ours", "theirs", "free"))
+    yield (
+        "generative_decoding",
+        benchmark_record(
+            f"Beams of {WIDTH} over {ITEMS:,} IDs of {len(SIZES)} codes, after {HISTORY} items, against `generate` "
+            "with a prefix function",
+            "users a second",
+            Measurement(a["users_per_second"], a["peak_mb"]),
+            Measurement(b["users_per_second"], b["peak_mb"]),
+            higher_is_better=True,
+            finding=f"{a['users_per_second']:.0f} users a second against {b['users_per_second']:.1f}; "
+            f"{100 * b['same']:.1f}% of the places in the lists are the same; "
+            f"{c['users_per_second'] / a['users_per_second']:.2f} times the time of the beam without a constraint; "
+            f"the tree takes {a['tree_mb']:.1f} MB",
+            command=COMMAND,
+            model={name: getattr(CausalParams(), name) for name in ("dimensions", "layers", "heads", "feedforward")},
+            sides=three,
+            **run_conditions(args.rounds, 1),
+        ),
+    )
+
+
+def main() -> None:
+    parser = benchmark_parser(__doc__, rounds=3)
+    parser.add_argument("--lists", type=Path, help=argparse.SUPPRESS)
+    run_side_or_all(
+        parser,
+        {"ours": ours, "theirs": theirs, "free": free, "million": million, "dictionary": dictionary},
+        results,
+    )
+
+
+if __name__ == "__main__":
+    main()
