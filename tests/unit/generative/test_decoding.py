@@ -49,6 +49,19 @@ def test_a_beam_as_wide_as_the_catalogue_is_exact(kind, by):
 
 
 @pytest.mark.parametrize("kind", ALL_KINDS)
+@pytest.mark.parametrize("sizes", [(1, 4, 1), (1,), (3,), (1, 1, 1)])
+def test_levels_of_one_code_and_ids_of_one_level(kind, sizes):
+    case = Decoding(kind, count=9, sizes=sizes)
+    for by in ("children", "vocabulary"):
+        exact, order = exact_log_probs(*case.arguments, by=by).sort(dim=1, descending=True)
+        beams = beam_search(*case.arguments, 9, by=by)
+        torch.testing.assert_close(beams.log_probs[:, : case.tree.leaves], exact, atol=2e-5, rtol=1e-5)
+        assert (beams.leaves[:, : case.tree.leaves] == order).all()
+    total = exact_log_probs(*case.arguments, by="children").exp().sum(1)
+    torch.testing.assert_close(total, torch.ones(3), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("kind", ALL_KINDS)
 def test_an_excluded_id_is_replaced_by_the_next(kind):
     case = Decoding(kind)
     whole = beam_search(*case.arguments, case.tree.leaves)

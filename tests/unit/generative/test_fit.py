@@ -197,6 +197,20 @@ def test_a_catalogue_of_one_item(shop):
     assert [item == 0 for item in first] == [0 not in histories.history(query) for query in range(len(first))]
 
 
+def test_an_item_that_the_id_file_lacks_is_read_as_unknown_and_ranked_last(shop):
+    """Item 3 is in every other history; what follows it is learned all the same."""
+    write_ids([(item % 4, item // 4) for item in range(COUNT)], absent=(3, COUNT - 1))
+    write_params(tiger={})
+    stage_main()("tiger")
+    assert SUMMARY.read(model="tiger")["items_with_id"] == CYCLE - 1
+    histories, ranks = load_histories(), ranking_of("tiger")
+    missing = histories.targets == 3
+    assert missing.sum() > 2 and (ranks.rank[~missing] == 1).mean() > 0.9
+    for query in np.flatnonzero(missing):
+        others = COUNT - len(set(histories.history(query).tolist()))
+        assert ranks.rank[query] >= others - 1
+
+
 def test_what_cannot_be_generated_is_refused(shop, monkeypatch, capsys):
     write_params(tiger={"ids": {"modalities": ["image"]}})
     with pytest.raises(SystemExit) as ended:
