@@ -1,0 +1,133 @@
+"""Training of `tiger`: all targets of a history in one pass, against one sample a target.
+
+Run: python experiments/benchmarks/generative_training.py
+
+It reads the finished run of the preset `embedded` in the project's folder. Both sides train the same decoder, with the
+same initial weights, on the same targets for as many epochs, and with as many targets a step. One sample a target is
+the published way: the history before it goes through the model for it alone. Every side runs in a process of its own
+on one thread; batches have rows of similar length on both sides.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from side_by_side import (
+    Measurement,
+    benchmark_parser,
+    benchmark_record,
+    medians,
+    peak_memory_mb,
+    run_conditions,
+    run_in_turn,
+    run_side_or_all,
+    side_command,
+)
+
+from sidflow.artifacts.catalog import ITEMS, core_count
+from sidflow.artifacts.semantic_ids import QUANTIZER, code_counts
+from sidflow.core.params import load_param
+from sidflow.generative.causal import ScratchIdModel
+from sidflow.generative.decoding import Predictions
+from sidflow.generative.fit import GenerativeTask, make_model, prefix_windows
+from sidflow.generative.objective import IdLosses
+from sidflow.generative.params import GenerativeParams, generative_entry
+from sidflow.generative.ranking import Candidates
+from sidflow.generative.vocabulary import load_item_ids
+from sidflow.sequences.histories import load_histories_for_ranking
+from sidflow.training.devices import prepare_training
+from sidflow.training.loop import fit
+
+EPOCHS = 3
+
+
+class OneTarget(ScratchIdModel):
+    """A decoder that predicts the last item of a history alone."""
+
+    def predictions(self, tokens: torch.Tensor, lengths: torch.Tensor) -> Predictions:
+        """Return what predicts the last item of every history."""
+        every = super().predictions(tokens, lengths)
+        return Predictions(every.states[torch.arange(len(tokens)), lengths - 2][:, None], (lengths - 1)[:, None])
+
+
+def trained(*, one_target: bool) -> dict[str, float]:
+    """Train for EPOCHS epochs; return targets a second of training alone, and the best NDCG@10 on validation."""
+    prepare_training(42, 1)
+    params = generative_entry("tiger", load_param("generate.tiger"), "params.yaml:generate.tiger")
+    histories, count = load_histories_for_ranking(), core_count()
+    ids = load_item_ids(
+        ITEMS.read(columns=["item_id"]).height, {"text": code_counts(QUANTIZER.read(), "text")}, params.ids
+    )
+    candidates = Candidates(ids, count, torch.device("cpu"))
+    model = make_model(ids, params)
+    task = GenerativeTask(model, histories, ids, candidates, params)
+    targets = int((task.windows.lengths - 1).sum())
+    if one_target:
+        model.__class__ = OneTarget
+        rows = round(params.batch_size * targets / len(task.windows.lengths))
+        assert isinstance(task.module, IdLosses)
+        task.windows = task.module.windows = prefix_windows(histories, params.max_length)
+        task.params = with_batch(params, rows)
+    moments: list[float] = []
+    steps = len(task.batches(0, torch.Generator()))
+    fitted = fit(
+        "generative_training",
+        task,
+        params.loop.model_copy(update={"epochs": EPOCHS, "patience": 0}),
+        seed=42,
+        device=torch.device("cpu"),
+        on_step=lambda _: moments.append(time.perf_counter()),
+    )
+    gaps = np.diff(moments)
+    within = np.arange(1, len(moments)) % steps != 0  # the others hold a validation
+    return {
+        "targets_per_second": targets / steps / float(gaps[within].mean()),
+        "targets": targets,
+        "steps": steps,
+        "valid_ndcg_at_10": float(fitted.best_value or 0.0),
+        "peak_mb": peak_memory_mb(),
+    }
+
+
+def with_batch(params: GenerativeParams, rows: int) -> GenerativeParams:
+    """Return the params with so many histories a step."""
+    return params.model_copy(update={"batch_size": rows})
+
+
+def results(args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
+    sides = {side: side_command(__file__, side) for side in ("packed", "samples")}
+    figures = medians(run_in_turn(sides, args.rounds, 1))
+    a, b = figures["packed"], figures["samples"]
+    yield (
+        "generative_training",
+        benchmark_record(
+            "Training of `tiger` on the embedded catalogue: all targets of a history in one pass, against one sample a "
+            "target",
+            "targets a second",
+            Measurement(a["targets_per_second"], a["peak_mb"]),
+            Measurement(b["targets_per_second"], b["peak_mb"]),
+            higher_is_better=True,
+            finding=f"{a['targets_per_second']:,.0f} targets a second against {b['targets_per_second']:,.0f}; after "
+            f"{EPOCHS} epochs NDCG@10 on validation is {a['valid_ndcg_at_10']:.4f} against {b['valid_ndcg_at_10']:.4f}",
+            command="python experiments/benchmarks/generative_training.py",
+            sides=figures,
+            **run_conditions(args.rounds, 1),
+        ),
+    )
+
+
+def main() -> None:
+    run_side_or_all(
+        benchmark_parser(__doc__, rounds=1),
+        {"packed": lambda _: trained(one_target=False), "samples": lambda _: trained(one_target=True)},
+        results,
+    )
+
+
+if __name__ == "__main__":
+    main()
