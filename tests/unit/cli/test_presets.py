@@ -170,6 +170,7 @@ def test_every_preset_fits_every_stage(name, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(ROOT)
     own = {
         "embedded",
+        "embedded-dmesr",
         "embedded-pretrained",
         "embedded-mllm",
         "embedded-rules",
