@@ -87,22 +87,23 @@ def results(args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
     sizes = ("--items", args.items, "--max-tokens", args.max_tokens, "--threads", args.threads)
     sides = {side: side_command(__file__, side, *sizes) for side in DTYPES}
     figures = run_in_turn(sides, 1, args.threads)
-    a, exact, b = (figures[side][0] for side in DTYPES)
-    same = sum(text == b["answers"][key] for key, text in exact["answers"].items())
+    half, a, b = (figures[side][0] for side in DTYPES)
+    same = sum(text == b["answers"][key] for key, text in a["answers"].items())
     yield (
         "describe_batched",
         benchmark_record(
-            f"Text views of {args.items} items by SmolLM2-135M on the CPU: batches in bf16 against one item at a time",
+            f"Text views of {args.items} items by SmolLM2-135M on the CPU: batches against one item at a time",
             "items/s",
             Measurement(a["rate"], a["peak_mb"]),
             Measurement(b["rate"], b["peak_mb"]),
             higher_is_better=True,
-            finding=f"batches are {a['rate'] / b['rate']:.2f} times as fast in bf16, {exact['rate'] / b['rate']:.2f} "
-            f"times in fp32; {a['tokens'] / args.items:.0f} tokens an answer, at most {args.max_tokens}. In fp32 {same} of "
-            f"{args.items} answers are those of the loop, word for word",
+            finding=f"in fp32, {a['tokens'] / args.items:.0f} tokens an answer, at most {args.max_tokens}; {same} of "
+            f"{args.items} answers are the same, word for word. In bf16 {half['rate']:.2f} items/s, of other answers "
+            f"of {half['tokens'] / args.items:.0f} tokens",
             command=f"python experiments/benchmarks/describe_batched.py --items {args.items} "
             f"--max-tokens {args.max_tokens}",
             items_per_second={side: round(figures[side][0]["rate"], 4) for side in DTYPES},
+            tokens={side: figures[side][0]["tokens"] for side in DTYPES},
             **run_conditions(1, args.threads),
             same_answers=same,
         ),

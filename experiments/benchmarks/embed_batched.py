@@ -141,7 +141,7 @@ def results(args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
         "embed_batched_titles" if args.titles else "embed_batched",
         benchmark_record(
             f"Encoding {what} of {count:,} items by MiniLM on {args.threads} cores: batches in bf16 against one at a "
-            "time, as LC-Rec's script does",
+            "time in fp32, as LC-Rec's script does",
             "items/s",
             Measurement(count / b["seconds"], b["peak_mb"]),
             Measurement(count / c["seconds"], c["peak_mb"]),
