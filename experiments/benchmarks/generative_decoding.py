@@ -145,7 +145,7 @@ def step_nodes(tree: PrefixTree, depth: int) -> torch.Tensor:
     return torch.randint(count, (STEP_USERS, WIDTH), generator=torch.Generator().manual_seed(depth), dtype=torch.int32)
 
 
-def million(_: argparse.Namespace) -> dict[str, float]:
+def million(_args: argparse.Namespace) -> dict[str, float]:
     """Build the tree of a million IDs, and look up the masks of a step at each depth."""
     prepare_training(0, 1)
     codes = codes_of(MILLION)

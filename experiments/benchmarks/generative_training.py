@@ -68,6 +68,7 @@ def trained(*, one_target: bool) -> dict[str, float]:
     task = GenerativeTask(model, histories, ids, candidates, params)
     targets = int((task.windows.lengths - 1).sum())
     if one_target:
+        assert isinstance(model, ScratchIdModel)
         model.__class__ = OneTarget
         rows = round(params.batch_size * targets / len(task.windows.lengths))
         assert isinstance(task.module, IdLosses)
