@@ -112,7 +112,7 @@ def theirs(args: argparse.Namespace) -> dict[str, float]:
     model, _, codes, tokens = prepared()
     config: Any = model.decoder.config
     config.tie_word_embeddings = True
-    whole = LlamaForCausalLM(config).eval()
+    whole: Any = LlamaForCausalLM(config).eval()
     state = model.decoder.state_dict().items()
     whole.model.load_state_dict(
         {name.replace("o_proj.0.", "o_proj.").replace("down_proj.0.", "down_proj."): value for name, value in state}
