@@ -25,6 +25,7 @@ h1{font-size:clamp(30px,4.6vw,50px);line-height:1.12;margin:10px 0 18px;max-widt
 h1 em{color:var(--method);font-style:italic}
 h2{font-size:27px;line-height:1.2;margin:0 0 20px}
 h3{font-size:18px;margin:0 0 10px}
+.wide+h3{margin-top:36px}
 h3,p,figcaption,dd,.face.words{unicode-bidi:isolate;overflow-wrap:anywhere}
 h3 small,h4 small{font:400 13px var(--sans);color:var(--soft);letter-spacing:0;margin-left:10px}
 h4{font:600 12px/1 var(--sans);margin:16px 0 8px;color:var(--ink)}

@@ -147,7 +147,8 @@ def items_section(data: ReportData, gallery: Gallery, settings: ReportParams) ->
     own = dict(zip(item_ids, item_texts(data.items.filter(pl.col("item_id").is_in(item_ids))), strict=True))
     cards = []
     for item in item_ids:
-        words = truncate_at_word(". ".join(own[item]._replace(title="").pieces()), OWN_CHARACTERS)
+        pieces = (piece.rstrip(".") for piece in own[item]._replace(title="").pieces())
+        words = truncate_at_word(". ".join(pieces), OWN_CHARACTERS)
         views = [join(tag("dt", "own words"), tag("dd", words))] if words else []
         views += [
             join(tag("dt", view), tag("dd", view_text[item, view]))
