@@ -140,8 +140,7 @@ def results(args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
     yield (
         "embed_batched_titles" if args.titles else "embed_batched",
         benchmark_record(
-            f"Encoding {what} of {count:,} items by MiniLM on {args.threads} cores: batches in bf16 against one at a "
-            "time in fp32, as LC-Rec's script does",
+            f"Encoding {what} of {count:,} items by MiniLM: batches in bf16 against LC-Rec's loop of one in fp32",
             "items/s",
             Measurement(count / b["seconds"], b["peak_mb"]),
             Measurement(count / c["seconds"], c["peak_mb"]),

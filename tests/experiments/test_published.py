@@ -63,7 +63,7 @@ def test_every_committed_figure_names_a_preset_and_recommenders_that_exist():
     content = published.read_published(ROOT / published.PUBLISHED_PATH)
     known = {path.stem for path in (ROOT / "presets").glob("*.yaml")}
     assert {figure.preset for figure in content.figures} <= known
-    ours = {"sasrec", "esasrec", "gru4rec", "bert4rec", "mme_sid"}
+    ours = {"sasrec", "esasrec", "gru4rec", "bert4rec", "mme_sid", "tiger", "lc_rec"}
     assert {name for figure in content.figures for name in figure.beside} <= ours
     assert content.caveats.keys() == {figure.caveat for figure in content.figures if figure.caveat}
     claimed = {claim.source for _, claim in content.claims or ()}
