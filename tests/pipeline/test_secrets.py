@@ -14,7 +14,7 @@ def project(finished, tmp_path):
     project.environment["SIDFLOW_CACHE"] = str(tmp_path / "cache")
     project.run("sidflow", "recommenders", "popularity", "cooccurrence_content")
     writer = {"backend": "openai", "model": "m", "revision": "r", "max_sentences": None, "max_characters": None}
-    writer |= {"colours": None, "min_share": None, "side": None}
+    writer |= {"colours": None, "min_share": None, "side": None, "dtype": None}
     project.set_params({"describe": {"views": ["text"], "writer": writer}})
     return project
 

@@ -126,7 +126,10 @@ def write_shop():
     values = np.random.default_rng(8).normal(size=(count, 3, 5)).astype(np.float32) * present[..., None]
     UNITS.write({"values": values, "present": present}, {}, name="fine_text")
     with Path("params.yaml").open("w") as handle:
-        YAML().dump({"preset": "test", "seed": 3, "threads": 1, "rank": {"exclude_history": True}, **SECTIONS}, handle)
+        YAML().dump(
+            {"preset": "test", "seed": 3, "threads": 1, "split": {}, "rank": {"exclude_history": True}, **SECTIONS},
+            handle,
+        )
 
 
 def edit_params(epochs, schedule="constant", **more):
