@@ -158,7 +158,7 @@ def results(args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
     )
 
 
-COUNT = 600
+COUNT = 200
 
 
 def main() -> None:
