@@ -85,7 +85,7 @@ def test_each_part_of_the_page_is_read_from_its_own_artifact(monkeypatch):
         "TARGET_RANKS": pl.DataFrame({"rank": [7]}),
     }
     names = "INGEST SPLIT METRICS SLICES SPECTRUM CURVES SUMMARY QUANTIZER_CURVES QUANTIZER_SUMMARY ITEMS SEMANTICS "
-    names += "SEMANTIC_IDS SEMANTIC_ID_AUDIT IMAGES LEADERBOARD USERS ABLATIONS TOP TARGET_RANKS EMBED_REPORT"
+    names += "SEMANTIC_IDS SEMANTIC_ID_AUDIT IMAGES LEADERBOARD USERS ABLATIONS TOP TARGET_RANKS EMBED_REPORT DESCRIBE_REPORT"
     models = {}
 
     def artifact(name):
@@ -111,6 +111,7 @@ def test_each_part_of_the_page_is_read_from_its_own_artifact(monkeypatch):
         "semantics": "SEMANTICS",
         "semantic_ids": "SEMANTIC_IDS",
         "audit": "SEMANTIC_ID_AUDIT",
+        "describe": "DESCRIBE_REPORT",
         "embeddings": "EMBED_REPORT",
         "histories": "histories",
     }.items():
