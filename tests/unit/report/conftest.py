@@ -83,6 +83,61 @@ def _ablations():
     return {"metric": "ndcg_at_10", "commit": "0123456789abcdef", "rows": rows}
 
 
+def _views():
+    """Text views have words and a category that is named; of joint views no attribute is judged."""
+    text = {"views": 90, "failed": 3, "repaired": 2, "asked_again": 4, "repeated": 6, "words": 9.5}
+    joint = {"views": 81, "repeated": 7, "words": 12.25}
+    truth = {"category": (60, 51, 0.75), "pattern": (40, 31, 0.625)}
+    report = {f"text_{name}": value for name, value in text.items()}
+    report |= {f"joint_{name}": value for name, value in joint.items()}
+    for name, (items, named, accuracy) in truth.items():
+        report |= {f"text_{name}_items": items, f"text_{name}_said": named, f"text_{name}_accuracy": accuracy}
+    return report | {"joint_category_items": 0}
+
+
+def _embeddings():
+    columns = ("items", "vectors", "width", "effective_rank", "mean_cosine", "duplicates", "norm_spread")
+    shares = {("cooccurrence", "pictures"): 0.13, ("cooccurrence", "tfidf"): 0.14, ("pictures", "tfidf"): 0.58}
+    agreement = {name: {} for name in ("cooccurrence", "tfidf", "pictures")}
+    for (one, other), value in shares.items():
+        agreement[one][other] = agreement[other][one] = value
+    return {
+        "neighbours": 7,
+        "encoders": {
+            "tfidf": dict(zip(columns, (21, 22, 64, 31.25, 0.125, 3, 0.5), strict=True)),
+            "pictures": dict(zip(columns, (11, 12, 9876, None, -0.25, 0, 0.0625), strict=True)),
+        },
+        "agreement": agreement,
+        "gallery": [
+            {"item": 3, "nearest": {"cooccurrence": [5], "tfidf": [7, 4], "pictures": []}},
+            {"item": 9, "nearest": {}},
+            {"item": 12, "nearest": {"pictures": [1, 2, 8]}},
+        ],
+    }
+
+
+def _generated():
+    """Two recommenders that generate IDs: other beams, other rankings, and one without a share of new items."""
+    return {
+        "sasrec": {
+            "items": 43,
+            "items_with_id": 38,
+            "id_collision_rate": 0.1875,
+            "beam_recall_of_exact_top_10": {"100": 0.9375, "20": 0.8125},
+            "new_items": {"items": 6},
+            "ranking": "beam",
+        },
+        "mme_sid": {
+            "items": 40,
+            "items_with_id": 37,
+            "id_collision_rate": 0.125,
+            "beam_recall_of_exact_top_10": {"5": 0.625, "20": 0.75},
+            "new_items": {"items": 5, "share_of_top_10": 0.0625},
+            "ranking": "exact",
+        },
+    }
+
+
 def page_settings():
     return ReportParams(users=4, history=3, recommendations=10)
 
@@ -97,6 +152,10 @@ def distinct_data():
     whole = made.metrics["oracle"]
     assert isinstance(whole, dict)
     whole["item_table_alive_share"] = 1  # an integer is written with decimals, too
+    own = made.metrics["mme_sid"]
+    assert isinstance(own, dict)
+    own["ndcg_at_10_by_id"] = 0.4375
+    trained = {name: {"best_epoch": 2 + place % 2} for place, name in enumerate(RECOMMENDERS)}
     sizes = {"users": 1234567, "items_core": 24, "interactions": 98765, "items_with_picture": 21}
     figures = {"core_items_with_text": 23, "density": 0.0273436, "drift": -0.5, "rare": 0.00001234, "source": "a.csv"}
     titles = pl.when(pl.col("title") == "").then(pl.lit("")).otherwise(pl.format("title {}", "item_id"))
@@ -108,12 +167,14 @@ def distinct_data():
         ingest=sizes | figures | {"unknown": None, "example": "", "pairs_count": 345} | _order(),
         split={"queries_test": 4321, "targets_tied_test": 17, "tie_rate": 0.25},
         curves={name: _curve(place, 3 + place) for place, name in enumerate(RECOMMENDERS)},
-        summaries={name: {"best_epoch": 2 + place % 2} for place, name in enumerate(RECOMMENDERS)},
+        summaries={name: summary | _generated().get(name, {}) for name, summary in trained.items()},
         quantizer_curves=_quantizer_curve(),
         quantizer_summary={"best_epoch": 4, "method": "mm-rq-vae"},
         semantic_ids=_semantic_ids(),
         audit=_audit(),
         ablations=_ablations(),
+        describe=_views(),
+        embeddings=_embeddings(),
         leaderboard={**made.leaderboard, "users": 34567, "queries": 45678},
     )
 

@@ -6,6 +6,9 @@ import pytest
 from tests.unit.report import test_numbers as numbers
 from tests.unit.report import test_numbers_of_training_and_codes as trainings
 from tests.unit.report.reading import section, text_of
+from tests.unit.report.sections import test_embeddings as embeddings
+from tests.unit.report.sections import test_generation as generation
+from tests.unit.report.sections import test_views as views
 
 CHECKS = {
     "header": [numbers.test_the_cards_of_the_head],
@@ -14,12 +17,19 @@ CHECKS = {
     "Ablations of MME-SID": [numbers.test_the_rows_of_the_ablations],
     "Example users": [numbers.test_example_users_have_their_own_ranks_hits_and_last_items],
     "Example items": [numbers.test_example_items_have_their_own_codes],
+    "Views of the items": [views.test_each_figure_stands_in_the_row_of_its_view_and_under_its_name],
+    "Embeddings": [
+        embeddings.test_the_figures_of_each_encoder,
+        embeddings.test_the_agreement_of_each_pair_and_cooccurrence_last,
+        embeddings.test_items_stand_above_their_nearest_in_each_encoder,
+    ],
     "Training": [trainings.test_each_curve_is_of_its_own_training],
     "Semantic IDs: use of the codes": [
         trainings.test_each_level_has_its_own_codes,
         trainings.test_collisions_are_those_of_the_modality,
         trainings.test_the_audit_beside_that_of_residual_k_means,
     ],
+    "Generated semantic IDs": [generation.test_each_figure_stands_under_its_name],
     "Use of dimensions": [numbers.test_use_of_dimensions, numbers.test_the_chart_of_singular_values],
     "Order of the events": [trainings.test_each_share_of_ascending_pairs_stands_in_its_row_and_column],
     "Statistics of the run": [trainings.test_the_statistics_of_the_run],

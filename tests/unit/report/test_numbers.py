@@ -326,6 +326,7 @@ def test_the_definitions_have_the_thresholds_of_the_run(data, page):
         "perplexity": ["1"],
         "reconstruction error": ["0", "1"],
         "share not collapsed": ["0.001"],
+        "spread of lengths": ["0"],
         "tail": ["40"],
         "tau": ["1", "0"],
         "verdict": ["0", "0.05", "0", gain],

@@ -12,6 +12,7 @@ from tests.unit.report.reading import (
     heads_of,
     listed,
     number_of,
+    parse,
     points_of,
     section,
     share,
@@ -19,6 +20,8 @@ from tests.unit.report.reading import (
 )
 
 from sidflow.artifacts.evaluation import EVENT_PAIRS, ITEM_ORDERS
+from sidflow.report.glossary import Glossary
+from sidflow.report.sections.codes import codes_section
 
 CAPTIONS = {
     "valid_ndcg_at_10": "validation nDCG@10",
@@ -133,6 +136,12 @@ def test_the_audit_beside_that_of_residual_k_means(data, page):
             values = [fixed(data.audit[f"{prefix}{name}_{modality}"]) for name in columns.values()]
             assert len(set(values)) == 5
             assert [text_of(cell) for cell in rows[f"{modality}{title}"]] == values
+
+
+def test_ids_whose_method_is_not_on_record_stand_beside_residual_k_means(data):
+    unnamed = data._replace(quantizer_summary={"best_epoch": 4})
+    part = parse(str(codes_section(unnamed, Glossary(unnamed))))
+    assert [text_of(row.find("th/small")) for row in next(part.iter("tbody"))] == ["these IDs", "rq-kmeans"] * 2
 
 
 def test_each_share_of_ascending_pairs_stands_in_its_row_and_column(data, page):
