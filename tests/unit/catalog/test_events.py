@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sidflow.catalog.events import dropped_repeats, encode_keys, event_order, k_core, sort_keys, tied_with_previous
+from sidflow.catalog.events import (
+    dropped_repeats,
+    encode_keys,
+    event_order,
+    k_core,
+    repeat_rate,
+    sort_keys,
+    tied_with_previous,
+)
 
 EVENTS = st.lists(st.tuples(st.integers(0, 7), st.integers(0, 6)), min_size=1, max_size=60)
 
@@ -108,3 +116,12 @@ def test_times_too_far_apart_for_one_number_are_ordered_too():
     far = 2**62 - 1
     user, time = np.array([2, 0, 2, 1]), np.array([far, far, 0, 5])
     assert event_order(user, np.arange(4), time, 0).tolist() == [1, 3, 2, 0]
+
+
+def test_the_repeat_rate_is_the_share_of_events_whose_item_the_user_has_had():
+    """User 0 meets item 3 three times, user 1 item 1 twice; the events stand in no order."""
+    user, item = np.array([0, 1, 0, 1, 0, 0, 1]), np.array([3, 3, 1, 1, 3, 3, 1])
+    assert repeat_rate(user.astype(np.int32), item.astype(np.int32)) == 3 / 7
+    assert repeat_rate(user[:3], item[:3]) == 0 == repeat_rate(user[:0], item[:0])
+    many = np.array([2**31 - 1, 2**31 - 2, 2**31 - 1], dtype=np.int32)  # whose products need 64 bits
+    assert repeat_rate(many, many) == 1 / 3

@@ -96,6 +96,32 @@ def test_every_ranking_metric_equals_a_loop():
     assert found.metrics["untied_queries"] == len(untied)
 
 
+def test_where_items_share_ids_a_metric_is_the_mean_over_the_ranks_of_the_tie():
+    given = _given(_world())
+    q = given.ranks.height
+    ranks = given.ranks["rank"].to_numpy()
+    sharing, by_id = np.minimum(np.arange(q) % 4, ranks - 1), 1 + np.arange(q) % 13
+    columns = [pl.Series(name, one, dtype=pl.Int32) for name, one in (("sharing", sharing), ("id_rank", by_id))]
+    found = evaluate(given._replace(ranks=given.ranks.with_columns(columns)), EvaluateParams())
+    for prefix, valid in (("", False), ("valid_", True)):
+        rows = np.flatnonzero(given.histories.query_valid == valid)
+        for name in metrics.METRIC_NAMES:
+            metric, k = name.split("_at_")
+            tied = [
+                np.mean([_earned(rank, metric, int(k)) for rank in range(ranks[row] - sharing[row], ranks[row] + 1)])
+                for row in rows
+            ]
+            assert found.metrics[f"{prefix}{name}"] == pytest.approx(np.mean(tied))
+            if not valid:
+                values = compare.per_query_values(found.per_query.filter(pl.col("part") == "test"))
+                assert values[name] == pytest.approx(tied)
+        for metric in ("recall", "ndcg"):
+            by_hand = np.mean([_earned(int(by_id[row]), metric, 10) for row in rows])
+            assert found.metrics[f"{prefix}{metric}_at_10_by_id"] == pytest.approx(by_hand)
+        assert found.metrics[f"{prefix}targets_sharing_an_id"] == sum(sharing[row] > 0 for row in rows)
+    assert not [name for name in evaluate(given, EvaluateParams()).metrics if name.endswith(("by_id", "an_id"))]
+
+
 def test_held_out_metrics_are_of_held_out_targets_alone():
     given = _given(_world())
     q = given.ranks.height

@@ -10,8 +10,9 @@ from torch.nn import functional
 from sidflow.hybrid.evidence import count_cooccurrence, new_histories, query_histories, training_positions
 from sidflow.hybrid.params import HybridParams
 from sidflow.hybrid.prior import ContentRows, ScorePrior, before_softplus, prior_from_arrays, prior_inputs
-from sidflow.hybrid.task import HybridModel, HybridValidation, RankingTask
+from sidflow.hybrid.task import HybridModel, HybridValidation, RankingTask, validation_choice
 from sidflow.sequences.negatives import Candidates
+from sidflow.training.loop import FitResult
 from sidflow.training.softmax import TrainingScores
 
 ITEMS = 8
@@ -209,3 +210,19 @@ def test_each_item_has_its_own_popularity_in_training(sampled):
     torch.manual_seed(1)
     found, expected = popularity_loss(sampled)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_second_fit_takes_over_the_epochs_and_the_weight_of_the_base_that_validation_chose():
+    fitted = FitResult({}, 3, {}, [])
+    _, prior, _ = built(own_weight=0.4)
+    prior.own.fill_(2.5)
+    chosen = validation_choice(fitted, prior)
+    assert (chosen.epochs, chosen.own_weight) == (4, 2.5)
+    _, again, _ = built(own_weight=0.4)
+    chosen.set_weight(again)
+    assert again.own.item() == 2.5
+    alone = validation_choice(fitted, None)
+    assert alone == (4, None)
+    alone.set_weight(again)
+    alone.set_weight(None)
+    assert again.own.item() == 2.5

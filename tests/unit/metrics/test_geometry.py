@@ -1,11 +1,13 @@
 import numpy as np
 import pytest
+from scipy.sparse import csr_matrix
 from scipy.stats import kendalltau
 
 from sidflow.metrics import geometry
 from sidflow.metrics.geometry import (
     nearest_neighbours,
     neighbour_recall,
+    sparse_unit_rows,
     tau_over_histories,
     tau_over_triples,
     unit_rows,
@@ -21,6 +23,16 @@ def test_rows_are_of_length_one_or_absent():
 def test_without_a_mask_all_rows_are_kept():
     rows = np.random.default_rng(0).normal(size=(30, 5)).astype(np.float32)
     np.testing.assert_allclose((unit_rows(rows) ** 2).sum(1), 1, rtol=1e-6)
+
+
+def test_sparse_rows_are_scaled_as_dense_ones_are():
+    rows = np.round(np.random.default_rng(0).normal(size=(9, 5)))
+    rows[4] = 0
+    present = np.arange(9) != 2
+    for mask in (None, present):
+        found = sparse_unit_rows(csr_matrix(rows), mask)
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found.toarray(), unit_rows(rows, mask), rtol=1e-6)
 
 
 def test_nearest_equals_brute_force():

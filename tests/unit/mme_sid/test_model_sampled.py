@@ -117,6 +117,19 @@ def test_each_batch_has_a_seed_of_its_own_and_the_rows_of_the_full_loss(tiny, ba
     assert sorted(torch.cat([part.rows for part in parts]).tolist()) == sorted(rows[0].tolist())
 
 
+def test_a_process_counts_by_the_positions_that_its_rows_predict(tiny, backbone):
+    model, task, _ = build(tiny, backbone)
+    rows, predicted = torch.arange(5), [1, 6, 2, 4, 3]
+    model.windows = model.windows._replace(lengths=torch.tensor([2, 7, 3, 5, 4]))
+    shares = [task.split_batch(rows, rank, 2) for rank in (0, 1)]
+    assert [part.tolist() for part, _ in shares] == [[0, 2, 4], [1, 3]]
+    assert [share for _, share in shares] == [sum(predicted[rank::2]) / sum(predicted) for rank in (0, 1)]
+    idle, share = task.split_batch(
+        rows[:2], 2, 3
+    )  # more processes than rows: the first row again, which counts nothing
+    assert (idle.tolist(), share) == ([0], 0)
+
+
 @pytest.mark.parametrize("kind", ["none", "both"])
 def test_it_learns_and_validates_on_all_items(tiny, backbone, kind):
     model, task, device = build(tiny, backbone, kind)

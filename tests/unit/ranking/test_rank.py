@@ -207,6 +207,18 @@ def test_negatives_are_distinct_unseen_and_uniform():
     assert (np.abs(counts - expected) < 5 * np.sqrt(expected)).all()
 
 
+def test_negatives_are_the_first_fitting_ones_of_the_seeds_integers():
+    """So that figures of the sampled protocol can be compared with those of earlier runs."""
+    histories = world(users=30, items=60)
+    proposals = np.random.default_rng(5).integers(60, size=(histories.query_count, 2 * 10 + 16))
+    drawn = sample_negatives(histories, 60, 10, seed=5)
+    for query in range(histories.query_count):
+        barred = {*histories.history(query).tolist(), int(histories.targets[query])}
+        fitting = [item for item in dict.fromkeys(proposals[query].tolist()) if item not in barred]
+        assert len(fitting) >= 10
+        assert drawn[query].tolist() == fitting[:10]
+
+
 def test_negatives_depend_on_the_seed_and_on_nothing_else():
     histories = world(users=50, items=200)
     np.testing.assert_array_equal(sample_negatives(histories, 200, 100, 5), sample_negatives(histories, 200, 100, 5))
@@ -235,7 +247,7 @@ def test_sampled_rank_counts_the_drawn_only():
 
 @pytest.mark.parametrize("exclude", [True, False])
 def test_items_that_share_an_id_share_their_rank(exclude):
-    histories, items = world()._replace(exclude_history=exclude), 60
+    histories, items = world(users=60, repeats=True)._replace(exclude_history=exclude), 60
     arrays = dense(histories, items)
     ids = (np.arange(items) % 23).astype(np.int32)  # two or three items to an ID
     arrays["item_matrix"] = arrays["item_matrix"][ids]
@@ -243,36 +255,43 @@ def test_items_that_share_an_id_share_their_rank(exclude):
     without = rank_targets(arrays, histories, items, RankParams(exclude_history=exclude))
     assert ranking.sharing is not None and ranking.id_rank is not None
     assert (ranking.rank == without.rank).all() and without.sharing is None
-    table = full_table(arrays, histories, items)
+    table, excluded = full_table(arrays, histories, items), 0
     for query in range(histories.query_count):
         target, seen = histories.targets[query], set(histories.history(query).tolist())
         if exclude and target in seen:
+            assert ranking.id_rank[query] > max(20, items - len(seen))  # a miss at every cutoff
+            assert ranking.sharing[query] == 0
+            excluded += 1
             continue
         candidates = [item for item in range(items) if not exclude or item not in seen]
         better = {ids[item] for item in candidates if table[query, item] > table[query, target]}
         assert ranking.id_rank[query] == len(better) + 1
         assert ranking.sharing[query] == sum(ids[item] == ids[target] for item in candidates) - 1
+    assert (excluded > 0) == exclude
     columns = ranking.tables()[1].columns
     assert columns == [*without.tables()[1].columns, "sharing", "id_rank"]
 
 
 @pytest.mark.parametrize("exclude", [True, False])
 def test_held_out_targets_are_ranked_among_held_out_items_too(exclude):
-    histories, items = world()._replace(exclude_history=exclude), 60
+    histories, items = world(users=200, repeats=True)._replace(exclude_history=exclude), 60
     arrays, held_out = dense(histories, items, d=2, levels=3), np.arange(items) % 4 == 1
     settings_ = RankParams(exclude_history=exclude)
     ranking = rank_targets(arrays, histories, items, settings_, held_out=held_out)
     without, table = rank_targets(arrays, histories, items, settings_), full_table(arrays, histories, items)
     assert ranking.held_out_rank is not None and without.held_out_rank is None
     assert (ranking.rank == without.rank).all()
+    excluded = 0
     for query in range(histories.query_count):
         target, seen = histories.targets[query], set(histories.history(query).tolist())
         if not held_out[target]:
             assert ranking.held_out_rank[query] == 0
         elif exclude and target in seen:
-            assert ranking.held_out_rank[query] > 20  # a miss at every cutoff
+            assert ranking.held_out_rank[query] > max(20, items - len(seen))  # a miss at every cutoff
+            excluded += 1
         else:
             rivals = [item for item in np.flatnonzero(held_out) if not exclude or item not in seen]
             better = sum(table[query, item] >= table[query, target] for item in rivals)
             assert ranking.held_out_rank[query] == better
+    assert (excluded > 0) == exclude
     assert ranking.tables()[1].columns == [*without.tables()[1].columns, "held_out_rank"]

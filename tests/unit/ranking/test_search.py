@@ -61,8 +61,9 @@ def test_what_float32_cannot_prove_is_left_and_what_it_can_is_not(queries):
 def test_scores_that_are_no_numbers_are_told(queries, side):
     arrays, excluded = drawn(queries, 900, "dense")
     arrays[side][2, 3] = np.nan
-    with pytest.raises(InputError, match="finite scores"):
-        search.search_top_k(arrays, excluded, 5)
+    for name, where in (({}, "factors"), ({"name": "recommenders/x"}, "recommenders/x")):
+        with pytest.raises(InputError, match=f"^{where}: .*finite scores"):
+            search.search_top_k(arrays, excluded, 5, **name)
 
 
 def test_few_inner_products_are_searched_by_faiss(monkeypatch):

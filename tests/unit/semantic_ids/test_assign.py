@@ -14,10 +14,12 @@ from sidflow.core.errors import InputError
 from sidflow.core.tensors import Tensors
 from sidflow.semantic_ids.assign import (
     KeyedVectors,
+    ModalityIds,
     assign_ids_beside_frozen,
     check_codebooks_are_frozen,
     keep_frozen_ids,
     read_frozen_ids,
+    semantic_id_table,
 )
 from sidflow.semantic_ids.codec import Codec
 
@@ -137,3 +139,35 @@ def test_a_grown_catalogue_keeps_frozen_ids_and_new_items_get_the_nearest_codes(
         other = frozen.with_columns(pl.Series("codes", [codes] * 2, dtype=pl.Array(pl.Int32, len(codes))))
         with pytest.raises(InputError, match=f"expected 2 codes below .*; found {len(codes)} codes up to {max(codes)}"):
             keep_frozen_ids(codec, KeyedVectors(["a", "x", "b", "c"], values, present), other)
+
+
+def test_without_frozen_ids_and_without_items_there_are_no_codes():
+    codebooks = np.stack([np.arange(4), np.arange(4) / 10])[:, :, None].astype(np.float32)
+    arrays = {"codebooks.text": codebooks, "mean.text": np.zeros(1, np.float32), "scale.text": np.ones(1, np.float32)}
+    codec = Codec(Tensors(arrays, {"modalities": {"text": {"codes": [4, 4]}}}), "text")
+    frozen = pl.DataFrame(
+        [("b", "image", [0, 0], 0)],
+        schema={"item_key": pl.String, "modality": pl.String, "codes": pl.Array(pl.Int32, 2), "suffix": pl.Int32},
+        orient="row",
+    )
+    values = np.array([[2.1], [9.0]], dtype=np.float32)
+    ids = keep_frozen_ids(codec, KeyedVectors(["a", "b"], values, np.array([True, False])), frozen)
+    assert (ids.items.tolist(), ids.codes.tolist(), ids.suffix.tolist()) == ([0], [[2, 1]], [0])
+    none = keep_frozen_ids(codec, KeyedVectors(["a", "b"], values, np.zeros(2, dtype=bool)), frozen)
+    assert len(none.items) == len(none.suffix) == 0
+    assert none.codes.shape == none.nearest.shape == (0, 2)
+
+
+def test_the_table_has_a_row_for_each_item_of_each_modality():
+    def ids(items, codes):
+        suffix = np.arange(len(items), dtype=np.int32)
+        return ModalityIds(np.array(items, dtype=np.int64), np.zeros((len(items), 2)), np.array(codes), suffix)
+
+    table = semantic_id_table({"text": ids([0, 2], [[5, 6], [7, 8]]), "image": ids([1], [[9, 0]])}, 2)
+    assert dict(table.schema) == {
+        "item_id": pl.Int32,
+        "modality": pl.String,
+        "codes": pl.Array(pl.Int32, 2),
+        "suffix": pl.Int32,
+    }
+    assert table.rows() == [(0, "text", [5, 6], 0), (2, "text", [7, 8], 1), (1, "image", [9, 0], 0)]

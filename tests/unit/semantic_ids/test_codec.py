@@ -1,10 +1,13 @@
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from sidflow.core.errors import InputError
-from sidflow.semantic_ids.codec import read_index_file, write_index_file
+from sidflow.core.tensors import Tensors
+from sidflow.semantic_ids import codec as codec_module
+from sidflow.semantic_ids.codec import Codec, read_index_file, write_index_file
 from sidflow.semantic_ids.quality import code_metrics, collision_metrics
 
 DATA = os.environ.get("SIDFLOW_DATA", "")
@@ -41,3 +44,25 @@ def test_published_ids_go_through_the_audit(name, items, first_level, colliding)
     metrics |= collision_metrics(found.codes, "text")
     assert metrics["code_usage_text_level_0"] == first_level / 256 and metrics["code_usage_text_level_1"] == 1
     assert metrics["collision_items_text"] == colliding
+
+
+def test_rows_are_quantized_once_in_blocks_that_change_no_code(monkeypatch):
+    draw = np.random.default_rng(0)
+    arrays = {
+        "codebooks.text": draw.normal(size=(2, 5, 3)).astype(np.float32),
+        "mean.text": np.zeros(3, np.float32),
+        "scale.text": np.ones(1, np.float32),
+    }
+    codec = Codec(Tensors(arrays, {"modalities": {"text": {"codes": [5, 4]}}}), "text")
+    z = draw.normal(size=(11, 3))
+    residual, expected = z, []
+    for codebook in (arrays["codebooks.text"][0], arrays["codebooks.text"][1, :4]):  # the second level has 4 codes
+        codes = ((residual[:, None] - codebook[None]) ** 2).sum(2).argmin(1)
+        expected.append(codes.tolist())
+        residual = residual - codebook[codes]
+    assert codec.quantize(z).T.tolist() == expected
+    sizes, choose = [], codec._nearest_codes
+    monkeypatch.setattr(codec, "_nearest_codes", lambda level, rows: sizes.append(len(rows)) or choose(level, rows))
+    monkeypatch.setattr(codec_module, "ROWS_PER_BLOCK", 4)
+    assert codec.quantize(z).T.tolist() == expected
+    assert sizes == [4, 4, 4, 4, 3, 3]

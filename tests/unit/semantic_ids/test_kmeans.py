@@ -72,3 +72,13 @@ def test_bounded_assignment_fills_small_clusters():
 def test_equal_rows_give_equal_centres(balanced):
     found = kmeans(torch.ones(10, 3), 4, generator(), balanced=balanced)
     assert torch.isfinite(found).all() and torch.allclose(found, torch.ones(4, 3))
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-3])
+def test_starts_are_distinct_rows_while_there_are_any(scale):
+    """Two of 60 rows differ from the others, by little or by much."""
+    rows = torch.zeros(60, 2)
+    rows[7], rows[31] = torch.tensor([scale, 0.0]), torch.tensor([0.0, 2 * scale])
+    for seed in range(5):
+        found = kmeans(rows, 3, generator(seed), iterations=0)
+        assert len(found.unique(dim=0)) == 3

@@ -4,6 +4,8 @@ import pytest
 from sidflow.core.errors import InputError
 from sidflow.core.params import validate_params
 from sidflow.core.tensors import Tensors
+from sidflow.metrics.geometry import neighbour_recall, tau_over_triples
+from sidflow.semantic_ids.codec import Codec
 from sidflow.semantic_ids.gate import AssignParams, GateParams, assign_and_audit, check_gate
 from sidflow.semantic_ids.quality import (
     TauQueries,
@@ -106,6 +108,39 @@ def test_reassignment_shows_in_the_audit_beside_what_was_before():
     few = {"text": {"values": values[[0, 1, 16]], "present": np.ones(3, dtype=bool)}}
     metrics = assign_and_audit(one, few, AssignParams(resolution="sinkhorn_reassign"), None, None).audit
     assert metrics["collision_rate_text"] > 0 and metrics["collision_rate_resolved_text"] == 0
+
+
+@pytest.mark.parametrize(
+    ("threshold", "name", "value", "bound"),
+    [
+        ("least_code_usage", "code_usage_text_level_1", 0.5, "at least"),
+        ("most_collision_rate_distinct", "collision_rate_distinct_image", 0.5, "at most"),
+        ("least_neighbour_recall", "neighbour_recall_at_10_text", 0.5, "at least"),
+        ("least_tau_triples", "tau_triples_text", 0.5, "at least"),
+    ],
+)
+def test_each_threshold_is_of_its_own_metric(threshold, name, value, bound):
+    far = {"tau_text": -1.0, "collision_rate_text": 1.0, "code_use": 0.0, "neighbour_recall_of_text": 0.0}
+    off = dict.fromkeys(GateParams.model_fields)
+    step = -0.1 if bound == "at least" else 0.1
+    for allowed in (value, value + step):
+        check_gate({name: value, **far}, GateParams(**{**off, threshold: allowed}))
+    with pytest.raises(InputError, match=rf"expected {name} {bound} {value - step:g}; found 0\.5"):
+        check_gate({name: value, **far}, GateParams(**{**off, threshold: value - step}))
+
+
+def test_the_audit_is_measured_with_the_params_of_the_stage():
+    params = {"neighbours": 3, "triples": 50, "seed": 4}
+    found = run(np.ones(16, dtype=bool), **params)
+    one, values = quantizer()
+    ids = found.table.filter(found.table["modality"] == "text")
+    codec = Codec(one, "text")
+    vectors = codec.dequantize(ids["codes"].to_numpy())
+    triples = tau_over_triples(values, vectors, np.random.default_rng(4), None, 50)
+    assert found.audit["tau_triples_text"] == triples.value
+    assert found.audit["tau_triples_text"] != tau_over_triples(values, vectors, np.random.default_rng(0)).value
+    assert found.audit["neighbour_recall_at_3_text"] == neighbour_recall(values, vectors, 3).recall
+    assert "reference_neighbour_recall_at_3_text" in found.audit
 
 
 def test_a_ratio_to_no_reference_is_refused():

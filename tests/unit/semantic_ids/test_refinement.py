@@ -2,9 +2,16 @@ import numpy as np
 import pytest
 import torch
 
+from sidflow.semantic_ids import refinement
 from sidflow.semantic_ids.refinement import (
+    FIRST_TEMPERATURE,
+    LAST_TEMPERATURE,
+    MARGIN,
     MAX_PARTNERS,
+    MAX_PROBABILITY,
+    _common_code_loss,
     _descend,
+    _margin_loss,
     colliding_pairs,
     distinct_rows,
     refine_codebooks,
@@ -147,3 +154,38 @@ def test_the_steps_of_a_descent_grow_with_its_input():
     )
     assert one > 0
     assert eightfold == pytest.approx(8 * one, rel=0.01)
+
+
+def test_a_pairs_margin_is_of_its_own_best_common_code_and_best_two_different_ones():
+    """Rows 0 and 1 have the nearest code in common, rows 2 and 3 have not."""
+    distances = torch.tensor([[1.0, 4.0, 9.0], [2.0, 3.5, 7.0], [1.0, 6.0, 9.0], [8.0, 0.5, 2.0]])
+    left, right = torch.tensor([0, 2, 1]), torch.tensor([1, 3, 3])
+    apart = torch.tensor([min(1 + 3.5, 4 + 2), 1 + 0.5, 2 + 0.5])
+    together = torch.tensor([1 + 2.0, 6 + 0.5, 3.5 + 0.5])
+    found = _margin_loss(distances, left, right, 0.5)
+    torch.testing.assert_close(found, (apart - together + MARGIN).clamp_min(0))
+    assert found[0] > 0 and found[1] == found[2] == 0
+
+
+@pytest.mark.parametrize("progress", [0.0, 0.5, 1.0])
+def test_a_pairs_loss_is_of_the_probability_of_a_common_code(progress):
+    distances = torch.tensor([[0.1, 0.12], [0.3, 0.31], [0.0, 2.0], [0.0, 2.0]], dtype=torch.float64)
+    temperature = FIRST_TEMPERATURE ** (1 - progress) * LAST_TEMPERATURE**progress
+    p = [[1 / sum(np.exp((one - other) / temperature) for other in row) for one in row] for row in distances.numpy()]
+    common = [
+        min(p[one][0] * p[other][0] + p[one][1] * p[other][1], MAX_PROBABILITY) for one, other in ((0, 1), (2, 3))
+    ]
+    found = _common_code_loss(distances, torch.tensor([0, 2]), torch.tensor([1, 3]), progress)
+    np.testing.assert_allclose(found.numpy(), [-np.log(1 - one) for one in common], rtol=1e-9)
+
+
+def test_the_temperature_falls_from_the_first_step_of_a_descent_to_its_last(monkeypatch):
+    seen = []
+    for name in ("_common_code_loss", "_margin_loss"):
+        loss = getattr(refinement, name)
+        monkeypatch.setattr(refinement, name, lambda *given, loss=loss: seen.append(given[3]) or loss(*given))
+    z = rows(30, 4)
+    codebook, pairs = quantizer(z, (8,)).codebooks[0].detach(), np.array([[0, 1], [2, 3]])
+    for soft in (True, False):
+        _descend(z, codebook, pairs, 5, 0.5, soft)
+    assert seen == [0, 0.25, 0.5, 0.75, 1] * 2

@@ -68,6 +68,11 @@ def test_padding_is_on_the_right():
     assert padding_mask(lengths, 2).tolist() == [[True, True], [True, False], [False, False]]
 
 
+def test_no_rows_are_no_batch():
+    items, lengths = recent_windows([[1, 2, 3], [5]], 2).padded(torch.zeros(0, dtype=torch.int64))
+    assert items.shape == (0, 0) and lengths.shape == (0,)
+
+
 def test_sorted_batches_hold_every_row_once_shortest_first():
     batches = sorted_batches(torch.tensor([3, 1, 2, 1]), 3)
     assert [rows.tolist() for rows in batches] == [[1, 3, 2], [0]]

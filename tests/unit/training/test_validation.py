@@ -58,3 +58,20 @@ def test_figures_of_known_ranks():
         "valid_ndcg_at_10": 0.0,
         "valid_recall_at_10": 0.0,
     }
+
+
+def test_each_query_is_in_one_block_beside_its_own_target_and_excluded_items():
+    past = leave_one_out(random_sequences(users=20, items=ITEMS))
+    validation = Validation(past, ITEMS, block=6)
+    queries = np.flatnonzero(past.query_valid)
+    blocks = list(validation.blocks(torch.device("cpu")))
+    assert [len(block.targets) for block in blocks] == [6, 6, 6, 2]
+    met = []
+    for block in blocks:
+        part = queries[block.rows]
+        met += part.tolist()
+        assert block.targets.tolist() == past.targets[part].tolist()
+        row, item = (one.tolist() for one in block.excluded)
+        pairs = {(place, seen) for place, query in enumerate(part) for seen in past.history(query).tolist()}
+        assert set(zip(row, item, strict=True)) == pairs
+    assert met == queries.tolist()

@@ -95,11 +95,6 @@ def test_without_items_to_show_there_are_no_cards():
     assert [text_of(cell) for cell in rows_of(part)["e"]] == [DASH] * 7
 
 
-UNKNOWN = dict.fromkeys(
-    ("items", "vectors", "width", "effective_rank", "mean_cosine", "duplicates", "norm_spread"), None
-)
-
-
 def test_without_encoders_there_is_no_section():
     assert made() is None
     assert made(encoders={}, agreement={}, gallery=[], neighbours=10) is None
