@@ -88,6 +88,7 @@ def test_repeats(repeats, left):
     user = np.array([0] * 5 + [1])
     drop = dropped_repeats(user, item, repeats)
     assert "".join("abc"[one] for one in item[:5][~drop[:5]]) == left
+    assert drop.dtype == bool
     assert not drop[5]
 
 
@@ -104,6 +105,7 @@ def test_codes_are_ranks_of_keys_whatever_the_column_type(kind):
     )
     assert coded.keys == ["4", "30", "100"]
     assert coded.codes.tolist() == [1, 0, 1, 2]
+    assert coded.codes.dtype == np.int32
 
 
 def test_no_keys_have_no_codes():

@@ -57,6 +57,7 @@ def test_recent_items_by_hand():
     histories = leave_one_out([[4, 2, 4, 1, 0], [3, 1, 2]])
     weights = np.array([1, 0.5, 0.25])
     matrix = recent_items(histories, 5, 3, weights).toarray()
+    assert matrix.dtype == decaying_weights(3, 1.0).dtype == np.float32
     assert matrix[0].tolist() == [0, 0, 0.5, 0, 1.25]  # 4 2 4: the last 4 counts 1, the first 1/4
     assert matrix[1].tolist() == [0, 1, 0.25, 0, 0.5]  # 2 4 1
     assert matrix[2].tolist() == [0, 0, 0, 1, 0]

@@ -67,7 +67,10 @@ def test_queries_see_what_the_cooccurrence_recommender_sees():
     setting = {"window": 4, "decay": 1.0, "backward": 0.5, "damping": 0.25, "last": 3, "recency": 1.0}
     factored = cooccurrence_factors(past, training_events(past, 30), setting)
     expected = (factored.evidence @ factored.relation).toarray()
-    np.testing.assert_array_equal(counts.evidence(ends.last_items(3), counts.all_users).toarray(), expected)
+    found = counts.evidence(ends.last_items(3), counts.all_users)
+    np.testing.assert_array_equal(found.toarray(), expected)
+    assert found.dtype == counts.relation().dtype == np.float32
+    assert counts.recency.dtype == np.float32
 
 
 def test_positions_of_short_windows_see_the_whole_part_before_them():

@@ -161,6 +161,14 @@ def test_a_saved_prior_scores_as_before(terms):
     np.testing.assert_array_equal(again.factors(states, rows, new).scores(queries), expected)
 
 
+def test_what_is_saved_are_the_weights_and_not_what_was_counted():
+    _, prior, _ = built(discount_popularity=True)
+    assert set(prior.state_dict()) == {"own", *(name for name, _ in prior.named_parameters())}
+    types = {"indptr": np.int64, "indices": np.int32, "values": np.float32}
+    arrays = prior.arrays()
+    assert all(arrays[f"relation_{part}"].dtype == kind for part, kind in types.items())
+
+
 def test_a_prior_of_nothing_is_refused():
     with pytest.raises(ValueError, match="cooccurrence: true"):
         HybridParams(cooccurrence=False, content=())

@@ -57,6 +57,11 @@ def test_rows_of_some_items_are_those_of_the_matrix(tiny):
     torch.testing.assert_close(fusion.part_weights(items), fusion.part_weights()[items], rtol=0, atol=0)
 
 
+def test_what_artifacts_hold_is_not_saved_with_the_weights(tiny):
+    fusion = FrequencyAwareFusion(tiny.inputs(), tiny.hidden, FinetuneParams())
+    assert set(fusion.state_dict()) == {name for name, _ in fusion.named_parameters()}
+
+
 def test_weights_are_the_items_own_and_skip_what_is_missing(tiny):
     fusion = shaken(FrequencyAwareFusion(tiny.inputs(), tiny.hidden, FinetuneParams()))
     weights = fusion.part_weights()

@@ -53,6 +53,11 @@ def test_a_token_is_computed_once_per_item_and_equals_itself_alone(tiny):
     torch.testing.assert_close(found[0, 0], found[1, 2])
 
 
+def test_what_artifacts_hold_is_not_saved_with_the_weights(tiny):
+    tokens = ItemTokens(tiny.inputs().modalities, tiny.hidden, FinetuneParams())
+    assert set(tokens.state_dict()) == {name for name, _ in tokens.named_parameters()}
+
+
 @pytest.fixture
 def written(tmp_path, monkeypatch):
     """Artifacts of three items: `image` has the first two, `text` the last, `sound` none."""

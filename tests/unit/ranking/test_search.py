@@ -78,3 +78,18 @@ def test_few_inner_products_are_searched_by_faiss(monkeypatch):
 def test_a_list_of_all_candidates_is_proven():
     arrays, excluded = drawn(3, 20, "one")
     assert search.proven_top_k(Scores(arrays, 3, 20), excluded, 20)[1].all()
+
+
+def test_factors_that_do_not_fit_are_named():
+    arrays, _ = drawn(3, 20, "dense")
+    for name, where in (([], "factors"), (["recommenders/x"], "recommenders/x")):
+        with pytest.raises(InputError, match=f"^{where}: expected .* over 4 queries and 20 core items"):
+            Scores(arrays, 4, 20, *name)
+
+
+@pytest.mark.parametrize("kind", ["dense", "sparse"])
+def test_lists_and_scores_take_four_bytes_a_number(kind):
+    arrays, excluded = drawn(3, 20, kind)
+    assert Scores(arrays, 3, 20).for_queries(slice(None)).dtype == np.float32
+    top = search.search_top_k(arrays, excluded, 4)
+    assert (top.items.dtype, top.scores.dtype) == (np.int32, np.float32)

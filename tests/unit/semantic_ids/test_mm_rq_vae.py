@@ -41,6 +41,12 @@ def module(**changes):
     return made
 
 
+def test_no_checkpoint_keeps_the_data():
+    made = module()
+    kept = made.autoencoders.state_dict(prefix="autoencoders.")
+    assert set(made.state_dict()) == set(kept)
+
+
 def test_the_loss_is_each_term_times_its_own_weight():
     losses = module().eval()(torch.arange(N))
     assert all(float(losses[term]) != 0 for term in TERMS.values())

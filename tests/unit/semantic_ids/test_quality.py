@@ -1,3 +1,5 @@
+import inspect
+
 import numpy as np
 import pytest
 
@@ -5,6 +7,7 @@ from sidflow.core.errors import InputError
 from sidflow.core.params import validate_params
 from sidflow.core.tensors import Tensors
 from sidflow.metrics.geometry import neighbour_recall, tau_over_triples
+from sidflow.semantic_ids.assign import assign_ids
 from sidflow.semantic_ids.codec import Codec
 from sidflow.semantic_ids.gate import AssignParams, GateParams, assign_and_audit, check_gate
 from sidflow.semantic_ids.quality import (
@@ -12,6 +15,7 @@ from sidflow.semantic_ids.quality import (
     code_metrics,
     collision_metrics,
     fit_reference_codec,
+    modality_metrics,
     normalised_mutual_information,
     recall_ratios,
     validation_tau_queries,
@@ -141,6 +145,19 @@ def test_the_audit_is_measured_with_the_params_of_the_stage():
     assert found.audit["tau_triples_text"] != tau_over_triples(values, vectors, np.random.default_rng(0)).value
     assert found.audit["neighbour_recall_at_3_text"] == neighbour_recall(values, vectors, 3).recall
     assert "reference_neighbour_recall_at_3_text" in found.audit
+
+
+def test_functions_and_params_have_the_same_defaults():
+    params = AssignParams()
+    audit, ids = (inspect.signature(one).parameters for one in (modality_metrics, assign_ids))
+    assert [audit[name].default for name in ("k", "triples", "seed")] == [
+        params.neighbours,
+        params.triples,
+        params.seed,
+    ]
+    assert ids["epsilon"].default == params.sinkhorn_epsilon
+    assert ids["iterations"].default == params.sinkhorn_iterations
+    assert ids["reassign"].default is False and params.resolution == "suffix"
 
 
 def test_a_ratio_to_no_reference_is_refused():

@@ -46,6 +46,9 @@ def test_numbers_have_the_types_that_are_written_down(histories):
     for part in ("offsets", "train_end", "query_user", "query_end", "targets"):
         assert getattr(histories, part).dtype == np.int64
     assert histories.targets.tolist() == [1, 4, 1]
+    assert [part.dtype for part in histories.training_events()] == [np.int64] * 2
+    assert histories.seen(6).dtype == histories.excluded(6).dtype == bool
+    assert histories._replace(exclude_history=False).excluded(6).dtype == bool
 
 
 def test_seen_is_the_history_as_a_set(histories):

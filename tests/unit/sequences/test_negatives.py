@@ -21,3 +21,7 @@ def test_the_correction_is_how_often_each_was_to_be_expected():
     found = negatives.log_expected(torch.tensor([2, 0] * 7))
     assert found is not None and found.tolist() == pytest.approx([math.log(8), math.log(2)] * 7)
     assert NegativeSampler(NegativeParams(), COUNTS).log_expected(torch.tensor([1])) is None
+
+
+def test_nothing_of_them_is_saved_with_a_model():
+    assert NegativeSampler(NegativeParams(), COUNTS).state_dict() == {}
