@@ -125,5 +125,5 @@ def test_the_repeat_rate_is_the_share_of_events_whose_item_the_user_has_had():
     user, item = np.array([0, 1, 0, 1, 0, 0, 1]), np.array([3, 3, 1, 1, 3, 3, 1])
     assert repeat_rate(user.astype(np.int32), item.astype(np.int32)) == 3 / 7
     assert repeat_rate(user[:3], item[:3]) == 0 == repeat_rate(user[:0], item[:0])
-    many = np.array([2**31 - 1, 2**31 - 2, 2**31 - 1], dtype=np.int32)  # whose products need 64 bits
-    assert repeat_rate(many, many) == 1 / 3
+    many = np.array([2**31 - 1, 2**31 - 2, 2**31 - 1], dtype=np.int32)  # whose pairs need all of 64 bits
+    assert repeat_rate(np.full(3, 2**31 - 1, dtype=np.int32), many) == 1 / 3
