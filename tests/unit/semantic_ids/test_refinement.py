@@ -4,11 +4,13 @@ import torch
 
 from sidflow.semantic_ids import refinement
 from sidflow.semantic_ids.refinement import (
+    COLLISION_RATE,
     FIRST_TEMPERATURE,
     LAST_TEMPERATURE,
     MARGIN,
     MAX_PARTNERS,
     MAX_PROBABILITY,
+    REFINE_RATE,
     _common_code_loss,
     _descend,
     _margin_loss,
@@ -189,3 +191,49 @@ def test_the_temperature_falls_from_the_first_step_of_a_descent_to_its_last(monk
     for soft in (True, False):
         _descend(z, codebook, pairs, 5, 0.5, soft)
     assert seen == [0, 0.25, 0.5, 0.75, 1] * 2
+
+
+@pytest.fixture
+def steps_taken(monkeypatch):
+    """Return a list that gets the learning rates of every step of Adam, and the parameters as they were before it."""
+    taken = []
+
+    class Adam(torch.optim.Adam):
+        def step(self):
+            rates = [group["lr"] for group in self.param_groups]
+            taken.append((rates, [group["params"][0].detach().clone() for group in self.param_groups]))
+            super().step()
+
+    monkeypatch.setattr(torch.optim, "Adam", Adam)
+    return taken
+
+
+def test_each_level_is_refined_at_a_rate_of_its_own_that_falls_to_a_tenth(steps_taken):
+    z = rows(60, 4)
+    one = quantizer(z)
+    scales, residual = [], z  # root mean square of what each level leaves
+    for codebook in one.codebooks:
+        residual = residual - codebook.detach()[torch.cdist(residual, codebook.detach()).argmin(1)]
+        scales.append(float(residual.square().mean()) ** 0.5)
+    refine_codebooks(one, z, 4)
+    for step, (rates, _) in enumerate(steps_taken):
+        assert rates == pytest.approx([REFINE_RATE * scale * (1 - 0.9 * step / 4) for scale in scales], rel=1e-4)
+    assert len(steps_taken) == 4
+
+
+@pytest.mark.parametrize("soft", [True, False])
+def test_a_descent_ends_in_its_last_state_or_in_that_with_the_fewest_common_codes(steps_taken, soft):
+    z = near_duplicates(40, 10, 4, 0.3)
+    codebook = quantizer(z, (8,)).codebooks[0].detach()
+    pairs = np.array([[row, 40 + row] for row in range(10)])
+    found = _descend(z, codebook, pairs, 9, 5.0, soft)
+    scale = float(torch.cdist(z, codebook).amin(1).square().mean())
+    factors = [1.0] * 9 if soft else [1 - 0.9 * step / 8 for step in range(9)]
+    rate = COLLISION_RATE * (scale / 4) ** 0.5
+    assert [rates[0] for rates, _ in steps_taken] == pytest.approx([rate * factor for factor in factors], rel=1e-4)
+    states = [state[0] for _, state in steps_taken]
+    codes = [torch.cdist(z, state).argmin(1) for state in states]
+    together = [int((one[pairs[:, 0]] == one[pairs[:, 1]]).sum()) for one in codes]
+    best = max(step for step, count in enumerate(together) if count == min(together))
+    assert len(set(together)) > 1
+    torch.testing.assert_close(found, states[-1 if soft else best], rtol=0, atol=0)
