@@ -103,6 +103,7 @@ def test_where_items_share_ids_a_metric_is_the_mean_over_the_ranks_of_the_tie():
     sharing, by_id = np.minimum(np.arange(q) % 4, ranks - 1), 1 + np.arange(q) % 13
     columns = [pl.Series(name, one, dtype=pl.Int32) for name, one in (("sharing", sharing), ("id_rank", by_id))]
     found = evaluate(given._replace(ranks=given.ranks.with_columns(columns)), EvaluateParams())
+    assert found.slices[0]["slice"] == "all"
     for prefix, valid in (("", False), ("valid_", True)):
         rows = np.flatnonzero(given.histories.query_valid == valid)
         for name in metrics.METRIC_NAMES:
@@ -115,6 +116,8 @@ def test_where_items_share_ids_a_metric_is_the_mean_over_the_ranks_of_the_tie():
             if not valid:
                 values = compare.per_query_values(found.per_query.filter(pl.col("part") == "test"))
                 assert values[name] == pytest.approx(tied)
+                if k == "10":
+                    assert found.slices[0][name] == pytest.approx(np.mean(tied))
         for metric in ("recall", "ndcg"):
             by_hand = np.mean([_earned(int(by_id[row]), metric, 10) for row in rows])
             assert found.metrics[f"{prefix}{metric}_at_10_by_id"] == pytest.approx(by_hand)

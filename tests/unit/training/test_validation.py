@@ -54,6 +54,9 @@ def test_figures_of_known_ranks():
         "valid_ndcg_at_10": pytest.approx((1 + 0.5 + 1 / np.log2(11)) / 4),
         "valid_recall_at_10": 0.75,
     }
+    tied = validation_metrics(torch.tensor([2, 11]), np.array([1, 1]))  # ranks 1 and 2, 10 and 11
+    assert tied["valid_recall_at_10"] == (1 + 0.5) / 2
+    assert tied["valid_ndcg_at_10"] == pytest.approx(((1 + 1 / np.log2(3)) / 2 + 1 / np.log2(11) / 2) / 2)
     assert validation_metrics(torch.tensor([], dtype=torch.int64)) == {
         "valid_ndcg_at_10": 0.0,
         "valid_recall_at_10": 0.0,
