@@ -15,6 +15,7 @@ from sidflow.core.tensors import Tensors
 from sidflow.semantic_ids.assign import (
     KeyedVectors,
     ModalityIds,
+    assign_ids,
     assign_ids_beside_frozen,
     check_codebooks_are_frozen,
     keep_frozen_ids,
@@ -171,3 +172,38 @@ def test_the_table_has_a_row_for_each_item_of_each_modality():
         "suffix": pl.Int32,
     }
     assert table.rows() == [(0, "text", [5, 6], 0), (2, "text", [7, 8], 1), (1, "image", [9, 0], 0)]
+
+
+def reassigned(values, codes_of_last=4, **changes):
+    """Return the IDs of numbers whose first code is their tens and whose second is the whole number within."""
+    codebooks = np.zeros((2, 4, 1), dtype=np.float32)
+    codebooks[0, :, 0], codebooks[1, :, 0] = [0, 10, 20, 30], [0, 1, 2, 3]
+    arrays = {"codebooks.text": codebooks, "mean.text": np.zeros(1, np.float32), "scale.text": np.ones(1, np.float32)}
+    codec = Codec(Tensors(arrays, {"modalities": {"text": {"codes": [4, codes_of_last]}}}), "text")
+    rows = np.array(values, dtype=np.float32)[:, None]
+    return assign_ids(codec, rows, np.ones(len(rows), dtype=bool), reassign=True, **changes)
+
+
+def test_colliding_inputs_share_out_the_codes_that_no_other_item_has():
+    """Below 10, code 3 is taken; 0.9, 1.05 and 1.2 get the free ones in their order, equal inputs the same one."""
+    ids = reassigned([1.05, 3.0, 0.9, 12.0, 1.2, 0.9, 21.1, 21.1])
+    assert ids.nearest.tolist() == [[0, 1], [0, 3], [0, 1], [1, 2], [0, 1], [0, 1], [2, 1], [2, 1]]
+    assert ids.codes.tolist() == [[0, 1], [0, 3], [0, 0], [1, 2], [0, 2], [0, 0], [2, 1], [2, 1]]
+    assert ids.suffix.tolist() == [0, 0, 0, 0, 0, 1, 0, 1]
+
+
+def test_inputs_beyond_the_free_codes_keep_their_nearest_one():
+    """Codes 0 and 2 are taken: of five inputs at code 1 or 3 the first two get those, in the order of items."""
+    ids = reassigned([0.0, 1.2, 0.9, 2.0, 1.1, 1.3, 1.4])
+    assert ids.nearest[:, 1].tolist() == [0, 1, 1, 2, 1, 1, 1]
+    assert ids.codes[:, 1].tolist() == [0, 3, 1, 2, 1, 1, 1]
+    assert ids.suffix.tolist() == [0, 0, 0, 0, 1, 2, 3]
+
+
+def test_reassignment_happens_below_each_prefix_by_itself():
+    ids = reassigned([10.9, 20.9, 11.1, 21.1, 30.9, 31.1, 32.0, 33.0, 30.0])
+    assert ids.nearest[:, 1].tolist() == [1, 1, 1, 1, 1, 1, 2, 3, 0]
+    codes = ids.codes[:, 1].tolist()
+    assert codes[0] < codes[2] and codes[1] < codes[3]
+    assert codes[4:] == [1, 1, 2, 3, 0]  # one free code for two inputs: the first has it, and it is the nearest of both
+    assert ids.suffix.tolist() == [0, 0, 0, 0, 0, 1, 0, 0, 0]
