@@ -15,6 +15,7 @@ from sidflow.catalog.events import (
     k_core,
     repeat_rate,
     sort_keys,
+    tie_hash,
     tied_with_previous,
 )
 
@@ -127,3 +128,29 @@ def test_the_repeat_rate_is_the_share_of_events_whose_item_the_user_has_had():
     assert repeat_rate(user[:3], item[:3]) == 0 == repeat_rate(user[:0], item[:0])
     many = np.array([2**31 - 1, 2**31 - 2, 2**31 - 1], dtype=np.int32)  # whose pairs need all of 64 bits
     assert repeat_rate(np.full(3, 2**31 - 1, dtype=np.int32), many) == 1 / 3
+
+
+def test_times_before_1970_and_a_user_at_the_end_of_all_times_are_in_order():
+    user, time = np.array([1, 0, 1, 0]), np.array([-10, 5, -3, -20])
+    assert event_order(user, np.arange(4), time, 0).tolist() == [3, 1, 0, 2]
+    assert event_order(np.array([1, 0]), np.arange(2), np.array([0, 9]), 0).tolist() == [1, 0]
+
+
+def test_ties_are_in_the_order_of_a_hash_of_user_item_and_seed():
+    """Splits made earlier depend on it. The hash is written out in Python's integers."""
+
+    def mixed(value):
+        for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1)):
+            value = (value ^ value >> shift) * factor % 2**64
+        return value
+
+    def hashed(user, item, seed):
+        golden = 0x9E3779B97F4A7C15
+        return mixed(((mixed((user + seed * golden + 0x632BE59BD9B4E019) % 2**64) ^ item) + golden) % 2**64)
+
+    items = np.arange(8, dtype=np.int32)
+    for user, seed in ((0, 42), (3, 42), (3, 7)):
+        users = np.full(8, user, dtype=np.int32)
+        order = event_order(users, items, np.zeros(8, dtype=np.int64), seed).tolist()
+        assert order == sorted(range(8), key=lambda item: hashed(user, item, seed))
+        assert tie_hash(users, items, seed).tolist() == [hashed(user, item, seed) for item in range(8)]
