@@ -174,6 +174,23 @@ def test_a_prior_of_nothing_is_refused():
         HybridParams(cooccurrence=False, content=())
 
 
+def test_a_user_who_is_dropped_sees_the_base_alone_in_that_step(monkeypatch):
+    _, _, model = built(dropout=0.5, own_weight=0.4, mask_history=False)
+    draws = [0.5, 0.49, 0.9, 0.0]  # a draw below the share drops the prior
+    model.eval()
+    whole = [model(torch.tensor([user]))["loss"] for user in range(4)]
+    alone = [
+        model.base(
+            torch.tensor([user]), lambda one: functional.cross_entropy(one.states @ one.item_matrix.T, one.targets)
+        )
+        for user in range(4)
+    ]
+    expected = torch.stack([whole[0], alone[1]["loss"], whole[2], alone[3]["loss"]]).mean()
+    monkeypatch.setattr(torch, "rand", lambda count: torch.tensor(draws[:count]))
+    torch.testing.assert_close(model.train()(torch.arange(4))["loss"], expected)
+    torch.testing.assert_close(model.eval()(torch.arange(4))["loss"], torch.stack(whole).mean())
+
+
 def test_start_values_come_back_through_softplus():
     values = [1e-6, 0.1, 1.0, 30.0]
     torch.testing.assert_close(functional.softplus(before_softplus(values)), torch.tensor(values))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from sidflow.semantic_ids.residual_pass import residual_levels
+from sidflow.semantic_ids.residual_pass import residual_levels, scale_distances, sinkhorn_plan
 
 
 def rows_and_codebooks(n=20, d=3, counts=(5, 4, 3)):
@@ -67,3 +67,22 @@ def test_a_codebook_may_be_fitted_while_its_codes_are_chosen():
 @pytest.mark.parametrize("rows", [0, 3])
 def test_without_codebooks_there_are_no_levels(rows):
     assert list(residual_levels(np.zeros((rows, 2)), [], nearest_in([]))) == []
+
+
+def test_distances_are_scaled_to_one_around_the_middle_of_their_range():
+    found = scale_distances(np.array([[1.0, 5.0], [2.0, 3.0]]))
+    assert found.tolist() == [[-1.0, 1.0], [-0.5, 0.0]]
+    assert scale_distances(torch.tensor([[1.0, 5.0], [2.0, 3.0]])).tolist() == found.tolist()
+    assert scale_distances(np.full((2, 2), 7.0)).tolist() == [[0, 0], [0, 0]]
+
+
+def test_one_round_of_scaling_by_hand():
+    """Columns are brought to 2 rows / 2 codes each, then rows to 1."""
+    kernel = np.array([[1.0, 0.5], [1.0, 0.25]])
+    columns = np.array([[1 / 2, 2 / 3], [1 / 2, 1 / 3]])
+    expected = columns / columns.sum(1, keepdims=True)
+    np.testing.assert_allclose(sinkhorn_plan(kernel, 1), expected, rtol=1e-12)
+    wide = np.array([[1.0, 0.5, 0.25], [1.0, 0.25, 0.125]])
+    columns = wide / wide.sum(0) * (2 / 3)
+    np.testing.assert_allclose(sinkhorn_plan(wide, 1), columns / columns.sum(1, keepdims=True), rtol=1e-12)
+    np.testing.assert_allclose(sinkhorn_plan(wide, 500).sum(0), [2 / 3] * 3, rtol=1e-9)
