@@ -1,10 +1,19 @@
+import inspect
+
 import numpy as np
 import pytest
 from scipy.stats import norm
 from scipy.stats import t as student
 
 from sidflow.evaluation import statistics
-from sidflow.evaluation.statistics import pool_effects
+from sidflow.evaluation.params import CompareParams
+from sidflow.evaluation.statistics import (
+    PairedBootstrap,
+    bootstrap_difference,
+    percentile_interval,
+    pool_effects,
+    verdict_on_gain,
+)
 
 
 def test_the_error_is_that_of_users_not_of_queries():
@@ -363,3 +372,12 @@ def test_knapp_and_hartung_of_the_same_trials():
     assert found.low < found.normal[0] and found.high > found.normal[1]
     assert found.p == pytest.approx(2 * student.sf(-mean / error, 12))
     assert found.data_sets == 13
+
+
+def test_levels_and_powers_are_by_default_those_of_the_params():
+    params = CompareParams()
+    for function in (PairedBootstrap.__init__, percentile_interval, bootstrap_difference, pool_effects):
+        defaults = {name: one.default for name, one in inspect.signature(function).parameters.items()}
+        assert defaults["level"] == params.level
+        assert defaults.get("power", params.power) == params.power
+    assert inspect.signature(verdict_on_gain).parameters["alpha"].default == pytest.approx(1 - params.level)
