@@ -159,14 +159,16 @@ def test_the_steps_of_a_descent_grow_with_its_input():
 
 
 def test_a_pairs_margin_is_of_its_own_best_common_code_and_best_two_different_ones():
-    """Rows 0 and 1 have the nearest code in common, rows 2 and 3 have not."""
-    distances = torch.tensor([[1.0, 4.0, 9.0], [2.0, 3.5, 7.0], [1.0, 6.0, 9.0], [8.0, 0.5, 2.0]])
-    left, right = torch.tensor([0, 2, 1]), torch.tensor([1, 3, 3])
-    apart = torch.tensor([min(1 + 3.5, 4 + 2), 1 + 0.5, 2 + 0.5])
-    together = torch.tensor([1 + 2.0, 6 + 0.5, 3.5 + 0.5])
+    """Rows 0 and 1, and rows 4 and 5, have the nearest code in common, rows 2 and 3 have not."""
+    distances = torch.tensor(
+        [[1.0, 4.0, 9.0], [2.0, 3.5, 7.0], [1.0, 6.0, 9.0], [8.0, 0.5, 2.0], [10, 14, 20], [11, 13.5, 19]]
+    )
+    left, right = torch.tensor([0, 2, 1, 4]), torch.tensor([1, 3, 3, 5])
+    apart = torch.tensor([min(1 + 3.5, 4 + 2), 1 + 0.5, 2 + 0.5, min(10 + 13.5, 14 + 11)])
+    together = torch.tensor([1 + 2.0, 6 + 0.5, 3.5 + 0.5, 10 + 11])
     found = _margin_loss(distances, left, right, 0.5)
     torch.testing.assert_close(found, (apart - together + MARGIN).clamp_min(0))
-    assert found[0] > 0 and found[1] == found[2] == 0
+    assert found[0] > 0 and found[3] > 0 and found[1] == found[2] == 0
 
 
 @pytest.mark.parametrize("progress", [0.0, 0.5, 1.0])
