@@ -7,6 +7,7 @@ from sidflow.metrics import geometry
 from sidflow.metrics.geometry import (
     nearest_neighbours,
     neighbour_recall,
+    sparse_nearest_neighbours,
     sparse_unit_rows,
     tau_over_histories,
     tau_over_triples,
@@ -40,6 +41,27 @@ def test_nearest_equals_brute_force():
     distances = ((values[:, None].astype(float) - values[None]) ** 2).sum(-1)
     np.fill_diagonal(distances, np.inf)
     np.testing.assert_array_equal(nearest_neighbours(values, 5), np.argsort(distances, axis=1)[:, :5])
+
+
+@pytest.mark.parametrize("block", [1, 4, 1024])
+def test_neighbours_of_sparse_rows_equal_brute_force(block):
+    """Rows 3 and 8 are the same, row 5 is empty, row 7 alone uses the last dimension: -1 where nothing more is near."""
+    draw = np.random.default_rng(0)
+    values = draw.uniform(0.1, 1, size=(11, 7)) * (draw.random((11, 7)) < 0.4)
+    values[:, -1] = 0
+    values[5], values[7], values[8] = 0, np.eye(7)[-1], values[3]
+    lengths = np.linalg.norm(values, axis=1)
+    expected = []
+    for row in range(11):
+        cosines = [values[row] @ values[other] / max(lengths[row] * lengths[other], 1e-9) for other in range(11)]
+        near = [other for other in range(11) if other != row and cosines[other] > 0]
+        near.sort(key=lambda other: (-round(cosines[other], 5), other))
+        expected.append([*near, *[-1] * 11][:6])
+    found = sparse_nearest_neighbours(csr_matrix(values), 6, block)
+    assert found.dtype == np.int64
+    assert found.tolist() == expected
+    assert expected[5] == expected[7] == [-1] * 6 and 0 < sum(one[-1] >= 0 for one in expected) < 9
+    assert sparse_nearest_neighbours(csr_matrix(values), 6).tolist() == expected
 
 
 def test_cosine_does_not_see_lengths():

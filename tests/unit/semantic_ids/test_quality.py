@@ -1,6 +1,7 @@
 import inspect
 
 import numpy as np
+import polars as pl
 import pytest
 
 from sidflow.core.errors import InputError
@@ -14,6 +15,7 @@ from sidflow.semantic_ids.quality import (
     TauQueries,
     code_metrics,
     collision_metrics,
+    first_categories,
     fit_reference_codec,
     modality_metrics,
     normalised_mutual_information,
@@ -30,6 +32,14 @@ def test_metrics_of_codes_by_hand():
     assert found["perplexity_text_level_0"] == pytest.approx(np.exp(-(0.75 * np.log(0.75) + 0.25 * np.log(0.25))))
     assert found["perplexity_text_level_1"] == pytest.approx(2)
     assert (found["branching_text_level_0"], found["branching_text_level_1"]) == (2, 1.5)
+
+
+def test_the_first_category_of_each_item_in_the_order_of_ids():
+    items = pl.DataFrame(
+        {"item_id": [2, 0, 1], "categories": [["Toys", "Cars"], [], ["Games"]]},
+        schema_overrides={"categories": pl.List(pl.String)},
+    )
+    assert first_categories(items) == ["", "Games", "Toys"]
 
 
 def test_collisions_among_all_and_among_distinct_inputs():
