@@ -41,6 +41,18 @@ def check_names(sections: Mapping[str, Any], where: str) -> None:
         _check_modalities(settings, list(sections["modality"]), f"{where}:finetune.{name}")
     for name, settings in sections["generate"].items():
         _check_ids(settings.ids.modalities, list(sections["modality"]), f"{where}:generate.{name}")
+    for name, settings in sections["blend"].items():
+        _check_blend(name, [settings.base, settings.added], f"{where}:blend.{name}")
+
+
+def _check_blend(name: str, parts: list[str], where: str) -> None:
+    if name in parts or parts[0] == parts[1]:
+        raise InputError(
+            where,
+            expected="`base` and `added` to be two other recommenders",
+            found=" and ".join(parts),
+            remedy="name two that other sections of params.yaml have",
+        )
 
 
 def _check_ids(names: Sequence[str], modalities: list[str], where: str) -> None:
@@ -70,7 +82,7 @@ def _check_embeddings(sections: Mapping[str, Any], where: str) -> None:
     embed = sections["embed"]
     for knob, file, of_units in _embeddings_read(sections):
         fitting = [name for name, encoder in embed.encoders.items() if encoder.of_units == of_units]
-        if not knob.startswith("train_content."):
+        if not knob.startswith(("train_content.", "train_ranker.")):
             fitting = [name for name in fitting if not embed.is_sparse(name)]
         if file not in fitting:
             what = "units of an item" if of_units else "one vector an item"
@@ -92,6 +104,9 @@ def _embeddings_read(sections: Mapping[str, Any]) -> Iterator[tuple[str, str, bo
         path = PurePosixPath(source)
         if path.parent == EMBEDDINGS:
             yield knob, path.name.removesuffix(".safetensors"), False
+    for name, settings in sections["train_ranker"].items():
+        for content in settings.content:
+            yield f"train_ranker.{name}.content", content, False
     for name, settings in sections["train_multimodal"].items():
         for feature in getattr(settings, "features", ()):
             yield f"train_multimodal.{name}.features", feature, False

@@ -66,12 +66,17 @@ SECTIONS = {  # in the order of params.yaml
     "train_multimodal": Section(
         "multimodal.fit:multimodal_entry", "sequential models whose item vectors get content too"
     ),
+    "train_ranker": Section(
+        "candidate_ranking.params:CandidateRankerParams",
+        "small networks over counts and similarities",
+    ),
     "modality": Section("features.modality:ModalityParams", "item vectors that semantic IDs are made of"),
     "quantize": Section("semantic_ids.params:QuantizeParams"),
     "assign": Section("semantic_ids.gate:AssignParams"),
     "backbone": Section("backbones.params:BackboneParams"),
     "finetune": Section("mme_sid.params:FinetuneParams", "MME-SID and its variants"),
     "generate": Section("generative.params:generative_entry", "recommenders that generate semantic IDs token by token"),
+    "blend": Section("blending.params:BlendParams", "sums of two recommenders' scores"),
     "rank": Section("ranking.rank:RankParams"),
     "evaluate": Section("evaluation.params:EvaluateParams"),
     "compare": Section("evaluation.params:CompareParams"),

@@ -154,6 +154,8 @@ BACKBONE_SECONDS = 50.0
 QUANTIZE_SECONDS = (15.0, 0.006)  # at once, and for each item
 EASE_SECONDS = 5e-11  # for each ridge, times items cubed
 COUNTING_SECONDS = 1e-4  # for each event
+RANKER_SECONDS = 4e-8  # for each user's history, item and pass over the histories (training, validation, test)
+BLEND_SECONDS = 6e-9  # for each user's query and item
 RANK_SECONDS = 3e-9  # for each user's query and item, about a fifth of the events being queries
 
 
@@ -172,6 +174,11 @@ def expected_seconds(resolved: Resolved, counts: Counts) -> dict[str, float]:
         seconds[name] = _epochs_seconds(base, EVENT_SECONDS[kind] * 1.2, base, counts)
     for name, settings in _entries(sections, "finetune"):
         seconds[name] = _epochs_seconds(settings, EVENT_SECONDS["finetune"], None, counts)
+    pairs = 0.2 * counts.events * counts.items
+    for name, _ in _entries(sections, "train_ranker"):
+        seconds[name] = 2 * STAGE_SECONDS + 3 * pairs * RANKER_SECONDS
+    for name, _ in _entries(sections, "blend"):
+        seconds[name] = STAGE_SECONDS + pairs * BLEND_SECONDS
     for name, settings in _entries(sections, "generate"):
         event = EVENT_SECONDS["finetune"]
         if settings.architecture != "language_model":
@@ -181,7 +188,7 @@ def expected_seconds(resolved: Resolved, counts: Counts) -> dict[str, float]:
         seconds["backbone"] = BACKBONE_SECONDS
         seconds["quantize"] = QUANTIZE_SECONDS[0] + QUANTIZE_SECONDS[1] * counts.items
     listed = len(resolved.top.recommenders)
-    seconds["rank and evaluate"] = listed * (2 * STAGE_SECONDS + 0.2 * counts.events * counts.items * RANK_SECONDS)
+    seconds["rank and evaluate"] = listed * (2 * STAGE_SECONDS + pairs * RANK_SECONDS)
     return seconds
 
 

@@ -154,7 +154,9 @@ def require_listed(recommender: str, section: str) -> None:
     """
     content = load_params()
     listed = content.get("recommenders")
-    if listed is None or recommender in listed or f"artifacts/recommenders/{recommender}/" in str(content):
+    blended = [name for entry in (content.get("blend") or {}).values() for name in (entry["base"], entry["added"])]
+    read = recommender in blended or f"artifacts/recommenders/{recommender}/" in str(content)
+    if listed is None or recommender in listed or read:
         return
     raise InputError(
         f"{PARAMS_PATH}:{section}.{recommender}",

@@ -141,7 +141,7 @@ def strongest_per_row(relation: csr_matrix, per_row: int) -> csr_matrix:
     """Return the `per_row` largest entries of every row, lower columns first among equals.
 
     Args:
-        relation: [n, n], nothing below zero.
+        relation: nothing below zero.
         per_row: entries kept in each row.
     """
     matrix = csr_matrix(relation)
@@ -154,4 +154,4 @@ def strongest_per_row(relation: csr_matrix, per_row: int) -> csr_matrix:
     order = np.lexsort((matrix.indices, np.negative(matrix.data), rows))
     rank = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     strongest = np.sort(order[rank < per_row])
-    return csr_matrix((matrix.data[strongest], (rows[strongest], matrix.indices[strongest])), shape=(count, count))
+    return csr_matrix((matrix.data[strongest], (rows[strongest], matrix.indices[strongest])), shape=matrix.shape)

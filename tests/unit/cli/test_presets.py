@@ -270,6 +270,13 @@ def test_the_writer_of_drawings_describes_no_real_data(name, tmp_path):
             {"assign": {"frozen_ids_from": "earlier/artifacts"}},
             r"assign\.frozen_ids_from: .*frozen_from: earlier/artifacts/quantizer/quantizer\.safetensors`, or neither",
         ),
+        ({"train_ranker": {"candidate_ranker": {"content": ["txt"]}}}, r"ranker\.content: .*one vector.*found txt"),
+        ({"train_ranker": {"candidate_ranker": {"content": ["fine_text"]}}}, r"ranker\.content: .*found fine_text"),
+        (
+            {"blend": {"mme_sid_blend": {"added": "mme_sid_blend"}}},
+            "two other recommenders; found candidate_ranker and",
+        ),
+        ({"blend": {"mme_sid_blend": {"added": "candidate_ranker"}}}, "`added` to be two other recommenders"),
         ({"finetune": {"mme_sid": {"without": ["txt"]}}}, r"mme_sid\.without: .*collaborative, text, image.*found txt"),
         ({"finetune": {"mme_sid": {"without": ["collaborative", "text", "image"]}}}, "but not all of them"),
         (
@@ -339,6 +346,7 @@ def test_one_modality_alone_is_aligned_to_nothing(monkeypatch) -> None:
     settings["modality"] = {"text": settings["modality"]["text"]}
     settings["recommenders"] = [name for name in settings["recommenders"] if not name.startswith("mme_sid")]
     settings["finetune"] = {}
+    del settings["blend"]["mme_sid_blend"]
     check(settings, "params.yaml")
 
 
@@ -352,7 +360,17 @@ def test_known_ids_with_their_quantizer_fit(monkeypatch) -> None:
 
 
 @pytest.mark.parametrize(
-    "section", ["train_counting", "train_content", "train_sequential", "train_multimodal", "modality", "finetune"]
+    "section",
+    [
+        "train_counting",
+        "train_content",
+        "train_sequential",
+        "train_multimodal",
+        "train_ranker",
+        "modality",
+        "finetune",
+        "blend",
+    ],
 )
 def test_a_section_whose_entries_are_all_commented_out_is_named(section, monkeypatch) -> None:
     monkeypatch.chdir(ROOT)

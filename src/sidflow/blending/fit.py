@@ -1,0 +1,110 @@
+"""A blend: the scores of two recommenders added, the weight chosen on validation.
+
+Both are read as factors, so that the blend is ranked, evaluated and compared like any recommender. The two learn apart:
+neither has to be trained again, and what one adds to the other is told from what it can do alone.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import sparse
+from scipy.sparse import csr_matrix
+
+from sidflow.artifacts.recommenders import DENSE, FACTORS, SPARSE, SUMMARY, ScoreFactors, refit_in, refit_metadata
+from sidflow.blending.params import BlendParams
+from sidflow.core.errors import InputError
+from sidflow.core.tensors import Tensors
+from sidflow.counting.search import METRIC, Choice, dense_ranks, mean_ndcg, validation_set
+from sidflow.ranking.scores import Scores
+from sidflow.sequences.histories import Histories
+
+
+def fit_blend(name: str, settings: BlendParams, histories: Histories, items: int) -> None:
+    """Choose the weight of a blend, and write its factors and summary.
+
+    Raises:
+        InputError: a recommender's factors are absent or of another split, or one has a second fit and one has not.
+    """
+    files = {part: FACTORS.read(model=part) for part in (settings.base, settings.added)}
+    base, added = files[settings.base], files[settings.added]
+    refit = _common_refit(settings, base, added)
+    choice = choose_weight(settings, histories, items, base, added)
+    factors = weighted_sum(to_factors(base, items), to_factors(added, items), choice.setting["weight"])
+    arrays = factors.arrays()
+    FACTORS.write(arrays, {"model": name, **refit_metadata(refit)}, model=name)
+    SUMMARY.write(
+        {
+            "name": name,
+            "params": settings.model_dump(mode="json"),
+            "chosen": choice.setting,
+            "best_" + METRIC: max(trial[METRIC] for trial in choice.trials),
+            "trials": choice.trials,
+            "sizes": {part: list(array.shape) for part, array in arrays.items()},
+            "megabytes": sum(array.nbytes for array in arrays.values()) / 1e6,
+        },
+        model=name,
+    )
+
+
+def _common_refit(settings: BlendParams, base: Tensors, added: Tensors) -> bool | None:
+    refits = refit_in(base.metadata), refit_in(added.metadata)
+    if None in refits or refits[0] == refits[1]:
+        return refits[0] if refits[1] is None else refits[1]
+    second = settings.base if refits[0] else settings.added
+    raise InputError(
+        "params.yaml:blend",
+        expected=f"`refit` alike in {settings.base} and {settings.added}",
+        found=f"true in {second} alone",
+        remedy="set it alike in both and `dvc repro`",
+    )
+
+
+def choose_weight(settings: BlendParams, histories: Histories, items: int, base: Tensors, added: Tensors) -> Choice:
+    """Return the weight with the highest validation NDCG@10, and what each weight brought."""
+    queries, masked, targets = validation_set(histories, items, settings.choose_on)
+    parts = [
+        Scores(file.arrays, histories.query_count, items, f"factors of {part}")
+        for part, file in ((settings.base, base), (settings.added, added))
+    ]
+    ranks = np.empty((len(settings.weights), len(queries)), dtype=np.int64)
+    for start in range(0, len(queries), parts[0].block_rows):
+        block = slice(start, start + parts[0].block_rows)
+        first, second = (scores.for_queries(queries[block]) for scores in parts)
+        for index, weight in enumerate(settings.weights):
+            ranks[index, block] = dense_ranks(first + np.float32(weight) * second, masked[block], targets[block])
+    trials = [{"weight": weight, METRIC: mean_ndcg(ranks[index])} for index, weight in enumerate(settings.weights)]
+    best = max(range(len(trials)), key=lambda index: (trials[index][METRIC], -index))
+    return Choice({"weight": trials[best]["weight"]}, trials)
+
+
+def to_factors(file: Tensors, items: int) -> ScoreFactors:
+    """Return the factors of a FACTORS artifact over `items` core items."""
+    arrays = file.arrays
+    states, matrix = (arrays.get(name) for name in DENSE)
+    if not set(SPARSE) <= set(arrays):
+        return ScoreFactors(states, matrix)
+    between = len(arrays["item_indptr"]) - 1
+
+    def csr(side: str, width: int) -> csr_matrix:
+        parts = arrays[f"{side}_values"], arrays[f"{side}_indices"], arrays[f"{side}_indptr"]
+        return csr_matrix(parts, shape=(len(parts[2]) - 1, width))
+
+    return ScoreFactors(states, matrix, csr("query", between), csr("item", items))
+
+
+def weighted_sum(base: ScoreFactors, added: ScoreFactors, weight: float) -> ScoreFactors:
+    """Return factors whose scores are those of `base` plus `weight` times those of `added`."""
+    states, matrices, evidence, relations = [], [], [], []
+    for part, factor in ((base, np.float32(1)), (added, np.float32(weight))):
+        if part.states is not None and part.matrix is not None:
+            states.append(factor * part.states)
+            matrices.append(part.matrix)
+        if part.evidence is not None and part.relation is not None:
+            evidence.append(factor * part.evidence)
+            relations.append(part.relation)
+    return ScoreFactors(
+        np.hstack(states) if states else None,
+        np.hstack(matrices) if matrices else None,
+        csr_matrix(sparse.hstack(evidence), dtype=np.float32) if evidence else None,
+        csr_matrix(sparse.vstack(relations), dtype=np.float32) if relations else None,
+    )

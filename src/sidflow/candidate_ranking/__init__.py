@@ -1,0 +1,1 @@
+"""A small network that ranks candidates by counted and compared evidence."""

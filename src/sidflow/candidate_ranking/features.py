@@ -1,0 +1,161 @@
+"""Features of candidates: what a history's items say for each item, and which items have the most of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from scipy import sparse
+from scipy.sparse import csr_matrix
+
+from sidflow.candidate_ranking.params import CandidateRankerParams
+from sidflow.candidate_ranking.relations import Relations
+from sidflow.hybrid.evidence import HistorySlices
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Float16, Int
+
+
+BLOCK_SCORES = 4_000_000  # values of one feature that are held at a time
+SCALE_HISTORIES = 512  # histories that features are scaled by
+STEPS = (1, 2, 3)  # steps back of the items whose cosines are features of their own
+
+
+class Candidates(NamedTuple):
+    """The candidates of each history, in the order of item ids: those of p are `[indptr[p]:indptr[p + 1]]`."""
+
+    indptr: Int[np.ndarray, " p_plus_1"]
+    items: Int[np.ndarray, " c"]
+    values: Float16[np.ndarray, "c f"]  # features, scaled
+
+    def positions(self, targets: Int[np.ndarray, " p"], items: int) -> Int[np.ndarray, " p"]:
+        """Return where each history's target stands among all candidates; -1 where it is none.
+
+        Args:
+            targets: item ids.
+            items: of the core.
+        """
+        rows = np.repeat(np.arange(len(targets)), np.diff(self.indptr))
+        keys, wanted = rows * items + self.items, np.arange(len(targets)) * items + targets
+        positions = np.minimum(np.searchsorted(keys, wanted), max(0, len(keys) - 1))
+        matches = keys[positions] == wanted if len(keys) else np.zeros(len(wanted), dtype=bool)
+        return np.where(matches, positions, -1)
+
+
+def feature_names(relations: Relations) -> list[str]:
+    """Return the names of the features, in the order of their columns."""
+    compared = [f"{name}.{part}" for name in relations.compared for part in (*map(str, STEPS), "recent", "mean")]
+    return [*relations.counted, *compared]
+
+
+class HistoryWeights(NamedTuple):
+    """The items of some histories, weighted in several ways, each float32 CSR [p, n]."""
+
+    recent: csr_matrix  # the last items by 1 / steps back ** recency
+    whole: csr_matrix  # all items alike
+    mean: csr_matrix  # the same, divided by their number
+    steps: dict[int, csr_matrix]  # the one item that many steps back
+
+
+def weighted_items(histories: HistorySlices, items: int, params: CandidateRankerParams) -> HistoryWeights:
+    """Return the weights of the items of `histories`; those outside the core of `items` items have none."""
+
+    def rows(last_items: np.ndarray, weights: np.ndarray) -> csr_matrix:
+        in_core = (last_items >= 0) & (last_items < items)
+        indptr = np.concatenate([[0], np.cumsum(in_core.sum(1))])
+        values = np.broadcast_to(weights, last_items.shape)[in_core].astype(np.float32)
+        matrix = csr_matrix((values, last_items[in_core], indptr), shape=(len(last_items), items))
+        matrix.sum_duplicates()
+        return matrix
+
+    longest = int((histories.stop - histories.start).max(initial=1))
+    recent, everything = histories.last_items(params.last), histories.last_items(max(longest, 1))
+    whole = rows(everything, np.ones(everything.shape[1]))
+    shares = np.reciprocal(np.maximum(np.diff(whole.indptr), 1).astype(np.float32))
+    steps_back = np.arange(1, recent.shape[1] + 1, dtype=np.float64)
+    near = histories.last_items(max(STEPS))
+    return HistoryWeights(
+        recent=rows(recent, steps_back**-params.recency),
+        whole=whole,
+        mean=csr_matrix(sparse.diags(shares) @ whole),
+        steps={step: rows(near[:, step - 1 : step], np.ones(1)) for step in STEPS},
+    )
+
+
+def evidence(histories: HistorySlices, relations: Relations, params: CandidateRankerParams) -> Iterator[csr_matrix]:
+    """Yield every feature of all items after `histories`, unscaled, float32 CSR [p, n], in the order of their names."""
+    weights = weighted_items(histories, len(relations.popularity), params)
+    whose = {"next": weights.steps[1], "shared_users": weights.whole}
+    for name, relation in relations.counted.items():
+        counts = csr_matrix(whose.get(name, weights.recent) @ relation)
+        counts.data = np.log1p(counts.data / params.epsilon)
+        yield counts
+    for cosines in relations.compared.values():
+        yield from (csr_matrix(weights.steps[step] @ cosines) for step in STEPS)
+        yield csr_matrix(weights.recent @ cosines)
+        yield csr_matrix(weights.mean @ cosines)
+
+
+def feature_scales(
+    histories: HistorySlices, relations: Relations, params: CandidateRankerParams
+) -> Float[np.ndarray, " f"]:
+    """Return each feature's root mean square where it is not zero, over the first histories; 1 where it always is."""
+    first = HistorySlices(histories.items, histories.start[:SCALE_HISTORIES], histories.stop[:SCALE_HISTORIES])
+    squares = [
+        float(np.square(matrix.data).mean()) if matrix.nnz else 1.0 for matrix in evidence(first, relations, params)
+    ]
+    return np.sqrt(np.array(squares, dtype=np.float32))
+
+
+def select_candidates(
+    histories: HistorySlices,
+    relations: Relations,
+    scales: Float[np.ndarray, " f"],
+    params: CandidateRankerParams,
+    exclude_history: bool,
+) -> Candidates:
+    """Return the candidates of each history: the items with the largest sum of scaled features, none without any.
+
+    Args:
+        histories: what came before.
+        relations: of the items.
+        scales: as `feature_scales` returns them.
+        params: the knobs.
+        exclude_history: whether what a history holds is no candidate.
+    """
+    items = len(relations.popularity)
+    step = max(1, BLOCK_SCORES // max(1, items))
+    parts = [
+        _block(HistorySlices(histories.items, *bounds), relations, scales, params, exclude_history)
+        for start in range(0, len(histories.stop), step)
+        for bounds in [(histories.start[start : start + step], histories.stop[start : start + step])]
+    ]
+    counts = np.concatenate([np.diff(part.indptr) for part in parts]) if parts else np.zeros(0, dtype=np.int64)
+    return Candidates(
+        np.concatenate([[0], np.cumsum(counts)]),
+        np.concatenate([part.items for part in parts]) if parts else np.zeros(0, dtype=np.int64),
+        np.concatenate([part.values for part in parts]) if parts else np.zeros((0, len(scales)), dtype=np.float16),
+    )
+
+
+def _block(
+    histories: HistorySlices,
+    relations: Relations,
+    scales: Float[np.ndarray, " f"],
+    params: CandidateRankerParams,
+    exclude_history: bool,
+) -> Candidates:
+    items = len(relations.popularity)
+    features = [matrix.toarray() for matrix in evidence(histories, relations, params)]
+    for feature, scale in zip(features, scales, strict=True):
+        feature /= scale
+    total = np.sum(features, axis=0)
+    if exclude_history:
+        total[weighted_items(histories, items, params).whole.nonzero()] = 0
+    kept = min(params.candidates, items)
+    best = np.sort(np.argpartition(total, items - kept, axis=1)[:, items - kept :], axis=1)
+    rows, columns = np.nonzero(np.take_along_axis(total, best, axis=1) > 0)
+    chosen = best[rows, columns]
+    values = np.stack([feature[rows, chosen] for feature in features], axis=1).astype(np.float16)
+    return Candidates(np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=len(total)))]), chosen, values)
