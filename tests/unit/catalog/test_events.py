@@ -109,6 +109,13 @@ def test_codes_are_ranks_of_keys_whatever_the_column_type(kind):
     assert coded.codes.dtype == np.int32
 
 
+@pytest.mark.parametrize("kind", [pl.String, pl.Categorical])
+def test_codes_are_places_among_the_keys_of_another_table(kind):
+    coded = encode_keys(pl.Series(["30", "4", "30"]).cast(kind), pl.Series(["2", "4", "9", "30", "b"]))
+    assert coded.keys == ["2", "4", "9", "30", "b"]
+    assert coded.codes.tolist() == [3, 1, 3]
+
+
 def test_no_keys_have_no_codes():
     coded = encode_keys(pl.Series([], dtype=pl.Categorical), pl.Series(["a"]))
     assert (coded.keys, coded.codes.tolist()) == (["a"], [])

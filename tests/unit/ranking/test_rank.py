@@ -268,6 +268,7 @@ def test_items_that_share_an_id_share_their_rank(exclude):
         assert ranking.id_rank[query] == len(better) + 1
         assert ranking.sharing[query] == sum(ids[item] == ids[target] for item in candidates) - 1
     assert (excluded > 0) == exclude
+    assert {part.dtype for part in ranking if isinstance(part, np.ndarray)} == {np.dtype(np.int32)}
     columns = ranking.tables()[1].columns
     assert columns == [*without.tables()[1].columns, "sharing", "id_rank"]
 

@@ -103,6 +103,13 @@ def test_rotation_passes_straight_through_where_there_is_none(target):
     assert turned.tolist() == [target] and z.grad.tolist() == [[1.0, 1.0]]
 
 
+def test_rows_without_a_rotation_are_told_apart_from_those_beside_them():
+    z = torch.tensor([[2.0, 0.0], [2.0, 0.0], [0.0, 0.0]], requires_grad=True)
+    turned = rotate_gradient(z, torch.tensor([[-2.0, 0.0], [0.0, 3.0], [1.0, 0.0]]))
+    turned[:, 1].sum().backward()
+    torch.testing.assert_close(z.grad, torch.tensor([[0.0, 1.0], [1.5, 0.0], [0.0, 1.0]]), atol=1e-6, rtol=0)
+
+
 def test_code_vectors_are_pulled_to_residuals_and_not_by_the_commitment():
     quantizer = filled()
     quantizer(vectors().requires_grad_()).commitment_loss.backward()

@@ -286,6 +286,8 @@ def test_held_out_items_are_test_targets_alone(monkeypatch):
     assert made.targets["item_id"].to_list() == [3, 7, 3, 2, 3]
     assert made.report["held_out_items"] == 1
     assert made.report["held_out_events"] == 7
+    whole = split_interactions(interactions(sequences), 5, SplitParams(), no_repeats=False)
+    assert set(whole.report) < set(made.report)  # beside all other figures
     assert made.queries["position"].to_list() == [3, 4, 3, 2, 3]
 
 
