@@ -15,6 +15,7 @@ from sidflow.counting.cooccurrence import (
     cooccurrence_factors,
     cooccurrence_relation,
 )
+from sidflow.counting.cooccurrence_both_ways import METHOD as BOTH_WAYS
 from sidflow.counting.ease import ease_factors, ease_weights, keep_largest
 from sidflow.counting.item_knn import item_knn_factors, item_similarity
 from sidflow.counting.search import METRIC, dense_ranks, mean_ndcg
@@ -72,6 +73,22 @@ def test_backward_and_damping_by_hand():
     # 0 stands in 5 events, 1 in 3; 0 -> 1 twice and 1 -> 0 once
     assert found[0, 1] == pytest.approx((2 + 0.5) / 5**0.5, abs=1 / 256)
     assert found[1, 0] == pytest.approx((1 + 1.0) / 3**0.5, abs=1 / 256)
+
+
+def test_both_ways_no_pair_depends_on_its_order():
+    sequences = random_sequences(users=30, items=15, seed=6)
+    turned = [np.concatenate([sequence[:-2][::-1], sequence[-2:]]) for sequence in sequences]
+    choice = BOTH_WAYS.choose(leave_one_out(sequences), 15, BOTH_WAYS.params(dampings=(0.0,)))
+    assert {trial["backward"] for trial in choice.trials} == {1.0}
+    one, two = (
+        cooccurrence_relation(training_events(leave_one_out(lines), 15), choice.setting).toarray()
+        for lines in (sequences, turned)
+    )
+    assert np.array_equal(one, two) and np.array_equal(one, one.T)
+    forward = choice.setting | {"backward": 0.25}
+    assert not np.array_equal(
+        one, cooccurrence_relation(training_events(leave_one_out(sequences), 15), forward).toarray()
+    )
 
 
 @pytest.mark.parametrize("name", ["markov", "cooccurrence", "item_knn", "ease"])
