@@ -1,5 +1,6 @@
 """The whole DAG through DVC, as a person runs it."""
 
+import json
 import re
 import shutil
 import signal
@@ -119,6 +120,27 @@ def test_what_a_list_edited_by_hand_does_not_need_is_refused_with_the_command_th
     borrowed.run("dvc", "repro", "-f", "-s", "train_sequential@sasrec")  # MME-SID reads its item table
 
 
+def test_what_a_blend_reads_is_made_without_being_listed(borrowed):
+    borrowed.run("sidflow", "recommenders", "mme_sid_blend")
+    stages = set(borrowed.run("dvc", "stage", "list", "--name-only").split())
+    assert {"train_ranker@candidate_ranker", "finetune@mme_sid", "blend@mme_sid_blend", "rank@mme_sid_blend"} <= stages
+    assert not stages & {"rank@candidate_ranker", "rank@mme_sid", "blend@sasrec_features_blend"}
+    borrowed.run("dvc", "repro", "-f", "-s", "train_ranker@candidate_ranker")
+
+
+@pytest.mark.parametrize("recommender", ["candidate_ranker", "sasrec_features_blend", "mme_sid_blend"])
+def test_after_a_users_own_history_comes_what_was_ranked_for_the_user(borrowed, recommender):
+    def recommend(*arguments):
+        return json.loads(borrowed.run("sidflow", "recommend", "--recommender", recommender, "--json", *arguments))
+
+    ranked = recommend("--user", "U000001", "-k", "5")
+    history = ",".join(item["item_key"] for item in ranked["history"])
+    fresh = recommend("--history", history, "-k", "5")
+    assert [item["item_key"] for item in fresh["items"]] == [item["item_key"] for item in ranked["items"]]
+    scores = [[item["score"] for item in one["items"]] for one in (fresh, ranked)]
+    assert scores[0] == pytest.approx(scores[1], abs=1e-4)
+
+
 def test_one_refitted_recommender_among_others_is_refused(borrowed):
     borrowed.set_params({"train_counting": {"markov": {"refit": True}}})
     output = borrowed.run("dvc", "repro", check=False)
@@ -179,6 +201,11 @@ def _kill_once_saved(project, *command):
 
 TRAININGS = {
     "train_sequential@gru4rec": ("stages/train_sequential.py", "gru4rec", "artifacts/recommenders/gru4rec"),
+    "train_ranker@candidate_ranker": (
+        "stages/train_ranker.py",
+        "candidate_ranker",
+        "artifacts/recommenders/candidate_ranker",
+    ),
     "quantize@shared": ("stages/quantize.py", "artifacts/quantizer"),
     "finetune@mme_sid": ("stages/finetune.py", "mme_sid", "artifacts/recommenders/mme_sid"),
     "finetune@mme_sid_anchored": ("stages/finetune.py", "mme_sid_anchored", "artifacts/recommenders/mme_sid_anchored"),

@@ -6,6 +6,8 @@ neither has to be trained again, and what one adds to the other is told from wha
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from scipy import sparse
 from scipy.sparse import csr_matrix
@@ -29,7 +31,7 @@ def fit_blend(name: str, settings: BlendParams, histories: Histories, items: int
     base, added = files[settings.base], files[settings.added]
     refit = _common_refit(settings, base, added)
     choice = choose_weight(settings, histories, items, base, added)
-    factors = weighted_sum(to_factors(base, items), to_factors(added, items), choice.setting["weight"])
+    factors = weighted_sum(to_factors(base.arrays, items), to_factors(added.arrays, items), choice.setting["weight"])
     arrays = factors.arrays()
     FACTORS.write(arrays, {"model": name, **refit_metadata(refit)}, model=name)
     SUMMARY.write(
@@ -77,9 +79,8 @@ def choose_weight(settings: BlendParams, histories: Histories, items: int, base:
     return Choice({"weight": trials[best]["weight"]}, trials)
 
 
-def to_factors(file: Tensors, items: int) -> ScoreFactors:
-    """Return the factors of a FACTORS artifact over `items` core items."""
-    arrays = file.arrays
+def to_factors(arrays: Mapping[str, np.ndarray], items: int) -> ScoreFactors:
+    """Return the factors whose arrays are those of a FACTORS artifact over `items` core items."""
     states, matrix = (arrays.get(name) for name in DENSE)
     if not set(SPARSE) <= set(arrays):
         return ScoreFactors(states, matrix)

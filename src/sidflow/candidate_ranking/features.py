@@ -89,7 +89,7 @@ def evidence(histories: HistorySlices, relations: Relations, params: CandidateRa
     whose = {"next": weights.steps[1], "shared_users": weights.whole}
     for name, relation in relations.counted.items():
         counts = csr_matrix(whose.get(name, weights.recent) @ relation)
-        counts.data = np.log1p(counts.data / params.epsilon)
+        counts.data = np.log1p(np.asarray(counts.data, dtype=np.float32) / params.epsilon)
         yield counts
     for cosines in relations.compared.values():
         yield from (csr_matrix(weights.steps[step] @ cosines) for step in STEPS)

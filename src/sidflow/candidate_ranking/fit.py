@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
-from scipy import sparse
 from scipy.sparse import csr_matrix
 from torch import Tensor, nn
 
@@ -21,11 +20,12 @@ from sidflow.artifacts.recommenders import CURVES, FACTORS, SUMMARY, ScoreFactor
 from sidflow.candidate_ranking.features import Candidates, feature_names, feature_scales, select_candidates
 from sidflow.candidate_ranking.network import CandidateLosses, EvidenceNetwork, RankingExamples, score_candidates
 from sidflow.candidate_ranking.params import CandidateRankerParams
+from sidflow.candidate_ranking.ranker import CandidateRanker, popularity_ties
 from sidflow.candidate_ranking.relations import Relations, count_relations, similar_items
 from sidflow.core.errors import InputError
 from sidflow.counting.cooccurrence import load_content_rows
 from sidflow.hybrid.evidence import HistorySlices, query_histories
-from sidflow.sequences.cooccurrence import tie_breaks, training_events
+from sidflow.sequences.cooccurrence import training_events
 from sidflow.sequences.histories import Histories
 from sidflow.sequences.refit import fit_and_refit
 from sidflow.training.checkpoint import Checkpoint
@@ -37,10 +37,6 @@ if TYPE_CHECKING:
     from jaxtyping import Int
 
 
-QUERIES = 4096  # answered at a time
-TIE_STEP = 2.0**-20  # less than any difference of scores that decides between items with evidence
-
-
 class HeldBack(NamedTuple):
     """Histories without their last training event."""
 
@@ -50,11 +46,9 @@ class HeldBack(NamedTuple):
 
 
 class Trained(NamedTuple):
-    """A trained network, what scales its features, and the relations of the whole training parts."""
+    """A trained ranker, and how it was trained."""
 
-    network: EvidenceNetwork
-    scales: np.ndarray  # float32 [f]
-    relations: Relations
+    ranker: CandidateRanker
     fitted: FitResult
     examples: int
     candidate_targets: float  # share of the training targets that are candidates
@@ -142,11 +136,6 @@ class RankerTask:
         return validation_metrics(torch.cat(ranks))
 
 
-def popularity_ties(relations: Relations) -> np.ndarray:
-    """Return what decides between items of equal score, float32 [n], far below a difference that evidence makes."""
-    return tie_breaks(relations.popularity, TIE_STEP)
-
-
 def fit_candidate_ranker(
     name: str, settings: CandidateRankerParams, histories: Histories, items: int, seed: int, threads: int
 ) -> None:
@@ -170,10 +159,11 @@ def fit_candidate_ranker(
         histories,
         settings.refit,
         fit_once,
-        answer=lambda trained: answer_queries(trained, settings, histories),
+        answer=lambda trained: trained.ranker.factors(query_histories(histories, np.arange(histories.query_count))),
         choose=lambda trained: trained,
     )
     _write(name, refitted.factored, refitted.choice, settings.refit, fingerprint)
+    refitted.model.ranker.write(name)
     for checkpoint in {refitted.choice.checkpoint, refitted.model.checkpoint}:
         checkpoint.discard()
 
@@ -211,7 +201,8 @@ def _train(
     )
     fitted = fit(stage, task, settings.loop, seed=seed, device=device, checkpoint=checkpoint, stop_after=stop_after)
     share = float((examples.target_positions >= 0).mean())
-    return Trained(network.eval(), scales, relations, fitted, len(held_back.targets), share, checkpoint)
+    ranker = CandidateRanker(network.eval(), scales, relations, settings, exclude)
+    return Trained(ranker, fitted, len(held_back.targets), share, checkpoint)
 
 
 def _rankable(histories: HistorySlices, items: int, exclude_history: bool) -> np.ndarray:
@@ -226,47 +217,23 @@ def _rankable(histories: HistorySlices, items: int, exclude_history: bool) -> np
     )
 
 
-@torch.no_grad()
-def score_histories(
-    trained: Trained, settings: CandidateRankerParams, histories: HistorySlices, exclude_history: bool
-) -> csr_matrix:
-    """Return the scores of the candidates of `histories`, float32 CSR [p, n]."""
-    relations = trained.relations
-    candidates = select_candidates(histories, relations, trained.scales, settings, exclude_history)
-    log_popularity = torch.from_numpy(relations.log_popularity).to(next(trained.network.parameters()).device)
-    scores = score_candidates(trained.network, candidates, slice(None), log_popularity).cpu().numpy()
-    shape = (len(histories.stop), len(relations.popularity))
-    return csr_matrix((scores, candidates.items, candidates.indptr), shape=shape)
-
-
-def answer_queries(trained: Trained, settings: CandidateRankerParams, histories: Histories) -> ScoreFactors:
-    """Return the two sides of the scores of all queries: candidates' scores, with popularity as the tie break."""
-    queries, blocks = np.arange(histories.query_count), []
-    for start in range(0, len(queries), QUERIES):  # the features of all queries together are large
-        slices = query_histories(histories, queries[start : start + QUERIES])
-        blocks.append(score_histories(trained, settings, slices, histories.exclude_history))
-    ties = popularity_ties(trained.relations)[:, None]
-    scores = csr_matrix(sparse.vstack(blocks), dtype=np.float32)
-    return ScoreFactors(np.ones((len(queries), 1), dtype=np.float32), ties).plus(scores)
-
-
 def _write(name: str, factors: ScoreFactors, trained: Trained, refit: bool, fingerprint: dict[str, object]) -> None:
     FACTORS.write(factors.arrays(), refit_metadata(refit), model=name)
-    fitted = trained.fitted
+    fitted, ranker = trained.fitted, trained.ranker
     CURVES.write(fitted.curves, list(fitted.curves[0]) if fitted.curves else ["epoch"], model=name)
-    linear = trained.network.linear.weight[0].tolist()
+    linear = ranker.network.linear.weight[0].tolist()
     SUMMARY.write(
         {
             "best_epoch": fitted.best_epoch + 1,
             "best_valid_ndcg_at_10": fitted.best_value,
-            "device": str(next(trained.network.parameters()).device.type),
+            "device": str(next(ranker.network.parameters()).device.type),
             "epochs": len(fitted.curves),
             "examples": trained.examples,
             "share_of_targets_among_candidates": trained.candidate_targets,
-            "features": feature_names(trained.relations),
-            "feature_scales": trained.scales.tolist(),
+            "features": feature_names(ranker.relations),
+            "feature_scales": ranker.scales.tolist(),
             "linear_weights": linear,
-            "parameters": sum(parameter.numel() for parameter in trained.network.parameters()),
+            "parameters": sum(parameter.numel() for parameter in ranker.network.parameters()),
             "steps": fitted.steps,
             **fingerprint,
         },

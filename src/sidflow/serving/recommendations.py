@@ -12,7 +12,7 @@ from scipy.sparse import csr_matrix
 
 from sidflow.artifacts.catalog import ITEMS, USERS
 from sidflow.artifacts.evaluation import TARGET_RANKS, TOP
-from sidflow.artifacts.recommenders import COLD_ROWS, HEADS, WEIGHTS
+from sidflow.artifacts.recommenders import COLD_ROWS, HEADS, SUMMARY, WEIGHTS
 from sidflow.core.errors import InputError
 from sidflow.core.params import load_params
 from sidflow.core.runtime import load_runtime
@@ -207,6 +207,18 @@ def load_history_encoder(recommender: str) -> EncodeHistory:
             return HistoryFactors(*generator.answer(history, include_cold))
 
         return encode_with_generator
+    if recommender in (load_params().get("blend") or {}):
+        return _blend_encoder(recommender)
+    if recommender in (load_params().get("train_ranker") or {}):
+        from sidflow.candidate_ranking.ranker import load_ranker
+
+        ranker = load_ranker(recommender)
+        core = np.ones(len(ranker.relations.popularity), dtype=bool)
+
+        def encode_with_ranker(history: list[int], _: bool) -> HistoryFactors:
+            return HistoryFactors(ranker.answer([np.array(history, dtype=np.int32)]).arrays(), core)
+
+        return encode_with_ranker
     from sidflow.sequential.serve import load_recommender
 
     model = load_recommender(recommender)
@@ -216,6 +228,27 @@ def load_history_encoder(recommender: str) -> EncodeHistory:
         return HistoryFactors(model.answer([np.array(history, dtype=np.int32)]).arrays(), candidates)
 
     return encode_with_sequential_model
+
+
+def _blend_encoder(recommender: str) -> EncodeHistory:
+    from sidflow.blending.fit import to_factors, weighted_sum
+
+    names, weight = _blended(recommender), float(SUMMARY.read(model=recommender)["chosen"]["weight"])
+    encoders = [load_history_encoder(name) for name in names]
+
+    def encode_with_both(history: list[int], _: bool) -> HistoryFactors:
+        base, added = (encode(history, False) for encode in encoders)
+        items = len(base.candidates)
+        factors = weighted_sum(to_factors(base.arrays, items), to_factors(added.arrays, items), weight)
+        return HistoryFactors(factors.arrays(), base.candidates)
+
+    return encode_with_both
+
+
+def _blended(recommender: str) -> list[str]:
+    """Return the two recommenders that a blend adds; none where it is no blend."""
+    entry = (load_params().get("blend") or {}).get(recommender)
+    return [entry["base"], entry["added"]] if entry else []
 
 
 def _check_can_answer(recommender: str, include_cold: bool) -> None:
@@ -239,6 +272,8 @@ def _check_can_answer(recommender: str, include_cold: bool) -> None:
 
 
 def _can_encode(recommender: str) -> bool:
+    if parts := _blended(recommender):
+        return SUMMARY.at(model=recommender).is_file() and all(_can_encode(part) for part in parts)
     return _is_finetuned(recommender) or WEIGHTS.at(model=recommender).is_file()
 
 

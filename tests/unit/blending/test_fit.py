@@ -54,7 +54,7 @@ def test_scores_of_the_sum_are_the_weighted_sum_of_scores(past, base, added):
     summed = weighted_sum(one, two, 0.7).scores(queries)
     np.testing.assert_allclose(summed, one.scores(queries) + 0.7 * two.scores(queries), rtol=1e-5, atol=1e-5)
     write("one", one)
-    again = to_factors(FACTORS.read(model="one"), ITEMS)
+    again = to_factors(FACTORS.read(model="one").arrays, ITEMS)
     np.testing.assert_allclose(again.scores(queries), one.scores(queries), rtol=1e-6)
 
 

@@ -12,6 +12,7 @@ from sidflow.artifacts.recommenders import CURVES, FACTORS, SUMMARY, refit_in
 from sidflow.candidate_ranking import fit
 from sidflow.candidate_ranking.fit import fit_candidate_ranker, hold_back_last
 from sidflow.candidate_ranking.params import CandidateRankerParams
+from sidflow.candidate_ranking.ranker import load_ranker
 from sidflow.core.errors import InputError
 from sidflow.ranking.scores import Scores
 from sidflow.sequences.histories import load_histories
@@ -57,6 +58,16 @@ def test_what_is_obvious_is_ranked_first(split, content):
     assert np.isclose(summary["best_valid_ndcg_at_10"], validation, atol=1e-6), "ranked as validated"
     assert len(summary["features"]) == len(summary["linear_weights"]) == 4 + 7 * len(content)
     assert not list(Path("cache").rglob("*.safetensors")), "the checkpoint is gone"
+
+
+@pytest.mark.parametrize("refit", [False, True])
+def test_new_histories_are_scored_from_the_written_weights_as_queries_were(split, refit):
+    fit_once(PARAMS.model_copy(update={"refit": refit}))
+    past = load_histories()
+    queries = np.flatnonzero(~past.query_valid)
+    expected = Scores(FACTORS.read(model="ranker").arrays, past.query_count, ITEMS).for_queries(queries)
+    answered = load_ranker("ranker").answer([past.history(query) for query in queries])
+    np.testing.assert_allclose(answered.scores(np.arange(len(queries))), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_the_event_held_back_is_in_no_count_and_no_history():
