@@ -1,8 +1,11 @@
 """DMESR: aligned views, fused both ways with the original text, in any base model's item embedding.
 
     F1 = mean over views of norm(c + Attn(c -> fine units)),  F2 = mean over units of norm(f + Attn(f -> views))
-    item vector = free vector + W1 F1 + W2 F2
+    item vector = free vector + W1 (F1 - m1) + W2 (F2 - m2)
     loss = the base model's loss + alignment_weight * InfoNCE(text view, image view)
+
+m1 and m2 are the means of F1 and F2 over items at the start: layer-normalised rows share most of their length, and
+item vectors that share it drown an encoder whose masked positions have no item (BERT4Rec).
 
 What an item lacks is masked. `fusion`, `mode`, `alignment_weight` and the four names switch off every part apart.
 """
@@ -187,10 +190,46 @@ class Unattended(nn.Module):
         return mean_of_present(self.norm(own), own_present)
 
 
-class DmesrItemEmbedding(ItemEmbedding):
-    """Item vector = W1 F1 + W2 F2 + a free vector (`add`), a linear map W0 of one (`concat`), or none (`replace`).
+class FusedSide(nn.Module):
+    """One side of the fusion: W (F - m), of items that have it; zero of the others."""
 
-    W0 starts as the identity. An item that has no content keeps its free vector, or zero.
+    mean: Tensor
+
+    def __init__(self, dimensions: int, std: float, settings: DmesrParams) -> None:
+        """Make it `dimensions` wide; `std` is the deviation of free item vectors at the start."""
+        super().__init__()
+        attends = settings.fusion != "none"
+        self.fused = CrossAttention(dimensions, settings.heads, settings.dropout) if attends else Unattended(dimensions)
+        self.out = nn.Linear(dimensions, dimensions, bias=False)
+        nn.init.normal_(self.out.weight, std=std * settings.scale)
+        self.register_buffer("mean", torch.zeros(dimensions))
+
+    def forward(
+        self,
+        own: Float[Tensor, "k a d"],
+        own_present: Bool[Tensor, "k a"],
+        other: Float[Tensor, "k c d"],
+        other_present: Bool[Tensor, "k c"],
+    ) -> Float[Tensor, "k d"]:
+        """Return what this side brings to the item vectors."""
+        fused = self.fused(own, own_present, other, other_present)
+        return self.out(fused - self.mean * own_present.any(1, keepdim=True))
+
+    @torch.no_grad()
+    def centre(self, own: Tensor, own_present: Tensor, other: Tensor, other_present: Tensor) -> None:
+        """Set m to the mean of F over those of these items that have this side."""
+        self.fused.eval()
+        has_side = own_present.any(1)
+        if has_side.any():
+            self.mean.copy_(self.fused(own, own_present, other, other_present)[has_side].mean(0))
+        self.fused.train()
+
+
+class DmesrItemEmbedding(ItemEmbedding):
+    """Item vector = W1 (F1 - m1) + W2 (F2 - m2), plus a free vector by `mode`.
+
+    The free vector is added as it is (`add`), through a linear map W0 that starts as the identity (`concat`), or not at
+    all (`replace`). An item that has no content keeps its free vector, or zero.
     Source: DMESR (arXiv 2602.13715), as far as its abstract tells; all sizes and the pooling are ours.
     """
 
@@ -217,9 +256,10 @@ class DmesrItemEmbedding(ItemEmbedding):
             self.project["fine"] = nn.Linear(content.units.values.shape[2], dimensions)
             self._register_rows("fine", content.units)
         if self.views and settings.fusion != "units":
-            self.from_views, self.out_views = self._side(std)
+            self.view_side = FusedSide(dimensions, std, settings)
         if self.has_units and settings.fusion != "views":
-            self.from_units, self.out_units = self._side(std)
+            self.unit_side = FusedSide(dimensions, std, settings)
+        self._centre()
         if settings.mode == "concat":
             self.out_free = nn.Linear(dimensions, dimensions, bias=False)
             nn.init.eye_(self.out_free.weight)
@@ -229,13 +269,15 @@ class DmesrItemEmbedding(ItemEmbedding):
         for part, values in rows._asdict().items():
             self.register_buffer(f"{name}_{part}", torch.from_numpy(np.require(values, requirements="W")), False)
 
-    def _side(self, std: float) -> tuple[CrossAttention | Unattended, nn.Linear]:
-        """Return what makes one of F1 and F2, and its W."""
-        d, settings = self.dimensions, self.settings
-        fused = Unattended(d) if settings.fusion == "none" else CrossAttention(d, settings.heads, settings.dropout)
-        out = nn.Linear(d, d, bias=False)
-        nn.init.normal_(out.weight, std=std * settings.scale)
-        return fused, out
+    @torch.no_grad()
+    def _centre(self) -> None:
+        """Subtract what evenly spread items have in common, at the start."""
+        ids = torch.linspace(0, self.count - 1, min(self.count, BLOCK)).long()
+        coarse, fine = self._coarse_vectors(ids), self._fine_vectors(ids)
+        if hasattr(self, "view_side"):
+            self.view_side.centre(*coarse, *fine)
+        if hasattr(self, "unit_side"):
+            self.unit_side.centre(*fine, *coarse)
 
     def _coarse_vectors(self, ids: Int[Tensor, " k"]) -> tuple[Float[Tensor, "k c d"], Bool[Tensor, "k c"]]:
         values = [self.project[name](self.get_buffer(f"{name}_values")[ids]) for name in self.views]
@@ -254,14 +296,13 @@ class DmesrItemEmbedding(ItemEmbedding):
         return torch.zeros(len(ids), 1, self.dimensions, device=ids.device), present
 
     def fuse(self, ids: Int[Tensor, " k"]) -> Float[Tensor, "k d"]:
-        """Return W1 F1 + W2 F2 of the items `ids`, of no others."""
-        coarse, coarse_present = self._coarse_vectors(ids)
-        fine, fine_present = self._fine_vectors(ids)
+        """Return W1 (F1 - m1) + W2 (F2 - m2) of the items `ids`, of no others."""
+        coarse, fine = self._coarse_vectors(ids), self._fine_vectors(ids)
         total = torch.zeros(len(ids), self.dimensions, device=ids.device)
-        if hasattr(self, "from_views"):
-            total = total + self.out_views(self.from_views(coarse, coarse_present, fine, fine_present))
-        if hasattr(self, "from_units"):
-            total = total + self.out_units(self.from_units(fine, fine_present, coarse, coarse_present))
+        if hasattr(self, "view_side"):
+            total = total + self.view_side(*coarse, *fine)
+        if hasattr(self, "unit_side"):
+            total = total + self.unit_side(*fine, *coarse)
         return total
 
     def forward(self, ids: Int[Tensor, " k"] | None = None) -> Float[Tensor, "k d"]:
@@ -277,7 +318,7 @@ class DmesrItemEmbedding(ItemEmbedding):
 
     @torch.no_grad()
     def content(self) -> ContentPart | None:
-        """Return W1 F1 + W2 F2 of all items; None where no item has content."""
+        """Return W1 (F1 - m1) + W2 (F2 - m2) of all items; None where no item has content."""
         present = [self.get_buffer(f"{name}_present") for name in self.views]
         present += [self.get_buffer("fine_present").any(1)] if self.has_units else []
         if not present:

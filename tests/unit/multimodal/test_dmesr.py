@@ -166,6 +166,6 @@ def test_what_cross_attention_brings_is_dropped_in_training_alone():
 
 def test_dropout_of_the_settings_reaches_both_cross_attentions():
     items = fused(content_of(), dropout=0.25)
-    assert (items.from_views.dropout.p, items.from_units.dropout.p) == (0.25, 0.25)
+    assert (items.view_side.fused.dropout.p, items.unit_side.fused.dropout.p) == (0.25, 0.25)
     items.train()
     assert not torch.equal(items(), items())

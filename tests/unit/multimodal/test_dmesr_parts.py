@@ -90,25 +90,21 @@ def test_one_direction_off_is_the_equation_without_it(fusion):
     one.load_state_dict({name: whole.state_dict()[name] for name in one.state_dict()})
     assert len(one.state_dict()) < len(whole.state_dict())
     coarse, fine = whole._coarse_vectors(ids), whole._fine_vectors(ids)
-    alone = (
-        whole.out_views(whole.from_views(*coarse, *fine))
-        if fusion == "views"
-        else whole.out_units(whole.from_units(*fine, *coarse))
-    )
+    alone = whole.view_side(*coarse, *fine) if fusion == "views" else whole.unit_side(*fine, *coarse)
     torch.testing.assert_close(one(), whole.weight + alone)
 
 
 def test_no_fusion_reads_each_side_alone():
     items, ids = fused(content_of(text=[1], fine=[2]), fusion="none"), torch.arange(N)
     expected = items.weight.clone()
-    for side, out, norm in (
-        (items._coarse_vectors(ids), items.out_views, items.from_views.norm),
-        (items._fine_vectors(ids), items.out_units, items.from_units.norm),
+    for vectors, side in (
+        (items._coarse_vectors(ids), items.view_side),
+        (items._fine_vectors(ids), items.unit_side),
     ):
         for item in ids.tolist():
-            vectors = side[0][item][side[1][item]]
-            if len(vectors):
-                expected[item] = expected[item] + out(norm(vectors).mean(0))
+            own = vectors[0][item][vectors[1][item]]
+            if len(own):
+                expected[item] = expected[item] + side.out(side.fused.norm(own).mean(0) - side.mean)
     torch.testing.assert_close(items(), expected)
 
 
@@ -116,15 +112,31 @@ def test_concat_is_a_linear_map_of_the_parts_side_by_side():
     items = fused(content_of(), mode="concat")
     torch.nn.init.normal_(items.out_free.weight)
     coarse, fine = items._coarse_vectors(torch.arange(N)), items._fine_vectors(torch.arange(N))
-    parts = torch.cat([items.weight, items.from_views(*coarse, *fine), items.from_units(*fine, *coarse)], 1)
-    together = torch.cat([items.out_free.weight, items.out_views.weight, items.out_units.weight], 1)
+    sides = (items.view_side, (*coarse, *fine)), (items.unit_side, (*fine, *coarse))
+    centred = [side.fused(*vectors) - side.mean * vectors[1].any(1, keepdim=True) for side, vectors in sides]
+    parts = torch.cat([items.weight, *centred], 1)
+    together = torch.cat([items.out_free.weight, items.view_side.out.weight, items.unit_side.out.weight], 1)
     torch.testing.assert_close(items(), parts @ together.T)
 
 
 def test_scale_is_that_of_both_maps_at_the_start():
     one, small = fused(content_of()), fused(content_of(), scale=0.25)
-    for name in ("out_views", "out_units"):
-        torch.testing.assert_close(getattr(small, name).weight, 0.25 * getattr(one, name).weight)
+    for name in ("view_side", "unit_side"):
+        torch.testing.assert_close(getattr(small, name).out.weight, 0.25 * getattr(one, name).out.weight)
+
+
+@pytest.mark.parametrize("fusion", ["both", "none"])
+def test_what_all_items_have_in_common_is_taken_off_at_the_start(fusion):
+    items = fused(content_of(text=[1], image=[1], joint=[1], fine=[2]), fusion=fusion)
+    coarse, fine = items._coarse_vectors(torch.arange(N)), items._fine_vectors(torch.arange(N))
+    for side, vectors in ((items.view_side, (*coarse, *fine)), (items.unit_side, (*fine, *coarse))):
+        brought = side(*vectors)
+        has_side = vectors[1].any(1)
+        assert has_side.any() and not has_side.all()
+        torch.testing.assert_close(brought[has_side].mean(0), torch.zeros(brought.shape[1]), atol=1e-6, rtol=0)
+        assert not brought[~has_side].any(), "an item without this side gets nothing, no negative mean either"
+        assert side.fused.training is False and items.train().view_side.fused.training, "training goes on with dropout"
+        items.eval()
 
 
 @pytest.mark.parametrize("names", [("text",), ("image", "joint"), ("fine",), ("joint", "fine"), ("text", "image")])
@@ -205,7 +217,8 @@ def test_replace_recommends_a_cold_item_that_the_base_model_cannot(shop, base):
         values[:] = rng.normal(size=values.shape)
         values[CYCLE] = values[3]
         file.write({"values": values, "present": present}, {}, name=name)
-    model = quick(loop={"epochs": 30 if base == "bert4rec" else 15, "patience": 0, "learning_rate": 0.01})
+    loop = {"epochs": 30 if base == "bert4rec" else 15, "patience": 0, "learning_rate": 0.01}
+    model = quick(loop=loop | {"schedule": "cosine"})
     dmesr = {"kind": "dmesr", "base": base, "mode": "replace", "dropout": 0.0, "model": model}
     _write_params({"train_sequential": {base: model}, "train_multimodal": {"dmesr_replace": dmesr}})
     stage_main("train_sequential")(base)
