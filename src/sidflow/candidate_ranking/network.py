@@ -45,26 +45,26 @@ class RankingExamples(NamedTuple):
     ranked_items: Int[np.ndarray, " p"]  # items that each history may be followed by
 
     def rows(self, histories: Int[np.ndarray, " b"]) -> tuple[Int[np.ndarray, " k"], Int[np.ndarray, " k"]]:
-        """Return the candidates of `histories`, and for each the history's place in `histories`."""
+        """Return the candidates of `histories`, and for each the history's number in `histories`."""
         starts, counts = self.candidates.indptr[histories], np.diff(self.candidates.indptr)[histories]
-        place = np.repeat(np.arange(len(histories)), counts)
+        segments = np.repeat(np.arange(len(histories)), counts)
         first = np.cumsum(counts) - counts
-        return np.arange(len(place)) - first[place] + starts[place], place
+        return np.arange(len(segments)) - first[segments] + starts[segments], segments
 
 
 def catalogue_loss(
-    scores: Float[Tensor, " k"], place: Int[Tensor, " k"], targets: Int[Tensor, " b"], others: Float[Tensor, " b"]
+    scores: Float[Tensor, " k"], segments: Int[Tensor, " k"], targets: Int[Tensor, " b"], others: Float[Tensor, " b"]
 ) -> Float[Tensor, ""]:
     """Return the mean cross-entropy of the targets over all items, of which all but the candidates score zero.
 
     Args:
         scores: of the candidates of b histories, one history after another.
-        place: the history of each candidate.
+        segments: the history of each candidate.
         targets: each target's position in `scores`; -1 where it is no candidate.
         others: number of items that are no candidates of the history and could follow it.
     """
-    largest = torch.zeros_like(others).scatter_reduce(0, place, scores.detach(), "amax")  # at least the others' zero
-    total = torch.zeros_like(others).index_add(0, place, (scores - largest[place]).exp())
+    largest = torch.zeros_like(others).scatter_reduce(0, segments, scores.detach(), "amax")  # at least the others' zero
+    total = torch.zeros_like(others).index_add(0, segments, (scores - largest[segments]).exp())
     total = total + others * (-largest).exp()
     is_candidate = targets >= 0
     own = torch.zeros_like(others)
@@ -87,14 +87,14 @@ class CandidateLosses(nn.Module):
     def forward(self, histories: Int[Tensor, " b"]) -> dict[str, Tensor]:
         """Return the loss of the histories with these numbers."""
         numbers, candidates = histories.numpy(), self.examples.candidates
-        rows, place = self.examples.rows(numbers)
+        rows, segments = self.examples.rows(numbers)
         scores = score_candidates(self.network, candidates, rows, self.log_popularity)
         counts = np.diff(candidates.indptr)[numbers]
         first = np.cumsum(counts) - counts
         targets = self.examples.target_positions[numbers]
         targets = np.where(targets >= 0, targets - candidates.indptr[numbers] + first, -1)
         others = (self.examples.ranked_items[numbers] - counts).astype(np.float32)
-        parts = (torch.from_numpy(part).to(scores.device) for part in (place, targets, others))
+        parts = (torch.from_numpy(part).to(scores.device) for part in (segments, targets, others))
         return {"loss": catalogue_loss(scores, *parts)}
 
 
