@@ -14,11 +14,13 @@ Inputs = namedtuple("Inputs", "counts")
 STAGES = {
     "train_sequential": ("sasrec",),
     "train_multimodal": ("dmesr_sasrec",),
+    "train_ranker": ("candidate_ranker",),
     "quantize": (),
     "backbone": (),
     "finetune": ("mme_sid",),
 }
-RANKED = {"train_sequential", "train_multimodal", "finetune"}  # their validation leaves the history out, or does not
+# Their validation leaves the history out, or does not.
+RANKED = {"train_sequential", "train_multimodal", "train_ranker", "finetune"}
 
 
 class Located(Exception):
@@ -76,6 +78,7 @@ def test_what_a_result_depends_on_tells_checkpoints_apart(project, path_of, stag
     own = {
         "train_sequential": {"sasrec": {"loop": {"epochs": 3}}},
         "train_multimodal": {"dmesr_sasrec": {"model": {"loop": {"epochs": 3}}}},
+        "train_ranker": {"candidate_ranker": {"hidden": 7}},
         "quantize": {"loop": {"epochs": 4}},
         "backbone": {"scratch": {"loop": {"epochs": 2}}},
         "finetune": {"mme_sid": {"loop": {"epochs": 3}}},
