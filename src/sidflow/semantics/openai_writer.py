@@ -11,8 +11,11 @@ import asyncio
 import base64
 import os
 import random
+import threading
 import time
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Coroutine, Iterator, Mapping
+from contextlib import suppress
+from queue import SimpleQueue
 from typing import Any, NamedTuple
 
 import openai
@@ -29,7 +32,7 @@ from sidflow.semantics.writers import Writer
 KEY_VARIABLE = "OPENAI_API_KEY"
 TRIES = 7  # of a request that meets an overloaded or broken server
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 60.0  # seconds
-BATCH_SECONDS = 0.1  # answers are handed over, and kept, this often; meanwhile nothing is sent or read
+BATCH_SECONDS = 0.1  # answers are handed over, and kept, this often
 
 
 class _Rejection(NamedTuple):
@@ -57,18 +60,23 @@ class OpenAIWriter(Writer):
         """Yield the responses as they come, about ten times a second."""
         if not requests:
             return
-        loop = asyncio.new_event_loop()
-        batches = self._batches(requests)
-        try:
-            while True:
-                try:
-                    yield loop.run_until_complete(anext(batches))
-                except StopAsyncIteration:
-                    break
-        finally:
-            loop.run_until_complete(batches.aclose())
-            loop.run_until_complete(loop.shutdown_asyncgens())
-            loop.close()
+        batches: SimpleQueue[list[Response] | BaseException | None] = SimpleQueue()
+
+        async def fill() -> None:
+            try:
+                async for responses in self._batches(requests):
+                    batches.put(responses)
+            except BaseException as error:  # of any kind: it is raised where the responses are read
+                batches.put(error)
+            finally:
+                batches.put(None)
+
+        # A thread of its own sends and reads while the responses of before are kept.
+        with _EventLoopThread(fill()):
+            while (responses := batches.get()) is not None:
+                if isinstance(responses, BaseException):
+                    raise responses
+                yield responses
 
     async def _batches(self, requests: Mapping[str, Request]) -> AsyncGenerator[list[Response], None]:
         """Yield lists of responses; an error is raised after what was answered before it is handed over."""
@@ -132,10 +140,11 @@ class OpenAIWriter(Writer):
             content = _message_content(request, side)
         else:  # shrinking a picture takes time in which answers come
             content = await asyncio.to_thread(_message_content, request, side)
+        arguments = self._arguments(content, request)
         for attempt in range(TRIES):
             try:
                 async with asyncio.timeout(self._runtime.request_seconds):
-                    completion = await client.chat.completions.create(**self._arguments(content, request))
+                    completion = await client.chat.completions.create(**arguments)
                 return self._response(key, completion)
             except openai.APIStatusError as error:
                 if error.status_code not in (408, 409, 425, 429) and error.status_code < 500:
@@ -228,6 +237,29 @@ class OpenAIWriter(Writer):
             priced = self._runtime.input_price or self._runtime.output_price
             cost = f", cost {self._cost:.2f}" if priced else ""
             print_progress(f"{self._answered} answers of {self.model}, {self._tokens} tokens{cost}")
+
+
+class _EventLoopThread:
+    """Runs a coroutine in an event loop of another thread, and cancels it where it is left early."""
+
+    def __init__(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._task = self._loop.create_task(coroutine)
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def _run(self) -> None:
+        with suppress(asyncio.CancelledError):
+            self._loop.run_until_complete(self._task)
+        self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+        self._loop.close()
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(RuntimeError):  # the loop has ended by itself
+            self._loop.call_soon_threadsafe(self._task.cancel)
+        self._thread.join()
 
 
 async def _next_ended(ended: asyncio.Queue[asyncio.Task[Response]], due: float | None) -> list[asyncio.Task[Response]]:
