@@ -39,13 +39,27 @@ QUESTIONS = (  # whether the first is better than the second
     ("mme_sid_anchored", "cooccurrence_content"),
     ("mme_sid_anchored", "cooccurrence"),
     ("sasrec_hybrid", "sasrec"),
+    ("candidate_ranker", "cooccurrence_content"),
+    ("sasrec_features_blend", "sasrec_features"),
+    ("sasrec_features_blend", "sasrec_hybrid"),
+    ("mme_sid_blend", "mme_sid"),
+    ("mme_sid_blend", "mme_sid_anchored"),
+    ("mme_sid_blend", "sasrec_features_blend"),
     ("sasrec", "cooccurrence"),
     ("esasrec", "cooccurrence"),
     ("sasrec", "markov"),
 )
-METHODS = ("mme_sid", "mme_sid_anchored")
+METHODS = ("mme_sid", "mme_sid_anchored", "mme_sid_blend")
 BEST_BASELINE = "the best baseline"  # of each data set, as its validation chose it
-OPPONENTS = (BEST_BASELINE, "sasrec", "cooccurrence", "cooccurrence_content", "sasrec_features", "sasrec_hybrid")
+OPPONENTS = (
+    BEST_BASELINE,
+    "sasrec",
+    "cooccurrence",
+    "cooccurrence_content",
+    "sasrec_features",
+    "sasrec_hybrid",
+    "sasrec_features_blend",
+)
 POOLED_QUESTIONS = tuple((method, opponent) for method in METHODS for opponent in OPPONENTS)
 # Published forms of a data set that another preset holds too: they count only where the other has no answer.
 OTHER_FORMS = {

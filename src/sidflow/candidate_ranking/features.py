@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float, Float16, Int
 
 
-BLOCK_SCORES = 4_000_000  # values of one feature that are held at a time
+BLOCK_SCORES = 1_000_000  # values of one feature that are held at a time
 SCALE_HISTORIES = 512  # histories that features are scaled by
 STEPS = (1, 2, 3)  # steps back of the items whose cosines are features of their own
 
@@ -148,9 +148,10 @@ def _block(
 ) -> Candidates:
     items = len(relations.popularity)
     features = [matrix.toarray() for matrix in evidence(histories, relations, params)]
+    total = np.zeros_like(features[0])
     for feature, scale in zip(features, scales, strict=True):
         feature /= scale
-    total = np.sum(features, axis=0)
+        total += feature
     if exclude_history:
         total[weighted_items(histories, items, params).whole.nonzero()] = 0
     kept = min(params.candidates, items)

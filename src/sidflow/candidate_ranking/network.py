@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
 
+CHUNK = 65_536  # candidates that are scored at a time: the hidden layer is several times as wide as their features
+
+
 class EvidenceNetwork(nn.Module):
     """Scores items by their evidence e and their log-popularity p; an item without evidence scores zero.
 
@@ -103,5 +106,10 @@ def score_candidates(
 ) -> Float[Tensor, " k"]:
     """Return the scores of the candidates `rows`."""
     device = log_popularity.device
-    values = torch.from_numpy(candidates.values[rows]).to(device).float()
-    return network(values, log_popularity[torch.from_numpy(candidates.items[rows]).to(device)])
+    values = torch.from_numpy(candidates.values[rows]).split(CHUNK)
+    items = torch.from_numpy(candidates.items[rows]).split(CHUNK)
+    scores = [
+        network(value.to(device).float(), log_popularity[item.to(device)])
+        for value, item in zip(values, items, strict=True)
+    ]
+    return torch.cat(scores)
