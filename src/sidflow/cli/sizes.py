@@ -154,7 +154,7 @@ BACKBONE_SECONDS = 50.0
 QUANTIZE_SECONDS = (15.0, 0.006)  # at once, and for each item
 EASE_SECONDS = 5e-11  # for each ridge, times items cubed
 COUNTING_SECONDS = 1e-4  # for each event
-RANKER_SECONDS = 4e-8  # for each user's history, item and pass over the histories (training, validation, test)
+RANKER_SECONDS = 2e-7  # for each user's history, item and pass over the histories (training, validation, test)
 BLEND_SECONDS = 6e-9  # for each user's query and item
 RANK_SECONDS = 3e-9  # for each user's query and item, about a fifth of the events being queries
 
