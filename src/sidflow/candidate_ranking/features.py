@@ -86,9 +86,9 @@ def weighted_items(histories: HistorySlices, items: int, params: CandidateRanker
 def evidence(histories: HistorySlices, relations: Relations, params: CandidateRankerParams) -> Iterator[csr_matrix]:
     """Yield every feature of all items after `histories`, unscaled, float32 CSR [p, n], in the order of their names."""
     weights = weighted_items(histories, len(relations.popularity), params)
-    whose = {"next": weights.steps[1], "shared_users": weights.whole}
+    weights_of = {"next": weights.steps[1], "shared_users": weights.whole}
     for name, relation in relations.counted.items():
-        counts = csr_matrix(whose.get(name, weights.recent) @ relation)
+        counts = csr_matrix(weights_of.get(name, weights.recent) @ relation)
         counts.data = np.log1p(np.asarray(counts.data, dtype=np.float32) / params.epsilon)
         yield counts
     for cosines in relations.compared.values():

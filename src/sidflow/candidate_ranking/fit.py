@@ -17,7 +17,13 @@ from torch import Tensor, nn
 
 from sidflow.artifacts.features import EMBEDDING
 from sidflow.artifacts.recommenders import CURVES, FACTORS, SUMMARY, ScoreFactors, refit_metadata
-from sidflow.candidate_ranking.features import Candidates, feature_names, feature_scales, select_candidates
+from sidflow.candidate_ranking.features import (
+    Candidates,
+    feature_names,
+    feature_scales,
+    select_candidates,
+    weighted_items,
+)
 from sidflow.candidate_ranking.network import CandidateLosses, EvidenceNetwork, RankingExamples, score_candidates
 from sidflow.candidate_ranking.params import CandidateRankerParams
 from sidflow.candidate_ranking.ranker import CandidateRanker, popularity_ties
@@ -186,7 +192,9 @@ def _train(
     exclude = histories.exclude_history
     candidates = select_candidates(held_back.before, earlier, scales, settings, exclude)
     examples = RankingExamples(
-        candidates, candidates.positions(held_back.targets, items), _rankable(held_back.before, items, exclude)
+        candidates,
+        candidates.positions(held_back.targets, items),
+        _rankable(held_back.before, items, settings, exclude),
     )
     validation = Validation(histories, items)
     queries = query_histories(histories, validation.queries)
@@ -205,16 +213,13 @@ def _train(
     return Trained(ranker, fitted, len(held_back.targets), share, checkpoint)
 
 
-def _rankable(histories: HistorySlices, items: int, exclude_history: bool) -> np.ndarray:
+def _rankable(
+    histories: HistorySlices, items: int, settings: CandidateRankerParams, exclude_history: bool
+) -> np.ndarray:
     """Return how many items can follow each history, int64 [p]; all but its own where these are excluded."""
     if not exclude_history:
         return np.full(len(histories.stop), items)
-    return np.array(
-        [
-            items - len(np.unique(histories.items[start:stop]))
-            for start, stop in zip(histories.start, histories.stop, strict=True)
-        ]
-    )
+    return items - np.diff(weighted_items(histories, items, settings).whole.indptr)
 
 
 def _write(name: str, factors: ScoreFactors, trained: Trained, refit: bool, fingerprint: dict[str, object]) -> None:
