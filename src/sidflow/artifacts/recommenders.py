@@ -114,8 +114,17 @@ class ScoreFactors(NamedTuple):
     evidence: csr_matrix | None = None  # float32 [q, j]
     relation: csr_matrix | None = None  # float32 [j, n]
 
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray], items: int) -> ScoreFactors:
+        """Return the factors whose arrays are those of a factors artifact over `items` core items."""
+        states, matrix = (arrays.get(name) for name in DENSE)
+        if not set(SPARSE) <= set(arrays):
+            return cls(states, matrix)
+        between = len(arrays["item_indptr"]) - 1
+        return cls(states, matrix, _csr(arrays, "query", between), _csr(arrays, "item", items))
+
     def arrays(self) -> dict[str, np.ndarray]:
-        """Return the arrays of a factors artifact."""
+        """Return the arrays of a factors artifact; `from_arrays` is the inverse."""
         arrays: dict[str, np.ndarray] = {}
         if self.states is not None and self.matrix is not None:
             arrays |= {"query_states": self.states.astype(np.float32), "item_matrix": self.matrix.astype(np.float32)}
@@ -143,6 +152,11 @@ class ScoreFactors(NamedTuple):
         if self.states is not None and self.matrix is not None:
             total = total + self.states[queries] @ self.matrix.T
         return np.asarray(total, dtype=np.float32)
+
+
+def _csr(arrays: Mapping[str, np.ndarray], side: str, width: int) -> csr_matrix:
+    parts = arrays[f"{side}_values"], arrays[f"{side}_indices"], arrays[f"{side}_indptr"]
+    return csr_matrix(parts, shape=(len(parts[2]) - 1, width))
 
 
 def by_part(valid: np.ndarray, first: ScoreFactors, second: ScoreFactors) -> ScoreFactors:

@@ -6,13 +6,11 @@ neither has to be trained again, and what one adds to the other is told from wha
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 from scipy import sparse
 from scipy.sparse import csr_matrix
 
-from sidflow.artifacts.recommenders import DENSE, FACTORS, SPARSE, SUMMARY, ScoreFactors, refit_in, refit_metadata
+from sidflow.artifacts.recommenders import FACTORS, SUMMARY, ScoreFactors, refit_in, refit_metadata
 from sidflow.blending.params import BlendParams
 from sidflow.core.errors import InputError
 from sidflow.core.tensors import Tensors
@@ -31,7 +29,8 @@ def fit_blend(name: str, settings: BlendParams, histories: Histories, items: int
     base, added = files[settings.base], files[settings.added]
     refit = _common_refit(settings, base, added)
     choice = choose_weight(settings, histories, items, base, added)
-    factors = weighted_sum(to_factors(base.arrays, items), to_factors(added.arrays, items), choice.setting["weight"])
+    sides = [ScoreFactors.from_arrays(file.arrays, items) for file in (base, added)]
+    factors = weighted_sum(*sides, choice.setting["weight"])
     arrays = factors.arrays()
     FACTORS.write(arrays, {"model": name, **refit_metadata(refit)}, model=name)
     SUMMARY.write(
@@ -77,20 +76,6 @@ def choose_weight(settings: BlendParams, histories: Histories, items: int, base:
     trials = [{"weight": weight, METRIC: mean_ndcg(ranks[index])} for index, weight in enumerate(settings.weights)]
     best = max(range(len(trials)), key=lambda index: (trials[index][METRIC], -index))
     return Choice({"weight": trials[best]["weight"]}, trials)
-
-
-def to_factors(arrays: Mapping[str, np.ndarray], items: int) -> ScoreFactors:
-    """Return the factors whose arrays are those of a FACTORS artifact over `items` core items."""
-    states, matrix = (arrays.get(name) for name in DENSE)
-    if not set(SPARSE) <= set(arrays):
-        return ScoreFactors(states, matrix)
-    between = len(arrays["item_indptr"]) - 1
-
-    def csr(side: str, width: int) -> csr_matrix:
-        parts = arrays[f"{side}_values"], arrays[f"{side}_indices"], arrays[f"{side}_indptr"]
-        return csr_matrix(parts, shape=(len(parts[2]) - 1, width))
-
-    return ScoreFactors(states, matrix, csr("query", between), csr("item", items))
 
 
 def weighted_sum(base: ScoreFactors, added: ScoreFactors, weight: float) -> ScoreFactors:

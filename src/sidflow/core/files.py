@@ -14,6 +14,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 from sidflow.core.disk import check_file_target, check_folder_target, disk_errors
 from sidflow.core.errors import InputError
 
@@ -124,13 +126,14 @@ def _temporary_folder(path: Path) -> Iterator[Path]:
     the process, and ends in `.tmp`, which DVC ignores.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    _remove_leftovers(path.parent)
+    remove_leftovers(path.parent)
     prefix = f".{path.name[:100]}.{_MACHINE}-{os.getpid()}-"
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=prefix, suffix=".tmp", ignore_cleanup_errors=True) as name:
         yield Path(name)
 
 
-def _remove_leftovers(folder: Path) -> None:
+def remove_leftovers(folder: Path) -> None:
+    """Remove what processes of this machine that were killed have left of their writes into `folder`."""
     for path in folder.iterdir():
         named = _LEFTOVER.fullmatch(path.name)
         if named and not _is_running(int(named[1])):
@@ -139,12 +142,11 @@ def _remove_leftovers(folder: Path) -> None:
 
 def _is_running(process: int) -> bool:
     try:
-        os.kill(process, 0)
-    except ProcessLookupError:
+        return psutil.Process(process).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
         return False
-    except OSError:  # another user's
+    except psutil.AccessDenied:
         return True
-    return True
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from scipy.sparse import csr_matrix
 
-from sidflow.artifacts.recommenders import DENSE, SPARSE
+from sidflow.artifacts.recommenders import DENSE, SPARSE, ScoreFactors
 from sidflow.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -117,9 +116,7 @@ class Scores:
             InputError: neither pair is complete, or one is of another size.
         """
         self.name, self.queries, self.items = name, queries, items
-        self.dense = (arrays[DENSE[0]], arrays[DENSE[1]]) if set(DENSE) <= set(arrays) else None
-        self.sparse: tuple[csr_matrix, csr_matrix] | None = None
-        shapes = [] if self.dense is None else [(len(self.dense[0]), len(self.dense[1]))]
+        shapes = [(len(arrays[DENSE[0]]), len(arrays[DENSE[1]]))] if set(DENSE) <= set(arrays) else []
         if set(SPARSE) <= set(arrays):
             width = max(items, int(arrays["item_indices"].max(initial=-1)) + 1)
             shapes.append((len(arrays["query_indptr"]) - 1, width))
@@ -130,10 +127,13 @@ class Scores:
                 found=f"(queries, items) {shapes} in {sorted(arrays)}",
                 remedy="rerun `dvc repro`: the recommender is older than the split; if that repeats, report a defect",
             )
-        if set(SPARSE) <= set(arrays):
-            joint = len(arrays["item_indptr"]) - 1
-            self.sparse = (_csr(arrays, "query", (queries, joint)), _csr(arrays, "item", (joint, items)))
-        self._items = None if self.dense is None else np.ascontiguousarray(self.dense[1].T, dtype=np.float64)
+        self.factors = ScoreFactors.from_arrays(arrays, items)
+        self._items = None
+        if self.factors.states is not None and self.factors.matrix is not None:
+            self._items = np.ascontiguousarray(self.factors.matrix.T, dtype=np.float64)
+        self._evidence, self._relation = (
+            None if side is None else side.astype(np.float64) for side in (self.factors.evidence, self.factors.relation)
+        )
 
     @property
     def block_rows(self) -> int:
@@ -147,10 +147,10 @@ class Scores:
             InputError: a score is not finite.
         """
         total = None
-        if self.dense is not None and self._items is not None:
-            total = self.dense[0][rows].astype(np.float64) @ self._items
-        if self.sparse is not None:
-            product = self.sparse[0][rows] @ self.sparse[1]
+        if self.factors.states is not None and self._items is not None:
+            total = self.factors.states[rows].astype(np.float64) @ self._items
+        if self._evidence is not None and self._relation is not None:
+            product = self._evidence[rows] @ self._relation
             total = product.toarray() if total is None else total + product
         with np.errstate(over="ignore"):
             scores = np.asarray(total).astype(np.float32)
@@ -166,8 +166,3 @@ class Scores:
                 remedy="train again with a smaller learning rate; curves.csv shows where it diverged",
             )
         return scores
-
-
-def _csr(arrays: Mapping[str, np.ndarray], side: str, shape: tuple[int, int]) -> csr_matrix:
-    parts = (arrays[f"{side}_values"].astype(np.float64), arrays[f"{side}_indices"], arrays[f"{side}_indptr"])
-    return csr_matrix(parts, shape=shape)

@@ -40,8 +40,10 @@ def proven_top_k(scores: Scores, excluded: csr_matrix, k: int) -> tuple[TopK, Bo
         excluded: bool CSR [q, n], items that must not be recommended.
         k: length of a list.
     """
-    assert scores.dense is not None and scores.sparse is None
-    states, matrix = (np.ascontiguousarray(part, dtype=np.float32) for part in scores.dense)
+    assert scores.factors.states is not None and scores.factors.matrix is not None
+    states, matrix = (
+        np.ascontiguousarray(part, dtype=np.float32) for part in (scores.factors.states, scores.factors.matrix)
+    )
     wide_states, wide_matrix = states.astype(np.float64), matrix.astype(np.float64)
     longest = float(np.linalg.norm(wide_matrix, axis=1).max(initial=0))
     rounding = np.linalg.norm(wide_states, axis=1) * longest * (matrix.shape[1] + 4) * 2.0**-23
@@ -106,7 +108,7 @@ def search_top_k(arrays: Mapping[str, np.ndarray], excluded: csr_matrix, k: int,
     scores = Scores(arrays, queries, items, name)
     remaining = np.arange(queries)
     top = TopK.empty(queries, k)
-    if scores.dense is not None and scores.sparse is None:
+    if scores.factors.states is not None and scores.factors.evidence is None:
         top, proven = proven_top_k(scores, excluded, k)
         remaining = remaining[~proven]
     for rows in np.array_split(remaining, max(1, -(-len(remaining) // scores.block_rows))):

@@ -12,7 +12,7 @@ from scipy.sparse import csr_matrix
 
 from sidflow.artifacts.catalog import ITEMS, USERS
 from sidflow.artifacts.evaluation import TARGET_RANKS, TOP
-from sidflow.artifacts.recommenders import COLD_ROWS, HEADS, SUMMARY, WEIGHTS
+from sidflow.artifacts.recommenders import COLD_ROWS, HEADS, SUMMARY, WEIGHTS, ScoreFactors
 from sidflow.core.errors import InputError
 from sidflow.core.params import load_params
 from sidflow.core.runtime import load_runtime
@@ -231,7 +231,7 @@ def load_history_encoder(recommender: str) -> EncodeHistory:
 
 
 def _blend_encoder(recommender: str) -> EncodeHistory:
-    from sidflow.blending.fit import to_factors, weighted_sum
+    from sidflow.blending.fit import weighted_sum
 
     names, weight = _blended(recommender), float(SUMMARY.read(model=recommender)["chosen"]["weight"])
     encoders = [load_history_encoder(name) for name in names]
@@ -239,7 +239,8 @@ def _blend_encoder(recommender: str) -> EncodeHistory:
     def encode_with_both(history: list[int], _: bool) -> HistoryFactors:
         base, added = (encode(history, False) for encode in encoders)
         items = len(base.candidates)
-        factors = weighted_sum(to_factors(base.arrays, items), to_factors(added.arrays, items), weight)
+        sides = [ScoreFactors.from_arrays(side.arrays, items) for side in (base, added)]
+        factors = weighted_sum(*sides, weight)
         return HistoryFactors(factors.arrays(), base.candidates)
 
     return encode_with_both

@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from sidflow.core.errors import InputError
-from sidflow.core.files import atomic_path, paths_read
+from sidflow.core.files import atomic_path, paths_read, remove_leftovers
 from sidflow.core.runtime import is_main_process, load_runtime
 from sidflow.core.stage import add_resumed_seconds, print_progress, seconds_spent
 
@@ -205,6 +205,7 @@ class Checkpoint:
         return Snapshot(tensors, values)
 
     def discard(self) -> None:
-        """Remove the checkpoint: the artifacts are written."""
+        """Remove the checkpoint, and what killed runs have left of theirs: the artifacts are written."""
         if is_main_process():
             self.path.unlink(missing_ok=True)
+            remove_leftovers(self.path.parent)

@@ -9,7 +9,7 @@ from scipy.sparse import csr_matrix
 from tests.unit.counting.cases import leave_one_out, random_sequences, write_split
 
 from sidflow.artifacts.recommenders import FACTORS, SUMMARY, ScoreFactors, refit_metadata
-from sidflow.blending.fit import fit_blend, to_factors, weighted_sum
+from sidflow.blending.fit import fit_blend, weighted_sum
 from sidflow.blending.params import BlendParams
 from sidflow.core.errors import InputError
 from sidflow.metrics.ranking import metric_at_k
@@ -54,7 +54,7 @@ def test_scores_of_the_sum_are_the_weighted_sum_of_scores(past, base, added):
     summed = weighted_sum(one, two, 0.7).scores(queries)
     np.testing.assert_allclose(summed, one.scores(queries) + 0.7 * two.scores(queries), rtol=1e-5, atol=1e-5)
     write("one", one)
-    again = to_factors(FACTORS.read(model="one").arrays, ITEMS)
+    again = ScoreFactors.from_arrays(FACTORS.read(model="one").arrays, ITEMS)
     np.testing.assert_allclose(again.scores(queries), one.scores(queries), rtol=1e-6)
 
 

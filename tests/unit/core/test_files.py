@@ -12,6 +12,7 @@ from safetensors.numpy import save_file
 from sidflow.artifacts.catalog import ITEMS
 from sidflow.artifacts.evaluation import LEADERBOARD
 from sidflow.artifacts.features import MODALITY
+from sidflow.core import files
 from sidflow.core.disk import disk_errors
 from sidflow.core.errors import InputError
 from sidflow.core.files import atomic_folder, atomic_path
@@ -41,11 +42,6 @@ def test_a_torn_write_leaves_the_old_file(tmp_path):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from sidflow.artifacts.catalog import ITEMS
-from sidflow.artifacts.evaluation import LEADERBOARD
-from sidflow.artifacts.features import MODALITY
-from sidflow.core.disk import disk_errors
-from sidflow.core.errors import InputError
 from sidflow.core.files import atomic_folder, atomic_path
 with (atomic_path if sys.argv[1] == "file" else atomic_folder)(Path("folder/target")) as temporary:
     if sys.argv[1] == "file":
@@ -68,6 +64,20 @@ def test_what_a_killed_write_leaves_is_one_ignored_name_and_goes_with_the_next(t
     with atomic_path(tmp_path / "folder/another") as temporary:
         temporary.write_text("whole")
     assert [path.name for path in (tmp_path / "folder").iterdir()] == ["another"]
+
+
+def test_only_what_dead_processes_left_is_removed(tmp_path):
+    """A process that has ended and that nobody has waited for is dead, though its number is taken."""
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    os.waitid(os.P_PID, dead.pid, os.WEXITED | os.WNOWAIT)
+    left = [
+        tmp_path / f".target.{files._MACHINE}-{process}-abc.tmp" for process in (os.getpid(), os.getppid(), dead.pid)
+    ]
+    for folder in left:
+        folder.mkdir()
+    files.remove_leftovers(tmp_path)
+    dead.wait()
+    assert sorted(tmp_path.iterdir()) == sorted(left[:2])
 
 
 def test_two_writers_at_once_do_not_disturb_each_other(tmp_path):

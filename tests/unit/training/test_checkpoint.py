@@ -138,3 +138,23 @@ def test_a_cache_that_cannot_be_written_ends_before_the_training(tmp_path, monke
     monkeypatch.setattr(os, "access", lambda *args: False)  # a file system mounted read-only; root may write elsewhere
     with pytest.raises(InputError, match="found a folder that is read-only"):
         Checkpoint("t", {}, code=[])
+
+
+KILLED_AFTER_ITS_LAST_CHECKPOINT = """
+import os, signal, tempfile, torch
+from sidflow.training.checkpoint import Checkpoint, Snapshot
+tempfile._shutil.rmtree = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+Checkpoint("t", {}, code=[]).save(Snapshot({"a": torch.ones(1)}, {"epoch": 9}))
+"""
+
+
+def test_nothing_is_left_of_a_training_that_was_killed_after_its_last_checkpoint(cache):
+    """The checkpoint is whole, so that the run which resumes writes none and only discards it."""
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3] / "src")}
+    subprocess.run([sys.executable, "-c", KILLED_AFTER_ITS_LAST_CHECKPOINT], env=environment, check=False)
+    checkpoint = Checkpoint("t", {}, code=[])
+    snapshot = checkpoint.load()
+    assert snapshot is not None and snapshot.values == {"epoch": 9}
+    assert len(list(checkpoint.path.parent.iterdir())) == 2
+    checkpoint.discard()
+    assert not list(checkpoint.path.parent.iterdir())
