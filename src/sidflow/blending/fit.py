@@ -29,8 +29,8 @@ def fit_blend(name: str, settings: BlendParams, histories: Histories, items: int
     base, added = files[settings.base], files[settings.added]
     refit = _common_refit(settings, base, added)
     choice = choose_weight(settings, histories, items, base, added)
-    sides = [ScoreFactors.from_arrays(file.arrays, items) for file in (base, added)]
-    factors = weighted_sum(*sides, choice.setting["weight"])
+    first, second = (ScoreFactors.from_arrays(file.arrays, items) for file in (base, added))
+    factors = weighted_sum(first, second, choice.setting["weight"])
     arrays = factors.arrays()
     FACTORS.write(arrays, {"model": name, **refit_metadata(refit)}, model=name)
     SUMMARY.write(

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from scipy.sparse import csr_matrix
 
 from sidflow.artifacts.recommenders import DENSE, SPARSE, ScoreFactors
 from sidflow.core.errors import InputError

@@ -239,8 +239,8 @@ def _blend_encoder(recommender: str) -> EncodeHistory:
     def encode_with_both(history: list[int], _: bool) -> HistoryFactors:
         base, added = (encode(history, False) for encode in encoders)
         items = len(base.candidates)
-        sides = [ScoreFactors.from_arrays(side.arrays, items) for side in (base, added)]
-        factors = weighted_sum(*sides, weight)
+        first, second = (ScoreFactors.from_arrays(side.arrays, items) for side in (base, added))
+        factors = weighted_sum(first, second, weight)
         return HistoryFactors(factors.arrays(), base.candidates)
 
     return encode_with_both
