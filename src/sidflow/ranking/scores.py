@@ -133,7 +133,8 @@ class Scores:
         if self.factors.states is not None and self.factors.matrix is not None:
             self._items = np.ascontiguousarray(self.factors.matrix.T, dtype=np.float64)
         self._evidence, self._relation = (
-            None if side is None else side.astype(np.float64) for side in (self.factors.evidence, self.factors.relation)
+            None if side is None else csr_matrix(side, dtype=np.float64)
+            for side in (self.factors.evidence, self.factors.relation)
         )
 
     @property
