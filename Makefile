@@ -45,6 +45,7 @@ repro: $(STAMP) ## run the pipeline on the preset in params.yaml; only what chan
 	@! test -e dvc.lock || test -s dvc.lock || git checkout -q -- dvc.lock # emptied by a kill
 	@lock=.dvc/tmp/rwlock; ! test -e $$lock || python -m json.tool $$lock >/dev/null 2>&1 || rm -f $$lock # cut by a kill
 	@dvc repro
+	@sidflow leaderboard --page
 	@echo "report: $(CURDIR)/artifacts/report/report.html"
 
 test: $(STAMP) ## lint, then every test (SIDFLOW_DATA=folder adds those on real data)

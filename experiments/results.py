@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -144,8 +144,26 @@ def summarise(runs: Sequence[Run]) -> dict[str, Any]:
         "cpus": max(record["cpus"] for record in records),
         "interval": f"{SETTINGS.level:.0%} bootstrap over users, seeds averaged per user first, {SETTINGS.draws} draws",
         **({"refit": True} if is_refitted(runs[0]) else {}),
-        "recommenders": _metrics_by_recommender(runs),
+        "recommenders": {
+            name: {**metrics, **_costs_of(name, records)} for name, metrics in _metrics_by_recommender(runs).items()
+        },
     }
+
+
+def _costs_of(recommender: str, records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what a recommender cost, as the entry `costs`; empty where no record has it.
+
+    Other load on the machine only adds: the shortest times of all seeds, the highest rate, the most memory.
+    """
+    known = [record["costs"][recommender] for record in records if record.get("costs", {}).get(recommender)]
+    best = {"train_seconds": min, "seconds_with_inputs": min, "users_per_second": max}
+    best |= {"peak_memory_mb": max, "peak_gpu_memory_mb": max, "machine": max}
+    costs = {
+        name: choose(values)
+        for name, choose in best.items()
+        if (values := [cost[name] for cost in known if cost[name] is not None])
+    }
+    return {"costs": round_floats(costs)} if costs else {}
 
 
 def _metrics_by_recommender(runs: Sequence[Run]) -> dict[str, dict[str, Any]]:

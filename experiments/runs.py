@@ -13,13 +13,14 @@ from sidflow.artifacts.catalog import USERS, core_count
 from sidflow.artifacts.evaluation import EXPECTED, LEADERBOARD, PER_QUERY
 from sidflow.artifacts.recommenders import refit_in
 from sidflow.artifacts.split import TEST
+from sidflow.cli.costs import recommender_costs
 from sidflow.cli.dvc import dag_stages, read_lock
 from sidflow.cli.revisions import code_commit, require_up_to_date
 from sidflow.core import params
+from sidflow.core.costs import measured_cost
 from sidflow.core.documents import Document
 from sidflow.core.errors import InputError
 from sidflow.core.files import atomic_path
-from sidflow.core.stage import cost_path
 
 RECORDED_EXPECTED = tuple(name for name in EXPECTED if name.endswith("_at_10"))
 # Sections of params.yaml under which older records keep a recommender; its settings are the same.
@@ -50,7 +51,7 @@ def run_of_workspace() -> Run:
     stages = dag_stages(settings)
     commit = code_commit()
     require_up_to_date()
-    costs = {stage.name: _stage_cost(str(settings["preset"]), stage.name) for stage in stages}
+    costs = {stage.name: _stage_cost(stage.name) for stage in stages}
     record = {
         "preset": settings["preset"],
         "seed": settings["seed"],
@@ -62,6 +63,7 @@ def run_of_workspace() -> Run:
         "peak_memory_mb": max(cost["peak_memory_mb"] for cost in costs.values()),
         "cpus": max(cost["cpus"] for cost in costs.values()),
         "stages": costs,
+        "costs": {name: cost._asdict() for name, cost in recommender_costs(settings).items()},
         "data": _data_hash(settings),
         "params": _params_without_seed_and_path(settings),
         "refit": any(refit_in(PER_QUERY.metadata(model=name)) for name in settings["recommenders"]),
@@ -114,17 +116,16 @@ def write_run(run: Run, folder: Path) -> Path:
     return path
 
 
-def _stage_cost(preset: str, stage: str) -> dict[str, Any]:
-    path = cost_path(preset, stage)
-    if not path.is_file():
+def _stage_cost(stage: str) -> dict[str, Any]:
+    cost = measured_cost(stage)
+    if cost is None:
         raise InputError(
-            str(path),
-            expected=f"time and memory of stage {stage}",
-            found="no such file: the stage was restored from a cache, not run here",
+            f"cost of stage {stage}",
+            expected="time and memory, measured on this machine",
+            found="none: its outputs came from a cache, and no run here wrote them",
             remedy="`dvc repro -f` runs and measures every stage",
         )
-    cost = Document(str(path)).read()
-    return {name: cost[name] for name in ("wall_seconds", "peak_memory_mb", "cpus")}
+    return {name: value for name, value in cost.items() if name not in ("stage", "outputs")}
 
 
 def _params_without_seed_and_path(settings: Mapping[str, Any]) -> dict[str, Any]:

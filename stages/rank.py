@@ -6,6 +6,7 @@ from sidflow.artifacts.catalog import core_count
 from sidflow.artifacts.evaluation import TARGET_RANKS, TOP
 from sidflow.artifacts.recommenders import FACTORS, refit_in, refit_metadata
 from sidflow.core import params
+from sidflow.core.costs import timed_answers
 from sidflow.core.stage import stage
 from sidflow.ranking.rank import RankParams, rank_targets
 from sidflow.sequences.histories import load_histories
@@ -20,7 +21,8 @@ def main(model: str) -> None:
         histories = load_histories()._replace(exclude_history=settings.exclude_history)
         items, split = core_count(), params.load_section("split", SplitParams)
         held_out = draw_held_out_items(items, split) if split.held_out_items else None
-        ranking = rank_targets(factors.arrays, histories, items, settings, str(FACTORS.at(model=model)), held_out)
+        with timed_answers("rank", histories.query_count):
+            ranking = rank_targets(factors.arrays, histories, items, settings, str(FACTORS.at(model=model)), held_out)
         top, target_ranks = ranking.tables()
         TOP.write(top, model=model)
         TARGET_RANKS.write(target_ranks, refit_metadata(refit_in(factors.metadata)), model=model)

@@ -23,6 +23,12 @@ from sidflow.evaluation.statistics import format_difference, format_relative
 
 FOLDER = Path("experiments/results/presets")
 _METRICS = ("recall_at_10", "ndcg_at_10", "mrr_at_10", "recall_at_20", "ndcg_at_20")
+_COSTS = {  # heads of the columns, and their names in the records
+    "train s": "train_seconds",
+    "with inputs s": "seconds_with_inputs",
+    "peak MB": "peak_memory_mb",
+    "users/s": "users_per_second",
+}
 _EXPECTED = ("expected_recall_at_10", "expected_ndcg_at_10")
 
 
@@ -61,18 +67,29 @@ def costs_table() -> str:
 
 
 def results_full_table() -> str:
-    """Return a table per preset: recommenders down, metrics across, expected metrics where there is a truth."""
+    """Return a table per preset: recommenders down, metrics across, and what each costs.
+
+    Expected metrics stand where there is a truth, costs where the record has them.
+    """
     parts = []
     for preset in _preset_results():
         recommenders = preset["recommenders"]
         expected = [name for name in _EXPECTED if any(name in one["metrics"] for one in recommenders.values())]
         metrics = [*_METRICS, *expected]
-        rows = [[name, *(_metric_cell(preset, name, metric) for metric in metrics)] for name in recommenders]
+        costs = _COSTS if any("costs" in one for one in recommenders.values()) else {}
+        rows = [
+            [
+                name,
+                *(_metric_cell(preset, name, metric) for metric in metrics),
+                *(_cost_cell(one.get("costs", {}).get(cost)) for cost in costs.values()),
+            ]
+            for name, one in recommenders.items()
+        ]
         parts.append(
             f"### {preset['preset']}\n\n`{repro_command(preset['preset'])}`: {preset['users']:,} users, "
             f"{preset['items']:,} items, seeds {', '.join(map(str, preset['seeds']))}; "
             f"{format_duration(preset['wall_seconds'])} and {preset['peak_memory_mb'] / 1000:.2f} GB "
-            f"on {preset['cpus']} CPUs.\n\n" + markdown_table(["recommender", *metrics], rows)
+            f"on {preset['cpus']} CPUs.\n\n" + markdown_table(["recommender", *metrics, *costs], rows)
         )
     return "\n\n".join(parts)
 
@@ -171,6 +188,10 @@ def _preset_results() -> list[dict[str, Any]]:
 def _metric_cell(preset: dict[str, Any], name: str, metric: str) -> str:
     value = preset["recommenders"].get(name, {"metrics": {}})["metrics"].get(metric)
     return "" if value is None else format_estimate(value["mean"], value["low"], value["high"])
+
+
+def _cost_cell(value: float | None) -> str:
+    return "" if value is None else f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
 
 
 def _short_metric_cell(preset: dict[str, Any], name: str, metric: str) -> str:

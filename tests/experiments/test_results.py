@@ -14,7 +14,9 @@ from ruamel.yaml import YAML
 from experiments import results, runs
 from sidflow.artifacts.evaluation import LEADERBOARD, PER_QUERY
 from sidflow.cli import presets, revisions
+from sidflow.core.costs import costs_folder
 from sidflow.core.errors import InputError
+from sidflow.core.files import file_md5
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -24,6 +26,12 @@ stages:
     cmd: none
     deps: ["${ingest.path}"]
     outs: [artifacts/catalog]
+  train:
+    foreach: ${recommenders}
+    do:
+      cmd: none
+      deps: [artifacts/catalog]
+      outs: ["artifacts/recommenders/${item}"]
   rank:
     foreach: ${recommenders}
     do:
@@ -36,6 +44,19 @@ def _git(*arguments: str) -> str:
     return subprocess.run(["git", *arguments], check=True, capture_output=True, text=True).stdout.strip()
 
 
+def _measured(stage: str, seconds: float, megabytes: float) -> Path:
+    """Write the cost of a stage, as if it had made the leaderboard; return its file."""
+    path = costs_folder(stage) / "0.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    outputs = {str(LEADERBOARD.at()): file_md5(LEADERBOARD.at())}
+    cost = {"stage": stage, "wall_seconds": seconds, "peak_memory_mb": megabytes, "outputs": outputs}
+    cost |= {"cpus": 2, "threads": 1, "processes": 1, "device": "cpu"}
+    if not stage.startswith("ingest"):
+        cost |= {"serving": {stage: {"histories": 8, "seconds": 0.5}}}
+    path.write_text(json.dumps(cost))
+    return path
+
+
 @pytest.fixture
 def finished_run(catalogue, monkeypatch):
     """A run that is committed, measured and (DVC being left out) up to date."""
@@ -46,11 +67,11 @@ def finished_run(catalogue, monkeypatch):
     Path("dvc.lock").write_text("stages: {ingest: {deps: [{path: words.txt, md5: abc}]}}\n")
     Path("src").mkdir()
     Path("src/code.py").write_text("1\n")
-    for stage, seconds, megabytes in (("ingest", 1.5, 100), ("rank@popularity", 2, 300), ("rank@sasrec", 0.5, 200)):
-        path = Path(".sidflow/measured/embedded") / f"{stage}.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"stage": stage, "wall_seconds": seconds, "peak_memory_mb": megabytes, "cpus": 2}))
     LEADERBOARD.write({"best_baseline": "popularity"})
+    _measured("ingest", 1.5, 100)
+    for name, seconds, megabytes in (("popularity", 2, 300), ("sasrec", 0.5, 200)):
+        _measured(f"train@{name}", 0.0, megabytes - 50)
+        _measured(f"rank@{name}", seconds, megabytes)
     _git("init", "-q")
     _git("add", "src", "dvc.yaml")
     _git("commit", "-qm", "code")
@@ -89,8 +110,7 @@ def test_one_run_is_exported_in_the_agreed_shape(finished_run) -> None:
 def test_seeds_are_averaged_per_user_before_the_bootstrap(finished_run) -> None:
     results.add_result()
     _another_seed([1, 1, 3])  # seed 42 had 3, 3, 1: users' mean reciprocal ranks are then all 2/3
-    slow = Path(".sidflow/measured/embedded/rank@sasrec.json")
-    slow.write_text(json.dumps({**json.loads(slow.read_text()), "wall_seconds": 99}))
+    _measured("rank@sasrec", 99, 200)
     results.add_result()
     content = _written()
     found = content["recommenders"]["sasrec"]["metrics"]["mrr_at_10"]
@@ -99,6 +119,33 @@ def test_seeds_are_averaged_per_user_before_the_bootstrap(finished_run) -> None:
     assert found["per_seed"] == pytest.approx([(1 / 3 + 1 / 3 + 1) / 3, (1 + 1 + 1 / 3) / 3], rel=1e-5)
     kept = pl.read_parquet("experiments/results/presets/embedded/seed-42.parquet")
     assert kept["sasrec.rank"].to_list() == [3, 3, 1]
+
+
+def test_each_recommender_has_its_costs_in_the_record_and_the_table(finished_run) -> None:
+    _measured("train@sasrec", 6.5, 150)
+    results.add_result()
+    costs = _written()["recommenders"]["sasrec"]["costs"]
+    assert costs == {
+        "train_seconds": 6.5,
+        "seconds_with_inputs": 8.0,
+        "users_per_second": 8.0,
+        "peak_memory_mb": 150,
+        "machine": "cpu, 1 thread of 2 CPUs",
+    }
+    _another_seed([1, 1, 1])
+    _measured("train@sasrec", 4.5, 170)
+    results.add_result()
+    costs = _written()["recommenders"]["sasrec"]["costs"]
+    assert (costs["train_seconds"], costs["peak_memory_mb"]) == (4.5, 170)
+    table = tables.results_full_table()
+    assert "| train s | with inputs s | peak MB | users/s |" in table
+    assert "| 4.5 | 6 | 170 | 8 |" in table
+    record = Path("experiments/results/presets/embedded.json")
+    without = json.loads(record.read_text())
+    for entry in without["recommenders"].values():
+        del entry["costs"]  # older records have none
+    record.write_text(json.dumps(without))
+    assert "train s" not in tables.results_full_table()
 
 
 def test_several_queries_of_a_user_are_resampled_together() -> None:
@@ -138,9 +185,7 @@ def test_a_run_that_cannot_be_written_leaves_what_was_there(finished_run, monkey
         raise KeyboardInterrupt
 
     monkeypatch.setattr(pl.DataFrame, "write_parquet", killed)
-    Path(".sidflow/measured/embedded/ingest.json").write_text(
-        json.dumps({"stage": "ingest", "wall_seconds": 9, "peak_memory_mb": 1, "cpus": 2})
-    )
+    _measured("ingest", 9, 1)
     with pytest.raises(KeyboardInterrupt):
         results.add_result()
     assert {path: path.read_bytes() for path in Path("experiments").rglob("*") if path.is_file()} == before
@@ -205,7 +250,6 @@ def test_presets_of_which_one_is_refitted_refuse_to_stand_side_by_side(finished_
     assert "refit" not in _written()
     text = Path("params.yaml").read_text()
     Path("params.yaml").write_text(text.replace("preset: embedded", "preset: other", 1))
-    Path(".sidflow/measured/embedded").rename(".sidflow/measured/other")
     for model in ("popularity", "sasrec"):
         PER_QUERY.write(PER_QUERY.read(model=model), {"refit": True}, model=model)
     with pytest.raises(InputError, match="refitted: other; not: embedded"):
@@ -234,7 +278,7 @@ def test_where_the_data_lie_is_no_param(finished_run) -> None:
 
 
 def test_a_stage_that_was_not_measured_is_named(finished_run) -> None:
-    Path(".sidflow/measured/embedded/rank@sasrec.json").unlink()
+    _measured("rank@sasrec", 0.5, 200).unlink()
     with pytest.raises(InputError, match=r"rank@sasrec.*dvc repro -f"):
         results.add_result()
 

@@ -32,12 +32,11 @@ class Stage(NamedTuple):
 
 def stages_of(project: Project) -> list[Stage]:
     """Return the stages in the order of dvc.lock."""
-    measured = project.folder / ".sidflow/measured" / project.params()["preset"]
     stages = []
     for name, entry in project.lock().items():
         command = entry["cmd"].removeprefix("PYTHONPATH=src ").split()
-        costs = measured / f"{name}.json"
-        seconds = json.loads(costs.read_text())["wall_seconds"] if costs.is_file() else 0.0
+        costs = (Path(project.environment["SIDFLOW_CACHE"]) / "costs" / name).glob("*.json")
+        seconds = max((json.loads(path.read_text())["wall_seconds"] for path in costs), default=0.0)
         stages.append(Stage(name, tuple(command), tuple(out["path"] for out in entry["outs"]), seconds))
     return stages
 

@@ -275,6 +275,30 @@ def show_item(
 
 
 @app.command()
+def leaderboard(
+    metric: Annotated[
+        str | None, typer.Option(metavar="NAME", help="By default `compare.primary` of params.yaml.")
+    ] = None,
+    page: Annotated[
+        bool,
+        typer.Option("--page", help="Print nothing of it: write the costs beside the report page, which shows them."),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Print all recommenders, best first, with what each costs.
+
+    Seconds, memory and users a second are those that were measured when the stages ran on this machine.
+    """
+    from sidflow.cli.leaderboard import leaderboard_json, leaderboard_text, write_costs_beside_page
+
+    with in_project():
+        if page:
+            typer.echo(write_costs_beside_page())
+        else:
+            typer.echo(leaderboard_json(metric) if as_json else leaderboard_text(metric))
+
+
+@app.command()
 def compare(
     rev: Annotated[
         str | None,

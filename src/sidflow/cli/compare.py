@@ -237,7 +237,7 @@ def to_text(comparison: RevisionComparison | RecommenderComparison) -> str:
         f"interval: {comparison.level:.0%}, paired bootstrap over users. detectable: the smallest true difference that "
         f"so many users would show, before p's correction. p: corrected for the number of {corrected} (Holm)."
     )
-    return "\n".join([title, *_aligned(table), legend, *notes])
+    return "\n".join([title, *aligned(table), legend, *notes])
 
 
 def _numbers(comparison: PairedComparison) -> tuple[float, float, float, float | None, float, float]:
@@ -267,7 +267,7 @@ def _number_cells(row: RecommenderChange | MetricComparison) -> tuple[str, ...]:
     )
 
 
-def _aligned(table: Sequence[tuple[str, ...]]) -> list[str]:
+def aligned(table: Sequence[tuple[str, ...]]) -> list[str]:
     """Return rows of cells as lines with aligned columns."""
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]

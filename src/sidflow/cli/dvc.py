@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -14,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from sidflow.core.errors import InputError
+from sidflow.core.files import file_md5
 from sidflow.core.params import read_yaml_mapping
 
 
@@ -125,12 +125,6 @@ def matches_lock(path: Path, md5: str, cache: Path) -> bool:
         cached_object(cache, locked[name]).is_file() and file_md5(file) == locked[name]
         for name, file in present.items()
     )
-
-
-def file_md5(path: Path) -> str:
-    """Return the md5 of a file's bytes."""
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 def cached_object(cache: Path, md5: str) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -40,6 +41,17 @@ def note_param(name: str) -> None:
 def paths_read() -> list[Path]:
     """Return every path that this process has read, sorted."""
     return [Path(path) for path in sorted(_touched["reads"])]
+
+
+def paths_written() -> list[Path]:
+    """Return every path that this process has written as an artifact, sorted."""
+    return [Path(path) for path in sorted(_touched["writes"])]
+
+
+def file_md5(path: Path) -> str:
+    """Return the md5 of a file's bytes, which is DVC's hash of it."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 def write_trace(stage: str) -> None:

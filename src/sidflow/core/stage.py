@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import os
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import psutil
 
-from sidflow.core import params
+from sidflow.core.costs import write_cost
 from sidflow.core.disk import disk_errors
 from sidflow.core.errors import InputError
-from sidflow.core.files import atomic_path, write_trace
-from sidflow.core.memory import peak_memory_mb
+from sidflow.core.files import write_trace
 from sidflow.core.runtime import is_main_process, report_error
 
-COSTS = Path(".sidflow/measured")
 # When this process began, by the clock that nobody sets; it began before this module was imported.
 _BEGAN = time.monotonic() - max(0.0, time.time() - psutil.Process().create_time())
 _resumed = {"seconds": 0.0}  # time of the killed runs that this one resumes
@@ -43,8 +40,8 @@ def errors_in_one_line(name: str) -> Iterator[None]:
 def stage(name: str) -> Iterator[None]:
     """Run a stage's body; `name` is DVC's, for example `train_sequential@sasrec`.
 
-    Wall time (`seconds_spent`) and peak memory go to `.sidflow/measured/<preset>/<stage>.json`, in no hashed file;
-    of the main process, where several run the stage.
+    What it cost goes to the cache folder (`core.costs`), in no hashed file; of the main process, where several run
+    the stage. A cost that cannot be kept is a line of warning: the result stands.
     """
     try:
         with errors_in_one_line(name):
@@ -54,19 +51,11 @@ def stage(name: str) -> Iterator[None]:
             write_trace(name)
     if not is_main_process():
         return
-    with errors_in_one_line(name):
-        _write_cost(name)
-
-
-def _write_cost(name: str) -> None:
-    cost = {
-        "stage": name,
-        "wall_seconds": round(seconds_spent(), 3),
-        "peak_memory_mb": round(peak_memory_mb(), 1),
-        "cpus": os.cpu_count(),
-    }
-    with atomic_path(cost_path(str(params.load_param("preset")), name)) as temporary:
-        temporary.write_text(json.dumps(cost) + "\n")
+    try:
+        with disk_errors():
+            write_cost(name, seconds_spent())
+    except InputError as error:
+        print(f"{name}: its cost is not kept: {error.line()}", file=sys.stderr, flush=True)
 
 
 def seconds_spent() -> float:
@@ -80,11 +69,6 @@ def add_resumed_seconds(seconds: float) -> None:
     Each checkpoint holds the time of the whole stage so far. With several trainings in a stage the longest counts.
     """
     _resumed["seconds"] = max(_resumed["seconds"], seconds)
-
-
-def cost_path(preset: str, name: str) -> Path:
-    """Return the path of the cost of stage `name` under `preset`."""
-    return COSTS / preset / f"{name}.json"
 
 
 def print_progress(message: str) -> None:

@@ -39,7 +39,7 @@ def tag(name: str, /, *children: object, **attributes: object) -> Markup:
         for key, value in attributes.items()
         if value is not None
     )
-    if name in ("img", "br", "meta"):
+    if name in ("img", "br", "meta", "link"):
         return Markup(f"<{name}{attribute_text}>")
     return Markup(f"<{name}{attribute_text}>{join(*children)}</{name}>")
 

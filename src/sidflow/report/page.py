@@ -1,9 +1,14 @@
-"""The whole page: one file, no network, no script; light or dark as the reader's machine is."""
+"""The whole page: one file, no network, no script; light or dark as the reader's machine is.
+
+Only what the run cost stands in a file beside it, which the page does without (`costs`).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+from sidflow.report.costs import CSS as COSTS_CSS
+from sidflow.report.costs import sheet_link
 from sidflow.report.data import ReportData, ReportParams
 from sidflow.report.glossary import Glossary
 from sidflow.report.markup import Markup, join, number, tag
@@ -45,13 +50,14 @@ def render_page(data: ReportData, settings: ReportParams) -> str:
         _run_section(data, glossary),
         glossary.terms_section(),
     ]
-    style = CSS + gallery.style()
+    style = CSS + COSTS_CSS + gallery.style()
     head = tag(
         "head",
         tag("meta", charset="utf-8"),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("title", f"sidflow: {data.preset}"),
         tag("style", Markup(style)),
+        sheet_link(),
     )
     return "<!doctype html>\n" + tag("html", head, tag("body", tag("main", *body)), lang="en") + "\n"
 

@@ -19,7 +19,7 @@ CSS = """
 html{-webkit-text-size-adjust:100%}
 body{margin:0;background:var(--paper);color:var(--ink);font:15px/1.55 var(--sans);
   font-variant-numeric:tabular-nums;text-rendering:optimizeLegibility}
-main{max-width:1140px;margin:0 auto;padding:56px 28px 96px}
+main{max-width:1260px;margin:0 auto;padding:56px 28px 96px}
 h1,h2,h3{font-family:var(--serif);font-weight:500;letter-spacing:-.012em;text-wrap:balance}
 h1{font-size:clamp(30px,4.6vw,50px);line-height:1.12;margin:10px 0 18px;max-width:21em}
 h1 em{color:var(--method);font-style:italic}

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Generic, NamedTuple, TypeVar
 
 from sidflow.artifacts.recommenders import ScoreFactors, by_part
+from sidflow.core.costs import timed_answers
 from sidflow.sequences.histories import Histories
 
 Model = TypeVar("Model")
@@ -41,11 +42,16 @@ def fit_and_refit(
         answer: returns the two sides of the scores of all queries.
         choose: returns the choice of the first model; the model itself is freed before the second fit.
     """
+
+    def timed_answer(model: Model) -> ScoreFactors:
+        with timed_answers("answer", histories.query_count):
+            return answer(model)
+
     model = fit(histories, None)
-    first, choice = answer(model), choose(model)
+    first, choice = timed_answer(model), choose(model)
     if not refit:
         return Refitted(model, choice, first, first, first)
     del model
     model = fit(histories.before_test(), choice)
-    last = answer(model)
+    last = timed_answer(model)
     return Refitted(model, choice, first, last, by_part(histories.query_valid, first, last))

@@ -5,7 +5,8 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-from sidflow.cli.dvc import LOCK_PATH, cached_object, file_md5
+from sidflow.cli.dvc import LOCK_PATH, cached_object
+from sidflow.core.files import file_md5
 
 
 def git(*arguments: str) -> str:

@@ -157,7 +157,7 @@ def test_below_a_project_its_root_is_named(small_project, monkeypatch) -> None:
 @pytest.mark.parametrize(
     ("typed", "said"),
     [
-        ("fo", "sidflow: expected one of the commands recommenders, params, doctor, models, recommend and 8 more;"),
+        ("fo", "sidflow: expected one of the commands recommenders, params, doctor, models, recommend and 9 more;"),
         ("preset aply x", "sidflow preset: expected one of the commands apply, list, show; found `aply`."),
         ("recommend --usr x", "sidflow recommend: expected one of the options --user, "),
         ("recommend --user", "sidflow recommend: expected a value after --user; found none."),

@@ -2,8 +2,6 @@
 
 import errno
 import resource
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -130,12 +128,3 @@ def test_out_of_the_wrong_kind_is_told_before_anything_is_read(command):
     assert done.exit_code == 2
     assert done.stderr.startswith(("notes: ", ".: "))
     assert "Remedy: " in done.stderr
-
-
-def test_the_cost_of_a_stage_that_finds_no_room_is_one_line(tmp_path):
-    (tmp_path / "params.yaml").write_text("preset: small\n")
-    (tmp_path / ".sidflow").touch()
-    code = "from sidflow.core.stage import stage\nwith stage('x'): pass"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert ".sidflow: expected folders" in done.stderr

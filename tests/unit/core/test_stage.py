@@ -1,6 +1,5 @@
 """Running a stage: errors in one line, its cost, peak memory."""
 
-import json
 import time
 
 import pytest
@@ -21,15 +20,6 @@ def test_bad_input_is_one_line_and_exit_code_2(capsys, tmp_path):
     line = "train@x: a.csv: expected b; found c d (3 affected), for example 'f'. Remedy: e\n"
     assert capsys.readouterr().err == line
     assert not list(tmp_path.iterdir())
-
-
-def test_the_cost_of_a_stage_is_kept_per_preset(tmp_path):
-    (tmp_path / "params.yaml").write_text("preset: small\n")
-    with stage("train@x"):
-        pass
-    cost = json.loads((tmp_path / ".sidflow/measured/small/train@x.json").read_text())
-    assert cost["stage"] == "train@x"
-    assert cost["peak_memory_mb"] > 10
 
 
 def test_a_clock_that_is_set_changes_no_time_that_is_kept(monkeypatch):

@@ -121,7 +121,10 @@ def test_the_stage_starts_its_processes_and_one_of_them_speaks_and_writes(copied
     assert told == [f"{stage}: epoch {epoch}/2" for stage in stages for epoch in (1, 2)]
     trace = json.loads((copied / "trace/finetune@anchored.json").read_text())
     assert "artifacts/recommenders/anchored/factors.safetensors" in trace["writes"]
-    assert json.loads((copied / ".sidflow/measured/test/finetune@anchored.json").read_text())["peak_memory_mb"] > 10
+    (cost,) = (json.loads(path.read_text()) for path in (copied / "cache/costs/finetune@anchored").iterdir())
+    assert cost["peak_memory_mb"] > 10
+    assert cost["processes"] == 2
+    assert "artifacts/recommenders/anchored/factors.safetensors" in cost["outputs"]
     assert not list((copied / "cache").rglob("*.safetensors"))
 
     curves = numbers(CURVES.read(model="anchored"))

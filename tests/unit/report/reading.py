@@ -16,7 +16,7 @@ def share(value, signed=False, digits=1):
 
 def parse(text):
     text = re.sub(r"<style>.*?</style>", "", text.removeprefix("<!doctype html>"), flags=re.DOTALL)
-    return ET.fromstring(re.sub(r"(<meta [^>]*)>", r"\1/>", text))
+    return ET.fromstring(re.sub(r"(<(?:meta|link) [^>]*)>", r"\1/>", text))
 
 
 def text_of(node):

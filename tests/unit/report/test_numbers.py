@@ -82,6 +82,7 @@ def test_the_leaderboards_heads_and_notes(data, page):
         "Recall@10",
         "MRR@10",
         "of the best possible",
+        "cost: train, with inputs, memory, serving",
     ]
     note = text_of(classed(part, "p", "note")[0])
     assert f"Whiskers: {LEVEL} intervals over 34\u2009567 users; p corrected for 2 comparisons" in note

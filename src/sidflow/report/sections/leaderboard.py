@@ -1,10 +1,11 @@
-"""The table of all recommenders: metrics, differences to the best baseline, verdicts, duplicates."""
+"""The table of all recommenders: metrics, differences to the best baseline, verdicts, costs, duplicates."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 from sidflow.report.charts import difference_bar, interval_bar
+from sidflow.report.costs import cost_cell, cost_head, cost_note, run_key
 from sidflow.report.data import ReportData
 from sidflow.report.glossary import Glossary
 from sidflow.report.markup import (
@@ -79,6 +80,7 @@ def leaderboard_section(data: ReportData, glossary: Glossary) -> Markup:
         cells += [tag("td", number(metrics[metric]["mean"])) for metric in others]
         if has_best_possible:
             cells.append(tag("td", percent(data.metrics[name].get("expected_ndcg_at_10_of_best"))))
+        cells.append(cost_cell(name))
         rows.append(tag("tr", *cells, class_=style))
     heads: list[object] = [tag("th", "recommender", scope="col"), tag("th", class_="picture", scope="col")]
     heads.append(tag("th", glossary.link("realised"), " ", glossary.metric(primary), scope="col"))
@@ -89,13 +91,16 @@ def leaderboard_section(data: ReportData, glossary: Glossary) -> Markup:
     ]
     heads += [tag("th", glossary.metric(metric), scope="col") for metric in others]
     heads += [tag("th", glossary.link("of the best possible"), scope="col")] if has_best_possible else []
-    table = tag("table", tag("thead", tag("tr", *heads)), tag("tbody", *rows), class_="board")
+    heads.append(cost_head())
+    body = tag("tbody", *rows, data_run=run_key(board))
+    table = tag("table", tag("thead", tag("tr", *heads)), body, class_="board")
     return tag(
         "section",
         tag("h2", "Leaderboard"),
         tag("div", table, class_="wide"),
         *[tag("p", sentence, class_="note") for sentence in duplicate_sentences(data)],
         _notes(board, glossary, oracle is not None),
+        cost_note(board),
     )
 
 

@@ -1,0 +1,131 @@
+"""The leaderboard with what each recommender costs: as text, as JSON, and as the style sheet beside the report page."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from sidflow.artifacts.evaluation import LEADERBOARD, PAGE
+from sidflow.cli.compare import aligned
+from sidflow.cli.costs import RecommenderCost, recommender_costs
+from sidflow.core.errors import InputError
+from sidflow.core.files import atomic_path
+from sidflow.core.params import load_params
+from sidflow.evaluation.compare import LOWER_IS_BETTER
+from sidflow.evaluation.statistics import format_relative
+from sidflow.report.costs import COSTS_SHEET, costs_sheet
+
+NOT_MEASURED = "not measured here"
+_COLUMNS = {  # heads, and names in the rows
+    "train, s": "train_seconds",
+    "with inputs, s": "seconds_with_inputs",
+    "peak MB": "peak_memory_mb",
+    "GPU MB": "peak_gpu_memory_mb",
+    "users/s": "users_per_second",
+}
+_LEGEND = (
+    "train: seconds of the stage that trains it; with inputs: and of all stages that it reads from. peak MB: resident "
+    "memory of the training. users/s: histories answered in a second, and ranked over all candidates. "
+    f"-: {NOT_MEASURED}, as a stage came from a cache, or ran on another machine; `dvc repro -f` measures all."
+)
+
+
+def leaderboard_rows(metric: str | None = None) -> list[dict[str, Any]]:
+    """Return one row a recommender, best first: metric with interval, gain over the best baseline, verdict, costs.
+
+    Raises:
+        InputError: there is no leaderboard, or it has no such metric.
+    """
+    board = LEADERBOARD.read()
+    metric = metric or str(board["primary"])
+    costs = recommender_costs(load_params())
+    rows = []
+    for name, entry in board["recommenders"].items():
+        if metric not in entry["metrics"]:
+            raise InputError(
+                "--metric", expected=f"one of {', '.join(entry['metrics'])}", found=repr(metric), remedy="name one"
+            )
+        value, difference = entry["metrics"][metric], board["differences"].get(name, {}).get(metric, {})
+        rows.append(
+            {
+                "recommender": name,
+                "kind": "best baseline" if name == board["best_baseline"] else entry["kind"],
+                "metric": metric,
+                **{part: value[part] for part in ("mean", "low", "high")},
+                "relative_difference": difference.get("relative"),
+                "verdict": difference.get("verdict"),
+                **costs.get(name, RecommenderCost())._asdict(),
+            }
+        )
+    sign = 1 if metric in LOWER_IS_BETTER else -1
+    return sorted(rows, key=lambda row: (row["kind"] == "reference", sign * row["mean"], row["recommender"]))
+
+
+def leaderboard_text(metric: str | None = None) -> str:
+    """Return the rows as a table, with lines that explain its columns."""
+    rows = leaderboard_rows(metric)
+    columns = {
+        head: name for head, name in _COLUMNS.items() if name != "peak_gpu_memory_mb" or any(r[name] for r in rows)
+    }
+    head = ("", "", rows[0]["metric"], "interval", "over the best baseline", "verdict", *columns)
+    table = [
+        (
+            row["recommender"],
+            row["kind"],
+            f"{row['mean']:.4f}",
+            f"[{row['low']:.4f}, {row['high']:.4f}]",
+            "" if row["relative_difference"] is None else format_relative(row["relative_difference"]),
+            row["verdict"] or "",
+            *(_number(row[name]) for name in columns.values()),
+        )
+        for row in rows
+    ]
+    machines = sorted({row["machine"] for row in rows if row["machine"]})
+    return "\n".join([*aligned([head, *table]), _LEGEND, *(["Trained on: " + "; ".join(machines)] if machines else [])])
+
+
+def leaderboard_json(metric: str | None = None) -> str:
+    """Return the rows as JSON; a cost that was not measured is null."""
+    return json.dumps(leaderboard_rows(metric), indent=2)
+
+
+def write_costs_beside_page() -> str:
+    """Write the style sheet that fills the costs of the report page.
+
+    Returns:
+        A line that says so.
+
+    Raises:
+        InputError: there is no page.
+    """
+    if not PAGE.at().is_file():
+        raise InputError(
+            str(PAGE.at()), expected="the report page", found="no such file", remedy="`dvc repro` makes it"
+        )
+    rows = leaderboard_rows()
+    texts = {row["recommender"]: cost_texts(row) for row in rows if row["train_seconds"] is not None}
+    machines = sorted({row["machine"] for row in rows if row["machine"]})
+    with atomic_path(COSTS_SHEET) as temporary:
+        temporary.write_text(costs_sheet(LEADERBOARD.read(), texts, machines), encoding="utf-8")
+    measured = sum(row["train_seconds"] is not None for row in rows)
+    return f"costs of {measured} of {len(rows)} recommenders: {COSTS_SHEET}"
+
+
+def cost_texts(row: Mapping[str, Any]) -> dict[str, str]:
+    """Return the lines of a row's cell on the report page."""
+    gpu = row["peak_gpu_memory_mb"]
+    memory = f"{_number(row['peak_memory_mb'])} MB" + (f", GPU {_number(gpu)} MB" if gpu else "")
+    inputs, rate = (
+        f"{_number(row[name])} {unit}" if row[name] is not None else f"{what} not measured"
+        for name, unit, what in (
+            ("seconds_with_inputs", "s with inputs", "inputs"),
+            ("users_per_second", "users/s", "serving"),
+        )
+    )
+    return {"train": f"{_number(row['train_seconds'])} s", "inputs": inputs, "memory": memory, "serve": rate}
+
+
+def _number(value: float | None) -> str:
+    """Return a positive number with two significant digits or more; a hyphen for None."""
+    return "-" if value is None else f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
