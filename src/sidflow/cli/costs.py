@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
-from sidflow.cli.dvc import RECOMMENDERS, Stage, dag_stages
+from sidflow.cli.dvc import RECOMMENDERS, Stage, dag_stages, with_inputs
 from sidflow.core.costs import Cost, measured_cost
 
 
@@ -40,7 +40,7 @@ def recommender_costs(params: Mapping[str, Any]) -> dict[str, RecommenderCost]:
             continue
         answering = [cost_of(stage.name) for stage in _answering(maker, makers)]
         seconds = _sum([_seconds_per_history(cost) for cost in [*answering, cost_of(f"rank@{name}")]])
-        inputs = [cost_of(stage.name) for stage in with_inputs(maker, stages)]
+        inputs = [cost_of(stage.name) for stage in with_inputs([maker], stages)]
         costs[name] = RecommenderCost(
             train_seconds=trained["wall_seconds"],
             seconds_with_inputs=_sum([None if cost is None else cost["wall_seconds"] for cost in inputs]),
@@ -50,23 +50,6 @@ def recommender_costs(params: Mapping[str, Any]) -> dict[str, RecommenderCost]:
             machine=machine_of(trained),
         )
     return costs
-
-
-def with_inputs(stage: Stage, stages: Sequence[Stage]) -> list[Stage]:
-    """Return `stage` and every stage whose outs it reads, directly or not, in the order of `stages`."""
-    needed, waiting = {stage.name}, [stage]
-    while waiting:
-        deps = waiting.pop().deps
-        for other in stages:
-            if other.name not in needed and any(_overlap(dep, out) for dep in deps for out in other.outs):
-                needed.add(other.name)
-                waiting.append(other)
-    return [other for other in stages if other.name in needed]
-
-
-def _overlap(one: str, other: str) -> bool:
-    """Return whether two paths are the same, or one lies in the other."""
-    return one == other or one.startswith(f"{other}/") or other.startswith(f"{one}/")
 
 
 def _answering(maker: Stage, makers: Mapping[str, Stage]) -> Iterator[Stage]:

@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -179,6 +179,23 @@ def recommenders_of(params: Mapping[str, Any], path: Path = DAG_PATH) -> list[st
     names = [out.name for out in outs if out.parent == RECOMMENDERS]
     references = (params.get("compare") or {}).get("references", ())
     return sorted(names, key=lambda name: name in references)
+
+
+def with_inputs(wanted: Sequence[Stage], stages: Sequence[Stage]) -> list[Stage]:
+    """Return the wanted stages and every stage whose outs they read, directly or not, in the order of `stages`."""
+    needed, waiting = {stage.name for stage in wanted}, list(wanted)
+    while waiting:
+        deps = waiting.pop().deps
+        for other in stages:
+            if other.name not in needed and any(_overlap(dep, out) for dep in deps for out in other.outs):
+                needed.add(other.name)
+                waiting.append(other)
+    return [stage for stage in stages if stage.name in needed]
+
+
+def _overlap(one: str, other: str) -> bool:
+    """Return whether two paths are the same, or one lies in the other."""
+    return one == other or one.startswith(f"{other}/") or other.startswith(f"{one}/")
 
 
 def _foreach_entries(foreach: Any, params: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

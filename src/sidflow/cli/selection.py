@@ -7,10 +7,9 @@ params.yaml: entries of the sections with entries, encoders of `embed`, and `sem
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import PurePosixPath
 from typing import Any
 
-from sidflow.cli.dvc import Stage, dag_stages, recommenders_of
+from sidflow.cli.dvc import dag_stages, recommenders_of, with_inputs
 from sidflow.cli.sections import SECTIONS
 from sidflow.core.errors import InputError, closest_names
 
@@ -52,14 +51,8 @@ def select(values: Mapping[str, Any], recommenders: Sequence[str], where: str) -
 def needed_stages(values: Mapping[str, Any], recommenders: Iterable[str]) -> set[str]:
     """Return the names of the stages that make these recommenders, and of all that those read."""
     stages = dag_stages({**values, "recommenders": []})
-    waiting = [stage for stage in stages if any(f"{RECOMMENDERS}{name}" in stage.outs for name in recommenders)]
-    needed: set[str] = set()
-    while waiting:
-        stage = waiting.pop()
-        if stage.name not in needed:
-            needed.add(stage.name)
-            waiting.extend(other for other in stages if _reads(stage, other))
-    return needed
+    makers = [stage for stage in stages if any(f"{RECOMMENDERS}{name}" in stage.outs for name in recommenders)]
+    return {stage.name for stage in with_inputs(makers, stages)}
 
 
 def check_selection(values: Mapping[str, Any], where: str) -> None:
@@ -91,15 +84,6 @@ def _check_names(names: Sequence[str], known: Sequence[str], where: str) -> None
             found=f"`{unknown[0]}`" if unknown else f"`{twice[0]}` twice" if twice else "none",
             remedy=f"{REMEDY}; a recommender of your own is an entry of a training section",
         )
-
-
-def _reads(stage: Stage, other: Stage) -> bool:
-    return stage.name != other.name and any(_overlap(dep, out) for dep in stage.deps for out in other.outs)
-
-
-def _overlap(one: str, other: str) -> bool:
-    a, b = PurePosixPath(one), PurePosixPath(other)
-    return a == b or a in b.parents or b in a.parents
 
 
 def _used_encoders(values: Mapping[str, Any]) -> dict[str, Any]:

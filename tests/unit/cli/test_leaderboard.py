@@ -9,8 +9,8 @@ from typer.testing import CliRunner
 
 from sidflow.artifacts.evaluation import LEADERBOARD, PAGE, PER_QUERY
 from sidflow.cli.app import app
-from sidflow.cli.costs import RecommenderCost, machine_of, recommender_costs, with_inputs
-from sidflow.cli.dvc import dag_stages
+from sidflow.cli.costs import RecommenderCost, machine_of, recommender_costs
+from sidflow.cli.dvc import dag_stages, with_inputs
 from sidflow.cli.leaderboard import NOT_MEASURED, cost_texts
 from sidflow.core.costs import costs_folder
 from sidflow.core.files import file_md5
@@ -95,7 +95,7 @@ def test_serving_is_answering_and_ranking_and_a_blend_answers_by_both(measured):
 def test_what_reads_nothing_of_a_stage_does_not_pay_for_it(measured):
     stages = dag_stages(load_params())
     by_name = {stage.name: stage for stage in stages}
-    assert [stage.name for stage in with_inputs(by_name["rank@sasrec"], stages)] == [
+    assert [stage.name for stage in with_inputs([by_name["rank@sasrec"]], stages)] == [
         "ingest", "train@sasrec", "rank@sasrec",
     ]  # fmt: skip
 
