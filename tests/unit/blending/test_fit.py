@@ -72,6 +72,7 @@ def test_validation_chooses_the_weight(past):
         rank = np.where(np.isneginf(own), ITEMS + 1, (scores >= own[:, None]).sum(1))
         values.append(metric_at_k(rank[past.query_valid], "ndcg", 10).mean())
     summary = SUMMARY.read(model="sum")
+    assert summary["megabytes"] == sum(array.nbytes for array in FACTORS.read(model="sum").arrays.values()) / 1e6
     np.testing.assert_allclose([trial["valid_ndcg_at_10"] for trial in summary["trials"]], values, atol=1e-6)
     assert summary["chosen"]["weight"] == settings.weights[int(np.argmax(values))]
     assert np.isclose(summary["best_valid_ndcg_at_10"], max(values), atol=1e-6)

@@ -57,7 +57,9 @@ HISTORIES = [[3, 1, 4, 1, 5], [9], [2, 6], [], [7, 8, 0, 3, 3, 11, 14]]
 
 def test_features_are_what_loops_over_the_history_give(made):
     columns = [matrix.toarray() for matrix in evidence(new_histories(HISTORIES), made, PARAMS)]
-    assert len(columns) == len(feature_names(made)) == 11
+    counted, cosines = ["directed", "both_ways", "next", "shared_users"], ["1", "2", "3", "recent", "mean"]
+    names = [*counted, "words.linked_from", "words.linked_to", *(f"words.{part}" for part in cosines)]
+    assert len(columns) == 11 and feature_names(made) == names
     for row, history in enumerate(HISTORIES):
         expected = features_by_loops(history, made)
         np.testing.assert_allclose(np.stack([column[row] for column in columns], 1), expected, rtol=1e-5, atol=1e-6)

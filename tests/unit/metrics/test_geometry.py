@@ -145,7 +145,12 @@ def test_absent_items_repeats_and_the_target_itself_are_left_out():
 def test_no_pair_is_nan_not_a_number_that_looks_real():
     space = _space()
     assert np.isnan(tau_over_histories(space, space, [np.array([1])], np.array([2])).value)
-    assert np.isnan(tau_over_triples(space, space, np.random.default_rng(0), np.zeros(40, dtype=bool)).value)
+    for items in (0, 2):
+        without = tau_over_triples(space, space, np.random.default_rng(0), np.arange(40) < items)
+        assert np.isnan(without.value) and without[1:] == (0, 0)
+    without = tau_over_triples(space, space, np.random.default_rng(0), triples=0)
+    assert np.isnan(without.value) and without[1:] == (0, 0)
+    assert tau_over_triples(space, space, np.random.default_rng(0), np.arange(40) < 3).value == 1
 
 
 def test_triples_agree_with_brute_force_over_all_of_them():

@@ -89,6 +89,7 @@ def test_exposure():
     counts = ranking.exposure_counts(lists, 5)
     assert counts.tolist() == [3, 1, 1, 0, 0]
     assert ranking.catalogue_coverage(counts) == pytest.approx(3 / 5)
+    assert ranking.catalogue_coverage(counts[:0]) == 0
     pairs = np.abs(counts[:, None] - counts[None]).sum()
     assert ranking.gini(counts) == pytest.approx(pairs / (2 * 5 * counts.sum()))
     assert ranking.gini(np.ones(7)) == pytest.approx(0)

@@ -68,6 +68,11 @@ def test_bounded_assignment_fills_small_clusters():
     assert smallest == 10 and counts.min() >= smallest and counts.max() <= largest
 
 
+def test_bounded_assignment_fills_the_last_cluster_that_is_nearest_to_nothing():
+    distances = squared_distances(torch.arange(6.0)[:, None], torch.tensor([[1.0], [4.0], [1000.0]]))
+    assert assign_bounded(distances, 1, 3).tolist() == [0, 0, 0, 1, 1, 2]
+
+
 @pytest.mark.parametrize("balanced", [False, True])
 def test_equal_rows_give_equal_centres(balanced):
     found = kmeans(torch.ones(10, 3), 4, generator(), balanced=balanced)

@@ -135,6 +135,21 @@ def test_codes_are_balanced_in_training_and_nearest_outside(monkeypatch):
     assert not any(outside or [])
 
 
+def test_idle_codes_are_revived_in_every_nth_training_step_alone(monkeypatch):
+    made = module(revive_below=0.25, revive_every=3)
+    quantizer = made.autoencoder("text").quantizer
+    shares, forward = [], quantizer.forward
+
+    def recording(z, epsilons=None, iterations=50, revive=0.0):
+        shares.append(revive)
+        return forward(z, epsilons, iterations, revive)
+
+    monkeypatch.setattr(quantizer, "forward", recording)
+    for training in (True, True, False, True, True, True, True):
+        made.train(training)(torch.arange(N))
+    assert shares == [0, 0, 0, 0.25, 0, 0, 0.25]
+
+
 def test_codes_in_evaluation_do_not_depend_on_sinkhorn():
     rows = torch.arange(N)
     plain, balanced = module().eval(), module(sinkhorn=0.001).eval()

@@ -10,7 +10,7 @@ from sidflow.core.tensors import Tensors
 from sidflow.metrics.geometry import neighbour_recall, tau_over_triples
 from sidflow.semantic_ids.assign import assign_ids
 from sidflow.semantic_ids.codec import Codec
-from sidflow.semantic_ids.gate import AssignParams, GateParams, assign_and_audit, check_gate
+from sidflow.semantic_ids.gate import AssignParams, FrozenIds, GateParams, assign_and_audit, check_gate
 from sidflow.semantic_ids.quality import (
     TauQueries,
     code_metrics,
@@ -102,6 +102,20 @@ def test_absent_rows_get_no_id_and_the_joint_tuple_knows():
     assert sorted(set(range(16)) - set(image["item_id"].to_list())) == [2, 5]
     assert result.table.height == 30 and result.audit["items_image"] == 14
     assert result.audit["collision_rate"] == 0
+
+
+def test_frozen_ids_stay_through_the_stage_though_others_are_nearer():
+    one, values = quantizer()
+    frozen = pl.DataFrame(
+        [("k3", "text", [0, 0], 0)],
+        schema={"item_key": pl.String, "modality": pl.String, "codes": pl.Array(pl.Int32, 2), "suffix": pl.Int32},
+        orient="row",
+    )
+    contents = {"text": {"values": values, "present": np.ones(16, dtype=bool)}}
+    frozen_ids = FrozenIds([f"k{item}" for item in range(16)], frozen)
+    table = assign_and_audit(one, contents, AssignParams(), None, None, frozen_ids).table
+    rows = {item: (list(codes), suffix) for item, codes, suffix in table.select("item_id", "codes", "suffix").rows()}
+    assert rows[3] == ([0, 0], 0) and rows[0] == ([0, 0], 1) and rows[2] == ([0, 2], 0)
 
 
 def test_the_gate_names_what_is_missed_most():
