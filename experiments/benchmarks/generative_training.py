@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -36,7 +36,7 @@ from sidflow.generative.causal import ScratchIdModel
 from sidflow.generative.decoding import Predictions
 from sidflow.generative.fit import GenerativeTask, make_model, prefix_windows
 from sidflow.generative.objective import IdLosses
-from sidflow.generative.params import GenerativeParams, generative_entry
+from sidflow.generative.params import generative_entry
 from sidflow.generative.ranking import Candidates
 from sidflow.generative.vocabulary import load_item_ids
 from sidflow.sequences.histories import load_histories_for_ranking
@@ -55,10 +55,17 @@ class OneTarget(ScratchIdModel):
         return Predictions(every.states[torch.arange(len(tokens)), lengths - 2][:, None], (lengths - 1)[:, None])
 
 
-def trained(*, one_target: bool) -> dict[str, float]:
-    """Train for EPOCHS epochs; return targets a second of training alone, and the best NDCG@10 on validation."""
-    prepare_training(42, 1)
+def prepared(seed: int, *, one_target: bool, changes: Mapping[str, Any] | None = None) -> tuple[GenerativeTask, int]:
+    """Return the training of `tiger` in the run at hand, and its targets.
+
+    Args:
+        seed: of the initial weights.
+        one_target: whether each target is a sample of its own, with as many targets a step.
+        changes: of the preset's params.
+    """
+    prepare_training(seed, 1)
     params = generative_entry("tiger", load_param("generate.tiger"), "params.yaml:generate.tiger")
+    params = params.model_copy(update=dict(changes or {}))
     histories, count = load_histories_for_ranking(), core_count()
     ids = load_item_ids(
         ITEMS.read(columns=["item_id"]).height, {"text": code_counts(QUANTIZER.read(), "text")}, params.ids
@@ -73,13 +80,19 @@ def trained(*, one_target: bool) -> dict[str, float]:
         rows = round(params.batch_size * targets / len(task.windows.lengths))
         assert isinstance(task.module, IdLosses)
         task.windows = task.module.windows = prefix_windows(histories, params.max_length)
-        task.params = with_batch(params, rows)
+        task.params = params.model_copy(update={"batch_size": rows})
+    return task, targets
+
+
+def trained(*, one_target: bool) -> dict[str, float]:
+    """Train for EPOCHS epochs; return targets a second of training alone, and the best NDCG@10 on validation."""
+    task, targets = prepared(42, one_target=one_target)
     moments: list[float] = []
     steps = len(task.batches(0, torch.Generator()))
     fitted = fit(
         "generative_training",
         task,
-        params.loop.model_copy(update={"epochs": EPOCHS, "patience": 0}),
+        task.params.loop.model_copy(update={"epochs": EPOCHS, "patience": 0}),
         seed=42,
         device=torch.device("cpu"),
         on_step=lambda _: moments.append(time.perf_counter()),
@@ -93,11 +106,6 @@ def trained(*, one_target: bool) -> dict[str, float]:
         "valid_ndcg_at_10": float(fitted.best_value or 0.0),
         "peak_mb": peak_memory_mb(),
     }
-
-
-def with_batch(params: GenerativeParams, rows: int) -> GenerativeParams:
-    """Return the params with so many histories a step."""
-    return params.model_copy(update={"batch_size": rows})
 
 
 def results(args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
