@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.results import SETTINGS, bootstrap_runs, preset_names, read_runs
+from experiments.results import OWN_PAGES, SETTINGS, bootstrap_runs, preset_names, read_runs
 from experiments.runs import Run
 from sidflow.evaluation.compare import LOWER_IS_BETTER
 from sidflow.evaluation.statistics import (
@@ -104,7 +104,8 @@ def answer_questions(metrics: Sequence[str] = METRICS) -> list[Answer]:
     Args:
         metrics: of full ranking, expected ones, or `mean_log2_rank`, of which lower is better.
     """
-    return [answer for preset in preset_names() for answer in _answers_of_preset(preset, metrics)]
+    presets = [preset for preset in preset_names() if preset not in OWN_PAGES]
+    return [answer for preset in presets for answer in _answers_of_preset(preset, metrics)]
 
 
 def answer_pooled_questions() -> list[PooledAnswer]:

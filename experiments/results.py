@@ -24,6 +24,7 @@ from sidflow.evaluation.statistics import PairedBootstrap
 from sidflow.metrics.ranking import METRICS
 
 FOLDER = Path("experiments/results/presets")
+OWN_PAGES = frozenset({"embedded-dmesr"})  # presets whose recommenders are compared on a page of their own
 SETTINGS = CompareParams()  # records are compared with the defaults, whatever a preset has
 
 

@@ -16,6 +16,7 @@ from sidflow.artifacts.split import TEST
 from sidflow.cli.costs import recommender_costs
 from sidflow.cli.dvc import dag_stages, read_lock
 from sidflow.cli.revisions import code_commit, require_up_to_date
+from sidflow.cli.slices import slices_of_tests
 from sidflow.core import params
 from sidflow.core.costs import measured_cost
 from sidflow.core.documents import Document
@@ -23,6 +24,7 @@ from sidflow.core.errors import InputError
 from sidflow.core.files import atomic_path
 
 RECORDED_EXPECTED = tuple(name for name in EXPECTED if name.endswith("_at_10"))
+RECORDED_SLICES = ("tail", "cold", "without_text", "without_picture")  # as columns `in_SLICE` of the ranks
 # Sections of params.yaml under which older records keep a recommender; its settings are the same.
 _RENAMED_SECTIONS = {
     "count": "train_counting",
@@ -38,7 +40,7 @@ class Run(NamedTuple):
     """One run as experiments/results/presets keeps it: the record as JSON, the ranks as Parquet."""
 
     record: dict[str, Any]
-    ranks: pl.DataFrame  # query_id, user_id, candidates, and RECOMMENDER.rank of every recommender
+    ranks: pl.DataFrame  # query_id, user_id, candidates, in_SLICE, and RECOMMENDER.rank of every recommender
 
 
 def run_of_workspace() -> Run:
@@ -146,7 +148,7 @@ def _data_hash(settings: Mapping[str, Any]) -> str:
 
 
 def _rank_table(recommenders: Sequence[str]) -> pl.DataFrame:
-    """Return the test ranks, and the expected metrics that are known, of all recommenders side by side."""
+    """Return the test ranks, and the expected metrics that are known, of all recommenders side by side, and slices."""
     joined: pl.DataFrame | None = None
     for name in recommenders:
         table = PER_QUERY.read(model=name).filter(pl.col("part") == TEST)
@@ -156,4 +158,5 @@ def _rank_table(recommenders: Sequence[str]) -> pl.DataFrame:
         joined = (table.select(_QUERY_COLUMNS) if joined is None else joined).with_columns(**columns)
     if joined is None or joined.is_empty():
         raise InputError("artifacts/evaluations", expected="test queries", found="none", remedy="`dvc repro`")
-    return joined
+    slices = slices_of_tests(RECORDED_SLICES)
+    return joined.with_columns(**{f"in_{name}": pl.Series(mask) for name, mask in slices.items()})

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from experiments.tables import measurements, results
+from experiments.tables import dmesr, measurements, results
 from sidflow.core.errors import InputError
 from sidflow.core.files import atomic_path
 
@@ -32,6 +32,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "ablations": measurements.ablations_table,
     "settings": measurements.settings_table,
     "faults": measurements.faults_table,
+    "dmesr": dmesr.dmesr_table,
+    "dmesr-differences": dmesr.dmesr_differences_table,
+    "dmesr-slices": dmesr.dmesr_slices_table,
 }
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from experiments.claims import results_beside_claims
 from experiments.paired import BEST_BASELINE, METRICS, DataSetEffect, answer_pooled_questions, answer_questions
 from experiments.published import results_beside_figures
-from experiments.results import SETTINGS
+from experiments.results import OWN_PAGES, SETTINGS
 from experiments.tables.markdown import (
     format_duration,
     format_estimate,
@@ -34,7 +34,7 @@ _EXPECTED = ("expected_recall_at_10", "expected_ndcg_at_10")
 
 def results_overview_table() -> str:
     """Return nDCG@10 with the half-width of its interval: recommenders down, presets across."""
-    presets = _preset_results()
+    presets = [preset for preset in _preset_results() if preset["preset"] not in OWN_PAGES]
     if not presets:
         return ""
     names = list(dict.fromkeys(name for preset in presets for name in preset["recommenders"]))
@@ -155,7 +155,10 @@ def claims_table() -> str:
 
 def repro_command(preset: str) -> str:
     """Return the command that repeats a preset's run."""
-    return "make repro" if preset == "embedded" else f"sidflow preset apply {preset} --data DIR && dvc repro"
+    if preset == "embedded":
+        return "make repro"
+    data = "" if preset.startswith("embedded-") else " --data DIR"  # the project's own catalogue
+    return f"sidflow preset apply {preset}{data} && dvc repro"
 
 
 def _comparisons_table(metrics: Sequence[str]) -> str:

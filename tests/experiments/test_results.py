@@ -12,6 +12,7 @@ from experiments.tables import results as tables
 from ruamel.yaml import YAML
 
 from experiments import results, runs
+from sidflow.artifacts.catalog import IMAGES
 from sidflow.artifacts.evaluation import LEADERBOARD, PER_QUERY
 from sidflow.cli import presets, revisions
 from sidflow.core.costs import costs_folder
@@ -68,6 +69,7 @@ def finished_run(catalogue, monkeypatch):
     Path("src").mkdir()
     Path("src/code.py").write_text("1\n")
     LEADERBOARD.write({"best_baseline": "popularity"})
+    IMAGES.write(IMAGES.empty())
     _measured("ingest", 1.5, 100)
     for name, seconds, megabytes in (("popularity", 2, 300), ("sasrec", 0.5, 200)):
         _measured(f"train@{name}", 0.0, megabytes - 50)
@@ -336,6 +338,7 @@ def test_tables_stand_between_their_markers(finished_run) -> None:
         "docs/semantic_ids.md",
         "docs/ablations.md",
         "docs/settings.md",
+        "docs/dmesr.md",
         "docs/benchmarks.md",
     ],
 )

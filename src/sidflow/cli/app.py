@@ -316,6 +316,10 @@ def compare(
         tuple[str, str] | None,
         typer.Option(metavar="A B", help="Compare recommender A with B, in REV or in artifacts/."),
     ] = None,
+    slices: Annotated[
+        list[str] | None,
+        typer.Option("--slice", metavar="NAME", help="With --pair: also on this slice, such as tail; repeatable."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Print how two revisions or recommenders differ.
@@ -325,15 +329,17 @@ def compare(
     """
     from sidflow.cli.compare import check_arguments, compare_recommenders, compare_revisions, to_json, to_text
     from sidflow.cli.revisions import read_revision, read_workspace
+    from sidflow.cli.slices import slices_of_tests
     from sidflow.core import params
     from sidflow.evaluation.params import CompareParams
 
     with in_project():
-        check_arguments(rev, other, metric or (), pair=bool(pair))
+        check_arguments(rev, other, metric or (), slices or (), pair=bool(pair))
         settings = params.load_section("compare", CompareParams)
         revision = read_revision(rev) if rev else read_workspace()
         if pair:
-            comparison = compare_recommenders(revision, pair, metric or (), settings)
+            masks = slices_of_tests(slices) if slices else {}
+            comparison = compare_recommenders(revision, pair, metric or (), settings, masks)
         else:
             after = read_revision(other) if other else read_workspace()
             comparison = compare_revisions(revision, after, settings, metric[0] if metric else None)

@@ -6,7 +6,7 @@ Both are paired comparisons over the test queries, with users resampled and p va
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
 
@@ -23,7 +23,15 @@ from sidflow.evaluation.compare import (
     require_same_refit,
 )
 from sidflow.evaluation.params import CompareParams
-from sidflow.evaluation.statistics import Claim, Pair, PairedComparison, Verdict, format_difference, format_relative
+from sidflow.evaluation.statistics import (
+    Claim,
+    Pair,
+    PairedComparison,
+    Verdict,
+    compare_together,
+    format_difference,
+    format_relative,
+)
 
 Outcome = Literal["better", "worse", "undecided", "unchanged", ""]
 _OUTCOMES: dict[Verdict, Outcome] = {"shown": "better", "behind": "worse"}
@@ -65,6 +73,8 @@ class MetricComparison:
     """Two recommenders in one metric."""
 
     metric: str
+    slice: str  # of the queries; `all`
+    queries: int
     one: float
     other: float
     difference: float  # one less other
@@ -72,14 +82,14 @@ class MetricComparison:
     high: float
     relative: float | None  # to `other`
     detectable: float  # minimum detectable effect, uncorrected
-    p_corrected: float  # Holm, over the metrics
+    p_corrected: float  # Holm, over the metrics and slices
     verdict: Verdict
     claim: Claim | None  # None where no gain is claimed in that metric
 
 
 @dataclass(frozen=True)
 class RecommenderComparison:
-    """Whether recommender `one` is better than `other`, metric by metric."""
+    """Whether recommender `one` is better than `other`, metric by metric, slice by slice."""
 
     one: str
     other: str
@@ -89,14 +99,21 @@ class RecommenderComparison:
     level: float
     claimed_gain: float
     rows: tuple[MetricComparison, ...]
+    empty_slices: tuple[str, ...] = ()  # that were asked for, and have no test query
 
 
-def check_arguments(rev: str | None, other: str | None, metrics: Sequence[str], *, pair: bool) -> None:
+def check_arguments(
+    rev: str | None, other: str | None, metrics: Sequence[str], slices: Sequence[str] = (), *, pair: bool
+) -> None:
     """Make sure that the arguments of `sidflow compare` go together.
 
     Raises:
-        InputError: there is nothing to compare, a second revision beside a pair, or several metrics without a pair.
+        InputError: there is nothing to compare, a second revision beside a pair, several metrics without a pair, or
+            slices of anything but a pair in the workspace.
     """
+    if slices and (rev is not None or not pair):
+        found = "a revision" if pair else "no --pair"
+        raise InputError("--slice", expected="--pair of the files in artifacts/", found=found, remedy="leave it out")
     if pair and other:
         raise InputError("--pair", expected="one revision or none", found=repr(other), remedy="leave out OTHER")
     if not pair and rev is None:
@@ -159,7 +176,11 @@ def compare_revisions(
 
 
 def compare_recommenders(
-    revision: Revision, names: tuple[str, str], metrics: Sequence[str], settings: CompareParams
+    revision: Revision,
+    names: tuple[str, str],
+    metrics: Sequence[str],
+    settings: CompareParams,
+    slices: Mapping[str, np.ndarray] | None = None,
 ) -> RecommenderComparison:
     """Return two recommenders of one revision against one another.
 
@@ -168,6 +189,7 @@ def compare_recommenders(
         names: the one that may be better, and the other.
         metrics: names of `per_query_values`; the primary metric if there are none.
         settings: level, power, claimed gain, draws and seed of the bootstrap.
+        slices: which test queries belong to each slice, bool [q]; all queries are compared first.
 
     Raises:
         InputError: a recommender or a metric is unknown, only one of the two was refitted, or they answered different
@@ -186,22 +208,35 @@ def compare_recommenders(
         for metric in metrics
         for name in dict.fromkeys(names)
     }
-    bootstrap = paired_bootstrap(values, queries["user_id"].to_numpy(), settings)
-    pairs = {metric: Pair((metric, one), (metric, other), metric in LOWER_IS_BETTER) for metric in metrics}
+    users = queries["user_id"].to_numpy()
+    asked = {"all": np.ones(len(users), dtype=bool), **(slices or {})}
+    parts = {name: mask for name, mask in asked.items() if mask.any()}
+    bootstraps = {
+        part: paired_bootstrap({column: one[mask] for column, one in values.items()}, users[mask], settings)
+        for part, mask in parts.items()
+    }
+    pairs = {
+        (part, metric): (bootstrap, Pair((metric, one), (metric, other), metric in LOWER_IS_BETTER))
+        for part, bootstrap in bootstraps.items()
+        for metric in metrics
+    }
     rows = tuple(
         MetricComparison(
             metric,
+            part,
+            int(parts[part].sum()),
             comparison.mean,
             comparison.baseline_mean,
             *_numbers(comparison),
             comparison.verdict,
             comparison.claim,
         )
-        for metric, comparison in bootstrap.compare(pairs, settings.claimed_gain).items()
+        for (part, metric), comparison in compare_together(pairs, settings.claimed_gain).items()
     )
-    users = queries["user_id"].n_unique()
     level, claimed = settings.level, settings.claimed_gain
-    return RecommenderComparison(one, other, revision.title, users, queries.height, level, claimed, rows)
+    user_count = queries["user_id"].n_unique()
+    empty = tuple(name for name in asked if name not in parts)
+    return RecommenderComparison(one, other, revision.title, user_count, queries.height, level, claimed, rows, empty)
 
 
 def to_json(comparison: RevisionComparison | RecommenderComparison) -> str:
@@ -227,17 +262,22 @@ def to_text(comparison: RevisionComparison | RecommenderComparison) -> str:
         table = [
             head,
             *(
-                (row.metric, f"{row.one:.4f}", f"{row.other:.4f}", *_number_cells(row), row.verdict, row.claim or "")
+                (_title(row), f"{row.one:.4f}", f"{row.other:.4f}", *_number_cells(row), row.verdict, row.claim or "")
                 for row in comparison.rows
             ),
         ]
-        corrected = "metrics (the leaderboard corrects for all its recommenders)"
+        corrected = "rows (the leaderboard corrects for all its recommenders)"
         notes = [f"shown: {one} is better; behind: {other} is, by the same rule."]
+        notes += [f"{name}: no test query." for name in comparison.empty_slices]
     legend = (
         f"interval: {comparison.level:.0%}, paired bootstrap over users. detectable: the smallest true difference that "
         f"so many users would show, before p's correction. p: corrected for the number of {corrected} (Holm)."
     )
     return "\n".join([title, *aligned(table), legend, *notes])
+
+
+def _title(row: MetricComparison) -> str:
+    return row.metric if row.slice == "all" else f"{row.metric}, {row.slice} ({row.queries})"
 
 
 def _numbers(comparison: PairedComparison) -> tuple[float, float, float, float | None, float, float]:

@@ -130,30 +130,8 @@ class PairedBootstrap(Generic[Column]):
         return float(np.log(means[0] / means[1])), float(np.log(resampled[:, 0] / resampled[:, 1]).std(ddof=1))
 
     def compare(self, pairs: Mapping[Name, Pair[Column]], claimed_gain: float) -> dict[Name, PairedComparison]:
-        """Return the comparison of every pair, with p values corrected for the number of pairs.
-
-        Args:
-            pairs: what to compare, by name.
-            claimed_gain: relative to the baseline's mean. No gain is claimed where lower is better, and so none is
-                contradicted there.
-        """
-        differences = {name: self.difference(pair.column, pair.baseline) for name, pair in pairs.items()}
-        corrected = holm({name: difference.p for name, difference in differences.items()})
-        comparisons = {}
-        for name, (column, baseline, lower_is_better) in pairs.items():
-            difference, baseline_mean = differences[name], self.mean(baseline)
-            claimed = None if lower_is_better else claimed_gain * baseline_mean
-            gain = mirrored(difference) if lower_is_better else difference
-            comparisons[name] = PairedComparison(
-                **vars(difference),
-                mean=self.mean(column),
-                baseline_mean=baseline_mean,
-                relative=difference.difference / baseline_mean if baseline_mean > 0 else None,
-                p_corrected=corrected[name],
-                verdict=verdict_on_gain(gain, corrected[name], claimed, 1 - self.level),
-                claim=None if claimed is None else verdict_on_claim(gain, claimed),
-            )
-        return comparisons
+        """Return the comparison of every pair, as `compare_together`."""
+        return compare_together({name: (self, pair) for name, pair in pairs.items()}, claimed_gain)
 
     def identical(self, column: Column, other: Column) -> bool:
         """Return whether two columns hold the same value for every query: there is nothing to test then."""
@@ -161,6 +139,36 @@ class PairedBootstrap(Generic[Column]):
 
     def _resampled(self, column: Column) -> Float[np.ndarray, " draws"]:
         return self._means.resampled[:, self._index[column]]
+
+
+def compare_together(
+    pairs: Mapping[Name, tuple[PairedBootstrap[Column], Pair[Column]]], claimed_gain: float
+) -> dict[Name, PairedComparison]:
+    """Return the comparison of every pair, with p values corrected for the number of pairs.
+
+    Args:
+        pairs: what to compare, by name, and the bootstrap that has its columns: pairs over other queries, such as those
+            of a slice, have another one.
+        claimed_gain: relative to the baseline's mean. No gain is claimed where lower is better, and so none is
+            contradicted there.
+    """
+    differences = {name: bootstrap.difference(pair.column, pair.baseline) for name, (bootstrap, pair) in pairs.items()}
+    corrected = holm({name: difference.p for name, difference in differences.items()})
+    comparisons = {}
+    for name, (bootstrap, (column, baseline, lower_is_better)) in pairs.items():
+        difference, baseline_mean = differences[name], bootstrap.mean(baseline)
+        claimed = None if lower_is_better else claimed_gain * baseline_mean
+        gain = mirrored(difference) if lower_is_better else difference
+        comparisons[name] = PairedComparison(
+            **vars(difference),
+            mean=bootstrap.mean(column),
+            baseline_mean=baseline_mean,
+            relative=difference.difference / baseline_mean if baseline_mean > 0 else None,
+            p_corrected=corrected[name],
+            verdict=verdict_on_gain(gain, corrected[name], claimed, 1 - bootstrap.level),
+            claim=None if claimed is None else verdict_on_claim(gain, claimed),
+        )
+    return comparisons
 
 
 def resample_means(

@@ -231,6 +231,7 @@ seed: 42
 threads: 1
 ingest: {source: synthetic, path: words.txt, seed: 7}
 rank: {exclude_history: true}
+evaluate: {}
 modality: {text: {source: x}, image: {source: y}}
 recommenders: [popularity, sasrec]
 """

@@ -10,15 +10,18 @@ import pytest
 from tests.unit.cli.revision_cases import git, lock, somebody
 from typer.testing import CliRunner
 
+from sidflow.artifacts.catalog import IMAGES
 from sidflow.artifacts.evaluation import EXPECTED, PER_QUERY
 from sidflow.cli import compare, revisions
 from sidflow.cli.app import app
-from sidflow.cli.compare import compare_revisions
+from sidflow.cli.compare import compare_recommenders, compare_revisions
 from sidflow.cli.dvc import LOCK_PATH, dvc_environment, dvc_executable
 from sidflow.cli.revisions import read_revision, read_workspace
+from sidflow.cli.slices import slices_of_tests
 from sidflow.core.errors import InputError
 from sidflow.evaluation.compare import build_leaderboard
 from sidflow.evaluation.params import CompareParams
+from sidflow.sequences.histories import load_histories
 
 runner = CliRunner()
 USERS, EACH = 60, 2
@@ -331,3 +334,40 @@ def test_dvcs_own_lock_cache_and_experiments(project, monkeypatch):
     means = {row.recommender: row.before for row in found.rows}
     assert means["sasrec"] == means["markov"]  # seed 1 is markov's
     assert _rows(found)["sasrec"].after != means["sasrec"]
+
+
+def test_a_pair_is_compared_on_slices_each_with_its_own_users(project):
+    table = read_workspace()
+    users = table.tests["sasrec"]["user_id"].to_numpy()
+    slices = {"tail": users < 20, "cold": np.zeros(len(users), bool)}
+    found = compare_recommenders(table, ("sasrec", "markov"), (), SETTINGS, slices)
+    assert [(row.slice, row.queries) for row in found.rows] == [("all", USERS * EACH), ("tail", 20 * EACH)]
+    assert found.empty_slices == ("cold",)
+    tests = {name: one.filter(pl.col("user_id") < 20) for name, one in table.tests.items()}
+    alone = compare_recommenders(table._replace(tests=tests), ("sasrec", "markov"), (), SETTINGS).rows[0]
+    for name in ("one", "other", "difference", "low", "high", "detectable"):
+        assert getattr(found.rows[1], name) == pytest.approx(getattr(alone, name)), name
+    assert max(row.p_corrected for row in found.rows) >= alone.p_corrected
+    text = compare.to_text(found)
+    assert f"\nndcg_at_10, tail ({20 * EACH})  " in text
+    assert text.endswith("cold: no test query.")
+
+
+@pytest.mark.parametrize("arguments", [["before", "--slice", "tail"], ["before", "--pair", "sasrec", "markov"]])
+def test_slices_are_of_a_pair_in_the_workspace(project, arguments):
+    done = runner.invoke(app, ["compare", *arguments, *(["--slice", "tail"] if "--slice" not in arguments else [])])
+    assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
+    assert done.stderr.startswith("--slice: expected --pair of the files in artifacts/; found ")
+
+
+def test_slices_are_cut_as_evaluate_cuts_them(catalogue):
+    IMAGES.write(IMAGES.empty())
+    masks = slices_of_tests(["cold", "without_picture", "without_text"])
+    histories = load_histories()
+    trained = histories.training_counts(5)[histories.targets[~histories.query_valid]]
+    assert masks["cold"].tolist() == (trained == 0).tolist()
+    assert 0 < masks["cold"].sum() < 3
+    assert masks["without_picture"].tolist() == [True] * 3
+    assert masks["without_text"].tolist() == [False] * 3
+    with pytest.raises(InputError, match=r"--slice: expected one of the names cold, .*; found `cild`"):
+        slices_of_tests(["cild"])
