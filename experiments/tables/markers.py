@@ -31,6 +31,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "quantizers": measurements.quantizers_table,
     "ablations": measurements.ablations_table,
     "settings": measurements.settings_table,
+    "learned-parts": measurements.learned_parts_table,
     "faults": measurements.faults_table,
     "dmesr": dmesr.dmesr_table,
     "dmesr-differences": dmesr.dmesr_differences_table,

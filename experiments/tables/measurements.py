@@ -151,6 +151,27 @@ def settings_table() -> str:
     return markdown_table(["run", "recommender", "knob", "lower", "as it stands", "higher"], rows)
 
 
+def learned_parts_table() -> str:
+    """Return how much of each part of the truth each recommender has learned, the best expected nDCG@10 first."""
+    tables = []
+    for _, analysis in _documents(FOLDER / "learned_parts"):
+        oracle, *rows = analysis["rows"]
+        parts = [name for name in oracle if name not in ("row", "expected_ndcg_at_10")]
+        rows.sort(key=lambda row: -row["expected_ndcg_at_10"])
+        body = [
+            [
+                row["row"],
+                f"{row['expected_ndcg_at_10']:.4f}",
+                *(f"{row[part]:.2f}" for part in parts),
+                f"{row['rest']:.2f}",
+            ]
+            for row in rows
+        ]
+        whole = [oracle["row"], f"{oracle['expected_ndcg_at_10']:.4f}", *(f"{oracle[part]:.4f}" for part in parts), ""]
+        tables.append(markdown_table([analysis["run"], "expected nDCG@10", *parts, "rest"], [whole, *body]))
+    return "\n\n".join(tables)
+
+
 def faults_table() -> str:
     """Return what `python -m tests.faults` tried on each stage and on `dvc repro`, and what was lost."""
     if not FAULTS.at().is_file():
