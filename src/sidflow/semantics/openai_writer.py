@@ -11,14 +11,14 @@ import asyncio
 import base64
 import os
 import random
-import threading
 import time
-from collections.abc import AsyncGenerator, Coroutine, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from queue import SimpleQueue
 from typing import Any, NamedTuple
 
 import openai
+from anyio import CancelScope
+from anyio.from_thread import start_blocking_portal
 
 from sidflow.core.errors import InputError
 from sidflow.core.runtime import Runtime
@@ -72,7 +72,8 @@ class OpenAIWriter(Writer):
                 batches.put(None)
 
         # A thread of its own sends and reads while the responses of before are kept.
-        with _EventLoopThread(fill()):
+        with start_blocking_portal() as portal:  # left early, it cancels what is under way
+            portal.start_task_soon(fill)
             while (responses := batches.get()) is not None:
                 if isinstance(responses, BaseException):
                     raise responses
@@ -126,7 +127,9 @@ class OpenAIWriter(Writer):
             finally:
                 for task in running:
                     task.cancel()
-                await asyncio.gather(*running, return_exceptions=True)
+                with CancelScope(shield=True):  # else what ends this loop would end the waiting too
+                    await asyncio.gather(*running, return_exceptions=True)
+                    await client.close()
 
     async def _ask(self, client: openai.AsyncOpenAI, key: str, request: Request) -> Response:
         """Return the response to one request.
@@ -237,29 +240,6 @@ class OpenAIWriter(Writer):
             priced = self._runtime.input_price or self._runtime.output_price
             cost = f", cost {self._cost:.2f}" if priced else ""
             print_progress(f"{self._answered} answers of {self.model}, {self._tokens} tokens{cost}")
-
-
-class _EventLoopThread:
-    """Runs a coroutine in an event loop of another thread, and cancels it where it is left early."""
-
-    def __init__(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._task = self._loop.create_task(coroutine)
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def _run(self) -> None:
-        with suppress(asyncio.CancelledError):
-            self._loop.run_until_complete(self._task)
-        self._loop.run_until_complete(self._loop.shutdown_asyncgens())
-        self._loop.close()
-
-    def __enter__(self) -> None:
-        self._thread.start()
-
-    def __exit__(self, *_: object) -> None:
-        with suppress(RuntimeError):  # the loop has ended by itself
-            self._loop.call_soon_threadsafe(self._task.cancel)
-        self._thread.join()
 
 
 async def _next_ended(ended: asyncio.Queue[asyncio.Task[Response]], due: float | None) -> list[asyncio.Task[Response]]:

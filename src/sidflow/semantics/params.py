@@ -67,14 +67,20 @@ class OpenAIParams(GenerationParams):
     json_schema: bool = Field(default=True, description="true: the server is asked to hold the answer to the schema")
 
 
-class TransformersParams(GenerationParams):
+class ChosenDtypeParams(GenerationParams):
+    """A dtype that params may choose. Chosen, it is part of a response's key."""
+
+    dtype: Literal["auto", "fp32", "bf16"] = Field(
+        default="auto",
+        description="of the arithmetic: auto (bf16 on CUDA, else fp32; stored answers of both count) | fp32 | bf16",
+    )
+
+
+class TransformersParams(ChosenDtypeParams):
     """A model that runs on this machine, through transformers."""
 
     backend: Literal["transformers"] = Field(description="transformers: a model on this machine")
     model: ModelParams = Field(description="an image-text-to-text model, or a causal LM for views of text")
-    dtype: Literal["auto", "fp32", "bf16"] = Field(
-        default="auto", description="of its arithmetic, no part of a response's key: auto (bf16 on CUDA) | fp32 | bf16"
-    )
 
 
 class RayParams(GenerationParams):
@@ -88,7 +94,7 @@ class RayParams(GenerationParams):
     )
 
 
-class ReplayParams(GenerationParams):
+class ReplayParams(ChosenDtypeParams):
     """The response store alone: no model. A response that it does not hold is an error."""
 
     backend: Literal["replay"] = Field(description="replay: from the response store alone")

@@ -14,7 +14,7 @@ from sidflow.artifacts.features import IMAGE, JOINT, KEYWORDS, TEXT
 from sidflow.artifacts.item_content import ItemText, truncate_at_word
 from sidflow.core.errors import InputError
 from sidflow.core.files import note_read, project_path
-from sidflow.semantics.params import GenerationParams, View
+from sidflow.semantics.params import ChosenDtypeParams, GenerationParams, View
 
 PROMPTS = Path("prompts")
 READS_WORDS = {TEXT: True, IMAGE: False, JOINT: True, KEYWORDS: True}
@@ -138,8 +138,9 @@ def request_key(request: Request, model: str, revision: str, params: GenerationP
     """Return the key of a request in the response store, 64 hex digits.
 
     It is the SHA-256 of all that an answer depends on: the picture's bytes and size limit, the whole prompt, the
-    schema, the model and its revision, and the decoding settings of params. Which writer asks, its device, precision
-    and batch are not part of it: an answer is kept whatever machine made it.
+    schema, the model and its revision, and the decoding settings of params, among them a dtype that params choose.
+    Which writer asks, its device, the dtype of `auto` and the batch are not part of it: an answer is kept whatever
+    machine made it.
     """
     content = {
         "picture": hashlib.sha256(request.picture).hexdigest() if request.picture is not None else None,
@@ -151,4 +152,6 @@ def request_key(request: Request, model: str, revision: str, params: GenerationP
         "max_tokens": params.max_tokens,
         "temperature": params.temperature,
     }
+    if isinstance(params, ChosenDtypeParams) and params.dtype != "auto":
+        content["dtype"] = params.dtype
     return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=True).encode()).hexdigest()

@@ -14,7 +14,7 @@ from sidflow.core.errors import InputError
 from sidflow.core.runtime import Runtime
 from sidflow.semantics import transformers_writer
 from sidflow.semantics.describe import describe_items
-from sidflow.semantics.params import DescribeParams, TransformersParams
+from sidflow.semantics.params import DescribeParams, OpenAIParams, ReplayParams, TransformersParams
 from sidflow.semantics.requests import Request, request_key
 from sidflow.semantics.store import open_store
 from sidflow.semantics.transformers_writer import TransformersWriter
@@ -102,16 +102,26 @@ def test_what_prompts_share_is_read_once_and_answers_stay(folder, monkeypatch):
     assert set(lengths[1:]) <= {0} and together == alone
 
 
-def test_bf16_is_one_param_away_and_no_part_of_a_key(folder):
+def test_bf16_is_one_param_away(folder):
     writer = writer_of(folder, dtype="bf16")
     got = answers(writer, WORDS)
     assert next(writer._network.parameters()).dtype == torch.bfloat16
     assert got.keys() == WORDS.keys() and all(response.output_tokens for response in got.values())
-    keys = [
-        request_key(next(iter(WORDS.values())), writer.model, writer.revision, params_of(folder, dtype=dtype))
-        for dtype in ("fp32", "bf16")
-    ]
-    assert keys[0] == keys[1]
+
+
+def test_a_dtype_is_part_of_the_key_where_params_choose_it():
+    def key(cls, **settings):
+        return request_key(next(iter(WORDS.values())), "model", "revision", cls(**settings))
+
+    local = {"backend": "transformers", "model": {"kind": "path", "path": "model"}}
+    replay = {"backend": "replay", "model": "model", "revision": "revision"}
+    server = {**replay, "backend": "openai"}
+    by_dtype = {dtype: key(TransformersParams, **local, dtype=dtype) for dtype in ("auto", "fp32", "bf16")}
+    assert len(set(by_dtype.values())) == 3
+    assert by_dtype["auto"] == key(OpenAIParams, **server) == key(ReplayParams, **replay)
+    assert by_dtype["bf16"] == key(ReplayParams, **replay, dtype="bf16")
+    # stores are filled with such keys
+    assert by_dtype["auto"] == "33932f2d7b7d6c8e6a565f562ca25fb6042ff24f3a8c88f83fba0543ac56d507"
 
 
 def test_pictures_reach_the_model(folder):
