@@ -171,6 +171,7 @@ def test_every_preset_fits_every_stage(name, tmp_path, monkeypatch) -> None:
     own = {
         "embedded",
         "embedded-dmesr",
+        "embedded-contrastive",
         "embedded-fused",
         "embedded-pretrained",
         "embedded-mllm",
