@@ -7,9 +7,10 @@ popularity, taste and style, hue, the categories of the last two products, and c
 
 A recommender's scores are brought to a logit's scale by the temperature with the highest likelihood of the validation
 targets. They are then regressed on the parts, per query around its mean, each candidate weighted by its true
-probability. 1 is a part learned whole, 0 one that is missed. Beside it stand what the oracle loses in expected NDCG@10
-where it lacks that part, and the rest: the share of the weighted variance of the scores that no part explains. Queries
-after an item outside the core are left out. The validation part alone is read.
+probability. 1 is a part learned whole, 0 one that is missed. The rest is the share of the weighted variance of the
+scores that no part explains. Beside it stand what the oracle loses in expected NDCG@10 where it lacks a part, and a
+reader of histories who knows all of the choice model but the user: the best that can be learned. Queries after an item
+outside the core are left out. The validation part alone is read.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ from side_by_side import benchmark_parser, run_conditions, write
 
 from sidflow.artifacts.catalog import ITEMS, TRUTH, USERS, core_count
 from sidflow.artifacts.recommenders import FACTORS
-from sidflow.catalog.params import IngestParams
-from sidflow.catalog.sources.synthetic import RECENCY_WEIGHTS, ChoiceModel, sample_users
-from sidflow.catalog.synthetic.products import read_grammar, sample_products
+from sidflow.catalog.params import IngestParams, SyntheticParams
+from sidflow.catalog.sources.synthetic import RECENCY_WEIGHTS, ChoiceModel, SyntheticUsers, sample_users
+from sidflow.catalog.synthetic.products import Grammar, Products, read_grammar, sample_products
 from sidflow.core.params import load_section
 from sidflow.metrics.ranking import metric_at_k
 from sidflow.ranking.scores import Scores
@@ -37,7 +38,20 @@ KNOBS = ("popularity", "taste", "colour")  # params of the choice model that sca
 LAGS = ("last", "one before")
 PARTS = (*KNOBS, *(f"category after the {lag}" for lag in LAGS), *(f"companion of the {lag}" for lag in LAGS))
 LEAST_EXACT = 0.98  # share of queries whose recorded probabilities the parts add up to
+BEST_READER = "best reader of histories"
+SEED = 0  # of the users that it weighs
 TEMPERATURES = np.geomspace(0.02, 50, 120)
+
+
+class Catalogue(NamedTuple):
+    """The synthetic catalogue of the project in the working directory, made again from its seed."""
+
+    grammar: Grammar
+    products: Products
+    users: SyntheticUsers
+    size: SyntheticParams
+    product: np.ndarray  # int64 [items], the product of each item
+    user: np.ndarray  # int64 [users], the synthetic user of each user
 
 
 class Truth(NamedTuple):
@@ -49,57 +63,117 @@ class Truth(NamedTuple):
     parts: np.ndarray  # float64 [parts, q, n]
 
 
-def read_truth() -> Truth:
+def make_catalogue() -> Catalogue:
+    """Return the catalogue as `ingest` made it."""
+    params = load_section("ingest", IngestParams)
+    streams = [np.random.default_rng([params.seed, part]) for part in range(4)]
+    grammar = read_grammar(Path(params.path))
+    products = sample_products(grammar, params.synthetic, streams[0])
+    users = sample_users(len(grammar.styles), params.synthetic, streams[2])
+    of_key = {key: row for row, key in enumerate(products.keys)}
+    of_user = {key: row for row, key in enumerate(users.keys)}
+    product = [of_key[key] for key in ITEMS.read(columns=["item_id", "item_key"]).sort("item_id")["item_key"]]
+    user = [of_user[key] for key in USERS.read().sort("user_id")["user_key"]]
+    return Catalogue(grammar, products, users, params.synthetic, np.array(product), np.array(user))
+
+
+def context_parts(catalogue: Catalogue, recent: np.ndarray) -> list[np.ndarray]:
+    """Return the log scores of all products by the last two, two parts by categories and two by companions.
+
+    Args:
+        catalogue: the products.
+        recent: int64 [q, 2], the last two products, the latest in the last column.
+    """
+    products, size = catalogue.products, catalogue.size
+    transitions = np.log(catalogue.grammar.transitions())[:, products.category]
+    lags = list(enumerate(RECENCY_WEIGHTS, start=1))
+    categories = [weight * size.transition * transitions[products.category[recent[:, -lag]]] for lag, weight in lags]
+    companions = []
+    for lag, weight in lags:
+        scores = np.zeros((len(recent), len(products.keys)))
+        for column in products.companion[recent[:, -lag]].T:
+            scores[np.arange(len(recent)), column] += weight * size.companion
+        companions.append(scores)
+    return [*categories, *companions]
+
+
+def user_parts(catalogue: Catalogue, users: SyntheticUsers, user: np.ndarray) -> list[np.ndarray]:
+    """Return the log scores of all products for `user`, without what came before: popularity, taste, colour."""
+    size, nothing = catalogue.size, dict.fromkeys((*KNOBS, "transition", "companion"), 0.0)
+    nobody, always = np.full((len(user), 2), -1), np.full(len(user), np.iinfo(np.int64).max)
+    parts = []
+    for knob in KNOBS:
+        alone = size.model_copy(update=nothing | {knob: getattr(size, knob)})
+        model = ChoiceModel(catalogue.grammar, catalogue.products, users, alone)
+        parts.append(np.log(model.probabilities(user, nobody, always)))
+    return parts
+
+
+def read_truth(catalogue: Catalogue) -> Truth:
     """Return the truth of the project in the working directory.
 
     Raises:
         SystemExit: the parts do not add up to the probabilities that `ingest` recorded.
     """
     histories, items = load_histories(), core_count()
-    params = load_section("ingest", IngestParams)
-    size = params.synthetic
-    streams = [np.random.default_rng([params.seed, part]) for part in range(4)]
-    grammar = read_grammar(Path(params.path))
-    products = sample_products(grammar, size, streams[0])
-    users = sample_users(len(grammar.styles), size, streams[2])
     queries = np.flatnonzero(histories.query_valid)
-    user_ids = histories.query_user[queries]
-    position = histories.query_end[queries]
-    keys = dict(zip(products.keys, range(len(products.keys)), strict=True))
-    product = np.array([keys[key] for key in ITEMS.read(columns=["item_id", "item_key"]).sort("item_id")["item_key"]])
-    rows = {key: row for row, key in enumerate(users.keys)}
-    user = np.array([rows[key] for key in USERS.read().sort("user_id")["user_key"]])[user_ids]
-    ends = histories.offsets[user_ids] + position
-    recent = product[np.stack([histories.items[ends - lag] for lag in (2, 1)], 1)]
-    recorded = TRUTH.read().filter(pl.struct("user_id", "position").is_in(
-        pl.DataFrame({"user_id": user_ids, "position": position}, schema={"user_id": pl.Int32, "position": pl.Int32})
-        .select(pl.struct("user_id", "position")).to_series().implode()
-    )).sort("user_id", "position")  # fmt: skip
-    order = np.lexsort((position, user_ids))
-    probabilities = np.zeros((len(queries), items))
-    probabilities[order] = recorded["probabilities"].to_numpy()
-    seconds = np.full(len(queries), np.iinfo(np.int64).max)  # candidates that are not yet released have probability 0
-
-    def log_scores(knob: str) -> np.ndarray:
-        alone = size.model_copy(update={name: 0.0 for name in (*KNOBS, "transition", "companion") if name != knob})
-        return np.log(ChoiceModel(grammar, products, users, alone).probabilities(user, recent, seconds))
-
-    parts = [log_scores(knob) for knob in KNOBS]
-    transitions = np.log(grammar.transitions())[:, products.category]
-    for lag, weight in enumerate(RECENCY_WEIGHTS, start=1):
-        parts.append(weight * size.transition * transitions[products.category[recent[:, -lag]]])
-    for lag, weight in enumerate(RECENCY_WEIGHTS, start=1):
-        companions = np.zeros((len(queries), len(product)))
-        for column in products.companion[recent[:, -lag]].T:
-            companions[np.arange(len(queries)), column] += weight * size.companion
-        parts.append(companions)
-    stacked = np.stack(parts)[:, :, product[:items]]
+    user, end = histories.query_user[queries], histories.query_end[queries]
+    ends = histories.offsets[user] + end
+    recent = catalogue.product[np.stack([histories.items[ends - lag] for lag in (2, 1)], 1)]
+    at = pl.DataFrame(
+        {"user_id": user.astype(np.int32), "position": histories.target_position[queries].astype(np.int32)}
+    )
+    recorded = at.join(TRUTH.read(), on=["user_id", "position"], how="left", maintain_order="left")
+    probabilities = recorded["probabilities"].to_numpy().astype(np.float64)
+    parts = user_parts(catalogue, catalogue.users, catalogue.user[user]) + context_parts(catalogue, recent)
+    stacked = np.stack(parts)[:, :, catalogue.product[:items]]
     logits = np.where(probabilities > 0, stacked.sum(0), -np.inf)
     again = np.exp(logits - logits.max(1, keepdims=True))
     exact = np.isclose(again / again.sum(1, keepdims=True), probabilities, atol=1e-5).all(1)
     if exact.mean() < LEAST_EXACT:
         raise SystemExit(f"the parts give the recorded probabilities of {exact.mean():.1%} of the queries alone")
     return Truth(queries[exact], histories.targets[queries[exact]], probabilities[exact], stacked[:, exact])
+
+
+def best_reader(catalogue: Catalogue, truth: Truth, samples: int) -> np.ndarray:
+    """Return the scores of a reader who knows all of the choice model but the user, float64 [q, n].
+
+    Tastes and hues are drawn as the catalogue draws them. Each is weighted by the likelihood of the history, and the
+    probabilities that they give are averaged.
+
+    Args:
+        catalogue: the products.
+        truth: of the queries.
+        samples: users that are drawn.
+    """
+    histories, items = load_histories(), core_count()
+    size = catalogue.size.model_copy(update={"users": samples})
+    drawn = sample_users(len(catalogue.grammar.styles), size, np.random.default_rng(SEED))
+    preference = sum(user_parts(catalogue, drawn, np.arange(samples)))[:, catalogue.product]  # [samples, items]
+    released = ChoiceModel(catalogue.grammar, catalogue.products, drawn, size)._release[catalogue.product]
+    scores = np.empty((len(truth.queries), items))
+    for row, query in enumerate(truth.queries):
+        user, end = histories.query_user[query], int(histories.query_end[query])
+        events = histories.items[histories.offsets[user] : histories.offsets[user] + end]
+        seconds = catalogue.users.seconds[catalogue.user[user]]
+        weight, seen = np.zeros(samples), np.zeros(len(released), dtype=bool)
+        for step, item in enumerate(events):
+            if step >= 2:
+                recent = catalogue.product[events[step - 2 : step]][None]
+                context = sum(context_parts(catalogue, recent))[0, catalogue.product]
+                candidate = ~seen & (released <= seconds[step])
+                candidate[item] = True
+                logits = (preference + context)[:, candidate]
+                top = logits.max(1, keepdims=True)
+                weight += (preference + context)[:, item] - top[:, 0] - np.log(np.exp(logits - top).sum(1))
+            seen[item] = True
+        candidate = truth.probabilities[row] > 0
+        logits = np.where(candidate, preference[:, :items] + truth.parts[len(KNOBS) :, row].sum(0), -np.inf)
+        shares = np.exp(logits - logits.max(1, keepdims=True))
+        shares /= shares.sum(1, keepdims=True)
+        predictive = np.exp(weight - weight.max()) @ shares
+        scores[row] = np.log(np.where(candidate, predictive, 1))
+    return scores
 
 
 def learned(truth: Truth, scores: np.ndarray) -> dict[str, float]:
@@ -148,44 +222,50 @@ def expected_ndcg(truth: Truth, scores: np.ndarray) -> float:
     return float((np.take_along_axis(truth.probabilities, order, 1) * gains).sum(1).mean())
 
 
-def analyse(truth: Truth, names: list[str]) -> list[dict[str, object]]:
-    """Return one row for each recommender, the first being the oracle with what it loses without each part."""
+def analyse(names: list[str], samples: int) -> tuple[list[dict[str, object]], int]:
+    """Return one row for each recommender, after the oracle and the best reader of histories, and the queries."""
+    catalogue = make_catalogue()
+    truth = read_truth(catalogue)
     whole = truth.parts.sum(0)
     best = expected_ndcg(truth, whole)
     losses = {
         name: round(expected_ndcg(truth, whole - part) - best, 4) for name, part in zip(PARTS, truth.parts, strict=True)
     }
-    rows: list[dict[str, object]] = [
-        {"row": "oracle; its loss without the part", "expected_ndcg_at_10": round(best, 4), **losses}
-    ]
+    oracle: dict[str, object] = {"row": "oracle; its loss without the part", "expected_ndcg_at_10": round(best, 4)}
+    rows = [oracle | losses]
     histories, items = load_histories(), core_count()
     excluded = histories.excluded(items, truth.queries).toarray().astype(bool)
-    for name in names:
-        scores = Scores(FACTORS.read(model=name).arrays, histories.query_count, items, name).for_queries(truth.queries)
-        scores = np.where(excluded, -np.inf, scores.astype(np.float64))
-        row = {"row": name, "expected_ndcg_at_10": round(expected_ndcg(truth, scores), 4), **learned(truth, scores)}
-        rows.append(row)
-        print(json.dumps(row), flush=True)
-    return rows
+    for name in (BEST_READER, *names):
+        if name == BEST_READER:
+            scores = best_reader(catalogue, truth, samples)
+        else:
+            factors = Scores(FACTORS.read(model=name).arrays, histories.query_count, items, name)
+            scores = np.where(excluded, -np.inf, factors.for_queries(truth.queries).astype(np.float64))
+        rows.append(
+            {"row": name, "expected_ndcg_at_10": round(expected_ndcg(truth, scores), 4), **learned(truth, scores)}
+        )
+        print(json.dumps(rows[-1]), flush=True)
+    return rows, len(truth.queries)
 
 
 def main() -> None:
     """Analyse one run, print its rows and record them."""
     parser = benchmark_parser(__doc__)
     parser.add_argument("--run", required=True, metavar="NAME=FOLDER")
+    parser.add_argument("--samples", type=int, default=3000, help="users that the best reader of histories weighs")
     args = parser.parse_args()
     preset, folder = args.run.split("=", 1)
     back = Path.cwd()
     os.chdir(folder)
     board = json.loads(Path("artifacts/reports/leaderboard.json").read_text())
     names = [name for name, one in board["recommenders"].items() if one["kind"] != "reference"]
-    truth = read_truth()
-    rows = analyse(truth, names)
+    rows, queries = analyse(names, args.samples)
     os.chdir(back)
     record = {
         "run": preset,
         "rows": rows,
-        "queries": len(truth.queries),
+        "queries": queries,
+        "samples": args.samples,
         "command": f"python experiments/benchmarks/learned_parts.py --run {preset}=FOLDER",
         **run_conditions(1),
     }
