@@ -138,8 +138,8 @@ def read_truth(catalogue: Catalogue) -> Truth:
 def best_reader(catalogue: Catalogue, truth: Truth, samples: int) -> np.ndarray:
     """Return the scores of a reader who knows all of the choice model but the user, float64 [q, n].
 
-    Tastes and hues are drawn as the catalogue draws them. Each is weighted by the likelihood of the history, and the
-    probabilities that they give are averaged.
+    Tastes and hues are drawn as the catalogue draws them. Each is weighted by the likelihood of the history from the
+    third event on, and the probabilities that they give are averaged.
 
     Args:
         catalogue: the products.
@@ -149,7 +149,9 @@ def best_reader(catalogue: Catalogue, truth: Truth, samples: int) -> np.ndarray:
     histories, items = load_histories(), core_count()
     size = catalogue.size.model_copy(update={"users": samples})
     drawn = sample_users(len(catalogue.grammar.styles), size, np.random.default_rng(SEED))
-    preference = sum(user_parts(catalogue, drawn, np.arange(samples)))[:, catalogue.product]  # [samples, items]
+    preference = np.sum(user_parts(catalogue, drawn, np.arange(samples)), axis=0)[
+        :, catalogue.product
+    ]  # [samples, items]
     released = ChoiceModel(catalogue.grammar, catalogue.products, drawn, size)._release[catalogue.product]
     scores = np.empty((len(truth.queries), items))
     for row, query in enumerate(truth.queries):
@@ -160,7 +162,7 @@ def best_reader(catalogue: Catalogue, truth: Truth, samples: int) -> np.ndarray:
         for step, item in enumerate(events):
             if step >= 2:
                 recent = catalogue.product[events[step - 2 : step]][None]
-                context = sum(context_parts(catalogue, recent))[0, catalogue.product]
+                context = np.sum(context_parts(catalogue, recent), axis=0)[0, catalogue.product]
                 candidate = ~seen & (released <= seconds[step])
                 candidate[item] = True
                 logits = (preference + context)[:, candidate]
@@ -252,7 +254,7 @@ def main() -> None:
     """Analyse one run, print its rows and record them."""
     parser = benchmark_parser(__doc__)
     parser.add_argument("--run", required=True, metavar="NAME=FOLDER")
-    parser.add_argument("--samples", type=int, default=3000, help="users that the best reader of histories weighs")
+    parser.add_argument("--samples", type=int, default=1000, help="users that the best reader of histories weighs")
     args = parser.parse_args()
     preset, folder = args.run.split("=", 1)
     back = Path.cwd()
