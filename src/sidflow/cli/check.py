@@ -178,11 +178,14 @@ def check_graph(settings: Mapping[str, Any], where: str) -> None:
     for stage in stages:
         for dep in stage.deps:
             if dep.startswith("artifacts/") and not _is_produced(dep, producers):
+                section, _, entry = stage.name.partition("@")
                 raise InputError(
                     where,
                     expected=f"what stage {stage.name} reads to be made by another",
                     found=f"none that makes {dep}",
-                    remedy=REMEDY,
+                    remedy=f"leave it out (`{section}: {{{entry}: null}}` in the preset), or add what makes that"
+                    if entry
+                    else REMEDY,
                 )
 
 

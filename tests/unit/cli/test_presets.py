@@ -278,6 +278,11 @@ def test_the_writer_of_drawings_describes_no_real_data(name, tmp_path):
             {"blend": {"mme_sid_blend": {"added": "mme_sid_blend"}}},
             "two other recommenders; found candidate_ranker and",
         ),
+        (
+            {"finetune": {"mme_sid": None}},
+            r"stage blend@mme_sid_blend reads .*found none that makes artifacts/recommenders/mme_sid"
+            r".*`blend: \{mme_sid_blend: null\}`",
+        ),
         ({"blend": {"mme_sid_blend": {"added": "candidate_ranker"}}}, "`added` to be two other recommenders"),
         ({"finetune": {"mme_sid": {"without": ["txt"]}}}, r"mme_sid\.without: .*collaborative, text, image.*found txt"),
         ({"finetune": {"mme_sid": {"without": ["collaborative", "text", "image"]}}}, "but not all of them"),
