@@ -5,7 +5,8 @@ Run: python experiments/benchmarks/generative_decoding.py
 Both decode with one model, a decoder of random weights over random IDs, on one thread: histories of 20 items of 4 codes
 below 256, beams of 20. Every side runs in a process of its own, in turn, medians of the rounds. `generate` is given a
 dict from each prefix to its list of tokens, the quickest prefix function there is; its lists have to be ours. `free` is
-our beam without a constraint: every code goes on.
+our beam without a constraint: every code goes on. `modules` is our beam with the model run by the modules of
+transformers, 64 histories at a time.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from transformers import LlamaForCausalLM
 from sidflow.generative.causal import ScratchIdModel, scratch_causal_model
 from sidflow.generative.decoding import beam_search
 from sidflow.generative.params import CausalParams
+from sidflow.generative.ranking import BATCH
 from sidflow.generative.tree import PrefixTree, build_tree
 from sidflow.generative.vocabulary import IdVocabulary
 from sidflow.training.devices import prepare_training
@@ -52,9 +54,10 @@ class FreeTree:
 
     levels, leaves = len(SIZES), 1
 
-    def child_by_code(self, depth: int, nodes: torch.Tensor) -> torch.Tensor:
+    def children_of(self, depth: int, nodes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return a child for every code."""
-        return torch.zeros(*nodes.shape, SIZES[depth], dtype=torch.int32)
+        codes = torch.arange(SIZES[depth]).expand(*nodes.shape, -1)
+        return torch.zeros(codes.shape, dtype=torch.int32), codes
 
 
 def codes_of(items: int) -> np.ndarray:
@@ -72,14 +75,27 @@ def prepared() -> tuple[ScratchIdModel, IdVocabulary, np.ndarray, torch.Tensor]:
     return model, ids, codes, torch.from_numpy(ids.tokens(codes))[history].flatten(1)
 
 
-def beams(tree: PrefixTree | FreeTree, lists: Path | None = None) -> dict[str, float]:
-    """Decode all users, and write the lists of the first ones as tokens."""
+class ThroughModules(ScratchIdModel):
+    """The model as the modules of transformers run it."""
+
+    def read(self, tokens: torch.Tensor, lengths: torch.Tensor, room: int = 0) -> Any:
+        """Return a prompt that the modules made."""
+        return super().read(tokens, lengths)
+
+
+def beams(
+    tree: PrefixTree | FreeTree, lists: Path | None = None, *, batch: int = BATCH, modules: bool = False
+) -> dict[str, float]:
+    """Decode all users, `batch` at a time, and write the lists of the first ones as tokens."""
     model, ids, codes, tokens = prepared()
-    first, lengths = torch.from_numpy(ids.first), torch.full((64,), tokens.shape[1])
+    if modules:
+        model.__class__ = ThroughModules
+    first, parts = torch.from_numpy(ids.first), tokens.split(batch)
+    lengths = torch.full((batch,), tokens.shape[1])
     chosen: Any = tree
-    beam_search(model, chosen, first, tokens[:64], lengths, WIDTH, by="vocabulary")  # warm
+    beam_search(model, chosen, first, parts[0], lengths, WIDTH, by="vocabulary")  # warm
     began = time.perf_counter()
-    found = [beam_search(model, chosen, first, part, lengths, WIDTH, by="vocabulary") for part in tokens.split(64)]
+    found = [beam_search(model, chosen, first, part, lengths, WIDTH, by="vocabulary") for part in parts]
     seconds = time.perf_counter() - began
     if lists is not None:
         lists.write_text(json.dumps(ids.tokens(codes)[found[0].leaves[:THEIR_USERS].numpy()].tolist()))
@@ -95,6 +111,11 @@ def ours(args: argparse.Namespace) -> dict[str, float]:
 def free(_: argparse.Namespace) -> dict[str, float]:
     """Decode without a constraint."""
     return beams(FreeTree())
+
+
+def modules(_: argparse.Namespace) -> dict[str, float]:
+    """Decode under the tree with the modules of transformers."""
+    return beams(build_tree(codes_of(ITEMS), SIZES), batch=64, modules=True)
 
 
 def prefixes(codes: np.ndarray) -> dict[tuple[int, ...], list[int]]:
@@ -155,10 +176,10 @@ def million(_args: argparse.Namespace) -> dict[str, float]:
     figures = {"build_seconds": time.perf_counter() - began, "tree_mb": tree.bytes / 1e6, "step_ms": 0.0}
     for depth in range(tree.levels):
         nodes = step_nodes(tree, depth)
-        tree.child_by_code(depth, nodes)
+        tree.children_of(depth, nodes)
         began = time.perf_counter()
         for _ in range(REPEATS):
-            mask = tree.child_by_code(depth, nodes) >= 0
+            mask = tree.children_of(depth, nodes)[0] >= 0
         figures["step_ms"] = max(figures["step_ms"], 1000 * (time.perf_counter() - began) / REPEATS)
         assert mask.any(-1).all()
     return figures | {"peak_mb": peak_memory_mb()}
@@ -205,7 +226,7 @@ def results(args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
     )
     with tempfile.TemporaryDirectory() as folder:
         lists = ("--lists", Path(folder) / "lists.json")
-        sides = {side: side_command(__file__, side, *lists) for side in ("ours", "free", "theirs")}
+        sides = {side: side_command(__file__, side, *lists) for side in ("ours", "free", "modules", "theirs")}
         three = medians(run_in_turn(sides, args.rounds, 1))
     a, b, c = (three[side] for side in ("ours", "theirs", "free"))
     yield (
@@ -220,6 +241,7 @@ def results(args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
             finding=f"{a['users_per_second']:.0f} users a second against {b['users_per_second']:.1f}; "
             f"{100 * b['same']:.1f}% of the places in the lists are the same; "
             f"{c['users_per_second'] / a['users_per_second']:.2f} times the time of the beam without a constraint; "
+            f"{three['modules']['users_per_second']:.0f} users a second with the modules of transformers; "
             f"the tree takes {a['tree_mb']:.1f} MB",
             command=COMMAND,
             model={name: getattr(CausalParams(), name) for name in ("dimensions", "layers", "heads", "feedforward")},
@@ -234,7 +256,14 @@ def main() -> None:
     parser.add_argument("--lists", type=Path, help=argparse.SUPPRESS)
     run_side_or_all(
         parser,
-        {"ours": ours, "theirs": theirs, "free": free, "million": million, "dictionary": dictionary},
+        {
+            "ours": ours,
+            "theirs": theirs,
+            "free": free,
+            "modules": modules,
+            "million": million,
+            "dictionary": dictionary,
+        },
         results,
     )
 

@@ -3,8 +3,8 @@
 Run: python experiments/benchmarks/generative_normalise.py --run FOLDER
 
 FOLDER holds a finished run of the preset `embedded-generative` or `embedded`, which have the same `tiger`. `tiger` is
-trained with `normalise: children` and with `normalise: vocabulary`, each is decoded both ways by the beam of validation.
-The figure is NDCG@10 over all validation queries, of the best epoch; the test part is not looked at. Differences are
+trained with `normalise: children` and with `normalise: vocabulary`; each is decoded both ways by validation's beam. The
+figure is NDCG@10 over all validation queries, of the best epoch; the test part is not looked at. Differences are
 paired: means over seeds of each user, then a bootstrap over users.
 """
 
@@ -75,14 +75,14 @@ def results(args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
     yield (
         "generative_normalise",
         benchmark_record(
-            f"`tiger` on the embedded catalogue, {args.epochs} epochs: probabilities over the codes that go on, against "
-            "over the whole vocabulary",
+            f"`tiger` on the embedded catalogue, {args.epochs} epochs: probabilities over the codes that go on, "
+            "against over the whole vocabulary",
             "NDCG@10 on validation",
             Measurement(means[ours], peak["children"]),
             Measurement(means[theirs], peak["vocabulary"]),
             higher_is_better=True,
-            finding=f"mean of {len(args.seeds)} seeds {means[ours]:.4f} against {means[theirs]:.4f}: {difference:+.4f}, "
-            f"95% interval {low:+.4f} to {high:+.4f} over users; "
+            finding=f"mean of {len(args.seeds)} seeds {means[ours]:.4f} against {means[theirs]:.4f}: "
+            f"{difference:+.4f}, 95% interval {low:+.4f} to {high:+.4f} over users; "
             + "; ".join(f"{name}: {mean:.4f}" for name, mean in means.items() if name not in (ours, theirs)),
             command=f"python experiments/benchmarks/generative_normalise.py --run FOLDER --epochs {args.epochs} "
             f"--seeds {' '.join(map(str, args.seeds))}",

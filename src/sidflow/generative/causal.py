@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
-from transformers import DynamicCache, LlamaConfig, LlamaModel, PreTrainedModel
+from transformers import Cache, DynamicCache, LlamaConfig, LlamaModel, PreTrainedModel
 
 from sidflow.generative.decoding import Predictions
+from sidflow.generative.llama_beams import BeamPrompt, LlamaBeams
 from sidflow.generative.params import CausalParams
+from sidflow.generative.reserving_cache import reserving_cache
 from sidflow.generative.vocabulary import BOS, PAD, IdVocabulary
 from sidflow.sequences.windows import padding_mask
 
@@ -55,10 +57,6 @@ class CausalIdModel(nn.Module):
         """Return the vectors of ID tokens as output."""
         raise NotImplementedError
 
-    def log_normaliser(self, states: Float[Tensor, "*b d"]) -> Float[Tensor, "*b"]:
-        """Return the log of the sum of exponentiated logits over the whole vocabulary."""
-        raise NotImplementedError
-
     def masks(self, attends: Bool[Tensor, "b p s"]) -> Any:
         """Return the decoder's attention mask."""
         return attends[:, None]
@@ -77,9 +75,13 @@ class CausalIdModel(nn.Module):
         """
         return self.states(tokens.flatten(1)[:, :-1])[:, len(self.start()) - 1 :]
 
-    def read(self, tokens: Int[Tensor, "b t"], lengths: Int[Tensor, " b"]) -> CausalPrompt:
+    def vocabulary_logits(self, states: Float[Tensor, "*b d"]) -> Float[Tensor, "*b v"]:
+        """Return the logits of the whole vocabulary, those of ID tokens last."""
+        raise NotImplementedError
+
+    def read(self, tokens: Int[Tensor, "b t"], lengths: Int[Tensor, " b"], room: int = 0) -> Any:
         """Return the prompt of histories; see `decoding.IdModel`."""
-        cache = DynamicCache()
+        cache = reserving_cache(room) if room else DynamicCache()
         start = len(self.start())
         states = self.states(tokens, cache)
         ends = lengths + start
@@ -97,9 +99,13 @@ class CausalIdModel(nn.Module):
     ) -> Float[Tensor, "b p d"]:
         """Return the states after further positions; see `decoding.IdModel`."""
         history = prompt.mask[:, None, :].expand(-1, tokens.shape[1], -1)
+        vectors = self.embed(tokens)
+        mask = self.masks(torch.cat([history, visible], dim=2))
+        if keep and isinstance(mask, Tensor) and mask.dtype == torch.bool:  # else every layer makes it one of numbers
+            mask = torch.zeros_like(mask, dtype=vectors.dtype).masked_fill_(~mask, -torch.inf)
         states = self.decoder(
-            inputs_embeds=self.embed(tokens),
-            attention_mask=self.masks(torch.cat([history, visible], dim=2)),
+            inputs_embeds=vectors,
+            attention_mask=mask,
             position_ids=prompt.lengths[:, None] + depths,
             past_key_values=prompt.cache,
             use_cache=True,
@@ -113,7 +119,7 @@ class CausalIdModel(nn.Module):
         start = self.first[level]
         return states @ self.output_rows()[start : start + self.ids.sizes[level]].T
 
-    def states(self, tokens: Int[Tensor, "b t"], cache: DynamicCache | None = None) -> Float[Tensor, "b s d"]:
+    def states(self, tokens: Int[Tensor, "b t"], cache: Cache | None = None) -> Float[Tensor, "b s d"]:
         """Return the states of the start and of `tokens`; padding stands behind, where it moves nothing."""
         start = self.start()
         vectors = torch.cat([start.expand(len(tokens), -1, -1), self.embed(tokens)], dim=1)
@@ -148,9 +154,32 @@ class ScratchIdModel(CausalIdModel):
         """Return the vectors of ID tokens as output: those as input."""
         return self.table.weight
 
-    def log_normaliser(self, states: Float[Tensor, "*b d"]) -> Float[Tensor, "*b"]:
-        """Return the log of the sum of exponentiated logits over all ID tokens."""
-        return (states @ self.table.weight.T).float().logsumexp(-1)
+    def vocabulary_logits(self, states: Float[Tensor, "*b d"]) -> Float[Tensor, "*b v"]:
+        """Return the logits of all ID tokens."""
+        return states @ self.table.weight.T
+
+    def read(self, tokens: Int[Tensor, "b t"], lengths: Int[Tensor, " b"], room: int = 0) -> Any:
+        """Return the prompt of histories, for beams where there is `room`; see `decoding.IdModel`."""
+        if not room:
+            return super().read(tokens, lengths)
+        start = self.start()
+        vectors = torch.cat([start.expand(len(tokens), -1, -1), self.embed(tokens)], dim=1)
+        return LlamaBeams(self.decoder).read(vectors, lengths + len(start), room)
+
+    def extend(
+        self,
+        prompt: Any,
+        tokens: Int[Tensor, "b p"],
+        depths: Int[Tensor, " p"],
+        visible: Bool[Tensor, "b p s"],
+        *,
+        keep: bool,
+    ) -> Float[Tensor, "b p d"]:
+        """Return the states after further positions; see `decoding.IdModel`."""
+        if not isinstance(prompt, BeamPrompt):
+            return super().extend(prompt, tokens, depths, visible, keep=keep)
+        assert keep, "beams keep what they add"
+        return prompt.layers.extend(prompt, self.embed(tokens), depths, visible)
 
 
 def scratch_causal_model(ids: IdVocabulary, params: CausalParams) -> ScratchIdModel:

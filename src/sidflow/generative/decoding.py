@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from sidflow.generative.tree import PrefixTree
-from sidflow.generative.vocabulary import Normalise
+from sidflow.generative.vocabulary import IdVocabulary, Normalise
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
@@ -36,12 +36,20 @@ class Predictions(NamedTuple):
 class IdModel(Protocol):
     """What training and decoding need of a model."""
 
+    ids: IdVocabulary
+
     def predictions(self, tokens: Int[Tensor, "b t l"], lengths: Int[Tensor, " b"]) -> Predictions:
         """Return what predicts the targets of histories, as ID tokens padded on the right, of `lengths` items."""
         ...
 
-    def read(self, tokens: Int[Tensor, "b t"], lengths: Int[Tensor, " b"]) -> Any:
-        """Return the prompt of histories, as ID tokens padded on the right, of `lengths` tokens."""
+    def read(self, tokens: Int[Tensor, "b t"], lengths: Int[Tensor, " b"], room: int = 0) -> Any:
+        """Return the prompt of histories, as ID tokens padded on the right, of `lengths` tokens.
+
+        Args:
+            tokens: of the histories.
+            lengths: of the histories.
+            room: positions that will be kept at most; with 0 none can be counted on to be quick to keep.
+        """
         ...
 
     def extend(
@@ -68,8 +76,8 @@ class IdModel(Protocol):
         """Return the logit of each code of `level` as the next token."""
         ...
 
-    def log_normaliser(self, states: Float[Tensor, "*b d"]) -> Float[Tensor, "*b"]:
-        """Return the log of the sum of exponentiated logits over the model's whole vocabulary."""
+    def vocabulary_logits(self, states: Float[Tensor, "*b d"]) -> Float[Tensor, "*b v"]:
+        """Return the logits of the model's whole vocabulary, those of ID tokens last."""
         ...
 
 
@@ -89,8 +97,27 @@ def next_log_probs(
     """
     child = tree.child_by_code(depth, nodes)
     logits = torch.where(child >= 0, model.level_logits(states, depth).float(), -torch.inf)
-    normaliser = logits.logsumexp(-1) if by == "children" else model.log_normaliser(states).float()
+    normaliser = (logits if by == "children" else model.vocabulary_logits(states).float()).logsumexp(-1)
     return torch.where(child >= 0, logits - normaliser[..., None], -torch.inf), child
+
+
+def _child_log_probs(
+    model: IdModel, tree: PrefixTree, states: Float[Tensor, "*b d"], depth: int, nodes: Int[Tensor, "*b"], by: Normalise
+) -> tuple[Float[Tensor, "*b c"], Int[Tensor, "*b c"], Int[Tensor, "*b c"]]:
+    """Return log-probability, number and code of each child of `nodes`, as `next_log_probs` has them by code.
+
+    Logits of no other codes are touched, and one product gives logits and normaliser. Where a node has fewer children
+    than others, the rest is -inf, -1 and any code.
+    """
+    children, codes = tree.children_of(depth, nodes)
+    if by == "vocabulary":
+        every = model.vocabulary_logits(states).float()
+        normaliser = every.logsumexp(-1, keepdim=True)
+        logits = every[..., model.ids.last_columns(depth)].gather(-1, codes)
+    else:
+        logits = model.level_logits(states, depth).float().gather(-1, codes).masked_fill_(children < 0, -torch.inf)
+        normaliser = logits.logsumexp(-1, keepdim=True).clamp_(min=torch.finfo(logits.dtype).min)  # of no children
+    return (logits - normaliser).masked_fill_(children < 0, -torch.inf), children, codes
 
 
 class Beams(NamedTuple):
@@ -125,25 +152,24 @@ def beam_search(
         excluded: (row, leaf) of IDs that are no candidates for a history.
         by: as in `next_log_probs`.
     """
-    prompt = model.read(tokens, lengths)
+    prompt = model.read(tokens, lengths, room=width * (tree.levels - 1))
     rows = len(tokens)
     nodes = torch.zeros(rows, 1, dtype=torch.int32, device=tokens.device)
     scores = torch.zeros(rows, 1, device=tokens.device)
     states = prompt.state[:, None]
     visible = torch.zeros(rows, 1, 0, dtype=torch.bool, device=tokens.device)
     for level in range(tree.levels):
-        log_probs, child = next_log_probs(model, tree, states, level, nodes, by)
+        log_probs, children, codes = _child_log_probs(model, tree, states, level, nodes, by)
         total = (scores[..., None] + log_probs).flatten(1)
-        flat_child = child.flatten(1)
+        flat_child = children.flatten(1)
         last = level == tree.levels - 1
         if last and excluded is not None:
             total = _without(total, flat_child, excluded, tree.leaves)
-        codes = child.shape[-1]
         scores, best = total.topk(min(width, total.shape[1]), dim=1)
-        nodes = torch.where(scores > -torch.inf, flat_child.gather(1, best), -1)
+        nodes = flat_child.gather(1, best).masked_fill_(scores == -torch.inf, -1)
         if last:
             return Beams(nodes, scores)
-        parents, code = best // codes, best % codes
+        parents, code = best // children.shape[-1], codes.flatten(1).gather(1, best)
         before = visible.gather(1, parents[..., None].expand(-1, -1, visible.shape[2]))
         itself = torch.eye(nodes.shape[1], dtype=torch.bool, device=tokens.device).expand(rows, -1, -1)
         visible = torch.cat([before, itself], dim=2)

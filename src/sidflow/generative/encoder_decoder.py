@@ -15,6 +15,7 @@ from transformers.models.t5.modeling_t5 import T5Attention
 
 from sidflow.generative.decoding import Predictions
 from sidflow.generative.params import EncoderDecoderParams
+from sidflow.generative.reserving_cache import reserving_cache
 from sidflow.generative.vocabulary import BOS, PAD, UNKNOWN, IdVocabulary
 from sidflow.sequences.windows import padding_mask
 
@@ -56,7 +57,7 @@ class EncoderDecoderIdModel(nn.Module):
         ).last_hidden_state
         return Predictions(states[:, None], (lengths - 1)[:, None])
 
-    def read(self, tokens: Int[Tensor, "b t"], lengths: Int[Tensor, " b"]) -> EncoderDecoderPrompt:
+    def read(self, tokens: Int[Tensor, "b t"], lengths: Int[Tensor, " b"], room: int = 0) -> EncoderDecoderPrompt:
         """Return the prompt of histories; see `decoding.IdModel`. An empty history reads as one UNKNOWN token."""
         if tokens.shape[1] == 0:
             tokens = torch.full((len(tokens), 1), PAD, device=tokens.device)
@@ -64,7 +65,7 @@ class EncoderDecoderIdModel(nn.Module):
         tokens = torch.where(empty[:, None], UNKNOWN, tokens)
         mask = padding_mask(lengths.clamp(min=1), tokens.shape[1])
         encoded = self.model.encoder(input_ids=tokens, attention_mask=mask).last_hidden_state
-        cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
+        cache = EncoderDecoderCache(reserving_cache(room) if room else DynamicCache(), DynamicCache())
         prompt = EncoderDecoderPrompt(encoded, mask, cache, encoded[:, 0])
         start = torch.full((len(tokens), 1), BOS, device=tokens.device)
         itself = torch.ones(len(tokens), 1, 1, dtype=torch.bool, device=tokens.device)
@@ -90,10 +91,6 @@ class EncoderDecoderIdModel(nn.Module):
         start = self.first[level]
         return (states * self.scale) @ self.model.shared.weight[start : start + self.ids.sizes[level]].T
 
-    def log_normaliser(self, states: Float[Tensor, "*b d"]) -> Float[Tensor, "*b"]:
-        """Return the log of the sum of exponentiated logits over the whole vocabulary."""
-        return self._logits(states).float().logsumexp(-1)
-
     def _decode(
         self, prompt: EncoderDecoderPrompt, tokens: Tensor, depths: Tensor, visible: Tensor, *, keep: bool
     ) -> Tensor:
@@ -115,7 +112,8 @@ class EncoderDecoderIdModel(nn.Module):
             prompt.cache.self_attention_cache.crop(-tokens.shape[1])
         return states
 
-    def _logits(self, states: Tensor) -> Tensor:
+    def vocabulary_logits(self, states: Float[Tensor, "*b d"]) -> Float[Tensor, "*b v"]:
+        """Return the logits of the whole vocabulary."""
         return (states * self.scale) @ self.model.shared.weight.T
 
 

@@ -113,10 +113,6 @@ class LanguageIdModel(CausalIdModel):
         """Return the logits of all words, then of all ID tokens."""
         return torch.cat([states @ self.word_rows().T, states @ self.output_rows().T], dim=-1)
 
-    def log_normaliser(self, states: Float[Tensor, "*b d"]) -> Float[Tensor, "*b"]:
-        """Return the log of the sum of exponentiated logits over words and ID tokens."""
-        return self.vocabulary_logits(states).logsumexp(-1)
-
     def masks(self, attends: Bool[Tensor, "b p s"]) -> Any:
         """Return the decoder's attention mask; a dict by layer type where there are two."""
         mask = self.reader._attention_mask(attends, self.reader.word_table.weight.dtype)

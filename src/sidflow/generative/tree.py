@@ -87,6 +87,23 @@ class PrefixTree:
         column = torch.where(valid, code.long(), size)  # what is no child goes to a column that is cut off
         return spread.scatter_(-1, column, child.to(torch.int32))[..., :size]
 
+    def children_of(
+        self, depth: int, nodes: Int[Tensor, "*b"]
+    ) -> tuple[Int[Tensor, "*b widest"], Int64[Tensor, "*b widest"]]:
+        """Return number and code of the children of each node, ascending; -1 and any code where there are no more.
+
+        Args:
+            depth: of the nodes.
+            nodes: their numbers; -1 has no children.
+        """
+        real = nodes.clamp(min=0)
+        first = self.starts[depth][real]
+        end = torch.where(nodes >= 0, self.starts[depth][real + 1], 0)
+        child = first[..., None] + torch.arange(self.widest[depth], dtype=first.dtype, device=nodes.device)
+        valid = child < end[..., None]
+        codes = self.codes[depth][child.clamp(max=len(self.codes[depth]) - 1)]
+        return child.masked_fill_(~valid, -1), codes.long()
+
     def prefix_nodes(self, codes: Int[Tensor, "n l"]) -> Int[Tensor, "n l"]:
         """Return the node of every prefix of IDs of the tree, the empty one first, the whole ID left out.
 

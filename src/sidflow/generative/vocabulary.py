@@ -53,6 +53,11 @@ class IdVocabulary(NamedTuple):
         """Number of tokens, the special ones included."""
         return SPECIAL_TOKENS + sum(self.sizes)
 
+    def last_columns(self, level: int) -> slice:
+        """Return where the tokens of `level` stand at the end of a vocabulary that ends with these tokens."""
+        start = int(self.first[level]) - self.size
+        return slice(start, start + self.sizes[level] or None)
+
     def tokens(self, codes: Int64[np.ndarray, "n l"]) -> Int64[np.ndarray, "n l"]:
         """Return the tokens of IDs; those of an item without an ID (codes -1) are UNKNOWN."""
         return np.where(codes >= 0, codes + self.first, UNKNOWN)

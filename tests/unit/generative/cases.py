@@ -106,4 +106,4 @@ class Decoding:
             return logits
         before = torch.cat([torch.tensor([1]), target[:-1]])
         output = self.model.model(input_ids=history[None], decoder_input_ids=before[None], use_cache=False)
-        return self.model._logits(output.last_hidden_state[0])
+        return self.model.vocabulary_logits(output.last_hidden_state[0])
