@@ -84,7 +84,7 @@ class MetricComparison:
     detectable: float  # minimum detectable effect, uncorrected
     p_corrected: float  # Holm, over the metrics and slices
     verdict: Verdict
-    claim: Claim | None  # None where no gain is claimed in that metric
+    claim: Claim | None  # None where no gain is claimed in that metric, or the other has nothing
 
 
 @dataclass(frozen=True)
@@ -229,7 +229,7 @@ def compare_recommenders(
             comparison.baseline_mean,
             *_numbers(comparison),
             comparison.verdict,
-            comparison.claim,
+            comparison.claim if comparison.relative is not None else None,
         )
         for (part, metric), comparison in compare_together(pairs, settings.claimed_gain).items()
     )

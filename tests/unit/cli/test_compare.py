@@ -353,6 +353,13 @@ def test_a_pair_is_compared_on_slices_each_with_its_own_users(project):
     assert text.endswith("cold: no test query.")
 
 
+def test_no_gain_is_claimed_over_what_has_nothing(project):
+    tables = {"sasrec": _table(0), "markov": _table(1).with_columns(rank=pl.lit(99, dtype=pl.Int64))}
+    state = read_workspace()._replace(tests={k: v.filter(pl.col("part") == "test") for k, v in tables.items()})
+    (row,) = compare_recommenders(state, ("sasrec", "markov"), (), SETTINGS).rows
+    assert (row.other, row.relative, row.claim, row.verdict) == (0, None, None, "shown")
+
+
 @pytest.mark.parametrize("arguments", [["before", "--slice", "tail"], ["before", "--pair", "sasrec", "markov"]])
 def test_slices_are_of_a_pair_in_the_workspace(project, arguments):
     done = runner.invoke(app, ["compare", *arguments, *(["--slice", "tail"] if "--slice" not in arguments else [])])
