@@ -12,13 +12,13 @@ way round), it is what a blend would really bring. The test part is not looked a
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from finished_run import add_run_option, enter_run
 from side_by_side import Measurement, benchmark_parser, benchmark_record, run_conditions, write
 from torch import Tensor
 
@@ -103,15 +103,12 @@ def greedy_blend(
 
 
 def results(run: str) -> Iterator[tuple[str, dict[str, object]]]:
-    preset, folder = run.split("=", 1)
-    back = Path.cwd()
-    os.chdir(folder)
-    board = json.loads(Path("artifacts/reports/leaderboard.json").read_text())
-    baseline, validation = board["best_baseline"], ValidationQueries(MOST_QUERIES)
-    scores_of = {
-        name: validation.scores(name) for name, one in board["recommenders"].items() if one["kind"] != "reference"
-    }
-    os.chdir(back)
+    with enter_run(run) as preset:
+        board = json.loads(Path("artifacts/reports/leaderboard.json").read_text())
+        baseline, validation = board["best_baseline"], ValidationQueries(MOST_QUERIES)
+        scores_of = {
+            name: validation.scores(name) for name, one in board["recommenders"].items() if one["kind"] != "reference"
+        }
     alone = {one: validation.gains(scores).mean() for one, scores in scores_of.items()}
     best, one, other = (
         greedy_blend(validation, scores_of, baseline, chosen_on)
@@ -142,7 +139,7 @@ def results(run: str) -> Iterator[tuple[str, dict[str, object]]]:
 
 def main() -> None:
     parser = benchmark_parser(__doc__)
-    parser.add_argument("--run", action="append", required=True, metavar="NAME=FOLDER")
+    add_run_option(parser, action="append")
     args = parser.parse_args()
     for run in args.run:
         for name, result in results(run):

@@ -22,6 +22,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from finished_run import add_run_option, folder_of, name_of
 from scipy import sparse
 from side_by_side import ROOT, benchmark_parser, commit, machine, write
 
@@ -132,11 +133,11 @@ def measure(content: Content | None, histories: Histories, items: int) -> tuple[
 
 def main() -> None:
     parser = benchmark_parser(__doc__)
-    parser.add_argument("--run", required=True, metavar="NAME=FOLDER")
+    add_run_option(parser)
     parser.add_argument("--only", nargs="+", metavar="ROW", help="rows to measure, by name")
     args: argparse.Namespace = parser.parse_args()
-    name, _, folder = args.run.partition("=")
-    os.chdir(folder)
+    name = name_of(args.run)
+    os.chdir(folder_of(args.run))
     histories, items = load_histories(), core_count()
     each: dict[str, dict[str, np.ndarray]] = {}
     rows: list[dict[str, Any]] = []

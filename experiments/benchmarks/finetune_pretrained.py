@@ -23,6 +23,7 @@ import mme_sid_common as common
 import numpy as np
 import peft.tuners.lora.layer
 import torch
+from finished_run import enter_run, name_of
 from mme_sid_published import BATCH, Published, PublishedTask
 from side_by_side import (
     Measurement,
@@ -64,7 +65,7 @@ QUERIES = 400  # validation queries that are timed
 def new_model(args: argparse.Namespace) -> MmeSid:
     """Return a fresh model over the histories of the run."""
     prepare_training(SEED, args.threads)
-    with common.enter_project(args.run):
+    with enter_run(args.run):
         histories, core = load_histories(), core_count()
     draw = np.random.default_rng(SEED)
     modalities = {
@@ -154,7 +155,7 @@ def compared(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def results(args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
-    name = common.name_of(args.run)
+    name = name_of(args.run)
 
     def command(side: str, weights: str, steps: int) -> list[str]:
         more = ["--weights", weights, "--layers", args.layers, "--steps", steps]

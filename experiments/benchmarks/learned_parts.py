@@ -16,12 +16,12 @@ outside the core are left out. The validation part alone is read.
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import polars as pl
+from finished_run import add_run_option, enter_run
 from side_by_side import benchmark_parser, run_conditions, write
 
 from sidflow.artifacts.catalog import ITEMS, TRUTH, USERS, core_count
@@ -253,16 +253,13 @@ def analyse(names: list[str], samples: int) -> tuple[list[dict[str, object]], in
 def main() -> None:
     """Analyse one run, print its rows and record them."""
     parser = benchmark_parser(__doc__)
-    parser.add_argument("--run", required=True, metavar="NAME=FOLDER")
+    add_run_option(parser)
     parser.add_argument("--samples", type=int, default=1000, help="users that the best reader of histories weighs")
     args = parser.parse_args()
-    preset, folder = args.run.split("=", 1)
-    back = Path.cwd()
-    os.chdir(folder)
-    board = json.loads(Path("artifacts/reports/leaderboard.json").read_text())
-    names = [name for name, one in board["recommenders"].items() if one["kind"] != "reference"]
-    rows, queries = analyse(names, args.samples)
-    os.chdir(back)
+    with enter_run(args.run) as preset:
+        board = json.loads(Path("artifacts/reports/leaderboard.json").read_text())
+        names = [name for name, one in board["recommenders"].items() if one["kind"] != "reference"]
+        rows, queries = analyse(names, args.samples)
     record = {
         "run": preset,
         "rows": rows,

@@ -21,8 +21,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 import project_copy
+from finished_run import add_run_option, folder_of, name_of
 from ruamel.yaml import YAML
-from side_by_side import benchmark_parser, commit, keep, machine, record_path
+from side_by_side import begun_record, benchmark_parser, commit, keep, machine, record_path
 
 from sidflow.artifacts.evaluation import PER_QUERY
 from sidflow.artifacts.split import TEST
@@ -76,10 +77,9 @@ class AblationRecord:
     def __init__(self, path: Path) -> None:
         """Take up what was measured on this commit; start anew on another."""
         self.table, self.per_user = path, path.with_suffix(".parquet")
-        recorded: dict[str, Any] = json.loads(self.table.read_text()) if self.table.is_file() else {}
-        same = recorded.get("commit") == commit()
-        self.runs: dict[str, dict[str, Any]] = recorded["runs"] if same else {}
-        self.gains = pl.read_parquet(self.per_user) if same else pl.DataFrame()
+        begun = begun_record(path)
+        self.runs: dict[str, dict[str, Any]] = begun.get("runs", {})
+        self.gains = pl.read_parquet(self.per_user) if begun else pl.DataFrame()
 
     def add(self, row: str, seed: int, figures: dict[str, Any], gains: np.ndarray) -> None:
         """Keep a run."""
@@ -113,12 +113,11 @@ class AblationRecord:
 
 def main() -> None:
     parser = benchmark_parser(__doc__)
-    parser.add_argument("--run", required=True, metavar="NAME=FOLDER")
+    add_run_option(parser)
     parser.add_argument("--seeds", type=int, nargs="+", default=[42])
     parser.add_argument("--only", help="rows, commas between them")
     args = parser.parse_args()
-    name, _, folder = args.run.partition("=")
-    project = Path(folder).resolve()
+    name, project = name_of(args.run), folder_of(args.run)
     kept = AblationRecord(record_path(f"ablations/{name}", replace=args.replace, resumed=True))
     threads: int = YAML().load((project / "params.yaml").read_text())["threads"]
     rows = applicable_rows(present(project))

@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 import mme_sid_common as common
 import torch
 from experiments.claims import format_over_seeds
+from finished_run import name_of
 from side_by_side import Measurement, benchmark_record, peak_memory_mb, run_conditions, write
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -151,7 +152,7 @@ def main() -> None:
         for name, figures in per_seed.items()
     }
     ours, theirs = forms["MME-SID"], forms["collaborative, linear"]
-    name = common.name_of(args.run)
+    name = name_of(args.run)
     write(
         "mme_sid_collapse",
         benchmark_record(

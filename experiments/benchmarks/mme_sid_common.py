@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import side_by_side
 import torch
+from finished_run import add_run_option, enter_run
 from torch import Tensor
 
 from sidflow.artifacts.catalog import core_count
@@ -42,26 +40,9 @@ class Project(NamedTuple):
     seed: int
 
 
-def name_of(argument: str) -> str:
-    """Return NAME of NAME=FOLDER."""
-    return Path(argument.partition("=")[0]).name
-
-
-@contextmanager
-def enter_project(argument: str) -> Iterator[str]:
-    """Stand in the folder of NAME=FOLDER, a project in which the preset has run, and give NAME."""
-    name, _, folder = argument.partition("=")
-    here = Path.cwd()
-    os.chdir(folder or name)
-    try:
-        yield name_of(name)
-    finally:
-        os.chdir(here)
-
-
 def load(argument: str, threads: int, seed: int | None = None) -> Project:
     """Read NAME=FOLDER, and seed everything: with the run's own seed, or with another."""
-    with enter_project(argument) as name:
+    with enter_run(argument) as name:
         settings = params.load_section(f"finetune.{MODEL}", FinetuneParams)
         seed = int(params.load_param("seed")) if seed is None else seed
         prepare_training(seed, threads)
@@ -84,7 +65,7 @@ def new_model(project: Project) -> MmeSid:
 
 def fine_tuned_model(argument: str, project: Project) -> MmeSid:
     """Return the model as the run fine-tuned it, ready to answer."""
-    with enter_project(argument):
+    with enter_run(argument):
         inner = project.backbone._replace(model=load_adapter(project.backbone.model, adapter_folder(MODEL)))
         lora = project.settings.lora.model_copy(update={"enabled": False})  # the saved one is on already
         settings = project.settings.model_copy(update={"lora": lora})
@@ -121,7 +102,7 @@ class PartOfEpoch:
 
 def benchmark_parser(text: str | None, rounds: int) -> argparse.ArgumentParser:
     parser = side_by_side.benchmark_parser(text, rounds)
-    parser.add_argument("--run", required=True, metavar="NAME=FOLDER", help="a project in which the preset has run")
+    add_run_option(parser)
     parser.add_argument("--threads", type=int, default=1)
     return parser
 

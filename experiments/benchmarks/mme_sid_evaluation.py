@@ -19,6 +19,7 @@ from typing import Any
 import mme_sid_common as common
 import numpy as np
 import torch
+from finished_run import name_of
 from mme_sid_published import Published, scores_from_parts
 from rectools_common import SETTINGS
 from side_by_side import (
@@ -128,7 +129,7 @@ def results(args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
     }
     figures = medians(run_in_turn(sides, args.rounds, args.threads))
     a, b = figures["ours"], figures["theirs"]
-    name = common.name_of(args.run)
+    name = name_of(args.run)
     yield (
         "mme_sid_evaluation",
         benchmark_record(

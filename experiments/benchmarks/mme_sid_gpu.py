@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 import mme_sid_common as common
 import numpy as np
 import torch
+from finished_run import add_run_option, enter_run, name_of
 from side_by_side import Measurement, benchmark_parser, benchmark_record, peak_memory_mb, run_conditions, write
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -151,7 +152,7 @@ def measure_epoch(args: argparse.Namespace, size: Size, device: torch.device) ->
     """Train for some steps, or an epoch, and return what they cost."""
     histories, items = random_histories(size), size.items
     if args.run:
-        with common.enter_project(args.run):
+        with enter_run(args.run):
             histories, items = load_histories(), core_count()
     histories = histories._replace(query_user=histories.query_user[:0], query_end=histories.query_end[:0],
                                    query_valid=histories.query_valid[:0], targets=histories.targets[:0])  # fmt: skip
@@ -206,7 +207,7 @@ def size_of(parameter: Tensor) -> int:
 def published_record(figures: dict[str, Any], args: argparse.Namespace) -> dict[str, Any]:
     floor = figures["operations"] / figures["measured_operations_per_second"]
     seconds = figures["epoch_seconds"]
-    run = f" --run {common.name_of(args.run)}=FOLDER" if args.run else ""
+    run = f" --run {name_of(args.run)}=FOLDER" if args.run else ""
     shape = "a tiny shape" if args.tiny else "the shape of Llama-3-8B"
     return benchmark_record(
         f"MME-SID in {shape} ({args.weights}), an epoch, one {figures['device']} against 8 A100",
@@ -248,9 +249,7 @@ def missing_requirement(args: argparse.Namespace) -> str | None:
 def main() -> None:
     parser = benchmark_parser(__doc__)
     parser.add_argument("--weights", choices=["bf16", "nf4"], default="bf16", help="of the frozen backbone")
-    parser.add_argument(
-        "--run", metavar="NAME=FOLDER", help="take the histories of a finished run; else they are drawn"
-    )
+    add_run_option(parser, required=False, help="take the histories of a finished run; else they are drawn")
     parser.add_argument("--batch", type=int, default=256, help="histories a step")
     parser.add_argument("--steps", type=int, default=0, help="timed, after a warm-up; 0: all of an epoch")
     parser.add_argument("--tiny", action="store_true", help="a small shape on the CPU; no result is written")

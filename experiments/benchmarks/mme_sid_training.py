@@ -23,6 +23,7 @@ from typing import Any
 import mme_sid_common as common
 import numpy as np
 import torch
+from finished_run import name_of
 from mme_sid_published import BATCH, RATE, WARMUP_STEPS, Published, PublishedTask
 from side_by_side import (
     Measurement,
@@ -101,7 +102,7 @@ def compare_time(args: argparse.Namespace) -> dict[str, Any]:
     }
     figures = medians(run_in_turn(sides, args.rounds, args.threads))
     a, b = figures["ours"], figures["theirs"]
-    name = common.name_of(args.run)
+    name = name_of(args.run)
     return benchmark_record(
         f"MME-SID on {name}, an epoch of {a['targets']:,.0f} targets: one pass a history against one a prefix",
         "seconds",
@@ -123,7 +124,7 @@ def compare_time(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def compare_quality(args: argparse.Namespace) -> dict[str, Any]:
-    name = common.name_of(args.run)
+    name = name_of(args.run)
     sides = {"ours": ("ours", 0), "theirs at ours": ("theirs", 0), "theirs as published": ("theirs", RATE)}
     figures: dict[str, list[dict[str, Any]]] = {one: [] for one in sides}
     for seed in args.seeds:

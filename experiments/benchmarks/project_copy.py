@@ -44,9 +44,9 @@ def edit(path: Path, changes: Mapping[str, Any]) -> None:
 def run(copy: Path, stages: Iterable[tuple[str, ...]], what: str) -> None:
     """Run stages of this code in `copy`, each a script and its arguments; exit with what it said if one fails."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "SIDFLOW_CACHE": str(copy / "cache")}
-    for script, *benchmark_parser in stages:
+    for script, *arguments in stages:
         done = subprocess.run(
-            [sys.executable, str(ROOT / f"stages/{script}.py"), *benchmark_parser],
+            [sys.executable, str(ROOT / f"stages/{script}.py"), *arguments],
             cwd=copy,
             env=environment,
             capture_output=True,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from finished_run import enter_run
 
 from sidflow.artifacts.features import MODALITY
 from sidflow.core.tensors import Tensors
@@ -32,10 +32,7 @@ class Run(NamedTuple):
 
 def load(argument: str, names: list[str] | None = None) -> Run:
     """Read NAME=FOLDER, the folder of a project in which `dvc repro modality` has run."""
-    name, _, folder = argument.partition("=")
-    here = Path.cwd()
-    os.chdir(folder)
-    try:
+    with enter_run(argument) as name:
         metrics = {path.stem for path in Path(MODALITY.path).parent.glob("*.safetensors")}
         modalities = {}
         for one in [one for one in ORDER if one in metrics and (names is None or one in names)]:
@@ -43,8 +40,6 @@ def load(argument: str, names: list[str] | None = None) -> Run:
             if arrays["present"].any():
                 modalities[one] = ModalityVectors(arrays["values"], arrays["present"])
         return Run(name, modalities, validation_tau_queries(load_histories()))
-    finally:
-        os.chdir(here)
 
 
 def concatenate(modalities: dict[str, ModalityVectors]) -> dict[str, ModalityVectors]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from finished_run import add_run_option
 from quantizer_common import Run, audit, concatenate, load, train
 from side_by_side import benchmark_parser, commit, machine, write
 
@@ -98,7 +99,7 @@ def write_rows(name: str, rows: list[dict[str, Any]], command: str, args: argpar
 
 def main() -> None:
     parser = benchmark_parser(__doc__)
-    parser.add_argument("--run", action="append", default=[], metavar="NAME=FOLDER")
+    add_run_option(parser, action="append", default=[], required=False)
     parser.add_argument("--index", action="append", default=[], metavar="NAME=FILE")
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
     parser.add_argument("--seeds", type=int, default=3)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from finished_run import add_run_option
 from quantizer_common import Run, audit, load, train
 from scipy.stats import t as student
 from side_by_side import Measurement, benchmark_parser, benchmark_record, commit, machine, write
@@ -60,7 +61,7 @@ def verdict(figures: dict[str, float]) -> str:
 
 def main() -> None:
     parser = benchmark_parser(__doc__)
-    parser.add_argument("--run", action="append", required=True, metavar="NAME=FOLDER")
+    add_run_option(parser, action="append")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=SHARED["loop"]["epochs"])
     args = parser.parse_args()

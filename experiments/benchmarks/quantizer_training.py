@@ -13,7 +13,6 @@ one thread; its start (k-means) is timed apart from its training. None of their 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 import time
@@ -24,10 +23,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from finished_run import add_run_option, name_of
 from quantizer_common import load
 from side_by_side import (
     RESULTS,
     Measurement,
+    begun_record,
     benchmark_parser,
     benchmark_record,
     commit,
@@ -201,14 +202,14 @@ def results(args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
         same = ("--against", args.against, "--checkout", args.checkout, "--run", run, "--epochs", args.epochs)
         trained = run_in_turn({side: side_command(__file__, side, *same) for side in ("ours", "theirs")}, args.rounds)
         best = {side: max(each, key=lambda one: one["items_per_second"]) for side, each in trained.items()}
-        details[run.partition("=")[0]] = best
+        details[name_of(run)] = best
         yield name, summarise(args.against, args.epochs, details)
 
 
 def earlier_details(path: Path, epochs: int) -> dict[str, dict[str, dict[str, float]]]:
     """Return what was measured before on this commit, with as many epochs: data sets may come one at a time."""
-    recorded = json.loads(path.read_text()) if path.is_file() else {}
-    return recorded["details"] if recorded.get("commit") == commit() and recorded.get("epochs") == epochs else {}
+    begun = begun_record(path)
+    return begun["details"] if begun.get("epochs") == epochs else {}
 
 
 def summarise(against: str, epochs: int, details: dict[str, dict[str, dict[str, float]]]) -> dict[str, Any]:
@@ -246,7 +247,7 @@ def main() -> None:
     parser = benchmark_parser(__doc__, rounds=3)
     parser.add_argument("--against", choices=list(SIZES), required=True)
     parser.add_argument("--checkout", type=Path, required=True)
-    parser.add_argument("--run", action="append", required=True, metavar="NAME=FOLDER")
+    add_run_option(parser, action="append")
     parser.add_argument("--epochs", type=int, default=60)
     run_side_or_all(parser, {"ours": measure, "theirs": measure}, results)
 

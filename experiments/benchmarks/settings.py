@@ -11,7 +11,6 @@ rows are kept: a second call on the same commit adds to them.
 from __future__ import annotations
 
 import csv
-import json
 import tempfile
 import time
 from collections.abc import Iterator
@@ -19,8 +18,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import project_copy
+from finished_run import add_run_option, folder_of, name_of
 from ruamel.yaml import YAML
-from side_by_side import benchmark_parser, commit, keep, machine, record_path
+from side_by_side import begun_record, benchmark_parser, commit, keep, machine, record_path
 
 STAGES = ("train_sequential", "train_multimodal", "finetune")  # whose sections of params.yaml name what they train
 TIMES = {"epochs": (0.5, 2), "learning_rate": (0.5, 2), "weight_decay": (0.33, 3)}  # of the loop
@@ -99,16 +99,14 @@ def train_with_change(project: Path, one: TrainedRecommender, change: Change) ->
 
 def main() -> None:
     parser = benchmark_parser(__doc__)
-    parser.add_argument("--run", required=True, metavar="NAME=FOLDER")
+    add_run_option(parser)
     parser.add_argument("--models", nargs="+", help="by default all that are trained")
     parser.add_argument("--knobs", nargs="+", help="by default all that a setting names")
     args = parser.parse_args()
-    name, _, folder = args.run.partition("=")
-    project = Path(folder).resolve()
+    name, project = name_of(args.run), folder_of(args.run)
     params = YAML(typ="safe").load((project / "params.yaml").read_text())
     path = record_path(f"settings/{name}", replace=args.replace, resumed=True)
-    recorded = json.loads(path.read_text()) if path.is_file() else {}
-    rows: list[dict[str, Any]] = recorded["rows"] if recorded.get("commit") == commit() else []
+    rows: list[dict[str, Any]] = begun_record(path).get("rows", [])
     done = {(row["model"], row["knob"], row["value"]) for row in rows}
     for one in trained_recommenders(params):
         if args.models and one.model not in args.models:

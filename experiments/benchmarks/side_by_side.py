@@ -153,11 +153,17 @@ def record_path(name: str, *, replace: bool, resumed: bool = False) -> Path:
         resumed: a record of this commit, which a run before this one has begun, is gone on with.
     """
     path = RESULTS / f"{name}.json"
-    if replace or not path.exists() or (resumed and json.loads(path.read_text()).get("commit") == commit()):
+    if replace or not path.exists() or (resumed and begun_record(path)):
         return path
     own = OWN_RESULTS / f"{name}.json"
     print(f"{name} is recorded already and stays (--replace replaces it); this result: {own}")
     return own
+
+
+def begun_record(path: Path) -> dict[str, Any]:
+    """Return the record in `path` where it is one of this commit, to go on with; else an empty one."""
+    recorded: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+    return recorded if recorded.get("commit") == commit() else {}
 
 
 def keep(path: Path, result: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 from torch.nn import functional
 
@@ -87,3 +88,20 @@ def test_a_run_goes_on_with_the_record_that_it_has_begun_and_with_no_other(tmp_p
     side_by_side.keep(records, {"commit": "0000000"})
     assert side_by_side.record_path("settings/x", replace=False, resumed=True) == own
     assert side_by_side.record_path("settings/x", replace=True, resumed=True) == records
+    assert side_by_side.begun_record(records) == {}
+    side_by_side.keep(records, {"commit": side_by_side.commit(), "rows": [1]})
+    assert side_by_side.begun_record(records)["rows"] == [1]
+    assert side_by_side.begun_record(tmp_path / "none.json") == {}
+
+
+def test_a_benchmark_stands_in_the_folder_of_its_run_and_comes_back(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "experiments/benchmarks"))
+    import finished_run
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs/one").mkdir(parents=True)
+    for argument, name in (("embedded=runs/one", "embedded"), ("runs/one", "one")):
+        with pytest.raises(ZeroDivisionError), finished_run.enter_run(argument) as entered:
+            assert (entered, Path.cwd()) == (name, tmp_path / "runs/one")
+            raise ZeroDivisionError
+        assert Path.cwd() == tmp_path

@@ -87,6 +87,17 @@ def count_data(resolved: Resolved) -> CountedData | None:
     return CountedData(counts, list(catalog.warnings))
 
 
+def synthetic_counts(resolved: Resolved) -> Counts | None:
+    """Return about how large the core of the synthetic catalogue is; None for other data."""
+    from sidflow.catalog.params import IngestParams
+
+    settings = resolved.sections["ingest"]
+    if not isinstance(settings, IngestParams) or settings.source != "synthetic":
+        return None
+    shop = settings.synthetic
+    return Counts(shop.items, int(shop.users * shop.mean_length))
+
+
 def sizes_patch(values: Mapping[str, Any], counts: Counts) -> dict[str, Any]:
     """Return the choice for data of this size, as a patch of all entries that `values` has.
 
@@ -148,6 +159,9 @@ def time_line(resolved: Resolved, counts: Counts) -> str:
 REFERENCE_GFLOPS = 90.0  # float32 products of 512 x 512 matrices on one core of the machine of the coefficients
 # Seconds per event and epoch at width 64 on one core there; measured on the project's presets.
 EVENT_SECONDS = {"sasrec": 40e-6, "gru4rec": 40e-6, "bert4rec": 32e-6, "dmesr": 140e-6, "finetune": 170e-6}
+# Of fine-tuning, likewise, for each layer of a pretrained backbone as wide as SmolLM2-135M (576), which has 30.
+PRETRAINED_LAYER_SECONDS, PRETRAINED_LAYERS = 250e-6, 30
+WRITER_SECONDS = 400.0  # training of the small writer with its default sizes
 GENERATE_SECONDS = 30e-6  # of a layer, likewise, with IDs of five tokens
 STAGE_SECONDS = 4.0  # start of a stage
 BACKBONE_SECONDS = 50.0
@@ -172,8 +186,14 @@ def expected_seconds(resolved: Resolved, counts: Counts) -> dict[str, float]:
         base: Any = settings.model  # the base model's params, once resolved
         kind = "dmesr" if hasattr(settings, "fine") else settings.base
         seconds[name] = _epochs_seconds(base, EVENT_SECONDS[kind] * 1.2, base, counts)
+    backbone: Any = sections.get("backbone")
+    layers = 0 if backbone is None or backbone.kind == "scratch" else backbone.layers or PRETRAINED_LAYERS
     for name, settings in _entries(sections, "finetune"):
-        seconds[name] = _epochs_seconds(settings, EVENT_SECONDS["finetune"], None, counts)
+        event = EVENT_SECONDS["finetune"] + layers * PRETRAINED_LAYER_SECONDS
+        seconds[name] = _epochs_seconds(settings, event, None, counts)
+    writer: Any = sections.get("train_writer")
+    if writer is not None and writer.kind == "shop":
+        seconds["train_writer"] = WRITER_SECONDS
     pairs = 0.2 * counts.events * counts.items
     for name, _ in _entries(sections, "train_ranker"):
         seconds[name] = 2 * STAGE_SECONDS + 3 * pairs * RANKER_SECONDS

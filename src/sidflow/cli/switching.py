@@ -27,7 +27,7 @@ from sidflow.cli.params_file import params_text
 from sidflow.cli.presets import compose, layers, names, plain_values, preset_values, sized_by_data
 from sidflow.cli.sections import SECTIONS, resolve
 from sidflow.cli.selection import WITHOUT_IDS, select
-from sidflow.cli.sizes import Counts, chosen_lines, count_data
+from sidflow.cli.sizes import Counts, chosen_lines, count_data, synthetic_counts, time_line
 from sidflow.core import params
 from sidflow.core.errors import InputError
 from sidflow.core.files import atomic_path
@@ -63,6 +63,8 @@ def apply(name: str, data: Path | None = None, seed: int | None = None) -> Appli
     text = params_text(resolved)
     check(plain_values(resolved), f"preset {name}")
     chosen = tuple(chosen_lines(resolved, counted)) if counted else ()
+    if (counts := synthetic_counts(resolved)) is not None:
+        chosen = (time_line(resolved, counts),)
     current = _current_params()
     left = str(current.get("preset")) if current else None
     edits = _back_up_edits(left, text)

@@ -10,11 +10,12 @@ import fcntl
 import hashlib
 import importlib.metadata
 import importlib.util
+import io
 import json
 import shutil
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path, PurePosixPath
 
 from sidflow.core.errors import InputError
@@ -190,7 +191,8 @@ def _dequantize(source: Path, folder: Path, slot: str) -> None:
 
     remedy = "use a file of another architecture or quantization, or a folder (kind: path)"
     expected = "a GGUF file of a causal LM that transformers reads"
-    with load_errors_as_input_errors(source, expected, remedy), without_library_output():
+    bars = redirect_stderr(io.StringIO())  # transformers' bar over the tensors cannot be turned off
+    with load_errors_as_input_errors(source, expected, remedy), without_library_output(), bars:
         model = AutoModelForCausalLM.from_pretrained(
             source.parent,
             gguf_file=source.name,

@@ -194,6 +194,8 @@ class Progress:
     >>> progress.remaining = 1200
     >>> progress.line(100, now=50.0)
     '100 answers, 2.0 a second, about 9 min left'
+    >>> progress.line(1000, now=550.0)
+    '1100 answers, 2.0 a second, about 50 s left'
     """
 
     def __init__(self, now: float) -> None:
@@ -213,8 +215,9 @@ class Progress:
             return ""
         self._printed = now
         rate = self._asked / (now - self._started)
-        minutes = self.remaining / rate / 60
-        left = f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.0f} h"
+        seconds = self.remaining / rate
+        left = f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+        left = f"{seconds / 3600:.0f} h" if seconds >= 7200 else left
         return f"{self._asked} answers, {rate:.1f} a second, about {left} left"
 
 

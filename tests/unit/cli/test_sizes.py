@@ -7,7 +7,7 @@ from tests.committed import ROOT
 
 from sidflow.cli import presets
 from sidflow.cli.presets import Layer, preset_values, sized_by_data
-from sidflow.cli.sizes import Counts, expected_seconds
+from sidflow.cli.sizes import Counts, expected_seconds, synthetic_counts, time_line
 
 SMALL, LARGE = Counts(500, 20_000), Counts(30_000, 2_000_000)
 
@@ -75,6 +75,19 @@ def test_more_events_items_and_recommenders_take_longer() -> None:
     totals = [sum(one.values()) for one in times]
     assert totals == sorted(totals)
     assert {"train_sequential@sasrec", "train_multimodal@dmesr_sasrec", "finetune@mme_sid", "backbone"} <= set(times[0])
+
+
+def test_trained_parts_of_the_synthetic_presets_are_in_the_expected_time() -> None:
+    with contextlib.chdir(ROOT):
+        runs = {name: presets.compose(name) for name in ("embedded", "embedded-mllm", "embedded-pretrained")}
+        counts = synthetic_counts(runs["embedded"])
+        assert counts == Counts(500, 19_500)
+        times = {name: expected_seconds(resolved, counts) for name, resolved in runs.items()}
+        assert time_line(runs["embedded-mllm"], counts).count("train_writer") == 1
+    plain = times["embedded"]
+    assert times["embedded-mllm"] == plain | {"train_writer": times["embedded-mllm"]["train_writer"]}
+    assert times["embedded-pretrained"]["finetune@mme_sid"] > 4 * plain["finetune@mme_sid"]
+    assert times["embedded-pretrained"]["train_sequential@sasrec"] == plain["train_sequential@sasrec"]
 
 
 def test_an_unknown_word_for_sizes_is_refused(tmp_path, monkeypatch) -> None:
