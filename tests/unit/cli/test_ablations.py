@@ -76,7 +76,7 @@ def fake(tmp_path, monkeypatch):
     """A committed project whose whole model has run."""
     monkeypatch.chdir(tmp_path)
     somebody(monkeypatch)
-    monkeypatch.setattr("sidflow.cli.app.require_project_files", lambda *files: None)
+    monkeypatch.setattr("sidflow.cli.program.require_project_files", lambda *files: None)
     monkeypatch.setattr("sidflow.cli.revisions.dvc_cache_folder", lambda: tmp_path / "cache")
     stands = Dvc(tmp_path / "cache")
     for user in ("ablations", "revisions"):
