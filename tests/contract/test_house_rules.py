@@ -27,7 +27,7 @@ ARROWS = {
     "counting": {"artifacts", "metrics", "sequences"},
     "hybrid": {"artifacts", "metrics", "sequences", "training"},
     "candidate_ranking": {"artifacts", "counting", "hybrid", "sequences", "training"},
-    "blending": {"artifacts", "counting", "ranking", "sequences"},
+    "blending": {"artifacts", "counting", "metrics", "ranking", "sequences"},
     "semantic_ids": {"artifacts", "metrics", "sequences", "training"},
     "backbones": {"artifacts", "models", "sequences", "training"},
     "sequential": {"artifacts", "hybrid", "sequences", "training"},

@@ -6,17 +6,23 @@ neither has to be trained again, and what one adds to the other is told from wha
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from scipy import sparse
 from scipy.sparse import csr_matrix
 
-from sidflow.artifacts.recommenders import FACTORS, SUMMARY, ScoreFactors, refit_in, refit_metadata
+from sidflow.artifacts.recommenders import FACTORS, IDS, SUMMARY, ScoreFactors, refit_in, refit_metadata
 from sidflow.blending.params import BlendParams
 from sidflow.core.errors import InputError
 from sidflow.core.tensors import Tensors
-from sidflow.counting.search import METRIC, Choice, dense_ranks, mean_ndcg, validation_set
+from sidflow.counting.search import METRIC, Choice, dense_ranks, validation_set
+from sidflow.metrics.ranking import metric_at_k
 from sidflow.ranking.scores import Scores
 from sidflow.sequences.histories import Histories
+
+if TYPE_CHECKING:
+    from jaxtyping import Int32, Int64
 
 
 def fit_blend(name: str, settings: BlendParams, histories: Histories, items: int) -> None:
@@ -28,10 +34,11 @@ def fit_blend(name: str, settings: BlendParams, histories: Histories, items: int
     files = {part: FACTORS.read(model=part) for part in (settings.base, settings.added)}
     base, added = files[settings.base], files[settings.added]
     refit = _common_refit(settings, base, added)
-    choice = choose_weight(settings, histories, items, base, added)
+    ids = _common_ids(settings, base, added)
+    choice = choose_weight(settings, histories, items, base, added, ids)
     first, second = (ScoreFactors.from_arrays(file.arrays, items) for file in (base, added))
     factors = weighted_sum(first, second, choice.setting["weight"])
-    arrays = factors.arrays()
+    arrays = factors.arrays() | ({} if ids is None else {IDS: ids})
     FACTORS.write(arrays, {"model": name, **refit_metadata(refit)}, model=name)
     SUMMARY.write(
         {
@@ -60,22 +67,58 @@ def _common_refit(settings: BlendParams, base: Tensors, added: Tensors) -> bool 
     )
 
 
-def choose_weight(settings: BlendParams, histories: Histories, items: int, base: Tensors, added: Tensors) -> Choice:
-    """Return the weight with the highest validation NDCG@10, and what each weight brought."""
+def _common_ids(settings: BlendParams, base: Tensors, added: Tensors) -> np.ndarray | None:
+    """Return the number of each item's ID, of the part whose items share IDs; None where none do."""
+    parts = [file.arrays[IDS] for file in (base, added) if IDS in file.arrays]
+    if len(parts) == 2 and not np.array_equal(*parts):
+        raise InputError(
+            "params.yaml:blend",
+            expected=f"the same IDs in {settings.base} and {settings.added}, whose items share IDs",
+            found="others",
+            count=int((parts[0] != parts[1]).sum()),
+            example=f"item {int(np.flatnonzero(parts[0] != parts[1])[0])}",
+            remedy="set `ids` alike in both, or `ids.suffix: token` in one",
+        )
+    return parts[0] if parts else None
+
+
+def choose_weight(
+    settings: BlendParams,
+    histories: Histories,
+    items: int,
+    base: Tensors,
+    added: Tensors,
+    ids: Int32[np.ndarray, " n"] | None = None,
+) -> Choice:
+    """Return the weight with the highest validation NDCG@10, and what each weight brought.
+
+    Items that share one of `ids` and have one score are a tie, over whose ranks the mean is taken.
+    """
     queries, masked, targets = validation_set(histories, items, settings.choose_on)
     parts = [
         Scores(file.arrays, histories.query_count, items, f"factors of {part}")
         for part, file in ((settings.base, base), (settings.added, added))
     ]
-    ranks = np.empty((len(settings.weights), len(queries)), dtype=np.int64)
+    values = np.zeros((len(settings.weights), len(queries)))
     for start in range(0, len(queries), parts[0].block_rows):
         block = slice(start, start + parts[0].block_rows)
         first, second = (scores.for_queries(queries[block]) for scores in parts)
         for index, weight in enumerate(settings.weights):
-            ranks[index, block] = dense_ranks(first + np.float32(weight) * second, masked[block], targets[block])
-    trials = [{"weight": weight, METRIC: mean_ndcg(ranks[index])} for index, weight in enumerate(settings.weights)]
+            scores = first + np.float32(weight) * second
+            ranks = dense_ranks(scores, masked[block], targets[block])
+            sharing = None if ids is None else _sharing(scores, targets[block], ids)
+            values[index, block] = metric_at_k(ranks, "ndcg", 10, sharing)
+    means = [float(of_weight.mean()) if len(queries) else 0.0 for of_weight in values]
+    trials = [{"weight": weight, METRIC: mean} for weight, mean in zip(settings.weights, means, strict=True)]
     best = max(range(len(trials)), key=lambda index: (trials[index][METRIC], -index))
     return Choice({"weight": trials[best]["weight"]}, trials)
+
+
+def _sharing(scores: np.ndarray, targets: np.ndarray, ids: np.ndarray) -> Int64[np.ndarray, " q"]:
+    """Return how many other candidates have each target's ID and score, of `scores` that are -inf where excluded."""
+    own = scores[np.arange(len(scores)), targets][:, None]
+    same = (ids == ids[targets][:, None]) & (scores == own)
+    return np.where(np.isneginf(own[:, 0]), 0, same.sum(axis=1) - 1)
 
 
 def weighted_sum(base: ScoreFactors, added: ScoreFactors, weight: float) -> ScoreFactors:

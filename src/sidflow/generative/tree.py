@@ -87,15 +87,18 @@ class PrefixTree:
         column = torch.where(valid, code.long(), size)  # what is no child goes to a column that is cut off
         return spread.scatter_(-1, column, child.to(torch.int32))[..., :size]
 
-    def children_of(
-        self, depth: int, nodes: Int[Tensor, "*b"]
-    ) -> tuple[Int[Tensor, "*b widest"], Int64[Tensor, "*b widest"]]:
-        """Return number and code of the children of each node, ascending; -1 and any code where there are no more.
+    def children_of(self, depth: int, nodes: Int[Tensor, "*b"]) -> tuple[Int[Tensor, "*b c"], Int64[Tensor, "*b c"]]:
+        """Return number and code of the children of each node, ascending; the number is -1 where there is none.
+
+        Where a node has most of the codes as children, all codes are returned.
 
         Args:
             depth: of the nodes.
             nodes: their numbers; -1 has no children.
         """
+        if self.children[depth] is not None and 2 * self.widest[depth] >= self.sizes[depth]:
+            child = self.child_by_code(depth, nodes)
+            return child, torch.arange(self.sizes[depth], device=nodes.device).expand(child.shape)
         real = nodes.clamp(min=0)
         first = self.starts[depth][real]
         end = torch.where(nodes >= 0, self.starts[depth][real + 1], 0)

@@ -171,11 +171,13 @@ def _rank_block(
     ranking.rank[rows] = np.where(target_excluded, last + 1, (block >= target).sum(axis=1))
     ranking.sampled_rank[rows] = np.where(target_excluded, last_sampled, (sampled_scores >= target).sum(axis=1)) + 1
     if ids is not None and ranking.sharing is not None and ranking.id_rank is not None:
-        same = (ids == ids[targets[rows]][:, None]) & (block > -np.inf)
+        own_id = (ids == ids[targets[rows]][:, None]) & (block > -np.inf)
+        same = own_id & (block == target)  # of a blend, items of one ID can have different scores
         ranking.sharing[rows] = np.where(target_excluded, 0, same.sum(axis=1) - 1)
         order = np.argsort(ids, kind="stable")
         best_of_id = np.maximum.reduceat(block[:, order], np.flatnonzero(np.diff(ids[order], prepend=-1)), axis=1)
-        ranking.id_rank[rows] = np.where(target_excluded, last + 1, (best_of_id >= target).sum(axis=1))
+        best_of_own = np.where(own_id, block, -np.inf).max(axis=1, keepdims=True)
+        ranking.id_rank[rows] = np.where(target_excluded, last + 1, (best_of_id >= best_of_own).sum(axis=1))
     if held_out is not None and ranking.held_out_rank is not None:
         among = np.where(target_excluded, last + 1, (block[:, held_out] >= target).sum(axis=1))
         ranking.held_out_rank[rows] = np.where(held_out[targets[rows]], among, 0)

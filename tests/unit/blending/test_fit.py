@@ -8,11 +8,12 @@ import pytest
 from scipy.sparse import csr_matrix
 from tests.unit.counting.cases import leave_one_out, random_sequences, write_split
 
-from sidflow.artifacts.recommenders import FACTORS, SUMMARY, ScoreFactors, refit_metadata
+from sidflow.artifacts.recommenders import FACTORS, IDS, SUMMARY, ScoreFactors, refit_metadata
 from sidflow.blending.fit import fit_blend, weighted_sum
 from sidflow.blending.params import BlendParams
 from sidflow.core.errors import InputError
 from sidflow.metrics.ranking import metric_at_k
+from sidflow.ranking.rank import RankParams, rank_targets
 from sidflow.ranking.scores import Scores
 from sidflow.sequences.histories import load_histories
 
@@ -127,3 +128,59 @@ def test_the_stage_reads_its_own_section(past):
     written = FACTORS.at(model="sum").read_bytes()
     fit_blend("sum", BlendParams(base="one", added="two"), past, ITEMS)
     assert written == FACTORS.at(model="sum").read_bytes()
+
+
+def by_ids(past, ids, seed):
+    """Factors that give the items of one ID one score, as a recommender that generates IDs does."""
+    drawn = np.random.default_rng(seed).random((past.query_count, ids.max() + 1)).astype(np.float32)
+    relation = csr_matrix((np.ones(ITEMS, dtype=np.float32), (ids, np.arange(ITEMS))), shape=(ids.max() + 1, ITEMS))
+    return ScoreFactors(evidence=csr_matrix(drawn), relation=relation)
+
+
+def expected_ndcg(scores, target, excluded, ids):
+    """The mean over all orders of the candidates of the target's ID and score."""
+    scores = np.where(excluded, -np.inf, scores)
+    if np.isneginf(scores[target]):
+        return 0.0
+    tied = int(((ids == ids[target]) & (scores == scores[target])).sum())
+    last = int((scores >= scores[target]).sum())
+    ranks = np.arange(last - tied + 1, last + 1)
+    return float(np.where(ranks <= 10, 1 / np.log2(ranks + 1), 0).mean())
+
+
+@pytest.mark.parametrize("generative", ["base", "added"])
+def test_items_that_share_an_id_are_a_tie_where_their_scores_are_one(past, generative):
+    ids = (np.arange(ITEMS) // 3).astype(np.int32)
+    FACTORS.write(by_ids(past, ids, 1).arrays() | {IDS: ids}, refit_metadata(False), model="generative")
+    write("other", draw_factors(past, 2, "dense"))
+    other = {"base": "added", "added": "base"}[generative]
+    settings = BlendParams(**{generative: "generative", other: "other"}, weights=(0.0, 0.5))
+    fit_blend("sum", settings, past, ITEMS)
+    first, second = read_scores(past, settings.base), read_scores(past, settings.added)
+    excluded = past.seen(ITEMS).toarray().astype(bool)
+    queries = np.flatnonzero(past.query_valid)
+    for trial in SUMMARY.read(model="sum")["trials"]:
+        scores = first + np.float32(trial["weight"]) * second
+        values = [expected_ndcg(scores[query], past.targets[query], excluded[query], ids) for query in queries]
+        np.testing.assert_allclose(trial["valid_ndcg_at_10"], np.mean(values), atol=1e-6)
+    arrays = FACTORS.read(model="sum").arrays
+    assert arrays[IDS].tolist() == ids.tolist()
+    ranking = rank_targets(arrays, past, ITEMS, RankParams())
+    scores = np.where(excluded, -np.inf, read_scores(past, "sum"))
+    for query, target in enumerate(past.targets):
+        own = scores[query, target]
+        if np.isneginf(own):
+            continue
+        best = [scores[query, ids == number].max() for number in np.unique(ids)]
+        assert ranking.id_rank[query] == sum(one >= best[ids[target]] for one in best)
+        assert ranking.sharing[query] == ((ids == ids[target]) & (scores[query] == own)).sum() - 1
+
+
+def test_blending_other_ids_is_refused_and_the_same_are_kept(past):
+    ids = (np.arange(ITEMS) // 3).astype(np.int32)
+    for name, of_part in (("one", ids), ("two", ids), ("other", ids[::-1].copy())):
+        FACTORS.write(by_ids(past, of_part, len(name)).arrays() | {IDS: of_part}, refit_metadata(False), model=name)
+    fit_blend("sum", BlendParams(base="one", added="two"), past, ITEMS)
+    assert FACTORS.read(model="sum").arrays[IDS].tolist() == ids.tolist()
+    with pytest.raises(InputError, match=r"expected the same IDs in one and other.*set `ids` alike in both"):
+        fit_blend("sum", BlendParams(base="one", added="other"), past, ITEMS)

@@ -38,6 +38,12 @@ def test_every_prefix_has_exactly_the_children_that_ids_have(drawn):
             ]
             assert child[node].tolist() == expected
         assert (tree.child_by_code(depth, torch.tensor([-1], dtype=torch.int32)) == -1).all()
+        numbers, last_codes = tree.children_of(depth, torch.arange(len(numbered) + 1, dtype=torch.int32) - 1)
+        assert (numbers[0] == -1).all()
+        for prefix, of_node, code in zip(numbered, numbers[1:], last_codes[1:], strict=True):
+            there = of_node >= 0
+            assert [below[number] for number in of_node[there]] == [(*prefix, int(one)) for one in code[there]]
+            assert int(there.sum()) == sum(one[:depth] == prefix for one in below)
     leaves = [tuple(row) for row in tree.node_prefixes(codes.shape[1]).tolist()]
     items = tree.items_of(torch.arange(tree.leaves))
     assert [of_leaf.tolist() for of_leaf in items] == [
