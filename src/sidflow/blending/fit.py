@@ -70,7 +70,7 @@ def _common_refit(settings: BlendParams, base: Tensors, added: Tensors) -> bool 
 def _common_ids(settings: BlendParams, base: Tensors, added: Tensors) -> np.ndarray | None:
     """Return the number of each item's ID, of the part whose items share IDs; None where none do."""
     parts = [file.arrays[IDS] for file in (base, added) if IDS in file.arrays]
-    if len(parts) == 2 and not np.array_equal(*parts):
+    if len(parts) == 2 and not np.array_equal(parts[0], parts[1]):
         raise InputError(
             "params.yaml:blend",
             expected=f"the same IDs in {settings.base} and {settings.added}, whose items share IDs",
