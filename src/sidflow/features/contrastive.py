@@ -109,7 +109,8 @@ def with_adapters(network: PreTrainedModel, params: ContrastiveEncoder) -> Any:
         target_modules="all-linear",
         exclude_modules=r".*pooler.*" if has_pooler else None,
     )
-    return get_peft_model(network, config)
+    with without_library_output():
+        return get_peft_model(network, config)
 
 
 class Batch(NamedTuple):
