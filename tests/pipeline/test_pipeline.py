@@ -43,6 +43,15 @@ def test_the_same_inputs_give_the_same_bytes(finished, tmp_path_factory):
     assert f"{len(told)} artifacts are the same, 0 differ." in output
 
 
+def test_every_recommender_has_its_costs_which_enter_no_artifact(borrowed):
+    rows = {row["recommender"]: row for row in json.loads(borrowed.run("sidflow", "leaderboard", "--json"))}
+    assert rows.keys() == set(borrowed.params()["recommenders"])
+    for name in ("train_seconds", "seconds_with_inputs", "peak_memory_mb", "users_per_second"):
+        assert all(row[name] > 0 for row in rows.values()), name
+    assert f"costs of {len(rows)} of {len(rows)} recommenders" in borrowed.run("sidflow", "leaderboard", "--page")
+    assert not ran(borrowed.run("dvc", "repro"))
+
+
 def _inside(project, path):
     """Return `path` as seen from the project's folder."""
     return Path(path).relative_to(project.folder) if Path(path).is_absolute() else Path(path)
