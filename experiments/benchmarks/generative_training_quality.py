@@ -132,6 +132,9 @@ def results(args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
     against = {way: interval((values[way] - values["samples"]).mean(0)) for way in args.ways if way != "samples"}
     difference, low, high = against["packed"]
     best = max(against, key=lambda way: means[way])
+    best_of = (
+        f"; the best of {len(against)} ways to pack is `{best}` with {means[best]:.4f}" if len(against) > 1 else ""
+    )
     yield (
         f"generative_training_quality_{args.epochs}",
         benchmark_record(
@@ -143,9 +146,10 @@ def results(args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
             higher_is_better=True,
             finding=f"mean of {len(args.seeds)} seeds {means['packed']:.4f} after {seconds['packed']:,.0f} s against "
             f"{means['samples']:.4f} after {seconds['samples']:,.0f} s: {difference:+.4f}, 95% interval {low:+.4f} to "
-            f"{high:+.4f} over users; the best of {len(against)} ways to pack is `{best}` with {means[best]:.4f}",
+            f"{high:+.4f} over users" + best_of,
             command=f"python experiments/benchmarks/generative_training_quality.py --run FOLDER --epochs {args.epochs} "
-            f"--seeds {' '.join(map(str, args.seeds))}",
+            f"--seeds {' '.join(map(str, args.seeds))}"
+            + (f" --ways {' '.join(args.ways)}" if len(against) == 1 else ""),
             means={way: round(mean, 5) for way, mean in means.items()},
             by_seed={way: np.round(each.mean(1), 5).tolist() for way, each in values.items()},
             against_samples=against,
