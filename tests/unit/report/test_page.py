@@ -2,6 +2,7 @@ import re
 from html.parser import HTMLParser
 
 import numpy as np
+import polars as pl
 import pytest
 from tests.unit.report.cases import report_data
 from tests.unit.report.outline import OUTLINE, written
@@ -83,6 +84,13 @@ def test_expected_metrics_are_shown_where_the_catalogue_is_synthetic():
     for text_part in ("of the best possible", "without the noise of sampled targets", ">expected<"):
         assert text_part in rich
         assert text_part not in bare
+
+
+def test_a_writers_hash_is_shown_short():
+    data = report_data()
+    named = data.semantics.with_columns(writer=pl.lit(f"shop-writer@{'0123456789abcdef' * 4}"))
+    text = render_page(data._replace(semantics=named), ReportParams())
+    assert "Descriptions written by shop-writer@0123456789ab. " in text
 
 
 def test_absent_parts_are_replaced_by_text():

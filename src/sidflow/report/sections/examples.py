@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from sidflow.report.data import RankedLists, ReportData, ReportParams
 
 OWN_CHARACTERS = 300  # of an item's own words
+_COMMIT = re.compile(r"@([0-9a-f]{12})[0-9a-f]{28,}$")  # a model's commit or hash, shown short
 
 
 class Gallery:
@@ -165,9 +167,10 @@ def items_section(data: ReportData, gallery: Gallery, settings: ReportParams) ->
                 class_="card item",
             )
         )
-    writers = sorted(data.semantics["writer"].unique().to_list())
+    writers = sorted(_COMMIT.sub(r"@\1", writer) for writer in data.semantics["writer"].unique())
     writer_note = f"Descriptions written by {', '.join(writers)}. " if writers else ""
-    note = f"{writer_note}Evenly spaced through the catalogue. A semantic ID reads from coarse to fine."
+    ids_note = "" if data.semantic_ids.is_empty() else " A semantic ID reads from coarse to fine."
+    note = f"{writer_note}Evenly spaced through the catalogue.{ids_note}"
     return tag("section", tag("h2", "Example items"), tag("p", note, class_="note"), *cards)
 
 
