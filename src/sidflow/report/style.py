@@ -154,6 +154,7 @@ svg .name.reference{fill:var(--reference)}
 }
 .figures dt{color:var(--soft)}
 .figures dd{margin:0;text-align:right}
+@media (max-width:1280px){.board .narrow{display:none}}
 @media (max-width:640px){
   main{padding:32px 16px 64px}.item{grid-template-columns:1fr}section{margin-top:44px}.card{padding:18px 16px}
   .board .picture{display:none}

@@ -85,7 +85,7 @@ def leaderboard_section(data: ReportData, glossary: Glossary) -> Markup:
     heads: list[object] = [tag("th", "recommender", scope="col"), tag("th", class_="picture", scope="col")]
     heads.append(tag("th", glossary.link("realised"), " ", glossary.metric(primary), scope="col"))
     heads += [
-        tag("th", class_="picture", scope="col"),
+        tag("th", class_="picture narrow", scope="col"),
         tag("th", "against the best baseline", scope="col"),
         tag("th", glossary.link("verdict"), class_="verdict", scope="col"),
     ]
@@ -124,7 +124,7 @@ def _metric_cells(name: str, metric: str, value: Mapping, top: float, style: str
 
 def _difference_cells(name: str, comparison: Comparison | None, axis_end: float, style: str) -> list[Markup]:
     if comparison is None:
-        return [tag("td", class_="picture"), tag("td"), tag("td", class_="verdict")]
+        return [tag("td", class_="picture narrow"), tag("td"), tag("td", class_="verdict")]
     span = f"{number(comparison.low)} to {number(comparison.high)}"
     title = f"{name} minus the best baseline: {number(comparison.difference)}, from {span}"
     bar = difference_bar(title, comparison.difference, comparison.low, comparison.high, axis_end, style)
