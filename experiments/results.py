@@ -156,13 +156,13 @@ def _costs_of(recommender: str, records: Sequence[Mapping[str, Any]]) -> dict[st
 
     Other load on the machine only adds: the shortest times of all seeds, the highest rate, the most memory.
     """
-    known = [record["costs"][recommender] for record in records if record.get("costs", {}).get(recommender)]
+    measured = [record["costs"][recommender] for record in records if record.get("costs", {}).get(recommender)]
     best = {"train_seconds": min, "seconds_with_inputs": min, "users_per_second": max}
     best |= {"peak_memory_mb": max, "peak_gpu_memory_mb": max, "machine": max}
     costs = {
         name: choose(values)
         for name, choose in best.items()
-        if (values := [cost[name] for cost in known if cost[name] is not None])
+        if (values := [cost[name] for cost in measured if cost[name] is not None])
     }
     return {"costs": round_floats(costs)} if costs else {}
 

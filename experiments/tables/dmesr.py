@@ -77,8 +77,8 @@ def dmesr_slices_table() -> str:
     return markdown_table([*head, "verdict"], rows)
 
 
-def _by_question(found: Sequence[SliceAnswer]) -> dict[Question, SliceAnswer]:
-    return {(answer.one, answer.other): answer for answer in found}
+def _by_question(compared: Sequence[SliceAnswer]) -> dict[Question, SliceAnswer]:
+    return {(answer.one, answer.other): answer for answer in compared}
 
 
 def _difference_cells(answer: SliceAnswer | None) -> list[str]:

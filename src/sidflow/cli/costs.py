@@ -68,8 +68,8 @@ def _seconds_per_history(cost: Cost | None) -> float | None:
 
 
 def _sum(parts: Sequence[float | None]) -> float | None:
-    known = [part for part in parts if part is not None]
-    return sum(known) if len(known) == len(parts) else None
+    measured = [part for part in parts if part is not None]
+    return sum(measured) if len(measured) == len(parts) else None
 
 
 def machine_of(cost: Cost) -> str:
