@@ -4,9 +4,11 @@ Run: python experiments/benchmarks/generative_decoding.py
 
 Both decode with one model, a decoder of random weights over random IDs, on one thread: histories of 20 items of 4 codes
 below 256, beams of 20. Every side runs in a process of its own, in turn, medians of the rounds. `generate` is given a
-dict from each prefix to its list of tokens, the quickest prefix function there is; its lists have to be ours. `free` is
-our beam without a constraint: every code goes on. `modules` is our beam with the model run by the modules of
-transformers, 64 histories at a time.
+dict from each prefix to its list of tokens, the quickest prefix function there is; its lists have to be ours.
+Probabilities sum to 1 over the codes with which an ID goes on, the default of `normalise` (`renormalize_logits` of
+`generate`), and in a second comparison over the vocabulary. `free` is our beam over the vocabulary without a
+constraint: every code goes on. `modules` is our beam with the model run by the modules of transformers, 64 histories
+at a time.
 """
 
 from __future__ import annotations
@@ -40,7 +42,7 @@ from sidflow.generative.decoding import beam_search
 from sidflow.generative.params import CausalParams
 from sidflow.generative.ranking import BATCH
 from sidflow.generative.tree import PrefixTree, build_tree
-from sidflow.generative.vocabulary import IdVocabulary
+from sidflow.generative.vocabulary import IdVocabulary, Normalise
 from sidflow.training.devices import prepare_training
 
 SIZES, HISTORY, WIDTH = (256,) * 4, 20, 20
@@ -58,6 +60,10 @@ class FreeTree:
         """Return a child for every code."""
         codes = torch.arange(SIZES[depth]).expand(*nodes.shape, -1)
         return torch.zeros(codes.shape, dtype=torch.int32), codes
+
+    def first_child(self, depth: int, nodes: torch.Tensor) -> torch.Tensor:
+        """Return a child of each of no nodes: by `vocabulary` no ID is decided before its end."""
+        return nodes
 
 
 def codes_of(items: int) -> np.ndarray:
@@ -84,7 +90,12 @@ class ThroughModules(ScratchIdModel):
 
 
 def beams(
-    tree: PrefixTree | FreeTree, lists: Path | None = None, *, batch: int = BATCH, modules: bool = False
+    tree: PrefixTree | FreeTree,
+    by: Normalise,
+    lists: Path | None = None,
+    *,
+    batch: int = BATCH,
+    modules: bool = False,
 ) -> dict[str, float]:
     """Decode all users, `batch` at a time, and write the lists of the first ones as tokens."""
     model, ids, codes, tokens = prepared()
@@ -93,9 +104,9 @@ def beams(
     first, parts = torch.from_numpy(ids.first), tokens.split(batch)
     lengths = torch.full((batch,), tokens.shape[1])
     chosen: Any = tree
-    beam_search(model, chosen, first, parts[0], lengths, WIDTH, by="vocabulary")  # warm
+    beam_search(model, chosen, first, parts[0], lengths, WIDTH, by=by)  # warm
     began, began_cpu = time.perf_counter(), time.process_time()
-    found = [beam_search(model, chosen, first, part, lengths, WIDTH, by="vocabulary") for part in parts]
+    found = [beam_search(model, chosen, first, part, lengths, WIDTH, by=by) for part in parts]
     seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - began_cpu
     if lists is not None:
         lists.write_text(json.dumps(ids.tokens(codes)[found[0].leaves[:THEIR_USERS].numpy()].tolist()))
@@ -109,17 +120,17 @@ def beams(
 def ours(args: argparse.Namespace) -> dict[str, float]:
     """Decode under the tree; the rows of unique IDs are sorted, so that a leaf's number is its row."""
     tree = build_tree(codes_of(ITEMS), SIZES)
-    return beams(tree, args.lists) | {"tree_mb": tree.bytes / 1e6}
+    return beams(tree, args.by, args.lists) | {"tree_mb": tree.bytes / 1e6}
 
 
 def free(_: argparse.Namespace) -> dict[str, float]:
     """Decode without a constraint."""
-    return beams(FreeTree())
+    return beams(FreeTree(), "vocabulary")
 
 
-def modules(_: argparse.Namespace) -> dict[str, float]:
+def modules(args: argparse.Namespace) -> dict[str, float]:
     """Decode under the tree with the modules of transformers."""
-    return beams(build_tree(codes_of(ITEMS), SIZES), batch=64, modules=True)
+    return beams(build_tree(codes_of(ITEMS), SIZES), args.by, batch=64, modules=True)
 
 
 def prefixes(codes: np.ndarray) -> dict[tuple[int, ...], list[int]]:
@@ -154,6 +165,7 @@ def theirs(args: argparse.Namespace) -> dict[str, float]:
         num_return_sequences=WIDTH,
         max_new_tokens=len(SIZES),
         do_sample=False,
+        renormalize_logits=args.by == "children",
         pad_token_id=0,
         eos_token_id=None,
     )
@@ -233,30 +245,39 @@ def results(args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
             **run_conditions(args.rounds, 1),
         ),
     )
+    for by, title in (("children", ""), ("vocabulary", ", probabilities over the vocabulary")):
+        yield decoding(args, by, title)
+
+
+def decoding(args: argparse.Namespace, by: str, title: str) -> tuple[str, dict[str, Any]]:
+    """Return the record of beams with probabilities `by` children or vocabulary."""
+    names = ("ours", "modules", "theirs", *(("free",) if by == "vocabulary" else ()))
     with tempfile.TemporaryDirectory() as folder:
-        lists = ("--lists", Path(folder) / "lists.json")
-        sides = {side: side_command(__file__, side, *lists) for side in ("ours", "free", "modules", "theirs")}
-        three = medians(run_in_turn(sides, args.rounds, 1))
-    a, b, c = (three[side] for side in ("ours", "theirs", "free"))
-    yield (
-        "generative_decoding",
+        more = ("--lists", Path(folder) / "lists.json", "--by", by)
+        figures = medians(run_in_turn({side: side_command(__file__, side, *more) for side in names}, args.rounds, 1))
+    a, b = figures["ours"], figures["theirs"]
+    free = ""
+    if by == "vocabulary":
+        ratio = figures["free"]["users_per_second"] / a["users_per_second"]
+        free = f"{ratio:.2f} times the time of the beam without a constraint; "
+    return (
+        "generative_decoding" if by == "children" else "generative_decoding_vocabulary",
         benchmark_record(
             f"Beams of {WIDTH} over {ITEMS:,} IDs of {len(SIZES)} codes, after {HISTORY} items, against `generate` "
-            "with a prefix function",
+            f"with a prefix function{title}",
             "users a second",
             Measurement(a["users_per_second"], a["peak_mb"]),
             Measurement(b["users_per_second"], b["peak_mb"]),
             higher_is_better=True,
             finding=f"{a['users_per_second']:.0f} users a second against {b['users_per_second']:.1f}; "
-            f"{100 * b['same']:.1f}% of the places in the lists are the same; "
-            f"{c['users_per_second'] / a['users_per_second']:.2f} times the time of the beam without a constraint; "
+            f"{100 * b['same']:.1f}% of the places in the lists are the same; {free}"
             f"{a['users_per_cpu_second']:.0f} users a second of processor time against "
             f"{b['users_per_cpu_second']:.1f}; "
-            f"{three['modules']['users_per_second']:.0f} users a second with the modules of transformers; "
+            f"{figures['modules']['users_per_second']:.0f} users a second with the modules of transformers; "
             f"the tree takes {a['tree_mb']:.1f} MB",
             command=COMMAND,
             model={name: getattr(CausalParams(), name) for name in ("dimensions", "layers", "heads", "feedforward")},
-            sides=three,
+            sides=figures,
             **run_conditions(args.rounds, 1),
         ),
     )
@@ -265,6 +286,7 @@ def results(args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
 def main() -> None:
     parser = benchmark_parser(__doc__, rounds=3)
     parser.add_argument("--lists", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--by", choices=["children", "vocabulary"], default="children", help=argparse.SUPPRESS)
     run_side_or_all(
         parser,
         {

@@ -140,7 +140,8 @@ def beam_search(
 ) -> Beams:
     """Return the IDs that a beam of `width` prefixes a level ends with.
 
-    Scores are sums of log-probabilities. Only codes with which an ID goes on can be chosen.
+    Scores are sums of log-probabilities. Only codes with which an ID goes on can be chosen. By `children`, prefixes
+    of one ID alone are not put through the model: what is left of them has the probability 1.
 
     Args:
         model: in eval mode.
@@ -158,17 +159,31 @@ def beam_search(
     scores = torch.zeros(rows, 1, device=tokens.device)
     states = prompt.state[:, None]
     visible = torch.zeros(rows, 1, 0, dtype=torch.bool, device=tokens.device)
+    decided, decided_scores = nodes[:, :0], scores[:, :0]  # prefixes of one ID alone
     for level in range(tree.levels):
         log_probs, children, codes = _child_log_probs(model, tree, states, level, nodes, by)
-        total = (scores[..., None] + log_probs).flatten(1)
-        flat_child = children.flatten(1)
+        total = torch.cat([(scores[..., None] + log_probs).flatten(1), decided_scores], dim=1)
+        child = torch.cat([children.flatten(1), tree.first_child(level, decided)], dim=1)
         last = level == tree.levels - 1
         if last and excluded is not None:
-            total = _without(total, flat_child, excluded, tree.leaves)
-        scores, best = total.topk(min(width, total.shape[1]), dim=1)
-        nodes = flat_child.gather(1, best).masked_fill_(scores == -torch.inf, -1)
+            total = _without(total, child, excluded, tree.leaves)
+        reached_scores, best = total.topk(min(width, total.shape[1]), dim=1)
+        reached = child.gather(1, best).masked_fill_(reached_scores == -torch.inf, -1)
         if last:
-            return Beams(nodes, scores)
+            return Beams(reached, reached_scores)
+        goes_on = reached >= 0
+        if by == "children":  # what is left of a decided ID has the probability 1, so that it needs no position
+            goes_on = tree.branches(level + 1, reached)
+            decided = reached.masked_fill(goes_on, -1)
+            decided_scores = reached_scores.masked_fill(goes_on, -torch.inf)
+        # the others come first, as many columns as the row with most of them has
+        column = goes_on.byte().argsort(dim=1, descending=True, stable=True)[:, : int(goes_on.sum(1).max())]
+        nodes = reached.masked_fill(~goes_on, -1).gather(1, column)
+        scores = reached_scores.masked_fill(~goes_on, -torch.inf).gather(1, column)
+        if not nodes.shape[1]:
+            states = states[:, :0]
+            continue
+        best = best.gather(1, column).clamp_(max=codes.flatten(1).shape[1] - 1)  # what does not go on: any code
         parents, code = best // children.shape[-1], codes.flatten(1).gather(1, best)
         before = visible.gather(1, parents[..., None].expand(-1, -1, visible.shape[2]))
         itself = torch.eye(nodes.shape[1], dtype=torch.bool, device=tokens.device).expand(rows, -1, -1)
@@ -217,9 +232,8 @@ def exact_log_probs(
     root = torch.zeros(1, dtype=torch.int32, device=tokens.device)
     first, _ = next_log_probs(model, tree, prompt.state[:, None], 0, root, by)
     result = torch.empty(len(tokens), tree.leaves, device=tokens.device)
-    needed = (
-        _needed_nodes(tree) if by == "children" else [torch.ones_like(codes, dtype=torch.bool) for codes in tree.codes]
-    )
+    inner = tree.branching[1:]
+    needed = list(inner) if by == "children" else [torch.ones_like(branches) for branches in inner]
     for chunk in _chunks(tree, needed, first_tokens, positions):
         states = prompt.state[:, None][:, :0]
         if len(chunk.tokens):
@@ -238,17 +252,6 @@ def exact_log_probs(
                 scores = scores + torch.where(nodes[place] == parent, added, 0.0)
         result[:, chunk.leaves] = scores
     return result
-
-
-def _needed_nodes(tree: PrefixTree) -> list[Bool[Tensor, " nodes"]]:
-    """Return by depth, from 1 to that of the leaves, which nodes or what hangs on them have two children or more."""
-    needed = [torch.zeros_like(tree.codes[-1], dtype=torch.bool)]
-    for depth in range(tree.levels - 1, 0, -1):
-        starts = tree.starts[depth]
-        below = torch.cat([needed[0].new_zeros(1, dtype=torch.int64), needed[0].long().cumsum(0)])
-        several = starts[1:] - starts[:-1] > 1
-        needed.insert(0, several | (below[starts[1:].long()] > below[starts[:-1].long()]))
-    return needed
 
 
 def _range_at(tree: PrefixTree, depth: int, leaves: slice) -> slice:
@@ -280,7 +283,7 @@ def _chunks(tree: PrefixTree, needed: list[Tensor], first_tokens: Tensor, positi
 
     def count(leaves: slice) -> int:
         ranges = [_range_at(tree, depth, leaves) for depth in range(1, tree.levels)]
-        return sum(int(sums[nodes.stop] - sums[nodes.start]) for sums, nodes in zip(before[:-1], ranges, strict=True))
+        return sum(int(sums[nodes.stop] - sums[nodes.start]) for sums, nodes in zip(before, ranges, strict=True))
 
     start = 0
     while start < tree.leaves:

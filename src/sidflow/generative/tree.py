@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from jaxtyping import Int, Int64
+    from jaxtyping import Bool, Int, Int64
 
 
 DENSE_ENTRIES = 1 << 24  # entries of a level's child table at most: 64 MB as int32
@@ -33,6 +33,7 @@ class PrefixTree:
     codes: tuple[Int[Tensor, " nodes"], ...]  # by depth, from depth 1 on: the last code of each node
     children: tuple[Int[Tensor, "nodes k"] | None, ...]  # by depth: child by code, -1 where there is none
     widest: tuple[int, ...]  # by depth: children of a node at most
+    branching: tuple[Bool[Tensor, " nodes"], ...]  # by depth: whether several IDs go on from a node
     leaf_starts: Int[Tensor, " leaves_plus_1"]  # where a leaf's items start in `leaf_items`
     leaf_items: Int[Tensor, " m"]  # items by leaf, ascending within one
 
@@ -49,7 +50,8 @@ class PrefixTree:
     @property
     def bytes(self) -> int:
         """Memory of all arrays."""
-        arrays = [*self.starts, *self.codes, *(table for table in self.children if table is not None)]
+        tables = [table for table in self.children if table is not None]
+        arrays = [*self.starts, *self.codes, *self.branching, *tables]
         return sum(array.nbytes for array in (*arrays, self.leaf_starts, self.leaf_items))
 
     def to(self, device: torch.device) -> PrefixTree:
@@ -60,6 +62,7 @@ class PrefixTree:
             tuple(array.to(device) for array in self.codes),
             tuple(None if table is None else table.to(device) for table in self.children),
             self.widest,
+            tuple(array.to(device) for array in self.branching),
             self.leaf_starts.to(device),
             self.leaf_items.to(device),
         )
@@ -107,6 +110,14 @@ class PrefixTree:
         codes = self.codes[depth][child.clamp(max=len(self.codes[depth]) - 1)]
         return child.masked_fill_(~valid, -1), codes.long()
 
+    def first_child(self, depth: int, nodes: Int[Tensor, "*b"]) -> Int[Tensor, "*b"]:
+        """Return the first child of each node of `depth`, the only one of a node that does not branch; -1 of -1."""
+        return torch.where(nodes >= 0, self.starts[depth][nodes.clamp(min=0)], -1)
+
+    def branches(self, depth: int, nodes: Int[Tensor, "*b"]) -> Bool[Tensor, "*b"]:
+        """Return whether several IDs go on from each node of `depth`; none do from -1."""
+        return self.branching[depth][nodes.clamp(min=0)] & (nodes >= 0)
+
     def prefix_nodes(self, codes: Int[Tensor, "n l"]) -> Int[Tensor, "n l"]:
         """Return the node of every prefix of IDs of the tree, the empty one first, the whole ID left out.
 
@@ -148,10 +159,11 @@ def build_tree(codes: Int64[np.ndarray, "n l"], sizes: tuple[int, ...], items: n
     codes, item = codes[present], item[present]
     order = np.lexsort((item, *codes.T[::-1]))
     codes, item = codes[order], item[order]
-    starts, node_codes, children, widest = [], [], [], []
+    starts, node_codes, children, widest, paths = [], [], [], [], []
     parent = np.zeros(len(codes), dtype=np.int64)  # of each row at the current depth
     count = 1
     for level, size in enumerate(sizes):
+        paths.append(parent)
         new = np.ones(len(codes), dtype=bool)
         new[1:] = (parent[1:] != parent[:-1]) | (codes[1:, level] != codes[:-1, level])
         first_rows = np.flatnonzero(new)
@@ -168,6 +180,8 @@ def build_tree(codes: Int64[np.ndarray, "n l"], sizes: tuple[int, ...], items: n
         children.append(table)
         parent = np.cumsum(new) - 1
         count = len(first_rows)
+    last_rows = np.flatnonzero(np.diff(parent, append=count))  # one of each ID
+    ids = [np.bincount(path[last_rows], minlength=len(ends) - 1) for path, ends in zip(paths, starts, strict=True)]
     leaf_counts = np.bincount(parent, minlength=count) if len(codes) else np.zeros(0, dtype=np.int64)
     return PrefixTree(
         sizes=tuple(sizes),
@@ -175,6 +189,7 @@ def build_tree(codes: Int64[np.ndarray, "n l"], sizes: tuple[int, ...], items: n
         codes=tuple(node_codes),
         children=tuple(children),
         widest=tuple(widest),
+        branching=tuple(torch.from_numpy(below > 1) for below in ids),
         leaf_starts=torch.from_numpy(np.concatenate([[0], np.cumsum(leaf_counts)]).astype(np.int64)),
         leaf_items=torch.from_numpy(item.astype(np.int64)),
     )

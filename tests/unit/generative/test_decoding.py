@@ -85,6 +85,24 @@ def test_a_history_is_answered_alike_alone_and_beside_longer_ones(kind):
         torch.testing.assert_close(alone.log_probs[0], together.log_probs[row], atol=2e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("kind", ALL_KINDS)
+def test_the_model_reads_no_position_of_a_prefix_that_one_id_has_alone(kind, monkeypatch):
+    case = Decoding(kind, count=9)
+    extend, positions = case.model.extend, []
+
+    def counted(prompt, tokens, *rest, **more):
+        positions.append(tokens.shape[1])
+        return extend(prompt, tokens, *rest, **more)
+
+    monkeypatch.setattr(case.model, "extend", counted)
+    beam_search(*case.arguments, 30, by="vocabulary")
+    beam_search(*case.arguments, 30, by="children")
+    prefixes = [case.leaf_tokens()[:, :depth].unique(dim=0, return_counts=True)[1] for depth in (1, 2)]
+    shared = [int((ids > 1).sum()) for ids in prefixes]
+    assert shared < [len(ids) for ids in prefixes]
+    assert positions == [*map(len, prefixes), *shared]
+
+
 def generator_of(case):
     """The same model as transformers generates with, its head tied to the token table."""
     if hasattr(case.model, "decoder"):
@@ -107,8 +125,9 @@ def generator_of(case):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("width", [2, 5])
-def test_lists_are_those_of_generate_with_a_prefix_function(kind, width):
-    case = Decoding(kind)
+@pytest.mark.parametrize(("by", "count"), [("vocabulary", 60), ("children", 60), ("children", 20)])
+def test_lists_are_those_of_generate_with_a_prefix_function(kind, width, by, count):
+    case = Decoding(kind, count=count)
     whole = generator_of(case)
     # An instruct model's sampling defaults: they break the beams of `generate`, and do not reach ours.
     case_config = case.model.decoder if kind == "decoder" else case.model.model
@@ -116,7 +135,7 @@ def test_lists_are_those_of_generate_with_a_prefix_function(kind, width):
     whole.generation_config.do_sample, whole.generation_config.temperature = True, 0.6
     whole.generation_config.repetition_penalty = 1.3
     valid = [tuple(row) for row in case.leaf_tokens().tolist()]
-    beams = beam_search(*case.arguments, width, by="vocabulary")
+    beams = beam_search(*case.arguments, width, by=by)
     for row in range(3):
         history = case.tokens[row, : case.lengths[row]]
         prompt = torch.cat([torch.tensor([1]), history]) if kind == "decoder" else history
@@ -137,6 +156,7 @@ def test_lists_are_those_of_generate_with_a_prefix_function(kind, width):
                 do_sample=False,
                 temperature=None,
                 repetition_penalty=1.0,
+                renormalize_logits=by == "children",
                 pad_token_id=0,
                 eos_token_id=None,
             )
