@@ -12,8 +12,8 @@ from transformers import Cache, DynamicCache, LlamaConfig, LlamaModel, PreTraine
 from sidflow.generative.decoding import Predictions
 from sidflow.generative.llama_beams import BeamPrompt, LlamaBeams
 from sidflow.generative.params import CausalParams
-from sidflow.generative.reserving_cache import reserving_cache
 from sidflow.generative.vocabulary import BOS, PAD, IdVocabulary
+from sidflow.models.reserving_cache import reserving_cache
 from sidflow.sequences.windows import padding_mask
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from transformers.models.t5.modeling_t5 import T5Attention
 
 from sidflow.generative.decoding import Predictions
 from sidflow.generative.params import EncoderDecoderParams
-from sidflow.generative.reserving_cache import reserving_cache
 from sidflow.generative.vocabulary import BOS, PAD, UNKNOWN, IdVocabulary
+from sidflow.models.reserving_cache import reserving_cache
 from sidflow.sequences.windows import padding_mask
 
 if TYPE_CHECKING:

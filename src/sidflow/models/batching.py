@@ -13,7 +13,7 @@ from sidflow.core.errors import InputError
 from sidflow.models.inputs import Inputs, batch_shape, collate
 
 BATCH_REQUESTS = 64
-BATCH_TOKENS = {"cpu": 8192, "cuda": 65_536}  # padding and answers included
+BATCH_BYTES = {"cpu": 2 << 30, "cuda": 16 << 30}  # of keys and values, padding and answers included
 Keyed = tuple[str, Inputs]  # the key of a request, and what the model reads
 Result = TypeVar("Result")
 
@@ -21,15 +21,23 @@ Result = TypeVar("Result")
 class Batches:
     """Runs requests in batches, and remembers how large one may be."""
 
-    def __init__(self, device: torch.device, answer_tokens: int, error: Callable[[str, str, str], InputError]) -> None:
+    def __init__(
+        self,
+        device: torch.device,
+        answer_tokens: int,
+        token_bytes: int,
+        error: Callable[[str, str, str], InputError],
+    ) -> None:
         """Begin with the largest batch.
 
         Args:
             device: where the model runs.
             answer_tokens: that each request may get besides its own.
+            token_bytes: of the keys and values of a token.
             error: makes an error of what was expected, what was there and the remedy.
         """
         self._device, self._answer_tokens, self._error = device, answer_tokens, error
+        self._most_tokens = BATCH_BYTES[device.type] // token_bytes
         self._largest = BATCH_REQUESTS
 
     def results(self, requests: list[Keyed], run: Callable[[list[Keyed]], Result]) -> Iterator[Result]:
@@ -55,7 +63,7 @@ class Batches:
         count = 1
         while count < min(len(waiting), self._largest):
             tokens = waiting[count][1]["input_ids"].shape[1] + self._answer_tokens
-            if (count + 1) * tokens > BATCH_TOKENS[self._device.type]:
+            if (count + 1) * tokens > self._most_tokens:
                 break
             count += 1
         return count

@@ -48,6 +48,16 @@ class PromptedModel(NamedTuple):
         """The largest number of tokens that the model reads and writes together, where its config says so."""
         return getattr(self.config.get_text_config(), "max_position_embeddings", None)
 
+    @property
+    def token_bytes(self) -> int:
+        """Memory of a token's keys and values in fp32, by the config; at most, where it does not tell their heads."""
+        config = self.config.get_text_config()
+        width, heads = config.hidden_size, getattr(config, "num_attention_heads", None)
+        kept_heads = getattr(config, "num_key_value_heads", None)
+        if heads and kept_heads:
+            width = kept_heads * (getattr(config, "head_dim", None) or width // heads)
+        return int(2 * torch.float32.itemsize * width * config.num_hidden_layers)
+
 
 def prompted_model(named: ModelParams, slot: str) -> PromptedModel:
     """Locate a model and read its config.

@@ -1,8 +1,8 @@
 """A writer that runs a model of transformers on this machine: image-text-to-text, or text alone.
 
 Requests are sorted by picture size and length and generated in batches, padded on the left. A model of text reads once
-what all prompts of a batch begin with. Each batch's responses are handed over, and so kept, at once. No code of a
-model's folder runs, and its weights are safetensors.
+what all prompts of a batch begin with, and rows that have ended leave the batch. Each batch's responses are handed
+over, and so kept, at once. No code of a model's folder runs, and its weights are safetensors.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from sidflow.models.inputs import ModelInputs
 from sidflow.models.loading import inference_device, load_errors_as_input_errors, without_library_output
 from sidflow.models.prefix import batch_inputs
 from sidflow.models.prompted import REMEDY, load_prompted, prompted_model
+from sidflow.models.rounds import generated_tokens
 from sidflow.semantics.params import TransformersParams
 from sidflow.semantics.requests import Request
 from sidflow.semantics.store import Response
@@ -44,7 +45,7 @@ class TransformersWriter(Writer):
         self._params, self._device = params, inference_device(runtime)
         self._model = prompted_model(params.model, SLOT)
         self.model, self.revision = self._model.name, self._model.revision
-        self._batches = Batches(self._device, params.max_tokens, self._error)
+        self._batches = Batches(self._device, params.max_tokens, self._model.token_bytes, self._error)
         self._network: Any = None
         self._encoder: ModelInputs | None = None
         self._answered = self._tokens = 0
@@ -87,12 +88,12 @@ class TransformersWriter(Writer):
     def _generate(self, batch: list[Keyed]) -> list[Response]:
         assert self._encoder is not None
         settings = self._network.generation_config
-        inputs_of = on_device if self._model.sees else batch_inputs
-        inputs = inputs_of(batch, self._network, settings.pad_token_id, self._device)
+        shaped = (batch, self._network, settings.pad_token_id, self._device)
+        inputs = on_device(*shaped) if self._model.sees else batch_inputs(*shaped, settings.max_new_tokens)
         devices = [self._device] if self._device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices), without_library_output():
             torch.manual_seed(int(batch[0][0][:15], 16))  # for a temperature above 0
-            tokens = self._network.generate(**inputs)[:, inputs["input_ids"].shape[1] :].cpu()
+            tokens = generated_tokens(self._network, inputs)
         responses = []
         for (key, own), row in zip(batch, tokens, strict=True):
             ends = torch.isin(row, torch.tensor(settings.eos_token_id)).nonzero()

@@ -6,7 +6,7 @@ from tests.unit.generative.cases import Decoding
 from transformers import DynamicCache
 
 from sidflow.generative.causal import CausalIdModel
-from sidflow.generative.reserving_cache import reserving_cache
+from sidflow.models.reserving_cache import reserving_cache
 
 
 @pytest.mark.parametrize("room", [0, 3, 20])
@@ -19,6 +19,22 @@ def test_a_reserving_cache_holds_what_a_growing_one_does(room):
             kept, expected = (cache.update(keys, values, layer) for cache in (ours, theirs))
             assert all(torch.equal(one, other) for one, other in zip(kept, expected, strict=True))
         assert ours.get_seq_length() == theirs.get_seq_length()
+
+
+@pytest.mark.parametrize("room", [0, 20])
+def test_rows_of_a_reserving_cache_are_repeated_and_selected(room):
+    ours, theirs = reserving_cache(room), DynamicCache()
+    draw = torch.Generator().manual_seed(0)
+    rows = 2
+    for count, change in ((4, None), (2, ("batch_repeat_interleave", 3)), (3, ("batch_select_indices", [4, 0, 1]))):
+        keys, values = torch.randn(2, rows, 2, count, 4, generator=draw)
+        for cache in (ours, theirs):
+            cache.update(keys, values, 0)
+            if change:
+                getattr(cache, change[0])(torch.tensor(change[1]) if isinstance(change[1], list) else change[1])
+        rows = len(theirs.layers[0].keys)
+        assert torch.equal(ours.layers[0].keys, theirs.layers[0].keys)
+        assert torch.equal(ours.layers[0].values, theirs.layers[0].values)
 
 
 @torch.no_grad()

@@ -12,6 +12,7 @@ from tests.unit.semantics.test_rules import images_table, item, items_table
 from sidflow.artifacts.features import SEMANTICS
 from sidflow.core.errors import InputError
 from sidflow.core.runtime import Runtime
+from sidflow.models import batching
 from sidflow.semantics import transformers_writer
 from sidflow.semantics.describe import describe_items
 from sidflow.semantics.params import DescribeParams, OpenAIParams, ReplayParams, TransformersParams
@@ -102,6 +103,30 @@ def test_what_prompts_share_is_read_once_and_answers_stay(folder, monkeypatch):
     assert set(lengths[1:]) <= {0} and together == alone
 
 
+def test_rows_that_ended_leave_the_batch_and_answers_stay(folder, monkeypatch):
+    if sees(folder):
+        pytest.skip("its batches share no beginning")
+    texts = {f"{number:064x}": f"Tell what a shop sells, in words. {'a red mug ' * number}" for number in range(1, 9)}
+    requests = {key: next(iter(WORDS.values()))._replace(prompt=prompt) for key, prompt in texts.items()}
+    writer, rows, alone = writer_of(folder, max_tokens=90), [], {}
+    writer._loaded_encoder()
+    settings, generate = writer._network.generation_config, writer._network.generate
+    settings.eos_token_id = list(range(3, writer._network.config.vocab_size, 60))  # a model of random weights ends late
+
+    def counted(**inputs):
+        rows.append(len(inputs["input_ids"]))
+        return generate(**inputs)
+
+    monkeypatch.setattr(writer._network, "generate", counted)
+    together = answers(writer, requests)
+    lengths = [response.output_tokens for response in together.values()]
+    assert rows == [sum(length > 16 * before for length in lengths) for before in range(len(rows))]
+    assert rows[0] == 8 > rows[-1] > 0
+    for key, request in requests.items():
+        alone |= answers(writer, {key: request})
+    assert together == alone
+
+
 def test_bf16_is_one_param_away(folder):
     writer = writer_of(folder, dtype="bf16")
     got = answers(writer, WORDS)
@@ -170,6 +195,25 @@ def test_too_little_memory_halves_the_batch(folder, monkeypatch):
     monkeypatch.setattr(writer, "_generate", small_memory)
     assert answers(writer, WORDS) == expected
     assert sizes == [4, 2, 1, 1, 1, 1]
+
+
+def test_keys_and_values_of_a_batch_stay_below_their_limit(folder, monkeypatch):
+    token_bytes = writer_of(folder)._model.token_bytes
+    longest = max(response.input_tokens for response in answers(writer_of(folder), WORDS).values()) + 16
+    monkeypatch.setitem(batching.BATCH_BYTES, "cpu", 2 * longest * token_bytes)
+    writer, sizes = writer_of(folder), []
+    generate = writer._generate
+    monkeypatch.setattr(writer, "_generate", lambda batch: (sizes.append(len(batch)), generate(batch))[1])
+    answers(writer, WORDS)
+    assert sum(sizes) == len(WORDS) == 4 and sizes in ([2, 2], [3, 1])
+
+
+def test_a_tokens_bytes_are_those_of_the_cache(llama):
+    writer = writer_of(llama)
+    encoder = writer._loaded_encoder()
+    cache = writer._network(**encoder.encode("mug", None, 448), use_cache=True).past_key_values
+    kept = sum(part.nbytes for layer in cache.layers for part in (layer.keys, layer.values))
+    assert writer._model.token_bytes * cache.get_seq_length() == kept
 
 
 @pytest.fixture(scope="module")

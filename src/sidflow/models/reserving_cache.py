@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
+import torch
 from torch import Tensor
-from transformers import Cache
+from transformers import Cache, DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 
@@ -35,7 +36,34 @@ class _ReservingLayer(DynamicLayer):
         self.keys, self.values = (memory[..., :end, :] for memory in self.memory)
         return self.keys, self.values
 
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        """Repeat each row."""
+        rows = torch.arange(len(self.memory[0]), device=self.device)
+        self.batch_select_indices(rows.repeat_interleave(repeats))
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        """Make rows of those that `indices` names."""
+        end = self.get_seq_length()
+        if end > self.memory[0].shape[-2]:
+            super().batch_select_indices(indices)
+            return
+        self.memory = tuple(memory[indices] for memory in self.memory)
+        self.keys, self.values = (memory[..., :end, :] for memory in self.memory)
+
 
 def reserving_cache(room: int) -> Cache:
     """Return an empty cache with room for `room` positions behind those that come first."""
     return Cache(layer_class_to_replicate=partial(_ReservingLayer, room))  # type: ignore[arg-type]
+
+
+def repeated_cache(cache: Any, rows: int, room: int) -> Cache | None:
+    """Return a cache of one row as `rows` of it, with room for `room` positions more.
+
+    None where layers keep less than all keys and values, such as sliding windows or states.
+    """
+    if not isinstance(cache, DynamicCache) or any(type(layer) is not DynamicLayer for layer in cache.layers):
+        return None
+    repeated, layers = reserving_cache(room), cast("list[Any]", cache.layers)
+    for number, layer in enumerate(layers):
+        repeated.update(layer.keys.expand(rows, -1, -1, -1), layer.values.expand(rows, -1, -1, -1), number)
+    return repeated
