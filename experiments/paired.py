@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.results import OWN_PAGES, SETTINGS, bootstrap_runs, preset_names, read_runs
+from experiments.results import SETTINGS, bootstrap_runs, independent_presets, read_runs
 from experiments.runs import Run
 from sidflow.evaluation.compare import LOWER_IS_BETTER
 from sidflow.evaluation.statistics import (
@@ -104,8 +104,7 @@ def answer_questions(metrics: Sequence[str] = METRICS) -> list[Answer]:
     Args:
         metrics: of full ranking, expected ones, or `mean_log2_rank`, of which lower is better.
     """
-    presets = [preset for preset in preset_names() if preset not in OWN_PAGES]
-    return [answer for preset in presets for answer in _answers_of_preset(preset, metrics)]
+    return [answer for preset in independent_presets() for answer in _answers_of_preset(preset, metrics)]
 
 
 def answer_pooled_questions() -> list[PooledAnswer]:
@@ -114,7 +113,7 @@ def answer_pooled_questions() -> list[PooledAnswer]:
     The synthetic catalogue is left out. A data set that two presets hold in published forms of one source counts
     once (`OTHER_FORMS`). Verdicts are corrected for the number of questions (Holm).
     """
-    runs = {preset: recorded for preset in preset_names() if (recorded := read_runs(preset))}
+    runs = {preset: recorded for preset in independent_presets() if (recorded := read_runs(preset))}
     real = {preset: one for preset, one in runs.items() if one[0].record["params"]["ingest"]["source"] != "synthetic"}
     pooled: dict[tuple[str, str], tuple[list[DataSetEffect], PooledEffect]] = {}
     effects_of_preset = {preset: _data_set_effects(preset, one) for preset, one in real.items()}

@@ -15,6 +15,7 @@ import numpy as np
 
 from experiments.runs import Run, read_run, run_of_workspace, write_run
 from sidflow.artifacts.evaluation import CUTOFFS
+from sidflow.cli import presets
 from sidflow.core.documents import round_floats
 from sidflow.core.errors import InputError
 from sidflow.core.files import atomic_path
@@ -24,7 +25,6 @@ from sidflow.evaluation.statistics import PairedBootstrap
 from sidflow.metrics.ranking import METRICS
 
 FOLDER = Path("experiments/results/presets")
-OWN_PAGES = frozenset({"embedded-dmesr"})  # presets whose recommenders are compared on a page of their own
 SETTINGS = CompareParams()  # records are compared with the defaults, whatever a preset has
 
 
@@ -80,6 +80,29 @@ def _require_comparable_split(run: Run) -> None:
 def preset_names() -> list[str]:
     """Return the presets that have results."""
     return sorted(path.stem for path in FOLDER.glob("*.json"))
+
+
+def extended_preset(preset: str) -> str | None:
+    """Return the nearest preset that one extends and that has results on the same data and split; None without one.
+
+    A preset that extends another stands beside it alone: in tables of all data sets it would count them twice.
+    """
+    *extended, _ = (layer.preset for layer in presets.layers(preset)) if preset in presets.names() else ("",)
+    own = read_runs(preset) if extended else []
+    for base in reversed(extended):
+        runs = read_runs(base)
+        if runs and own and _same_queries(runs[0].record, own[0].record):
+            return base
+    return None
+
+
+def _same_queries(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    return one["data"] == other["data"] and not differing_keys(one["params"]["split"], other["params"]["split"])
+
+
+def independent_presets() -> list[str]:
+    """Return the presets with results that extend none of the others on its data."""
+    return [preset for preset in preset_names() if extended_preset(preset) is None]
 
 
 def read_runs(preset: str) -> list[Run]:

@@ -174,13 +174,13 @@ def results(args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
     yield (
         f"finetune_pretrained_{name}{f'_{args.layers}_layers' if args.layers else ''}",
         benchmark_record(
-            f"MME-SID with SmolLM2-135M ({depth}) on {name}, an epoch of {a['targets']:,.0f} targets: packed histories "
-            "against one sample a prefix",
+            f"An epoch of MME-SID with SmolLM2-135M ({depth}) on {name}: packed histories against one sample a prefix",
             "seconds",
             Measurement(a["epoch_seconds"], a["peak_mb"]),
             Measurement(b["epoch_seconds"], b["peak_mb"]),
             higher_is_better=False,
-            finding=f"{a['epoch_seconds']:,.0f} s an epoch ({a['targets'] / a['epoch_seconds']:,.0f} item tokens/s; "
+            finding=f"{a['epoch_seconds']:,.0f} s an epoch of {a['targets']:,.0f} targets "
+            f"({a['targets'] / a['epoch_seconds']:,.0f} item tokens/s; "
             f"{a['epoch_cpu_seconds']:,.0f} CPU s), with bf16 weights {half['epoch_seconds']:,.0f} s "
             f"({half['epoch_cpu_seconds']:,.0f} CPU s), against {b['epoch_seconds']:,.0f} s "
             f"({b['epoch_cpu_seconds']:,.0f} CPU s); taken up from {a['targets_timed']:,.0f} and "

@@ -16,9 +16,9 @@ from experiments.dmesr import (
     slice_answers,
 )
 from experiments.results import FOLDER
-from experiments.tables.markdown import format_short_estimate, markdown_table
+from experiments.tables.markdown import difference_cells, format_short_estimate, markdown_table
 from sidflow.core.documents import Document
-from sidflow.evaluation.statistics import format_difference, format_relative
+from sidflow.evaluation.statistics import PairedComparison
 
 _METRIC, _EXPECTED = "ndcg_at_10", "expected_ndcg_at_10"
 _ROWS: dict[str, Callable[[str], str]] = {
@@ -57,7 +57,7 @@ def dmesr_differences_table() -> str:
     questions = [*main_questions(), *alternative_questions(), *ablation_questions()]
     realised, expected = (_by_question(answers(questions, metric)) for metric in (_METRIC, _EXPECTED))
     rows = [
-        [f"{one} - {other}", *_difference_cells(realised[one, other]), *_difference_cells(expected.get((one, other)))]
+        [f"{one} - {other}", *difference_cells(realised[one, other]), *difference_cells(expected.get((one, other)))]
         for one, other in questions
         if (one, other) in realised
     ]
@@ -70,27 +70,15 @@ def dmesr_differences_table() -> str:
 def dmesr_slices_table() -> str:
     """Return the main comparisons on tail and cold items, and on items without text or picture."""
     rows = [
-        [one.slice, str(one.queries), f"{one.one} - {one.other}", *_difference_cells(one)]
+        [one.slice, str(one.queries), f"{one.one} - {one.other}", *difference_cells(one.comparison)]
         for one in slice_answers(_METRIC)
     ]
     head = ["targets", "queries", "difference of", "difference and 95% interval", "relative", "smallest detectable"]
     return markdown_table([*head, "verdict"], rows)
 
 
-def _by_question(compared: Sequence[SliceAnswer]) -> dict[Question, SliceAnswer]:
-    return {(answer.one, answer.other): answer for answer in compared}
-
-
-def _difference_cells(answer: SliceAnswer | None) -> list[str]:
-    if answer is None:
-        return [""] * 4
-    comparison = answer.comparison
-    return [
-        format_difference(comparison.difference, comparison.low, comparison.high),
-        format_relative(comparison.relative),
-        f"{comparison.detectable:.4f}",
-        comparison.verdict,
-    ]
+def _by_question(compared: Sequence[SliceAnswer]) -> dict[Question, PairedComparison]:
+    return {(answer.one, answer.other): answer.comparison for answer in compared}
 
 
 def _cell(recommender: Mapping | None) -> str:

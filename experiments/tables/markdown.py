@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from sidflow.evaluation.statistics import PairedComparison, format_difference, format_relative
+
 
 def markdown_table(head: list[str], rows: list[list[str]]) -> str:
     """Return a Markdown table with the header `head`; empty without rows."""
@@ -21,6 +23,18 @@ def format_estimate(value: float, low: float, high: float) -> str:
 def format_short_estimate(value: float, low: float, high: float) -> str:
     """Return a value below 1 with half the width of its interval, without leading zeros, such as `.2203 ±.0153`."""
     return f"{value:.4f} ±{(high - low) / 2:.4f}".replace("0.", ".")
+
+
+def difference_cells(comparison: PairedComparison | None) -> list[str]:
+    """Return difference with interval, relative difference, smallest detectable one and verdict; empty of none."""
+    if comparison is None:
+        return [""] * 4
+    return [
+        format_difference(comparison.difference, comparison.low, comparison.high),
+        format_relative(comparison.relative),
+        f"{comparison.detectable:.4f}",
+        comparison.verdict,
+    ]
 
 
 def format_log_ratio(log_ratio: float) -> str:

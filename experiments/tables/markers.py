@@ -20,6 +20,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "costs": results.costs_table,
     "results-full": results.results_full_table,
     "differences": results.differences_table,
+    "variants": results.variants_table,
     "log-ranks": results.log_rank_differences_table,
     "pooled": results.pooled_table,
     "published": results.published_table,

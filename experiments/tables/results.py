@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from experiments import variants
 from experiments.claims import results_beside_claims
 from experiments.paired import BEST_BASELINE, METRICS, DataSetEffect, answer_pooled_questions, answer_questions
 from experiments.published import results_beside_figures
-from experiments.results import OWN_PAGES, SETTINGS
+from experiments.results import SETTINGS, independent_presets
 from experiments.tables.markdown import (
+    difference_cells,
     format_duration,
     format_estimate,
     format_log_ratio,
@@ -19,7 +21,7 @@ from experiments.tables.markdown import (
 )
 from sidflow.core.documents import Document
 from sidflow.evaluation.compare import MEAN_LOG2_RANK
-from sidflow.evaluation.statistics import format_difference, format_relative
+from sidflow.evaluation.statistics import format_relative
 
 FOLDER = Path("experiments/results/presets")
 _METRICS = ("recall_at_10", "ndcg_at_10", "mrr_at_10", "recall_at_20", "ndcg_at_20")
@@ -33,8 +35,9 @@ _EXPECTED = ("expected_recall_at_10", "expected_ndcg_at_10")
 
 
 def results_overview_table() -> str:
-    """Return nDCG@10 with the half-width of its interval: recommenders down, presets across."""
-    presets = [preset for preset in _preset_results() if preset["preset"] not in OWN_PAGES]
+    """Return nDCG@10 with the half-width of its interval: recommenders down, independent presets across."""
+    independent = independent_presets()
+    presets = [preset for preset in _preset_results() if preset["preset"] in independent]
     if not presets:
         return ""
     names = list(dict.fromkeys(name for preset in presets for name in preset["recommenders"]))
@@ -167,16 +170,31 @@ def _comparisons_table(metrics: Sequence[str]) -> str:
             answer.preset,
             answer.metric,
             f"{answer.one} - {answer.other}" + (", the best baseline" if answer.other_is_best_baseline else ""),
-            format_difference(comparison.difference, comparison.low, comparison.high),
-            format_relative(comparison.relative),
-            f"{comparison.detectable:.4f}",
-            comparison.verdict,
+            *difference_cells(answer.comparison),
         ]
         for answer in answer_questions(metrics)
-        for comparison in [answer.comparison]
     ]
     head = ["preset", "metric", "difference of", "difference and 95% interval", "relative", "smallest detectable"]
     return markdown_table([*head, "verdict"], rows)
+
+
+def variants_table() -> str:
+    """Return what presets add to the recommenders of the preset that they extend: paired differences."""
+    expected = {(one.preset, one.recommender): one.comparison for one in variants.answers(f"expected_{METRICS[0]}")}
+    rows = [
+        [
+            answer.preset,
+            answer.extended,
+            ", ".join(map(str, answer.seeds)),
+            answer.recommender,
+            *difference_cells(answer.comparison),
+            *difference_cells(expected.get((answer.preset, answer.recommender))),
+        ]
+        for answer in variants.answers(METRICS[0])
+    ]
+    parts = ("difference and 95% interval", "relative", "smallest detectable", "verdict")
+    head = ["preset", "less", "seeds", "recommender", *(f"nDCG@10: {part}" for part in parts)]
+    return markdown_table([*head, *(f"expected: {part}" for part in parts)], rows)
 
 
 def _effect_cell(effect: DataSetEffect, *, named: bool) -> str:

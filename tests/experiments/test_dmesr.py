@@ -8,10 +8,9 @@ import polars as pl
 import pytest
 from experiments.runs import Run
 from experiments.tables import dmesr as tables
-from experiments.tables import results as general
 from ruamel.yaml import YAML
 
-from experiments import dmesr, paired, results
+from experiments import dmesr
 from sidflow.cli import presets
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -93,13 +92,3 @@ def test_the_tables_show_each_recommender_under_its_base_model(monkeypatch, tmp_
     assert (
         "| dmesr_bert4rec - bert4rec_joint | +0.5000 [+0.5000, +0.5000] | +100.0% |" in tables.dmesr_differences_table()
     )
-
-
-def test_the_preset_is_in_no_table_of_all_presets(monkeypatch, tmp_path):
-    for module in (results, general):
-        monkeypatch.setattr(module, "FOLDER", tmp_path)
-    content = {"preset": dmesr.PRESET, "recommenders": {}}
-    (tmp_path / f"{dmesr.PRESET}.json").write_text(json.dumps(content))
-    assert general.results_overview_table() == ""
-    monkeypatch.setattr(paired, "read_runs", lambda preset: [Run({}, pl.DataFrame({"user_id": [0]} | {"x.rank": [1]}))])
-    assert paired.answer_questions() == []
