@@ -245,7 +245,7 @@ def results(args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
             **run_conditions(args.rounds, 1),
         ),
     )
-    for by, title in (("children", ""), ("vocabulary", ", probabilities over the vocabulary")):
+    for by, title in (("children", ""), ("vocabulary", ", over the vocabulary")):
         yield decoding(args, by, title)
 
 
