@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.runs import Run, read_run, run_of_workspace, write_run
+from experiments.runs import Run, read_record, read_run, run_of_workspace, write_run
 from sidflow.artifacts.evaluation import CUTOFFS
 from sidflow.cli import presets
 from sidflow.core.documents import round_floats
@@ -87,13 +87,15 @@ def extended_preset(preset: str) -> str | None:
 
     A preset that extends another stands beside it alone: in tables of all data sets it would count them twice.
     """
-    *extended, _ = (layer.preset for layer in presets.layers(preset)) if preset in presets.names() else ("",)
-    own = read_runs(preset) if extended else []
-    for base in reversed(extended):
-        runs = read_runs(base)
-        if runs and own and _same_queries(runs[0].record, own[0].record):
-            return base
-    return None
+    if preset not in presets.names():
+        return None
+    records = (
+        (layer.preset, read_record(path))
+        for layer in reversed(presets.layers(preset))
+        for path in sorted((FOLDER / layer.preset).glob("seed-*.json"))[:1]
+    )
+    recorded, own = next(records, ("", {}))
+    return next((base for base, record in records if recorded == preset and _same_queries(record, own)), None)
 
 
 def _same_queries(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

@@ -87,8 +87,17 @@ def read_run(path: Path) -> Run:
             found="no such file",
             remedy=f"bring it back (`git checkout {ranks}`), or remove {path} and add that run again",
         )
+    return Run(read_record(path), pl.read_parquet(ranks))
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """Return the record of a run without its ranks, its params under today's section names.
+
+    Raises:
+        InputError: the JSON is broken.
+    """
     record = Document(str(path)).read()
-    return Run(record | {"params": with_current_names(record["params"])}, pl.read_parquet(ranks))
+    return record | {"params": with_current_names(record["params"])}
 
 
 def with_current_names(recorded: Mapping[str, Any]) -> dict[str, Any]:

@@ -103,12 +103,10 @@ def test_what_prompts_share_is_read_once_and_answers_stay(folder, monkeypatch):
     assert set(lengths[1:]) <= {0} and together == alone
 
 
-def test_rows_that_ended_leave_the_batch_and_answers_stay(folder, monkeypatch):
-    if sees(folder):
-        pytest.skip("its batches share no beginning")
+def test_rows_that_ended_leave_the_batch_and_answers_stay(llama, monkeypatch):
     texts = {f"{number:064x}": f"Tell what a shop sells, in words. {'a red mug ' * number}" for number in range(1, 9)}
     requests = {key: next(iter(WORDS.values()))._replace(prompt=prompt) for key, prompt in texts.items()}
-    writer, rows, alone = writer_of(folder, max_tokens=90), [], {}
+    writer, rows, alone = writer_of(llama, max_tokens=90), [], {}
     writer._loaded_encoder()
     settings, generate = writer._network.generation_config, writer._network.generate
     settings.eos_token_id = list(range(3, writer._network.config.vocab_size, 60))  # a model of random weights ends late
