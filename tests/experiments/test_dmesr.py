@@ -36,8 +36,8 @@ def test_every_recommender_of_a_question_and_of_a_row_is_in_the_preset(monkeypat
     sasrec = [one for one in dmesr.ablation_questions() + dmesr.alternative_questions() if one[0] == "dmesr_sasrec"]
     assert {name for question in sasrec for name in question} <= listed
     in_table = {name(base) for name in tables._ROWS.values() for base in dmesr.BASES}
-    counted = {"popularity", "markov", "cooccurrence", "cooccurrence_content", "oracle"}
-    assert listed - counted <= in_table
+    others = {"popularity", "markov", "cooccurrence", "cooccurrence_content", "oracle", "mme_sid", "mme_sid_fused"}
+    assert listed - others <= in_table
 
 
 def test_a_slice_has_its_own_difference_and_its_own_number_of_queries(monkeypatch):

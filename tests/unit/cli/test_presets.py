@@ -197,6 +197,75 @@ def test_another_backend_of_the_writer_brings_its_own_knobs():
     assert base["writer"] == {"backend": "replay", "model": "m", "revision": "r"}
 
 
+def _compared_with_dmesr() -> list[str]:
+    return [name for name in committed_presets() if name.endswith("-dmesr")]
+
+
+def _without(model: dict, *names: str) -> dict:
+    return {name: value for name, value in model.items() if name not in ("architecture", "refit", *names)}
+
+
+@pytest.mark.parametrize("name", _compared_with_dmesr())
+@pytest.mark.parametrize("base", ["sasrec", "gru4rec", "bert4rec"])
+def test_dmesr_trains_as_its_opponents_do(name, base, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(ROOT)
+    data = None if name.startswith("embedded") else tmp_path
+    settings = YAML(typ="safe").load(presets.preset_text(name, data))
+    entries = settings["train_multimodal"]
+    ours = [one for key, one in entries.items() if key.startswith(f"dmesr_{base}")]
+    plain = entries[f"dmesr_{base}"]
+    for one in ours:
+        opponent = entries[f"{base}_hybrid"] if one["hybrid"] else entries[f"{base}_features"]
+        assert (one["model"], one["hybrid"]) == (opponent["model"], opponent["hybrid"])
+        assert sum(one[knob] != plain[knob] for knob in plain if knob != "model") <= 2, "parts are off one at a time"
+    for key, one in entries.items():
+        if key.startswith(f"{base}_") and one["kind"] == "features":
+            opponent = entries[f"{base}_hybrid"] if one["hybrid"] else entries[f"{base}_features"]
+            assert (one["model"], one["dropout"], one["scale"]) == (
+                opponent["model"],
+                entries[f"{base}_features"]["dropout"],
+                entries[f"{base}_features"]["scale"],
+            )
+    assert (plain["scale"], plain["dropout"], plain["heads"]) == (0.3, 0.2, 2), "those of `embedded-dmesr`"
+    if not name.startswith("embedded"):  # the base model's own, tuned ones, but for epochs
+        for key in (f"{base}_features", f"{base}_hybrid"):
+            loops = [entries[key]["model"]["loop"], settings["train_sequential"][base]["loop"]]
+            assert _without(loops[0], "epochs", "patience") == _without(loops[1], "epochs", "patience")
+            tuned = (
+                ("loop", "item_dropout") if base == "sasrec" else ("loop",)
+            )  # `sasrec_features` has a share of its own
+            assert _without(entries[key]["model"], *tuned) == _without(settings["train_sequential"][base], *tuned)
+
+
+def test_the_presets_of_dmesr_on_amazons_short_texts_differ_in_their_data_alone(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(ROOT)
+    texts = [presets.preset_text(f"amazon-{data}-dmesr", tmp_path) for data in ("beauty-text", "toys", "sports")]
+    beauty, toys, sports = (YAML(typ="safe").load(text)["train_multimodal"] for text in texts)
+    unfused = toys.pop("dmesr_sasrec_unfused")
+    assert beauty == toys == sports
+    assert unfused | {"fusion": "both"} == toys["dmesr_sasrec"]
+    assert {one["model"]["loss"] for one in toys.values()} == {"sampled"}
+
+
+@pytest.mark.parametrize("name", ["embedded-dmesr", "embedded-fused", "office-products-fused", "amazon-toys-fused"])
+def test_what_dmesr_fused_is_all_that_two_forms_of_mme_sid_differ_in(name, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(ROOT)
+    settings = YAML(typ="safe").load(presets.preset_text(name, None if name.startswith("embedded") else tmp_path))
+    forms = settings["finetune"]
+    assert (forms["mme_sid"].pop("without"), forms["mme_sid_fused"].pop("without")) == (["fused"], [])
+    assert forms["mme_sid"] == forms["mme_sid_fused"]
+    assert settings["modality"]["fused"]["source"] == "artifacts/recommenders/dmesr_sasrec/content.safetensors"
+
+
+@pytest.mark.parametrize("base", ["office-products", "amazon-toys"])
+def test_a_fused_preset_trains_what_dvc_has_of_the_preset_of_dmesr(base, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(ROOT)
+    fused, dmesr = (YAML(typ="safe").load(presets.preset_text(f"{base}-{one}", tmp_path)) for one in ("fused", "dmesr"))
+    assert fused["embed"] == dmesr["embed"], "another set of encoders is another artifacts/embeddings"
+    for section in ("train_sequential", "train_multimodal", "train_content"):
+        assert fused[section].items() <= dmesr[section].items()
+
+
 @pytest.mark.parametrize("name", ["movielens-posters", "office-products"])
 def test_the_writer_of_drawings_describes_no_real_data(name, tmp_path):
     settings = YAML(typ="safe").load(presets.preset_text(name, tmp_path))
