@@ -32,7 +32,7 @@ from side_by_side import (
     side_command,
 )
 
-from sidflow.generative.ranking import Decoder, answer_queries
+from sidflow.generative.ranking import Decoder, ranks_by_beam
 from sidflow.generative.vocabulary import Normalise
 from sidflow.metrics.ranking import metric_at_k
 from sidflow.training.loop import fit
@@ -50,8 +50,7 @@ def trained(args: argparse.Namespace) -> dict[str, Any]:
     for by in BOTH:
         decoder = Decoder.of(task.model, task.ids, task.candidates, by)
         params, queries = task.params, task.queries
-        beams = answer_queries(decoder, task.histories, queries, params.max_length, params.validate_beam)
-        ranks, sharing = task.candidates.ranks(beams, task.histories.targets[queries])
+        ranks, sharing = ranks_by_beam(decoder, task.histories, queries, params.max_length, params.validate_beam)
         values[by] = np.round(metric_at_k(ranks, "ndcg", 10, sharing), 6).tolist()
     curve = [round(row["valid_ndcg_at_10"], 5) for row in fitted.curves]
     return {"values": values, "curve": curve, "peak_mb": peak_memory_mb()}

@@ -35,7 +35,7 @@ from side_by_side import (
 )
 
 from sidflow.generative.fit import GenerativeTask
-from sidflow.generative.ranking import Decoder, answer_queries
+from sidflow.generative.ranking import Decoder, ranks_by_beam
 from sidflow.metrics.ranking import metric_at_k
 from sidflow.sequences.windows import Windows
 from sidflow.training.devices import epoch_generator
@@ -96,8 +96,7 @@ def trained(args: argparse.Namespace) -> dict[str, Any]:
     seconds = time.perf_counter() - began
     decoder = Decoder.of(task.model, task.ids, task.candidates, task.params.normalise)
     params, queries = task.params, task.queries
-    beams = answer_queries(decoder, task.histories, queries, params.max_length, params.validate_beam)
-    ranks, sharing = task.candidates.ranks(beams, task.histories.targets[queries])
+    ranks, sharing = ranks_by_beam(decoder, task.histories, queries, params.max_length, params.validate_beam)
     values = metric_at_k(ranks, "ndcg", 10, sharing)
     assert abs(values.mean() - float(fitted.best_value or 0)) < 1e-9
     return {

@@ -7,7 +7,7 @@ beams change.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import torch
@@ -120,6 +120,41 @@ def _child_log_probs(
     return (logits - normaliser).masked_fill_(children < 0, -torch.inf), children, codes
 
 
+class Excluded(NamedTuple):
+    """The prefixes of one length that lead to no candidate of a history: all of their IDs are excluded."""
+
+    rows: Int[Tensor, " e"]  # the history's
+    nodes: Int[Tensor, " e"]
+    parents: Int[Tensor, " e"]
+
+    def masked(
+        self, log_probs: Float[Tensor, "b w c"], nodes: Int[Tensor, "b w"], children: Int[Tensor, "b w c"]
+    ) -> Float[Tensor, "b w c"]:
+        """Return `log_probs` of the `children` of `nodes`, -inf for these."""
+        which, beam = (nodes[self.rows] == self.parents[:, None]).nonzero(as_tuple=True)
+        rows = self.rows[which]
+        same, child = (children[rows, beam] == self.nodes[which, None]).nonzero(as_tuple=True)
+        return log_probs.index_put((rows[same], beam[same], child), log_probs.new_tensor(-torch.inf))
+
+
+def excluded_nodes(tree: PrefixTree, rows: Int[Tensor, " e"], leaves: Int[Tensor, " e"]) -> list[Excluded]:
+    """Return what is excluded with the IDs `leaves` of the histories `rows`, by length of the prefix from 1 on.
+
+    Work and memory depend on the number of excluded IDs, and not on the catalogue.
+    """
+    key = (rows.long() * tree.leaves + leaves.long()).unique()
+    row, node = key // tree.leaves, key % tree.leaves
+    parent = tree.parents(tree.levels - 1, node)
+    result = [Excluded(row, node, parent)]
+    for depth in range(tree.levels - 1, 0, -1):
+        node = parent
+        (prefix_row, prefix), count = torch.stack([row, node]).unique_consecutive(dim=1, return_counts=True)
+        whole = count == tree.ids[depth][prefix]
+        result.append(Excluded(prefix_row[whole], prefix[whole], tree.parents(depth - 1, prefix[whole])))
+        parent = tree.parents(depth - 1, node)
+    return result[::-1]
+
+
 class Beams(NamedTuple):
     """The most probable IDs of each history that beam search met, best first."""
 
@@ -135,7 +170,7 @@ def beam_search(
     tokens: Int[Tensor, "b t"],
     lengths: Int[Tensor, " b"],
     width: int,
-    excluded: tuple[Tensor, Tensor] | None = None,
+    excluded: Sequence[Excluded] | None = None,
     by: Normalise = "children",
 ) -> Beams:
     """Return the IDs that a beam of `width` prefixes a level ends with.
@@ -150,7 +185,8 @@ def beam_search(
         tokens: histories as ID tokens, padded on the right.
         lengths: of the histories, in tokens.
         width: prefixes kept at each level.
-        excluded: (row, leaf) of IDs that are no candidates for a history.
+        excluded: what is no candidate for a history, from `excluded_nodes`. A list is shorter than `width` only where
+            fewer IDs are left.
         by: as in `next_log_probs`.
     """
     prompt = model.read(tokens, lengths, room=width * (tree.levels - 1))
@@ -162,14 +198,13 @@ def beam_search(
     decided, decided_scores = nodes[:, :0], scores[:, :0]  # prefixes of one ID alone
     for level in range(tree.levels):
         log_probs, children, codes = _child_log_probs(model, tree, states, level, nodes, by)
+        if excluded is not None:  # of what is decided none is excluded: it was reached
+            log_probs = excluded[level].masked(log_probs, nodes, children)
         total = torch.cat([(scores[..., None] + log_probs).flatten(1), decided_scores], dim=1)
         child = torch.cat([children.flatten(1), tree.first_child(level, decided)], dim=1)
-        last = level == tree.levels - 1
-        if last and excluded is not None:
-            total = _without(total, child, excluded, tree.leaves)
         reached_scores, best = total.topk(min(width, total.shape[1]), dim=1)
         reached = child.gather(1, best).masked_fill_(reached_scores == -torch.inf, -1)
-        if last:
+        if level == tree.levels - 1:
             return Beams(reached, reached_scores)
         goes_on = reached >= 0
         if by == "children":  # what is left of a decided ID has the probability 1, so that it needs no position
@@ -191,14 +226,6 @@ def beam_search(
         depths = torch.full((nodes.shape[1],), level, device=tokens.device)
         states = model.extend(prompt, code + first_tokens[level], depths, visible, keep=True)
     raise AssertionError("an ID has one level at least")
-
-
-def _without(total: Tensor, child: Tensor, excluded: tuple[Tensor, Tensor], leaves: int) -> Tensor:
-    row, leaf = excluded
-    is_excluded = torch.zeros(len(total), leaves + 1, dtype=torch.bool, device=total.device)
-    is_excluded[row, leaf] = True
-    column = torch.where(child >= 0, child, leaves).long()  # the last column: no ID
-    return torch.where(is_excluded.gather(1, column), -torch.inf, total)
 
 
 class _Chunk(NamedTuple):
@@ -232,8 +259,8 @@ def exact_log_probs(
     root = torch.zeros(1, dtype=torch.int32, device=tokens.device)
     first, _ = next_log_probs(model, tree, prompt.state[:, None], 0, root, by)
     result = torch.empty(len(tokens), tree.leaves, device=tokens.device)
-    inner = tree.branching[1:]
-    needed = list(inner) if by == "children" else [torch.ones_like(branches) for branches in inner]
+    inner = tree.ids[1:]
+    needed = [below > 1 if by == "children" else torch.ones_like(below, dtype=torch.bool) for below in inner]
     for chunk in _chunks(tree, needed, first_tokens, positions):
         states = prompt.state[:, None][:, :0]
         if len(chunk.tokens):
@@ -243,7 +270,7 @@ def exact_log_probs(
         for depth in range(1, tree.levels):
             nodes, start = chunk.nodes[depth - 1], chunk.starts[depth - 1]
             children = _range_at(tree, depth + 1, chunk.leaves)
-            parent = _parents(tree, depth, children)
+            parent = tree.parents(depth, _nodes_of(children, tree))
             scores = scores[:, parent - _range_at(tree, depth, chunk.leaves).start]
             if len(nodes):
                 block, _ = next_log_probs(model, tree, states[:, start : start + len(nodes)], depth, nodes, by)
@@ -258,22 +285,13 @@ def _range_at(tree: PrefixTree, depth: int, leaves: slice) -> slice:
     """Return the nodes of `depth` that lie above `leaves`."""
     start, last = leaves.start, leaves.stop - 1
     for level in range(tree.levels - 1, depth - 1, -1):
-        start, last = (_parent_of(tree, level, node) for node in (start, last))
+        start, last = tree.parents(level, torch.tensor([start, last], device=tree.leaf_starts.device)).tolist()
     return slice(start, last + 1)
 
 
-def _parent_of(tree: PrefixTree, depth: int, child: int) -> int:
-    bounds = tree.starts[depth]
-    return (
-        int(torch.searchsorted(bounds, torch.tensor(child, dtype=bounds.dtype, device=bounds.device), right=True)) - 1
-    )
-
-
-def _parents(tree: PrefixTree, depth: int, children: slice) -> Int[Tensor, " c"]:
-    """Return the node of `depth` above each of the consecutive nodes `children` of the next depth."""
-    bounds = tree.starts[depth]
-    numbers = torch.arange(children.start, children.stop, dtype=bounds.dtype, device=bounds.device)
-    return torch.searchsorted(bounds, numbers, right=True) - 1
+def _nodes_of(numbers: slice, tree: PrefixTree) -> Int[Tensor, " c"]:
+    """Return consecutive nodes as a tensor on the tree's device."""
+    return torch.arange(numbers.start, numbers.stop, device=tree.leaf_starts.device)
 
 
 def _chunks(tree: PrefixTree, needed: list[Tensor], first_tokens: Tensor, positions: int) -> Iterator[_Chunk]:
@@ -306,8 +324,7 @@ def _lay_out(tree: PrefixTree, needed: list[Tensor], first_tokens: Tensor, leave
         whole = _range_at(tree, depth, leaves)
         nodes.append(torch.nonzero(needed[depth - 1][whole])[:, 0] + whole.start)
         if depth > 1:  # an ancestor of a needed node is needed
-            above = torch.searchsorted(tree.starts[depth - 1].long(), nodes[-1], right=True) - 1
-            parents.append(torch.searchsorted(nodes[-2], above) + starts[-2])
+            parents.append(torch.searchsorted(nodes[-2], tree.parents(depth - 1, nodes[-1])) + starts[-2])
         starts.append(starts[-1] + len(nodes[-1]))
     visible = torch.eye(starts[-1], dtype=torch.bool, device=device)
     for start, of_depth in zip(starts[1:-1], parents, strict=True):

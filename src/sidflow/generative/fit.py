@@ -36,6 +36,7 @@ from sidflow.generative.ranking import (
     answer_queries,
     beam_factors,
     exact_factors,
+    ranks_by_beam,
 )
 from sidflow.generative.vocabulary import ItemIds
 from sidflow.sequences.histories import Histories
@@ -101,10 +102,9 @@ class GenerativeTask:
         """Return NDCG@10 and recall@10 of the lists that a beam gives for some validation queries."""
         decoder = Decoder.of(self.model, self.ids, self.candidates, self.params.normalise)
         with full_precision(decoder.tokens.device):
-            beams = answer_queries(
+            ranks, sharing = ranks_by_beam(
                 decoder, self.histories, self.queries, self.params.max_length, self.params.validate_beam
             )
-        ranks, sharing = self.candidates.ranks(beams, self.histories.targets[self.queries])
         return validation_metrics(torch.from_numpy(ranks), sharing)
 
 

@@ -9,13 +9,15 @@ import torch
 from scipy.sparse import csr_matrix, identity
 from torch import Tensor, nn
 
+from sidflow.artifacts.evaluation import CUTOFFS
 from sidflow.artifacts.recommenders import ScoreFactors
 from sidflow.core.errors import InputError
-from sidflow.generative.decoding import Beams, IdModel, beam_search, exact_log_probs
+from sidflow.generative.decoding import Beams, IdModel, beam_search, exact_log_probs, excluded_nodes
 from sidflow.generative.tree import PrefixTree, build_tree
 from sidflow.generative.vocabulary import ItemIds, Normalise
 from sidflow.sequences.histories import Histories
 from sidflow.sequences.windows import Windows, query_windows, sorted_batches
+from sidflow.training.validation import nonzero_coordinates
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int, Int64
@@ -56,28 +58,40 @@ class Candidates:
         )
         self.tree = self.tree.to(device)
 
+    def excluded_counts(self, excluded: csr_matrix) -> csr_matrix:
+        """Return how many items of each ID are excluded, int32 CSR [q, leaves]."""
+        return csr_matrix(excluded.astype(np.int32) @ self._items_by_leaf)
+
     def excluded_leaves(self, excluded: csr_matrix) -> csr_matrix:
         """Return which IDs are no candidates: those all of whose items are excluded, bool CSR [q, leaves]."""
-        counts = csr_matrix(excluded.astype(np.int32) @ self._items_by_leaf)
+        counts = self.excluded_counts(excluded)
         counts.data = counts.data == self.sizes[counts.indices]
         counts.eliminate_zeros()
         return csr_matrix(counts.astype(bool))
 
     def ranks(
-        self, beams: Beams, targets: Int64[np.ndarray, " q"]
+        self, beams: Beams, targets: Int64[np.ndarray, " q"], excluded: csr_matrix
     ) -> tuple[Int64[np.ndarray, " q"], Int64[np.ndarray, " q"]]:
-        """Return the rank of each target in its list, and how many other items share it.
+        """Return the rank of each target in its list, and how many other candidates share it, as the rank stage does.
 
-        The rank is the last one of the tie, and one beyond all items where the target is absent.
+        The rank is the last one of the tie. It is beyond all items and cutoffs where the target is absent or excluded.
+
+        Args:
+            beams: of the queries.
+            targets: of the queries.
+            excluded: items that are no candidates, bool CSR [q, count].
         """
-        leaves = beams.leaves.cpu().numpy()
-        sizes = np.where(leaves >= 0, self.sizes[np.maximum(leaves, 0)], 0)
-        hit = (leaves == self.leaf[targets][:, None]) & (leaves >= 0)
+        leaves, rows = beams.leaves.cpu().numpy(), np.arange(len(beams.leaves))
+        listed = leaves >= 0
+        leaves = np.maximum(leaves, 0)
+        sizes = self.sizes[leaves] - self.excluded_counts(excluded)[rows[:, None], leaves].toarray()
+        sizes = np.where(listed, sizes, 0)
+        hit = (leaves == self.leaf[targets][:, None]) & listed
         column = hit.argmax(1)
-        rows = np.arange(len(leaves))
         rank, size = np.cumsum(sizes, axis=1)[rows, column], sizes[rows, column]
-        is_hit = hit.any(1)
-        return np.where(is_hit, rank, self.count + 1), np.where(is_hit, size - 1, 0)
+        entries = np.repeat(rows, np.diff(excluded.indptr)) * self.count + excluded.indices
+        is_hit = hit.any(1) & ~np.isin(rows * self.count + targets, entries)
+        return np.where(is_hit, rank, max(self.count, CUTOFFS[-1]) + 1), np.where(is_hit, size - 1, 0)
 
 
 class Decoder(NamedTuple):
@@ -105,13 +119,10 @@ class Decoder(NamedTuple):
         size = BATCH if self.tokens.device.type == "cpu" else BATCH_ACCELERATOR
         for rows in sorted_batches(windows.lengths, size):
             tokens, lengths = self.padded(windows, rows)
-            excluded_leaves = None
+            tree, nodes = self.candidates.tree, None
             if excluded is not None:
-                row, leaf = (torch.from_numpy(part).to(tokens.device) for part in excluded[rows.numpy()].nonzero())
-                excluded_leaves = (row, leaf)
-            beams = beam_search(
-                self.model, self.candidates.tree, self.first_tokens, tokens, lengths, width, excluded_leaves, self.by
-            )
+                nodes = excluded_nodes(tree, *nonzero_coordinates(csr_matrix(excluded[rows.numpy()]), tokens.device))
+            beams = beam_search(self.model, tree, self.first_tokens, tokens, lengths, width, nodes, self.by)
             listed = beams.leaves.shape[1]
             leaves[rows, :listed], scores[rows, :listed] = beams.leaves.cpu().int(), beams.log_probs.cpu()
         return Beams(leaves, scores)
@@ -173,3 +184,12 @@ def answer_queries(decoder: Decoder, histories: Histories, queries: np.ndarray, 
     """Return the beams of `queries`, without the IDs that their histories exclude."""
     excluded = decoder.candidates.excluded_leaves(histories.excluded(decoder.candidates.count, queries))
     return decoder.beams(query_windows(histories, queries, longest), width, excluded)
+
+
+def ranks_by_beam(
+    decoder: Decoder, histories: Histories, queries: np.ndarray, longest: int, width: int
+) -> tuple[Int64[np.ndarray, " q"], Int64[np.ndarray, " q"]]:
+    """Return the ranks of the targets of `queries` and how many share them; see `Candidates.ranks`."""
+    beams = answer_queries(decoder, histories, queries, longest, width)
+    excluded = histories.excluded(decoder.candidates.count, queries)
+    return decoder.candidates.ranks(beams, histories.targets[queries], excluded)

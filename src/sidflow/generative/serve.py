@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
+from scipy.sparse import csr_matrix
 
 from sidflow.artifacts.catalog import ITEMS
 from sidflow.artifacts.recommenders import BACKBONE, WEIGHTS, adapter_folder
@@ -21,6 +22,13 @@ from sidflow.training.checkpoint import weights_from_arrays
 
 if TYPE_CHECKING:
     from jaxtyping import Bool
+
+
+def one_row(items: Sequence[int], count: int) -> csr_matrix:
+    """Return which of `count` items are among `items`, bool CSR [1, count]."""
+    row = np.zeros((1, count), dtype=bool)
+    row[0, [item for item in items if item < count]] = True
+    return csr_matrix(row)
 
 
 class GenerativeRecommender:
@@ -53,13 +61,14 @@ class GenerativeRecommender:
         self._decoders: dict[int, Decoder] = {}
 
     def answer(
-        self, history: Sequence[int], include_cold: bool = False
+        self, history: Sequence[int], include_cold: bool = False, excluded: Sequence[int] = ()
     ) -> tuple[dict[str, np.ndarray], Bool[np.ndarray, " n"]]:
         """Return the scores of the items that a beam generates after `history`, and which these are.
 
         Args:
             history: item ids, oldest first.
             include_cold: generate items outside the core as well.
+            excluded: item ids that are not to be listed. An ID that they share with another item is still generated.
 
         Returns:
             Arrays of a FACTORS artifact over the core items, or over all; and which items are on the list.
@@ -70,5 +79,6 @@ class GenerativeRecommender:
             self._decoders[count] = Decoder.of(self.model, self.ids, candidates, self.params.normalise)
         decoder = self._decoders[count]
         windows = recent_windows([np.asarray(history, dtype=np.int64)], self.params.max_length)
-        factors = beam_factors(decoder.beams(windows, self.params.beam), decoder.candidates)
+        leaves = decoder.candidates.excluded_leaves(one_row(excluded, count))
+        factors = beam_factors(decoder.beams(windows, self.params.beam, leaves), decoder.candidates)
         return factors.arrays(), factors.scores(np.arange(1))[0] > 0

@@ -33,7 +33,7 @@ class PrefixTree:
     codes: tuple[Int[Tensor, " nodes"], ...]  # by depth, from depth 1 on: the last code of each node
     children: tuple[Int[Tensor, "nodes k"] | None, ...]  # by depth: child by code, -1 where there is none
     widest: tuple[int, ...]  # by depth: children of a node at most
-    branching: tuple[Bool[Tensor, " nodes"], ...]  # by depth: whether several IDs go on from a node
+    ids: tuple[Int[Tensor, " nodes"], ...]  # by depth: how many IDs go on from a node
     leaf_starts: Int[Tensor, " leaves_plus_1"]  # where a leaf's items start in `leaf_items`
     leaf_items: Int[Tensor, " m"]  # items by leaf, ascending within one
 
@@ -51,7 +51,7 @@ class PrefixTree:
     def bytes(self) -> int:
         """Memory of all arrays."""
         tables = [table for table in self.children if table is not None]
-        arrays = [*self.starts, *self.codes, *self.branching, *tables]
+        arrays = [*self.starts, *self.codes, *self.ids, *tables]
         return sum(array.nbytes for array in (*arrays, self.leaf_starts, self.leaf_items))
 
     def to(self, device: torch.device) -> PrefixTree:
@@ -62,7 +62,7 @@ class PrefixTree:
             tuple(array.to(device) for array in self.codes),
             tuple(None if table is None else table.to(device) for table in self.children),
             self.widest,
-            tuple(array.to(device) for array in self.branching),
+            tuple(array.to(device) for array in self.ids),
             self.leaf_starts.to(device),
             self.leaf_items.to(device),
         )
@@ -116,7 +116,12 @@ class PrefixTree:
 
     def branches(self, depth: int, nodes: Int[Tensor, "*b"]) -> Bool[Tensor, "*b"]:
         """Return whether several IDs go on from each node of `depth`; none do from -1."""
-        return self.branching[depth][nodes.clamp(min=0)] & (nodes >= 0)
+        return (self.ids[depth][nodes.clamp(min=0)] > 1) & (nodes >= 0)
+
+    def parents(self, depth: int, children: Int[Tensor, "*b"]) -> Int64[Tensor, "*b"]:
+        """Return the node of `depth` above each node of the next depth."""
+        bounds = self.starts[depth]
+        return torch.searchsorted(bounds, children.to(bounds.dtype), right=True) - 1
 
     def prefix_nodes(self, codes: Int[Tensor, "n l"]) -> Int[Tensor, "n l"]:
         """Return the node of every prefix of IDs of the tree, the empty one first, the whole ID left out.
@@ -189,7 +194,7 @@ def build_tree(codes: Int64[np.ndarray, "n l"], sizes: tuple[int, ...], items: n
         codes=tuple(node_codes),
         children=tuple(children),
         widest=tuple(widest),
-        branching=tuple(torch.from_numpy(below > 1) for below in ids),
+        ids=tuple(torch.from_numpy(below.astype(np.int32)) for below in ids),
         leaf_starts=torch.from_numpy(np.concatenate([[0], np.cumsum(leaf_counts)]).astype(np.int64)),
         leaf_items=torch.from_numpy(item.astype(np.int64)),
     )

@@ -150,7 +150,7 @@ def recommend_after(
         encoders[name] = load_history_encoder(name)
     factors = encoders[name](rows, include_cold)
     excluded = ~factors.candidates
-    if load_params().get("rank", {}).get("exclude_history", True):
+    if _excludes_history():
         excluded[[row for row in rows if row < len(excluded)]] = True
     top = search_top_k(factors.arrays, csr_matrix(excluded[None]), k, f"recommender {name}")
     return Recommendation(
@@ -204,7 +204,7 @@ def load_history_encoder(recommender: str) -> EncodeHistory:
         generator = GenerativeRecommender(recommender, pick_device())
 
         def encode_with_generator(history: list[int], include_cold: bool) -> HistoryFactors:
-            return HistoryFactors(*generator.answer(history, include_cold))
+            return HistoryFactors(*generator.answer(history, include_cold, history if _excludes_history() else ()))
 
         return encode_with_generator
     if recommender in (load_params().get("blend") or {}):
@@ -250,6 +250,10 @@ def _blended(recommender: str) -> list[str]:
     """Return the two recommenders that a blend adds; none where it is no blend."""
     entry = (load_params().get("blend") or {}).get(recommender)
     return [entry["base"], entry["added"]] if entry else []
+
+
+def _excludes_history() -> bool:
+    return load_params().get("rank", {}).get("exclude_history", True)
 
 
 def _check_can_answer(recommender: str, include_cold: bool) -> None:

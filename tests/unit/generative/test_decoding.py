@@ -62,17 +62,6 @@ def test_levels_of_one_code_and_ids_of_one_level(kind, sizes):
 
 
 @pytest.mark.parametrize("kind", ALL_KINDS)
-def test_an_excluded_id_is_replaced_by_the_next(kind):
-    case = Decoding(kind)
-    whole = beam_search(*case.arguments, case.tree.leaves)
-    excluded = (torch.tensor([0, 0, 2]), torch.stack([whole.leaves[0, 0], whole.leaves[0, 2], whole.leaves[2, 1]]))
-    without = beam_search(*case.arguments, case.tree.leaves, excluded)
-    assert without.leaves[0, :3].tolist() == whole.leaves[0, [1, 3, 4]].tolist()
-    assert without.leaves[1].tolist() == whole.leaves[1].tolist()
-    assert without.leaves[2, :2].tolist() == whole.leaves[2, [0, 2]].tolist()
-
-
-@pytest.mark.parametrize("kind", ALL_KINDS)
 def test_a_history_is_answered_alike_alone_and_beside_longer_ones(kind):
     case = Decoding(kind)
     together = beam_search(*case.arguments, 6)

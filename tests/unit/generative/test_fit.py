@@ -1,7 +1,5 @@
 """The stage as DVC runs it, in a shop where what comes next is never in doubt."""
 
-import hashlib
-import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -9,92 +7,17 @@ import polars as pl
 import pytest
 import torch
 from ruamel.yaml import YAML
-from tests.unit.generative.cases import KINDS, TINY
+from tests.unit.generative.cases import KINDS
+from tests.unit.generative.shop import COUNT, LOOP, hashes, ranking_of, stage_main, write_ids, write_params
 from tests.unit.killing import second_fit_resumes
-from tests.unit.sequential.cases import CYCLE, write_shop
+from tests.unit.sequential.cases import CYCLE
 
 from sidflow.artifacts.catalog import ITEMS
 from sidflow.artifacts.recommenders import CURVES, FACTORS, IDS, SUMMARY
 from sidflow.artifacts.semantic_ids import QUANTIZER, SEMANTIC_IDS
 from sidflow.core.errors import InputError
 from sidflow.generative.serve import GenerativeRecommender
-from sidflow.ranking.rank import RankParams, rank_targets
 from sidflow.sequences.histories import load_histories
-
-ROOT = Path(__file__).resolve().parents[3]
-COUNT = CYCLE + 1
-SETTINGS = {
-    **TINY,
-    "max_length": 10,
-    "batch_size": 16,
-    "validate_beam": 10,
-    "beam": 20,
-    "audit_on": 5,
-    "validate_on": 20,
-}
-LOOP = {"epochs": 40, "patience": 0, "learning_rate": 0.01, "schedule": "constant", "warmup_steps": 0}
-
-
-def stage_main(name="generate"):
-    spec = importlib.util.spec_from_file_location(f"{name}_stage", ROOT / "stages" / f"{name}.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main
-
-
-def write_ids(codes, absent=(COUNT - 1,)):
-    """Write the IDs of all items but the last one, which nobody has."""
-    rows = [item for item in range(len(codes)) if item not in absent]
-    seen: dict = {}
-    suffixes = []
-    for item in rows:
-        suffixes.append(seen.get(tuple(codes[item]), 0))
-        seen[tuple(codes[item])] = suffixes[-1] + 1
-    SEMANTIC_IDS.write(
-        pl.DataFrame(
-            {
-                "item_id": rows,
-                "modality": ["text"] * len(rows),
-                "codes": pl.Series([list(codes[item]) for item in rows], dtype=pl.Array(pl.Int32, 2)),
-                "suffix": suffixes,
-            }
-        )
-    )
-    QUANTIZER.write({}, {"modalities": {"text": {"codes": [4, 4]}}, "order": ["text"]})
-
-
-def write_params(**entries):
-    content = YAML(typ="safe").load(Path("params.yaml").read_text())
-    entries = {
-        name: {key: value for key, value in {**SETTINGS, "loop": LOOP, **entry}.items() if value is not None}
-        for name, entry in entries.items()
-    }
-    with Path("params.yaml").open("w") as handle:
-        YAML().dump(content | {"generate": entries, "recommenders": list(entries)}, handle)
-
-
-@pytest.fixture
-def shop(tmp_path, monkeypatch):
-    """The folder of a small shop with IDs, as the current one."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("SIDFLOW_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("SIDFLOW_DEVICE", "cpu")
-    monkeypatch.setattr("sidflow.core.files._touched", {"reads": set(), "writes": set(), "params": set()})
-    write_shop()
-    write_ids([(item % 4, item // 4) for item in range(COUNT)])
-    return tmp_path
-
-
-def hashes(model):
-    return {
-        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(Path("artifacts/recommenders", model).iterdir())
-    }
-
-
-def ranking_of(model):
-    return rank_targets(FACTORS.read(model=model).arrays, load_histories(), COUNT, RankParams(negatives=5))
 
 
 @pytest.mark.parametrize(("kind", "ranking"), [("decoder", "exact"), ("decoder", "beam"), ("encoder_decoder", "beam")])

@@ -9,9 +9,9 @@ import pytest
 import torch
 from peft.tuners.lora.layer import Linear
 from tests.unit.generative.cases import LORA, TITLES, item_ids, random_codes, tiny_backbone, tiny_language_model
-from tests.unit.generative.test_fit import COUNT, LOOP, ranking_of, stage_main, write_ids, write_params
+from tests.unit.generative.shop import COUNT, LOOP, enter_shop, ranking_of, stage_main, write_params
 from tests.unit.killing import second_fit_resumes
-from tests.unit.sequential.cases import CYCLE, write_shop
+from tests.unit.sequential.cases import CYCLE
 from transformers import Gemma2Config, LlamaConfig, MistralConfig
 
 from sidflow.artifacts.catalog import ITEMS
@@ -184,12 +184,7 @@ def test_backbones_that_cannot_be_used_are_refused():
 @pytest.fixture
 def shop(tmp_path, monkeypatch):
     """The folder of a small shop with IDs, titles and a backbone from scratch, as the current one."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("SIDFLOW_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("SIDFLOW_DEVICE", "cpu")
-    monkeypatch.setattr("sidflow.core.files._touched", {"reads": set(), "writes": set(), "params": set()})
-    write_shop()
-    write_ids([(item % 4, item // 4) for item in range(COUNT)])
+    enter_shop(tmp_path, monkeypatch)
     ITEMS.write(ITEMS.read().with_columns(title=pl.Series(TITLES[:COUNT])))
     torch.manual_seed(0)
     model, tokenizer = tiny_backbone()

@@ -1,0 +1,9 @@
+import pytest
+from tests.unit.generative.shop import enter_shop
+
+
+@pytest.fixture
+def shop(tmp_path, monkeypatch):
+    """The folder of a small shop with IDs, as the current one."""
+    enter_shop(tmp_path, monkeypatch)
+    return tmp_path
