@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
-import random
 import time
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from queue import SimpleQueue
@@ -26,12 +25,12 @@ from sidflow.core.stage import print_progress
 from sidflow.models.shrink import shrunk_jpeg
 from sidflow.semantics.params import OpenAIParams
 from sidflow.semantics.requests import Request, answer_schema
+from sidflow.semantics.server_replies import growing_pause, requested_pause
 from sidflow.semantics.store import Response
 from sidflow.semantics.writers import Writer
 
 KEY_VARIABLE = "OPENAI_API_KEY"
 TRIES = 7  # of a request that meets an overloaded or broken server
-FIRST_PAUSE, LONGEST_PAUSE = 0.5, 60.0  # seconds
 BATCH_SECONDS = 0.1  # answers are handed over, and kept, this often
 
 
@@ -152,11 +151,14 @@ class OpenAIWriter(Writer):
             except openai.APIStatusError as error:
                 if error.status_code not in (408, 409, 425, 429) and error.status_code < 500:
                     return self._rejected(key, _Rejection(error.status_code, _one_line(error)))
-                failure, pause = f"status {error.status_code}: {_one_line(error)}", _retry_after(error)
+                failure, pause = (
+                    f"status {error.status_code}: {_one_line(error)}",
+                    requested_pause(error.response.headers),
+                )
             except (openai.APIError, TimeoutError, ValueError, TypeError, AttributeError, IndexError) as error:
                 failure, pause = f"{type(error).__name__}: {_one_line(error)}", None
             if attempt + 1 < TRIES:
-                await asyncio.sleep(pause if pause is not None else _pause(attempt))
+                await asyncio.sleep(pause if pause is not None else growing_pause(attempt))
         raise InputError(
             self._runtime.server,
             expected=f"an answer within {TRIES} tries",
@@ -261,20 +263,6 @@ def _message_content(request: Request, side: int) -> list[dict[str, Any]]:
         content.append({"type": "image_url", "image_url": {"url": f"data:image/jpeg;base64,{picture}"}})
     content.append({"type": "text", "text": request.prompt})
     return content
-
-
-def _retry_after(error: openai.APIStatusError) -> float | None:
-    """Return the seconds that the server asks to wait, if it does so in a usable way."""
-    try:
-        seconds = float(error.response.headers.get("retry-after", ""))
-    except ValueError:
-        return None
-    return min(seconds, LONGEST_PAUSE) if seconds >= 0 else None
-
-
-def _pause(attempt: int) -> float:
-    """Return the seconds to wait after a try: doubled each time, and random, to spread requests."""
-    return min(LONGEST_PAUSE, FIRST_PAUSE * 2**attempt) * random.uniform(0.5, 1.0)
 
 
 def _one_line(error: Exception) -> str:

@@ -33,6 +33,7 @@ class ChatServer:
     def __init__(self) -> None:
         self.faults: list[Reply] = []
         self.asked: Counter[str] = Counter()  # by prompt and picture
+        self.asked_at: dict[str, list[float]] = {}  # seconds of a clock that nobody sets, likewise
         self.answered: Counter[str] = Counter()
         self.bodies: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
@@ -87,6 +88,7 @@ def chat_server() -> Iterator[ChatServer]:
             with server.lock:
                 attempt = server.asked[identity(body)]
                 server.asked[identity(body)] += 1
+                server.asked_at.setdefault(identity(body), []).append(time.monotonic())
                 server.bodies.append(body)
                 server.headers.append({name.lower(): value for name, value in self.headers.items()})
                 server.running += 1

@@ -1,5 +1,6 @@
 """Whatever a server does: nothing is lost, nothing that was answered is asked again, and the bytes are the same."""
 
+import asyncio
 import json
 import random
 
@@ -24,6 +25,7 @@ from sidflow.core.errors import InputError
 from sidflow.semantics import openai_writer
 from sidflow.semantics.answers import MAX_CHARACTERS
 from sidflow.semantics.describe import describe_items
+from sidflow.semantics.server_replies import LONGEST_PAUSE
 from sidflow.semantics.store import open_store
 
 pytestmark = pytest.mark.usefixtures("project")
@@ -61,6 +63,26 @@ def test_after_a_fault_nothing_is_lost_nothing_asked_twice_and_the_bytes_are_the
     assert file_hash(described) == expected
     assert set(server.answered.values()) == {1}
     assert set(server.asked.values()) == {1 + len(server.faults)}
+
+
+def test_the_next_try_comes_no_sooner_than_the_server_asks(server, tmp_path, expected):
+    server.faults = [status(429, Retry_After="0.7"), status(503, Retry_After="0.3")]
+    assert file_hash(describe_items(ITEMS, PICTURES, params(), runtime(server, tmp_path))) == expected
+    for first, second, third in server.asked_at.values():
+        assert second - first >= 0.7 and third - second >= 0.3
+
+
+def test_the_pause_that_a_server_asks_for_is_cut_at_a_minute(server, tmp_path, monkeypatch):
+    pauses, sleep = [], asyncio.sleep
+
+    async def counted(seconds):
+        pauses.append(seconds)
+        await sleep(0)
+
+    monkeypatch.setattr(openai_writer.asyncio, "sleep", counted)
+    server.faults = [status(429, Retry_After="86400"), status(429, Retry_After="Fri, 31 Dec 2100 23:59:59 GMT")]
+    describe_items(ITEMS, PICTURES, params(views=("text",)), runtime(server, tmp_path))
+    assert pauses == [LONGEST_PAUSE] * 6
 
 
 BAD_ANSWERS = {  # text of the answer, and its failure
