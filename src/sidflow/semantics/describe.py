@@ -18,7 +18,7 @@ from sidflow.artifacts.item_content import item_texts
 from sidflow.core.errors import InputError
 from sidflow.core.runtime import Runtime
 from sidflow.core.stage import print_progress
-from sidflow.semantics.answers import FAILURES, Answer, read_answer, view_text
+from sidflow.semantics.answers import FAILURES, Answer, cut_response, read_answer, view_text
 from sidflow.semantics.params import DescribeParams, GenerationParams, RulesParams, View
 from sidflow.semantics.requests import (
     READS_PICTURE,
@@ -177,7 +177,8 @@ class _Asking:
         }  # equal requests are asked once
         repeated = self._progress.remaining + len(missing)
         self._progress.remaining = repeated if following is None else len(missing) * (1 + following)
-        for responses in self._writer.respond(missing):
+        for written in self._writer.respond(missing):
+            responses = [cut_response(response) for response in written]
             self._store.add(responses)
             stored.update((response.key, response) for response in responses)
             line = self._progress.line(len(responses), time.monotonic())

@@ -23,9 +23,10 @@ from sidflow.core.errors import InputError
 from sidflow.core.runtime import Runtime
 from sidflow.core.stage import print_progress
 from sidflow.models.shrink import shrunk_jpeg
+from sidflow.semantics.answers import HUGE
 from sidflow.semantics.params import OpenAIParams
 from sidflow.semantics.requests import Request, answer_schema
-from sidflow.semantics.server_replies import growing_pause, requested_pause
+from sidflow.semantics.server_replies import HugeReplyError, growing_pause, limit_body, requested_pause
 from sidflow.semantics.store import Response
 from sidflow.semantics.writers import Writer
 
@@ -86,6 +87,7 @@ class OpenAIWriter(Writer):
             api_key=os.environ.get(KEY_VARIABLE) or "none",
             timeout=limits.request_seconds,
             max_retries=0,  # the pauses are ours: broken replies need them too
+            http_client=openai.DefaultAsyncHttpxClient(event_hooks={"response": [limit_body]}),
         ) as client:
             waiting = iter(requests.items())
             running: set[asyncio.Task[Response]] = set()
@@ -148,13 +150,13 @@ class OpenAIWriter(Writer):
                 async with asyncio.timeout(self._runtime.request_seconds):
                     completion = await client.chat.completions.create(**arguments)
                 return self._response(key, completion)
+            except HugeReplyError:
+                return Response(key, "", HUGE, 0, 0, f"{self.model}@{self.revision}")
             except openai.APIStatusError as error:
                 if error.status_code not in (408, 409, 425, 429) and error.status_code < 500:
                     return self._rejected(key, _Rejection(error.status_code, _one_line(error)))
-                failure, pause = (
-                    f"status {error.status_code}: {_one_line(error)}",
-                    requested_pause(error.response.headers),
-                )
+                failure = f"status {error.status_code}: {_one_line(error)}"
+                pause = requested_pause(error.response.headers)
             except (openai.APIError, TimeoutError, ValueError, TypeError, AttributeError, IndexError) as error:
                 failure, pause = f"{type(error).__name__}: {_one_line(error)}", None
             if attempt + 1 < TRIES:

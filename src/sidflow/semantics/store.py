@@ -37,8 +37,8 @@ class Response(NamedTuple):
     """What a model answered to one request."""
 
     key: str  # the request's, 64 hex digits
-    text: str  # as the model wrote it
-    finish_reason: str  # stop | length (cut at the token limit) | another reason of the server
+    text: str  # as the model wrote it; of a huge one the beginning
+    finish_reason: str  # stop | length (cut at the token limit) | rejected | huge (cut here) | another of the server
     input_tokens: int
     output_tokens: int
     model: str  # name and revision

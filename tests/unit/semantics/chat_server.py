@@ -1,5 +1,6 @@
 """A chat-completions server on loopback whose replies a test chooses: answers, refusals and faults."""
 
+import gzip
 import json
 import threading
 import time
@@ -141,6 +142,34 @@ def raw(content: bytes, *, announced: int | None = None) -> Reply:
         handler.close_connection = True
 
     return reply
+
+
+class Huge:
+    """Replies with `size` bytes of blanks in an answer, or until the client hangs up; counts what was sent."""
+
+    def __init__(self, size: int, code: int = 200, *, packed: bool = False) -> None:
+        self.size, self.code, self.packed = size, code, packed
+        self.sent: list[int] = []  # bytes of each reply
+
+    def __call__(
+        self, server: ChatServer, handler: BaseHTTPRequestHandler, body: dict[str, Any], _attempt: int
+    ) -> None:
+        start, end = completion("BLANKS").split(b"BLANKS")
+        blanks = b" " * (1 << 16)
+        parts = [start, *[blanks] * (self.size // len(blanks)), end]
+        handler.close_connection = True
+        handler.send_response(self.code)
+        handler.send_header("Content-Type", "application/json")
+        if self.packed:
+            handler.send_header("Content-Encoding", "gzip")
+            parts = [gzip.compress(b"".join(parts))]
+        handler.send_header("Content-Length", str(sum(map(len, parts))))
+        handler.end_headers()
+        self.sent.append(0)
+        place = len(self.sent) - 1
+        for part in parts:
+            handler.wfile.write(part)
+            self.sent[place] += len(part)
 
 
 def reset(_server: ChatServer, handler: BaseHTTPRequestHandler, _body: dict[str, Any], _attempt: int) -> None:
