@@ -178,18 +178,19 @@ def reset(_server: ChatServer, handler: BaseHTTPRequestHandler, _body: dict[str,
     handler.connection.close()
 
 
-def hang(_server: ChatServer, _handler: BaseHTTPRequestHandler, _body: dict[str, Any], _attempt: int) -> None:
-    """Reply after the client has given up."""
-    time.sleep(1.5)
+def hang(_server: ChatServer, handler: BaseHTTPRequestHandler, _body: dict[str, Any], _attempt: int) -> None:
+    """Reply nothing until the client has given up."""
+    handler.close_connection = True
+    handler.connection.recv(1)
 
 
 def drip(_server: ChatServer, handler: BaseHTTPRequestHandler, _body: dict[str, Any], _attempt: int) -> None:
-    """Send a byte now and then, so that no single read times out."""
+    """Send a byte now and then, so that no single read times out, until the client has given up."""
     handler.send_response(200)
     handler.send_header("Content-Length", "1000")
     handler.end_headers()
-    for _ in range(15):
+    handler.close_connection = True
+    for _ in range(999):
         handler.wfile.write(b" ")
         handler.wfile.flush()
         time.sleep(0.1)
-    handler.close_connection = True
