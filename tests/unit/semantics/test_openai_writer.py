@@ -1,10 +1,11 @@
 import base64
 import io
+import json
 
 import polars as pl
 import pytest
 from PIL import Image
-from tests.unit.semantics.chat_server import prompt_of, status
+from tests.unit.semantics.chat_server import DESCRIPTION, prompt_of, status
 from tests.unit.semantics.describing import ITEMS, PICTURES, file_hash, params, runtime, views
 from tests.unit.semantics.test_rules import item, items_table
 
@@ -79,6 +80,19 @@ def test_replay_needs_no_server_and_names_what_is_missing(server, tmp_path):
     other = DescribeParams(writer=ReplayParams(backend="replay", model="vl-7b", revision="def"))
     with pytest.raises(InputError, match=r"6 affected.*example 0"):
         describe_items(ITEMS, PICTURES, other, offline)
+
+
+def test_answers_that_no_schema_holds_are_kept_apart(server, tmp_path):
+    held = describe_items(ITEMS, PICTURES, params(), runtime(server, tmp_path))
+    server.content = lambda _: json.dumps(DESCRIPTION | {"category": "free"})
+    free = describe_items(ITEMS, PICTURES, params(writer={"json_schema": False}), runtime(server, tmp_path))
+    assert server.asked.total() == 12 and not any("response_format" in body for body in server.bodies[6:])
+    assert file_hash(free) != file_hash(held)
+    offline = Runtime(cache=tmp_path / "cache")
+    for described, json_schema in ((held, True), (free, False)):
+        replay = ReplayParams(backend="replay", model="vl-7b", revision="abc", json_schema=json_schema)
+        again = describe_items(ITEMS, PICTURES, DescribeParams(writer=replay), offline)
+        assert file_hash(again) == file_hash(described)
 
 
 def test_an_unusable_answer_is_asked_again_with_the_reason_then_recorded_as_a_failure(server, tmp_path):
