@@ -2,6 +2,9 @@
 
 import gzip
 import json
+import os
+import socket
+import struct
 import threading
 import time
 from collections import Counter
@@ -78,8 +81,9 @@ def send(handler: BaseHTTPRequestHandler, status: int, content: bytes, **headers
 
 
 @contextmanager
-def chat_server() -> Iterator[ChatServer]:
-    server = ChatServer()
+def chat_server(server: ChatServer | None = None) -> Iterator[ChatServer]:
+    """Run a server on loopback: that one, or a new one whose answers are made up."""
+    server = server or ChatServer()
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -173,9 +177,10 @@ class Huge:
 
 
 def reset(_server: ChatServer, handler: BaseHTTPRequestHandler, _body: dict[str, Any], _attempt: int) -> None:
-    """Close the connection without a reply."""
+    """Reset the connection (RST) without a reply."""
     handler.close_connection = True
-    handler.connection.close()
+    handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    os.close(handler.connection.detach())  # at once: files of the handler would hold the socket
 
 
 def hang(_server: ChatServer, handler: BaseHTTPRequestHandler, _body: dict[str, Any], _attempt: int) -> None:
