@@ -93,6 +93,9 @@ def _describe_by_model(
     tallies = {view: Tally() for view in params.views}
     rows: list[tuple[int, str, str]] = []
     with closing(open_writer(generation, runtime)) as writer:
+        name = f"{writer.model}@{writer.revision}"
+        if runtime.token_budget is not None or runtime.cost_budget is not None:
+            writer.charge(store.size(name))
         asking = _Asking(writer, store, generation)
         for chunk in items.iter_slices(writer.chunk_items):
             of_chunk = images.filter(pl.col("item_id").is_between(chunk["item_id"][0], chunk["item_id"][-1]))
@@ -103,8 +106,7 @@ def _describe_by_model(
                 if not answer.failure:
                     rows.append((request.item_id, request.view, view_text(answer.fields, request.view)))
             print_progress(f"{chunk['item_id'][-1] + 1} of {items.height} items described")
-        name = f"{writer.model}@{writer.revision}"
-    frame = pl.DataFrame(rows, schema={name: SCHEMA[name] for name in ("item_id", "view", "text")}, orient="row")
+    frame = pl.DataFrame(rows, schema={column: SCHEMA[column] for column in ("item_id", "view", "text")}, orient="row")
     frame = frame.with_columns(writer=pl.lit(name), by_mllm=pl.lit(True)).sort("item_id", "view")
     _check_failed_share(tallies, params.max_failed_share)
     return Described(frame, _report(frame, items.height, params.views, tallies))

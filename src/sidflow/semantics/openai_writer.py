@@ -27,7 +27,7 @@ from sidflow.semantics.answers import HUGE
 from sidflow.semantics.params import OpenAIParams
 from sidflow.semantics.requests import Request, answer_schema
 from sidflow.semantics.server_replies import HugeReplyError, growing_pause, limit_body, requested_pause
-from sidflow.semantics.store import Response
+from sidflow.semantics.store import Response, StoreSize
 from sidflow.semantics.writers import Writer
 
 KEY_VARIABLE = "OPENAI_API_KEY"
@@ -53,13 +53,20 @@ class OpenAIWriter(Writer):
             )
         self.model, self.revision = params.model, params.revision
         self._params, self._runtime = params, runtime
-        self._answered = self._tokens = 0
-        self._cost = 0.0
+        self._answered = self._tokens = self._earlier_tokens = 0
+        self._cost = self._earlier_cost = 0.0
+
+    def charge(self, earlier: StoreSize) -> None:
+        """Count what the store holds, at the prices of the runtime settings."""
+        self._earlier_tokens = earlier.input_tokens + earlier.output_tokens
+        self._earlier_cost = self._price(earlier.input_tokens, earlier.output_tokens)
 
     def respond(self, requests: Mapping[str, Request]) -> Iterator[list[Response]]:
-        """Yield the responses as they come, about ten times a second."""
+        """Yield the responses as they come, about ten times a second; where a budget is spent nothing is asked."""
         if not requests:
             return
+        if (spent := self._spent_budget()) is not None:
+            raise spent
         batches: SimpleQueue[list[Response] | BaseException | None] = SimpleQueue()
 
         async def fill() -> None:
@@ -217,25 +224,28 @@ class OpenAIWriter(Writer):
         return Response(key, rejection.message, "rejected", 0, 0, f"{self.model}@{self.revision}")
 
     def _count(self, response: Response) -> None:
-        limits = self._runtime
         self._answered += response.finish_reason != "rejected"
         self._tokens += response.input_tokens + response.output_tokens
-        self._cost += response.input_tokens * limits.input_price / 1e6
-        self._cost += response.output_tokens * limits.output_price / 1e6
+        self._cost += self._price(response.input_tokens, response.output_tokens)
+
+    def _price(self, input_tokens: int, output_tokens: int) -> float:
+        return (input_tokens * self._runtime.input_price + output_tokens * self._runtime.output_price) / 1e6
 
     def _spent_budget(self) -> InputError | None:
+        """Return an error where this run and those before have spent a budget."""
         limits = self._runtime
-        if limits.token_budget is not None and self._tokens >= limits.token_budget:
-            setting, spent = "token_budget", f"{self._tokens} tokens of {limits.token_budget}"
-        elif limits.cost_budget is not None and self._cost >= limits.cost_budget:
-            setting, spent = "cost_budget", f"{self._cost:.2f} of {limits.cost_budget:.2f}"
+        tokens, cost = self._earlier_tokens + self._tokens, self._earlier_cost + self._cost
+        if limits.token_budget is not None and tokens >= limits.token_budget:
+            setting, spent = "token_budget", f"{tokens} tokens of {limits.token_budget}"
+        elif limits.cost_budget is not None and cost >= limits.cost_budget:
+            setting, spent = "cost_budget", f"{cost:.2f} of {limits.cost_budget:.2f}"
         else:
             return None
         return InputError(
             f"runtime.yaml:{setting}",
             expected="views of all items within the budget",
-            found=f"{spent} are spent",
-            remedy="run the same command again to go on (what was answered is kept), or raise the budget",
+            found=f"{spent} are spent on {self.model}@{self.revision}",
+            remedy="raise the budget and run the same command again: what was answered is kept and costs nothing",
         )
 
     def close(self) -> None:
