@@ -166,7 +166,7 @@ class Huge:
         handler.send_header("Content-Type", "application/json")
         if self.packed:
             handler.send_header("Content-Encoding", "gzip")
-            parts = [gzip.compress(b"".join(parts))]
+            parts = [gzip.compress(b"".join(parts), compresslevel=1)]
         handler.send_header("Content-Length", str(sum(map(len, parts))))
         handler.end_headers()
         self.sent.append(0)
