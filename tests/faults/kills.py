@@ -48,6 +48,7 @@ def kill_stage(project: Project, reference: Reference, moment: Moment) -> list[s
     """Kill a run of the stage, run it again, and return what is wrong then; empty where nothing is lost."""
     stage = reference.stage
     remove_outs(project.folder, stage.outs)
+    _forget_answers(project)
     command = stage.command
     process = start(project, command, SIDFLOW_CHECKPOINT_SECONDS=CHECKPOINT_SECONDS)
     kill_when(project, process, _is_time(project, reference, moment))
@@ -57,6 +58,12 @@ def kill_stage(project: Project, reference: Reference, moment: Moment) -> list[s
     if again.wait():
         problems.append(f"the rerun ended with {again.returncode}: {printed(project)[-2000:]}")
     return problems + differences(project, reference)
+
+
+def _forget_answers(project: Project) -> None:
+    """Remove what models have written and encoded, so that the stage asks for it again and is killed at work."""
+    for path in Path(project.environment["SIDFLOW_CACHE"]).glob("*.sqlite*"):
+        path.unlink()
 
 
 def _is_time(project: Project, reference: Reference, moment: Moment) -> Callable[[float], bool]:

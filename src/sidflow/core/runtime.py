@@ -38,8 +38,8 @@ class Runtime(Params):
     engines: int = Field(1, ge=1)  # copies of the model there
     engine_gpus: int = Field(1, ge=1)  # GPUs that each copy is spread over
     request_seconds: float = Field(120.0, gt=0)  # for one answer, after which it is asked again
-    token_budget: int | None = Field(None, ge=1)  # tokens of one run, input and output
-    cost_budget: float | None = Field(None, gt=0)  # of one run, in the currency of the prices
+    token_budget: int | None = Field(None, ge=1)  # tokens of a model and revision in the response store
+    cost_budget: float | None = Field(None, gt=0)  # of those, in the currency of the prices
     input_price: float = Field(0.0, ge=0)  # of a million tokens, as is the next
     output_price: float = Field(0.0, ge=0)
 

@@ -13,11 +13,13 @@ from sidflow.semantics.requests import answer_fields
 from sidflow.semantics.store import Response
 
 MAX_CHARACTERS = 65_536  # of an answer; a longer one is not read
+KEPT_CHARACTERS = 1000  # of such a one, to see what it was
+HUGE = "huge"  # the reason why it ended, and why it failed
 MAX_DEPTH = 8  # of nested brackets
 FAILURES = {  # reason -> meaning
     "rejected": "refused by the server, or too long for the model",
     "empty": "without content",
-    "huge": f"longer than {MAX_CHARACTERS} characters",
+    HUGE: f"longer than {MAX_CHARACTERS} characters",
     "refusal": "a refusal",
     "cut": "cut at the token limit",
     "malformed": "no JSON object",
@@ -55,10 +57,10 @@ def read_answer(response: Response, view: View, instructions: str) -> Answer:
     text = response.text.strip()
     if response.finish_reason == "rejected":
         return _failed("rejected")
+    if cut_response(response).finish_reason == HUGE:
+        return _failed(HUGE)
     if not text:
         return _failed("empty")
-    if len(text) > MAX_CHARACTERS:
-        return _failed("huge")
     content, repaired = parse_object(text)
     if content is None:
         return _failed(
@@ -77,6 +79,13 @@ def read_answer(response: Response, view: View, instructions: str) -> Answer:
     if _is_repetitive(words):
         return _failed("repetitive", repaired)
     return Answer(fields, "", repaired)
+
+
+def cut_response(response: Response) -> Response:
+    """Return what the store keeps of a response: of a text beyond MAX_CHARACTERS the beginning, and why it ended."""
+    if len(response.text) <= MAX_CHARACTERS:
+        return response
+    return response._replace(text=response.text[:KEPT_CHARACTERS], finish_reason=HUGE)
 
 
 def parse_object(text: str) -> tuple[dict[str, Any] | None, bool]:

@@ -18,7 +18,7 @@ from sidflow.artifacts.item_content import item_texts
 from sidflow.core.errors import InputError
 from sidflow.core.runtime import Runtime
 from sidflow.core.stage import print_progress
-from sidflow.semantics.answers import FAILURES, Answer, read_answer, view_text
+from sidflow.semantics.answers import FAILURES, Answer, cut_response, read_answer, view_text
 from sidflow.semantics.params import DescribeParams, GenerationParams, RulesParams, View
 from sidflow.semantics.requests import (
     READS_PICTURE,
@@ -93,6 +93,9 @@ def _describe_by_model(
     tallies = {view: Tally() for view in params.views}
     rows: list[tuple[int, str, str]] = []
     with closing(open_writer(generation, runtime)) as writer:
+        name = f"{writer.model}@{writer.revision}"
+        if runtime.token_budget is not None or runtime.cost_budget is not None:
+            writer.charge(store.size(name))
         asking = _Asking(writer, store, generation)
         for chunk in items.iter_slices(writer.chunk_items):
             of_chunk = images.filter(pl.col("item_id").is_between(chunk["item_id"][0], chunk["item_id"][-1]))
@@ -103,8 +106,7 @@ def _describe_by_model(
                 if not answer.failure:
                     rows.append((request.item_id, request.view, view_text(answer.fields, request.view)))
             print_progress(f"{chunk['item_id'][-1] + 1} of {items.height} items described")
-        name = f"{writer.model}@{writer.revision}"
-    frame = pl.DataFrame(rows, schema={name: SCHEMA[name] for name in ("item_id", "view", "text")}, orient="row")
+    frame = pl.DataFrame(rows, schema={column: SCHEMA[column] for column in ("item_id", "view", "text")}, orient="row")
     frame = frame.with_columns(writer=pl.lit(name), by_mllm=pl.lit(True)).sort("item_id", "view")
     _check_failed_share(tallies, params.max_failed_share)
     return Described(frame, _report(frame, items.height, params.views, tallies))
@@ -177,7 +179,8 @@ class _Asking:
         }  # equal requests are asked once
         repeated = self._progress.remaining + len(missing)
         self._progress.remaining = repeated if following is None else len(missing) * (1 + following)
-        for responses in self._writer.respond(missing):
+        for written in self._writer.respond(missing):
+            responses = [cut_response(response) for response in written]
             self._store.add(responses)
             stored.update((response.key, response) for response in responses)
             line = self._progress.line(len(responses), time.monotonic())

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
-import random
 import time
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from queue import SimpleQueue
@@ -24,14 +23,15 @@ from sidflow.core.errors import InputError
 from sidflow.core.runtime import Runtime
 from sidflow.core.stage import print_progress
 from sidflow.models.shrink import shrunk_jpeg
+from sidflow.semantics.answers import HUGE
 from sidflow.semantics.params import OpenAIParams
 from sidflow.semantics.requests import Request, answer_schema
-from sidflow.semantics.store import Response
+from sidflow.semantics.server_replies import HugeReplyError, growing_pause, limit_body, requested_pause
+from sidflow.semantics.store import Response, StoreSize
 from sidflow.semantics.writers import Writer
 
 KEY_VARIABLE = "OPENAI_API_KEY"
 TRIES = 7  # of a request that meets an overloaded or broken server
-FIRST_PAUSE, LONGEST_PAUSE = 0.5, 60.0  # seconds
 BATCH_SECONDS = 0.1  # answers are handed over, and kept, this often
 
 
@@ -53,13 +53,20 @@ class OpenAIWriter(Writer):
             )
         self.model, self.revision = params.model, params.revision
         self._params, self._runtime = params, runtime
-        self._answered = self._tokens = 0
-        self._cost = 0.0
+        self._answered = self._tokens = self._earlier_tokens = 0
+        self._cost = self._earlier_cost = 0.0
+
+    def charge(self, earlier: StoreSize) -> None:
+        """Count what the store holds, at the prices of the runtime settings."""
+        self._earlier_tokens = earlier.input_tokens + earlier.output_tokens
+        self._earlier_cost = self._price(earlier.input_tokens, earlier.output_tokens)
 
     def respond(self, requests: Mapping[str, Request]) -> Iterator[list[Response]]:
-        """Yield the responses as they come, about ten times a second."""
+        """Yield the responses as they come, about ten times a second; where a budget is spent nothing is asked."""
         if not requests:
             return
+        if (spent := self._spent_budget()) is not None:
+            raise spent
         batches: SimpleQueue[list[Response] | BaseException | None] = SimpleQueue()
 
         async def fill() -> None:
@@ -87,6 +94,7 @@ class OpenAIWriter(Writer):
             api_key=os.environ.get(KEY_VARIABLE) or "none",
             timeout=limits.request_seconds,
             max_retries=0,  # the pauses are ours: broken replies need them too
+            http_client=openai.DefaultAsyncHttpxClient(event_hooks={"response": [limit_body]}),
         ) as client:
             waiting = iter(requests.items())
             running: set[asyncio.Task[Response]] = set()
@@ -149,14 +157,17 @@ class OpenAIWriter(Writer):
                 async with asyncio.timeout(self._runtime.request_seconds):
                     completion = await client.chat.completions.create(**arguments)
                 return self._response(key, completion)
+            except HugeReplyError:
+                return Response(key, "", HUGE, 0, 0, f"{self.model}@{self.revision}")
             except openai.APIStatusError as error:
                 if error.status_code not in (408, 409, 425, 429) and error.status_code < 500:
                     return self._rejected(key, _Rejection(error.status_code, _one_line(error)))
-                failure, pause = f"status {error.status_code}: {_one_line(error)}", _retry_after(error)
+                failure = f"status {error.status_code}: {_one_line(error)}"
+                pause = requested_pause(error.response.headers)
             except (openai.APIError, TimeoutError, ValueError, TypeError, AttributeError, IndexError) as error:
                 failure, pause = f"{type(error).__name__}: {_one_line(error)}", None
             if attempt + 1 < TRIES:
-                await asyncio.sleep(pause if pause is not None else _pause(attempt))
+                await asyncio.sleep(pause if pause is not None else growing_pause(attempt))
         raise InputError(
             self._runtime.server,
             expected=f"an answer within {TRIES} tries",
@@ -213,25 +224,28 @@ class OpenAIWriter(Writer):
         return Response(key, rejection.message, "rejected", 0, 0, f"{self.model}@{self.revision}")
 
     def _count(self, response: Response) -> None:
-        limits = self._runtime
         self._answered += response.finish_reason != "rejected"
         self._tokens += response.input_tokens + response.output_tokens
-        self._cost += response.input_tokens * limits.input_price / 1e6
-        self._cost += response.output_tokens * limits.output_price / 1e6
+        self._cost += self._price(response.input_tokens, response.output_tokens)
+
+    def _price(self, input_tokens: int, output_tokens: int) -> float:
+        return (input_tokens * self._runtime.input_price + output_tokens * self._runtime.output_price) / 1e6
 
     def _spent_budget(self) -> InputError | None:
+        """Return an error where this run and those before have spent a budget."""
         limits = self._runtime
-        if limits.token_budget is not None and self._tokens >= limits.token_budget:
-            setting, spent = "token_budget", f"{self._tokens} tokens of {limits.token_budget}"
-        elif limits.cost_budget is not None and self._cost >= limits.cost_budget:
-            setting, spent = "cost_budget", f"{self._cost:.2f} of {limits.cost_budget:.2f}"
+        tokens, cost = self._earlier_tokens + self._tokens, self._earlier_cost + self._cost
+        if limits.token_budget is not None and tokens >= limits.token_budget:
+            setting, spent = "token_budget", f"{tokens} tokens of {limits.token_budget}"
+        elif limits.cost_budget is not None and cost >= limits.cost_budget:
+            setting, spent = "cost_budget", f"{cost:.2f} of {limits.cost_budget:.2f}"
         else:
             return None
         return InputError(
             f"runtime.yaml:{setting}",
             expected="views of all items within the budget",
-            found=f"{spent} are spent",
-            remedy="run the same command again to go on (what was answered is kept), or raise the budget",
+            found=f"{spent} are spent on {self.model}@{self.revision}",
+            remedy="raise the budget and run the same command again: what was answered is kept and costs nothing",
         )
 
     def close(self) -> None:
@@ -261,20 +275,6 @@ def _message_content(request: Request, side: int) -> list[dict[str, Any]]:
         content.append({"type": "image_url", "image_url": {"url": f"data:image/jpeg;base64,{picture}"}})
     content.append({"type": "text", "text": request.prompt})
     return content
-
-
-def _retry_after(error: openai.APIStatusError) -> float | None:
-    """Return the seconds that the server asks to wait, if it does so in a usable way."""
-    try:
-        seconds = float(error.response.headers.get("retry-after", ""))
-    except ValueError:
-        return None
-    return min(seconds, LONGEST_PAUSE) if seconds >= 0 else None
-
-
-def _pause(attempt: int) -> float:
-    """Return the seconds to wait after a try: doubled each time, and random, to spread requests."""
-    return min(LONGEST_PAUSE, FIRST_PAUSE * 2**attempt) * random.uniform(0.5, 1.0)
 
 
 def _one_line(error: Exception) -> str:

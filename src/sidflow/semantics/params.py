@@ -58,13 +58,21 @@ class GenerationParams(Params):
     )
 
 
-class OpenAIParams(GenerationParams):
+class GuidedParams(GenerationParams):
+    """Whether an answer is held to the JSON schema while it is written. Where it is not is part of a response's key."""
+
+    json_schema: bool = Field(
+        default=True,
+        description="true: the answer is held to its schema while it is written | false: other answers, kept apart",
+    )
+
+
+class OpenAIParams(GuidedParams):
     """A model behind an OpenAI-compatible server, such as vLLM; runtime settings name the server."""
 
     backend: Literal["openai"] = Field(description="openai: any OpenAI-compatible server (runtime.yaml: server)")
     model: str = Field(min_length=1, description="the model's name on the server")
     revision: str = Field(min_length=1, description="commit or version of its weights; the server does not tell")
-    json_schema: bool = Field(default=True, description="true: the server is asked to hold the answer to the schema")
 
 
 class ChosenDtypeParams(GenerationParams):
@@ -83,18 +91,17 @@ class TransformersParams(ChosenDtypeParams):
     model: ModelParams = Field(description="an image-text-to-text model, or a causal LM for views of text")
 
 
-class RayParams(GenerationParams):
+class RayParams(GuidedParams):
     """A model in vLLM engines on a Ray cluster; runtime settings name the cluster."""
 
     backend: Literal["ray"] = Field(description="ray: vLLM engines on a Ray cluster (runtime.yaml: engines)")
     model: ModelParams = Field(description="as for transformers; every machine sees its folder")
-    json_schema: bool = Field(default=True, description="true: the engines hold the answer to the schema")
     context_tokens: int = Field(
         default=8192, ge=64, description="tokens of question and answer that an engine has memory for; more is rejected"
     )
 
 
-class ReplayParams(ChosenDtypeParams):
+class ReplayParams(ChosenDtypeParams, GuidedParams):
     """The response store alone: no model. A response that it does not hold is an error."""
 
     backend: Literal["replay"] = Field(description="replay: from the response store alone")

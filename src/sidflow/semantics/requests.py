@@ -14,7 +14,7 @@ from sidflow.artifacts.features import IMAGE, JOINT, KEYWORDS, TEXT
 from sidflow.artifacts.item_content import ItemText, truncate_at_word
 from sidflow.core.errors import InputError
 from sidflow.core.files import note_read, project_path
-from sidflow.semantics.params import ChosenDtypeParams, GenerationParams, View
+from sidflow.semantics.params import ChosenDtypeParams, GenerationParams, GuidedParams, View
 
 PROMPTS = Path("prompts")
 READS_WORDS = {TEXT: True, IMAGE: False, JOINT: True, KEYWORDS: True}
@@ -138,7 +138,8 @@ def request_key(request: Request, model: str, revision: str, params: GenerationP
     """Return the key of a request in the response store, 64 hex digits.
 
     It is the SHA-256 of all that an answer depends on: the picture's bytes and size limit, the whole prompt, the
-    schema, the model and its revision, and the decoding settings of params, among them a dtype that params choose.
+    schema, the model and its revision, and the decoding settings of params, among them a dtype that params choose, and
+    `json_schema: false`.
     Which writer asks, its device, the dtype of `auto` and the batch are not part of it: an answer is kept whatever
     machine made it.
     """
@@ -154,4 +155,6 @@ def request_key(request: Request, model: str, revision: str, params: GenerationP
     }
     if isinstance(params, ChosenDtypeParams) and params.dtype != "auto":
         content["dtype"] = params.dtype
+    if isinstance(params, GuidedParams) and not params.json_schema:
+        content["json_schema"] = False
     return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=True).encode()).hexdigest()

@@ -37,8 +37,8 @@ class Response(NamedTuple):
     """What a model answered to one request."""
 
     key: str  # the request's, 64 hex digits
-    text: str  # as the model wrote it
-    finish_reason: str  # stop | length (cut at the token limit) | another reason of the server
+    text: str  # as the model wrote it; of a huge one the beginning
+    finish_reason: str  # stop | length (cut at the token limit) | rejected | huge (cut here) | another of the server
     input_tokens: int
     output_tokens: int
     model: str  # name and revision
@@ -80,11 +80,13 @@ class ResponseStore:
                 f"INSERT INTO responses ({_COLUMNS}) VALUES (?,?,?,?,?,?) ON CONFLICT (key) DO NOTHING", responses
             )
 
-    def size(self) -> StoreSize:
-        """Return the number of responses and of their tokens."""
+    def size(self, model: str | None = None) -> StoreSize:
+        """Return the number of responses and of their tokens: of one model, by name and revision, or of all."""
         with database_errors(self.path, SCHEMA):
             row = self._connection.execute(
-                "SELECT count(*), coalesce(sum(input_tokens), 0), coalesce(sum(output_tokens), 0) FROM responses"
+                "SELECT count(*), coalesce(sum(input_tokens), 0), coalesce(sum(output_tokens), 0) FROM responses "
+                "WHERE ?1 IS NULL OR model = ?1",
+                (model,),
             ).fetchone()
         return StoreSize(*row)
 

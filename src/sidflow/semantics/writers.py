@@ -9,7 +9,7 @@ from sidflow.core.errors import InputError
 from sidflow.core.runtime import Runtime
 from sidflow.semantics.params import GenerationParams, OpenAIParams, RayParams, ReplayParams, TransformersParams
 from sidflow.semantics.requests import Request
-from sidflow.semantics.store import Response
+from sidflow.semantics.store import Response, StoreSize
 
 
 class Writer(ABC):
@@ -18,6 +18,9 @@ class Writer(ABC):
     model: str
     revision: str
     chunk_items = 5000  # items whose requests are made, and are in memory, at a time
+
+    def charge(self, earlier: StoreSize) -> None:  # noqa: B027  # most writers cost nothing
+        """Count towards the budgets what the response store holds of this model and revision."""
 
     @abstractmethod
     def respond(self, requests: Mapping[str, Request]) -> Iterator[list[Response]]:

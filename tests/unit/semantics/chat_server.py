@@ -1,6 +1,10 @@
 """A chat-completions server on loopback whose replies a test chooses: answers, refusals and faults."""
 
+import gzip
 import json
+import os
+import socket
+import struct
 import threading
 import time
 from collections import Counter
@@ -33,6 +37,7 @@ class ChatServer:
     def __init__(self) -> None:
         self.faults: list[Reply] = []
         self.asked: Counter[str] = Counter()  # by prompt and picture
+        self.asked_at: dict[str, list[float]] = {}  # seconds of a clock that nobody sets, likewise
         self.answered: Counter[str] = Counter()
         self.bodies: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
@@ -76,8 +81,9 @@ def send(handler: BaseHTTPRequestHandler, status: int, content: bytes, **headers
 
 
 @contextmanager
-def chat_server() -> Iterator[ChatServer]:
-    server = ChatServer()
+def chat_server(server: ChatServer | None = None) -> Iterator[ChatServer]:
+    """Run a server on loopback: that one, or a new one whose answers are made up."""
+    server = server or ChatServer()
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -87,6 +93,7 @@ def chat_server() -> Iterator[ChatServer]:
             with server.lock:
                 attempt = server.asked[identity(body)]
                 server.asked[identity(body)] += 1
+                server.asked_at.setdefault(identity(body), []).append(time.monotonic())
                 server.bodies.append(body)
                 server.headers.append({name.lower(): value for name, value in self.headers.items()})
                 server.running += 1
@@ -141,24 +148,54 @@ def raw(content: bytes, *, announced: int | None = None) -> Reply:
     return reply
 
 
+class Huge:
+    """Replies with `size` bytes of blanks in an answer, or until the client hangs up; counts what was sent."""
+
+    def __init__(self, size: int, code: int = 200, *, packed: bool = False) -> None:
+        self.size, self.code, self.packed = size, code, packed
+        self.sent: list[int] = []  # bytes of each reply
+
+    def __call__(
+        self, server: ChatServer, handler: BaseHTTPRequestHandler, body: dict[str, Any], _attempt: int
+    ) -> None:
+        start, end = completion("BLANKS").split(b"BLANKS")
+        blanks = b" " * (1 << 16)
+        parts = [start, *[blanks] * (self.size // len(blanks)), end]
+        handler.close_connection = True
+        handler.send_response(self.code)
+        handler.send_header("Content-Type", "application/json")
+        if self.packed:
+            handler.send_header("Content-Encoding", "gzip")
+            parts = [gzip.compress(b"".join(parts), compresslevel=1)]
+        handler.send_header("Content-Length", str(sum(map(len, parts))))
+        handler.end_headers()
+        self.sent.append(0)
+        place = len(self.sent) - 1
+        for part in parts:
+            handler.wfile.write(part)
+            self.sent[place] += len(part)
+
+
 def reset(_server: ChatServer, handler: BaseHTTPRequestHandler, _body: dict[str, Any], _attempt: int) -> None:
-    """Close the connection without a reply."""
+    """Reset the connection (RST) without a reply."""
     handler.close_connection = True
-    handler.connection.close()
+    handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    os.close(handler.connection.detach())  # at once: files of the handler would hold the socket
 
 
-def hang(_server: ChatServer, _handler: BaseHTTPRequestHandler, _body: dict[str, Any], _attempt: int) -> None:
-    """Reply after the client has given up."""
-    time.sleep(1.5)
+def hang(_server: ChatServer, handler: BaseHTTPRequestHandler, _body: dict[str, Any], _attempt: int) -> None:
+    """Reply nothing until the client has given up."""
+    handler.close_connection = True
+    handler.connection.recv(1)
 
 
 def drip(_server: ChatServer, handler: BaseHTTPRequestHandler, _body: dict[str, Any], _attempt: int) -> None:
-    """Send a byte now and then, so that no single read times out."""
+    """Send a byte now and then, so that no single read times out, until the client has given up."""
     handler.send_response(200)
     handler.send_header("Content-Length", "1000")
     handler.end_headers()
-    for _ in range(15):
+    handler.close_connection = True
+    for _ in range(999):
         handler.wfile.write(b" ")
         handler.wfile.flush()
         time.sleep(0.1)
-    handler.close_connection = True

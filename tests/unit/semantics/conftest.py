@@ -1,7 +1,7 @@
 import pytest
 from tests.unit.semantics.chat_server import chat_server
 
-from sidflow.semantics import openai_writer
+from sidflow.semantics import server_replies
 from sidflow.semantics.requests import PROMPTS
 
 
@@ -11,7 +11,7 @@ def project(tmp_path, monkeypatch):
     repository = PROMPTS.resolve()
     monkeypatch.chdir(tmp_path)
     PROMPTS.symlink_to(repository)
-    monkeypatch.setattr(openai_writer, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(server_replies, "FIRST_PAUSE", 0.01)
 
 
 @pytest.fixture

@@ -1,11 +1,14 @@
 """Whatever a server does: nothing is lost, nothing that was answered is asked again, and the bytes are the same."""
 
+import asyncio
 import json
 import random
+import tracemalloc
 
 import pytest
 from tests.unit.semantics.chat_server import (
     DESCRIPTION,
+    Huge,
     chat_server,
     completion,
     drip,
@@ -22,12 +25,14 @@ from tests.unit.semantics.kills import kill_describe
 
 from sidflow.core.errors import InputError
 from sidflow.semantics import openai_writer
-from sidflow.semantics.answers import MAX_CHARACTERS
+from sidflow.semantics.answers import KEPT_CHARACTERS, MAX_CHARACTERS
 from sidflow.semantics.describe import describe_items
+from sidflow.semantics.server_replies import LONGEST_PAUSE, MAX_BODY
 from sidflow.semantics.store import open_store
 
 pytestmark = pytest.mark.usefixtures("project")
 
+MEGABYTES = 60
 FAULTS = {
     "429 with Retry-After": [status(429, Retry_After="0")],
     "429 without": [status(429)] * 3,
@@ -57,10 +62,31 @@ def expected(tmp_path):
 @pytest.mark.parametrize("name", FAULTS)
 def test_after_a_fault_nothing_is_lost_nothing_asked_twice_and_the_bytes_are_the_same(server, tmp_path, expected, name):
     server.faults = FAULTS[name]
-    described = describe_items(ITEMS, PICTURES, params(), runtime(server, tmp_path))
+    seconds = 3.0 if server.faults in ([hang], [drip]) else 300.0
+    described = describe_items(ITEMS, PICTURES, params(), runtime(server, tmp_path, request_seconds=seconds))
     assert file_hash(described) == expected
     assert set(server.answered.values()) == {1}
     assert set(server.asked.values()) == {1 + len(server.faults)}
+
+
+def test_the_next_try_comes_no_sooner_than_the_server_asks(server, tmp_path, expected):
+    server.faults = [status(429, Retry_After="0.7"), status(503, Retry_After="0.3")]
+    assert file_hash(describe_items(ITEMS, PICTURES, params(), runtime(server, tmp_path))) == expected
+    for first, second, third in server.asked_at.values():
+        assert second - first >= 0.7 and third - second >= 0.3
+
+
+def test_the_pause_that_a_server_asks_for_is_cut_at_a_minute(server, tmp_path, monkeypatch):
+    pauses, sleep = [], asyncio.sleep
+
+    async def counted(seconds):
+        pauses.append(seconds)
+        await sleep(0)
+
+    monkeypatch.setattr(openai_writer.asyncio, "sleep", counted)
+    server.faults = [status(429, Retry_After="86400"), status(429, Retry_After="Fri, 31 Dec 2100 23:59:59 GMT")]
+    describe_items(ITEMS, PICTURES, params(views=("text",)), runtime(server, tmp_path))
+    assert pauses == [LONGEST_PAUSE] * 6
 
 
 BAD_ANSWERS = {  # text of the answer, and its failure
@@ -95,6 +121,52 @@ def test_a_bad_answer_is_kept_and_asked_again_once_with_the_reason(server, tmp_p
     assert described.report["text_failed"] == 0 and server.asked.total() == 12
     again = describe_items(ITEMS, PICTURES, params(), runtime(server, tmp_path))
     assert file_hash(again) == expected and server.asked.total() == 12
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_of_a_reply_of_many_megabytes_little_is_read_and_nothing_kept(server, tmp_path, expected, packed):
+    huge = Huge(MEGABYTES << 20, packed=packed)
+
+    def answer_hugely(running, handler, body, attempt):
+        if "An earlier answer could not be used" in prompt_of(body):
+            running.answer(handler, body)
+        else:
+            huge(running, handler, body, attempt)
+
+    server.faults = [answer_hugely]
+    tracemalloc.start()
+    described = describe_items(ITEMS, PICTURES, params(), runtime(server, tmp_path, concurrency=1))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert file_hash(described) == expected
+    assert set(server.asked.values()) == {1} and server.asked.total() == 12 and len(huge.sent) == 6
+    assert packed or (max(huge.sent) < (MEGABYTES << 20) / 2 and peak < 10 * MAX_BODY)
+    assert described.report["text_unusable_huge"] == described.report["text_asked_again"] == 3
+    with open_store(tmp_path / "cache" / "responses.sqlite") as store:
+        kept = [response for batch in store._batches() for response in batch if response.finish_reason == "huge"]
+    assert [response.text for response in kept] == [""] * 6
+    assert (tmp_path / "cache" / "responses.sqlite").stat().st_size < MAX_BODY
+    again = describe_items(ITEMS, PICTURES, params(), runtime(server, tmp_path))
+    assert file_hash(again) == expected and server.asked.total() == 12
+
+
+def test_of_an_errors_message_of_many_megabytes_little_is_read(server, tmp_path, expected):
+    huge = Huge(MEGABYTES << 20, 500)
+    server.faults = [huge]
+    described = describe_items(ITEMS, PICTURES, params(), runtime(server, tmp_path))
+    assert file_hash(described) == expected and set(server.asked.values()) == {2}
+    assert max(huge.sent) < (MEGABYTES << 20) / 2 and described.report["text_asked_again"] == 0
+
+
+def test_of_a_text_that_is_too_long_the_beginning_is_kept_and_the_answer_is_the_same(server, tmp_path):
+    server.content = lambda _: "long " * (MAX_CHARACTERS // 5 + 1)
+    described = describe_items(ITEMS, PICTURES, params(max_failed_share=1.0), runtime(server, tmp_path))
+    assert described.report["text_failed_huge"] == 3 and described.semantics.height == 0
+    with open_store(tmp_path / "cache" / "responses.sqlite") as store:
+        texts = {response.text for batch in store._batches() for response in batch}
+    assert texts == {"long " * (KEPT_CHARACTERS // 5)}
+    again = describe_items(ITEMS, PICTURES, params(max_failed_share=1.0), runtime(server, tmp_path))
+    assert again.report == described.report and server.asked.total() == 12
 
 
 @pytest.mark.parametrize("identifier", ["another", 17, None, ["x"]])

@@ -1,10 +1,11 @@
 import base64
 import io
+import json
 
 import polars as pl
 import pytest
 from PIL import Image
-from tests.unit.semantics.chat_server import prompt_of, status
+from tests.unit.semantics.chat_server import DESCRIPTION, prompt_of, status
 from tests.unit.semantics.describing import ITEMS, PICTURES, file_hash, params, runtime, views
 from tests.unit.semantics.test_rules import item, items_table
 
@@ -81,6 +82,19 @@ def test_replay_needs_no_server_and_names_what_is_missing(server, tmp_path):
         describe_items(ITEMS, PICTURES, other, offline)
 
 
+def test_answers_that_no_schema_holds_are_kept_apart(server, tmp_path):
+    held = describe_items(ITEMS, PICTURES, params(), runtime(server, tmp_path))
+    server.content = lambda _: json.dumps(DESCRIPTION | {"category": "free"})
+    free = describe_items(ITEMS, PICTURES, params(writer={"json_schema": False}), runtime(server, tmp_path))
+    assert server.asked.total() == 12 and not any("response_format" in body for body in server.bodies[6:])
+    assert file_hash(free) != file_hash(held)
+    offline = Runtime(cache=tmp_path / "cache")
+    for described, json_schema in ((held, True), (free, False)):
+        replay = ReplayParams(backend="replay", model="vl-7b", revision="abc", json_schema=json_schema)
+        again = describe_items(ITEMS, PICTURES, DescribeParams(writer=replay), offline)
+        assert file_hash(again) == file_hash(described)
+
+
 def test_an_unusable_answer_is_asked_again_with_the_reason_then_recorded_as_a_failure(server, tmp_path):
     def useless(running, handler, body, _attempt):
         if "Chair" in prompt_of(body):
@@ -97,17 +111,34 @@ def test_an_unusable_answer_is_asked_again_with_the_reason_then_recorded_as_a_fa
     assert (3, "text") not in views(described)
 
 
-def test_a_spent_budget_stops_the_run_and_the_next_goes_on(server, tmp_path):
+def test_a_spent_budget_stops_the_run_and_a_raised_one_goes_on(server, tmp_path):
     limits = runtime(server, tmp_path, concurrency=1, token_budget=240)
-    with pytest.raises(InputError, match=r"token_budget.*240 tokens of 240"):
+    with pytest.raises(InputError, match=r"token_budget.*240 tokens of 240 are spent on vl-7b@abc"):
         describe_items(ITEMS, PICTURES, params(), limits)
     assert server.asked.total() == 2
-    costly = runtime(server, tmp_path, concurrency=1, cost_budget=0.0001, input_price=1.0)
-    with pytest.raises(InputError, match="cost_budget"):
-        describe_items(ITEMS, PICTURES, params(), costly)
+    raised = runtime(server, tmp_path, concurrency=1, cost_budget=0.00035, input_price=1.0)
+    with pytest.raises(InputError, match=r"cost_budget"):
+        describe_items(ITEMS, PICTURES, params(), raised)
+    assert server.asked.total() == 4
     described = describe_items(ITEMS, PICTURES, params(), runtime(server, tmp_path))
     assert len(views(described)) == 6
     assert set(server.asked.values()) == {1}
+
+
+@pytest.mark.parametrize(
+    "limits", [{"token_budget": 720}, {"cost_budget": 0.0008, "input_price": 1.0, "output_price": 2.0}], ids=str
+)
+def test_a_budget_is_that_of_all_runs_with_a_model_and_revision(server, tmp_path, limits):
+    first = describe_items(ITEMS, PICTURES, params(), runtime(server, tmp_path))  # 6 answers, 600 and 120 tokens
+    tight = runtime(server, tmp_path, **limits)
+    with pytest.raises(InputError, match=next(iter(limits))):
+        describe_items(pl.concat([ITEMS, items_table(item(4, "Desk"))]), PICTURES, params(), tight)
+    assert server.asked.total() == 6  # nothing was asked
+    assert file_hash(describe_items(ITEMS, PICTURES, params(), tight)) == file_hash(first)  # nothing is missing
+    other = params(views=("image",)).model_copy(
+        update={"writer": params().writer.model_copy(update={"revision": "def"})}
+    )
+    assert describe_items(ITEMS, PICTURES, other, tight).semantics.height == 2
 
 
 def test_concurrency_is_bounded_and_used(server, tmp_path):

@@ -138,6 +138,7 @@ def test_the_ledger_has_tokens_and_cost_of_each_model(tmp_path, monkeypatch):
     path = fill(tmp_path / "s.sqlite", range(3))
     with open_store(path) as store:
         store.add([response(7)._replace(model="other@2", input_tokens=1_000_000)])
+        assert store.size("other@2") == (1, 1_000_000, 5) and store.size("model@2") == (0, 0, 0)
     monkeypatch.setenv("SIDFLOW_RESPONSES", str(path))
     assert size_lines().splitlines()[1:] == [
         "  model@1: 3 answers, 30 input and 15 output tokens",

@@ -1,16 +1,9 @@
 """The `openai` writer against a real server, `transformers serve`, on a tiny model that sees."""
 
-import os
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
-from contextlib import contextmanager
-
 import pytest
 from tests.unit.semantics import tiny_models
 from tests.unit.semantics.describing import ITEMS, PICTURES, file_hash
+from tests.unit.semantics.model_server import transformers_serve
 from transformers.utils.import_utils import is_serve_available
 
 from sidflow.core.runtime import Runtime
@@ -22,35 +15,6 @@ pytestmark = [
     pytest.mark.usefixtures("project"),
     pytest.mark.skipif(not is_serve_available(), reason="`transformers serve` needs fastapi and uvicorn"),
 ]
-START_SECONDS = 120
-
-
-@contextmanager
-def transformers_serve(folder, log):
-    """Serve a model folder on loopback, in a process of its own; yield the server's address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    arguments = ("serve", str(folder), "--host", "127.0.0.1", "--port", str(port), "--device", "cpu")
-    command = [sys.executable, "-m", "transformers.cli.transformers", *arguments]
-    offline = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    with log.open("wb") as output, subprocess.Popen(command, env=offline, stdout=output, stderr=output) as process:
-        try:
-            deadline = time.monotonic() + START_SECONDS
-            while not _answers(f"http://127.0.0.1:{port}/health"):
-                assert process.poll() is None and time.monotonic() < deadline, log.read_text()[-2000:]
-                time.sleep(0.2)
-            yield f"http://127.0.0.1:{port}/v1"
-        finally:
-            process.kill()
-
-
-def _answers(url):
-    try:
-        with urllib.request.urlopen(url, timeout=5) as reply:
-            return reply.status == 200
-    except OSError:
-        return False
 
 
 def test_a_server_of_transformers_answers_as_the_model_does_here(tmp_path):
@@ -76,7 +40,7 @@ def test_a_server_of_transformers_answers_as_the_model_does_here(tmp_path):
         texts = [sorted(response.text for batch in store._batches() for response in batch) for store in (remote, own)]
     assert asked == len(texts[0]) and counts[0] == counts[1]
     assert texts[0] == texts[1] and len(set(texts[0])) > 3
-    replay = ReplayParams(backend="replay", model=str(folder), revision="tiny", **limits)
+    replay = ReplayParams(backend="replay", model=str(folder), revision="tiny", json_schema=False, **limits)
     offline = Runtime(cache=tmp_path / "cache")
     assert file_hash(describe_items(ITEMS, PICTURES, params.model_copy(update={"writer": replay}), offline)) == (
         file_hash(first)

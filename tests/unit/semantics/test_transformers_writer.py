@@ -132,7 +132,7 @@ def test_bf16_is_one_param_away(folder):
     assert got.keys() == WORDS.keys() and all(response.output_tokens for response in got.values())
 
 
-def test_a_dtype_is_part_of_the_key_where_params_choose_it():
+def test_a_dtype_that_params_choose_and_the_absence_of_a_schema_are_part_of_the_key():
     def key(cls, **settings):
         return request_key(next(iter(WORDS.values())), "model", "revision", cls(**settings))
 
@@ -143,6 +143,8 @@ def test_a_dtype_is_part_of_the_key_where_params_choose_it():
     assert len(set(by_dtype.values())) == 3
     assert by_dtype["auto"] == key(OpenAIParams, **server) == key(ReplayParams, **replay)
     assert by_dtype["bf16"] == key(ReplayParams, **replay, dtype="bf16")
+    free = key(OpenAIParams, **server, json_schema=False)
+    assert free == key(ReplayParams, **replay, json_schema=False) and free not in by_dtype.values()
     # stores are filled with such keys
     assert by_dtype["auto"] == "33932f2d7b7d6c8e6a565f562ca25fb6042ff24f3a8c88f83fba0543ac56d507"
 
