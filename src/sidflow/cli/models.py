@@ -64,7 +64,7 @@ def _slots() -> Iterator[SlotLine]:
 
 
 def _line(slot: str, section: str, model: ModelParams) -> SlotLine:
-    name = {"path": model.path, "hub": f"{model.repo}@{model.commit[:7]}", "package": model.package}[model.kind]
+    name = {"path": model.path, "hub": f"{model.repo}@{model.commit[:7]}", "package": model.package_name}[model.kind]
     random = ", random weights" if model.weights == "random" else ""
     return SlotLine(slot, name, f"{_state(section, model)}, licence {model.licence or 'not stated'}{random}")
 
