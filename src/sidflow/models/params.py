@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import PurePath
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -9,6 +10,7 @@ from pydantic import Field, model_validator
 from sidflow.core.errors import InvalidValue
 from sidflow.core.params import Params
 
+NOT_STATED = "not stated"  # in place of a licence
 JOINED = "joined"  # in `sha256`: of the file that parts make together
 FIELDS = {"path": {"path"}, "hub": {"repo", "commit"}, "package": {"package", "file", "sha256"}}  # by kind
 
@@ -48,6 +50,18 @@ class ModelParams(Params):
         """The package in a line."""
         first, *others = self.packages
         return f"{first} and {len(others)} more" if others else first
+
+    @property
+    def origin(self) -> str:
+        """Where the model is from, in a line; of a folder outside of the project its name alone."""
+        if self.kind == "hub":
+            return f"hub {self.repo}@{self.commit}"
+        if self.kind == "package":
+            files = self.parts or (self.file,)
+            hashes = ", ".join(f"{name} {digest}" for name, digest in sorted(self.sha256.items()))
+            return f"package {', '.join(self.packages)}; file {', '.join(map(str, files))}; sha256 {hashes}"
+        outside = PurePath(self.path).is_absolute() or self.path.startswith(("~", ".."))
+        return f"folder {PurePath(self.path).name if outside else self.path}"
 
     @property
     def parts(self) -> tuple[str, ...]:

@@ -10,17 +10,18 @@ import io
 import json
 import shutil
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from sidflow.core.errors import InputError
-from sidflow.core.files import atomic_folder
+from sidflow.core.files import atomic_folder, atomic_path
 from sidflow.core.runtime import load_runtime
 from sidflow.core.stage import print_progress
-from sidflow.models.params import JOINED, ModelParams
+from sidflow.models.params import JOINED, NOT_STATED, ModelParams
 
-CONTENT = "CONTENT"  # in a folder that was made here: the sha256 of its files, as JSON
+CONTENT = "CONTENT"  # in a folder that was made here, as JSON: `files` with their sha256, and what it was made of
 MAKER = 2  # raised where the way that folders are made changes
 UNPACKED = (".safetensors", ".json", ".jinja", ".model", ".txt")  # files taken out of a zip
 MAX_UNPACKED = 50e9  # bytes, of parts together and of what a zip holds
@@ -50,8 +51,17 @@ def unpacked_folder(sources: Sequence[Path], model: ModelParams, slot: str) -> P
     made_of = [MAKER, model.parts, sorted(model.sha256.items()), importlib.metadata.version("transformers")]
     digest = hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:16]
     folder = load_runtime().cache_folder / "models" / f"{model.packages[0].replace('==', '-')}-{digest}"
+    source = {
+        "package": list(model.packages),
+        "file": list(model.parts) or [model.file],
+        "sha256": model.sha256,
+        "licence": model.licence or NOT_STATED,
+        "transformers": importlib.metadata.version("transformers"),
+    }
     with _locked(folder):
-        if _is_whole(folder):
+        if (content := _whole_content(folder)) is not None:
+            if content != content | source:  # params state another licence than they did
+                _write_content(folder, source, content["files"])
             return folder
         for leftover in folder.parent.glob(f".{folder.name}.*"):
             if leftover.is_dir():
@@ -60,11 +70,15 @@ def unpacked_folder(sources: Sequence[Path], model: ModelParams, slot: str) -> P
         print_progress(f"{slot}: {name} becomes a folder with safetensors in the cache, once")
         with atomic_folder(folder) as temporary:
             temporary.mkdir()
-            source = _joined(sources, temporary.parent / "whole", model, slot) if model.parts else sources[0]
-            (_dequantize if _kind(source, slot) == GGUF else _unzip)(source, temporary, slot)
-            hashes = {name: sha256_of(temporary / name) for name in _file_names(temporary)}
-            (temporary / CONTENT).write_text(json.dumps(hashes, indent=2) + "\n")
+            whole = _joined(sources, temporary.parent / "whole", model, slot) if model.parts else sources[0]
+            (_dequantize if _kind(whole, slot) == GGUF else _unzip)(whole, temporary, slot)
+            _write_content(temporary, source, {name: sha256_of(temporary / name) for name in _file_names(temporary)})
     return folder
+
+
+def _write_content(folder: Path, source: Mapping[str, Any], files: Mapping[str, str]) -> None:
+    with atomic_path(folder / CONTENT) as temporary:
+        temporary.write_text(json.dumps({**source, "files": files}, indent=2) + "\n")
 
 
 @contextmanager
@@ -79,15 +93,17 @@ def _file_names(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
-def _is_whole(folder: Path) -> bool:
-    """Return whether the folder was made here and its files are those of then."""
+def _whole_content(folder: Path) -> dict[str, Any] | None:
+    """Return what is recorded of a folder that was made here and whose files are those of then; else None."""
     try:
-        hashes = json.loads((folder / CONTENT).read_text())
-        return {*_file_names(folder)} == {CONTENT, *hashes} and all(
+        content = json.loads((folder / CONTENT).read_text())
+        hashes = content["files"]
+        unharmed = {*_file_names(folder)} == {CONTENT, *hashes} and all(
             sha256_of(folder / name) == digest for name, digest in hashes.items()
         )
-    except (OSError, ValueError, AttributeError):
-        return False
+    except (OSError, ValueError, AttributeError, KeyError, TypeError):
+        return None
+    return content if unharmed else None
 
 
 def _joined(parts: Sequence[Path], target: Path, model: ModelParams, slot: str) -> Path:

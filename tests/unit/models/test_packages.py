@@ -76,6 +76,20 @@ def test_a_zip_becomes_a_folder_once(zipped, saved):
     load_backbone(record_of_pretrained(backbone_of(zipped)))
 
 
+def test_a_made_folder_says_what_it_was_made_of_and_under_which_licence(zipped, tmp_path):
+    folder = model_folder(zipped, "backbone")
+    content = json.loads((folder / unpacking.CONTENT).read_text())
+    assert content["package"] == ["tiny_zip==1.0"] and content["file"] == ["tiny_zip/model.zip"]
+    assert content["sha256"] == zipped.sha256
+    assert content["licence"] == "not stated"
+    assert content["files"]["model.safetensors"] == sha256(folder / "model.safetensors")
+    assert str(tmp_path) not in (folder / unpacking.CONTENT).read_text()
+    before = (folder / "model.safetensors").stat().st_ino
+    assert model_folder(zipped.model_copy(update={"licence": "MIT"}), "backbone") == folder
+    assert json.loads((folder / unpacking.CONTENT).read_text()) == content | {"licence": "MIT"}
+    assert (folder / "model.safetensors").stat().st_ino == before
+
+
 @pytest.mark.parametrize("harm", ["half", "changed", "extra", "no content"])
 def test_a_harmed_folder_is_made_anew_and_leftovers_are_removed(zipped, harm):
     folder = model_folder(zipped, "backbone")
