@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from sidflow.core.errors import InvalidValue
 from sidflow.core.params import Params
-from sidflow.models.params import ModelParams
+from sidflow.models.params import ModelParams, check_parts
 from sidflow.training.loop import LoopParams
 
 HISTORY = "{history}"  # where a prompt has the item tokens
@@ -84,8 +84,8 @@ class BackboneParams(Params):
     path: str = _field_of_model("path")
     repo: str = _field_of_model("repo")
     commit: str = _field_of_model("commit")
-    package: str = _field_of_model("package")
-    file: str = _field_of_model("file")
+    package: str | tuple[str, ...] = _field_of_model("package")
+    file: str | tuple[str, ...] = _field_of_model("file")
     sha256: dict[str, str] = _field_of_model("sha256")
     licence: str = _field_of_model("licence")
     weights: Literal["pretrained", "random"] = _field_of_model("weights")
@@ -98,6 +98,11 @@ class BackboneParams(Params):
         description="items that a pretrained model is tried with, see finetune.*.max_length",
     )
     scratch: ScratchParams = Field(default=ScratchParams(), description="of kind scratch")
+
+    @model_validator(mode="after")
+    def _parts_are_several(self) -> BackboneParams:
+        check_parts(self.package, self.file, self.sha256)
+        return self
 
     @property
     def model(self) -> ModelParams:

@@ -29,6 +29,7 @@ FOLDER = Path("presets")
 BASE = "embedded"  # sizes that the data chose lie over it
 SIZES = ("data", "preset")
 DATA_SIZES = "(size of the data)"  # the layer of what was chosen
+MODEL_NAMES = {"kind", "path", "repo", "package"}  # what tells one model from another
 _NOT_PRESETS = frozenset({"grammar"})  # files of the folder that are data
 
 
@@ -41,7 +42,7 @@ class Layer(NamedTuple):
 
 
 # The model that writes the views of the synthetic catalogue, as presets/embedded.yaml names it.
-SHOP_WRITER = {"kind": "path", "path": "models/shop-writer"}
+SHOP_WRITER = {"kind": "path", "path": "models/shop-writer", "licence": "Apache-2.0"}
 
 
 def names(folder: Path = FOLDER) -> list[str]:
@@ -206,7 +207,8 @@ def default_values() -> dict[str, Any]:
 def merge(base: dict[str, Any], patch: Mapping[str, Any]) -> None:
     """Apply a patch in place: mappings merge, null removes a mapping, and any other value replaces.
 
-    A mapping that names another `backend` replaces as well: the knobs of the one do not fit the other.
+    A mapping that names another `backend` replaces as well: the knobs of the one do not fit the other. One that names
+    another model does not keep the licence of the one before.
     """
     for key, value in patch.items():
         if value is None and isinstance(base.get(key), dict):
@@ -216,6 +218,8 @@ def merge(base: dict[str, Any], patch: Mapping[str, Any]) -> None:
                 "backend", base[key].get("backend")
             ):
                 base[key] = {}
+            if any(base[key].get(name, value[name]) != value[name] for name in MODEL_NAMES & value.keys()):
+                base[key].pop("licence", None)
             merge(base[key], value)
         else:
             base[key] = value

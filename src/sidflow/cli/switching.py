@@ -23,6 +23,7 @@ from sidflow.cli.dvc import (
     recommenders_of,
     run_dvc,
 )
+from sidflow.cli.models import missing_packages_line
 from sidflow.cli.params_file import params_text
 from sidflow.cli.presets import compose, layers, names, plain_values, preset_values, sized_by_data
 from sidflow.cli.sections import SECTIONS, resolve
@@ -45,6 +46,7 @@ class Applied(NamedTuple):
     restored: bool  # the artifacts of an earlier run of this preset are back
     edits_kept: Path | None  # where the params that were edited by hand lie now
     chosen: tuple[str, ...] = ()  # the size of the data, what was chosen for it, and the expected time, a line each
+    missing: str = ""  # a line: packages of trained models that are not installed
 
 
 def apply(name: str, data: Path | None = None, seed: int | None = None) -> Applied:
@@ -65,6 +67,7 @@ def apply(name: str, data: Path | None = None, seed: int | None = None) -> Appli
     chosen = tuple(chosen_lines(resolved, counted)) if counted else ()
     if (counts := synthetic_counts(resolved)) is not None:
         chosen = (time_line(resolved, counts),)
+    missing = missing_packages_line(resolved)
     current = _current_params()
     left = str(current.get("preset")) if current else None
     edits = _back_up_edits(left, text)
@@ -72,18 +75,20 @@ def apply(name: str, data: Path | None = None, seed: int | None = None) -> Appli
         keep = {out for stage in dag_stages(plain_values(resolved)) for out in stage.outs}
         removed, aside = _store_outs(left, current, keep)
         _write(params.PARAMS_PATH, text)
-        return Applied(left, removed, aside, False, edits, chosen)
+        return Applied(left, removed, aside, False, edits, chosen, missing)
     removed, aside = _store_outs(left, current, set()) if left else (0, ())
     if left and LOCK_PATH.is_file():
         (KEPT / left).mkdir(parents=True, exist_ok=True)
         LOCK_PATH.replace(KEPT / left / LOCK_PATH)
     _write(params.PARAMS_PATH, text)
-    return Applied(left, removed, aside, _restore(name), edits, chosen)
+    return Applied(left, removed, aside, _restore(name), edits, chosen, missing)
 
 
 def next_step_lines(name: str, applied: Applied) -> list[str]:
     """Return what happened, a line each."""
     lines = [f"params.yaml is preset {name} now.", *applied.chosen]
+    if applied.missing:
+        lines.append(applied.missing)
     if applied.edits_kept:
         lines.append(f"The params.yaml of before is kept in {applied.edits_kept}.")
     if applied.left and applied.left != name and applied.removed:

@@ -111,7 +111,7 @@ def _name_and_revision(model: ModelParams, folder: Path, files: Mapping[str, str
     if model.kind == "hub":
         name, revision = model.repo, model.commit
     elif model.kind == "package":
-        name, revision = model.package, _digest(model.sha256)
+        name, revision = model.package_name, _digest(model.sha256)
     else:
         name, revision = folder.resolve().name, _digest(files)  # template and processor move answers too
     return name, revision if model.weights == "pretrained" else f"{revision}, random weights"

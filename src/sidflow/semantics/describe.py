@@ -18,6 +18,7 @@ from sidflow.artifacts.item_content import item_texts
 from sidflow.core.errors import InputError
 from sidflow.core.runtime import Runtime
 from sidflow.core.stage import print_progress
+from sidflow.models.params import NOT_STATED, ModelParams
 from sidflow.semantics.answers import FAILURES, Answer, cut_response, read_answer, view_text
 from sidflow.semantics.params import DescribeParams, GenerationParams, RulesParams, View
 from sidflow.semantics.requests import (
@@ -62,7 +63,8 @@ def describe_items(items: pl.DataFrame, images: pl.DataFrame, params: DescribePa
         rows = write_by_rules(items, images, params.views, params.writer)
         frame = pl.DataFrame(rows, schema={name: SCHEMA[name] for name in ("item_id", "view", "text")}, orient="row")
         frame = frame.with_columns(writer=pl.lit("rules"), by_mllm=pl.lit(False))
-        return Described(frame, _report(frame, items.height, params.views, {view: Tally() for view in params.views}))
+        report = _report(frame, items.height, params.views, {view: Tally() for view in params.views})
+        return Described(frame, report | writer_record(params.writer, "rules"))
     with open_store(runtime.responses_path, read_only=params.writer.backend == "replay") as store:
         return _describe_by_model(items, images, params, params.writer, runtime, store)
 
@@ -109,7 +111,28 @@ def _describe_by_model(
     frame = pl.DataFrame(rows, schema={column: SCHEMA[column] for column in ("item_id", "view", "text")}, orient="row")
     frame = frame.with_columns(writer=pl.lit(name), by_mllm=pl.lit(True)).sort("item_id", "view")
     _check_failed_share(tallies, params.max_failed_share)
-    return Described(frame, _report(frame, items.height, params.views, tallies))
+    report = _report(frame, items.height, params.views, tallies)
+    return Described(frame, report | writer_record(generation, name))
+
+
+def writer_record(writer: RulesParams | GenerationParams, name: str) -> dict[str, object]:
+    """Return the report's entries on a writer: its name and revision, where it is from, and its licence.
+
+    They come from params alone, so that every machine writes the same.
+
+    Args:
+        writer: its params.
+        name: model and revision, as the views have them.
+    """
+    model = getattr(writer, "model", None)
+    named = isinstance(model, ModelParams)
+    origins = {"rules": "no model", "openai": "a server", "replay": "the response store"}
+    return {
+        "writer": name,
+        "writer_backend": writer.backend,  # type: ignore[union-attr]  # every writer has one
+        "writer_origin": model.origin if named else origins[writer.backend],  # type: ignore[union-attr]
+        "writer_licence": (model.licence if named else "") or NOT_STATED,
+    }
 
 
 def _requests(

@@ -132,6 +132,9 @@ def test_a_value_is_read_as_it_was_written(value: object) -> None:
         ({"a": {"b": 1}}, {"a": 2}, {"a": 2}),
         ({"a": [1, 2]}, {"a": [3]}, {"a": [3]}),
         ({"a": 1}, {"a": {"b": {"c": 1}}}, {"a": {"b": {"c": 1}}}),
+        ({"m": {"path": "a", "licence": "MIT"}}, {"m": {"path": "b"}}, {"m": {"path": "b"}}),  # another model
+        ({"m": {"path": "a", "licence": "X"}}, {"m": {"path": "a"}}, {"m": {"path": "a", "licence": "X"}}),
+        ({"m": {"kind": "hub", "licence": "X"}}, {"m": {"kind": "path"}}, {"m": {"kind": "path"}}),
     ],
 )
 def test_mappings_merge_and_other_values_replace(base, patch, merged) -> None:

@@ -7,7 +7,7 @@ import torch
 from pydantic import ValidationError
 from tests.unit.semantics import tiny_models
 from tests.unit.semantics.test_rules import item, items_table
-from tests.unit.semantics.test_transformers_writer import BLUE, RED, WIDE
+from tests.unit.semantics.test_transformers_writer import BLUE, RED, SEEING, WIDE
 
 from sidflow.artifacts.catalog import IMAGES
 from sidflow.artifacts.features import SEMANTICS
@@ -32,7 +32,7 @@ def own_cache(monkeypatch, tmp_path):
     monkeypatch.setenv("SIDFLOW_CACHE", str(tmp_path / "cache"))
 
 
-@pytest.fixture(scope="module", params=[tiny_models.llava, tiny_models.qwen], ids=lambda family: family.__name__)
+@pytest.fixture(scope="module", params=SEEING, ids=lambda family: family.__name__)
 def folder(request, tmp_path_factory):
     return request.param(tmp_path_factory.mktemp("models") / request.param.__name__)
 

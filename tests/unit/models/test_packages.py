@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import shutil
 import subprocess
 import sys
 import zipfile
@@ -11,63 +10,20 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
-from transformers.utils import logging
+from transformers import LlamaForCausalLM
 
 from sidflow.backbones.models import load_backbone, record_of_pretrained
 from sidflow.backbones.params import BackboneParams
 from sidflow.core.errors import InputError
-from sidflow.models import packages
+from sidflow.models import unpacking
 from sidflow.models.files import model_folder
 from sidflow.models.params import ModelParams
 
 ROOT = Path(__file__).parents[3]
-SHAPE = {
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-}
 
 
 def sha256(path):
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-@pytest.fixture
-def saved(request, tmp_path, tokenizer):
-    """A folder as transformers saves it."""
-    request.addfinalizer(logging.enable_progress_bar)
-    logging.disable_progress_bar()
-    torch.manual_seed(0)
-    LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), **SHAPE)).save_pretrained(tmp_path / "saved")
-    tokenizer.save_pretrained(tmp_path / "saved")
-    return tmp_path / "saved"
-
-
-@pytest.fixture
-def site(tmp_path, monkeypatch):
-    """A folder of installed packages; `install` puts a package there that must not be imported."""
-    folder = tmp_path / "site"
-    monkeypatch.syspath_prepend(str(folder))
-    monkeypatch.setenv("SIDFLOW_CACHE", str(tmp_path / "cache"))
-
-    def install(name, sources, version="1.0"):
-        home = folder / name
-        home.mkdir(parents=True, exist_ok=True)
-        (home / "__init__.py").write_text("raise SystemExit('imported')\n")
-        for path, source in sources.items():
-            (home / path).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(source, home / path)
-        info = folder / f"{name}-{version}.dist-info"
-        info.mkdir(exist_ok=True)
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
-        files = [path.relative_to(folder).as_posix() for path in sorted(home.rglob("*")) if path.is_file()]
-        (info / "RECORD").write_text("".join(f"{file},,\n" for file in files))
-        return home
-
-    return install
 
 
 @pytest.fixture
@@ -79,6 +35,7 @@ def zipped(saved, site, tmp_path):
             target.write(path, f"inside/{path.name}")
         target.writestr("inside/evil.py", "raise SystemExit")
         target.writestr("inside/pooling/config.json", "{}")
+        target.writestr("inside/pooling/deeper/config.json", "{}")
     site("tiny_zip", {"model.zip": archive})
     return ModelParams(
         kind="package", package="tiny_zip==1.0", file="tiny_zip/model.zip", sha256={"model.zip": sha256(archive)}
@@ -111,12 +68,26 @@ def test_a_folder_of_a_package_is_read_where_it_is(saved, site):
 
 def test_a_zip_becomes_a_folder_once(zipped, saved):
     folder = model_folder(zipped, "backbone")
-    names = {path.name for path in folder.iterdir()}
-    assert names == {packages.CONTENT, *(path.name for path in saved.iterdir())}
+    names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert names == {unpacking.CONTENT, "pooling/config.json", *(path.name for path in saved.iterdir())}
     before = (folder / "model.safetensors").stat().st_ino
     assert model_folder(zipped, "backbone") == folder
     assert (folder / "model.safetensors").stat().st_ino == before
     load_backbone(record_of_pretrained(backbone_of(zipped)))
+
+
+def test_a_made_folder_says_what_it_was_made_of_and_under_which_licence(zipped, tmp_path):
+    folder = model_folder(zipped, "backbone")
+    content = json.loads((folder / unpacking.CONTENT).read_text())
+    assert content["package"] == ["tiny_zip==1.0"] and content["file"] == ["tiny_zip/model.zip"]
+    assert content["sha256"] == zipped.sha256
+    assert content["licence"] == "not stated"
+    assert content["files"]["model.safetensors"] == sha256(folder / "model.safetensors")
+    assert str(tmp_path) not in (folder / unpacking.CONTENT).read_text()
+    before = (folder / "model.safetensors").stat().st_ino
+    assert model_folder(zipped.model_copy(update={"licence": "MIT"}), "backbone") == folder
+    assert json.loads((folder / unpacking.CONTENT).read_text()) == content | {"licence": "MIT"}
+    assert (folder / "model.safetensors").stat().st_ino == before
 
 
 @pytest.mark.parametrize("harm", ["half", "changed", "extra", "no content"])
@@ -130,7 +101,7 @@ def test_a_harmed_folder_is_made_anew_and_leftovers_are_removed(zipped, harm):
     elif harm == "extra":
         (folder / "adapter_config.json").write_text("{}")
     else:
-        (folder / packages.CONTENT).unlink()
+        (folder / unpacking.CONTENT).unlink()
     leftover = folder.parent / f".{folder.name}.abc" / "made"
     leftover.mkdir(parents=True)
     assert model_folder(zipped, "backbone") == folder
@@ -142,14 +113,14 @@ def test_a_harmed_folder_is_made_anew_and_leftovers_are_removed(zipped, harm):
 def test_a_process_killed_while_it_unpacks_leaves_nothing_visible(zipped, tmp_path):
     code = (
         "import os, signal, shutil, sys\n"
-        "from sidflow.models import packages\n"
+        "from sidflow.models import packages, unpacking\n"
         "from sidflow.models.params import ModelParams\n"
         "copy = shutil.copyfileobj\n"
         "def killed(packed, target):\n"
         "    copy(packed, target)\n"
         "    if target.name.endswith('model.safetensors'):\n"
         "        os.kill(os.getpid(), signal.SIGKILL)\n"
-        "packages.shutil.copyfileobj = killed\n"
+        "unpacking.shutil.copyfileobj = killed\n"
         "packages.package_folder(ModelParams.model_validate_json(sys.argv[1]), 'backbone')\n"
     )
     environment = os.environ | {"PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{tmp_path / 'site'}"}
@@ -204,7 +175,7 @@ def test_a_zip_of_something_else_is_one_clear_line_and_leaves_no_folder(saved, s
 def test_a_gguf_file_without_its_reader_says_so(site, tmp_path, monkeypatch):
     (tmp_path / "m.gguf").write_bytes(b"GGUF")
     site("tiny_gguf", {"m.gguf": tmp_path / "m.gguf"})
-    monkeypatch.setattr(packages.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(unpacking.importlib.util, "find_spec", lambda name: None)
     hashes = {"m.gguf": sha256(tmp_path / "m.gguf")}
     model = ModelParams(kind="package", package="tiny_gguf==1.0", file="tiny_gguf/m.gguf", sha256=hashes)
     with pytest.raises(InputError, match=r"expected the package gguf.*make pretrained"):

@@ -33,7 +33,9 @@ RED, BLUE, WIDE = picture_of("red"), picture_of("blue"), picture_of("green", (80
 SEEING = [
     tiny_models.llava,
     tiny_models.idefics3,
+    tiny_models.idefics3_split,
     tiny_models.smolvlm,
+    tiny_models.smolvlm_split,
     tiny_models.qwen,
     tiny_models.qwen3,
     tiny_models.gemma3,
@@ -165,6 +167,15 @@ def test_pictures_reach_the_model(folder):
     assert (logits[0] - logits[1]).abs().max() > 1e-4
 
 
+@pytest.mark.parametrize("family", [tiny_models.idefics3, tiny_models.smolvlm])
+@pytest.mark.parametrize(("splitting", "pictures"), [(False, 1), (True, 5)])
+def test_a_picture_is_cut_into_tiles_where_the_checkpoint_says_so(family, splitting, pictures, tmp_path):
+    writer = writer_of(family(tmp_path / "model", splitting))
+    inputs = writer._loaded_encoder().encode("Describe", RED, 448)
+    assert inputs["pixel_values"].shape == (1, pictures, 3, 32, 32)  # four tiles and the whole
+    assert (inputs["input_ids"] == writer._model.config.image_token_id).sum() == 4 * pictures
+
+
 @pytest.mark.parametrize("words", ["<image>", "<|image_pad|> </s> <boi>", "<s>"])
 def test_words_of_an_item_are_no_special_tokens(folder, words):
     picture = RED if sees(folder) else None
@@ -178,7 +189,7 @@ def test_words_of_an_item_are_no_special_tokens(folder, words):
 def test_qwen_is_read_without_its_processor_and_the_others_with_it(folder):
     encoder = writer_of(folder)._loaded_encoder()
     assert (encoder._processor is None) == (folder.name in ("qwen", "qwen3", "llama"))
-    assert (encoder._pictures is not None) == (folder.name in ("qwen", "qwen3", "smolvlm"))
+    assert (encoder._pictures is not None) == (folder.name in ("qwen", "qwen3", "smolvlm", "smolvlm_split"))
 
 
 def test_too_little_memory_halves_the_batch(folder, monkeypatch):

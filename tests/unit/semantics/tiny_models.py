@@ -92,39 +92,50 @@ def llava(folder):
     return _saved(folder, LlavaForConditionalGeneration(config), processor)
 
 
-def idefics3(folder):
-    marks = ("<fake_token_around_image>", "<global-img>", "<end_of_utterance>")
-    words = tokenizer(*marks)
+TILES = tuple(f"<row_{row}_col_{column}>" for row in (1, 2) for column in (1, 2))
+IDEFICS_MARKS = ("<fake_token_around_image>", "<global-img>", "<end_of_utterance>", *TILES)
+
+
+def idefics3(folder, splitting=False):
+    words = tokenizer(*IDEFICS_MARKS)
+    processor = Idefics3Processor(
+        Idefics3ImageProcessorPil(**_picture_sizes(splitting)),
+        words,
+        image_seq_len=4,
+        chat_template=words.chat_template,
+    )
+    return _saved(folder, Idefics3ForConditionalGeneration(_idefics_config(Idefics3Config, words)), processor)
+
+
+def smolvlm(folder, splitting=False):
+    words = tokenizer(*IDEFICS_MARKS)
+    pictures = SmolVLMImageProcessorPil(**_picture_sizes(splitting))
+    return _saved(folder, SmolVLMForConditionalGeneration(_idefics_config(SmolVLMConfig, words)), words, pictures)
+
+
+def idefics3_split(folder):
+    return idefics3(folder, splitting=True)
+
+
+def smolvlm_split(folder):
+    return smolvlm(folder, splitting=True)
+
+
+def _picture_sizes(splitting):
+    """The settings of an image processor; `splitting` cuts an enlarged picture into tiles, as checkpoints do."""
+    side = 64 if splitting else 32
+    return {"size": {"longest_edge": side}, "max_image_size": {"longest_edge": 32}, "do_image_splitting": splitting}
+
+
+def _idefics_config(config, words):
     text = LlamaConfig(vocab_size=len(words), bos_token_id=1, eos_token_id=2, pad_token_id=0, **TEXT)
-    config = Idefics3Config(
+    return config(
         vision_config={"image_size": 32, "patch_size": 8, **VISION},
         text_config=text.to_dict(),
         scale_factor=2,
         image_token_id=words.convert_tokens_to_ids("<image>"),
         pad_token_id=0,
     )
-    pictures = Idefics3ImageProcessorPil(
-        size={"longest_edge": 32}, max_image_size={"longest_edge": 32}, do_image_splitting=False
-    )
-    processor = Idefics3Processor(pictures, words, image_seq_len=4, chat_template=words.chat_template)
-    return _saved(folder, Idefics3ForConditionalGeneration(config), processor)
-
-
-def smolvlm(folder):
-    marks = ("<fake_token_around_image>", "<global-img>", "<end_of_utterance>")
-    words = tokenizer(*marks)
-    text = LlamaConfig(vocab_size=len(words), bos_token_id=1, eos_token_id=2, pad_token_id=0, **TEXT)
-    config = SmolVLMConfig(
-        vision_config={"image_size": 32, "patch_size": 8, **VISION},
-        text_config=text.to_dict(),
-        scale_factor=2,
-        image_token_id=words.convert_tokens_to_ids("<image>"),
-        pad_token_id=0,
-    )
-    pictures = SmolVLMImageProcessorPil(
-        size={"longest_edge": 32}, max_image_size={"longest_edge": 32}, do_image_splitting=False
-    )
-    return _saved(folder, SmolVLMForConditionalGeneration(config), words, pictures)
 
 
 def qwen(folder):
