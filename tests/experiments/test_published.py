@@ -102,3 +102,19 @@ def test_every_committed_figure_names_a_preset_and_recommenders_that_exist():
     assert content.caveats.keys() == {figure.caveat for figure in content.figures if figure.caveat}
     claimed = {claim.source for _, claim in content.claims or ()}
     assert content.sources.keys() == {figure.source for figure in content.figures} | claimed
+
+
+def test_figures_of_generated_ids_stand_beside_generated_ids():
+    """TIGER, both replications and LC-Rec's rerun, of all three data sets; none beside another kind of recommender."""
+    figures = [
+        figure
+        for figure in published.read_published(ROOT / published.PUBLISHED_PATH).figures
+        if figure.protocol == "leave_one_out" and ("TIGER" in figure.model or "LC-Rec" in figure.model)
+    ]
+    models = {"TIGER", "TIGER in genrec", "TIGER in Cornac", "LC-Rec in genrec (Qwen3-1.7B)"}
+    presets = {"amazon-beauty-text-generative", "amazon-toys-generative", "amazon-sports-generative"}
+    assert {figure.preset for figure in figures} == presets
+    for preset in presets:
+        assert models <= {figure.model for figure in figures if figure.preset == preset}
+    assert {name for figure in figures for name in figure.beside} == {"tiger", "lc_rec"}
+    assert all({"recall_at_10", "ndcg_at_10"} <= figure.metrics.keys() for figure in figures)
