@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,7 +29,8 @@ class PublishedFigure(Params):
     model: str  # as the source calls it
     metrics: dict[str, float] = Field(min_length=1)  # by the names of experiments/results/presets, each from 0 to 1
     source: str  # a name under `sources`
-    caveat: str | None = None  # a name under `caveats`: a difference to our protocol, or how the figure was obtained
+    protocol: str = "leave_one_out"  # a name under `protocols`; figures of two are never in one table
+    caveat: str | None = None  # a name under `caveats`: a difference to our data, or how the figure was obtained
     beside: tuple[str, ...] = Field(min_length=1)  # our recommenders; the first that has been measured is shown
 
 
@@ -53,6 +54,7 @@ class Published(Params):
     """The content of experiments/published.yaml."""
 
     sources: dict[str, Source]
+    protocols: dict[str, str]  # what is held out, and what is ranked
     caveats: dict[str, str]
     figures: tuple[PublishedFigure, ...]
     claims: PublishedClaims | None = None
@@ -60,7 +62,8 @@ class Published(Params):
     @model_validator(mode="after")
     def _check_names(self) -> Published:
         for figure in self.figures:
-            for name, valid in ((figure.source, self.sources), (figure.caveat, self.caveats)):
+            names = (figure.source, self.sources), (figure.protocol, self.protocols), (figure.caveat, self.caveats)
+            for name, valid in names:
                 if name is not None and name not in valid:
                     raise InvalidValue(f"a name among {sorted(valid)} for {figure.model}", repr(name))
             if not all(0 <= value <= 1 for value in figure.metrics.values()):
@@ -71,17 +74,24 @@ class Published(Params):
         return self
 
 
+class Measured(NamedTuple):
+    """What one of our recommenders has in a metric."""
+
+    recommender: str
+    mean: float
+    low: float
+    high: float
+
+
 class FigureResult(NamedTuple):
     """A published figure beside ours."""
 
     figure: PublishedFigure
     metric: str
     published: float
-    ours: str  # the recommender
-    mean: float
-    low: float
-    high: float
+    ours: Measured | None  # None: not run
     source: Source
+    protocol: str
     caveat: str
 
 
@@ -94,11 +104,14 @@ def read_published(path: Path = PUBLISHED_PATH) -> Published:
     return params.validate_params(read_yaml_mapping(path), Published, str(path), "correct the file")
 
 
-def results_beside_figures(results: Mapping[str, Mapping[str, Any]]) -> Iterator[FigureResult]:
-    """Yield every published figure for which we have a result, by preset, in the file's order.
+def results_beside_figures(
+    results: Mapping[str, Mapping[str, Any]], protocol: str = "leave_one_out"
+) -> Iterator[FigureResult]:
+    """Yield every published figure of a protocol beside ours, in the file's order.
 
     Args:
-        results: `recommenders` of each preset's file in experiments/results/presets.
+        results: `recommenders` of each preset's file of results, all of this protocol.
+        protocol: a name under `protocols` of the file.
 
     Raises:
         InputError: experiments/published.yaml is not valid.
@@ -106,15 +119,20 @@ def results_beside_figures(results: Mapping[str, Mapping[str, Any]]) -> Iterator
     if not PUBLISHED_PATH.is_file():
         return
     content = read_published()
-    for preset, recommenders in results.items():
-        for figure in content.figures:
-            ours = next((name for name in figure.beside if name in recommenders), None)
-            if figure.preset != preset or ours is None:
-                continue
-            for metric, value in figure.metrics.items():
-                result = recommenders[ours]["metrics"].get(metric)
-                if result is not None:
-                    caveat = "" if figure.caveat is None else content.caveats[figure.caveat]
-                    source = content.sources[figure.source]
-                    interval = (result["mean"], result["low"], result["high"])
-                    yield FigureResult(figure, metric, value, ours, *interval, source, caveat)
+    for figure in content.figures:
+        if figure.protocol != protocol:
+            continue
+        caveat = "" if figure.caveat is None else content.caveats[figure.caveat]
+        for metric, value in figure.metrics.items():
+            ours = _measured(results.get(figure.preset, {}), figure.beside, metric)
+            source = content.sources[figure.source]
+            yield FigureResult(figure, metric, value, ours, source, content.protocols[protocol], caveat)
+
+
+def _measured(recommenders: Mapping[str, Any], beside: Sequence[str], metric: str) -> Measured | None:
+    """Return the metric of the first recommender that is measured; None where it was not run, or has no such metric."""
+    name = next((name for name in beside if name in recommenders), None)
+    if name is None or metric not in recommenders[name]["metrics"]:
+        return None
+    value = recommenders[name]["metrics"][metric]
+    return Measured(name, value["mean"], value["low"], value["high"])

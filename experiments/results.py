@@ -1,5 +1,7 @@
 """Results of a preset: `experiments/results/presets/<preset>.json`, made from one record and one rank table per seed.
 
+Those of MiniOneRec's protocol are in `experiments/results/minionerec`, so that no table has them beside others.
+
 Run in the project's folder, to record the finished run in artifacts/: python -m experiments.results
 """
 
@@ -25,6 +27,8 @@ from sidflow.evaluation.statistics import PairedBootstrap
 from sidflow.metrics.ranking import METRICS
 
 FOLDER = Path("experiments/results/presets")
+MINIONEREC_FOLDER = Path("experiments/results/minionerec")
+MINIONEREC_SPLITS = ("published", "sample_ratio")  # values of `split.method` that are its protocol
 SETTINGS = CompareParams()  # records are compared with the defaults, whatever a preset has
 
 
@@ -38,48 +42,56 @@ def main() -> None:
 
 
 def add_result() -> str:
-    """Add the run in the workspace to experiments/results/presets.
+    """Add the run in the workspace to experiments/results/presets, or to minionerec beside it.
 
     Returns:
         A line that says so.
 
     Raises:
         InputError: the run is not committed, up to date and measured; or it was made with other code, params or data
-            than the preset's other runs; or it is refitted before the test and those of other presets are not.
+            than the preset's other runs; or it is refitted before the test and those of other presets are not; or it
+            has MiniOneRec's split and not its candidates.
     """
     new = run_of_workspace()
-    _require_comparable_split(new)
+    folder = _protocol_folder(new)
     preset = str(new.record["preset"])
-    for other in read_runs(preset):
+    for other in read_runs(preset, folder):
         if other.record["seed"] != new.record["seed"]:
-            _require_same_experiment(other, new)
-    _require_same_refit_as_other_presets(new)
-    write_run(new, FOLDER / preset)
-    target = FOLDER / f"{preset}.json"
-    runs = read_runs(preset)
+            _require_same_experiment(other, new, folder)
+    _require_same_refit_as_other_presets(new, folder)
+    write_run(new, folder / preset)
+    target = folder / f"{preset}.json"
+    runs = read_runs(preset, folder)
     with atomic_path(target) as temporary:
         temporary.write_text(json.dumps(summarise(runs), indent=1) + "\n")
     return f"{target} holds seed {', '.join(str(run.record['seed']) for run in runs)}."
 
 
-def _require_comparable_split(run: Run) -> None:
-    """Check that a run's split is not one whose figures mean something else than those of the tables.
+def _protocol_folder(run: Run) -> Path:
+    """Return where a run is kept: those of MiniOneRec's protocol by themselves.
 
     Raises:
-        InputError: it is MiniOneRec's.
+        InputError: the split is MiniOneRec's, and items of the history are no candidates.
     """
-    if (run.record["params"].get("split") or {}).get("method") == "sample_ratio":
+    settings = run.record["params"]
+    method = (settings.get("split") or {}).get("method")
+    if method not in MINIONEREC_SPLITS:
+        return FOLDER
+    if settings["rank"]["exclude_history"]:
         raise InputError(
-            "params.yaml:split.method",
-            expected="leave_one_out, leave_last_n or global_time, for tables that stand beside one another",
-            found="sample_ratio, MiniOneRec's protocol, whose figures are never beside those of leave-one-out",
-            remedy="compare them with MiniOneRec's published ones; docs/generative.md",
+            "params.yaml:rank.exclude_history",
+            expected=f"false with split.method: {method}: MiniOneRec, whose published figures such a run stands "
+            "beside, ranks the items of the history, too",
+            found="true",
+            remedy="set rank.exclude_history: false as the preset minionerec-office does (docs/results.md, Published "
+            "figures of MiniOneRec's protocol)",
         )
+    return MINIONEREC_FOLDER
 
 
-def preset_names() -> list[str]:
+def preset_names(folder: Path = FOLDER) -> list[str]:
     """Return the presets that have results."""
-    return sorted(path.stem for path in FOLDER.glob("*.json"))
+    return sorted(path.stem for path in folder.glob("*.json"))
 
 
 def extended_preset(preset: str) -> str | None:
@@ -107,9 +119,9 @@ def independent_presets() -> list[str]:
     return [preset for preset in preset_names() if extended_preset(preset) is None]
 
 
-def read_runs(preset: str) -> list[Run]:
+def read_runs(preset: str, folder: Path = FOLDER) -> list[Run]:
     """Return the recorded runs of a preset, by seed."""
-    return sorted(map(read_run, (FOLDER / preset).glob("seed-*.json")), key=lambda run: run.record["seed"])
+    return sorted(map(read_run, (folder / preset).glob("seed-*.json")), key=lambda run: run.record["seed"])
 
 
 def is_refitted(run: Run) -> bool:
@@ -214,26 +226,26 @@ def _metrics_by_recommender(runs: Sequence[Run]) -> dict[str, dict[str, Any]]:
     return content
 
 
-def _require_same_refit_as_other_presets(new: Run) -> None:
+def _require_same_refit_as_other_presets(new: Run, folder: Path) -> None:
     """Presets stand side by side in one table, and are pooled: all are refitted, or none."""
-    refitted = {name: is_refitted(runs[0]) for name in preset_names() if (runs := read_runs(name))}
+    refitted = {name: is_refitted(runs[0]) for name in preset_names(folder) if (runs := read_runs(name, folder))}
     require_same_refit(
         refitted | {str(new.record["preset"]): is_refitted(new)},
-        str(FOLDER),
-        f"set `refit` in params.yaml as it was in the recorded runs, or remove what is in {FOLDER} first",
+        str(folder),
+        f"set `refit` in params.yaml as it was in the recorded runs, or remove what is in {folder} first",
     )
 
 
-def _require_same_experiment(old: Run, new: Run) -> None:
+def _require_same_experiment(old: Run, new: Run, folder: Path) -> None:
     """Two seeds of one preset differ in nothing else."""
     preset = new.record["preset"]
     remedy = (
-        f"add runs of one commit and one set of params, or remove {FOLDER / preset}.json and {FOLDER / preset}/ first"
+        f"add runs of one commit and one set of params, or remove {folder / preset}.json and {folder / preset}/ first"
     )
     for name in ("commit", "data", "users", "items"):
         if old.record[name] != new.record[name]:
             raise InputError(
-                f"{FOLDER / preset}.json",
+                f"{folder / preset}.json",
                 expected=f"runs of one {name}: {str(old.record[name])[:12]}",
                 found=str(new.record[name])[:12],
                 remedy=remedy,
@@ -241,7 +253,7 @@ def _require_same_experiment(old: Run, new: Run) -> None:
     differing = sorted(differing_keys(old.record["params"], new.record["params"]))
     if differing:
         raise InputError(
-            f"{FOLDER / preset}.json",
+            f"{folder / preset}.json",
             expected="runs of one set of params (but for seed)",
             found="others",
             count=len(differing),
@@ -250,7 +262,7 @@ def _require_same_experiment(old: Run, new: Run) -> None:
         )
     keys = ["query_id", "user_id", "candidates"]
     if not old.ranks.select(keys).equals(new.ranks.select(keys)) or old.ranks.columns != new.ranks.columns:
-        raise InputError(f"{FOLDER / preset}", expected="the same queries", found="others", remedy=remedy)
+        raise InputError(f"{folder / preset}", expected="the same queries", found="others", remedy=remedy)
 
 
 def differing_keys(one: Any, other: Any, prefix: str = "") -> set[str]:

@@ -24,6 +24,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "log-ranks": results.log_rank_differences_table,
     "pooled": results.pooled_table,
     "published": results.published_table,
+    "published-minionerec": results.published_minionerec_table,
     "claims": results.claims_table,
     "benchmarks": measurements.benchmarks_table,
     "benchmarks-quality": measurements.quality_table,

@@ -10,7 +10,7 @@ from experiments import variants
 from experiments.claims import results_beside_claims
 from experiments.paired import BEST_BASELINE, METRICS, DataSetEffect, answer_pooled_questions, answer_questions
 from experiments.published import results_beside_figures
-from experiments.results import SETTINGS, independent_presets
+from experiments.results import MINIONEREC_FOLDER, SETTINGS, independent_presets
 from experiments.tables.markdown import (
     difference_cells,
     format_duration,
@@ -128,22 +128,32 @@ def pooled_table() -> str:
 
 
 def published_table() -> str:
-    """Return published figures beside ours on the same data sets."""
-    results = {preset["preset"]: preset["recommenders"] for preset in _preset_results()}
+    """Return published figures of leave-one-out beside ours on the same data sets; ours empty where not run."""
+    return _figures_table("leave_one_out", FOLDER)
+
+
+def published_minionerec_table() -> str:
+    """Return published figures of MiniOneRec's protocol beside ours of that protocol; ours empty where not run."""
+    return _figures_table("minionerec", MINIONEREC_FOLDER)
+
+
+def _figures_table(protocol: str, folder: Path) -> str:
+    results = {preset["preset"]: preset["recommenders"] for preset in _preset_results(folder)}
     rows = [
         [
             row.figure.preset,
             row.metric,
             row.figure.model,
             f"{row.published:.4f}",
-            f"{row.ours} {format_estimate(row.mean, row.low, row.high)}",
-            format_relative(row.mean / row.published - 1 if row.published else None),
+            f"{ours.recommender} {format_estimate(ours.mean, ours.low, ours.high)}" if (ours := row.ours) else "",
+            format_relative(ours.mean / row.published - 1) if ours and row.published else "",
+            row.protocol,
             f"[{row.source.title}]({row.source.url})",
             row.caveat,
         ]
-        for row in results_beside_figures(results)
+        for row in results_beside_figures(results, protocol)
     ]
-    head = ["preset", "metric", "published model", "published", "ours", "ours is", "source", "caveat"]
+    head = ["preset", "metric", "published model", "published", "ours", "ours is", "protocol", "source", "caveat"]
     return markdown_table(head, rows)
 
 
@@ -201,8 +211,8 @@ def _effect_cell(effect: DataSetEffect, *, named: bool) -> str:
     return f"{effect.preset} {format_log_ratio(effect.effect)}" + (f" ({effect.opponent})" if named else "")
 
 
-def _preset_results() -> list[dict[str, Any]]:
-    results = [Document(str(path)).read() for path in sorted(FOLDER.glob("*.json"))]
+def _preset_results(folder: Path = FOLDER) -> list[dict[str, Any]]:
+    results = [Document(str(path)).read() for path in sorted(folder.glob("*.json"))]
     return sorted(results, key=lambda preset: preset["preset"] != "embedded")
 
 

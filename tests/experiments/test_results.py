@@ -162,13 +162,28 @@ def test_several_queries_of_a_user_are_resampled_together() -> None:
     assert bounds[0] == pytest.approx(bounds[1])
 
 
-def test_a_run_of_another_protocol_is_not_recorded_beside_the_others(finished_run, monkeypatch) -> None:
+@pytest.mark.parametrize("method", ["sample_ratio", "published"])
+def test_a_run_of_minionerecs_protocol_is_recorded_by_itself(finished_run, monkeypatch, method) -> None:
+    results.add_result()
+    before = tables.results_full_table() + tables.results_overview_table() + tables.costs_table()
     made = runs.run_of_workspace()
-    other = made._replace(record=made.record | {"params": {"split": {"method": "sample_ratio"}}})
-    monkeypatch.setattr(results, "run_of_workspace", lambda: other)
-    with pytest.raises(InputError, match="found sample_ratio, MiniOneRec's protocol"):
+
+    def with_history(excluded: bool) -> None:
+        params = made.record["params"] | {"split": {"method": method}, "rank": {"exclude_history": excluded}}
+        other = made._replace(record=made.record | {"params": params, "refit": True})  # as no preset beside it
+        monkeypatch.setattr(results, "run_of_workspace", lambda: other)
+
+    with_history(True)
+    with pytest.raises(
+        InputError, match=rf"exclude_history: expected false with split.method: {method}.*minionerec-office"
+    ):
         results.add_result()
-    assert not Path("experiments/results/presets/embedded.json").exists()
+    with_history(False)
+    assert results.add_result() == "experiments/results/minionerec/embedded.json holds seed 42."
+    assert Path("experiments/results/minionerec/embedded/seed-42.json").exists()
+    assert tables.results_full_table() + tables.results_overview_table() + tables.costs_table() == before
+    assert results.preset_names() == ["embedded"]
+    assert "refit" not in _written()
 
 
 def test_adding_a_seed_again_replaces_it(finished_run) -> None:

@@ -17,8 +17,12 @@ INTERACTIONS = Table(
         "position": pa.int32(),  # 0, 1, 2, ... within the user: by timestamp, ties by hash
         "item_id": pa.int32(),
         "timestamp": pa.int64(),  # seconds UTC; the position where the source has no timestamps
+        # train | valid | test: where the source has this event as a target; null: nowhere. Several with blanks between
+        "part": pa.string(),
     },
     key=("user_id", "position"),
+    optional=frozenset({"part"}),  # of sources that bring their split along
+    nullable=frozenset({"part"}),
 )
 
 

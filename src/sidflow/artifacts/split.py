@@ -21,7 +21,7 @@ SEQUENCES = Table(
 )
 
 
-VALID, TEST = "valid", "test"
+TRAIN, VALID, TEST = "train", "valid", "test"
 
 QUERIES = Table(
     name="queries",

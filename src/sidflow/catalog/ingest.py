@@ -160,6 +160,17 @@ def build_catalog(raw: RawCatalog, params: IngestParams) -> Catalog:
             "timestamp": events.timestamp if raw.has_timestamps else events.position.astype(np.int64),
         }
     )
+    if "part" in raw.events.columns:
+        part = raw.events["part"].gather(events.row)
+        interactions = interactions.with_columns(part=part)
+        report["published_targets"] = raw.events["part"].count()
+        report["published_targets_left_out"] = left_out = raw.events["part"].count() - part.count()
+        if left_out:
+            warnings.append(
+                f"{left_out} of the {raw.events['part'].count()} published targets are not in the catalogue, so that "
+                "`split.method: published` is not the published split: set ingest.min_user_events: 1, "
+                "ingest.min_item_events: 1 and ingest.repeats: keep"
+            )
     users = pl.DataFrame(
         {"user_id": np.arange(len(events.user_keys), dtype=np.int32), "user_key": events.user_keys},
         schema_overrides={"user_key": pl.String},

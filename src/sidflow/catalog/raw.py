@@ -34,7 +34,7 @@ class RawCatalog:
 
     Attributes:
         events: columns `user`, `item` (keys: strings, categoricals or integers) and
-            `timestamp` (seconds UTC, int64).
+            `timestamp` (seconds UTC, int64). A source that brings its split along has `part`, too, as in the artifact.
         items: columns of `ITEM_COLUMNS`, in any order; items without events are allowed, and of
             several rows of an item the fullest is used.
         pictures: by item key; an item without a picture is absent.

@@ -1,11 +1,13 @@
-"""Where sequences are cut into training parts and queries: at each user's end, at two times, by samples."""
+"""Where sequences are cut into training parts and queries: at users' ends, at two times, by samples, as published."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from sidflow.artifacts.split import TEST, TRAIN, VALID
 from sidflow.core.errors import InputError
 
 
@@ -121,6 +123,55 @@ def cut_by_samples(
     is_test[ordered[test_start:]] = True
     target = (is_valid | is_test) & (position >= min_history)
     return Cuts(np.where(training > 0, training + 1, 0), user[target], position[target], is_valid[target])
+
+
+def cut_as_published(lengths: np.ndarray, parts: Sequence[str | None], min_history: int) -> Cuts:
+    """Return the split that a source publishes: each event belongs to the part that has it as a target there.
+
+    A user's training part ends with its last training target; the earlier events, those that no row has as its target
+    included, belong to it. The training part of a user without training targets is empty.
+
+    Args:
+        lengths: int [users], events per user.
+        parts: [events] in user order, the column `part` of the interactions.
+        min_history: events before a validation or test target; targets with fewer are left out there.
+
+    Raises:
+        InputError: a part has no targets, an event is a target in several parts, or a user has a target of an earlier
+            part after one of a later part.
+    """
+    user = np.repeat(np.arange(len(lengths)), lengths)
+    position = np.arange(len(user)) - (np.cumsum(lengths) - lengths)[user]
+    order = {None: -1, TRAIN: 0, VALID: 1, TEST: 2}
+    part = np.array([order.get(name, len(order)) for name in parts], dtype=np.int64)
+    absent = [name for name in (TRAIN, VALID, TEST) if not (part == order[name]).any()]
+    if absent:
+        raise InputError(
+            "split.method: published",
+            expected=f"targets in each of the published parts {TRAIN}, {VALID} and {TEST}",
+            found=f"none in {', '.join(absent)}",
+            remedy="put the published files of all parts into ingest.path, or use another split.method",
+        )
+    rows = np.flatnonzero(part >= 0)
+    several = rows[part[rows] == len(order)]
+    early = rows[1:][(user[rows[1:]] == user[rows[:-1]]) & (part[rows[1:]] < part[rows[:-1]])]
+    for leaks, found in (
+        (several, "targets of several parts"),
+        (early, "targets of a part after those of a later one"),
+    ):
+        if len(leaks):
+            raise InputError(
+                "split.method: published",
+                expected="each target in one part, and a user's parts in the order of time",
+                found=found,
+                count=len(leaks),
+                example=f"user_id {user[leaks[0]]}, position {position[leaks[0]]}: {parts[int(leaks[0])]}",
+                remedy="remove the rows from the published files, or use another split.method",
+            )
+    train_end = np.zeros(len(lengths), dtype=np.int64)
+    is_training, is_query = part == order[TRAIN], (part >= order[VALID]) & (position >= min_history)
+    np.maximum.at(train_end, user[is_training], position[is_training] + 1)
+    return Cuts(train_end, user[is_query], position[is_query], part[is_query] == order[VALID])
 
 
 def without_events(cuts: Cuts, lengths: np.ndarray, dropped: np.ndarray, min_history: int) -> tuple[Cuts, np.ndarray]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ from sidflow.core.params import Params
 from sidflow.sequences.cuts import (
     Cuts,
     before_first_test,
+    cut_as_published,
     cut_by_samples,
     cut_by_time,
     leave_last_n,
@@ -21,24 +23,27 @@ from sidflow.sequences.cuts import (
 )
 from sidflow.sequences.lint import check_figures, measure_split
 
+SHARE = "share of all events (global_time) or samples (sample_ratio)"
+
 
 class SplitParams(Params):
     """Which events are held out for validation and test.
 
     `leave_one_out` and `leave_last_n` hold out each user's last events; `global_time` holds out all that happens after
-    two points in time; `sample_ratio` is MiniOneRec's protocol, a share of all samples in the order of time.
+    two points in time. MiniOneRec's protocol: `sample_ratio` holds out a share of all samples in the order of time;
+    `published` takes the parts of the rows as the source has them.
     """
 
-    method: Literal["leave_one_out", "leave_last_n", "global_time", "sample_ratio"] = Field(
+    method: Literal["leave_one_out", "leave_last_n", "global_time", "sample_ratio", "published"] = Field(
         default="leave_one_out",
-        description="leave_one_out | leave_last_n (of each user) | global_time (two cuts for all) | sample_ratio",
+        description="leave_one_out | leave_last_n (of each user) | global_time (two cuts) | sample_ratio | published",
     )
     n: int = Field(default=1, ge=1, le=100, description="events per user and part, of leave_last_n alone")
     min_history: int = Field(
         default=1, ge=1, description="events that must precede a target; users with fewer are trained on, not evaluated"
     )
-    valid_share: float = Field(default=0.1, gt=0, lt=0.5, description="share of events or samples, of the last two")
-    test_share: float = Field(default=0.1, gt=0, lt=0.5, description="share of events or samples, of the last two")
+    valid_share: float = Field(default=0.1, gt=0, lt=0.5, description=SHARE)
+    test_share: float = Field(default=0.1, gt=0, lt=0.5, description=SHARE)
     queries_per_user: int = Field(
         default=1, ge=1, description="first events after each cut that are predicted, of global_time alone"
     )
@@ -48,19 +53,43 @@ class SplitParams(Params):
     held_out_seed: int = Field(default=0, ge=0, description="of the draw of these items")
 
 
-def cut_sequences(lengths: np.ndarray, timestamps: np.ndarray, params: SplitParams, *, has_timestamps: bool) -> Cuts:
+def cut_sequences(
+    lengths: np.ndarray,
+    timestamps: np.ndarray,
+    params: SplitParams,
+    *,
+    has_timestamps: bool,
+    parts: Sequence[str | None] | None = None,
+) -> Cuts:
     """Return the split that params describe.
 
+    Args:
+        lengths: int [users], events per user.
+        timestamps: int64 [events], in user order.
+        params: the section `split`.
+        has_timestamps: whether timestamps are times, not positions.
+        parts: [events], the published part of each event, where the source has them.
+
     Raises:
-        InputError: `global_time` or `sample_ratio` without real timestamps, or a part without queries.
+        InputError: `global_time` or `sample_ratio` without real timestamps, `published` without published parts or
+            with parts that leak, or a part without queries.
     """
-    if params.method in ("global_time", "sample_ratio"):
+    if params.method == "published":
+        if parts is None:
+            raise InputError(
+                "split.method",
+                expected="for `published` a source that brings its split along",
+                found="events without a part",
+                remedy="ingest.source: minionerec with its files of train, valid and test does; or use another method",
+            )
+        cuts = cut_as_published(lengths, parts, params.min_history)
+    elif params.method in ("global_time", "sample_ratio"):
         if not has_timestamps:
             raise InputError(
                 "split.method",
                 expected=f"real timestamps for `{params.method}`",
                 found="a source whose timestamps are only positions",
-                remedy="use split.method: leave_one_out or leave_last_n",
+                remedy="use split.method: leave_one_out or leave_last_n, or published where rows have their part",
             )
         shares = params.valid_share, params.test_share, params.min_history
         if params.method == "sample_ratio":
@@ -124,7 +153,8 @@ def split_interactions(interactions: pl.DataFrame, users: int, params: SplitPara
             remedy="run `dvc repro ingest`",
         )
     has_timestamps = not np.array_equal(timestamps, interactions["position"].to_numpy())
-    cuts = cut_sequences(lengths, timestamps, params, has_timestamps=has_timestamps)
+    parts = interactions["part"].to_list() if "part" in interactions.columns else None
+    cuts = cut_sequences(lengths, timestamps, params, has_timestamps=has_timestamps, parts=parts)
     held_out = draw_held_out_items(int(items.max()) + 1, params)
     kept = ~(held_out[items] & before_first_test(cuts, lengths))
     position = cuts.query_end

@@ -2,11 +2,14 @@
 
 from pathlib import Path
 
+import numpy as np
+import polars as pl
 import pytest
 
-from sidflow.catalog.ingest import read_source
+from sidflow.catalog.ingest import ingest, read_source
 from sidflow.catalog.params import IngestParams
 from sidflow.core.errors import InputError
+from sidflow.sequences.split import SplitParams, split_interactions
 
 
 def _write(folder: Path, files: dict[str, str]) -> Path:
@@ -97,6 +100,9 @@ def test_minionerecs_rows_are_joined_to_one_sequence_a_user(tmp_path) -> None:
         *(("C", item) for item in "121"),
     ]
     assert not catalog.has_timestamps
+    parts = [None, "train", "train", "valid", "test", None, "train test", None, None, "test"]
+    assert catalog.events["part"].to_list() == parts
+    assert catalog.dropped["rows_repeated"] == 1
     titles = dict(catalog.items.select("item_key", "title").iter_rows())
     assert titles == {
         "1": "Blue pen",
@@ -106,6 +112,58 @@ def test_minionerecs_rows_are_joined_to_one_sequence_a_user(tmp_path) -> None:
         "4": "Item, 4",
         "6": "Item, 6",
     }
+
+
+def _publish(folder: Path, sequences: list[list[int]], seconds: list[list[int]]) -> Path:
+    """Write histories as MiniOneRec does: windows of ten items, all users' rows in the order of time, cut 8:1:1."""
+    rows = [
+        (seconds[user][end], f"A{user}", items[max(end - 10, 0) : end], items[end])
+        for user, items in enumerate(sequences)
+        for end in range(1, len(items))
+    ]
+    rows.sort(key=lambda row: row[0])
+    lines = [_row(*row[1:]) for row in rows]
+    bounds = [0, int(len(lines) * 0.8), int(len(lines) * 0.9), len(lines)]
+    parts = {
+        f"{part}/Office_5_2016.csv": HEAD + "".join(lines[start:end])
+        for part, start, end in zip(("train", "valid", "test"), bounds, bounds[1:], strict=False)
+    }
+    return _write(folder, parts)
+
+
+def _ingested(folder: Path, **changes: object):
+    settings = {"min_user_events": 1, "min_item_events": 1, "sorted_sequences": "accept"}
+    return ingest(IngestParams.model_validate(settings | {"source": "minionerec", "path": str(folder), **changes}))
+
+
+def test_minionerecs_parts_are_the_split_that_its_protocol_gives_with_a_clock(tmp_path) -> None:
+    """Users with up to 25 events, repeats among them, so that published windows lose the start of histories."""
+    draw = np.random.default_rng(0)
+    sequences = [draw.integers(0, 30, draw.integers(2, 26)).tolist() for _ in range(40)]
+    seconds = [np.sort(draw.choice(10_000, len(items), replace=False)).tolist() for items in sequences]
+    catalog = _ingested(_publish(tmp_path, sequences, seconds))
+    users = [int(key[1:]) for key in catalog.users["user_key"]]
+    made = split_interactions(catalog.interactions, 40, SplitParams(method="published"), no_repeats=False)
+    times = [second for user in users for second in seconds[user]]
+    with_clock = catalog.interactions.drop("part").with_columns(timestamp=pl.Series(times))
+    expected = split_interactions(with_clock, 40, SplitParams(method="sample_ratio"), no_repeats=False)
+    assert made.sequences["items"].to_list() == expected.sequences["items"].to_list()
+    assert made.sequences["train_end"].to_list() == expected.sequences["train_end"].to_list()
+    assert made.queries.equals(expected.queries)
+    assert made.targets["item_id"].equals(expected.targets["item_id"])
+    samples = sum(len(items) - 1 for items in sequences)
+    assert made.report["queries_test"] == samples - int(samples * 0.9)
+    assert catalog.report["published_targets"] == samples
+    assert (catalog.report["published_targets_left_out"], catalog.warnings) == (0, [])
+
+
+def test_published_targets_outside_of_the_core_are_counted_with_what_to_do(tmp_path) -> None:
+    folder = _publish(tmp_path, [[1, 2, 3, 4], [1, 2, 3, 9], [1, 2, 3]], [[1, 2, 3, 4], [1, 2, 3, 9], [5, 6, 7]])
+    catalog = _ingested(folder, min_item_events=2)
+    assert (catalog.report["published_targets"], catalog.report["published_targets_left_out"]) == (8, 2)
+    [warning] = [line for line in catalog.warnings if "published" in line]
+    assert warning.startswith("2 of the 8 published targets are not in the catalogue")
+    assert "ingest.min_item_events: 1" in warning
 
 
 @pytest.mark.parametrize(

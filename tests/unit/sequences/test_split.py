@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sidflow.core.errors import InputError
-from sidflow.sequences.cuts import cut_by_samples, cut_by_time, leave_last_n
+from sidflow.sequences.cuts import cut_as_published, cut_by_samples, cut_by_time, leave_last_n
 from sidflow.sequences.histories import Histories
 from sidflow.sequences.lint import check_figures, measure_split
 from sidflow.sequences.split import SplitParams, cut_sequences, draw_held_out_items, split_interactions
@@ -117,6 +117,46 @@ def test_sample_ratio_gives_every_later_sample_of_a_user_a_query():
     assert refitted == int(samples * 0.9)
     with pytest.raises(InputError, match="real timestamps for `sample_ratio`"):
         split_interactions(interactions(sequences), 40, params, no_repeats=True)
+
+
+def test_published_parts_by_hand():
+    """User 1 has no training target, user 2 a context that no row has as a target, user 3 an empty history."""
+    parts = [None, "train", "train", "valid", "test", "test"]
+    parts += [None, None, "valid", "test"]
+    parts += [None, None, "train", None, "test"]
+    parts += ["test", "test"]
+    cuts = cut_as_published(np.array([6, 4, 5, 2]), parts, min_history=1)
+    assert cuts.train_end.tolist() == [3, 0, 3, 0]
+    queries = [(0, 3, True), (0, 4, False), (0, 5, False), (1, 2, True), (1, 3, False), (2, 4, False), (3, 1, False)]
+    assert list(zip(cuts.query_user, cuts.query_end, cuts.query_valid, strict=True)) == queries
+    assert len(cut_as_published(np.array([6, 4, 5, 2]), parts, min_history=4).query_user) == 3
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ([None, "valid", "test", "test"], "each of the published parts train, valid and test; found none in train"),
+        ([None, "train", "train", "test"], "found none in valid"),
+        (
+            [None, "train", "valid", "test", "train"],
+            r"after those of a later one \(1 affected\).*user_id 0, position 4: train",
+        ),
+        (
+            [None, "train", "test", "valid", "train test"],
+            r"several parts \(1 affected\).*user_id 0, position 4: train test",
+        ),
+    ],
+)
+def test_published_parts_that_leak_are_refused(parts, message):
+    frame = interactions([list(range(len(parts))), [0, 1]])
+    frame = frame.with_columns(part=pl.Series([*parts, None, "train" if "train" in parts else "test"]))
+    with pytest.raises(InputError, match=message):
+        split_interactions(frame, 2, SplitParams(method="published"), no_repeats=False)
+
+
+def test_published_parts_of_a_source_without_any_are_refused():
+    with pytest.raises(InputError, match=r"brings its split along; found events without a part.*minionerec"):
+        split_interactions(interactions([[0, 1, 2]]), 1, SplitParams(method="published"), no_repeats=False)
 
 
 @settings(max_examples=60)

@@ -4,7 +4,8 @@
   history_item_id is a list as Python writes it, the items before item_id, of long histories only the last ones
 - lines of `info`: code, title and item_id, separated by tabs
 
-A user's rows are joined to one sequence: each continues the one before. The timestamp is the position.
+A user's rows are joined to one sequence: each continues the one before. The timestamp is the position. Each row's file
+is the part of its target; a row that several files have has all of their parts.
 Source: https://github.com/AkaliKong/MiniOneRec
 """
 
@@ -14,7 +15,11 @@ import ast
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
+import polars as pl
+
+from sidflow.artifacts.split import TEST, TRAIN, VALID
 from sidflow.catalog.params import IngestParams, set_by_user
 from sidflow.catalog.raw import MAX_LITERAL_CHARACTERS, RawCatalog, clean_text, items_frame_of_rows
 from sidflow.catalog.reading import DataFolder, collect_table, scan_table
@@ -22,7 +27,7 @@ from sidflow.catalog.sources.sequences import UserSequence, sequence_events, seq
 from sidflow.catalog.text_files import numbered_lines
 from sidflow.core.errors import InputError
 
-PARTS = ("train", "valid", "test")  # in the order of time; folders, or words in file names
+PARTS = (TRAIN, VALID, TEST)  # in the order of time; folders, or words in file names
 COLUMNS = ("user_id", "history_item_id", "item_id")
 
 
@@ -30,9 +35,10 @@ def read_minionerec(path: Path, params: IngestParams) -> RawCatalog:
     """Return the content of the parts, with item texts and pictures where the folder has them."""
     settings, dropped = params.minionerec, Counter[str]()
     sequences: dict[str, list[str]] = {}
+    targets: dict[str, dict[int, str]] = {}  # by user, the parts of each position that a row has as its target
     titles: dict[str, str] = {}
-    files = [path] if path.is_file() else _part_files(path, settings.name)
-    for file in files:
+    files = {path: None} if path.is_file() else _part_files(path, settings.name)
+    for file, part in files.items():
         for row, user, items, title in _rows(file, params, dropped):
             joined = _continued(sequences.get(user, []), items)
             if joined is None:
@@ -42,15 +48,23 @@ def read_minionerec(path: Path, params: IngestParams) -> RawCatalog:
                     found=f"another history of user {user} in row {row}",
                     remedy="give the parts of one category, as published",
                 )
-            sequences[user] = joined
+            dropped["rows_repeated"] += len(joined.sequence) == len(sequences.get(user, []))
+            sequences[user] = joined.sequence
             titles.setdefault(items[-1], title)
+            if part is not None:
+                parts = targets.setdefault(user, {})
+                parts[joined.target] = " ".join(dict.fromkeys([*parts.get(joined.target, "").split(), part]))
     folder = DataFolder(path)
     info = _info_file(path if path.is_dir() else path.parent, settings.name)
     if info:
         titles |= {key: title for key, title in _info_titles(info, params, dropped).items() if title}
     rows = [UserSequence(f"user {user}", user, items) for user, items in sequences.items()]
-    events = sequence_events(rows, files[0], dropped)
-    keys = sequence_keys(list(titles), info or files[0], [f"item {key}" for key in titles], "item", dropped)
+    first = next(iter(files))
+    events = sequence_events(rows, first, dropped)
+    if targets:
+        flat = [targets[user].get(position) for user, items in sequences.items() for position in range(len(items))]
+        events = events.with_columns(pl.Series("part", flat, dtype=pl.String))
+    keys = sequence_keys(list(titles), info or first, [f"item {key}" for key in titles], "item", dropped)
     texts = [
         {"item_key": key, "title": clean_text(title, params.max_text)}
         for key, title in zip(keys, titles.values(), strict=True)
@@ -64,13 +78,13 @@ def read_minionerec(path: Path, params: IngestParams) -> RawCatalog:
     )
 
 
-def _part_files(root: Path, name: str) -> list[Path]:
-    """Return the CSV of each part, in folders of their own or side by side.
+def _part_files(root: Path, name: str) -> dict[Path, str]:
+    """Return the CSV of each part, with its part, in folders of their own or side by side.
 
     Raises:
         InputError: there is none, or several of one part.
     """
-    files: list[Path] = []
+    files: dict[Path, str] = {}
     for part in PARTS:
         own = DataFolder(root).subfolder(part)
         if own is not None:
@@ -84,7 +98,7 @@ def _part_files(root: Path, name: str) -> list[Path]:
                 found=f"{[file.name for file in found]}",
                 remedy="set ingest.minionerec.name to a pattern of one category, without .csv",
             )
-        files += found
+        files |= dict.fromkeys(found, part)
     if not files:
         raise InputError(
             str(root),
@@ -147,15 +161,24 @@ def _listed(text: object) -> list[str] | None:
     return [str(key) for key in value]
 
 
-def _continued(sequence: list[str], items: list[str]) -> list[str] | None:
+class _Joined(NamedTuple):
+    """A user's sequence with one more row."""
+
+    sequence: list[str]
+    target: int  # position of the row's target
+
+
+def _continued(sequence: list[str], items: list[str]) -> _Joined | None:
     """Return a sequence with the items of a row, whose history is its end or longer; None where they disagree."""
     history = items[:-1]
-    if sequence[len(sequence) - len(items) :] == items or sequence[: len(items)] == items:
-        return sequence  # the row again
+    if sequence[len(sequence) - len(items) :] == items:
+        return _Joined(sequence, len(sequence) - 1)  # the last row again
+    if sequence[: len(items)] == items:
+        return _Joined(sequence, len(items) - 1)  # an early row again
     if not sequence or history[: len(sequence)] == sequence:
-        return items
+        return _Joined(items, len(items) - 1)
     if history and sequence[-len(history) :] == history:
-        return [*sequence, items[-1]]
+        return _Joined([*sequence, items[-1]], len(sequence))
     return None
 
 
