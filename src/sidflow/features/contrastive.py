@@ -10,6 +10,7 @@ any encoder or decoder, and no adapter to collaborative embeddings, since every 
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -26,7 +27,8 @@ from sidflow.core.stage import print_progress
 from sidflow.features.documents import Pieces, joined_text
 from sidflow.features.model_vectors import one_thread
 from sidflow.features.params import ContrastiveEncoder
-from sidflow.features.text_model import EncodedDocuments, TextModel, encode_by, pool
+from sidflow.features.sentence_layers import pool
+from sidflow.features.text_model import EncodedDocuments, TextModel, encode_by
 from sidflow.models.loading import without_library_output
 from sidflow.training.checkpoint import Checkpoint
 from sidflow.training.devices import prepare_training
@@ -126,6 +128,7 @@ class ContrastiveModule(nn.Module):
     def __init__(self, network: Any, model: TextModel, documents: Sequence[Pieces], params: ContrastiveEncoder) -> None:
         super().__init__()
         self.network, self._params = network, params
+        self.layers = copy.deepcopy(model.layers)  # frozen; the model's own stay where they are
         self._chunk, self._documents = model.first_chunk, documents
         self.trainable = [row for row, document in enumerate(documents) if len(document) > 1]
         self._texts = [joined_text(document) for document in documents]
@@ -160,7 +163,7 @@ class ContrastiveModule(nn.Module):
         mask = torch.arange(longest) < lengths[:, None]
         states = self.network(input_ids=tokens.to(device), attention_mask=mask.long().to(device)).last_hidden_state
         vectors = pool(states, mask.to(device), lengths.to(device), self._params.pooling)
-        return functional.normalize(vectors.float(), dim=1)
+        return functional.normalize(self.layers(vectors.float()), dim=1)
 
 
 def view(pieces: Pieces, drop: float, generator: torch.Generator) -> list[str]:

@@ -114,8 +114,10 @@ class TextModelEncoder(ModelEncoder):
         default=1024, ge=1, le=1_000_000, description="tokens that are encoded at a time, padding included"
     )
 
-    pooling: Literal["mean", "cls", "last"] = Field(
-        default="mean", description="the tokens' states that make a vector: mean | cls (the first) | last"
+    pooling: Literal["mean", "cls", "last", "max", "mean_sqrt_len"] = Field(
+        default="mean",
+        description="the tokens' states that make a vector: mean | cls (the first) | last | max (of each dimension) | "
+        "mean_sqrt_len (the sum by the root of the length)",
     )
     prefix: str = Field(default="", description="instruction before each text, as the model was trained with")
     max_tokens: int = Field(default=256, ge=4, description="tokens of a chunk of text, prefix and marks included")

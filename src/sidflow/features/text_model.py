@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -29,7 +28,7 @@ from sidflow.core.errors import InputError
 from sidflow.features.documents import Pieces, joined_text
 from sidflow.features.model_vectors import OPTIONS, ModelFolder, by_workers, one_thread, rows_of_unit_length
 from sidflow.features.params import TextModelEncoder
-from sidflow.features.sentence_layers import check_sentence_layers
+from sidflow.features.sentence_layers import pool, read_sentence_layers
 from sidflow.features.vector_store import Batches, stored_vectors
 from sidflow.models.loading import load_errors_as_input_errors, without_library_output
 
@@ -122,12 +121,14 @@ class TextModel(ModelFolder):
             InputError: the model is not here or cannot be read, or is no text model for these params.
         """
         super().__init__(params, name, seed, ("a tokenizer", "tokenizer"), REMEDY)
-        check_sentence_layers(self.folder, params.pooling, self.slot)
         with load_errors_as_input_errors(self.folder, EXPECTED, REMEDY), without_library_output():
             self.config: PretrainedConfig = AutoConfig.from_pretrained(self.folder, **OPTIONS)
             self.tokenizer: Any = AutoTokenizer.from_pretrained(self.folder, **OPTIONS)
-            self.width = int(self.config.get_text_config().hidden_size)
+            hidden = int(self.config.get_text_config().hidden_size)
             self._before, self._after = _marks(self.tokenizer)
+        drawn = {"seed": seed if params.model.weights == "random" else None}
+        read = read_sentence_layers(self.folder, params.pooling, hidden, self.slot, prefix=params.prefix, **drawn)
+        self.layers, self.width = read
         self.name, self.centre = name, params.centre
         self._params = params
         self._limit = _position_limit(self.config)
@@ -227,7 +228,7 @@ class TextModel(ModelFolder):
 
     @torch.inference_mode()
     def _pooled(self, network: Any, batch: Sequence[Sequence[int]], length: int) -> np.ndarray:
-        """Return the pooled states of a batch, float32 [b, d].
+        """Return the pooled states of a batch after the folder's own layers, float32 [b, d].
 
         A length has one shape, [rows, length], whatever the batch holds. Where texts can be as long as the model
         reads, one row more has a single token, so that the mask is never full.
@@ -241,16 +242,7 @@ class TextModel(ModelFolder):
         mask = torch.arange(length) < counts[:, None]
         on_device = {"input_ids": tokens.to(self.device), "attention_mask": mask.long().to(self.device)}
         states = network(**on_device).last_hidden_state.float().cpu()
-        return pool(states, mask, counts, self._params.pooling)[: len(batch)].numpy()
-
-
-def pool(states: Tensor, mask: Tensor, lengths: Tensor, pooling: str) -> Tensor:
-    """Return one vector a text, [b, d], of its tokens' states [b, t, d]; padding does not count."""
-    if pooling == "cls":
-        return states[:, 0]
-    if pooling == "last":
-        return states[torch.arange(len(states)), lengths - 1]
-    return (states * mask[..., None]).sum(1) / lengths[:, None]
+        return self.layers(pool(states, mask, counts, self._params.pooling))[: len(batch)].numpy()
 
 
 def _marks(tokenizer: Any) -> tuple[list[int], list[int]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,13 +20,24 @@ REPO = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 def file_hashes(folder: Path) -> dict[str, str]:
-    """Return the sha256 of every file in `folder` that loading reads, by name."""
-    paths = sorted({path for pattern in FILE_PATTERNS for path in folder.glob(pattern) if path.is_file()})
+    """Return the sha256 of every file in `folder` that loading reads, by name; of further layers by path in it."""
+    homes = [folder, *(folder / name for name in layer_folders(folder))]
+    paths = sorted({path for home in homes for one in FILE_PATTERNS for path in home.glob(one) if path.is_file()})
     hashes = {}
     for path in paths:
         with path.open("rb") as handle:
-            hashes[path.name] = hashlib.file_digest(handle, "sha256").hexdigest()
+            hashes[path.relative_to(folder).as_posix()] = hashlib.file_digest(handle, "sha256").hexdigest()
     return hashes
+
+
+def layer_folders(folder: Path) -> list[str]:
+    """Return the folders in `folder` that hold a sentence-transformers model's further layers, by its modules.json."""
+    try:
+        modules = json.loads((folder / "modules.json").read_text(encoding="utf-8"))
+        names = {str(entry["path"]) for entry in modules}
+    except (OSError, ValueError, TypeError, KeyError):
+        return []
+    return sorted(names & {path.name for path in folder.iterdir() if path.is_dir()})
 
 
 def require_model_files(
@@ -45,7 +57,7 @@ def require_model_files(
     """
     for requirement, is_met in {
         "config.json": "config.json" in files,
-        "weights as *.safetensors": any(name.endswith(".safetensors") for name in files),
+        "weights as *.safetensors": any(name.endswith(".safetensors") and "/" not in name for name in files),
         further: any(name.startswith(beginning) for name in files),
     }.items():
         if not is_met:

@@ -65,7 +65,11 @@ def weight_files(model: ModelParams, slot: str) -> dict[str, Path]:
             found=f"pickled weights, which run code when they are read: {pickled[0]}" if pickled else repr(model.file),
             remedy="name another file" if not pickled else "use a package with safetensors or GGUF weights",
         )
-    return {name: Path(str(package.locate_file(file))) for name, file in sorted(weights.items())}
+    paths = {name: Path(str(package.locate_file(file))) for name, file in sorted(weights.items())}
+    if any(path.suffix != ".safetensors" for path in paths.values()):
+        return paths
+    layers = [f for f in _listed(package) if f.parent.parent == inside and f.suffix == ".safetensors"]  # of sentences
+    return paths | {str(f.relative_to(inside)): Path(str(package.locate_file(f))) for f in sorted(layers)}
 
 
 def _listed(package: importlib.metadata.Distribution) -> list[PurePosixPath]:

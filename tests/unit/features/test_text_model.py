@@ -267,8 +267,8 @@ def test_limits_of_a_model_are_checked_before_it_runs(tokenizer, tmp_path):
             {"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False},
             "pooling: cls",
         ),
-        (["Transformer", "Pooling"], {"pooling_mode_max_tokens": True}, "use another model"),
-        (["Transformer", "Pooling", "Dense"], {"pooling_mode_mean_tokens": True}, "a layer Dense"),
+        (["Transformer", "Pooling"], {"pooling_mode_max_tokens": True}, "pooling: max"),
+        (["Transformer", "Pooling", "LayerNorm"], {"pooling_mode_mean_tokens": True}, "a layer LayerNorm"),
     ],
 )
 def test_layers_of_a_sentence_transformers_folder_are_not_left_out_silently(folder, layers, pooling, message):

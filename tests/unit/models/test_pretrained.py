@@ -3,23 +3,30 @@
 import hashlib
 import importlib.util
 import json
+import sqlite3
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from tests.unit.models.stage_runs import run_stage, write_project
+from tests.unit.semantics.test_rules import item, items_table
+from transformers import AutoModel, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
+from sidflow.artifacts.catalog import ITEMS as ITEMS_TABLE
+from sidflow.artifacts.features import DESCRIBE_REPORT, EMBEDDING, SEMANTICS, read_item_rows
 from sidflow.backbones.models import load_backbone, record_of_pretrained
 from sidflow.backbones.params import BackboneParams
 from sidflow.backbones.usable import check_backbone
 from sidflow.core.errors import InputError
 from sidflow.core.params import read_yaml_mapping
 from sidflow.features.params import TransformerEncoder
-from sidflow.features.text_model import encode_documents
+from sidflow.features.text_model import encode_documents, encode_texts
 from sidflow.models import packages
 from sidflow.models.files import model_folder
 from sidflow.models.params import ModelParams
+from sidflow.semantics import transformers_writer
+from sidflow.semantics.store import open_store
 
 ROOT = Path(__file__).parents[3]
 PRESET = read_yaml_mapping(ROOT / "presets/embedded-pretrained.yaml")
@@ -48,11 +55,15 @@ needs_gguf = pytest.mark.skipif(
 )
 
 
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SIDFLOW_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    return tmp_path_factory.mktemp("models")
+
+
+@pytest.fixture(autouse=True)
+def cache(models, own_cache, monkeypatch):
+    """One cache for all tests here, so that a model is turned into a folder once."""
+    monkeypatch.setenv("SIDFLOW_CACHE", str(models))
 
 
 def write_gguf(path, model, tokenizer):
@@ -158,6 +169,36 @@ def test_minilm_knows_what_words_mean():
     assert not np.allclose(encode_documents(documents, control, "meaning", 1).values, values, atol=0.1)
 
 
+SENTENCES = [
+    "This framework generates embeddings for each input sentence",
+    "a red dress for a party",
+    "A hose for the garden, 20 m long.",
+]
+# Made by the network written out in numpy, in float64, from the weights' file; ids are of the tokenizer's own library.
+REFERENCE = [
+    [-0.013717, -0.042852, -0.015629, 0.014054, 0.039554, 0.121796, 0.029433, -0.031752],
+    [-0.027193, 0.002151, -0.037788, 0.065949, -0.054256, 0.061013, 0.096855, -0.054312],
+    [-0.020702, 0.086759, 0.043802, -0.04408, 0.042229, -0.029484, -0.022137, 0.038384],
+]
+COSINES = [[1.0, 0.059439, 0.080845], [0.059439, 1.0, 0.153247], [0.080845, 0.153247, 1.0]]
+
+
+@needs(MINILM.model.package)
+@pytest.mark.pretrained
+def test_minilm_s_vectors_are_those_of_the_network_written_out_by_hand():
+    params = MINILM.model_copy(update={"centre": False})
+    values = encode_texts(SENTENCES, params, "meaning", 1).values
+    np.testing.assert_allclose(values[:, :8], REFERENCE, atol=2e-5)
+    np.testing.assert_allclose(values @ values.T, COSINES, atol=2e-5)
+    folder = model_folder(MINILM.model, "meaning")
+    model, words = AutoModel.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
+    for value, sentence in zip(values, SENTENCES, strict=True):
+        with torch.inference_mode():
+            states = model(torch.tensor([words.encode(sentence)])).last_hidden_state[0].numpy()
+        pooled = states.sum(axis=0) / len(states)
+        np.testing.assert_allclose(value, pooled / np.sqrt((pooled**2).sum()), atol=2e-5)
+
+
 @needs_gguf
 @needs(SMOLLM.package)
 @pytest.mark.pretrained
@@ -171,3 +212,51 @@ def test_smollm2_knows_english_and_is_a_backbone():
     cut = load_backbone(record_of_pretrained(SMOLLM.model_copy(update={"layers": 2})))
     assert cut.model.config.num_hidden_layers == 2
     check_backbone(cut, 50, model_folder(SMOLLM.model, "backbone"))
+
+
+@needs_gguf
+@needs(SMOLLM.package)
+@pytest.mark.pretrained
+def test_smollm2_writes_the_text_view_through_the_stage(tmp_path, monkeypatch):
+    model = SMOLLM.model.model_dump(mode="json", exclude={"path", "repo", "commit"})
+    writer = {"backend": "transformers", "model": model, "max_tokens": 24, "attempts": 1}
+    describe = {"views": ["text"], "writer": writer, "max_failed_share": 1.0}
+    monkeypatch.setenv("SIDFLOW_RESPONSES", str(tmp_path / "responses.sqlite"))
+    write_project(tmp_path, monkeypatch, describe=describe)
+    run_stage("describe")
+    report, table = DESCRIBE_REPORT.read(), SEMANTICS.at().read_bytes()
+    assert report["writer"] == f"{SMOLLM.package}@{next(iter(SMOLLM.sha256.values()))}"
+    assert report["writer_licence"] == "Apache-2.0" and SMOLLM.package in report["writer_origin"]
+    assert report["text_input_tokens"] > 300 and report["text_output_tokens"] > 30  # three items have words
+    with open_store(tmp_path / "responses.sqlite") as store:
+        assert store.size().responses == 3
+    with sqlite3.connect(tmp_path / "responses.sqlite") as kept:
+        texts = [str(row) for row in kept.execute("SELECT * FROM responses")]
+    assert len(set(texts)) == 3 and any("red mug" in text for text in texts)
+    monkeypatch.setattr(transformers_writer, "load_prompted", None)  # everything is in the store
+    run_stage("describe")
+    assert (DESCRIBE_REPORT.read(), SEMANTICS.at().read_bytes()) == (report, table)
+
+
+@needs(MINILM.model.package)
+@pytest.mark.pretrained
+def test_minilm_is_fine_tuned_for_an_epoch_through_the_stage(tmp_path, monkeypatch):
+    model = MINILM.model.model_dump(mode="json", exclude={"path", "repo", "commit"})
+    tuned = {"kind": "contrastive", "model": model, "epochs": 1, "warmup_steps": 0, "centre": False}
+    plain = {"kind": "transformer", "model": model, "centre": False}
+    write_project(tmp_path, monkeypatch, embed={"encoders": {"tuned": tuned, "plain": plain}})
+    ITEMS_TABLE.write(
+        items_table(
+            item(0, "Red mug", "Holds tea.", "Kiln", ["kitchen"]),
+            item(1, "Blue lamp", "It glows.", "Lux", ["light"]),
+            item(2),
+            item(3, "Oak chair", "For four.", "Wood", ["seats"]),
+        )
+    )
+    run_stage("embed")
+    first, second = (read_item_rows(EMBEDDING.at(name=name)) for name in ("tuned", "plain"))
+    assert first.present.tolist() == second.present.tolist() == [True, True, False, True]
+    lengths = np.linalg.norm(first.values, axis=1)
+    np.testing.assert_allclose(lengths, [1, 1, 0, 1], atol=1e-5)
+    moved = np.abs(first.values - second.values).max()
+    assert 1e-5 < moved < 0.5  # an epoch of one step moves the vectors, and spoils none

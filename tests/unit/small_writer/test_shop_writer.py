@@ -36,10 +36,10 @@ def test_the_weights_are_small_and_those_that_are_recorded():
 
 
 def test_it_names_what_pictures_of_an_unseen_catalogue_show():
-    figures = accuracy(FOLDER, TrainWriterParams(), UNSEEN, 60, Runtime(device="cpu"))
-    floors = {"category": 0.9, "colour": 0.8, "style": 0.7, "pattern": 0.8}
+    figures = accuracy(FOLDER, TrainWriterParams(), UNSEEN, 240, Runtime(device="cpu"))
+    floors = {"category": 0.9, "colour": 0.88, "style": 0.7, "pattern": 0.8}
     for name, floor in floors.items():
-        assert figures[f"image_{name}_items"] > 50
+        assert figures[f"image_{name}_items"] > 220
         assert figures[f"image_{name}_accuracy"] >= floor, name
     assert figures["text_category_accuracy"] >= 0.9
 
