@@ -16,12 +16,13 @@ from typing import Any
 import numpy as np
 
 from experiments.runs import Run, read_record, read_run, run_of_workspace, write_run
-from sidflow.artifacts.evaluation import CUTOFFS
+from sidflow.artifacts.evaluation import CUTOFFS, LISTED
 from sidflow.cli import presets
 from sidflow.core.documents import round_floats
 from sidflow.core.errors import InputError
 from sidflow.core.files import atomic_path
 from sidflow.evaluation.compare import paired_bootstrap, require_same_refit, values_from_ranks
+from sidflow.evaluation.metrics import BY_ID, MEAN_LOG2_RANK
 from sidflow.evaluation.params import CompareParams
 from sidflow.evaluation.statistics import PairedBootstrap
 from sidflow.metrics.ranking import METRICS
@@ -29,6 +30,7 @@ from sidflow.metrics.ranking import METRICS
 FOLDER = Path("experiments/results/presets")
 MINIONEREC_FOLDER = Path("experiments/results/minionerec")
 MINIONEREC_SPLITS = ("published", "sample_ratio")  # values of `split.method` that are its protocol
+BY_ID_SUFFIX = "_by_id"
 SETTINGS = CompareParams()  # records are compared with the defaults, whatever a preset has
 
 
@@ -132,14 +134,24 @@ def is_refitted(run: Run) -> bool:
 def values_per_seed(runs: Sequence[Run], recommender: str, metric: str) -> np.ndarray | None:
     """Return a metric's value for every seed and query, float64 [seeds, q].
 
-    NaN for a query without a truth where the metric is an expected one. None where the runs lack the recommender.
+    NaN for a query without a truth where the metric is an expected one. None where the runs lack the recommender, or
+    what the metric needs. Where items share IDs, a metric is the mean over the ranks of the tie, and `METRIC_by_id`
+    that of the ID.
     """
     expected = metric.startswith("expected")
-    column = f"{recommender}.{metric if expected else 'rank'}"
-    if column not in runs[0].ranks.columns:
+    by_id = metric.endswith(BY_ID_SUFFIX)
+    column = f"{recommender}.{metric if expected else 'id_rank' if by_id else 'rank'}"
+    columns = runs[0].ranks.columns
+    if column not in columns or (metric == MEAN_LOG2_RANK and f"{recommender}.{LISTED}" in columns):
         return None
     rows = [run.ranks[column].to_numpy() for run in runs]
-    return np.stack([row.astype(np.float64) if expected else values_from_ranks(row, metric) for row in rows])
+    if expected:
+        return np.stack([row.astype(np.float64) for row in rows])
+    if by_id:
+        return np.stack([values_from_ranks(row, metric.removesuffix(BY_ID_SUFFIX)) for row in rows])
+    tie = f"{recommender}.sharing"
+    shared = [run.ranks[tie].to_numpy() if tie in run.ranks.columns else None for run in runs]
+    return np.stack([values_from_ranks(row, metric, sharing) for row, sharing in zip(rows, shared, strict=True)])
 
 
 def bootstrap_runs(
@@ -207,8 +219,9 @@ def _costs_of(recommender: str, records: Sequence[Mapping[str, Any]]) -> dict[st
 def _metrics_by_recommender(runs: Sequence[Run]) -> dict[str, dict[str, Any]]:
     ranking = [f"{metric}_at_{k}" for metric in METRICS for k in CUTOFFS]
     columns = []
+    of_ranks = {"rank": ranking, "sharing": [], LISTED: [], "id_rank": [name + BY_ID_SUFFIX for name in BY_ID]}
     for name, column in (name.split(".", 1) for name in runs[0].ranks.columns if "." in name):
-        columns += [(name, metric) for metric in (ranking if column == "rank" else [column])]
+        columns += [(name, metric) for metric in of_ranks.get(column, [column])]
     recommenders: dict[str, dict[str, Any]] = {name: {} for name, _ in columns}
     for (name, metric), bootstrap in bootstrap_runs(runs, columns).items():
         interval = bootstrap.interval((name, metric))

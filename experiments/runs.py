@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from sidflow.artifacts.catalog import USERS, core_count
-from sidflow.artifacts.evaluation import EXPECTED, LEADERBOARD, PER_QUERY
+from sidflow.artifacts.evaluation import EXPECTED, LEADERBOARD, LISTED, PER_QUERY
 from sidflow.artifacts.recommenders import refit_in
 from sidflow.artifacts.split import TEST
 from sidflow.cli.costs import recommender_costs
@@ -24,6 +24,7 @@ from sidflow.core.errors import InputError
 from sidflow.core.files import atomic_path
 
 RECORDED_EXPECTED = tuple(name for name in EXPECTED if name.endswith("_at_10"))
+RANKS = ("rank", "sharing", "id_rank", LISTED)  # all but the first where a recommender has them
 RECORDED_SLICES = ("tail", "cold", "without_text", "without_picture")  # as columns `in_SLICE` of the ranks
 # Sections of params.yaml under which older records keep a recommender; its settings are the same.
 _RENAMED_SECTIONS = {
@@ -40,7 +41,9 @@ class Run(NamedTuple):
     """One run as experiments/results/presets keeps it: the record as JSON, the ranks as Parquet."""
 
     record: dict[str, Any]
-    ranks: pl.DataFrame  # query_id, user_id, candidates, in_SLICE, and RECOMMENDER.rank of every recommender
+    # query_id, user_id, candidates, in_SLICE, and RECOMMENDER.rank of every recommender; where items share IDs also
+    # RECOMMENDER.sharing and .id_rank, of one that ranks by beam also .listed, which older records lack
+    ranks: pl.DataFrame
 
 
 def run_of_workspace() -> Run:
@@ -163,7 +166,8 @@ def _rank_table(recommenders: Sequence[str]) -> pl.DataFrame:
         table = PER_QUERY.read(model=name).filter(pl.col("part") == TEST)
         table = table.with_columns(pl.col(column).cast(pl.Float32) for column in RECORDED_EXPECTED)
         expected = [column for column in RECORDED_EXPECTED if table[column].is_not_null().any()]
-        columns = {f"{name}.{column}": table[column] for column in ("rank", *expected)}
+        ranks = [column for column in RANKS if column in table.columns]
+        columns = {f"{name}.{column}": table[column] for column in (*ranks, *expected)}
         joined = (table.select(_QUERY_COLUMNS) if joined is None else joined).with_columns(**columns)
     if joined is None or joined.is_empty():
         raise InputError("artifacts/evaluations", expected="test queries", found="none", remedy="`dvc repro`")

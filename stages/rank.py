@@ -4,7 +4,7 @@ import typer
 
 from sidflow.artifacts.catalog import core_count
 from sidflow.artifacts.evaluation import TARGET_RANKS, TOP
-from sidflow.artifacts.recommenders import FACTORS, refit_in, refit_metadata
+from sidflow.artifacts.recommenders import FACTORS, LISTS_KEY, refit_in, refit_metadata
 from sidflow.core import params
 from sidflow.core.costs import timed_answers
 from sidflow.core.stage import stage
@@ -22,7 +22,15 @@ def main(model: str) -> None:
         items, split = core_count(), params.load_section("split", SplitParams)
         held_out = draw_held_out_items(items, split) if split.held_out_items else None
         with timed_answers("rank", histories.query_count):
-            ranking = rank_targets(factors.arrays, histories, items, settings, str(FACTORS.at(model=model)), held_out)
+            ranking = rank_targets(
+                factors.arrays,
+                histories,
+                items,
+                settings,
+                str(FACTORS.at(model=model)),
+                held_out,
+                lists=bool(factors.metadata.get(LISTS_KEY)),
+            )
         top, target_ranks = ranking.tables()
         TOP.write(top, model=model)
         TARGET_RANKS.write(target_ranks, refit_metadata(refit_in(factors.metadata)), model=model)

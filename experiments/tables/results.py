@@ -10,7 +10,7 @@ from experiments import variants
 from experiments.claims import results_beside_claims
 from experiments.paired import BEST_BASELINE, METRICS, DataSetEffect, answer_pooled_questions, answer_questions
 from experiments.published import results_beside_figures
-from experiments.results import MINIONEREC_FOLDER, SETTINGS, independent_presets
+from experiments.results import BY_ID_SUFFIX, FOLDER, MINIONEREC_FOLDER, SETTINGS, independent_presets
 from experiments.tables.markdown import (
     difference_cells,
     format_duration,
@@ -20,7 +20,7 @@ from experiments.tables.markdown import (
     markdown_table,
 )
 from sidflow.core.documents import Document
-from sidflow.evaluation.compare import MEAN_LOG2_RANK
+from sidflow.evaluation.metrics import MEAN_LOG2_RANK
 from sidflow.evaluation.statistics import format_relative
 
 FOLDER = Path("experiments/results/presets")
@@ -31,6 +31,7 @@ _COSTS = {  # heads of the columns, and their names in the records
     "peak MB": "peak_memory_mb",
     "users/s": "users_per_second",
 }
+_BY_ID = f"ndcg_at_10{BY_ID_SUFFIX}"
 _EXPECTED = ("expected_recall_at_10", "expected_ndcg_at_10")
 
 
@@ -72,13 +73,15 @@ def costs_table() -> str:
 def results_full_table() -> str:
     """Return a table per preset: recommenders down, metrics across, and what each costs.
 
-    Expected metrics stand where there is a truth, costs where the record has them.
+    Expected metrics stand where there is a truth, costs where the record has them, NDCG@10 by ID where items share IDs.
     """
     parts = []
     for preset in _preset_results():
         recommenders = preset["recommenders"]
         expected = [name for name in _EXPECTED if any(name in one["metrics"] for one in recommenders.values())]
-        metrics = [*_METRICS, *expected]
+        by_id = any(_BY_ID in one["metrics"] for one in recommenders.values())
+        after = _METRICS.index("ndcg_at_10") + 1
+        metrics = [*_METRICS[:after], *([_BY_ID] if by_id else []), *_METRICS[after:], *expected]
         costs = _COSTS if any("costs" in one for one in recommenders.values()) else {}
         rows = [
             [
@@ -227,4 +230,8 @@ def _cost_cell(value: float | None) -> str:
 
 def _short_metric_cell(preset: dict[str, Any], name: str, metric: str) -> str:
     value = preset["recommenders"].get(name, {"metrics": {}})["metrics"].get(metric)
-    return "" if value is None else format_short_estimate(value["mean"], value["low"], value["high"])
+    if value is None:
+        return ""
+    by_id = preset["recommenders"][name]["metrics"].get(metric + BY_ID_SUFFIX)
+    cell = format_short_estimate(value["mean"], value["low"], value["high"])
+    return cell if by_id is None else f"{cell} (by ID {by_id['mean']:.4f})"

@@ -188,8 +188,9 @@ class Project:
             metric: for example `recall_at_10`; by default the primary metric of the comparison.
 
         Returns:
-            The columns recommender, kind (`method`, `baseline`, `reference`), metric, mean, low, high (its interval),
-            and, against the best baseline, where compared: difference, difference_low, difference_high,
+            The columns recommender, kind (`method`, `baseline`, `reference`), metric, mean, low, high (its interval;
+            null where the metric needs ranks that a recommender does not give), and, against the best baseline, where
+            compared: difference, difference_low, difference_high,
             relative_difference (a share of the baseline's mean), p_corrected, verdict.
 
         Raises:
@@ -226,7 +227,7 @@ class Project:
         float_columns = [*rows[0]][3:-1] if rows else []
         frame = pl.DataFrame(rows, schema_overrides={**dict.fromkeys(float_columns, pl.Float64), "verdict": pl.String})
         lower_is_better = metric.startswith("mean_")  # ranks
-        return frame.sort("mean", "recommender", descending=[not lower_is_better, False])
+        return frame.sort("mean", "recommender", descending=[not lower_is_better, False], nulls_last=True)
 
     def per_query(self, recommender: str) -> pl.DataFrame:
         """Return one row for each query: user_key, part (`valid`, `test`), rank of the target, candidates, and more.

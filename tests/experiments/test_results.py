@@ -123,6 +123,48 @@ def test_seeds_are_averaged_per_user_before_the_bootstrap(finished_run) -> None:
     assert kept["sasrec.rank"].to_list() == [3, 3, 1]
 
 
+def test_where_items_share_ids_a_record_keeps_the_tie_and_the_rank_of_the_id(finished_run) -> None:
+    """Test ranks of sasrec are 3, 3, 1; the first is the last of a tie of three, the second that of two."""
+    table = PER_QUERY.read(model="sasrec")
+    shared = {"sharing": [0, 0, 0, 2, 1, 0], "id_rank": [1, 1, 1, 1, 2, 1], "sampled_sharing": [0] * 6}
+    columns = [pl.Series(name, values, dtype=pl.Int32) for name, values in shared.items()]
+    PER_QUERY.write(table.with_columns(columns), model="sasrec")
+    results.add_result()
+    recommenders = _written()["recommenders"]
+    assert sorted(name for name in recommenders["sasrec"]["metrics"] if name.endswith("by_id")) == [
+        "ndcg_at_10_by_id",
+        "recall_at_10_by_id",
+    ]
+    gains = [1, 1 / np.log2(3), 0.5]
+    tied = [np.mean(gains), np.mean(gains[1:]), 1]
+    assert recommenders["sasrec"]["metrics"]["ndcg_at_10"]["mean"] == pytest.approx(np.mean(tied), rel=1e-5)
+    by_id = np.mean([1, 1 / np.log2(3), 1])
+    assert recommenders["sasrec"]["metrics"]["ndcg_at_10_by_id"]["mean"] == pytest.approx(by_id, rel=1e-5)
+    assert not [name for name in recommenders["popularity"]["metrics"] if name.endswith("by_id")]
+    assert "| ndcg_at_10 | ndcg_at_10_by_id | mrr_at_10 |" in tables.results_full_table()
+    assert f"(by ID {by_id:.4f})" in tables.results_overview_table()
+    path = Path("experiments/results/presets/embedded/seed-42.parquet")
+    kept = pl.read_parquet(path)
+    assert kept["sasrec.sharing"].to_list() == [2, 1, 0] and kept["sasrec.id_rank"].to_list() == [1, 2, 1]
+    older = kept.drop("sasrec.sharing", "sasrec.id_rank")
+    older.write_parquet(path)
+    runs_ = results.read_runs("embedded")
+    assert results.values_per_seed(runs_, "sasrec", "ndcg_at_10")[0] == pytest.approx([0.5, 0.5, 1])
+    assert results.values_per_seed(runs_, "sasrec", "ndcg_at_10_by_id") is None
+    assert "ndcg_at_10_by_id" not in results.summarise(runs_)["recommenders"]["sasrec"]["metrics"]
+
+
+def test_a_record_of_a_ranking_by_beam_has_no_mean_log_rank(finished_run) -> None:
+    table = PER_QUERY.read(model="sasrec")
+    PER_QUERY.write(table.with_columns(listed=pl.lit(True)), model="sasrec")
+    results.add_result()
+    recorded = results.read_runs("embedded")
+    assert results.values_per_seed(recorded, "sasrec", "mean_log2_rank") is None
+    assert results.values_per_seed(recorded, "popularity", "mean_log2_rank") is not None
+    assert results.values_per_seed(recorded, "sasrec", "ndcg_at_10") is not None
+    assert "listed" not in _written()["recommenders"]["sasrec"]["metrics"]
+
+
 def test_each_recommender_has_its_costs_in_the_record_and_the_table(finished_run) -> None:
     _measured("train@sasrec", 6.5, 150)
     results.add_result()

@@ -24,10 +24,15 @@ TOP = Table(
 SHARED_IDS = {
     "sharing": "other candidates that have the target's ID",
     "id_rank": "rank of the target's ID among the distinct IDs of candidates, 1 = best",
+    "sampled_sharing": "fixed negatives that have the target's ID",
 }
 
 # Where items are held out (split.held_out_items): 1 = best among these, the target included; 0 = the target is none.
 HELD_OUT_RANK = "held_out_rank"
+
+# Where a recommender scores the items of a beam's list alone: whether the target is on it. If not, it is a
+# miss, and its rank says no more.
+LISTED = "listed"
 
 TARGET_RANKS = Table(
     name="target_ranks",
@@ -39,9 +44,10 @@ TARGET_RANKS = Table(
         "candidates": pa.int32(),  # items that could be recommended, the target included
         "sampled_rank": pa.int32(),  # 1 = best, among the target and the fixed negatives
         **{name: pa.int32() for name in (*SHARED_IDS, HELD_OUT_RANK)},
+        LISTED: pa.bool_(),
     },
     key=("query_id",),
-    optional=frozenset({*SHARED_IDS, HELD_OUT_RANK}),
+    optional=frozenset({*SHARED_IDS, HELD_OUT_RANK, LISTED}),
     checks=(dense_ids("query_id"),),
 )
 
@@ -64,11 +70,12 @@ PER_QUERY = Table(
         "history_length": pa.int32(),
         "target_count": pa.int32(),  # training events of the target
         **{name: pa.int32() for name in (*SHARED_IDS, HELD_OUT_RANK)},
+        LISTED: pa.bool_(),
         **{name: pa.float32() for name in EXPECTED},  # under the generator's truth; null where there is none
     },
     key=("query_id",),
     nullable=frozenset(EXPECTED),
-    optional=frozenset({*SHARED_IDS, HELD_OUT_RANK}),
+    optional=frozenset({*SHARED_IDS, HELD_OUT_RANK, LISTED}),
     checks=(dense_ids("query_id"),),
 )
 

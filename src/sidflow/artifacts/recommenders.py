@@ -91,6 +91,9 @@ PRETRAINING = Curve("artifacts/backbone/curves.csv")  # of kind `scratch`, one r
 REFIT_KEY = "refit"  # in the metadata of FACTORS, TARGET_RANKS and PER_QUERY, so that a comparison can check it
 
 
+LISTS_KEY = "lists"  # in the metadata of FACTORS, true where the items of a beam's list alone have a score, above 0
+
+
 def refit_metadata(refit: bool | None) -> dict[str, object]:
     """Return the metadata that records whether there was a second fit, on training and validation events.
 

@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
+from sidflow.artifacts.evaluation import LISTED
 from sidflow.cli.revisions import Revision
 from sidflow.core.errors import InputError
 from sidflow.evaluation.compare import (
@@ -22,6 +23,7 @@ from sidflow.evaluation.compare import (
     require_same_queries,
     require_same_refit,
 )
+from sidflow.evaluation.metrics import OF_ALL_RANKS, UNRANKED
 from sidflow.evaluation.params import CompareParams
 from sidflow.evaluation.statistics import (
     Claim,
@@ -139,13 +141,13 @@ def compare_revisions(
     queries = _shared_queries(before, after)
     metric = metric or settings.primary
     lower_is_better = metric in LOWER_IS_BETTER
-    values = {
-        (side, name): _metric_values(table, metric)
-        for side, revision in (("before", before), ("after", after))
-        for name, table in revision.tests.items()
-    }
+    sides = (("before", before), ("after", after))
+    tests = {(side, name): table for side, revision in sides for name, table in revision.tests.items()}
+    values = {key: of_table[metric] for key, table in tests.items() if metric in (of_table := per_query_values(table))}
+    if not values:
+        raise _unknown_metric(next(iter(tests.values())), metric)
     bootstrap = paired_bootstrap(values, queries["user_id"].to_numpy(), settings)
-    shared = [name for name in after.tests if name in before.tests]
+    shared = [name for name in after.tests if ("after", name) in values and ("before", name) in values]
     pairs: dict[str, Pair[tuple[str, str]]] = {
         name: Pair(("after", name), ("before", name), lower_is_better) for name in shared
     }
@@ -321,8 +323,14 @@ def _metric_values(tests: pl.DataFrame, metric: str) -> np.ndarray:
     """
     values = per_query_values(tests)
     if metric not in values:
-        raise InputError("--metric", expected=f"one of {', '.join(values)}", found=repr(metric), remedy="name one")
+        raise _unknown_metric(tests, metric)
     return values[metric]
+
+
+def _unknown_metric(tests: pl.DataFrame, metric: str) -> InputError:
+    reason = f", which needs every rank; {UNRANKED}" if LISTED in tests.columns and metric in OF_ALL_RANKS else ""
+    expected = f"one of {', '.join(per_query_values(tests))}"
+    return InputError("--metric", expected=expected, found=f"{metric!r}{reason}", remedy="name one")
 
 
 def _shared_queries(*revisions: Revision) -> pl.DataFrame:

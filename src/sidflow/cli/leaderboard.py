@@ -34,6 +34,8 @@ _LEGEND = (
 def leaderboard_rows(metric: str | None = None) -> list[dict[str, Any]]:
     """Return one row a recommender, best first: metric with interval, gain over the best baseline, verdict, costs.
 
+    A metric that a recommender cannot have is None, with the reason.
+
     Raises:
         InputError: there is no leaderboard, or it has no such metric.
     """
@@ -53,13 +55,22 @@ def leaderboard_rows(metric: str | None = None) -> list[dict[str, Any]]:
                 "kind": "best baseline" if name == board["best_baseline"] else entry["kind"],
                 "metric": metric,
                 **{part: value[part] for part in ("mean", "low", "high")},
+                "reason": value.get("reason"),
                 "relative_difference": difference.get("relative"),
                 "verdict": difference.get("verdict"),
                 **costs.get(name, RecommenderCost())._asdict(),
             }
         )
     sign = 1 if metric in LOWER_IS_BETTER else -1
-    return sorted(rows, key=lambda row: (row["kind"] == "reference", sign * row["mean"], row["recommender"]))
+    return sorted(
+        rows,
+        key=lambda row: (
+            row["mean"] is None,
+            row["kind"] == "reference",
+            sign * (row["mean"] or 0),
+            row["recommender"],
+        ),
+    )
 
 
 def leaderboard_text(metric: str | None = None) -> str:
@@ -73,8 +84,7 @@ def leaderboard_text(metric: str | None = None) -> str:
         (
             row["recommender"],
             row["kind"],
-            f"{row['mean']:.4f}",
-            f"[{row['low']:.4f}, {row['high']:.4f}]",
+            *(("-", "") if row["mean"] is None else (f"{row['mean']:.4f}", f"[{row['low']:.4f}, {row['high']:.4f}]")),
             "" if row["relative_difference"] is None else format_relative(row["relative_difference"]),
             row["verdict"] or "",
             *(_number(row[name]) for name in columns.values()),
@@ -82,7 +92,9 @@ def leaderboard_text(metric: str | None = None) -> str:
         for row in rows
     ]
     machines = sorted({row["machine"] for row in rows if row["machine"]})
-    return "\n".join([*aligned([head, *table]), _LEGEND, *(["Trained on: " + "; ".join(machines)] if machines else [])])
+    notes = [f"{row['recommender']}: no {row['metric']}; {row['reason']}." for row in rows if row["reason"]]
+    notes += ["Trained on: " + "; ".join(machines)] if machines else []
+    return "\n".join([*aligned([head, *table]), _LEGEND, *notes])
 
 
 def leaderboard_json(metric: str | None = None) -> str:

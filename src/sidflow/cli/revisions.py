@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import polars as pl
 
-from sidflow.artifacts.evaluation import PER_QUERY
+from sidflow.artifacts.evaluation import LISTED, PER_QUERY, SHARED_IDS
 from sidflow.artifacts.recommenders import refit_in
 from sidflow.artifacts.split import TEST
 from sidflow.cli.dvc import (
@@ -34,6 +34,7 @@ from sidflow.core.errors import InputError
 COLUMNS = [
     *("query_id", "user_id", "part", "rank", "candidates", "sampled_rank", "tied", "history_length", "target_count"),
     *("expected_recall_at_10", "expected_ndcg_at_10"),
+    *(*SHARED_IDS, LISTED),  # where items share IDs, and where a recommender ranks by beam
 ]
 WORKSPACE = "workspace"
 CODE = ("src", "stages", "dvc.yaml")

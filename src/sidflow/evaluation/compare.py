@@ -8,16 +8,24 @@ from typing import Literal, TypeVar
 import numpy as np
 import polars as pl
 
+from sidflow.artifacts.evaluation import LISTED
 from sidflow.artifacts.split import TEST, VALID
 from sidflow.core.errors import InputError
-from sidflow.evaluation.metrics import METRIC_NAMES, parse_metric_name, rank_metric
+from sidflow.evaluation.metrics import (
+    MEAN_LOG2_RANK,
+    METRIC_NAMES,
+    OF_ALL_RANKS,
+    SAMPLED_NAMES,
+    UNRANKED,
+    parse_metric_name,
+    rank_metric,
+)
 from sidflow.evaluation.params import CompareParams
 from sidflow.evaluation.statistics import Pair, PairedBootstrap
 from sidflow.metrics.ranking import metric_at_k
 
 Column = TypeVar("Column", bound=Hashable)
 Kind = Literal["method", "baseline", "reference"]
-MEAN_LOG2_RANK = "mean_log2_rank"
 LOWER_IS_BETTER = frozenset({MEAN_LOG2_RANK})
 _COMPARED = ("recall_at_10", "ndcg_at_10", "mrr_at_10", "expected_ndcg_at_10", MEAN_LOG2_RANK)
 _QUERY_COLUMNS = ["query_id", "user_id", "part", "tied", "history_length", "target_count"]
@@ -38,14 +46,15 @@ def values_from_ranks(ranks: np.ndarray, metric: str, sharing: np.ndarray | None
 def per_query_values(per_query: pl.DataFrame) -> dict[str, np.ndarray]:
     """Return the values [q] of every metric that is a mean over queries: full ranking, sampled negatives, expected.
 
+    A ranking by beam has none that need the rank of a target which is not listed.
+
     Args:
         per_query: the table PER_QUERY.
     """
-    ranks, sampled = per_query["rank"].to_numpy(), per_query["sampled_rank"].to_numpy()
-    sharing = per_query["sharing"].to_numpy() if "sharing" in per_query.columns else None
-    values = {name: values_from_ranks(ranks, name, sharing) for name in METRIC_NAMES}
-    values |= {f"sampled_{name}": values_from_ranks(sampled, name) for name in METRIC_NAMES}
-    values[MEAN_LOG2_RANK] = values_from_ranks(ranks, MEAN_LOG2_RANK)
+    values = {name: rank_metric(per_query, name) for name in METRIC_NAMES}
+    if LISTED not in per_query.columns:
+        values |= {name: rank_metric(per_query, name) for name in SAMPLED_NAMES}
+        values[MEAN_LOG2_RANK] = values_from_ranks(per_query["rank"].to_numpy(), MEAN_LOG2_RANK)
     for name in ("expected_recall_at_10", "expected_ndcg_at_10"):
         if not per_query[name].null_count():
             values[name] = per_query[name].to_numpy().astype(np.float64)
@@ -95,7 +104,10 @@ def build_leaderboard(tables: Mapping[str, pl.DataFrame], settings: CompareParam
     }
     bootstrap = paired_bootstrap(values, queries["user_id"].to_numpy(), settings)
 
-    metrics: dict[str, dict[str, object]] = {name: {} for name in tables}
+    absent = {"mean": None, "low": None, "high": None, "reason": UNRANKED}
+    metrics: dict[str, dict[str, object]] = {
+        name: dict.fromkeys(OF_ALL_RANKS, absent) if LISTED in table.columns else {} for name, table in tables.items()
+    }
     for name, metric in values:
         interval = bootstrap.interval((name, metric))
         metrics[name][metric] = {"mean": interval.mean, "low": interval.low, "high": interval.high}
@@ -174,7 +186,9 @@ def _differences_to(
         if (best, metric) not in values:
             continue
         lower = metric in LOWER_IS_BETTER
-        pairs: dict[str, Pair[tuple[str, str]]] = {name: Pair((name, metric), (best, metric), lower) for name in others}
+        pairs: dict[str, Pair[tuple[str, str]]] = {
+            name: Pair((name, metric), (best, metric), lower) for name in others if (name, metric) in values
+        }
         for name, comparison in bootstrap.compare(pairs, settings.claimed_gain).items():
             row: dict[str, object] = {
                 "difference": comparison.difference,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import polars as pl
 
-from sidflow.artifacts.evaluation import CUTOFFS, EXPECTED, HELD_OUT_RANK, SHARED_IDS
+from sidflow.artifacts.evaluation import CUTOFFS, EXPECTED, HELD_OUT_RANK, LISTED, SHARED_IDS
 from sidflow.artifacts.split import TEST, VALID
 from sidflow.core.errors import InputError
 from sidflow.evaluation.slices import POPULARITY, TRANSITION
@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 
 
 METRIC_NAMES = tuple(f"{metric}_at_{k}" for metric in METRICS for k in CUTOFFS)
+MEAN_LOG2_RANK = "mean_log2_rank"
+SAMPLED_NAMES = tuple(f"sampled_{name}" for name in METRIC_NAMES)
+OF_ALL_RANKS = (MEAN_LOG2_RANK, *SAMPLED_NAMES)  # need the rank of a target wherever it is
+UNRANKED = "ranked by beam: items that a beam does not list have no score"
 BY_ID = ("recall_at_10", "ndcg_at_10")  # also as if a hit of an ID was a hit of each of its items
 HELD_OUT = ("recall_at_10", "ndcg_at_10")  # of held-out targets among held-out items
 _BLOCK_ROWS = 1_024
@@ -50,12 +54,13 @@ def parse_metric_name(name: str) -> tuple[Metric, int]:
 
 
 def rank_metric(per_query: pl.DataFrame, name: str) -> Float[np.ndarray, " q"]:
-    """Return the metric `name`, such as `ndcg_at_10`, of every query of a table with ranks.
+    """Return the metric `name`, such as `ndcg_at_10` or `sampled_ndcg_at_10`, of every query of a table with ranks.
 
     Where items share IDs, it is the mean over the ranks of the target's tie.
     """
-    sharing = per_query["sharing"].to_numpy() if "sharing" in per_query.columns else None
-    return metric_at_k(per_query["rank"].to_numpy(), *parse_metric_name(name), sharing)
+    sampled = "sampled_" if name.startswith("sampled_") else ""
+    sharing = per_query[f"{sampled}sharing"].to_numpy() if f"{sampled}sharing" in per_query.columns else None
+    return metric_at_k(per_query[f"{sampled}rank"].to_numpy(), *parse_metric_name(name.removeprefix(sampled)), sharing)
 
 
 def match_truth(truth: pl.DataFrame, histories: Histories) -> Truth | None:
@@ -138,7 +143,7 @@ def per_query_table(
         pl.Series("tied", tied),
         pl.Series("history_length", histories.query_end, dtype=pl.Int32),
         pl.Series("target_count", counts[histories.targets], dtype=pl.Int32),
-        *(name for name in (*SHARED_IDS, HELD_OUT_RANK) if name in ranks.columns),
+        *(name for name in (*SHARED_IDS, HELD_OUT_RANK, LISTED) if name in ranks.columns),
         *expected_columns(top, truth).values(),
     )
 
@@ -160,12 +165,16 @@ def ranking_metrics(per_query: pl.DataFrame, prefix: str = "") -> dict[str, obje
 
 
 def secondary_metrics(test: pl.DataFrame) -> dict[str, object]:
-    """Return the mean log2 of ranks, the metrics against sampled negatives, and nDCG@10 without tied targets."""
-    metrics: dict[str, object] = {"mean_log2_rank": float(np.log2(test["rank"].to_numpy()).mean())}
-    sampled = test["sampled_rank"].to_numpy()
-    metrics |= {
-        f"sampled_{name}": float(metric_at_k(sampled, *parse_metric_name(name)).mean()) for name in METRIC_NAMES
-    }
+    """Return the mean log2 of ranks, the metrics against sampled negatives, and nDCG@10 without tied targets.
+
+    The former two are None, with the reason as `not_measured`, of a recommender that ranks the items of a beam alone.
+    """
+    metrics: dict[str, object] = {}
+    if LISTED in test.columns:
+        metrics |= dict.fromkeys(OF_ALL_RANKS) | {"not_measured": f"{MEAN_LOG2_RANK}, sampled_*: {UNRANKED}"}
+    else:
+        metrics[MEAN_LOG2_RANK] = float(np.log2(test["rank"].to_numpy()).mean())
+        metrics |= {name: float(rank_metric(test, name).mean()) for name in SAMPLED_NAMES}
     untied = test.filter(~pl.col("tied"))
     metrics["untied_queries"] = untied.height
     if untied.height:

@@ -13,6 +13,7 @@ from sidflow.artifacts.recommenders import (
     CURVES,
     FACTORS,
     IDS,
+    LISTS_KEY,
     SUMMARY,
     WEIGHTS,
     ScoreFactors,
@@ -216,7 +217,9 @@ def write_generated(name: str, refitted: Refitted[Trained, Trained], setup: Gene
         leaf = Candidates(ids, setup.count, torch.device("cpu")).leaf
         own = leaf.max() + 1 + np.arange(setup.count)  # an item without an ID shares none
         arrays[IDS] = np.where(leaf >= 0, leaf, own).astype(np.int32)
-    FACTORS.write(arrays, refit_metadata(is_refit), model=name)
+    is_exact = params.is_exact(setup.histories.query_count, setup.count)
+    metadata = refit_metadata(is_refit) | ({} if is_exact else {LISTS_KEY: True})
+    FACTORS.write(arrays, metadata, model=name)
     settings = {"params": params.model_dump(mode="json"), "sizes": list(ids.vocabulary.sizes)}
     if isinstance(last.model, LanguageIdModel):  # all that it learned is in the adapter
         assert setup.backbone is not None
@@ -241,7 +244,7 @@ def write_generated(name: str, refitted: Refitted[Trained, Trained], setup: Gene
         "beam_recall_of_exact_top_10": beam_recall(decoder, setup.histories, queries, params.max_length),
         "audit_queries": len(queries),
         "new_items": new_item_share(trained.model, ids, setup.count, setup.histories, queries, params),
-        "ranking": "exact" if params.is_exact(setup.histories.query_count, setup.count) else "beam",
+        "ranking": "exact" if is_exact else "beam",
         "parameters": sum(parameter.numel() for parameter in last.model.parameters()),
         "steps": fitted.steps,
         "threads": setup.threads,

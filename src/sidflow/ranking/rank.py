@@ -10,7 +10,7 @@ import polars as pl
 from pydantic import Field
 from scipy.sparse import csr_matrix
 
-from sidflow.artifacts.evaluation import HELD_OUT_RANK, SHARED_IDS
+from sidflow.artifacts.evaluation import HELD_OUT_RANK, LISTED, SHARED_IDS
 from sidflow.artifacts.recommenders import IDS
 from sidflow.core.params import Params
 from sidflow.ranking.scores import Scores, TopK, top_k_of_scores
@@ -74,12 +74,14 @@ class Ranking(NamedTuple):
     """A recommender's top items and the targets' ranks, query by query."""
 
     top: TopK
-    rank: Int32[np.ndarray, " q"]  # 1 = best; beyond all candidates and cutoffs where the target is excluded as seen
+    rank: Int32[np.ndarray, " q"]  # 1 = best; beyond all candidates and cutoffs where the target is seen, or not listed
     candidates: Int32[np.ndarray, " q"]
     sampled_rank: Int32[np.ndarray, " q"]
-    sharing: Int32[np.ndarray, " q"] | None = None  # where items share IDs, as is the next; see SHARED_IDS
+    sharing: Int32[np.ndarray, " q"] | None = None  # where items share IDs, as are the next; see SHARED_IDS
     id_rank: Int32[np.ndarray, " q"] | None = None
+    sampled_sharing: Int32[np.ndarray, " q"] | None = None
     held_out_rank: Int32[np.ndarray, " q"] | None = None  # where items are held out; see HELD_OUT_RANK
+    listed: Bool[np.ndarray, " q"] | None = None  # where only items of a list have a score; see LISTED
 
     def tables(self) -> tuple[pl.DataFrame, pl.DataFrame]:
         """Return the tables TOP and TARGET_RANKS."""
@@ -95,8 +97,8 @@ class Ranking(NamedTuple):
         ranks = pl.DataFrame(
             [query]
             + [
-                pl.Series(name, getattr(self, name), dtype=pl.Int32)
-                for name in ("rank", "candidates", "sampled_rank", *SHARED_IDS, HELD_OUT_RANK)
+                pl.Series(name, getattr(self, name), dtype=pl.Boolean if name == LISTED else pl.Int32)
+                for name in ("rank", "candidates", "sampled_rank", *SHARED_IDS, HELD_OUT_RANK, LISTED)
                 if getattr(self, name) is not None
             ]
         )
@@ -110,6 +112,8 @@ def rank_targets(
     settings: RankParams,
     name: str = "factors",
     held_out: Bool[np.ndarray, " n"] | None = None,
+    *,
+    lists: bool = False,
 ) -> Ranking:
     """Return the rank of every query's target by exact inner product, ties against it, and the top items.
 
@@ -120,6 +124,7 @@ def rank_targets(
         settings: the knobs.
         name: of the factors in error messages.
         held_out: items that are ranked among themselves too, where they are targets.
+        lists: whether the items of a list alone have a score, above 0. The others are recommended nowhere, and misses.
 
     Raises:
         InputError: the factors do not fit the queries and items, or a score is not finite.
@@ -135,10 +140,12 @@ def rank_targets(
     )
     ids = arrays.get(IDS)
     if ids is not None:
-        zeros = np.zeros((2, histories.query_count), dtype=np.int32)
-        ranking = ranking._replace(sharing=zeros[0], id_rank=zeros[1])
+        zeros = np.zeros((len(SHARED_IDS), histories.query_count), dtype=np.int32)
+        ranking = ranking._replace(**dict(zip(SHARED_IDS, zeros, strict=True)))
     if held_out is not None:
         ranking = ranking._replace(held_out_rank=np.zeros(histories.query_count, dtype=np.int32))
+    if lists:
+        ranking = ranking._replace(listed=np.zeros(histories.query_count, dtype=bool))
     for start in range(0, histories.query_count, scores.block_rows):
         rows = np.arange(start, min(start + scores.block_rows, histories.query_count))
         _rank_block(ranking, rows, scores, excluded, negatives, histories.targets, ids, held_out)
@@ -158,27 +165,34 @@ def _rank_block(
     """Write the results of the queries `rows` into `ranking`."""
     block = scores.for_queries(rows)
     local = np.arange(len(rows))
+    if ranking.listed is not None:
+        block[block <= 0] = -np.inf  # on no list
     part = excluded[rows]
     target = block[local, targets[rows]][:, None]
     block[np.repeat(local, np.diff(part.indptr)), part.indices] = -np.inf
-    target_excluded = np.isneginf(block[local, targets[rows]])
+    missed = np.isneginf(block[local, targets[rows]])
+    if ranking.listed is not None:
+        ranking.listed[rows] = ~missed
     sampled = negatives[rows]
     sampled_scores = np.where(sampled >= 0, block[local[:, None], np.maximum(sampled, 0)], -np.inf)
-    # The target is at least as good as itself, which makes the first rank 1. Where it is excluded it ranks behind all
-    # candidates and beyond every cutoff.
+    # The target is at least as good as itself, which makes the first rank 1. Where it is excluded, or on no list, it
+    # ranks behind all candidates and beyond every cutoff.
     k = ranking.top.items.shape[1]
     last, last_sampled = np.maximum(ranking.candidates[rows], k), np.maximum((sampled >= 0).sum(axis=1), k)
-    ranking.rank[rows] = np.where(target_excluded, last + 1, (block >= target).sum(axis=1))
-    ranking.sampled_rank[rows] = np.where(target_excluded, last_sampled, (sampled_scores >= target).sum(axis=1)) + 1
-    if ids is not None and ranking.sharing is not None and ranking.id_rank is not None:
+    ranking.rank[rows] = np.where(missed, last + 1, (block >= target).sum(axis=1))
+    ranking.sampled_rank[rows] = np.where(missed, last_sampled, (sampled_scores >= target).sum(axis=1)) + 1
+    if ids is not None:
+        assert ranking.sharing is not None and ranking.id_rank is not None and ranking.sampled_sharing is not None
         own_id = (ids == ids[targets[rows]][:, None]) & (block > -np.inf)
         same = own_id & (block == target)  # of a blend, items of one ID can have different scores
-        ranking.sharing[rows] = np.where(target_excluded, 0, same.sum(axis=1) - 1)
+        ranking.sharing[rows] = np.where(missed, 0, same.sum(axis=1) - 1)
+        same_sampled = (sampled >= 0) & same[local[:, None], np.maximum(sampled, 0)]
+        ranking.sampled_sharing[rows] = np.where(missed, 0, same_sampled.sum(axis=1))
         order = np.argsort(ids, kind="stable")
         best_of_id = np.maximum.reduceat(block[:, order], np.flatnonzero(np.diff(ids[order], prepend=-1)), axis=1)
         best_of_own = np.where(own_id, block, -np.inf).max(axis=1, keepdims=True)
-        ranking.id_rank[rows] = np.where(target_excluded, last + 1, (best_of_id >= best_of_own).sum(axis=1))
+        ranking.id_rank[rows] = np.where(missed, last + 1, (best_of_id >= best_of_own).sum(axis=1))
     if held_out is not None and ranking.held_out_rank is not None:
-        among = np.where(target_excluded, last + 1, (block[:, held_out] >= target).sum(axis=1))
+        among = np.where(missed, last + 1, (block[:, held_out] >= target).sum(axis=1))
         ranking.held_out_rank[rows] = np.where(held_out[targets[rows]], among, 0)
     ranking.top.write(rows, top_k_of_scores(block, k))

@@ -378,3 +378,28 @@ def test_slices_are_cut_as_evaluate_cuts_them(catalogue):
     assert masks["without_text"].tolist() == [False] * 3
     with pytest.raises(InputError, match=r"--slice: expected one of the names cold, .*; found `cild`"):
         slices_of_tests(["cild"])
+
+
+def test_ties_of_shared_ids_are_read_with_a_revision(project):
+    """All six items of an ID tie with the target, so that its rank is the mean of six."""
+    shared = {"sharing": 5, "id_rank": 1, "sampled_sharing": 5}
+    PER_QUERY.write(
+        _table(0).with_columns(rank=6, sampled_rank=6, **{name: pl.lit(one) for name, one in shared.items()}),
+        model="sasrec",
+    )
+    for metric in ("ndcg_at_10", "sampled_ndcg_at_10"):
+        found = _rows(compare_revisions(read_revision("before"), read_workspace(), SETTINGS, metric))["sasrec"]
+        assert found.after == pytest.approx(np.mean([1 / np.log2(rank + 1) for rank in range(1, 7)]))
+
+
+def test_figures_that_need_every_rank_are_not_compared_where_a_beam_ranks(project):
+    PER_QUERY.write(_better(_table(0)).with_columns(listed=pl.lit(True)), model="sasrec")
+    found = compare_revisions(read_revision("before"), read_workspace(), SETTINGS, "mean_log2_rank")
+    rows = _rows(found)
+    assert rows["sasrec"].before is not None and rows["sasrec"].after is rows["sasrec"].difference is None
+    assert rows["markov"].outcome == "unchanged" and found.rows[-1].recommender == "sasrec"
+    assert _rows(compare_revisions(read_revision("before"), read_workspace(), SETTINGS))["sasrec"].outcome == "better"
+    with pytest.raises(InputError, match="'mean_log2_rank', which needs every rank; ranked by beam"):
+        compare.compare_recommenders(read_workspace(), ("sasrec", "markov"), ["mean_log2_rank"], SETTINGS)
+    with pytest.raises(InputError, match="found 'loss'"):
+        compare_revisions(read_revision("before"), read_workspace(), SETTINGS, "loss")

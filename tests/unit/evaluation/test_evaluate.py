@@ -101,21 +101,29 @@ def test_where_items_share_ids_a_metric_is_the_mean_over_the_ranks_of_the_tie():
     q = given.ranks.height
     ranks = given.ranks["rank"].to_numpy()
     sharing, by_id = np.minimum(np.arange(q) % 4, ranks - 1), 1 + np.arange(q) % 13
-    columns = [pl.Series(name, one, dtype=pl.Int32) for name, one in (("sharing", sharing), ("id_rank", by_id))]
+    sampled = given.ranks["sampled_rank"].to_numpy()
+    sampled_sharing = np.minimum(np.arange(q) % 3, sampled - 1)
+    shared = {"sharing": sharing, "id_rank": by_id, "sampled_sharing": sampled_sharing}
+    columns = [pl.Series(name, one, dtype=pl.Int32) for name, one in shared.items()]
     found = evaluate(given._replace(ranks=given.ranks.with_columns(columns)), EvaluateParams())
     assert found.slices[0]["slice"] == "all"
     for prefix, valid in (("", False), ("valid_", True)):
         rows = np.flatnonzero(given.histories.query_valid == valid)
         for name in metrics.METRIC_NAMES:
             metric, k = name.split("_at_")
-            tied = [
-                np.mean([_earned(rank, metric, int(k)) for rank in range(ranks[row] - sharing[row], ranks[row] + 1)])
-                for row in rows
-            ]
+            tied, tied_sampled = (
+                [
+                    np.mean([_earned(rank, metric, int(k)) for rank in range(last[row] - others[row], last[row] + 1)])
+                    for row in rows
+                ]
+                for last, others in ((ranks, sharing), (sampled, sampled_sharing))
+            )
             assert found.metrics[f"{prefix}{name}"] == pytest.approx(np.mean(tied))
             if not valid:
                 values = compare.per_query_values(found.per_query.filter(pl.col("part") == "test"))
                 assert values[name] == pytest.approx(tied)
+                assert values[f"sampled_{name}"] == pytest.approx(tied_sampled)
+                assert found.metrics[f"sampled_{name}"] == pytest.approx(np.mean(tied_sampled))
                 if k == "10":
                     assert found.slices[0][name] == pytest.approx(np.mean(tied))
         for metric in ("recall", "ndcg"):
@@ -573,3 +581,29 @@ def test_each_target_is_in_the_slice_of_its_own_item():
         "cold": [True, False],
         "without_picture": [False, True],
     }
+
+
+def test_a_ranking_by_beam_has_no_figures_that_need_every_rank():
+    given = _given(_world())
+    listed = given.ranks.with_columns(listed=pl.col("rank") <= 10)
+    found = evaluate(given._replace(ranks=listed), EvaluateParams())
+    whole = evaluate(given, EvaluateParams())
+    assert "not_measured" not in whole.metrics
+    left_out = {name for name in whole.metrics if found.metrics[name] is None and whole.metrics[name] is not None}
+    assert left_out == {"mean_log2_rank", *(f"sampled_{name}" for name in metrics.METRIC_NAMES)}
+    assert "no score" in str(found.metrics["not_measured"])
+    assert found.metrics["ndcg_at_10"] == whole.metrics["ndcg_at_10"]
+    for best in ("whole", "beam"):  # the best baseline is the one or the other
+        better = whole.per_query.with_columns(rank=pl.when(pl.col("part") == "valid").then(1).otherwise(pl.col("rank")))
+        tables = {"whole": whole.per_query, "beam": found.per_query, "mme_sid": whole.per_query}
+        tables[best] = better.with_columns(found.per_query["listed"]) if best == "beam" else better
+        board = compare.build_leaderboard(tables, CompareParams())
+        assert board["best_baseline"] == best
+        entry = board["recommenders"]["beam"]["metrics"]
+        for name in left_out:
+            assert entry[name]["mean"] is entry[name]["low"] is entry[name]["high"] is None
+            assert "beam" in entry[name]["reason"]
+            assert board["recommenders"]["whole"]["metrics"][name]["mean"] is not None
+        tested = {other for other, rows in board["differences"].items() if "mean_log2_rank" in rows}
+        assert tested == ({"mme_sid"} if best == "whole" else set())
+        assert all("ndcg_at_10" in rows for rows in board["differences"].values())

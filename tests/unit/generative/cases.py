@@ -72,6 +72,41 @@ def tiny_language_model(ids, backbone=None, **params):
     return model
 
 
+@torch.no_grad()
+def generated(whole, prompt, valid, width, **settings):
+    """The lists of `generate` of transformers under a prefix function, as numbers of IDs.
+
+    Args:
+        whole: the model with its head.
+        prompt: the history as the model reads it.
+        valid: the IDs as tokens of `whole`.
+        width: of the beam and the list.
+        settings: more of `generate`.
+    """
+    encodes = whole.config.is_encoder_decoder
+    start = 1 if encodes else len(prompt)
+
+    def allowed(_, tokens):
+        prefix = tuple(tokens[start:].tolist())
+        return sorted({one[len(prefix)] for one in valid if one[: len(prefix)] == prefix}) or [0]
+
+    lists = whole.generate(
+        input_ids=prompt[None],
+        attention_mask=torch.ones_like(prompt)[None],
+        prefix_allowed_tokens_fn=allowed,
+        num_beams=width,
+        num_return_sequences=width,
+        max_new_tokens=len(valid[0]),
+        pad_token_id=0,
+        eos_token_id=None,
+        **settings,
+    )
+    return [valid.index(tuple(one[start:].tolist())) for one in lists]
+
+
+BEAMS = {"do_sample": False, "temperature": None, "top_k": None, "top_p": None, "repetition_penalty": 1.0}
+
+
 class Decoding:
     """A model, its tree and three histories of different lengths, for the functions of `decoding`."""
 

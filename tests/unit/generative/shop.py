@@ -11,6 +11,7 @@ from tests.unit.sequential.cases import CYCLE, write_shop
 
 from sidflow.artifacts.recommenders import FACTORS
 from sidflow.artifacts.semantic_ids import QUANTIZER, SEMANTIC_IDS
+from sidflow.generative.serve import GenerativeRecommender
 from sidflow.ranking.rank import RankParams, rank_targets
 from sidflow.sequences.histories import load_histories
 
@@ -75,6 +76,15 @@ def enter_shop(folder, monkeypatch):
     monkeypatch.setattr("sidflow.core.files._touched", {"reads": set(), "writes": set(), "params": set()})
     write_shop()
     write_ids([(item % 4, item // 4) for item in range(COUNT)])
+
+
+def served_with_beam(name, beam, monkeypatch):
+    """Let `recommend` serve a trained recommender with a narrow beam, and return it."""
+    recommender = GenerativeRecommender(name)
+    recommender.params = recommender.params.model_copy(update={"beam": beam})
+    monkeypatch.setattr("sidflow.generative.serve.GenerativeRecommender", lambda *_: recommender)
+    monkeypatch.setattr("sidflow.serving.recommendations.load_runtime", dict)
+    return recommender
 
 
 def hashes(model):

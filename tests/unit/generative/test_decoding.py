@@ -1,10 +1,22 @@
 """Beams and exact log-probabilities against passes of their own, and against `generate` of transformers."""
 
+import json
+
 import pytest
 import torch
-from tests.unit.generative.cases import ALL_KINDS, KINDS, Decoding
+from tests.unit.generative.cases import (
+    ALL_KINDS,
+    BEAMS,
+    KINDS,
+    Decoding,
+    generated,
+    tiny_backbone,
+    tiny_language_model,
+)
 from transformers import LlamaForCausalLM, T5ForConditionalGeneration
 
+from sidflow.artifacts.recommenders import MODEL_FOLDER
+from sidflow.backbones.models import load_backbone, record_of_folder
 from sidflow.generative.decoding import beam_search, exact_log_probs
 
 
@@ -128,26 +140,34 @@ def test_lists_are_those_of_generate_with_a_prefix_function(kind, width, by, cou
     for row in range(3):
         history = case.tokens[row, : case.lengths[row]]
         prompt = torch.cat([torch.tensor([1]), history]) if kind == "decoder" else history
-        start = len(prompt) if kind == "decoder" else 1
-
-        def allowed(_, tokens, start=start):
-            prefix = tuple(tokens[start:].tolist())
-            return sorted({one[len(prefix)] for one in valid if one[: len(prefix)] == prefix}) or [0]
-
-        with torch.no_grad():
-            lists = whole.generate(
-                prompt[None],
-                attention_mask=torch.ones_like(prompt)[None],
-                prefix_allowed_tokens_fn=allowed,
-                num_beams=width,
-                num_return_sequences=width,
-                max_new_tokens=len(valid[0]),
-                do_sample=False,
-                temperature=None,
-                repetition_penalty=1.0,
-                renormalize_logits=by == "children",
-                pad_token_id=0,
-                eos_token_id=None,
-            )
-        expected = [valid.index(tuple(one[start:].tolist())) for one in lists]
+        expected = generated(whole, prompt, valid, width, renormalize_logits=by == "children", **BEAMS)
         assert beams.leaves[row].tolist() == expected
+
+
+BAD_DEFAULTS = {"do_sample": True, "temperature": 0.6, "top_p": 0.9, "top_k": 2, "repetition_penalty": 5.0}
+
+
+@pytest.mark.parametrize("by", ["vocabulary", "children"])
+def test_what_a_backbone_ships_for_generate_does_not_reach_our_beams(tmp_path, monkeypatch, by):
+    """The whole language model with its adapter, read from a folder with the sampling defaults of an instruct model."""
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / MODEL_FOLDER
+    torch.manual_seed(0)
+    for part in tiny_backbone():
+        part.save_pretrained(folder)
+    (folder / "generation_config.json").write_text(json.dumps(BAD_DEFAULTS))
+    case = Decoding("language_model")
+    case.model = tiny_language_model(case.ids, load_backbone(record_of_folder("scratch", folder)))
+    whole = case.model.model.get_base_model()
+    assert {name: getattr(whole.generation_config, name) for name in BAD_DEFAULTS} == BAD_DEFAULTS
+    words, width = case.model.words, 5
+    valid = [tuple(row) for row in (case.leaf_tokens() + words).tolist()]
+    expected, shipped = [], []
+    for row in range(3):
+        history = case.tokens[row, : case.lengths[row]] + words
+        prompt = torch.cat([case.model.reader.instruction[0], history])
+        way = {"renormalize_logits": by == "children"}
+        expected.append(generated(whole, prompt, valid, width, **way, **BEAMS))
+        shipped.append(generated(whole, prompt, valid, width, **way, do_sample=False))
+    assert shipped != expected  # what is shipped does change beams of `generate`
+    assert beam_search(*case.arguments, width, by=by).leaves.tolist() == expected

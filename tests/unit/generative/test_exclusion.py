@@ -10,14 +10,13 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 from scipy.sparse import csr_matrix
 from tests.unit.generative.cases import ALL_KINDS, Decoding, item_ids, random_codes
-from tests.unit.generative.shop import COUNT, LOOP, stage_main, write_ids, write_params
+from tests.unit.generative.shop import COUNT, LOOP, served_with_beam, stage_main, write_ids, write_params
 
 from sidflow.artifacts.evaluation import CUTOFFS
 from sidflow.artifacts.recommenders import FACTORS, IDS, SUMMARY
 from sidflow.generative.audit import beam_recall
 from sidflow.generative.decoding import Beams, beam_search, exact_log_probs, excluded_nodes
 from sidflow.generative.ranking import Candidates, Decoder, answer_queries, beam_factors
-from sidflow.generative.serve import GenerativeRecommender
 from sidflow.generative.tree import build_tree
 from sidflow.metrics.ranking import metric_at_k
 from sidflow.ranking.rank import RankParams, rank_targets
@@ -157,10 +156,7 @@ def test_a_new_history_gets_as_many_items_as_it_asks_for(shop, monkeypatch):
     """The beam is as wide as the history is long, and the history holds what is most probable."""
     write_params(tiger={"loop": LOOP | {"epochs": 1}, "ids": {"suffix": "none"}})
     stage_main()("tiger")
-    monkeypatch.setattr("sidflow.serving.recommendations.load_runtime", dict)
-    loaded = GenerativeRecommender("tiger")
-    loaded.params = loaded.params.model_copy(update={"beam": 4})
-    monkeypatch.setattr("sidflow.generative.serve.GenerativeRecommender", lambda *_: loaded)
+    loaded = served_with_beam("tiger", 4, monkeypatch)
     arrays, _ = loaded.answer([0, 1, 2, 3])
     best = arrays["query_indices"][np.argsort(-arrays["query_values"])]
     keys = [f"i{item:02}" for item in best]

@@ -253,24 +253,26 @@ def test_items_that_share_an_id_share_their_rank(exclude):
     arrays["item_matrix"] = arrays["item_matrix"][ids]
     ranking = rank_targets({**arrays, "ids": ids}, histories, items, RankParams(exclude_history=exclude))
     without = rank_targets(arrays, histories, items, RankParams(exclude_history=exclude))
-    assert ranking.sharing is not None and ranking.id_rank is not None
+    assert ranking.sharing is not None and ranking.id_rank is not None and ranking.sampled_sharing is not None
+    drawn = sample_negatives(histories, items, 100, RankParams().seed)
     assert (ranking.rank == without.rank).all() and without.sharing is None
     table, excluded = full_table(arrays, histories, items), 0
     for query in range(histories.query_count):
         target, seen = histories.targets[query], set(histories.history(query).tolist())
         if exclude and target in seen:
             assert ranking.id_rank[query] == max(20, items - len(seen)) + 1  # a miss at every cutoff
-            assert ranking.sharing[query] == 0
+            assert ranking.sharing[query] == ranking.sampled_sharing[query] == 0
             excluded += 1
             continue
         candidates = [item for item in range(items) if not exclude or item not in seen]
         better = {ids[item] for item in candidates if table[query, item] > table[query, target]}
         assert ranking.id_rank[query] == len(better) + 1
         assert ranking.sharing[query] == sum(ids[item] == ids[target] for item in candidates) - 1
+        assert ranking.sampled_sharing[query] == sum(ids[item] == ids[target] for item in drawn[query] if item >= 0)
     assert (excluded > 0) == exclude
     assert {part.dtype for part in ranking if isinstance(part, np.ndarray)} == {np.dtype(np.int32)}
     columns = ranking.tables()[1].columns
-    assert columns == [*without.tables()[1].columns, "sharing", "id_rank"]
+    assert columns == [*without.tables()[1].columns, "sharing", "id_rank", "sampled_sharing"]
 
 
 @pytest.mark.parametrize("exclude", [True, False])
@@ -296,3 +298,32 @@ def test_held_out_targets_are_ranked_among_held_out_items_too(exclude):
             assert ranking.held_out_rank[query] == better
     assert (excluded > 0) == exclude
     assert ranking.tables()[1].columns == [*without.tables()[1].columns, "held_out_rank"]
+
+
+@pytest.mark.parametrize("exclude", [True, False])
+def test_a_target_that_no_list_has_is_a_miss(exclude):
+    """Scores of a beam: those of listed items are above 0, those of the others are 0."""
+    histories, items = world(users=60, repeats=True)._replace(exclude_history=exclude), 60
+    draw = np.random.default_rng(3)
+    table = np.where(draw.random((histories.query_count, items)) < 0.4, draw.random((1, items)) + 1, 0)
+    arrays = {"query_states": table.astype(np.float32), "item_matrix": np.eye(items, dtype=np.float32)}
+    ids, held_out = np.arange(items, dtype=np.int32), np.arange(items) % 2 == 0
+    given = {**arrays, "ids": ids}, histories, items, RankParams(exclude_history=exclude)
+    ranking, whole = (rank_targets(*given, held_out=held_out, lists=lists) for lists in (True, False))
+    assert ranking.listed is not None and whole.listed is None
+    listed = table[np.arange(histories.query_count), histories.targets] > 0
+    if exclude:
+        listed &= ~histories.targets_seen(items)
+    assert (ranking.listed == listed).all() and 0 < listed.mean() < 1
+    last = np.maximum(ranking.candidates, 20) + 1
+    assert (ranking.rank == np.where(listed, whole.rank, last)).all() and (whole.rank[~listed] < last[~listed]).any()
+    assert (ranking.id_rank == np.where(listed, whole.id_rank, last)).all()
+    assert (ranking.sharing == np.where(listed, whole.sharing, 0)).all()
+    assert (ranking.held_out_rank[~listed] == np.where(held_out[histories.targets], last, 0)[~listed]).all()
+    assert (ranking.sampled_rank[listed] == whole.sampled_rank[listed]).all()
+    for query, top in enumerate(ranking.top.items):
+        seen = histories.history(query) if exclude else []
+        left = set(np.flatnonzero(table[query] > 0)) - set(seen)
+        assert set(top) - {-1} <= left and (top >= 0).sum() == min(20, len(left))
+    columns = ranking.tables()[1]
+    assert columns["listed"].to_list() == listed.tolist() and "listed" not in whole.tables()[1].columns
