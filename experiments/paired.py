@@ -5,7 +5,7 @@ Also pooled over data sets: the random-effects mean of log ratios of nDCG@10.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -114,10 +114,33 @@ def answer_pooled_questions() -> list[PooledAnswer]:
     once (`OTHER_FORMS`). Verdicts are corrected for the number of questions (Holm).
     """
     runs = {preset: recorded for preset in independent_presets() if (recorded := read_runs(preset))}
-    real = {preset: one for preset, one in runs.items() if one[0].record["params"]["ingest"]["source"] != "synthetic"}
+    effects = {}
+    for preset, recorded in runs.items():
+        if is_real(recorded):
+            opponents = {BEST_BASELINE: _best_baseline(recorded)}
+            effects[preset] = data_set_effects(preset, recorded, POOLED_QUESTIONS, opponents)
+    return pool_questions(effects, POOLED_QUESTIONS, SETTINGS.claimed_gain)
+
+
+def is_real(runs: Sequence[Run]) -> bool:
+    """Return whether the runs of a preset are of real data, not of the synthetic catalogue."""
+    return runs[0].record["params"]["ingest"]["source"] != "synthetic"
+
+
+def pool_questions(
+    effects_of_preset: Mapping[str, Mapping[tuple[str, str], DataSetEffect]],
+    questions: Sequence[tuple[str, str]],
+    claimed_gain: float,
+) -> list[PooledAnswer]:
+    """Return the random-effects estimate of every question that two data sets or more answer, corrected (Holm).
+
+    Args:
+        effects_of_preset: by preset and question.
+        questions: those that are pooled, a family of their own.
+        claimed_gain: relative gain that verdicts are held against.
+    """
     pooled: dict[tuple[str, str], tuple[list[DataSetEffect], PooledEffect]] = {}
-    effects_of_preset = {preset: _data_set_effects(preset, one) for preset, one in real.items()}
-    for question in POOLED_QUESTIONS:
+    for question in questions:
         by_preset = {preset: effects[question] for preset, effects in effects_of_preset.items() if question in effects}
         effects = [
             effect for preset, effect in by_preset.items() if not by_preset.keys() & set(OTHER_FORMS.get(preset, ()))
@@ -127,7 +150,7 @@ def answer_pooled_questions() -> list[PooledAnswer]:
             errors = np.array([effect.standard_error for effect in effects])
             pooled[question] = (effects, pool_effects(values, errors, SETTINGS.level))
     corrected = holm({question: effect.p for question, (_, effect) in pooled.items()})
-    claimed = float(np.log1p(SETTINGS.claimed_gain))
+    claimed = float(np.log1p(claimed_gain))
     return [
         PooledAnswer(
             *question, effects, effect, verdict_on_gain(effect, corrected[question], claimed, 1 - SETTINGS.level)
@@ -136,20 +159,28 @@ def answer_pooled_questions() -> list[PooledAnswer]:
     ]
 
 
-def _data_set_effects(preset: str, runs: Sequence[Run]) -> dict[tuple[str, str], DataSetEffect]:
-    """Return the effects of one data set by pooled question.
+def data_set_effects(
+    preset: str, runs: Sequence[Run], questions: Sequence[tuple[str, str]], named: Mapping[str, str] | None = None
+) -> dict[tuple[str, str], DataSetEffect]:
+    """Return the effects of one data set by question.
 
     A question is left out where the runs lack a recommender, or a resample of one has no hit.
+
+    Args:
+        preset: that the runs are of.
+        runs: a run a seed.
+        questions: whether the first is better than the second.
+        named: recommenders by what questions call them, where that is not their name.
     """
-    opponents = {other: _best_baseline(runs) if other == BEST_BASELINE else other for other in OPPONENTS}
-    names = dict.fromkeys((*METHODS, *opponents.values()))
+    named = named or {}
+    names = dict.fromkeys(named.get(name, name) for question in questions for name in question)
     bootstraps = bootstrap_runs(runs, [(name, METRIC) for name in names])
     effects = {}
-    for one, other in POOLED_QUESTIONS:
-        column, baseline = (one, METRIC), (opponents[other], METRIC)
+    for question in questions:
+        column, baseline = ((named.get(name, name), METRIC) for name in question)
         ratio = bootstraps[column].log_ratio(column, baseline) if {column, baseline} <= set(bootstraps) else None
         if ratio and ratio[1] > 0:
-            effects[one, other] = DataSetEffect(preset, opponents[other], *ratio)
+            effects[question] = DataSetEffect(preset, baseline[0], *ratio)
     return effects
 
 

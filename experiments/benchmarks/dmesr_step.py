@@ -6,7 +6,8 @@ Random vectors: three views and four text units of each item, 32 wide. A step is
 with `loss: sampled`: 64 histories of 50 items, 1,024 shared negatives. Each side runs in a process of its own; time is
 the best of the repeats, memory the largest of the process. Over a million items the whole table does not fit in the
 memory of a small machine: its time there is ten times what 100,000 items take, and the record says so.
-`replace` has no table of free vectors, whose gradient and moments grow with the catalogue in any model.
+The cost of fusing does not grow, but that of a step does: the free vectors' dense gradient and AdamW's moments have a
+row an item, in the base model too. `replace` has no free vectors.
 """
 
 from __future__ import annotations

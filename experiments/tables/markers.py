@@ -37,6 +37,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "faults": measurements.faults_table,
     "dmesr": dmesr.dmesr_table,
     "dmesr-differences": dmesr.dmesr_differences_table,
+    "dmesr-pooled": dmesr.dmesr_pooled_table,
+    "dmesr-tail": dmesr.dmesr_tail_table,
+    "dmesr-tail-pooled": dmesr.dmesr_tail_pooled_table,
     "dmesr-slices": dmesr.dmesr_slices_table,
 }
 

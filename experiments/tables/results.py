@@ -8,7 +8,14 @@ from typing import Any
 
 from experiments import variants
 from experiments.claims import results_beside_claims
-from experiments.paired import BEST_BASELINE, METRICS, DataSetEffect, answer_pooled_questions, answer_questions
+from experiments.paired import (
+    BEST_BASELINE,
+    METRICS,
+    DataSetEffect,
+    PooledAnswer,
+    answer_pooled_questions,
+    answer_questions,
+)
 from experiments.published import results_beside_figures
 from experiments.results import BY_ID_SUFFIX, FOLDER, MINIONEREC_FOLDER, SETTINGS, independent_presets
 from experiments.tables.markdown import (
@@ -112,6 +119,11 @@ def log_rank_differences_table() -> str:
 
 def pooled_table() -> str:
     """Return the pooled relative gains over all real data sets, by a random-effects estimate."""
+    return pooled_answers_table(answer_pooled_questions(), SETTINGS.claimed_gain)
+
+
+def pooled_answers_table(answers: Sequence[PooledAnswer], claimed_gain: float) -> str:
+    """Return pooled relative gains, a row each; verdicts are held against `claimed_gain`."""
     rows = [
         [
             f"{answer.one} over {answer.other}",
@@ -123,11 +135,11 @@ def pooled_table() -> str:
             format_log_ratio(pooled.detectable),
             answer.verdict,
         ]
-        for answer in answer_pooled_questions()
+        for answer in answers
         for pooled in [answer.pooled]
     ]
     head = ["nDCG@10 of", "gain on each data set", "pooled gain and 95% interval", "normal interval", "tau²", "I²"]
-    return markdown_table([*head, "smallest detectable", f"verdict (claim: {SETTINGS.claimed_gain:+.0%})"], rows)
+    return markdown_table([*head, "smallest detectable", f"verdict (claim: {claimed_gain:+.0%})"], rows)
 
 
 def published_table() -> str:

@@ -1,5 +1,7 @@
 """DMESR's item vectors: what is missing is missing, what is there is used."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -49,6 +51,30 @@ def test_cross_attention_written_out():
     expected = cross.norm(own[0] + cross.o_proj(weights @ value)).mean(0)
     found = cross(own, own_there, other, other_there)
     torch.testing.assert_close(found[0], expected)
+
+
+def test_two_heads_attend_apart_by_hand():
+    """Two vectors ask, q = (1, 1) and (0, 0) in either head, and two answer; values are 4 times the vector.
+
+    Scores are q . k / sqrt(2). Keys of the first head are (0, 0) and (ln 3 / sqrt 2, ln 3 / sqrt 2): the first vector
+    weighs 1/4 and 3/4, the second 1/2 and 1/2. Keys of the second head are zero: 1/2 and 1/2.
+    """
+    cross = CrossAttention(4, 2, 0.0).eval()
+    for layer in (cross.q_proj, cross.kv_proj, cross.o_proj):
+        torch.nn.init.zeros_(layer.weight)
+        torch.nn.init.zeros_(layer.bias)
+    with torch.no_grad():
+        cross.q_proj.weight[:, 0] = 0.1
+        cross.kv_proj.weight[:2, 0] = math.log(3) / math.sqrt(2)  # keys of the first head
+        cross.kv_proj.weight[4:] = 4 * torch.eye(4)
+        cross.o_proj.weight[:] = torch.eye(4)
+    cross.norm = torch.nn.Identity()
+    own = torch.tensor([[[10.0, 20.0, 30.0, 40.0], [0.0, 40.0, 60.0, 80.0]]])
+    other = torch.tensor([[[0.0, 1.0, 2.0, 3.0], [1.0, 5.0, 6.0, 7.0]]])
+    there = torch.ones(1, 2, dtype=torch.bool)
+    first = [10 + 4 * 3 / 4, 20 + 4 * (1 / 4 + 15 / 4), 30 + 4 * 4, 40 + 4 * 5]
+    second = [4 * 1 / 2, 40 + 4 * 3, 60 + 4 * 4, 80 + 4 * 5]
+    torch.testing.assert_close(cross(own, there, other, there), torch.tensor([first, second]).mean(0, keepdim=True))
 
 
 def test_an_item_without_anything_is_its_free_vector():

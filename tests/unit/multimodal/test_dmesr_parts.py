@@ -13,10 +13,12 @@ from tests.unit.sequential.cases import CYCLE, quick, scores_of, stage_main
 from sidflow.artifacts.features import CONTENT_TABLE, EMBEDDING, ITEM_TABLE, MODALITY, UNITS
 from sidflow.core import params
 from sidflow.core.errors import InputError
+from sidflow.multimodal import dmesr
 from sidflow.multimodal.dmesr import Content, DmesrItemEmbedding, DmesrParams
 from sidflow.multimodal.features import FeatureItemEmbedding, FeaturesParams, View
 from sidflow.multimodal.fit import item_maker, multimodal_params
-from sidflow.sequences.histories import load_histories
+from sidflow.sequences.histories import Histories, load_histories
+from sidflow.sequential.fit import NextItemTask, answer_queries
 from sidflow.sequential.model import IdEmbedding, SequenceModel
 from sidflow.sequential.params import from_content
 
@@ -175,6 +177,53 @@ def test_a_sampled_step_fuses_the_items_of_its_batch_alone(base, monkeypatch):
     with torch.no_grad():
         assert torch.equal(model.eval().items(), model.items())
     assert sorted(ids[1]) == list(range(N))
+
+
+@pytest.mark.parametrize("base", BASES)
+def test_an_evaluation_fuses_the_catalogue_once(base, monkeypatch):
+    """That of the validation queries after an epoch, and that of all queries at the end."""
+    model = model_of(base, fused(content_of()), max_length=3)
+    items = np.arange(4 * N, dtype=np.int32) % N  # four users who walk through all items
+    users, ends = np.repeat(np.arange(4), 2), np.tile([N - 2, N - 1], 4)
+    histories = Histories(
+        items, N * np.arange(5), np.full(4, N - 2), users, ends, ends == N - 2, items[users * N + ends]
+    )
+    task = NextItemTask(model, histories, N)
+    forwards, fused_ids = [], []
+    forward, fuse = DmesrItemEmbedding.forward, DmesrItemEmbedding.fuse
+    monkeypatch.setattr(
+        DmesrItemEmbedding, "forward", lambda self, ids=None: forwards.append(ids) or forward(self, ids)
+    )
+    monkeypatch.setattr(DmesrItemEmbedding, "fuse", lambda self, ids: fused_ids.extend(ids.tolist()) or fuse(self, ids))
+    with torch.no_grad():
+        states, rows = task.validation_factors()
+    assert (states.shape, rows.shape) == ((4, D), (N, D))
+    assert (forwards, fused_ids) == ([None], list(range(N)))
+    forwards.clear()
+    fused_ids.clear()
+    answers = answer_queries(model, histories)
+    assert (answers.states.shape, answers.matrix.shape) == ((8, D), (N, D))
+    assert (forwards, fused_ids) == ([None], list(range(N)))
+
+
+def test_no_more_items_are_aligned_than_said(monkeypatch):
+    """Different ones each time, of those of the batch that have both views; fewer are taken as they are."""
+    text = View(np.eye(N, dtype=np.float32), np.arange(N) != 9)
+    image = View(np.eye(N, dtype=np.float32), np.ones(N, dtype=bool))
+    settings = DmesrParams(alignment_items=3, heads=1)
+    items = DmesrItemEmbedding(Content({"text": text, "image": image}, None), N, N, 0.1, settings)
+    for name in ("text", "image"):
+        torch.nn.init.eye_(items.project[name].weight)
+        torch.nn.init.zeros_(items.project[name].bias)
+    aligned = []
+    monkeypatch.setattr(dmesr, "info_nce", lambda a, b, temperature: aligned.append((a.argmax(1), b.argmax(1))))
+    torch.manual_seed(0)
+    for _ in range(20):
+        items.auxiliary(lambda: torch.tensor([1, 3, 4, 6, 7, 9]))
+    assert all(torch.equal(texts, images) and len(set(texts.tolist())) == 3 for texts, images in aligned)
+    assert {item for texts, _ in aligned for item in texts.tolist()} == {1, 3, 4, 6, 7}
+    items.auxiliary(lambda: torch.tensor([1, 3, 9]))
+    assert sorted(aligned[-1][0].tolist()) == [1, 3]
 
 
 @pytest.mark.parametrize("base", BASES)
