@@ -30,7 +30,6 @@ from sidflow.core.documents import Document
 from sidflow.evaluation.metrics import MEAN_LOG2_RANK
 from sidflow.evaluation.statistics import format_relative
 
-FOLDER = Path("experiments/results/presets")
 _METRICS = ("recall_at_10", "ndcg_at_10", "mrr_at_10", "recall_at_20", "ndcg_at_20")
 _COSTS = {  # heads of the columns, and their names in the records
     "train s": "train_seconds",

@@ -12,6 +12,7 @@ from sidflow.core.errors import InputError
 
 FILE = """
 sources: {paper: {title: "Paper, Table 1", url: "https://arxiv.org/abs/1"}}
+protocols: {}
 caveats: {}
 figures: []
 claims:
