@@ -91,9 +91,9 @@ def _protocol_folder(run: Run) -> Path:
     return MINIONEREC_FOLDER
 
 
-def preset_names(folder: Path = FOLDER) -> list[str]:
-    """Return the presets that have results."""
-    return sorted(path.stem for path in folder.glob("*.json"))
+def preset_names(folder: Path | None = None) -> list[str]:
+    """Return the presets that have results in `folder`, by default FOLDER."""
+    return sorted(path.stem for path in (folder or FOLDER).glob("*.json"))
 
 
 def extended_preset(preset: str) -> str | None:
@@ -121,9 +121,9 @@ def independent_presets() -> list[str]:
     return [preset for preset in preset_names() if extended_preset(preset) is None]
 
 
-def read_runs(preset: str, folder: Path = FOLDER) -> list[Run]:
-    """Return the recorded runs of a preset, by seed."""
-    return sorted(map(read_run, (folder / preset).glob("seed-*.json")), key=lambda run: run.record["seed"])
+def read_runs(preset: str, folder: Path | None = None) -> list[Run]:
+    """Return the runs of a preset that `folder` has, by default FOLDER, by seed."""
+    return sorted(map(read_run, ((folder or FOLDER) / preset).glob("seed-*.json")), key=lambda run: run.record["seed"])
 
 
 def is_refitted(run: Run) -> bool:

@@ -495,13 +495,13 @@ def test_older_section_names_are_read_as_todays() -> None:
 
 
 def _differences(recorded: dict, preset: dict, prefix: str = "") -> list[str]:
-    """Return the recorded values that a preset has otherwise; knobs that came later are not compared."""
+    """Return the recorded values that a preset has otherwise; knobs that came later, and licences, are not compared."""
     differences = []
     for name, value in recorded.items():
         key = f"{prefix}.{name}".lstrip(".")
         if isinstance(value, dict) and isinstance(preset.get(name), dict):
             differences += _differences(value, preset[name], key)
-        elif isinstance(value, set) and value <= set(preset.get(name, ())):
+        elif name == "licence" or (isinstance(value, set) and value <= set(preset.get(name, ()))):
             continue
         elif name not in preset or preset[name] != value:
             differences.append(f"{key}: {value}, now {preset.get(name)}")
