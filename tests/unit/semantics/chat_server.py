@@ -81,9 +81,9 @@ def send(handler: BaseHTTPRequestHandler, status: int, content: bytes, **headers
 
 
 @contextmanager
-def chat_server(server: ChatServer | None = None) -> Iterator[ChatServer]:
-    """Run a server on loopback: that one, or a new one whose answers are made up."""
-    server = server or ChatServer()
+def chat_server(own: ChatServer | None = None) -> Iterator[ChatServer]:
+    """Run a server on loopback: `own`, or a new one whose answers are made up."""
+    server = own or ChatServer()
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
