@@ -98,6 +98,15 @@ def test_a_dense_layer_is_applied_with_its_activation(folder, tokenizer, activat
     np.testing.assert_allclose(got, expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("pooling", ["mean", "mean_sqrt_len"])
+def test_a_dense_layer_reads_the_pooled_vector_at_its_own_length(folder, tokenizer, pooling):
+    name, by_hand = POOLINGS[pooling]
+    write_modules(folder, "Transformer", "Pooling", "Dense", pooling=name)
+    write_dense(folder, "2_Dense", WIDE, BIAS)
+    expected = [unit(np.tanh(WIDE @ by_hand(states) + BIAS)) for states in states_of(folder, tokenizer)]
+    np.testing.assert_allclose(vectors(folder, pooling=pooling), expected, atol=1e-5)
+
+
 def test_layers_are_applied_in_their_order_and_a_normalize_before_a_dense_counts(folder, tokenizer):
     write_modules(folder, "Transformer", "Pooling", "Normalize", "Dense", "Dropout", "Dense")
     write_dense(folder, "3_Dense", WIDE, BIAS)
