@@ -36,10 +36,11 @@ from sidflow.generative.causal import ScratchIdModel
 from sidflow.generative.decoding import Predictions
 from sidflow.generative.fit import GenerativeTask, make_model, prefix_windows
 from sidflow.generative.objective import IdLosses
-from sidflow.generative.params import generative_entry
+from sidflow.generative.params import KINDS, generative_entry
 from sidflow.generative.ranking import Candidates
 from sidflow.generative.vocabulary import load_item_ids
 from sidflow.sequences.histories import load_histories_for_ranking
+from sidflow.sequences.windows import training_windows
 from sidflow.training.devices import prepare_training
 from sidflow.training.loop import fit
 
@@ -61,11 +62,13 @@ def prepared(seed: int, *, one_target: bool, changes: Mapping[str, Any] | None =
     Args:
         seed: of the initial weights.
         one_target: whether each target is a sample of its own, with as many targets a step.
-        changes: of the preset's params.
+        changes: of the preset's params. An encoder-decoder has one sample a target in any case.
     """
     prepare_training(seed, 1)
-    params = generative_entry("tiger", load_param("generate.tiger"), "params.yaml:generate.tiger")
-    params = params.model_copy(update=dict(changes or {}))
+    entry = {**load_param("generate.tiger"), **(changes or {})}
+    fields = KINDS[entry.get("architecture", "decoder")].model_fields  # the other architecture has some that it lacks
+    entry = {name: value for name, value in entry.items() if name in fields}
+    params = generative_entry("tiger", entry, "params.yaml:generate.tiger")
     histories, count = load_histories_for_ranking(), core_count()
     ids = load_item_ids(
         ITEMS.read(columns=["item_id"]).height, {"text": code_counts(QUANTIZER.read(), "text")}, params.ids
@@ -73,11 +76,12 @@ def prepared(seed: int, *, one_target: bool, changes: Mapping[str, Any] | None =
     candidates = Candidates(ids, count, torch.device("cpu"))
     model = make_model(ids, params)
     task = GenerativeTask(model, histories, ids, candidates, params)
-    targets = int((task.windows.lengths - 1).sum())
+    packed = training_windows(histories, params.max_length + 1, overlap=1)
+    targets = int((packed.lengths - 1).sum())
     if one_target:
-        assert isinstance(model, ScratchIdModel)
-        model.__class__ = OneTarget
-        rows = round(params.batch_size * targets / len(task.windows.lengths))
+        if isinstance(model, ScratchIdModel):
+            model.__class__ = OneTarget
+        rows = round(params.batch_size * targets / len(packed.lengths))
         assert isinstance(task.module, IdLosses)
         task.windows = task.module.windows = prefix_windows(histories, params.max_length)
         task.params = params.model_copy(update={"batch_size": rows})

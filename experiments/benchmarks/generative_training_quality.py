@@ -16,7 +16,7 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,7 @@ class Way:
     crop: bool = False  # each window starts at a random item
 
 
+T5 = {"architecture": "encoder_decoder"}
 WAYS = {
     "packed": Way(),
     "samples": Way(one_target=True),
@@ -62,6 +63,11 @@ WAYS = {
     "packed, learning rate .005": Way(rate=0.005),
     "packed, dropout .1": Way(params={"dropout": 0.1}),
     "packed, windows cut at random": Way(crop=True),
+}
+ENCODER_DECODERS = {  # of benchmarks/generative_architectures.py
+    "encoder-decoder": Way(one_target=True, params=T5),
+    "encoder-decoder, learning rate .0005": Way(one_target=True, params=T5, rate=0.0005),
+    "encoder-decoder, learning rate .002": Way(one_target=True, params=T5, rate=0.002),
 }
 
 
@@ -83,7 +89,7 @@ class CroppedTask(GenerativeTask):
 def trained(args: argparse.Namespace) -> dict[str, Any]:
     """Train one way; return NDCG@10 of every validation query, the curve and what it took."""
     os.chdir(args.run)
-    way = WAYS[args.way]
+    way = (WAYS | ENCODER_DECODERS)[args.way]
     task, targets = training.prepared(args.seed, one_target=way.one_target, changes=way.params)
     if way.crop:
         task.__class__ = CroppedTask
@@ -105,6 +111,7 @@ def trained(args: argparse.Namespace) -> dict[str, Any]:
         "seconds": round(seconds, 1),
         "targets": targets,
         "steps": steps,
+        "parameters": sum(parameter.numel() for parameter in task.model.parameters()),
         "peak_mb": peak_memory_mb(),
     }
 
@@ -117,15 +124,22 @@ def interval(differences: np.ndarray) -> list[float]:
     return [round(float(value), 5) for value in (differences.mean(), low, high)]
 
 
-def results(args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
-    runs: dict[str, list[dict[str, Any]]] = {way: [] for way in args.ways}
+def train_in_turn(
+    script: str, args: argparse.Namespace, ways: Sequence[str]
+) -> tuple[dict[str, list[dict[str, Any]]], dict[str, np.ndarray]]:
+    """Train each way with each seed in a process of its own; return figures, and NDCG@10 [seeds, queries], by way."""
+    runs: dict[str, list[dict[str, Any]]] = {way: [] for way in ways}
     for seed in args.seeds:
-        for way in args.ways:
+        for way in ways:
             more = ["--run", args.run, "--way", way, "--epochs", args.epochs, "--seed", seed]
-            runs[way].append(run(side_command(__file__, "trained", *more), 1))
+            runs[way].append(run(side_command(script, "trained", *more), 1))
             one = runs[way][-1]
             print(f"seed {seed}, {way}: {one['curve']}, {one['seconds']} s", file=sys.stderr, flush=True)
-    values = {way: np.array([one.pop("ndcg") for one in each]) for way, each in runs.items()}
+    return runs, {way: np.array([one.pop("ndcg") for one in each]) for way, each in runs.items()}
+
+
+def results(args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
+    runs, values = train_in_turn(__file__, args, args.ways)
     means = {way: float(each.mean()) for way, each in values.items()}
     seconds = {way: statistics.mean(one["seconds"] for one in each) for way, each in runs.items()}
     against = {way: interval((values[way] - values["samples"]).mean(0)) for way in args.ways if way != "samples"}
@@ -158,14 +172,20 @@ def results(args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
     )
 
 
-def main() -> None:
-    parser = benchmark_parser(__doc__)
+def quality_parser(text: str | None, ways: Sequence[str]) -> argparse.ArgumentParser:
+    """Return the parser of a benchmark that trains in `ways`."""
+    parser = benchmark_parser(text)
     parser.add_argument("--run", type=Path, required=True, help="folder of a finished run of `embedded`")
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--seeds", type=int, nargs="+", default=[42, 43, 44])
-    parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS))
-    parser.add_argument("--way", choices=list(WAYS), help=argparse.SUPPRESS)
+    parser.add_argument("--way", choices=ways, help=argparse.SUPPRESS)
     parser.add_argument("--seed", type=int, help=argparse.SUPPRESS)
+    return parser
+
+
+def main() -> None:
+    parser = quality_parser(__doc__, list(WAYS))
+    parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS))
     run_side_or_all(parser, {"trained": trained}, results)
 
 
