@@ -26,11 +26,14 @@ from sidflow.evaluation.metrics import BY_ID, MEAN_LOG2_RANK
 from sidflow.evaluation.params import CompareParams
 from sidflow.evaluation.statistics import PairedBootstrap
 from sidflow.metrics.ranking import METRICS
+from sidflow.sequences.split import SplitParams
 
 FOLDER = Path("experiments/results/presets")
 MINIONEREC_FOLDER = Path("experiments/results/minionerec")
 MINIONEREC_SPLITS = ("published", "sample_ratio")  # values of `split.method` that are its protocol
 BY_ID_SUFFIX = "_by_id"
+SAMPLED_PREFIX = "sampled_"
+SAMPLED = ("sampled_recall_at_10", "sampled_ndcg_at_10")  # of the second protocol: the target + 100 fixed negatives
 SETTINGS = CompareParams()  # records are compared with the defaults, whatever a preset has
 
 
@@ -113,7 +116,8 @@ def extended_preset(preset: str) -> str | None:
 
 
 def _same_queries(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    return one["data"] == other["data"] and not differing_keys(one["params"]["split"], other["params"]["split"])
+    splits = [SplitParams.model_validate(record["params"]["split"]) for record in (one, other)]  # with today's defaults
+    return one["data"] == other["data"] and splits[0] == splits[1]
 
 
 def independent_presets() -> list[str]:
@@ -136,11 +140,12 @@ def values_per_seed(runs: Sequence[Run], recommender: str, metric: str) -> np.nd
 
     NaN for a query without a truth where the metric is an expected one. None where the runs lack the recommender, or
     what the metric needs. Where items share IDs, a metric is the mean over the ranks of the tie, and `METRIC_by_id`
-    that of the ID.
+    that of the ID. `sampled_METRIC` is that among the target and the fixed negatives.
     """
     expected = metric.startswith("expected")
     by_id = metric.endswith(BY_ID_SUFFIX)
-    column = f"{recommender}.{metric if expected else 'id_rank' if by_id else 'rank'}"
+    sampled = SAMPLED_PREFIX if metric.startswith(SAMPLED_PREFIX) else ""
+    column = f"{recommender}.{metric if expected else 'id_rank' if by_id else f'{sampled}rank'}"
     columns = runs[0].ranks.columns
     if column not in columns or (metric == MEAN_LOG2_RANK and f"{recommender}.{LISTED}" in columns):
         return None
@@ -149,9 +154,10 @@ def values_per_seed(runs: Sequence[Run], recommender: str, metric: str) -> np.nd
         return np.stack([row.astype(np.float64) for row in rows])
     if by_id:
         return np.stack([values_from_ranks(row, metric.removesuffix(BY_ID_SUFFIX)) for row in rows])
-    tie = f"{recommender}.sharing"
+    tie = f"{recommender}.{sampled}sharing"
     shared = [run.ranks[tie].to_numpy() if tie in run.ranks.columns else None for run in runs]
-    return np.stack([values_from_ranks(row, metric, sharing) for row, sharing in zip(rows, shared, strict=True)])
+    name = metric.removeprefix(sampled)
+    return np.stack([values_from_ranks(row, name, sharing) for row, sharing in zip(rows, shared, strict=True)])
 
 
 def bootstrap_runs(
@@ -219,7 +225,14 @@ def _costs_of(recommender: str, records: Sequence[Mapping[str, Any]]) -> dict[st
 def _metrics_by_recommender(runs: Sequence[Run]) -> dict[str, dict[str, Any]]:
     ranking = [f"{metric}_at_{k}" for metric in METRICS for k in CUTOFFS]
     columns = []
-    of_ranks = {"rank": ranking, "sharing": [], LISTED: [], "id_rank": [name + BY_ID_SUFFIX for name in BY_ID]}
+    of_ranks = {
+        "rank": ranking,
+        "sharing": [],
+        LISTED: [],
+        "id_rank": [name + BY_ID_SUFFIX for name in BY_ID],
+        "sampled_rank": list(SAMPLED),
+        "sampled_sharing": [],
+    }
     for name, column in (name.split(".", 1) for name in runs[0].ranks.columns if "." in name):
         columns += [(name, metric) for metric in of_ranks.get(column, [column])]
     recommenders: dict[str, dict[str, Any]] = {name: {} for name, _ in columns}

@@ -24,7 +24,8 @@ from sidflow.core.errors import InputError
 from sidflow.core.files import atomic_path
 
 RECORDED_EXPECTED = tuple(name for name in EXPECTED if name.endswith("_at_10"))
-RANKS = ("rank", "sharing", "id_rank", LISTED)  # all but the first where a recommender has them
+SAMPLED_RANKS = ("sampled_rank", "sampled_sharing")  # among the target and fixed negatives; none of a ranking by beam
+RANKS = ("rank", "sharing", "id_rank", LISTED, *SAMPLED_RANKS)  # all but the first where a recommender has them
 RECORDED_SLICES = ("tail", "cold", "without_text", "without_picture")  # as columns `in_SLICE` of the ranks
 # Sections of params.yaml under which older records keep a recommender; its settings are the same.
 _RENAMED_SECTIONS = {
@@ -42,7 +43,8 @@ class Run(NamedTuple):
 
     record: dict[str, Any]
     # query_id, user_id, candidates, in_SLICE, and RECOMMENDER.rank of every recommender; where items share IDs also
-    # RECOMMENDER.sharing and .id_rank, of one that ranks by beam also .listed, which older records lack
+    # RECOMMENDER.sharing and .id_rank, of one that ranks by beam .listed, of others .sampled_rank. Older records lack
+    # what came later.
     ranks: pl.DataFrame
 
 
@@ -166,7 +168,8 @@ def _rank_table(recommenders: Sequence[str]) -> pl.DataFrame:
         table = PER_QUERY.read(model=name).filter(pl.col("part") == TEST)
         table = table.with_columns(pl.col(column).cast(pl.Float32) for column in RECORDED_EXPECTED)
         expected = [column for column in RECORDED_EXPECTED if table[column].is_not_null().any()]
-        ranks = [column for column in RANKS if column in table.columns]
+        absent = SAMPLED_RANKS if LISTED in table.columns else ()
+        ranks = [column for column in RANKS if column in table.columns and column not in absent]
         columns = {f"{name}.{column}": table[column] for column in (*ranks, *expected)}
         joined = (table.select(_QUERY_COLUMNS) if joined is None else joined).with_columns(**columns)
     if joined is None or joined.is_empty():

@@ -17,7 +17,7 @@ from experiments.paired import (
     answer_questions,
 )
 from experiments.published import results_beside_figures
-from experiments.results import BY_ID_SUFFIX, FOLDER, MINIONEREC_FOLDER, SETTINGS, independent_presets
+from experiments.results import BY_ID_SUFFIX, FOLDER, MINIONEREC_FOLDER, SAMPLED, SETTINGS, independent_presets
 from experiments.tables.markdown import (
     difference_cells,
     format_duration,
@@ -79,15 +79,17 @@ def costs_table() -> str:
 def results_full_table() -> str:
     """Return a table per preset: recommenders down, metrics across, and what each costs.
 
-    Expected metrics stand where there is a truth, costs where the record has them, NDCG@10 by ID where items share IDs.
+    Expected metrics stand where there is a truth, metrics among sampled negatives and costs where the record has them,
+    NDCG@10 by ID where items share IDs.
     """
     parts = []
     for preset in _preset_results():
         recommenders = preset["recommenders"]
-        expected = [name for name in _EXPECTED if any(name in one["metrics"] for one in recommenders.values())]
+        optional = (*SAMPLED, *_EXPECTED)
+        further = [name for name in optional if any(name in one["metrics"] for one in recommenders.values())]
         by_id = any(_BY_ID in one["metrics"] for one in recommenders.values())
         after = _METRICS.index("ndcg_at_10") + 1
-        metrics = [*_METRICS[:after], *([_BY_ID] if by_id else []), *_METRICS[after:], *expected]
+        metrics = [*_METRICS[:after], *([_BY_ID] if by_id else []), *_METRICS[after:], *further]
         costs = _COSTS if any("costs" in one for one in recommenders.values()) else {}
         rows = [
             [

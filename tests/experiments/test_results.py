@@ -166,6 +166,27 @@ def test_a_record_of_a_ranking_by_beam_has_no_mean_log_rank(finished_run) -> Non
     assert "listed" not in _written()["recommenders"]["sasrec"]["metrics"]
 
 
+def test_a_record_has_the_metrics_among_sampled_negatives(finished_run) -> None:
+    """Test ranks of sasrec among its negatives are 12, 2 and 1, the second the last of a tie of two."""
+    table = PER_QUERY.read(model="sasrec")
+    columns = {"sampled_rank": [1, 1, 1, 12, 2, 1], "sampled_sharing": [0, 0, 0, 0, 1, 0]}
+    columns |= {"sharing": [0] * 6, "id_rank": [1] * 6}
+    PER_QUERY.write(
+        table.with_columns(pl.Series(name, values, dtype=pl.Int32) for name, values in columns.items()), model="sasrec"
+    )
+    results.add_result()
+    metrics = _written()["recommenders"]["sasrec"]["metrics"]
+    tied = (1 + 1 / np.log2(3)) / 2
+    assert metrics["sampled_ndcg_at_10"]["mean"] == pytest.approx((0 + tied + 1) / 3, rel=1e-5)
+    assert metrics["sampled_recall_at_10"]["mean"] == pytest.approx(2 / 3, rel=1e-5)
+    assert "| sampled_recall_at_10 | sampled_ndcg_at_10 |" in tables.results_full_table()
+    PER_QUERY.write(table.with_columns(listed=pl.lit(True)), model="sasrec")
+    results.add_result()
+    recommenders = _written()["recommenders"]
+    assert "sampled_ndcg_at_10" not in recommenders["sasrec"]["metrics"]  # by beam: no rank of what is not listed
+    assert "sampled_ndcg_at_10" in recommenders["popularity"]["metrics"]
+
+
 def test_each_recommender_has_its_costs_in_the_record_and_the_table(finished_run) -> None:
     _measured("train@sasrec", 6.5, 150)
     results.add_result()

@@ -25,7 +25,7 @@ def record(monkeypatch, tmp_path):
     monkeypatch.setattr(presets.path_of, "__defaults__", (folder,))
     monkeypatch.setattr(results, "FOLDER", tmp_path)
 
-    def write(preset, seed, data="one", split="last", users=USERS, **ranks):
+    def write(preset, seed, data="one", split="leave_one_out", users=USERS, **ranks):
         (tmp_path / preset).mkdir(exist_ok=True)
         content = {"seed": seed, "data": data, "params": {"split": {"method": split}, "ingest": {"source": "files"}}}
         (tmp_path / f"{preset}.json").write_text("{}")
@@ -66,7 +66,21 @@ def test_the_nearest_extended_preset_with_results_counts(record):
     assert results.independent_presets() == ["plain"]
 
 
-@pytest.mark.parametrize("other", [{"data": "two"}, {"split": "ratio"}])
+def test_a_split_is_compared_with_todays_defaults(record, tmp_path):
+    """An older record lacks knobs of the split that came later."""
+    record("plain", 42, mme_sid=3)
+    record("richer", 42, mme_sid=1)
+    path = tmp_path / "richer/seed-42.json"
+    content = json.loads(path.read_text())
+    content["params"]["split"] |= {"held_out_items": 0.0}
+    path.write_text(json.dumps(content))
+    assert results.extended_preset("richer") == "plain"
+    content["params"]["split"] |= {"held_out_items": 0.2}
+    path.write_text(json.dumps(content))
+    assert results.extended_preset("richer") is None
+
+
+@pytest.mark.parametrize("other", [{"data": "two"}, {"split": "sample_ratio"}])
 def test_presets_of_other_data_or_split_are_independent(record, other):
     record("plain", 42, mme_sid=3)
     record("middle", 42, mme_sid=2, **other)
