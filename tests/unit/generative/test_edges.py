@@ -6,8 +6,9 @@ import numpy as np
 import polars as pl
 import pytest
 from ruamel.yaml import YAML
-from tests.unit.generative.cases import KINDS, TINY
-from tests.unit.sequential.cases import CYCLE, stage_main, write_shop
+from tests.unit.generative.cases import KINDS
+from tests.unit.generative.shop import COUNT, LOOP, SETTINGS
+from tests.unit.sequential.cases import CYCLE, stage_main
 
 from sidflow.artifacts.catalog import ITEMS
 from sidflow.artifacts.recommenders import CURVES, FACTORS, SUMMARY
@@ -17,31 +18,10 @@ from sidflow.generative.serve import GenerativeRecommender
 from sidflow.ranking.rank import RankParams, rank_targets
 from sidflow.sequences.histories import load_histories
 
-COUNT = CYCLE + 1
 PARTS = (("valid", 2), ("test", 1))  # and how many events before the end of a history their target is
-TIGER = {
-    **TINY,
-    "max_length": 10,
-    "batch_size": 16,
-    "validate_beam": 10,
-    "beam": 20,
-    "audit_on": 5,
-    "validate_on": 20,
-    "loop": {"epochs": 40, "patience": 0, "learning_rate": 0.01, "schedule": "constant", "warmup_steps": 0},
-}
+TIGER = SETTINGS | {"loop": LOOP}
 
 BRIEF = TIGER["loop"] | {"epochs": 2}
-
-
-@pytest.fixture
-def shop(tmp_path, monkeypatch):
-    """The folder of a small shop, as the current one."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("SIDFLOW_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("SIDFLOW_DEVICE", "cpu")
-    monkeypatch.setattr("sidflow.core.files._touched", {"reads": set(), "writes": set(), "params": set()})
-    write_shop()
-    return tmp_path
 
 
 def write_ids(codes, counts):

@@ -3,10 +3,9 @@
 from pathlib import Path
 
 import numpy as np
-import pytest
 from ruamel.yaml import YAML
-from tests.unit.generative.cases import TINY
-from tests.unit.sequential.cases import CYCLE, stage_main, write_shop
+from tests.unit.generative.shop import COUNT, LOOP, SETTINGS
+from tests.unit.sequential.cases import stage_main
 
 from sidflow.artifacts.features import CONTENT_TABLE, EMBEDDING, read_item_rows
 from sidflow.artifacts.recommenders import FACTORS
@@ -17,30 +16,9 @@ from sidflow.generative.vocabulary import IdParams, load_item_ids
 from sidflow.ranking.rank import RankParams, rank_targets
 from sidflow.sequences.histories import load_histories
 
-COUNT = CYCLE + 1
 VIEWS = ("view_text", "view_image")  # item 0 lacks the first, item 1 the second
-TIGER = {
-    **TINY,
-    "max_length": 10,
-    "batch_size": 16,
-    "validate_beam": 10,
-    "beam": 20,
-    "audit_on": 5,
-    "validate_on": 20,
-    "loop": {"epochs": 40, "patience": 0, "learning_rate": 0.01, "schedule": "constant", "warmup_steps": 0},
-}
+TIGER = SETTINGS | {"loop": LOOP}
 NO_GATE = dict.fromkeys(("least_code_usage", "most_collision_rate_distinct", "least_tau_triples"))
-
-
-@pytest.fixture
-def shop(tmp_path, monkeypatch):
-    """The folder of a small shop with vectors of each view, as the current one."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("SIDFLOW_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("SIDFLOW_DEVICE", "cpu")
-    monkeypatch.setattr("sidflow.core.files._touched", {"reads": set(), "writes": set(), "params": set()})
-    write_shop()
-    return tmp_path
 
 
 def trained(modalities, ids):

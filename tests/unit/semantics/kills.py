@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -122,9 +123,13 @@ def _stored_titles(folder: Path) -> set[str]:
         return {json.loads(response.text)["category"] for batch in store._batches() for response in batch}
 
 
-def main() -> int:
+def main(
+    description: str | None = __doc__,
+    kill: Callable[[Path, int, random.Random], Kills] = kill_describe,
+    repeated: str = "requests asked again",
+) -> int:
     """Print how many kills lost nothing; return 1 where one did."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--moments", type=int, default=20, help="kills (20)")
     parser.add_argument("--seed", type=int, default=0, help="of the random moments (0)")
     args = parser.parse_args()
@@ -132,8 +137,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         PROMPTS.symlink_to(prompts)
-        kills = kill_describe(Path(folder), args.moments, random.Random(args.seed))
-    print(f"{kills.killed} kills, {kills.repeated} requests asked again, {len(kills.problems)} problems")
+        kills = kill(Path(folder), args.moments, random.Random(args.seed))
+    print(f"{kills.killed} kills, {kills.repeated} {repeated}, {len(kills.problems)} problems")
     print(*kills.problems, sep="\n", end="")
     return 1 if kills.problems else 0
 

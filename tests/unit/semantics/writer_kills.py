@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import random
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 from unittest.mock import patch
 
-from tests.unit.semantics.kills import Kills
+from tests.unit.semantics.kills import Kills, main
 from tests.unit.semantics.test_rules import BLUE, RED, images_table, item, items_table
 
 from sidflow.artifacts.catalog import IMAGES
@@ -23,7 +21,6 @@ from sidflow.models import batching
 from sidflow.models.batching import Keyed
 from sidflow.semantics.describe import describe_items
 from sidflow.semantics.params import DescribeParams, TransformersParams
-from sidflow.semantics.requests import PROMPTS
 from sidflow.semantics.store import Response, open_store
 from sidflow.semantics.transformers_writer import TransformersWriter
 
@@ -124,21 +121,5 @@ def _stored(cache: Path) -> dict[str, Response]:
         return {response.key: response for batch in store._batches() for response in batch}
 
 
-def main() -> int:
-    """Print how many kills lost nothing; return 1 where one did."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--moments", type=int, default=20, help="kills (20)")
-    parser.add_argument("--seed", type=int, default=0, help="of the random moments (0)")
-    args = parser.parse_args()
-    prompts = PROMPTS.resolve()
-    with tempfile.TemporaryDirectory() as folder:
-        os.chdir(folder)
-        PROMPTS.symlink_to(prompts)
-        kills = kill_writer(Path(folder), args.moments, random.Random(args.seed))
-    print(f"{kills.killed} kills, {kills.repeated} answers written again, {len(kills.problems)} problems")
-    print(*kills.problems, sep="\n", end="")
-    return 1 if kills.problems else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(__doc__, kill_writer, "answers written again"))
