@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import base64
 import json
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -162,7 +163,7 @@ def ray_blocks(rows: Iterable[Row], model: PromptedModel, params: RayParams, run
     import ray  # pyright: ignore[reportMissingImports]
 
     if not ray.is_initialized():
-        ray.init(address=runtime.ray_address or None, log_to_driver=False, logging_level="warning")
+        ray.init(address=runtime.ray_address or None, log_to_driver=False, logging_level=logging.WARNING)
     ray.data.DataContext.get_current().enable_progress_bars = False
     dataset = ray.data.from_items(list(rows))
     processor = engine_processor(model, params, runtime)
