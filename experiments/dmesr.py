@@ -31,16 +31,17 @@ def recorded_presets() -> list[str]:
 
 def main_questions() -> list[Question]:
     """Return for each base model: DMESR against it, its hybrid and raw vectors, without and with the score prior."""
+    return [question for base in BASES for question in _questions_of(base, ("features",))]
+
+
+def _questions_of(base: str, alternatives: Sequence[str]) -> list[Question]:
+    """Return DMESR over a base model, over simple alternatives on it, and over hybrids of both."""
     return [
-        question
-        for base in BASES
-        for question in (
-            (f"dmesr_{base}", base),
-            (f"dmesr_{base}", f"{base}_features"),
-            (f"dmesr_{base}", f"{base}_hybrid"),
-            (f"dmesr_{base}_hybrid", f"{base}_hybrid"),
-            (f"dmesr_{base}_hybrid", f"{base}_features_hybrid"),
-        )
+        (f"dmesr_{base}", base),
+        *((f"dmesr_{base}", f"{base}_{name}") for name in alternatives),
+        (f"dmesr_{base}", f"{base}_hybrid"),
+        (f"dmesr_{base}_hybrid", f"{base}_hybrid"),
+        (f"dmesr_{base}_hybrid", f"{base}_features_hybrid"),
     ]
 
 
@@ -83,17 +84,7 @@ def tail_questions() -> list[Question]:
 def pooled_questions() -> list[Question]:
     """Return what is pooled: for each base model DMESR over it, each simple alternative and its hybrid."""
     alternatives = ("features", "text", "image", "joint", "views")
-    return [
-        question
-        for base in BASES
-        for question in (
-            (f"dmesr_{base}", base),
-            *((f"dmesr_{base}", f"{base}_{name}") for name in alternatives),
-            (f"dmesr_{base}", f"{base}_hybrid"),
-            (f"dmesr_{base}_hybrid", f"{base}_hybrid"),
-            (f"dmesr_{base}_hybrid", f"{base}_features_hybrid"),
-        )
-    ]
+    return [question for base in BASES for question in _questions_of(base, alternatives)]
 
 
 class SliceAnswer(NamedTuple):
