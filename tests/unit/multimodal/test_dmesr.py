@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
 from sidflow.artifacts.features import EMBEDDING, UNITS
 from sidflow.core.errors import InputError
@@ -38,19 +39,46 @@ def content_of(text=(), image=(), joint=(), fine=()):
 
 def fused(held, **settings):
     torch.manual_seed(0)
-    return DmesrItemEmbedding(held, N, D, 0.5, DmesrParams(**settings)).eval()
+    items = attending(DmesrItemEmbedding(held, N, D, 0.5, DmesrParams(**settings)).eval())
+    items._centre()
+    return items.eval()
 
 
-def test_cross_attention_written_out():
+def attending(module):
+    """Draw the weights that make attention start at zero."""
+    for cross in module.modules():
+        if isinstance(cross, CrossAttention):
+            cross.o_proj.reset_parameters()
+    return module
+
+
+@pytest.mark.parametrize(("own_vectors", "other_vectors"), [(2, 3), (3, 2), (1, 8), (8, 1), (2, 2)])
+def test_cross_attention_is_that_of_the_textbook(own_vectors, other_vectors):
+    """On whichever side the weights are multiplied: softmax(q k / sqrt(w)) v over the present vectors, head by head."""
     torch.manual_seed(0)
-    cross = CrossAttention(4, 1, 0.0).eval()
-    own, other = torch.randn(1, 2, 4), torch.randn(1, 3, 4)
-    own_there, other_there = torch.tensor([[True, True]]), torch.tensor([[True, False, True]])
-    key, value = cross.kv_proj(other[0, [0, 2]]).split(4, dim=1)
-    weights = (cross.q_proj(own[0]) @ key.T / 2).softmax(1)
-    expected = cross.norm(own[0] + cross.o_proj(weights @ value)).mean(0)
-    found = cross(own, own_there, other, other_there)
-    torch.testing.assert_close(found[0], expected)
+    cross = attending(CrossAttention(8, 2, 0.0).eval())
+    own, other = torch.randn(5, own_vectors, 8), torch.randn(5, other_vectors, 8)
+    other_there = torch.rand(5, other_vectors) < 0.6
+    other_there[:4, 0], other_there[4] = True, False  # the last item has nothing to attend to
+    heads = [
+        part.unflatten(2, (2, 4)).transpose(1, 2)
+        for part in (cross.q_proj(own), cross.k_proj(other), cross.v_proj(other))
+    ]
+    mask = other_there | ~other_there.any(1, keepdim=True)
+    attended = functional.scaled_dot_product_attention(*heads, attn_mask=mask[:, None, None])
+    attended = cross.o_proj(attended.transpose(1, 2).flatten(2)) * other_there.any(1)[:, None, None]
+    answer = cross(own, torch.ones(5, own_vectors, dtype=torch.bool), other, other_there)
+    torch.testing.assert_close(answer, cross.norm(own + attended).mean(1))
+
+
+def test_attention_starts_at_zero():
+    torch.manual_seed(0)
+    cross = CrossAttention(8, 2, 0.0)
+    own, other = torch.randn(5, 2, 8), torch.randn(5, 3, 8)
+    there = torch.ones(5, 3, dtype=torch.bool)
+    torch.testing.assert_close(cross(own, there[:, :2], other, there), cross.norm(own).mean(1))
+    cross(own, there[:, :2], other, there).square().sum().backward()
+    assert cross.o_proj.weight.grad.any()  # and learns from the first step on
 
 
 def test_two_heads_attend_apart_by_hand():
@@ -60,13 +88,14 @@ def test_two_heads_attend_apart_by_hand():
     weighs 1/4 and 3/4, the second 1/2 and 1/2. Keys of the second head are zero: 1/2 and 1/2.
     """
     cross = CrossAttention(4, 2, 0.0).eval()
-    for layer in (cross.q_proj, cross.kv_proj, cross.o_proj):
+    for layer in (cross.q_proj, cross.k_proj, cross.v_proj, cross.o_proj):
         torch.nn.init.zeros_(layer.weight)
-        torch.nn.init.zeros_(layer.bias)
+        if layer.bias is not None:
+            torch.nn.init.zeros_(layer.bias)
     with torch.no_grad():
         cross.q_proj.weight[:, 0] = 0.1
-        cross.kv_proj.weight[:2, 0] = math.log(3) / math.sqrt(2)  # keys of the first head
-        cross.kv_proj.weight[4:] = 4 * torch.eye(4)
+        cross.k_proj.weight[:2, 0] = math.log(3) / math.sqrt(2)  # keys of the first head
+        cross.v_proj.weight[:] = 4 * torch.eye(4)
         cross.o_proj.weight[:] = torch.eye(4)
     cross.norm = torch.nn.Identity()
     own = torch.tensor([[[10.0, 20.0, 30.0, 40.0], [0.0, 40.0, 60.0, 80.0]]])
@@ -168,18 +197,18 @@ def test_absent_artifacts_rows_are_left_out(tmp_path, monkeypatch):
 def test_the_mean_is_over_the_views_that_an_item_has():
     """By hand: an item with the first of two views is that view fused, not half of it; absent rows are not read."""
     torch.manual_seed(0)
-    cross = CrossAttention(4, 1, 0.0).eval()
+    cross = attending(CrossAttention(4, 1, 0.0).eval())
     own, other = torch.randn(3, 2, 4), torch.randn(3, 1, 4)
     own_present = torch.tensor([[True, False], [True, True], [False, False]])
     found = cross(own, own_present, other, torch.ones(3, 1, dtype=torch.bool))
-    _, value = cross.kv_proj(other).chunk(2, dim=2)  # of one vector to attend to, all attention is on it
-    fused = cross.norm(own + cross.o_proj(value))
+    # of one vector to attend to, all attention is on it
+    fused = cross.norm(own + cross.o_proj(cross.v_proj(other)))
     torch.testing.assert_close(found, torch.stack([fused[0, 0], fused[1].mean(0), torch.zeros(4)]))
 
 
 def test_what_cross_attention_brings_is_dropped_in_training_alone():
     torch.manual_seed(0)
-    cross = CrossAttention(64, 1, 0.5)
+    cross = attending(CrossAttention(64, 1, 0.5))
     own, other = torch.randn(20, 1, 64), torch.randn(20, 1, 64)
     present = torch.ones(20, 1, dtype=torch.bool)
     whole = cross.eval()(own, present, other, present)

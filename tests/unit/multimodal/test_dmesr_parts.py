@@ -106,7 +106,7 @@ def test_no_fusion_reads_each_side_alone():
         for item in ids.tolist():
             own = vectors[0][item][vectors[1][item]]
             if len(own):
-                expected[item] = expected[item] + side.out(side.fused.norm(own).mean(0) - side.mean)
+                expected[item] = expected[item] + side.out((side.fused.norm(own).mean(0) - side.mean) / D**0.5)
     torch.testing.assert_close(items(), expected)
 
 
@@ -116,7 +116,7 @@ def test_concat_is_a_linear_map_of_the_parts_side_by_side():
     coarse, fine = items._coarse_vectors(torch.arange(N)), items._fine_vectors(torch.arange(N))
     sides = (items.view_side, (*coarse, *fine)), (items.unit_side, (*fine, *coarse))
     centred = [side.fused(*vectors) - side.mean * vectors[1].any(1, keepdim=True) for side, vectors in sides]
-    parts = torch.cat([items.weight, *centred], 1)
+    parts = torch.cat([items.weight, *(part / D**0.5 for part in centred)], 1)
     together = torch.cat([items.out_free.weight, items.view_side.out.weight, items.unit_side.out.weight], 1)
     torch.testing.assert_close(items(), parts @ together.T)
 
