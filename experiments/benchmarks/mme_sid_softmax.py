@@ -48,7 +48,7 @@ ITEMS = 12_086
 POSITIONS = 16_384
 GROWN = 4  # times as many positions
 MANY = 1_000_000
-STEP_HISTORIES, STEP_LENGTH = 32, 32  # so many positions foretell a next item in a step
+STEP_HISTORIES, STEP_LENGTH = 32, 32  # a step predicts the next item at so many positions
 NEGATIVES = 1_024
 WIDTH, LEVELS, CODES = 16, 4, 256  # of the modality's rows; of its semantic IDs
 
