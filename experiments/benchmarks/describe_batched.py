@@ -111,10 +111,9 @@ def results(args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def main() -> None:
-    parser = benchmark_parser(__doc__)
+    parser = benchmark_parser(__doc__, threads=1)
     parser.add_argument("--items", type=int, default=32)
     parser.add_argument("--max-tokens", type=int, default=200)
-    parser.add_argument("--threads", type=int, default=1)
     run_side_or_all(parser, dict.fromkeys(DTYPES, measure), results)
 
 

@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from full_ranking import histories
 from side_by_side import (
+    ITEM_COUNTS,
     Measurement,
     benchmark_parser,
     benchmark_record,
@@ -43,7 +44,6 @@ from sidflow.training.checkpoint import weights_to_arrays
 from sidflow.training.devices import prepare_training
 
 SEED = 42
-SIZES = {"10k": 10_000, "100k": 100_000, "1m": 1_000_000}
 LENGTH, DIMENSIONS, TOP = 50, 64, 20
 MODELS = ("dmesr", "base")
 FUSING = "sidflow.multimodal.dmesr"
@@ -99,7 +99,7 @@ def in_folder(args: argparse.Namespace) -> dict[str, Any]:
 def results(args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
     script = Path(__file__).resolve()
     for size in args.sizes:
-        items = SIZES[size]
+        items = ITEM_COUNTS[size]
         with tempfile.TemporaryDirectory() as folder:
             more = ("--folder", folder, "--items", items, "--users", args.users)
             more = (*more, "--repeats", args.repeats, "--threads", args.threads)
@@ -130,13 +130,12 @@ def results(args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def main() -> None:
-    parser = benchmark_parser(__doc__, rounds=3)
-    parser.add_argument("--items", type=int, default=SIZES["10k"], help=argparse.SUPPRESS)
+    parser = benchmark_parser(__doc__, rounds=3, threads=1)
+    parser.add_argument("--items", type=int, default=ITEM_COUNTS["10k"], help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--sizes", nargs="+", choices=list(SIZES), default=list(SIZES))
+    parser.add_argument("--sizes", nargs="+", choices=list(ITEM_COUNTS), default=list(ITEM_COUNTS))
     parser.add_argument("--users", type=int, default=2_000)
     parser.add_argument("--repeats", type=int, default=3, help="in each process; the best counts")
-    parser.add_argument("--threads", type=int, default=1)
     run_side_or_all(parser, dict.fromkeys(("write", *MODELS), in_folder), results)
 
 

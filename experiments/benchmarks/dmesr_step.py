@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 from side_by_side import (
+    ITEM_COUNTS,
     Measurement,
     benchmark_parser,
     benchmark_record,
@@ -39,7 +40,6 @@ from sidflow.sequential.params import SasrecParams
 from sidflow.training.devices import prepare_training
 
 SEED = 42
-SIZES = {"10k": 10_000, "100k": 100_000, "1m": 1_000_000}
 LARGEST_WHOLE = 100_000  # items whose whole table is fused with gradients
 HISTORIES, LENGTH, NEGATIVES = 64, 50, 1_024
 DIMENSIONS, WIDTH, UNITS = 64, 32, 4
@@ -94,7 +94,7 @@ def side(name: str, items: int, args: argparse.Namespace) -> list[str]:
 
 def results(args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
     for size in args.sizes:
-        items = SIZES[size]
+        items = ITEM_COUNTS[size]
         measured = min(items, LARGEST_WHOLE)
         sides = {name: side(name, items, args) for name in ("batch", "replace")} | {
             "whole": side("whole", measured, args)
@@ -128,11 +128,10 @@ def results(args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def main() -> None:
-    parser = benchmark_parser(__doc__)
-    parser.add_argument("--items", type=int, default=SIZES["10k"], help=argparse.SUPPRESS)
-    parser.add_argument("--sizes", nargs="+", choices=list(SIZES), default=list(SIZES))
+    parser = benchmark_parser(__doc__, threads=1)
+    parser.add_argument("--items", type=int, default=ITEM_COUNTS["10k"], help=argparse.SUPPRESS)
+    parser.add_argument("--sizes", nargs="+", choices=list(ITEM_COUNTS), default=list(ITEM_COUNTS))
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=1)
     run_side_or_all(parser, dict.fromkeys(("batch", "whole", "replace"), step), results)
 
 

@@ -106,10 +106,10 @@ def beams(
     chosen: Any = tree
     beam_search(model, chosen, first, parts[0], lengths, WIDTH, by=by)  # warm
     began, began_cpu = time.perf_counter(), time.process_time()
-    found = [beam_search(model, chosen, first, part, lengths, WIDTH, by=by) for part in parts]
+    decoded = [beam_search(model, chosen, first, part, lengths, WIDTH, by=by) for part in parts]
     seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - began_cpu
     if lists is not None:
-        lists.write_text(json.dumps(ids.tokens(codes)[found[0].leaves[:THEIR_USERS].numpy()].tolist()))
+        lists.write_text(json.dumps(ids.tokens(codes)[decoded[0].leaves[:THEIR_USERS].numpy()].tolist()))
     return {
         "users_per_second": USERS / seconds,
         "users_per_cpu_second": USERS / cpu_seconds,
@@ -170,9 +170,9 @@ def theirs(args: argparse.Namespace) -> dict[str, float]:
         eos_token_id=None,
     )
     seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - began_cpu
-    found = output[:, start:].view(THEIR_USERS, WIDTH, len(SIZES))
+    generated = output[:, start:].view(THEIR_USERS, WIDTH, len(SIZES))
     expected = torch.tensor(json.loads(args.lists.read_text()))
-    same = (found == expected).all(-1).float().mean()
+    same = (generated == expected).all(-1).float().mean()
     return {
         "users_per_second": THEIR_USERS / seconds,
         "users_per_cpu_second": THEIR_USERS / cpu_seconds,

@@ -132,7 +132,7 @@ def token_spectrum(model: MmeSid) -> dict[str, float]:
 
 
 def format_figures(figures: list[dict[str, Any]]) -> str:
-    """Return every figure of `TOLD`, over the seeds."""
+    """Return every figure of `FORMATS`, over the seeds."""
     return ", ".join(format_over_seeds([one[name] for one in figures], form) for name, form in FORMATS.items())
 
 

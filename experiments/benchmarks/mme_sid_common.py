@@ -101,9 +101,8 @@ class PartOfEpoch:
 
 
 def benchmark_parser(text: str | None, rounds: int) -> argparse.ArgumentParser:
-    parser = side_by_side.benchmark_parser(text, rounds)
+    parser = side_by_side.benchmark_parser(text, rounds, threads=1)
     add_run_option(parser)
-    parser.add_argument("--threads", type=int, default=1)
     return parser
 
 

@@ -48,7 +48,7 @@ ITEMS = 12_086
 POSITIONS = 16_384
 GROWN = 4  # times as many positions
 MANY = 1_000_000
-STEP_HISTORIES, STEP_LENGTH = 32, 32  # so many positions foretell a next item in a step
+STEP_HISTORIES, STEP_LENGTH = 32, 32  # a step predicts the next item at so many positions
 NEGATIVES = 1_024
 WIDTH, LEVELS, CODES = 16, 4, 256  # of the modality's rows; of its semantic IDs
 
@@ -218,13 +218,12 @@ def million_record(args: argparse.Namespace, about: dict[str, Any]) -> dict[str,
 
 
 def main() -> None:
-    parser = benchmark_parser(__doc__)
+    parser = benchmark_parser(__doc__, threads=1)
     parser.add_argument("--positions", type=int, default=POSITIONS)
     parser.add_argument("--items", type=int, default=ITEMS)
     parser.add_argument("--many", type=int, default=MANY, help="items of the second comparison")
     parser.add_argument("--dimensions", type=int, default=64)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=1)
     run_side_or_all(parser, dict.fromkeys(FORMS, measure) | dict.fromkeys(("sampled", "full"), step), results)
 
 

@@ -26,6 +26,8 @@ from sidflow.core.memory import peak_memory_mb  # noqa: E402, F401
 RESULTS = ROOT / "experiments/results/benchmarks"
 OWN_RESULTS = ROOT / ".sidflow/benchmarks"  # of those that the repository has already
 
+ITEM_COUNTS = {"10k": 10_000, "100k": 100_000, "1m": 1_000_000}  # of a catalogue, by their names in records
+
 
 class Measurement(NamedTuple):
     """What one side reached, in the result's unit, and its memory in MB of 10^6 bytes (None: not measured)."""
@@ -172,11 +174,15 @@ def keep(path: Path, result: dict[str, Any]) -> None:
     path.write_text(json.dumps(result, indent=1) + "\n")
 
 
-def benchmark_parser(text: str | None, rounds: int | None = None) -> argparse.ArgumentParser:
-    """Return a parser of what most benchmarks take; without `rounds` there is no such option."""
+def benchmark_parser(
+    text: str | None, rounds: int | None = None, threads: int | None = None
+) -> argparse.ArgumentParser:
+    """Return a parser of what most benchmarks take; without `rounds` or `threads` there is no such option."""
     parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
     if rounds is not None:
         parser.add_argument("--rounds", type=int, default=rounds, help="each side is run as often, in turn")
+    if threads is not None:
+        parser.add_argument("--threads", type=int, default=threads, help="of each side")
     parser.add_argument("--dry", action="store_true", help="print the result, and write no file")
     parser.add_argument("--replace", action="store_true", help="replace a record that the repository has")
     return parser

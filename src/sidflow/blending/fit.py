@@ -18,11 +18,11 @@ from sidflow.core.errors import InputError
 from sidflow.core.tensors import Tensors
 from sidflow.counting.search import METRIC, Choice, dense_ranks, validation_set
 from sidflow.metrics.ranking import metric_at_k
-from sidflow.ranking.scores import Scores
+from sidflow.ranking.scores import Scores, tied_by_id
 from sidflow.sequences.histories import Histories
 
 if TYPE_CHECKING:
-    from jaxtyping import Int32, Int64
+    from jaxtyping import Int32
 
 
 def fit_blend(name: str, settings: BlendParams, histories: Histories, items: int) -> None:
@@ -105,20 +105,13 @@ def choose_weight(
         first, second = (scores.for_queries(queries[block]) for scores in parts)
         for index, weight in enumerate(settings.weights):
             scores = first + np.float32(weight) * second
-            ranks = dense_ranks(scores, masked[block], targets[block])
-            sharing = None if ids is None else _sharing(scores, targets[block], ids)
+            ranks = dense_ranks(scores, masked[block], targets[block])  # excluded items have -inf from here on
+            sharing = None if ids is None else tied_by_id(scores, targets[block], ids).sum(axis=1)
             values[index, block] = metric_at_k(ranks, "ndcg", 10, sharing)
     means = [float(of_weight.mean()) if len(queries) else 0.0 for of_weight in values]
     trials = [{"weight": weight, METRIC: mean} for weight, mean in zip(settings.weights, means, strict=True)]
     best = max(range(len(trials)), key=lambda index: (trials[index][METRIC], -index))
     return Choice({"weight": trials[best]["weight"]}, trials)
-
-
-def _sharing(scores: np.ndarray, targets: np.ndarray, ids: np.ndarray) -> Int64[np.ndarray, " q"]:
-    """Return how many other candidates have each target's ID and score, of `scores` that are -inf where excluded."""
-    own = scores[np.arange(len(scores)), targets][:, None]
-    same = (ids == ids[targets][:, None]) & (scores == own)
-    return np.where(np.isneginf(own[:, 0]), 0, same.sum(axis=1) - 1)
 
 
 def weighted_sum(base: ScoreFactors, added: ScoreFactors, weight: float) -> ScoreFactors:

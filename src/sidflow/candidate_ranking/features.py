@@ -108,55 +108,42 @@ def feature_scales(
     return np.sqrt(np.array(squares, dtype=np.float32))
 
 
-def select_candidates(
-    histories: HistorySlices,
-    relations: Relations,
-    scales: Float[np.ndarray, " f"],
-    params: CandidateRankerParams,
-    exclude_history: bool,
-) -> Candidates:
-    """Return the candidates of each history: the items with the largest sum of scaled features, none without any.
+class CandidateSelector(NamedTuple):
+    """What candidates are selected by."""
 
-    Args:
-        histories: what came before.
-        relations: of the items.
-        scales: as `feature_scales` returns them.
-        params: the knobs.
-        exclude_history: whether what a history holds is no candidate.
-    """
-    items = len(relations.popularity)
-    step = max(1, BLOCK_SCORES // max(1, items))
-    parts = [
-        _block(HistorySlices(histories.items, *bounds), relations, scales, params, exclude_history)
-        for start in range(0, len(histories.stop), step)
-        for bounds in [(histories.start[start : start + step], histories.stop[start : start + step])]
-    ]
-    counts = np.concatenate([np.diff(part.indptr) for part in parts]) if parts else np.zeros(0, dtype=np.int64)
-    return Candidates(
-        np.concatenate([[0], np.cumsum(counts)]),
-        np.concatenate([part.items for part in parts]) if parts else np.zeros(0, dtype=np.int64),
-        np.concatenate([part.values for part in parts]) if parts else np.zeros((0, len(scales)), dtype=np.float16),
-    )
+    relations: Relations
+    scales: Float[np.ndarray, " f"]  # of the features, as `feature_scales` returns them
+    params: CandidateRankerParams
+    exclude_history: bool  # whether what a history holds is no candidate
 
+    def select(self, histories: HistorySlices) -> Candidates:
+        """Return each history's candidates: the items with the largest sum of scaled features, none without any."""
+        step = max(1, BLOCK_SCORES // max(1, len(self.relations.popularity)))
+        parts = [
+            self._select_in_block(HistorySlices(histories.items, *bounds))
+            for start in range(0, len(histories.stop), step)
+            for bounds in [(histories.start[start : start + step], histories.stop[start : start + step])]
+        ]
+        counts = np.concatenate([np.diff(part.indptr) for part in parts]) if parts else np.zeros(0, dtype=np.int64)
+        no_values = np.zeros((0, len(self.scales)), dtype=np.float16)
+        return Candidates(
+            np.concatenate([[0], np.cumsum(counts)]),
+            np.concatenate([part.items for part in parts]) if parts else np.zeros(0, dtype=np.int64),
+            np.concatenate([part.values for part in parts]) if parts else no_values,
+        )
 
-def _block(
-    histories: HistorySlices,
-    relations: Relations,
-    scales: Float[np.ndarray, " f"],
-    params: CandidateRankerParams,
-    exclude_history: bool,
-) -> Candidates:
-    items = len(relations.popularity)
-    features = [matrix.toarray() for matrix in evidence(histories, relations, params)]
-    total = np.zeros_like(features[0])
-    for feature, scale in zip(features, scales, strict=True):
-        feature /= scale
-        total += feature
-    if exclude_history:
-        total[weighted_items(histories, items, params).whole.nonzero()] = 0
-    kept = min(params.candidates, items)
-    best = np.sort(np.argpartition(total, items - kept, axis=1)[:, items - kept :], axis=1)
-    rows, columns = np.nonzero(np.take_along_axis(total, best, axis=1) > 0)
-    chosen = best[rows, columns]
-    values = np.stack([feature[rows, chosen] for feature in features], axis=1).astype(np.float16)
-    return Candidates(np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=len(total)))]), chosen, values)
+    def _select_in_block(self, histories: HistorySlices) -> Candidates:
+        items = len(self.relations.popularity)
+        features = [matrix.toarray() for matrix in evidence(histories, self.relations, self.params)]
+        total = np.zeros_like(features[0])
+        for feature, scale in zip(features, self.scales, strict=True):
+            feature /= scale
+            total += feature
+        if self.exclude_history:
+            total[weighted_items(histories, items, self.params).whole.nonzero()] = 0
+        kept = min(self.params.candidates, items)
+        best = np.sort(np.argpartition(total, items - kept, axis=1)[:, items - kept :], axis=1)
+        rows, columns = np.nonzero(np.take_along_axis(total, best, axis=1) > 0)
+        chosen = best[rows, columns]
+        values = np.stack([feature[rows, chosen] for feature in features], axis=1).astype(np.float16)
+        return Candidates(np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=len(total)))]), chosen, values)

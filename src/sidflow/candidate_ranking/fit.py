@@ -19,9 +19,9 @@ from sidflow.artifacts.features import EMBEDDING
 from sidflow.artifacts.recommenders import CURVES, FACTORS, SUMMARY, ScoreFactors, refit_metadata
 from sidflow.candidate_ranking.features import (
     Candidates,
+    CandidateSelector,
     feature_names,
     feature_scales,
-    select_candidates,
     weighted_items,
 )
 from sidflow.candidate_ranking.network import CandidateLosses, EvidenceNetwork, RankingExamples, score_candidates
@@ -190,27 +190,26 @@ def _train(
     relations = count_relations(training_events(histories, items), compared, settings)
     scales = feature_scales(held_back.before, earlier, settings)
     exclude = histories.exclude_history
-    candidates = select_candidates(held_back.before, earlier, scales, settings, exclude)
+    candidates = CandidateSelector(earlier, scales, settings, exclude).select(held_back.before)
     examples = RankingExamples(
         candidates,
         candidates.positions(held_back.targets, items),
         _rankable(held_back.before, items, settings, exclude),
     )
     validation = Validation(histories, items)
-    queries = query_histories(histories, validation.queries)
+    selector = CandidateSelector(relations, scales, settings, exclude)
     network = EvidenceNetwork(len(feature_names(relations)), settings.hidden)
     task = RankerTask(
         network,
         examples,
         validation,
-        select_candidates(queries, relations, scales, settings, exclude),
+        selector.select(query_histories(histories, validation.queries)),
         relations,
         settings.batch_size,
     )
     fitted = fit(stage, task, settings.loop, seed=seed, device=device, checkpoint=checkpoint, stop_after=stop_after)
     share = float((examples.target_positions >= 0).mean())
-    ranker = CandidateRanker(network.eval(), scales, relations, settings, exclude)
-    return Trained(ranker, fitted, len(held_back.targets), share, checkpoint)
+    return Trained(CandidateRanker(network.eval(), selector), fitted, len(held_back.targets), share, checkpoint)
 
 
 def _rankable(
@@ -235,8 +234,8 @@ def _write(name: str, factors: ScoreFactors, trained: Trained, refit: bool, fing
             "epochs": len(fitted.curves),
             "examples": trained.examples,
             "share_of_targets_among_candidates": trained.candidate_targets,
-            "features": feature_names(ranker.relations),
-            "feature_scales": ranker.scales.tolist(),
+            "features": feature_names(ranker.selector.relations),
+            "feature_scales": ranker.selector.scales.tolist(),
             "linear_weights": linear,
             "parameters": sum(parameter.numel() for parameter in ranker.network.parameters()),
             "steps": fitted.steps,

@@ -11,7 +11,7 @@ from scipy import sparse
 from scipy.sparse import csr_matrix
 
 from sidflow.artifacts.recommenders import WEIGHTS, ScoreFactors
-from sidflow.candidate_ranking.features import feature_names, select_candidates
+from sidflow.candidate_ranking.features import CandidateSelector, feature_names
 from sidflow.candidate_ranking.network import EvidenceNetwork, score_candidates
 from sidflow.candidate_ranking.params import CandidateRankerParams
 from sidflow.candidate_ranking.relations import Relations
@@ -28,22 +28,19 @@ CSR_PARTS = ("indptr", "indices", "data")
 
 @dataclass(frozen=True)
 class CandidateRanker:
-    """A network, what its features are scaled by, and the relations that they are looked up in."""
+    """A network, and what selects the candidates that it scores."""
 
     network: EvidenceNetwork
-    scales: np.ndarray  # float32 [f]
-    relations: Relations
-    settings: CandidateRankerParams
-    exclude_history: bool
+    selector: CandidateSelector
 
     @torch.no_grad()
     def scores(self, histories: HistorySlices) -> csr_matrix:
         """Return the scores of the candidates of `histories`, float32 CSR [p, n]."""
-        candidates = select_candidates(histories, self.relations, self.scales, self.settings, self.exclude_history)
+        candidates, relations = self.selector.select(histories), self.selector.relations
         device = next(self.network.parameters()).device
-        log_popularity = torch.from_numpy(self.relations.log_popularity).to(device)
+        log_popularity = torch.from_numpy(relations.log_popularity).to(device)
         scores = score_candidates(self.network, candidates, slice(None), log_popularity).cpu().numpy()
-        shape = (len(histories.stop), len(self.relations.popularity))
+        shape = (len(histories.stop), len(relations.popularity))
         return csr_matrix((scores, candidates.items, candidates.indptr), shape=shape)
 
     def factors(self, histories: HistorySlices) -> ScoreFactors:
@@ -54,7 +51,7 @@ class CandidateRanker:
             for start in range(0, count, HISTORIES)
             for rows in [slice(start, start + HISTORIES)]
         ]
-        ties = popularity_ties(self.relations)[:, None]
+        ties = popularity_ties(self.selector.relations)[:, None]
         scores = csr_matrix(sparse.vstack(blocks), dtype=np.float32)
         return ScoreFactors(np.ones((count, 1), dtype=np.float32), ties).plus(scores)
 
@@ -65,15 +62,16 @@ class CandidateRanker:
     def write(self, name: str) -> None:
         """Write the weights of recommender `name`, from which `load_ranker` makes this ranker again."""
         arrays = weights_to_arrays(self.network, NETWORK)
-        arrays |= {"scales": self.scales, "popularity": self.relations.popularity.astype(np.int64)}
+        relations = self.selector.relations
+        arrays |= {"scales": self.selector.scales, "popularity": relations.popularity.astype(np.int64)}
         for kind in (COUNTED, COMPARED):
-            for relation, matrix in getattr(self.relations, kind).items():
+            for relation, matrix in getattr(relations, kind).items():
                 arrays |= {f"{kind}.{relation}.{part}": getattr(matrix, part) for part in CSR_PARTS}
         metadata: dict[str, object] = {
-            "settings": self.settings.model_dump(mode="json"),
-            "exclude_history": self.exclude_history,
-            COUNTED: list(self.relations.counted),  # the order of the features
-            COMPARED: list(self.relations.compared),
+            "settings": self.selector.params.model_dump(mode="json"),
+            "exclude_history": self.selector.exclude_history,
+            COUNTED: list(relations.counted),  # the order of the features
+            COMPARED: list(relations.compared),
         }
         WEIGHTS.write(arrays, metadata, model=name)
 
@@ -99,7 +97,8 @@ def load_ranker(name: str) -> CandidateRanker:
     settings = validate_params(metadata["settings"], CandidateRankerParams, str(WEIGHTS.at(model=name)))
     network = EvidenceNetwork(len(feature_names(relations)), settings.hidden)
     weights_from_arrays(network, arrays, NETWORK)
-    return CandidateRanker(network.eval(), arrays["scales"], relations, settings, bool(metadata["exclude_history"]))
+    selector = CandidateSelector(relations, arrays["scales"], settings, bool(metadata["exclude_history"]))
+    return CandidateRanker(network.eval(), selector)
 
 
 def _names(metadata: Mapping[str, object], kind: str) -> list[str]:

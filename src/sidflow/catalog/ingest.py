@@ -72,6 +72,19 @@ class Catalog(NamedTuple):
         return line.format(**self.report) + (f"; left out or repaired: {dropped}" if dropped else "")
 
 
+class ReducedEvents(NamedTuple):
+    """The ordered events of the k-core, numbered as in the source, and what was left out on the way."""
+
+    user: np.ndarray  # int32 [events]
+    item: np.ndarray  # int32 [events]
+    timestamp: np.ndarray  # int64 [events]
+    row: np.ndarray  # int [events], in the source
+    repeat_rate: float  # of all events
+    consecutive_repeat_rate: float
+    repeats_dropped: int
+    rounds: int  # of the k-core
+
+
 class CoreEvents(NamedTuple):
     """The ordered events of the k-core with dense ids."""
 
@@ -161,21 +174,33 @@ def build_catalog(raw: RawCatalog, params: IngestParams) -> Catalog:
         }
     )
     if "part" in raw.events.columns:
-        part = raw.events["part"].gather(events.row)
-        interactions = interactions.with_columns(part=part)
-        report["published_targets"] = raw.events["part"].count()
-        report["published_targets_left_out"] = left_out = raw.events["part"].count() - part.count()
-        if left_out:
-            warnings.append(
-                f"{left_out} of the {raw.events['part'].count()} published targets are not in the catalogue, so that "
-                "`split.method: published` is not the published split: set ingest.min_user_events: 1, "
-                "ingest.min_item_events: 1 and ingest.repeats: keep"
-            )
+        interactions = interactions.with_columns(part=raw.events["part"].gather(events.row))
+        figures, unpublished = _published_targets(raw.events["part"], interactions["part"])
+        report |= figures
+        warnings += unpublished
     users = pl.DataFrame(
         {"user_id": np.arange(len(events.user_keys), dtype=np.int32), "user_key": events.user_keys},
         schema_overrides={"user_key": pl.String},
     )
     return Catalog(interactions, items, users, packed.frame(), truth, item_truth, report, dropped, warnings)
+
+
+def _published_targets(published: pl.Series, kept: pl.Series) -> tuple[dict[str, int], list[str]]:
+    """Return how many published targets there are and are left out, and a warning where any is.
+
+    Args:
+        published: the part that each event of the source is a target of; null where it is none.
+        kept: the same of the events in the catalogue.
+    """
+    targets, left_out = published.count(), published.count() - kept.count()
+    figures = {"published_targets": targets, "published_targets_left_out": left_out}
+    if not left_out:
+        return figures, []
+    return figures, [
+        f"{left_out} of the {targets} published targets are not in the catalogue, so that "
+        "`split.method: published` is not the published split: set ingest.min_user_events: 1, "
+        "ingest.min_item_events: 1 and ingest.repeats: keep"
+    ]
 
 
 def _measure_order(raw: RawCatalog, events: CoreEvents) -> list[Ascent]:
@@ -209,12 +234,56 @@ def select_core_events(raw: pl.DataFrame, described_items: pl.Series, params: In
         "items_raw": int((event_counts > 0).sum()),
         "interactions_raw": len(timestamps),
     }
-    rows = event_order(users.codes, items.codes, timestamps, params.tie_seed)
-    user, item, timestamp = users.codes[rows], items.codes[rows], timestamps[rows]
+    core = _reduce_to_core(users.codes, items.codes, timestamps, params)
+    user, item = core.user, core.item
+    report |= {"repeat_rate_raw": core.repeat_rate, "consecutive_repeat_rate_raw": core.consecutive_repeat_rate}
+    user_id, user_keys = _dense_ids(user, users.keys)
+    item_id, core_keys = _dense_ids(item, items.keys)
+    outside_masks = {"all": np.ones_like(event_counts, dtype=bool), "seen": event_counts > 0}
+    outside = outside_masks.get(params.outside_core, np.zeros_like(event_counts, dtype=bool))
+    outside[np.bincount(item, minlength=len(outside)) > 0] = False
+    report |= {
+        "users": len(user_keys),
+        "items": len(core_keys) + int(outside.sum()),
+        "items_core": len(core_keys),
+        "items_outside_core": int(outside.sum()),
+        "interactions": len(user),
+        "repeats_dropped": core.repeats_dropped,
+        "core_rounds": core.rounds,
+        "density": len(user) / (len(user_keys) * len(core_keys)),
+        "mean_length": len(user) / len(user_keys),
+        "tie_rate": _share(tied_with_previous(user, core.timestamp)),
+    }
+    starts = np.flatnonzero(np.diff(user_id, prepend=-1))
+    position = np.arange(len(user_id)) - np.repeat(starts, np.diff(starts, append=len(user_id)))
+    outside_keys = [items.keys[row] for row in np.flatnonzero(outside)]
+    return CoreEvents(
+        user_id,
+        position.astype(np.int32),
+        item_id,
+        core.timestamp,
+        core.row,
+        user_keys,
+        core_keys + outside_keys,
+        len(core_keys),
+        event_counts[np.unique(item)],
+        report,
+    )
+
+
+def _reduce_to_core(
+    users: np.ndarray, items: np.ndarray, timestamps: np.ndarray, params: IngestParams
+) -> ReducedEvents:
+    """Return the events of the k-core in their order, without dropped repeats.
+
+    Raises:
+        InputError: none are left.
+    """
+    rows = event_order(users, items, timestamps, params.tie_seed)
+    user, item, timestamp = users[rows], items[rows], timestamps[rows]
     row = rows.astype(np.int32 if len(rows) < 2**31 else np.int64)
-    del rows, timestamps
-    report["repeat_rate_raw"] = repeat_rate(user, item)
-    report["consecutive_repeat_rate_raw"] = _share(repeats_previous_item(user, item))
+    del rows
+    rate, consecutive_rate = repeat_rate(user, item), _share(repeats_previous_item(user, item))
     dropped, rounds = 0, 0
     while True:
         repeated = dropped_repeats(user, item, params.repeats)
@@ -230,41 +299,10 @@ def select_core_events(raw: pl.DataFrame, described_items: pl.Series, params: In
         raise InputError(
             "ingest",
             expected=f"users with {params.min_user_events} and items with {params.min_item_events} events",
-            found=f"none among {report['interactions_raw']} events",
+            found=f"none among {len(users)} events",
             remedy="lower ingest.min_user_events and ingest.min_item_events, or give more data",
         )
-    user_id, user_keys = _dense_ids(user, users.keys)
-    item_id, core_keys = _dense_ids(item, items.keys)
-    outside_masks = {"all": np.ones_like(event_counts, dtype=bool), "seen": event_counts > 0}
-    outside = outside_masks.get(params.outside_core, np.zeros_like(event_counts, dtype=bool))
-    outside[np.bincount(item, minlength=len(outside)) > 0] = False
-    report |= {
-        "users": len(user_keys),
-        "items": len(core_keys) + int(outside.sum()),
-        "items_core": len(core_keys),
-        "items_outside_core": int(outside.sum()),
-        "interactions": len(user),
-        "repeats_dropped": dropped,
-        "core_rounds": rounds,
-        "density": len(user) / (len(user_keys) * len(core_keys)),
-        "mean_length": len(user) / len(user_keys),
-        "tie_rate": _share(tied_with_previous(user, timestamp)),
-    }
-    starts = np.flatnonzero(np.diff(user_id, prepend=-1))
-    position = np.arange(len(user_id)) - np.repeat(starts, np.diff(starts, append=len(user_id)))
-    outside_keys = [items.keys[row] for row in np.flatnonzero(outside)]
-    return CoreEvents(
-        user_id,
-        position.astype(np.int32),
-        item_id,
-        timestamp,
-        row,
-        user_keys,
-        core_keys + outside_keys,
-        len(core_keys),
-        event_counts[np.unique(item)],
-        report,
-    )
+    return ReducedEvents(user, item, timestamp, row, rate, consecutive_rate, dropped, rounds)
 
 
 def _share(mask: np.ndarray) -> float:

@@ -214,15 +214,15 @@ def _refuse_separator(path: Path, header: str, separator: str) -> None:
     Raises:
         InputError: it does.
     """
-    found = next((sign for sign in ("\t", ";", "|", ",") if sign != separator and sign in header), None)
-    if found is not None:
+    other = next((sign for sign in ("\t", ";", "|", ",") if sign != separator and sign in header), None)
+    if other is not None:
         words = {"\t": "tabs", ",": "commas", ";": "semicolons", "|": "vertical bars"}
-        suffix = {"\t": ".tsv", ",": ".csv"}.get(found)
+        suffix = {"\t": ".tsv", ",": ".csv"}.get(other)
         rename = f"rename it to {path.stem.split('.')[0]}{suffix}, or " if suffix else ""
         raise InputError(
             str(path),
             expected=f"{words[separator]} between the columns, as the name says",
-            found=f"{words[found]} (`{found}`)" if found != "\t" else "tabs",
+            found=f"{words[other]} (`{other}`)" if other != "\t" else "tabs",
             example=header[:60],
             remedy=f"{rename}save it with {words[separator]}",
         )

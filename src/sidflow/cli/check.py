@@ -68,8 +68,8 @@ def _check_ids(names: Sequence[str], modalities: list[str], where: str) -> None:
 
 def _check_truth(sections: Mapping[str, Any], where: str) -> None:
     ingest = sections["ingest"]
-    known = ingest.source == "synthetic" and ingest.synthetic.truth_positions > 0
-    if "oracle" in sections["train_counting"] and not known:
+    has_truth = ingest.source == "synthetic" and ingest.synthetic.truth_positions > 0
+    if "oracle" in sections["train_counting"] and not has_truth:
         raise InputError(
             f"{where}:train_counting.oracle",
             expected="a synthetic catalogue with ingest.synthetic.truth_positions >= 1, whose probabilities are known",

@@ -210,19 +210,42 @@ def compare_recommenders(
         for metric in metrics
         for name in dict.fromkeys(names)
     }
-    users = queries["user_id"].to_numpy()
-    asked = {"all": np.ones(len(users), dtype=bool), **(slices or {})}
+    asked = {"all": np.ones(queries.height, dtype=bool), **(slices or {})}
     parts = {name: mask for name, mask in asked.items() if mask.any()}
+    rows = _metric_comparisons(values, queries["user_id"].to_numpy(), parts, names, settings)
+    level, claimed = settings.level, settings.claimed_gain
+    user_count = queries["user_id"].n_unique()
+    empty = tuple(name for name in asked if name not in parts)
+    return RecommenderComparison(one, other, revision.title, user_count, queries.height, level, claimed, rows, empty)
+
+
+def _metric_comparisons(
+    values: Mapping[tuple[str, str], np.ndarray],
+    users: np.ndarray,
+    parts: Mapping[str, np.ndarray],
+    names: tuple[str, str],
+    settings: CompareParams,
+) -> tuple[MetricComparison, ...]:
+    """Return the comparison in each metric on each part of the queries, all of them corrected together.
+
+    Args:
+        values: per-query values by metric and recommender.
+        users: the user of each query.
+        parts: which queries belong to each part, bool [q].
+        names: the recommender that may be better, and the other.
+        settings: the knobs of the bootstrap.
+    """
+    one, other = names
     bootstraps = {
-        part: paired_bootstrap({column: one[mask] for column, one in values.items()}, users[mask], settings)
+        part: paired_bootstrap({column: of_column[mask] for column, of_column in values.items()}, users[mask], settings)
         for part, mask in parts.items()
     }
     pairs = {
         (part, metric): (bootstrap, Pair((metric, one), (metric, other), metric in LOWER_IS_BETTER))
         for part, bootstrap in bootstraps.items()
-        for metric in metrics
+        for metric in dict.fromkeys(metric for metric, _ in values)
     }
-    rows = tuple(
+    return tuple(
         MetricComparison(
             metric,
             part,
@@ -235,10 +258,6 @@ def compare_recommenders(
         )
         for (part, metric), comparison in compare_together(pairs, settings.claimed_gain).items()
     )
-    level, claimed = settings.level, settings.claimed_gain
-    user_count = queries["user_id"].n_unique()
-    empty = tuple(name for name in asked if name not in parts)
-    return RecommenderComparison(one, other, revision.title, user_count, queries.height, level, claimed, rows, empty)
 
 
 def to_json(comparison: RevisionComparison | RecommenderComparison) -> str:

@@ -225,10 +225,10 @@ def _dvc_locks() -> Iterator[Finding]:
             text = f"{RWLOCK_PATH} is cut: DVC was killed while it wrote it; remove it, or `make repro`, which does so"
             yield Finding("BROKEN", "dvc lock", text)
     try:
-        whole = not LOCK_PATH.is_file() or bool(read_lock())
+        readable = not LOCK_PATH.is_file() or bool(read_lock())
     except InputError:
-        whole = False
-    if not whole:
+        readable = False
+    if not readable:
         text = f"{LOCK_PATH} is cut or no YAML; `git checkout {LOCK_PATH}`, then `dvc repro` brings back what ran since"
         yield Finding("BROKEN", "dvc lock", text)
 

@@ -120,8 +120,8 @@ def _state(section: str, model: ModelParams) -> str:
         except InputError as error:
             return ABSENT if error.found == "none" else f"{error.found}: `make pretrained`"
     else:
-        home = Path(hub_cache()) / f"models--{model.repo.replace('/', '--')}" / "snapshots" / model.commit
-        folder = Path(model.path).expanduser() if model.kind == "path" else home
+        hub_folder = Path(hub_cache()) / f"models--{model.repo.replace('/', '--')}" / "snapshots" / model.commit
+        folder = Path(model.path).expanduser() if model.kind == "path" else hub_folder
         files = [path for pattern in FILE_PATTERNS for path in folder.glob(pattern)] if folder.is_dir() else []
         if not files:
             return "not here"

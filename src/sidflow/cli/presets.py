@@ -173,8 +173,8 @@ def plain_values(resolved: Resolved) -> dict[str, Any]:
 
 def sized_by_data(chain: Sequence[Layer]) -> bool:
     """Return whether the choice of loss, widths and epochs is left to the size of the data."""
-    said = [layer.sizes for layer in chain if layer.sizes is not None]
-    return not said or said[-1] == "data"
+    choices = [layer.sizes for layer in chain if layer.sizes is not None]
+    return not choices or choices[-1] == "data"
 
 
 def with_sizes(chain: Sequence[Layer], counts: Counts | None) -> list[Layer]:

@@ -32,10 +32,10 @@ def select(values: Mapping[str, Any], recommenders: Sequence[str], where: str) -
     Raises:
         InputError: a name is unknown or stands twice, or there is none.
     """
-    known = recommenders_of(values)
-    _check_names(recommenders, known, where)
+    available = recommenders_of(values)
+    _check_names(recommenders, available, where)
     needed = needed_stages(values, recommenders)
-    selected = dict(values) | {"recommenders": [name for name in known if name in recommenders]}
+    selected = dict(values) | {"recommenders": [name for name in available if name in recommenders]}
     for section in (name for name, section in SECTIONS.items() if section.has_entries):
         entries = values.get(section) or {}
         selected[section] = {name: entry for name, entry in entries.items() if f"{section}@{name}" in needed}
@@ -61,10 +61,10 @@ def check_selection(values: Mapping[str, Any], where: str) -> None:
     Raises:
         InputError: a listed recommender has no entry, or an entry is needed by none.
     """
-    listed, known = list(values["recommenders"]), recommenders_of(values)
-    _check_names(listed, known, where)
+    listed, available = list(values["recommenders"]), recommenders_of(values)
+    _check_names(listed, available, where)
     needed = needed_stages(values, listed)
-    unneeded = [name for name in known if not any(stage.endswith(f"@{name}") for stage in needed)]
+    unneeded = [name for name in available if not any(stage.endswith(f"@{name}") for stage in needed)]
     if unneeded:
         raise InputError(
             f"{where}:recommenders",
@@ -74,13 +74,13 @@ def check_selection(values: Mapping[str, Any], where: str) -> None:
         )
 
 
-def _check_names(names: Sequence[str], known: Sequence[str], where: str) -> None:
-    unknown = [name for name in names if name not in known]
+def _check_names(names: Sequence[str], available: Sequence[str], where: str) -> None:
+    unknown = [name for name in names if name not in available]
     twice = [name for name in dict.fromkeys(names) if list(names).count(name) > 1]
     if unknown or twice or not names:
         raise InputError(
             f"{where}:recommenders",
-            expected=closest_names(unknown[0], known) if unknown else "names, each once",
+            expected=closest_names(unknown[0], available) if unknown else "names, each once",
             found=f"`{unknown[0]}`" if unknown else f"`{twice[0]}` twice" if twice else "none",
             remedy=f"{REMEDY}; a recommender of your own is an entry of a training section",
         )

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sidflow.artifacts.catalog import IMAGES, ITEMS, core_count
 from sidflow.core import params
 from sidflow.core.errors import InputError, closest_names
 from sidflow.evaluation.params import EvaluateParams
-from sidflow.evaluation.slices import content_presence, slice_masks
+from sidflow.evaluation.slices import load_slice_masks
 from sidflow.sequences.histories import load_histories
 
 if TYPE_CHECKING:
@@ -24,10 +23,7 @@ def slices_of_tests(names: Sequence[str]) -> dict[str, Bool[np.ndarray, " q"]]:
     Raises:
         InputError: there is no such slice.
     """
-    histories = load_histories()
-    content = content_presence(ITEMS.read(), IMAGES.read(columns=["item_id"])["item_id"].to_numpy())
-    settings = params.load_section("evaluate", EvaluateParams)
-    masks = slice_masks(histories, histories.training_counts(core_count()), content, settings)
+    masks = load_slice_masks(params.load_section("evaluate", EvaluateParams))
     for name in names:
         if name not in masks:
             raise InputError(
@@ -36,4 +32,5 @@ def slices_of_tests(names: Sequence[str]) -> dict[str, Bool[np.ndarray, " q"]]:
                 found=f"`{name}`",
                 remedy="artifacts/evaluations/sasrec/slices.csv and the like list them",
             )
-    return {name: masks[name][~histories.query_valid] for name in names}
+    test = ~load_histories().query_valid
+    return {name: masks[name][test] for name in names}

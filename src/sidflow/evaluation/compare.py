@@ -21,7 +21,7 @@ from sidflow.evaluation.metrics import (
     rank_metric,
 )
 from sidflow.evaluation.params import CompareParams
-from sidflow.evaluation.statistics import Pair, PairedBootstrap
+from sidflow.evaluation.statistics import Interval, Pair, PairedBootstrap
 from sidflow.metrics.ranking import metric_at_k
 
 Column = TypeVar("Column", bound=Hashable)
@@ -109,8 +109,7 @@ def build_leaderboard(tables: Mapping[str, pl.DataFrame], settings: CompareParam
         name: dict.fromkeys(OF_ALL_RANKS, absent) if LISTED in table.columns else {} for name, table in tables.items()
     }
     for name, metric in values:
-        interval = bootstrap.interval((name, metric))
-        metrics[name][metric] = {"mean": interval.mean, "low": interval.low, "high": interval.high}
+        metrics[name][metric] = _mean_with_bounds(bootstrap.interval((name, metric)))
     return {
         "primary": settings.primary,
         "best_baseline": best,
@@ -126,6 +125,34 @@ def build_leaderboard(tables: Mapping[str, pl.DataFrame], settings: CompareParam
         },
         "differences": {} if best is None else _differences_to(best, kinds, values, bootstrap, settings),
     }
+
+
+def slice_intervals(
+    tables: Mapping[str, pl.DataFrame], slices: Mapping[str, np.ndarray], settings: CompareParams
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Return nDCG@10 with its interval, by recommender and slice. Each slice has a bootstrap over its own users.
+
+    Args:
+        tables: PER_QUERY of recommenders that answered the same queries, one or more.
+        slices: which queries belong to each slice, bool [q]. Those of all test queries, or of none, are left out.
+        settings: the knobs of the bootstrap, as for the leaderboard.
+    """
+    queries = next(iter(tables.values()))
+    users, test = queries["user_id"].to_numpy(), (queries["part"] == TEST).to_numpy()
+    intervals: dict[str, dict[str, dict[str, float]]] = {name: {} for name in tables}
+    for part, mask in slices.items():
+        in_slice = mask & test
+        if not in_slice.any() or (in_slice == test).all():
+            continue
+        values = {name: rank_metric(table, "ndcg_at_10")[in_slice] for name, table in tables.items()}
+        bootstrap = paired_bootstrap(values, users[in_slice], settings)
+        for name in tables:
+            intervals[name][part] = _mean_with_bounds(bootstrap.interval(name))
+    return intervals
+
+
+def _mean_with_bounds(interval: Interval) -> dict[str, float]:
+    return {"mean": interval.mean, "low": interval.low, "high": interval.high}
 
 
 def require_same_refit(refits: Mapping[str, bool | None], artifact: str, remedy: str) -> None:

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import polars as pl
 
+from sidflow.artifacts.catalog import IMAGES, ITEMS
 from sidflow.artifacts.item_content import item_texts
 from sidflow.evaluation.params import EvaluateParams
 from sidflow.metrics.ranking import METRICS, metric_at_k
-from sidflow.sequences.histories import Histories
+from sidflow.sequences.histories import Histories, load_histories
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Integer
@@ -102,6 +103,13 @@ def slice_masks(
         "without_text": ~content.text[histories.targets],
         "without_picture": ~content.picture[histories.targets],
     }
+
+
+def load_slice_masks(settings: EvaluateParams) -> dict[str, Bool[np.ndarray, " q"]]:
+    """Return which queries of the split belong to each slice, from the artifacts of the catalogue and the split."""
+    content = content_presence(ITEMS.read(), IMAGES.read(columns=["item_id"])["item_id"].to_numpy())
+    histories = load_histories()
+    return slice_masks(histories, histories.training_counts(len(content.text)), content, settings)
 
 
 def slice_rows(

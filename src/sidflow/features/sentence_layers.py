@@ -137,8 +137,8 @@ def _dense(folder: Path, place: str, width: int, seed: int | None) -> list[nn.Mo
     Raises:
         InputError: config or weights are missing, of another shape, or with an activation that is none of torch's.
     """
-    home = _inside(folder, place)
-    config = _read_json(home / "config.json")
+    layer_folder = _inside(folder, place)
+    config = _read_json(layer_folder / "config.json")
     try:
         linear = nn.Linear(int(config["in_features"]), int(config["out_features"]), bias=bool(config.get("bias", True)))
         path, _, name = str(config["activation_function"]).rpartition(".")
@@ -148,7 +148,7 @@ def _dense(folder: Path, place: str, width: int, seed: int | None) -> list[nn.Mo
         linear, activation, applies = nn.Linear(1, 1), None, False
     if activation is None or not applies or linear.in_features != width:
         raise InputError(
-            str(home / "config.json"),
+            str(layer_folder / "config.json"),
             expected=f"a Dense layer on the pooled vector of width {width}, with an activation of torch.nn",
             found=f"{config}",
             remedy=REMEDY,
@@ -160,17 +160,19 @@ def _dense(folder: Path, place: str, width: int, seed: int | None) -> list[nn.Mo
         return [linear, activation]
     expected = {f"linear.{key}": tuple(value.shape) for key, value in linear.state_dict().items()}
     try:
-        weights = load_file(home / "model.safetensors")
+        weights = load_file(layer_folder / "model.safetensors")
     except Exception as error:  # safetensors raises its own class, or that of the file system
         raise InputError(
-            str(home),
+            str(layer_folder),
             expected="model.safetensors of a Dense layer (pickled weights are not read)",
             found=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
             remedy="save the model with safetensors weights",
         ) from error
     shapes = {key: tuple(value.shape) for key, value in weights.items()}
     if shapes != expected:
-        raise InputError(str(home / "model.safetensors"), expected=f"{expected}", found=f"{shapes}", remedy=REMEDY)
+        raise InputError(
+            str(layer_folder / "model.safetensors"), expected=f"{expected}", found=f"{shapes}", remedy=REMEDY
+        )
     linear.load_state_dict({key.removeprefix("linear."): value.float() for key, value in weights.items()})
     return [linear, activation]
 

@@ -13,7 +13,7 @@ from scipy.sparse import csr_matrix
 from sidflow.artifacts.evaluation import HELD_OUT_RANK, LISTED, SHARED_IDS
 from sidflow.artifacts.recommenders import IDS
 from sidflow.core.params import Params
-from sidflow.ranking.scores import Scores, TopK, top_k_of_scores
+from sidflow.ranking.scores import Scores, TopK, tied_by_id, top_k_of_scores
 from sidflow.sequences.histories import Histories
 
 if TYPE_CHECKING:
@@ -183,14 +183,13 @@ def _rank_block(
     ranking.sampled_rank[rows] = np.where(missed, last_sampled, (sampled_scores >= target).sum(axis=1)) + 1
     if ids is not None:
         assert ranking.sharing is not None and ranking.id_rank is not None and ranking.sampled_sharing is not None
-        own_id = (ids == ids[targets[rows]][:, None]) & (block > -np.inf)
-        same = own_id & (block == target)  # of a blend, items of one ID can have different scores
-        ranking.sharing[rows] = np.where(missed, 0, same.sum(axis=1) - 1)
-        same_sampled = (sampled >= 0) & same[local[:, None], np.maximum(sampled, 0)]
-        ranking.sampled_sharing[rows] = np.where(missed, 0, same_sampled.sum(axis=1))
+        tied = tied_by_id(block, targets[rows], ids)
+        ranking.sharing[rows] = tied.sum(axis=1)
+        tied_sampled = (sampled >= 0) & tied[local[:, None], np.maximum(sampled, 0)]
+        ranking.sampled_sharing[rows] = tied_sampled.sum(axis=1)
         order = np.argsort(ids, kind="stable")
         best_of_id = np.maximum.reduceat(block[:, order], np.flatnonzero(np.diff(ids[order], prepend=-1)), axis=1)
-        best_of_own = np.where(own_id, block, -np.inf).max(axis=1, keepdims=True)
+        best_of_own = np.where(ids == ids[targets[rows]][:, None], block, -np.inf).max(axis=1, keepdims=True)
         ranking.id_rank[rows] = np.where(missed, last + 1, (best_of_id >= best_of_own).sum(axis=1))
     if held_out is not None and ranking.held_out_rank is not None:
         among = np.where(missed, last + 1, (block[:, held_out] >= target).sum(axis=1))

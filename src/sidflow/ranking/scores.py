@@ -19,7 +19,7 @@ from sidflow.artifacts.recommenders import DENSE, SPARSE, ScoreFactors
 from sidflow.core.errors import InputError
 
 if TYPE_CHECKING:
-    from jaxtyping import Float32, Int32, Int64
+    from jaxtyping import Bool, Float32, Int32, Int64
 
 
 LOWEST_SCORE = np.finfo(np.float32).min
@@ -91,6 +91,25 @@ def top_k_of_scores(scores: Float32[np.ndarray, "b n"], k: int) -> TopK:
         items[row] = candidates[np.argsort(-scores[row, candidates], kind="stable")][: items.shape[1]]
     top.write(np.arange(len(scores)), TopK(items.astype(np.int32), best_scores))
     return top
+
+
+def tied_by_id(
+    scores: Float32[np.ndarray, "b n"], targets: Int64[np.ndarray, " b"], ids: Int32[np.ndarray, " n"]
+) -> Bool[np.ndarray, "b n"]:
+    """Return which other candidates have the ID and the score of each row's target; none where it is no candidate.
+
+    In a blend, items of one ID can have different scores.
+
+    Args:
+        scores: -inf where an item is no candidate.
+        targets: item ids.
+        ids: the number of each item's ID.
+    """
+    rows = np.arange(len(scores))
+    target_scores = scores[rows, targets][:, None]
+    tied = (ids == ids[targets][:, None]) & (scores == target_scores) & (target_scores > -np.inf)
+    tied[rows, targets] = False
+    return tied
 
 
 def _positions_of_largest(values: Float32[np.ndarray, "b n"], count: int) -> Int64[np.ndarray, "b count"]:

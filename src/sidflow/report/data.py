@@ -102,14 +102,27 @@ class ReportData(NamedTuple):
     histories: Histories
     ranked_lists: Sequence[RankedLists]  # of the best method and the best baseline, where they exist
     ablations: Mapping | None  # of this preset, where `sidflow ablations` has run
+    slice_intervals: Mapping[str, Mapping] = {}  # of nDCG@10, by recommender and slice: `mean`, `low`, `high`
     embeddings: Mapping = {}  # the audit of the encoders
     describe: Mapping = {}  # how the writing of views went
 
 
 def read_report_data(
-    preset: str, recommenders: Sequence[str], slice_cuts: Mapping[str, float], *, semantic_ids: bool = True
+    preset: str,
+    recommenders: Sequence[str],
+    slice_cuts: Mapping[str, float],
+    slice_intervals: Mapping[str, Mapping],
+    *,
+    semantic_ids: bool = True,
 ) -> ReportData:
-    """Return what the page shows of these recommenders; without `semantic_ids` there are none to read.
+    """Return what the page shows of these recommenders.
+
+    Args:
+        preset: its name.
+        recommenders: their names, in the order of params.
+        slice_cuts: thresholds of the slices.
+        slice_intervals: as ReportData has them.
+        semantic_ids: whether there are any to read.
 
     Raises:
         InputError: an artifact is absent or broken.
@@ -138,6 +151,7 @@ def read_report_data(
         histories=load_histories(),
         ranked_lists=[_ranked_lists(name) for name in best_method_and_baseline(leaderboard) if name is not None],
         ablations=_ablations(preset),
+        slice_intervals=slice_intervals,
         embeddings=EMBED_REPORT.read(),
         describe=DESCRIBE_REPORT.read(),
     )

@@ -34,9 +34,9 @@ h4 small.yes{color:var(--good)}
 section{margin-top:64px;padding-top:28px;border-top:1px solid var(--hair)}
 .eyebrow{font-weight:600;font-size:13px;letter-spacing:.04em;margin:0;color:var(--ink)}
 .eyebrow span{font-weight:400;color:var(--soft);margin-left:12px;letter-spacing:0}
-.lead{font-size:18px;line-height:1.6;max-width:46em;color:var(--soft);margin:0 0 30px;text-wrap:metric_title}
+.lead{font-size:18px;line-height:1.6;max-width:46em;color:var(--soft);margin:0 0 30px;text-wrap:pretty}
 .lead b{color:var(--ink);font-weight:600}
-.note{color:var(--soft);font-size:13.5px;max-width:60em;margin:16px 0 0;text-wrap:metric_title}
+.note{color:var(--soft);font-size:13.5px;max-width:60em;margin:16px 0 0;text-wrap:pretty}
 .note b{color:var(--ink);font-weight:600}
 .absent{color:var(--faint);font-style:italic;margin:0}
 .facts{display:flex;flex-wrap:wrap;gap:14px 44px;margin:0}
@@ -100,9 +100,10 @@ svg .name.reference{fill:var(--reference)}
 .sparks p{margin:6px 0 0;font-size:12.5px;color:var(--soft)}
 .run{margin-bottom:30px}
 .run .note{margin:0 0 12px}
-.heat td{text-align:center;padding:8px 6px;
+.heat td{text-align:center;padding:8px 2px;
   background:color-mix(in srgb,var(--method) calc(var(--heat,0)*var(--heat,0)*42%),transparent);
   border:1px solid var(--paper)}
+.heat td small{font-size:10.5px}
 .heat th{padding-left:4px}
 .heat thead th{text-align:center;border-bottom:0}
 .heat tbody th{border-bottom:0}

@@ -35,10 +35,10 @@ def truth_figures(semantics: pl.DataFrame, truth: pl.DataFrame, views: Sequence[
                 for text, value in zip(texts, joined[attribute].to_list(), strict=True)
                 if value
             ]
-            items, right = len(pairs), sum(said == value for said, value in pairs)
+            items, right = len(pairs), sum(named == value for named, value in pairs)
             figures |= {
                 f"{view}_{attribute}_items": items,
-                f"{view}_{attribute}_said": sum(bool(said) for said, _ in pairs),
+                f"{view}_{attribute}_said": sum(bool(named) for named, _ in pairs),
                 f"{view}_{attribute}_right": right,
                 f"{view}_{attribute}_accuracy": right / items if items else 0.0,
             }
@@ -51,5 +51,5 @@ def first_of(text: str, values: Sequence[str]) -> str:
     >>> first_of("a teal mug, not a blue one", ["blue", "teal"])
     'teal'
     """
-    found = re.search(rf"\b({'|'.join(map(re.escape, values))})\b", text) if values else None
-    return found[0] if found else ""
+    match = re.search(rf"\b({'|'.join(map(re.escape, values))})\b", text) if values else None
+    return match[0] if match else ""

@@ -213,7 +213,7 @@ def load_history_encoder(recommender: str) -> EncodeHistory:
         from sidflow.candidate_ranking.ranker import load_ranker
 
         ranker = load_ranker(recommender)
-        core = np.ones(len(ranker.relations.popularity), dtype=bool)
+        core = np.ones(len(ranker.selector.relations.popularity), dtype=bool)
 
         def encode_with_ranker(history: list[int], _: bool) -> HistoryFactors:
             return HistoryFactors(ranker.answer([np.array(history, dtype=np.int32)]).arrays(), core)

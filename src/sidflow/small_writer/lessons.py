@@ -32,7 +32,7 @@ class Lesson(NamedTuple):
     words: str  # empty where it has none
     picture: bytes | None  # JPEG
     truth: Mapping[str, str]  # category, style, colour, pattern
-    told: Mapping[str, str]  # what its words say: category, department, style, colour, material, use, mood
+    stated: Mapping[str, str]  # what its words say: category, department, style, colour, material, use, mood
 
 
 def catalogue_lessons(grammar_path: Path, seed: int, items: int) -> list[Lesson]:
@@ -50,11 +50,13 @@ def catalogue_lessons(grammar_path: Path, seed: int, items: int) -> list[Lesson]
         if products.has_picture[row]:
             drawn = draw_product(grammar, products, row, size.picture_side, random)
             picture = encode_jpeg(drawn, PictureParams())[0]
-        lessons.append(Lesson(item_words(text, MAX_CHARACTERS), picture, truth, told(grammar, truth, text)))
+        lessons.append(
+            Lesson(item_words(text, MAX_CHARACTERS), picture, truth, stated_attributes(grammar, truth, text))
+        )
     return lessons
 
 
-def told(grammar: Grammar, truth: Mapping[str, str], text: ItemText) -> dict[str, str]:
+def stated_attributes(grammar: Grammar, truth: Mapping[str, str], text: ItemText) -> dict[str, str]:
     """Return what the words say of a product; empty where they are silent."""
     if not text.title:
         return {}
@@ -74,14 +76,14 @@ def told(grammar: Grammar, truth: Mapping[str, str], text: ItemText) -> dict[str
 
 def answer(lesson: Lesson, view: View) -> dict[str, str | list[str]]:
     """Return the right answer about a product: what the view can know, and nothing else."""
-    seen = lesson.truth if view in (IMAGE, JOINT) else {}
-    told = lesson.told if READS_WORDS[view] else {}
-    category = seen.get("category") or told.get("category", "")
-    style = told.get("style") or seen.get("style", "")
-    colour = seen.get("colour") or told.get("colour", "")
-    material, use, pattern = told.get("material", ""), told.get("use", ""), seen.get("pattern", "")
+    visible = lesson.truth if view in (IMAGE, JOINT) else {}
+    stated = lesson.stated if READS_WORDS[view] else {}
+    category = visible.get("category") or stated.get("category", "")
+    style = stated.get("style") or visible.get("style", "")
+    colour = visible.get("colour") or stated.get("colour", "")
+    material, use, pattern = stated.get("material", ""), stated.get("use", ""), visible.get("pattern", "")
     if view == KEYWORDS:
-        phrases = [told.get("department", ""), category]
+        phrases = [stated.get("department", ""), category]
         phrases += [f"{word} {category}" for word in (style, colour, material) if word]
         return {"keywords": [phrase for phrase in phrases if phrase]}
     kind = " ".join(word for word in (style, colour, material, category) if word)
@@ -93,7 +95,7 @@ def answer(lesson: Lesson, view: View) -> dict[str, str | list[str]]:
         "colours": [colour] if colour else [],
         "material": material,
         "use": use,
-        "mood": told.get("mood", ""),
+        "mood": stated.get("mood", ""),
         "summary": f"{'An' if kind[0] in 'aeiou' else 'A'} {kind}{end}.",
     }
 

@@ -8,10 +8,10 @@ from tests.unit.counting.cases import leave_one_out, random_sequences
 from sidflow.candidate_ranking import features
 from sidflow.candidate_ranking.features import (
     Candidates,
+    CandidateSelector,
     evidence,
     feature_names,
     feature_scales,
-    select_candidates,
     weighted_items,
 )
 from sidflow.candidate_ranking.params import CandidateRankerParams
@@ -70,7 +70,8 @@ def test_candidates_are_the_items_with_most_evidence_and_none_of_the_history(mad
     monkeypatch.setattr(features, "BLOCK_SCORES", block)
     histories = new_histories(HISTORIES)
     scales = feature_scales(histories, made, PARAMS)
-    chosen = select_candidates(histories, made, scales, PARAMS, exclude_history=True)
+    selector = CandidateSelector(made, scales, PARAMS, exclude_history=True)
+    chosen = selector.select(histories)
     for row, history in enumerate(HISTORIES):
         part = slice(chosen.indptr[row], chosen.indptr[row + 1])
         expected = features_by_loops(history, made) / scales
@@ -81,7 +82,7 @@ def test_candidates_are_the_items_with_most_evidence_and_none_of_the_history(mad
         assert chosen.items[part].tolist() == best.tolist()
         np.testing.assert_allclose(chosen.values[part], expected[best], rtol=2e-3, atol=1e-3)  # half precision
     assert chosen.indptr[4] == chosen.indptr[3], "an empty history has no candidate"
-    with_own = select_candidates(histories, made, scales, PARAMS, exclude_history=False)
+    with_own = selector._replace(exclude_history=False).select(histories)
     own = with_own.items[with_own.indptr[4] :]
     assert set(own) & set(HISTORIES[4]), "without exclusion what the history holds can follow it"
 

@@ -504,6 +504,21 @@ def test_means_are_the_metrics_and_intervals_hold_them():
     assert found["differences"] == {}
 
 
+def test_the_interval_of_a_slice_is_the_one_of_its_queries_alone():
+    generator, settings = np.random.default_rng(0), CompareParams(draws=200)
+    tables = _tables(**{name: generator.integers(1, 20, 2 * USERS) for name in ("markov", "sasrec")})
+    masks = {
+        "some": generator.random(2 * USERS) < 0.5,
+        "every": np.ones(2 * USERS, bool),
+        "valid": _world().query_valid,
+    }
+    intervals = compare.slice_intervals(tables, masks, settings)
+    alone = compare.build_leaderboard({n: one.filter(pl.Series(masks["some"])) for n, one in tables.items()}, settings)
+    for name in tables:
+        assert intervals[name] == {"some": alone["recommenders"][name]["metrics"]["ndcg_at_10"]}
+        assert 0 <= intervals[name]["some"]["low"] < intervals[name]["some"]["mean"] < intervals[name]["some"]["high"]
+
+
 def test_recommenders_of_two_splits_do_not_mix():
     tables = _tables(sasrec=np.ones(2 * USERS, int))
     other = evaluate(_given(_world(seed=9), truth=False), EvaluateParams()).per_query

@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 from ruamel.yaml import YAML
 from tests.unit.generative.cases import TINY
-from tests.unit.sequential.cases import CYCLE, write_shop
+from tests.unit.sequential.cases import CYCLE, enter_shop
 
 from sidflow.artifacts.recommenders import FACTORS
 from sidflow.artifacts.semantic_ids import QUANTIZER, SEMANTIC_IDS
@@ -68,13 +68,9 @@ def write_params(**entries):
         YAML().dump(content | {"generate": entries, "recommenders": list(entries)}, handle)
 
 
-def enter_shop(folder, monkeypatch):
+def enter_shop_with_ids(folder, monkeypatch):
     """Write a small shop with IDs into `folder`, and make it the current one."""
-    monkeypatch.chdir(folder)
-    monkeypatch.setenv("SIDFLOW_CACHE", str(folder / "cache"))
-    monkeypatch.setenv("SIDFLOW_DEVICE", "cpu")
-    monkeypatch.setattr("sidflow.core.files._touched", {"reads": set(), "writes": set(), "params": set()})
-    write_shop()
+    enter_shop(folder, monkeypatch)
     write_ids([(item % 4, item // 4) for item in range(COUNT)])
 
 

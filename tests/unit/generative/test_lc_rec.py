@@ -9,7 +9,7 @@ import pytest
 import torch
 from peft.tuners.lora.layer import Linear
 from tests.unit.generative.cases import LORA, TITLES, item_ids, random_codes, tiny_backbone, tiny_language_model
-from tests.unit.generative.shop import COUNT, LOOP, enter_shop, ranking_of, stage_main, write_params
+from tests.unit.generative.shop import COUNT, LOOP, enter_shop_with_ids, ranking_of, stage_main, write_params
 from tests.unit.killing import second_fit_resumes
 from tests.unit.sequential.cases import CYCLE
 from transformers import Gemma2Config, LlamaConfig, MistralConfig
@@ -196,7 +196,7 @@ def test_backbones_that_cannot_be_used_are_refused():
 @pytest.fixture
 def shop(tmp_path, monkeypatch):
     """The folder of a small shop with IDs, titles and a backbone from scratch, as the current one."""
-    enter_shop(tmp_path, monkeypatch)
+    enter_shop_with_ids(tmp_path, monkeypatch)
     ITEMS.write(ITEMS.read().with_columns(title=pl.Series(TITLES[:COUNT])))
     torch.manual_seed(0)
     model, tokenizer = tiny_backbone()

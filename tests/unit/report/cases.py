@@ -10,10 +10,10 @@ from sidflow.artifacts.catalog import ITEMS
 from sidflow.artifacts.features import SEMANTICS
 from sidflow.artifacts.semantic_ids import SEMANTIC_IDS
 from sidflow.cli.ablations import DIAGNOSTICS
-from sidflow.evaluation.compare import build_leaderboard
+from sidflow.evaluation.compare import build_leaderboard, slice_intervals
 from sidflow.evaluation.evaluate import EvaluationInputs, evaluate
 from sidflow.evaluation.params import CompareParams, EvaluateParams
-from sidflow.evaluation.slices import ContentPresence
+from sidflow.evaluation.slices import ContentPresence, slice_masks
 from sidflow.report.data import RankedLists, ReportData, best_method_and_baseline
 from sidflow.sequences.histories import Histories
 
@@ -54,6 +54,7 @@ def report_data(
     rich: bool = True, names: tuple[str, ...] = ("popularity", "sasrec", "mme_sid", "oracle")
 ) -> ReportData:
     histories, generator = _histories(), np.random.default_rng(1)
+    content = ContentPresence(*(np.arange(CORE) % 3 > lacking for lacking in (-1, 0)))
     evaluations, lists = {}, {}
     for name in names:
         top = np.array([generator.permutation(CORE)[:20] for _ in range(histories.query_count)], dtype=np.int32)
@@ -68,7 +69,7 @@ def report_data(
                 ranks=pl.DataFrame({"query_id": np.arange(len(ranks)), **frame}).cast(pl.Int32),
                 top=pl.DataFrame({"items": pl.Series(top, dtype=pl.Array(pl.Int32, 20))}),
                 truth=_truth(histories) if rich else pl.DataFrame(),
-                content=ContentPresence(*(np.arange(CORE) % 3 > lacking for lacking in (-1, 0))),
+                content=content,
                 item_matrix=matrix,
                 item_table=matrix if rich else None,
                 present=np.ones(CORE, dtype=bool) if rich else None,
@@ -76,7 +77,9 @@ def report_data(
             ),
             CUTS,
         )
-    board = build_leaderboard({name: one.per_query for name, one in evaluations.items()}, CompareParams(draws=200))
+    tables, bootstrap = {name: one.per_query for name, one in evaluations.items()}, CompareParams(draws=200)
+    board = build_leaderboard(tables, bootstrap)
+    masks = slice_masks(histories, histories.training_counts(CORE), content, CUTS)
     item = list(range(CORE))
     items = pl.DataFrame(
         {
@@ -113,6 +116,7 @@ def report_data(
             n: [{k: "" if v is None else str(v) for k, v in row.items()} for row in one.slices]
             for n, one in evaluations.items()
         },
+        slice_intervals=slice_intervals(tables, masks, bootstrap),
         spectra={n: [{k: str(v) for k, v in row.items()} for row in one.spectrum] for n, one in evaluations.items()},
         curves={name: curve if rich else [] for name in names},
         summaries={name: {"best_epoch": 2} if rich else {} for name in names},

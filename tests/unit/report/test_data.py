@@ -100,7 +100,8 @@ def test_each_part_of_the_page_is_read_from_its_own_artifact(monkeypatch):
     for name in names.split():
         monkeypatch.setattr(data_module, name, artifact(name))
     monkeypatch.setattr(data_module, "load_histories", lambda: Read("histories", None))
-    found = read_report_data("shop", ["sasrec", "ease"], {"head_share": 0.5})
+    found = read_report_data("shop", ["sasrec", "ease"], {"head_share": 0.5}, {"ease": {"tail": {"low": 0.25}}})
+    assert found.slice_intervals == {"ease": {"tail": {"low": 0.25}}}
     assert (found.preset, found.slice_cuts, found.user_keys) == ("shop", {"head_share": 0.5}, ["a", "b"])
     assert found.pictures == {3: b"three", 5: b"five"}
     for field, name in {
@@ -125,8 +126,8 @@ def test_each_part_of_the_page_is_read_from_its_own_artifact(monkeypatch):
     assert (ranked.name, ranked.top.tolist(), ranked.rank.tolist()) == ("sasrec", [[1, 2]], [7])
     assert models["TOP"] == models["TARGET_RANKS"] == ["sasrec"]
     assert found.ablations == known["ABLATIONS"]
-    assert read_report_data("other", [], {}).ablations is None  # they ran with another preset
-    without = read_report_data("shop", [], {}, semantic_ids=False)
+    assert read_report_data("other", [], {}, {}).ablations is None  # they ran with another preset
+    without = read_report_data("shop", [], {}, {}, semantic_ids=False)
     assert (without.quantizer_curves, without.quantizer_summary, without.audit) == ([], {}, {})
     assert without.semantic_ids == Read("no SEMANTIC_IDS", None)
 

@@ -158,9 +158,17 @@ def test_the_cards_of_the_head(data, page):
     assert f"the best possible expected nDCG@10 can be computed: mme_sid reaches {own} of it, {best} {other}." in lead
 
 
+def _slice_interval(data, name, title):
+    whole = data.leaderboard["recommenders"][name]["metrics"]["ndcg_at_10"]
+    interval = whole if title == "all" else data.slice_intervals[name][title.replace(" ", "_")]
+    return f"{fixed(interval['low'], 3)} to {fixed(interval['high'], 3)}"
+
+
 def test_each_row_of_the_slices_is_its_own_recommenders(data, page):
     part = section(page, "Metrics by kinds of queries")
-    assert text_of(classed(part, "p", "note")[0]).startswith("Realised nDCG@10 by the target's popularity")
+    note = text_of(classed(part, "p", "note")[0])
+    assert note.startswith("Realised nDCG@10 by the target's popularity")
+    assert f"Small: {share(data.leaderboard['level'], digits=0)} interval over the users of the slice" in note
     heads = [
         (text_of(head).removesuffix(text_of(head.find("small"))), text_of(head.find("small")))
         for head in part.iter("th")
@@ -172,7 +180,8 @@ def test_each_row_of_the_slices_is_its_own_recommenders(data, page):
         known = {row["slice"].replace("_", " "): row for row in data.slices[name]}
         for (title, users), cell in zip(heads, cells, strict=True):
             assert users == f"{known[title]['users']} users"
-            assert text_of(cell) == fixed(float(known[title]["ndcg_at_10"]), 3)
+            span = _slice_interval(data, name, title)
+            assert (cell.text, text_of(cell.find("small"))) == (fixed(float(known[title]["ndcg_at_10"]), 3), span)
     texts = [[text_of(cell) for cell in cells] for cells in rows.values()]
     assert len({tuple(row) for row in texts}) == len(texts)
     for column, (title, _) in enumerate(heads):  # the best of a column is darkest, the worst lightest

@@ -97,7 +97,7 @@ def test_absent_parts_are_replaced_by_text():
     text = render_page(report_data(rich=False), ReportParams())
     assert "item k0" in text
     assert "No description." in text
-    assert "No semantic ID." in text
+    assert "The run has no semantic IDs." in text
     assert "No figures." in text
     assert ">Training<" not in text
 

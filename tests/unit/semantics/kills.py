@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -54,6 +54,31 @@ def describe(cache: Path, url: str) -> bytes:
     return SEMANTICS.at().read_bytes()
 
 
+def killed_runs(
+    command: list[str], count: int, wait: Callable[[subprocess.Popen], None], problems: list[str]
+) -> Iterator[int]:
+    """Run Python code again and again, killed each time; yield after each run how many were killed, up to `count`.
+
+    Args:
+        command: the code and its arguments.
+        count: kills.
+        wait: returns when the run is to be killed; a run that is over by then is none of the kills.
+        problems: where it is added that a run ended with an error, which is the last one.
+    """
+    environment, killed = os.environ | {"PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"}, 0
+    while killed < count:
+        process = subprocess.Popen([sys.executable, "-c", *command], env=environment)
+        wait(process)
+        if process.poll() is None:
+            process.kill()
+            killed += 1
+        elif process.returncode:
+            problems.append(f"describe ended with {process.returncode}")
+            return
+        process.wait()
+        yield killed
+
+
 def kill_describe(folder: Path, count: int, generator: random.Random) -> Kills:
     """Kill `describe` at `count` random moments, then run it to its end.
 
@@ -69,19 +94,13 @@ def kill_describe(folder: Path, count: int, generator: random.Random) -> Kills:
     ITEMS_TABLE.write(_catalogue(items))
     with chat_server() as server:
         server.delay = ANSWER_SECONDS
-        environment = os.environ | {"PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"}
-        while killed < count:
-            before = server.answered.total()
-            process = subprocess.Popen([sys.executable, "-c", STAGE, "cache", server.url], env=environment)
+        before = 0
+
+        def wait(process: subprocess.Popen) -> None:
             _wait_for_answers(server, before, process, at_once=generator.random() < 0.2)
             time.sleep(generator.uniform(0.0, 0.4))
-            if process.poll() is None:
-                process.kill()
-                killed += 1
-            elif process.returncode:
-                problems.append(f"describe ended with {process.returncode}")
-                break
-            process.wait()
+
+        for killed in killed_runs([STAGE, "cache", server.url], count, wait, problems):
             stored = _stored_titles(folder)
             again = {title for title, asked in asked_of_stored.items() if _asked(server)[title] > asked}
             if again:
@@ -90,6 +109,7 @@ def kill_describe(folder: Path, count: int, generator: random.Random) -> Kills:
             if len(stored) == items:
                 items += 40
                 ITEMS_TABLE.write(_catalogue(items))
+            before = server.answered.total()
         final = describe(Path("cache"), server.url)
         repeated = server.asked.total() - items
         if repeated > killed * CONCURRENCY * (1 + BATCH_SECONDS / ANSWER_SECONDS):  # under way, or not yet handed over

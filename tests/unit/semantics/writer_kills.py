@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import subprocess
 import sys
@@ -10,7 +9,7 @@ import time
 from pathlib import Path
 from unittest.mock import patch
 
-from tests.unit.semantics.kills import Kills, main
+from tests.unit.semantics.kills import ROOT, Kills, killed_runs, main
 from tests.unit.semantics.test_rules import BLUE, RED, images_table, item, items_table
 
 from sidflow.artifacts.catalog import IMAGES
@@ -24,7 +23,6 @@ from sidflow.semantics.params import DescribeParams, TransformersParams
 from sidflow.semantics.store import Response, open_store
 from sidflow.semantics.transformers_writer import TransformersWriter
 
-ROOT = Path(__file__).resolve().parents[3]
 BATCH = 3  # requests; so small that a kill falls between batches as well as into one
 MORE_ITEMS = 40
 STAGE = """
@@ -71,22 +69,15 @@ def kill_writer(folder: Path, count: int, generator: random.Random) -> Kills:
     """
     cache, begun = folder / "cache", folder / "begun"
     begun.touch()
-    items, held, problems, killed = MORE_ITEMS, {}, [], 0
+    items, held, problems, killed, before = MORE_ITEMS, {}, [], 0, 0
     _write_catalogue(items)
-    environment = os.environ | {"PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"}
-    while killed < count:
-        before = len(_keys(begun))
-        process = subprocess.Popen([sys.executable, "-c", STAGE, str(cache), str(begun)], env=environment)
+
+    def wait(process: subprocess.Popen) -> None:
         while process.poll() is None and len(_keys(begun)) == before:
             time.sleep(0.01)
         time.sleep(generator.uniform(0.0, 0.5))
-        if process.poll() is None:
-            process.kill()
-            killed += 1
-        elif process.returncode:
-            problems.append(f"describe ended with {process.returncode}")
-            break
-        process.wait()
+
+    for killed in killed_runs([STAGE, str(cache), str(begun)], count, wait, problems):
         stored = _stored(cache)
         if held.items() - stored.items():
             problems.append(f"after kill {killed}: {len(held.items() - stored.items())} stored answers are lost")
@@ -97,6 +88,7 @@ def kill_writer(folder: Path, count: int, generator: random.Random) -> Kills:
         if len(stored) == len(set(_keys(begun))):
             items += MORE_ITEMS
             _write_catalogue(items)
+        before = len(_keys(begun))
     final = describe(cache, begun)
     if describe(folder / "sound", folder / "begun-sound") != final:
         problems.append("other bytes than without a kill")

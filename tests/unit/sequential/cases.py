@@ -193,3 +193,12 @@ def encoder_of(name, extra):
 
 def table():
     return torch.randn(TABLE_ITEMS, 16, generator=torch.Generator().manual_seed(2))
+
+
+def enter_shop(folder, monkeypatch):
+    """Write a small shop into `folder`, and make it the current one."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("SIDFLOW_CACHE", str(folder / "cache"))
+    monkeypatch.setenv("SIDFLOW_DEVICE", "cpu")
+    monkeypatch.setattr("sidflow.core.files._touched", {"reads": set(), "writes": set(), "params": set()})
+    write_shop()

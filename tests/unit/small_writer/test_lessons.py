@@ -11,7 +11,7 @@ from sidflow.catalog.synthetic.products import read_grammar
 from sidflow.semantics.params import default_prompts
 from sidflow.semantics.requests import DESCRIPTION_FIELDS, read_prompt
 from sidflow.small_writer.fit import grammar_phrases
-from sidflow.small_writer.lessons import Lesson, answer, catalogue_lessons, examples, told
+from sidflow.small_writer.lessons import Lesson, answer, catalogue_lessons, examples, stated_attributes
 from sidflow.small_writer.tokenizer import train_tokenizer
 
 GRAMMAR = Path("presets/grammar.yaml")
@@ -60,16 +60,16 @@ def test_what_is_taken_from_words_stands_in_them(lessons):
     for lesson in lessons:
         words = lesson.words.lower()
         for name in ("colour", "material", "use", "mood"):
-            assert lesson.told.get(name, "").lower() in words
+            assert lesson.stated.get(name, "").lower() in words
         styles = grammar.styles[lesson.truth["style"]].words
-        assert not lesson.told.get("style") or any(word in words for word in styles)
-        colours += bool(lesson.told.get("colour"))
+        assert not lesson.stated.get("style") or any(word in words for word in styles)
+        colours += bool(lesson.stated.get("colour"))
     assert 0 < colours < len(lessons)
 
 
 def test_a_product_without_text_tells_nothing():
     grammar = read_grammar(GRAMMAR)
-    assert told(grammar, SILENT.truth, ItemText("", "", (), (), ())) == {}
+    assert stated_attributes(grammar, SILENT.truth, ItemText("", "", (), (), ())) == {}
 
 
 def test_every_view_is_asked_of_what_has_its_words_and_picture(lessons, rows):

@@ -88,17 +88,17 @@ def _part_files(root: Path, name: str) -> dict[Path, str]:
     for part in PARTS:
         own = DataFolder(root).subfolder(part)
         if own is not None:
-            found = own.match_files(f"{name}.csv")
+            matches = own.match_files(f"{name}.csv")
         else:
-            found = [file for file in DataFolder(root).match_files(f"{name}.csv") if part in file.name.lower()]
-        if len(found) > 1:
+            matches = [file for file in DataFolder(root).match_files(f"{name}.csv") if part in file.name.lower()]
+        if len(matches) > 1:
             raise InputError(
                 str(root),
                 expected=f"one CSV file of {part}",
-                found=f"{[file.name for file in found]}",
+                found=f"{[file.name for file in matches]}",
                 remedy="set ingest.minionerec.name to a pattern of one category, without .csv",
             )
-        files |= dict.fromkeys(found, part)
+        files |= dict.fromkeys(matches, part)
     if not files:
         raise InputError(
             str(root),

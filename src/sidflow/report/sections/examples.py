@@ -140,14 +140,26 @@ def items_section(data: ReportData, gallery: Gallery, settings: ReportParams) ->
     if core.is_empty() or settings.items == 0:
         return None
     item_ids = np.unique(np.linspace(0, core.height - 1, min(settings.items, core.height)).astype(int)).tolist()
+    descriptions, semantic_ids = _descriptions(data, item_ids), _semantic_ids(data, item_ids)
+    cards = []
+    for item in item_ids:
+        face = gallery.tile(item, "large", " ")
+        words = tag("div", tag("h3", gallery.title(item)), descriptions[item], semantic_ids.get(item))
+        cards.append(tag("article", face, words, class_="card item"))
+    writers = sorted(_COMMIT.sub(r"@\1", writer) for writer in data.semantics["writer"].unique())
+    writer_note = f"Descriptions written by {', '.join(writers)}. " if writers else ""
+    ids_note = "A semantic ID reads from coarse to fine." if semantic_ids else "The run has no semantic IDs."
+    note = f"{writer_note}Evenly spaced through the catalogue. {ids_note}"
+    return tag("section", tag("h2", "Example items"), tag("p", note, class_="note"), *cards)
+
+
+def _descriptions(data: ReportData, item_ids: list[int]) -> dict[int, Markup]:
+    """Return each item's own words and the views that were written of it."""
     view_text = {
         (item, view): text for item, view, text in data.semantics.select("item_id", "view", "text").iter_rows()
     }
-    ids: dict[int, list[Markup]] = {}
-    for item, modality, codes, suffix in data.semantic_ids.filter(pl.col("item_id").is_in(item_ids)).iter_rows():
-        ids.setdefault(item, []).append(_semantic_id(modality, codes, suffix))
     own = dict(zip(item_ids, item_texts(data.items.filter(pl.col("item_id").is_in(item_ids))), strict=True))
-    cards = []
+    descriptions = {}
     for item in item_ids:
         pieces = (piece.rstrip(".") for piece in own[item]._replace(title="").pieces())
         words = truncate_at_word(". ".join(pieces), OWN_CHARACTERS)
@@ -157,21 +169,21 @@ def items_section(data: ReportData, gallery: Gallery, settings: ReportParams) ->
             for view in ("text", "image", "joint", "keywords")
             if (item, view) in view_text
         ]
-        descriptions = tag("dl", *views, class_="views") if views else tag("p", "No description.", class_="absent")
-        codes = ids.get(item, [tag("p", "No semantic ID.", class_="absent")])
-        cards.append(
-            tag(
-                "article",
-                gallery.tile(item, "large", " "),
-                tag("div", tag("h3", gallery.title(item)), descriptions, tag("div", *codes, class_="ids")),
-                class_="card item",
-            )
+        descriptions[item] = (
+            tag("dl", *views, class_="views") if views else tag("p", "No description.", class_="absent")
         )
-    writers = sorted(_COMMIT.sub(r"@\1", writer) for writer in data.semantics["writer"].unique())
-    writer_note = f"Descriptions written by {', '.join(writers)}. " if writers else ""
-    ids_note = "" if data.semantic_ids.is_empty() else " A semantic ID reads from coarse to fine."
-    note = f"{writer_note}Evenly spaced through the catalogue.{ids_note}"
-    return tag("section", tag("h2", "Example items"), tag("p", note, class_="note"), *cards)
+    return descriptions
+
+
+def _semantic_ids(data: ReportData, item_ids: list[int]) -> dict[int, Markup]:
+    """Return each item's semantic IDs, or that it has none; empty where the run has none at all."""
+    if data.semantic_ids.is_empty():
+        return {}
+    ids: dict[int, list[Markup]] = {item: [] for item in item_ids}
+    for item, modality, codes, suffix in data.semantic_ids.filter(pl.col("item_id").is_in(item_ids)).iter_rows():
+        ids[item].append(_semantic_id(modality, codes, suffix))
+    absent = tag("p", "No semantic ID.", class_="absent")
+    return {item: tag("div", *(of_item or [absent]), class_="ids") for item, of_item in ids.items()}
 
 
 def _semantic_id(modality: str, codes: list[int], suffix: int) -> Markup:

@@ -57,5 +57,5 @@ def _accuracy_cell(report: Mapping, name: str) -> Markup:
     items = report.get(f"{name}_items", 0)
     if not items:
         return tag("td", "")
-    said = tag("small", f"{number(report[f'{name}_said'])} of {number(items)}")
-    return tag("td", percent(report[f"{name}_accuracy"], digits=1), said)
+    named = tag("small", f"{number(report[f'{name}_said'])} of {number(items)}")
+    return tag("td", percent(report[f"{name}_accuracy"], digits=1), named)

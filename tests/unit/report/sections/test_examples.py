@@ -73,3 +73,14 @@ def test_an_item_has_its_own_words_beside_what_was_written_of_it():
     own = re.findall(r"<dt>own words</dt><dd>(.*?)</dd><dt>text</dt>", text)
     assert own[0].startswith("Hearth.") and "It glows. long long" in own[0] and len(own[0]) <= 300
     assert all("Hearth" not in other for other in own[1:])
+
+
+def test_a_run_without_semantic_ids_says_so_once():
+    made, settings = report_data(), ReportParams(items=3)
+    gallery = Gallery({}, dict.fromkeys(range(99), "t"), 50, 90)
+    without = str(items_section(made._replace(semantic_ids=made.semantic_ids.clear()), gallery, settings))
+    assert without.count("The run has no semantic IDs.") == 1
+    assert "No semantic ID." not in without and 'class="ids"' not in without
+    others = made.semantic_ids.filter(pl.col("item_id") != 0)
+    part = str(items_section(made._replace(semantic_ids=others), gallery, settings))
+    assert part.count("No semantic ID.") == 1 and "has no semantic IDs" not in part
