@@ -65,7 +65,8 @@ class HistoryFactors(NamedTuple):
     candidates: Bool[np.ndarray, " n"]  # which items have a row
 
 
-EncodeHistory = Callable[[list[int], bool], HistoryFactors]  # from item ids, oldest first, and whether to add cold rows
+# from item ids, oldest first, whether to add cold rows, and how many items the list is to have
+EncodeHistory = Callable[[list[int], bool, int], HistoryFactors]
 
 
 def recommend_to_user(key: str, k: int, recommender: str | None = None) -> Recommendation:
@@ -148,7 +149,7 @@ def recommend_after(
     encoders = {} if encoders is None else encoders
     if name not in encoders:
         encoders[name] = load_history_encoder(name)
-    factors = encoders[name](rows, include_cold)
+    factors = encoders[name](rows, include_cold, k)
     excluded = ~factors.candidates
     if _excludes_history():
         excluded[[row for row in rows if row < len(excluded)]] = True
@@ -191,7 +192,7 @@ def load_history_encoder(recommender: str) -> EncodeHistory:
 
         encoder = HistoryEncoder(recommender, pick_device())
 
-        def encode_with_language_model(history: list[int], include_cold: bool) -> HistoryFactors:
+        def encode_with_language_model(history: list[int], include_cold: bool, _: int) -> HistoryFactors:
             core = np.ones(len(encoder.item_matrix), dtype=bool)
             candidates = np.concatenate([core, encoder.cold.present]) if include_cold else core
             return HistoryFactors(encoder.factors([history], include_cold), candidates)
@@ -203,8 +204,9 @@ def load_history_encoder(recommender: str) -> EncodeHistory:
 
         generator = GenerativeRecommender(recommender, pick_device())
 
-        def encode_with_generator(history: list[int], include_cold: bool) -> HistoryFactors:
-            return HistoryFactors(*generator.answer(history, include_cold, history if _excludes_history() else ()))
+        def encode_with_generator(history: list[int], include_cold: bool, k: int) -> HistoryFactors:
+            excluded = history if _excludes_history() else ()
+            return HistoryFactors(*generator.answer(history, include_cold, excluded, at_least=k))
 
         return encode_with_generator
     if recommender in (load_params().get("blend") or {}):
@@ -215,7 +217,7 @@ def load_history_encoder(recommender: str) -> EncodeHistory:
         ranker = load_ranker(recommender)
         core = np.ones(len(ranker.relations.popularity), dtype=bool)
 
-        def encode_with_ranker(history: list[int], _: bool) -> HistoryFactors:
+        def encode_with_ranker(history: list[int], *_: object) -> HistoryFactors:
             return HistoryFactors(ranker.answer([np.array(history, dtype=np.int32)]).arrays(), core)
 
         return encode_with_ranker
@@ -224,7 +226,7 @@ def load_history_encoder(recommender: str) -> EncodeHistory:
     model = load_recommender(recommender)
     candidates = np.ones(len(model.item_matrix), dtype=bool)
 
-    def encode_with_sequential_model(history: list[int], _: bool) -> HistoryFactors:
+    def encode_with_sequential_model(history: list[int], *_: object) -> HistoryFactors:
         return HistoryFactors(model.answer([np.array(history, dtype=np.int32)]).arrays(), candidates)
 
     return encode_with_sequential_model
@@ -236,8 +238,8 @@ def _blend_encoder(recommender: str) -> EncodeHistory:
     names, weight = _blended(recommender), float(SUMMARY.read(model=recommender)["chosen"]["weight"])
     encoders = [load_history_encoder(name) for name in names]
 
-    def encode_with_both(history: list[int], _: bool) -> HistoryFactors:
-        base, added = (encode(history, False) for encode in encoders)
+    def encode_with_both(history: list[int], _: bool, k: int) -> HistoryFactors:
+        base, added = (encode(history, False, k) for encode in encoders)
         items = len(base.candidates)
         first, second = (ScoreFactors.from_arrays(side.arrays, items) for side in (base, added))
         factors = weighted_sum(first, second, weight)
