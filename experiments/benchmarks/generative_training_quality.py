@@ -66,8 +66,11 @@ WAYS = {
 }
 ENCODER_DECODERS = {  # of benchmarks/generative_architectures.py
     "encoder-decoder": Way(one_target=True, params=T5),
-    "encoder-decoder, learning rate .0005": Way(one_target=True, params=T5, rate=0.0005),
-    "encoder-decoder, learning rate .002": Way(one_target=True, params=T5, rate=0.002),
+    "encoder-decoder, no dropout": Way(one_target=True, params=T5 | {"dropout": 0.0}),
+    "encoder-decoder, no dropout, 14 histories a step": Way(
+        one_target=True, params=T5 | {"dropout": 0.0, "batch_size": 14}
+    ),
+    "encoder-decoder, no dropout, learning rate .001": Way(one_target=True, params=T5 | {"dropout": 0.0}, rate=0.001),
 }
 
 
