@@ -11,7 +11,7 @@ import polars as pl
 from scipy.sparse import csr_matrix
 
 from sidflow.artifacts.catalog import ITEMS, USERS
-from sidflow.artifacts.evaluation import TARGET_RANKS, TOP
+from sidflow.artifacts.evaluation import LISTED, TARGET_RANKS, TOP
 from sidflow.artifacts.recommenders import COLD_ROWS, HEADS, SUMMARY, WEIGHTS, ScoreFactors
 from sidflow.core.errors import InputError
 from sidflow.core.params import load_params
@@ -73,7 +73,8 @@ def recommend_to_user(key: str, k: int, recommender: str | None = None) -> Recom
     """Return the first `k` items of the evaluated list of a user of the core.
 
     Raises:
-        InputError: the user or the recommender is unknown, the user has no query, or the list is shorter than `k`.
+        InputError: the user or the recommender is unknown, the user has no query, or the list is shorter than `k`
+            though more candidates are left.
     """
     name, items = choose_recommender(recommender), _read_items()
     histories = load_histories()
@@ -103,6 +104,14 @@ def recommend_to_user(key: str, k: int, recommender: str | None = None) -> Recom
             remedy=f"-k {len(top['items'])}, or raise rank.top in params.yaml and `dvc repro`",
         )
     ranks = TARGET_RANKS.read(model=name).row(query, named=True)
+    listed = sum(item >= 0 for item in top["items"])
+    if LISTED in ranks and 0 < listed < min(k, ranks["candidates"]):
+        raise InputError(
+            str(TOP.at(model=name)),
+            expected=f"{k} items for user {key}",
+            found=f"{listed}, those of the beam",
+            remedy=f"-k {listed}, or raise `beam` of {name} in params.yaml and `dvc repro`",
+        )
     return Recommendation(
         recommender=name,
         user_key=key,

@@ -104,7 +104,7 @@ def hashes(folder: Path) -> dict[str, str]:
 
 def main(name: str) -> None:
     """Run the stage, then kill it at every moment and run it again; print what each left."""
-    folder, said, main = Path("artifacts/recommenders", name), Path("said"), stage_main()
+    folder, said, run_stage = Path("artifacts/recommenders", name), Path("said"), stage_main()
 
     def run(before: Callable[[], object] = lambda: None, seed: int = 0) -> int:
         shutil.rmtree(folder, ignore_errors=True)  # as DVC does
@@ -112,7 +112,7 @@ def main(name: str) -> None:
         def stage() -> None:
             torch.manual_seed(seed)  # what the process drew before is of no effect
             before()
-            main(name)
+            run_stage(name)
 
         return forked(stage, said)
 

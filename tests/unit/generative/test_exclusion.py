@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from hypothesis import given, settings
@@ -11,9 +12,12 @@ from ruamel.yaml import YAML
 from scipy.sparse import csr_matrix
 from tests.unit.generative.cases import ALL_KINDS, Decoding, item_ids, random_codes
 from tests.unit.generative.shop import COUNT, LOOP, served_with_beam, stage_main, write_ids, write_params
+from tests.unit.sequential.cases import CYCLE
 
+from sidflow.artifacts.catalog import USERS
 from sidflow.artifacts.evaluation import CUTOFFS
 from sidflow.artifacts.recommenders import FACTORS, IDS, SUMMARY
+from sidflow.core.errors import InputError
 from sidflow.generative.audit import audit_beams
 from sidflow.generative.decoding import Beams, beam_search, exact_log_probs, excluded_nodes
 from sidflow.generative.ranking import Candidates, Decoder, answer_queries, beam_factors
@@ -22,7 +26,7 @@ from sidflow.metrics.ranking import metric_at_k
 from sidflow.ranking.rank import RankParams, rank_targets
 from sidflow.sequences.histories import Histories, load_histories
 from sidflow.sequences.windows import query_windows
-from sidflow.serving.recommendations import recommend_after
+from sidflow.serving.recommendations import recommend_after, recommend_to_user
 
 SIZES = (4, 3, 2)
 
@@ -187,6 +191,20 @@ def test_a_list_longer_than_the_beam_is_asked_for(shop, monkeypatch):
     others = [f"i{item:02}" for item in range(COUNT - 1) if item not in (0, 1)]  # the last one has no ID
     assert sorted(listed(COUNT)) == others
     assert listed(1) == listed(2)[:1]
+
+
+def test_a_user_is_told_where_the_beam_ends_the_evaluated_list(shop):
+    """Three items are on no list of a beam; a list of more is not that which was evaluated."""
+    write_ids([(item % 4, item // 4) for item in range(COUNT)], absent=(*range(10, CYCLE), CYCLE))
+    write_params(tiger={"loop": LOOP | {"epochs": 1}, "ranking": "beam", "beam": 10})
+    stage_main()("tiger")
+    stage_main("rank")("tiger")
+    users = int(load_histories().query_user.max()) + 1
+    keys = [f"u{user}" for user in range(users)]
+    USERS.write(pl.DataFrame({"user_id": pl.Series(range(users), dtype=pl.Int32), "user_key": keys}))
+    assert len(recommend_to_user("u0", 1, "tiger").items) == 1
+    with pytest.raises(InputError, match=r"found \d, those of the beam. Remedy: -k \d, or raise `beam` of tiger"):
+        recommend_to_user("u0", 8, "tiger")
 
 
 @pytest.mark.parametrize("sizes", [(6, 5, 4), (4, 3, 2)], ids=["ids of their own", "shared ids"])
