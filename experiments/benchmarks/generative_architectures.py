@@ -5,7 +5,8 @@ Run: python experiments/benchmarks/generative_architectures.py --run FOLDER
 FOLDER holds a finished run of the preset `embedded`. Both train on the same targets, by the schedule of so many epochs.
 T5 reads the history before each target anew and has the preset's layers in each of its halves. It is trained by the
 preset's settings and by others, of which the best counts, so that the decoder's settings are not held against it: no
-dropout, more steps of fewer targets, another learning rate. The figure is NDCG@10 over all validation queries, of the
+dropout, more steps of fewer targets, another learning rate, and positions counted from the end of the history, which T5
+itself has not. The figure is NDCG@10 over all validation queries, of the
 best epoch; the test part is not looked at. Differences are paired: means over seeds of each user, then a bootstrap over
 users.
 """
