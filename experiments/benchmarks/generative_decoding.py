@@ -1,14 +1,16 @@
 """Beams under the prefix tree against `generate` of transformers with a prefix function, and a tree of a million IDs.
 
-Run: python experiments/benchmarks/generative_decoding.py
+Run: python experiments/benchmarks/generative_decoding.py [--run NAME=FOLDER]
 
 Both decode with one model, a decoder of random weights over random IDs, on one thread: histories of 20 items of 4 codes
-below 256, beams of 20. Every side runs in a process of its own, in turn, medians of the rounds. `generate` is given a
-dict from each prefix to its list of tokens, the quickest prefix function there is; its lists have to be ours.
-Probabilities sum to 1 over the codes with which an ID goes on, the default of `normalise` (`renormalize_logits` of
-`generate`), and in a second comparison over the vocabulary. `free` is our beam over the vocabulary without a
-constraint: every code goes on. `modules` is our beam with the model run by the modules of transformers, 64 histories
-at a time.
+below 256, beams of 20. With `--run` the IDs are those that `tiger` generates in a finished run, which share longer
+prefixes; the records then have names of their own, and the tree of a million IDs is left out.
+
+Every side runs in a process of its own, in turn, medians of the rounds. `generate` is given a dict from each prefix to
+its list of tokens, the quickest prefix function there is; its lists have to be ours. Probabilities sum to 1 over the
+codes with which an ID goes on, the default of `normalise` (`renormalize_logits` of `generate`), and in a second
+comparison over the vocabulary. `free` is our beam over the vocabulary without a constraint: every code goes on.
+`modules` is our beam with the model run by the modules of transformers, 64 histories at a time.
 """
 
 from __future__ import annotations
@@ -20,10 +22,11 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from finished_run import add_run_option, enter_run, name_of
 from side_by_side import (
     Measurement,
     benchmark_parser,
@@ -37,12 +40,16 @@ from side_by_side import (
 )
 from transformers import LlamaForCausalLM
 
+from sidflow.artifacts.catalog import ITEMS as ITEMS_TABLE
+from sidflow.artifacts.catalog import core_count
+from sidflow.artifacts.semantic_ids import QUANTIZER, code_counts, quantized_modalities
+from sidflow.core.params import load_param
 from sidflow.generative.causal import ScratchIdModel, scratch_causal_model
 from sidflow.generative.decoding import beam_search
-from sidflow.generative.params import CausalParams
+from sidflow.generative.params import CausalParams, generative_entry
 from sidflow.generative.ranking import BATCH
 from sidflow.generative.tree import PrefixTree, build_tree
-from sidflow.generative.vocabulary import IdVocabulary, Normalise
+from sidflow.generative.vocabulary import IdVocabulary, Normalise, load_item_ids
 from sidflow.training.devices import prepare_training
 
 SIZES, HISTORY, WIDTH = (256,) * 4, 20, 20
@@ -51,14 +58,41 @@ MILLION, STEP_USERS = 1_000_000, 64
 COMMAND = "python experiments/benchmarks/generative_decoding.py"
 
 
+class Ids(NamedTuple):
+    """The IDs that are decoded: all different, in order, so that a leaf of their tree has the number of its row."""
+
+    codes: np.ndarray
+    vocabulary: IdVocabulary
+
+    @classmethod
+    def of(cls, run: str | None) -> Ids:
+        """Return random IDs, or those that `tiger` generates in the run NAME=FOLDER."""
+        if run is None:
+            return cls(codes_of(ITEMS), IdVocabulary(SIZES))
+        with enter_run(run):
+            params = generative_entry("tiger", load_param("generate.tiger"), "params.yaml:generate.tiger")
+            quantizer, items = QUANTIZER.read(), ITEMS_TABLE.read(columns=["item_id"]).height
+            counts = {modality: code_counts(quantizer, modality) for modality in quantized_modalities(quantizer)}
+            ids, core = load_item_ids(items, counts, params.ids), core_count()
+        return cls(np.unique(ids.codes[:core][ids.present[:core]], axis=0), ids.vocabulary)
+
+    def tree(self) -> PrefixTree:
+        """Return their tree."""
+        return build_tree(self.codes, self.vocabulary.sizes)
+
+
 class FreeTree:
     """Stands for a tree in which every code goes on everywhere."""
 
-    levels, leaves = len(SIZES), 1
+    leaves = 1
+
+    def __init__(self, sizes: tuple[int, ...]) -> None:
+        """Take the codes of each level."""
+        self.sizes, self.levels = sizes, len(sizes)
 
     def children_of(self, depth: int, nodes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return a child for every code."""
-        codes = torch.arange(SIZES[depth]).expand(*nodes.shape, -1)
+        codes = torch.arange(self.sizes[depth]).expand(*nodes.shape, -1)
         return torch.zeros(codes.shape, dtype=torch.int32), codes
 
     def first_child(self, depth: int, nodes: torch.Tensor) -> torch.Tensor:
@@ -72,13 +106,13 @@ def codes_of(items: int) -> np.ndarray:
     return np.unique(drawn, axis=0)[:items]
 
 
-def prepared() -> tuple[ScratchIdModel, IdVocabulary, np.ndarray, torch.Tensor]:
-    """Return the model, its vocabulary, the IDs and the histories of all users as tokens."""
+def prepared(ids: Ids) -> tuple[ScratchIdModel, torch.Tensor]:
+    """Return the model, and the histories of all users as tokens."""
     prepare_training(0, 1)
-    ids, codes = IdVocabulary(SIZES), codes_of(ITEMS)
-    model = scratch_causal_model(ids, CausalParams(max_length=HISTORY, init_std=0.1, dropout=0.0)).eval()
-    history = torch.from_numpy(np.random.default_rng(1).integers(ITEMS, size=(USERS, HISTORY)))
-    return model, ids, codes, torch.from_numpy(ids.tokens(codes))[history].flatten(1)
+    params = CausalParams(max_length=HISTORY, init_std=0.1, dropout=0.0)
+    model = scratch_causal_model(ids.vocabulary, params).eval()
+    history = torch.from_numpy(np.random.default_rng(1).integers(len(ids.codes), size=(USERS, HISTORY)))
+    return model, torch.from_numpy(ids.vocabulary.tokens(ids.codes))[history].flatten(1)
 
 
 class ThroughModules(ScratchIdModel):
@@ -90,6 +124,7 @@ class ThroughModules(ScratchIdModel):
 
 
 def beams(
+    ids: Ids,
     tree: PrefixTree | FreeTree,
     by: Normalise,
     lists: Path | None = None,
@@ -98,10 +133,10 @@ def beams(
     modules: bool = False,
 ) -> dict[str, float]:
     """Decode all users, `batch` at a time, and write the lists of the first ones as tokens."""
-    model, ids, codes, tokens = prepared()
+    model, tokens = prepared(ids)
     if modules:
         model.__class__ = ThroughModules
-    first, parts = torch.from_numpy(ids.first), tokens.split(batch)
+    first, parts = torch.from_numpy(ids.vocabulary.first), tokens.split(batch)
     lengths = torch.full((batch,), tokens.shape[1])
     chosen: Any = tree
     beam_search(model, chosen, first, parts[0], lengths, WIDTH, by=by)  # warm
@@ -109,7 +144,8 @@ def beams(
     decoded = [beam_search(model, chosen, first, part, lengths, WIDTH, by=by) for part in parts]
     seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - began_cpu
     if lists is not None:
-        lists.write_text(json.dumps(ids.tokens(codes)[decoded[0].leaves[:THEIR_USERS].numpy()].tolist()))
+        tokens = ids.vocabulary.tokens(ids.codes)
+        lists.write_text(json.dumps(tokens[decoded[0].leaves[:THEIR_USERS].numpy()].tolist()))
     return {
         "users_per_second": USERS / seconds,
         "users_per_cpu_second": USERS / cpu_seconds,
@@ -118,25 +154,30 @@ def beams(
 
 
 def ours(args: argparse.Namespace) -> dict[str, float]:
-    """Decode under the tree; the rows of unique IDs are sorted, so that a leaf's number is its row."""
-    tree = build_tree(codes_of(ITEMS), SIZES)
-    return beams(tree, args.by, args.lists) | {"tree_mb": tree.bytes / 1e6}
+    """Decode under the tree."""
+    ids = Ids.of(args.run)
+    tree = ids.tree()
+    alone = [float((below == 1).float().mean()) for below in tree.ids[1:]]
+    figures = {f"prefixes_of_{depth}_of_one_id": share for depth, share in enumerate(alone, 1)}
+    return beams(ids, tree, args.by, args.lists) | {"tree_mb": tree.bytes / 1e6, "ids": tree.leaves, **figures}
 
 
-def free(_: argparse.Namespace) -> dict[str, float]:
+def free(args: argparse.Namespace) -> dict[str, float]:
     """Decode without a constraint."""
-    return beams(FreeTree(), "vocabulary")
+    ids = Ids.of(args.run)
+    return beams(ids, FreeTree(ids.vocabulary.sizes), "vocabulary")
 
 
 def modules(args: argparse.Namespace) -> dict[str, float]:
     """Decode under the tree with the modules of transformers."""
-    return beams(build_tree(codes_of(ITEMS), SIZES), args.by, batch=64, modules=True)
+    ids = Ids.of(args.run)
+    return beams(ids, ids.tree(), args.by, batch=64, modules=True)
 
 
-def prefixes(codes: np.ndarray) -> dict[tuple[int, ...], list[int]]:
+def prefixes(ids: Ids) -> dict[tuple[int, ...], list[int]]:
     """Return the tokens that may follow each prefix of tokens."""
     children: dict[tuple[int, ...], set[int]] = defaultdict(set)
-    for row in IdVocabulary(SIZES).tokens(codes).tolist():
+    for row in ids.vocabulary.tokens(ids.codes).tolist():
         for level, token in enumerate(row):
             children[tuple(row[:level])].add(token)
     return {prefix: sorted(tokens) for prefix, tokens in children.items()}
@@ -145,7 +186,8 @@ def prefixes(codes: np.ndarray) -> dict[tuple[int, ...], list[int]]:
 @torch.no_grad()
 def theirs(args: argparse.Namespace) -> dict[str, float]:
     """Decode some users with `generate`, and check the lists that ours wrote."""
-    model, _, codes, tokens = prepared()
+    ids = Ids.of(args.run)
+    model, tokens = prepared(ids)
     config: Any = model.decoder.config
     config.tie_word_embeddings = True
     whole: Any = LlamaForCausalLM(config).eval()
@@ -154,7 +196,7 @@ def theirs(args: argparse.Namespace) -> dict[str, float]:
         {name.replace("o_proj.0.", "o_proj.").replace("down_proj.0.", "down_proj."): value for name, value in state}
     )
     whole.tie_weights()
-    allowed, start = prefixes(codes), tokens.shape[1] + 1
+    allowed, start, levels = prefixes(ids), tokens.shape[1] + 1, ids.vocabulary.levels
     prompt = torch.cat([torch.ones(THEIR_USERS, 1, dtype=torch.int64), tokens[:THEIR_USERS]], dim=1)
     began, began_cpu = time.perf_counter(), time.process_time()
     output: Any = whole.generate(
@@ -163,14 +205,14 @@ def theirs(args: argparse.Namespace) -> dict[str, float]:
         prefix_allowed_tokens_fn=lambda _, row: allowed.get(tuple(row[start:].tolist()), [0]),
         num_beams=WIDTH,
         num_return_sequences=WIDTH,
-        max_new_tokens=len(SIZES),
+        max_new_tokens=levels,
         do_sample=False,
         renormalize_logits=args.by == "children",
         pad_token_id=0,
         eos_token_id=None,
     )
     seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - began_cpu
-    generated = output[:, start:].view(THEIR_USERS, WIDTH, len(SIZES))
+    generated = output[:, start:].view(THEIR_USERS, WIDTH, levels)
     expected = torch.tensor(json.loads(args.lists.read_text()))
     same = (generated == expected).all(-1).float().mean()
     return {
@@ -211,7 +253,7 @@ def dictionary(_: argparse.Namespace) -> dict[str, float]:
     prepare_training(0, 1)
     codes = codes_of(MILLION)
     began = time.perf_counter()
-    allowed = prefixes(codes)
+    allowed = prefixes(Ids(codes, IdVocabulary(SIZES)))
     figures = {"build_seconds": time.perf_counter() - began, "step_ms": 0.0}
     rows, vocabulary = IdVocabulary(SIZES).tokens(codes), IdVocabulary(SIZES)
     for depth in range(len(SIZES)):
@@ -226,10 +268,18 @@ def dictionary(_: argparse.Namespace) -> dict[str, float]:
 
 
 def results(args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
+    if args.run is None:
+        yield of_a_million(args)
+    for by, title in (("children", ""), ("vocabulary", ", over the vocabulary")):
+        yield decoding(args, by, title)
+
+
+def of_a_million(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
+    """Return the record of the tree of a million IDs."""
     sides = {side: side_command(__file__, side) for side in ("million", "dictionary")}
     both = medians(run_in_turn(sides, args.rounds, 1))
     tree, plain = both["million"], both["dictionary"]
-    yield (
+    return (
         "generative_tree_1m",
         benchmark_record(
             f"Mask of a step of {WIDTH} beams x {STEP_USERS} users among a million IDs, the slowest level, against a "
@@ -245,26 +295,31 @@ def results(args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
             **run_conditions(args.rounds, 1),
         ),
     )
-    for by, title in (("children", ""), ("vocabulary", ", over the vocabulary")):
-        yield decoding(args, by, title)
 
 
 def decoding(args: argparse.Namespace, by: str, title: str) -> tuple[str, dict[str, Any]]:
     """Return the record of beams with probabilities `by` children or vocabulary."""
     names = ("ours", "modules", "theirs", *(("free",) if by == "vocabulary" else ()))
+    run = () if args.run is None else ("--run", args.run)
     with tempfile.TemporaryDirectory() as folder:
-        more = ("--lists", Path(folder) / "lists.json", "--by", by)
+        more = ("--lists", Path(folder) / "lists.json", "--by", by, *run)
         figures = medians(run_in_turn({side: side_command(__file__, side, *more) for side in names}, args.rounds, 1))
     a, b = figures["ours"], figures["theirs"]
     free = ""
     if by == "vocabulary":
         ratio = figures["free"]["users_per_second"] / a["users_per_second"]
         free = f"{ratio:.2f} times the time of the beam without a constraint; "
+    record = "generative_decoding" if by == "children" else "generative_decoding_vocabulary"
+    which, command = f"random IDs of {len(SIZES)} codes", COMMAND
+    if args.run is not None:
+        name = name_of(args.run)
+        record, command = f"{record}_{name}", f"{COMMAND} --run {name}=FOLDER"
+        which = f"IDs that `tiger` has in the run `{name}`"
     return (
-        "generative_decoding" if by == "children" else "generative_decoding_vocabulary",
+        record,
         benchmark_record(
-            f"Beams of {WIDTH} over {ITEMS:,} IDs of {len(SIZES)} codes, after {HISTORY} items, against `generate` "
-            f"with a prefix function{title}",
+            f"Beams of {WIDTH} over {a['ids']:,.0f} {which}, after {HISTORY} items, against `generate` with a "
+            f"prefix function{title}",
             "users a second",
             Measurement(a["users_per_second"], a["peak_mb"]),
             Measurement(b["users_per_second"], b["peak_mb"]),
@@ -275,7 +330,7 @@ def decoding(args: argparse.Namespace, by: str, title: str) -> tuple[str, dict[s
             f"{b['users_per_cpu_second']:.1f}; "
             f"{figures['modules']['users_per_second']:.0f} users a second with the modules of transformers; "
             f"the tree takes {a['tree_mb']:.1f} MB",
-            command=COMMAND,
+            command=command,
             model={name: getattr(CausalParams(), name) for name in ("dimensions", "layers", "heads", "feedforward")},
             sides=figures,
             **run_conditions(args.rounds, 1),
@@ -285,6 +340,7 @@ def decoding(args: argparse.Namespace, by: str, title: str) -> tuple[str, dict[s
 
 def main() -> None:
     parser = benchmark_parser(__doc__, rounds=3)
+    add_run_option(parser, required=False)
     parser.add_argument("--lists", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--by", choices=["children", "vocabulary"], default="children", help=argparse.SUPPRESS)
     run_side_or_all(

@@ -34,6 +34,7 @@ from side_by_side import (
     side_command,
 )
 
+from sidflow.generative.encoder_decoder import EncoderDecoderIdModel
 from sidflow.generative.fit import GenerativeTask
 from sidflow.generative.ranking import Decoder, ranks_by_beam
 from sidflow.metrics.ranking import metric_at_k
@@ -52,6 +53,7 @@ class Way:
     params: dict[str, Any] = dataclasses.field(default_factory=dict)
     rate: float | None = None
     crop: bool = False  # each window starts at a random item
+    positions: bool = False  # T5's encoder is told how far from the end of the history each token stands
 
 
 T5 = {"architecture": "encoder_decoder"}
@@ -66,8 +68,14 @@ WAYS = {
 }
 ENCODER_DECODERS = {  # of benchmarks/generative_architectures.py
     "encoder-decoder": Way(one_target=True, params=T5),
-    "encoder-decoder, learning rate .0005": Way(one_target=True, params=T5, rate=0.0005),
-    "encoder-decoder, learning rate .002": Way(one_target=True, params=T5, rate=0.002),
+    "encoder-decoder, no dropout": Way(one_target=True, params=T5 | {"dropout": 0.0}),
+    "encoder-decoder, no dropout, 14 histories a step": Way(
+        one_target=True, params=T5 | {"dropout": 0.0, "batch_size": 14}
+    ),
+    "encoder-decoder, no dropout, 14 histories a step, positions from the end": Way(
+        one_target=True, params=T5 | {"dropout": 0.0, "batch_size": 14}, positions=True
+    ),
+    "encoder-decoder, no dropout, learning rate .001": Way(one_target=True, params=T5 | {"dropout": 0.0}, rate=0.001),
 }
 
 
@@ -86,11 +94,33 @@ class CroppedTask(GenerativeTask):
         return super().batches(epoch, generator)
 
 
+def add_positions(model: EncoderDecoderIdModel, longest: int) -> None:
+    """Add a learned vector to each token of histories of `longest` tokens at most, by its distance from the end.
+
+    T5 knows positions by the distance of two tokens alone, and what its decoder reads of the encoder has none.
+    """
+    embedding = torch.nn.Embedding(longest, model.model.config.d_model)
+    torch.nn.init.normal_(embedding.weight, std=0.02)
+    model.positions = embedding
+    encoder: Any = model.model.encoder
+    whole = encoder.forward
+
+    def forward(input_ids: torch.Tensor, attention_mask: torch.Tensor, **more: Any) -> Any:
+        place = torch.arange(input_ids.shape[1], device=input_ids.device)
+        back = (attention_mask.sum(1, keepdim=True) - 1 - place).clamp(min=0)  # any of padding
+        vectors = model.model.shared(input_ids) + embedding(back)
+        return whole(attention_mask=attention_mask, **(more | {"inputs_embeds": vectors}))
+
+    encoder.forward = forward
+
+
 def trained(args: argparse.Namespace) -> dict[str, Any]:
     """Train one way; return NDCG@10 of every validation query, the curve and what it took."""
     os.chdir(args.run)
     way = (WAYS | ENCODER_DECODERS)[args.way]
     task, targets = training.prepared(args.seed, one_target=way.one_target, changes=way.params)
+    if way.positions:
+        add_positions(task.model, task.params.max_length * task.ids.vocabulary.levels)  # type: ignore[arg-type]
     if way.crop:
         task.__class__ = CroppedTask
     loop = task.params.loop.model_copy(update={"epochs": args.epochs, "patience": 0})

@@ -1,40 +1,60 @@
-"""How much of the exact top 10 a beam finds, and how often new items are generated."""
+"""What a beam finds of the exact ranking and what that costs, and how often new items are generated."""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
+from sidflow.generative.decoding import Beams
 from sidflow.generative.params import GenerativeParams
 from sidflow.generative.ranking import Candidates, Decoder, answer_queries
 from sidflow.generative.vocabulary import ItemIds
 from sidflow.sequences.histories import Histories
 from sidflow.sequences.windows import query_windows
-from sidflow.training.validation import nonzero_coordinates
+from sidflow.training.validation import nonzero_coordinates, validation_metrics
 
 WIDTHS = (10, 20, 50, 100)
 TOP = 10
 
 
-def beam_recall(decoder: Decoder, histories: Histories, queries: np.ndarray, longest: int) -> dict[str, float]:
-    """Return, by beam width, the share of the ten most probable IDs that the beam finds, over `queries`.
+class BeamAudit(NamedTuple):
+    """What beams find of the exact ranking on some queries, and what both score there."""
 
-    IDs that a history excludes are neither searched nor counted. Empty where there are no queries.
+    recall: dict[str, float]  # by beam width: share of the ten most probable IDs that it finds
+    exact: dict[str, float]  # validation metrics of the exact ranking
+    beam: dict[str, float]  # of the recommender's beam
+
+
+def audit_beams(decoder: Decoder, histories: Histories, queries: np.ndarray, longest: int, width: int) -> BeamAudit:
+    """Return what beams find, and what the exact ranking and a beam of `width` score, over `queries`.
+
+    IDs that a history excludes are neither searched nor counted. Recall is empty where no query has an ID left, metrics
+    where there are no queries.
     """
-    windows = query_windows(histories, queries, longest)
-    excluded = decoder.candidates.excluded_leaves(histories.excluded(decoder.candidates.count, queries))
+    if not len(queries):
+        return BeamAudit({}, {}, {})
+    candidates, windows = decoder.candidates, query_windows(histories, queries, longest)
+    closed = histories.excluded(candidates.count, queries)
+    excluded = candidates.excluded_leaves(closed)
     exact = decoder.exact_leaves(windows)
     exact[nonzero_coordinates(excluded, exact.device)] = -torch.inf
     scores, top = exact.topk(min(TOP, exact.shape[1]), dim=1)
     left = scores > -torch.inf  # fewer than ten where fewer IDs are left
-    if not left.any():
-        return {}
+    best = Beams(top.masked_fill(~left, -1).int(), scores)
+    listed = {each: decoder.beams(windows, each, excluded) for each in sorted({*WIDTHS, width})}
     recall = {}
-    for width in WIDTHS:
-        listed = decoder.beams(windows, width, excluded).leaves[:, : top.shape[1]]
-        found = (listed[:, :, None] == top[:, None, :]).any(1) & left
-        recall[str(width)] = float((found.sum(1) / left.sum(1))[left.any(1)].mean())
-    return recall
+    for each in WIDTHS if left.any() else ():
+        first = listed[each].leaves[:, : top.shape[1]]
+        found = (first[:, :, None] == top[:, None, :]).any(1) & left
+        recall[str(each)] = float((found.sum(1) / left.sum(1))[left.any(1)].mean())
+
+    def metrics(beams: Beams) -> dict[str, float]:
+        ranks, sharing = candidates.ranks(beams, histories.targets[queries], closed)
+        return validation_metrics(torch.from_numpy(ranks), sharing)
+
+    return BeamAudit(recall, metrics(best), metrics(listed[width]))
 
 
 def new_item_share(

@@ -42,7 +42,8 @@ class EncoderDecoderIdModel(nn.Module):
         super().__init__()
         self.model, self.ids = model, ids
         self.first = [int(token) for token in ids.first]
-        self.scale = model.config.d_model**-0.5  # of states before a tied output layer, as T5 has it
+        # of states before the output layer, as `T5ForConditionalGeneration` has it
+        self.scale = model.config.d_model**-0.5 if model.config.scale_decoder_outputs else 1.0
 
     def predictions(self, tokens: Int[Tensor, "b t l"], lengths: Int[Tensor, " b"]) -> Predictions:
         """Return what predicts the last item of every history, of two items at least; see `decoding.IdModel`."""
@@ -137,7 +138,12 @@ class _TreeBiasAttention(T5Attention):
 
 
 def scratch_encoder_decoder(ids: IdVocabulary, params: EncoderDecoderParams) -> EncoderDecoderIdModel:
-    """Return a small T5 over ID tokens, with random weights from the global generator."""
+    """Return a small T5 over ID tokens, with random weights from the global generator.
+
+    T5 draws its token table at a standard deviation of 1 and scales states down before the output layer. That is made
+    for Adafactor, whose steps grow with the weights. AdamW's do not: the table would stay at random for long, and the
+    first predictions would be worse than none. So the table is small and states are not scaled, as in a Llama.
+    """
     config = T5Config(
         vocab_size=ids.size,
         d_model=params.dimensions,
@@ -149,8 +155,11 @@ def scratch_encoder_decoder(ids: IdVocabulary, params: EncoderDecoderParams) -> 
         dropout_rate=params.dropout,
         feed_forward_proj="relu",
         pad_token_id=PAD,
+        scale_decoder_outputs=False,
     )
     model = T5Model(config)
+    with torch.no_grad():
+        model.shared.weight.mul_(params.init_std)
     first_block = cast("Any", model.decoder.block[0]).layer[0]
     first_block.SelfAttention.__class__ = _TreeBiasAttention
     return EncoderDecoderIdModel(model, ids)

@@ -24,7 +24,7 @@ from sidflow.backbones.adapter import save_adapter
 from sidflow.backbones.models import backbone_summary
 from sidflow.core.errors import InputError
 from sidflow.generative.alignment import AlignedLosses
-from sidflow.generative.audit import beam_recall, new_item_share
+from sidflow.generative.audit import audit_beams, new_item_share
 from sidflow.generative.causal import scratch_causal_model
 from sidflow.generative.encoder_decoder import EncoderDecoderIdModel, scratch_encoder_decoder
 from sidflow.generative.language_model import LanguageIdModel, fresh_language_model
@@ -232,6 +232,7 @@ def write_generated(name: str, refitted: Refitted[Trained, Trained], setup: Gene
     queries = np.flatnonzero(setup.histories.query_valid)
     queries = queries[:: max(1, len(queries) // max(1, params.audit_on))][: params.audit_on]
     decoder = Decoder.of(trained.model, ids, candidates, params.normalise)
+    audit = audit_beams(decoder, setup.histories, queries, params.max_length, params.beam)
     summary: dict[str, object] = {
         "best_epoch": fitted.best_epoch + 1,
         "best_valid_ndcg_at_10": fitted.best_value,
@@ -241,8 +242,10 @@ def write_generated(name: str, refitted: Refitted[Trained, Trained], setup: Gene
         "items_with_id": int((sharing > 0).sum()),
         "id_levels": list(ids.vocabulary.sizes),
         "id_collision_rate": float((sharing > 1).mean()),
-        "beam_recall_of_exact_top_10": beam_recall(decoder, setup.histories, queries, params.max_length),
+        "beam_recall_of_exact_top_10": audit.recall,
         "audit_queries": len(queries),
+        "audit_exact": audit.exact,
+        "audit_beam": audit.beam,
         "new_items": new_item_share(trained.model, ids, setup.count, setup.histories, queries, params),
         "ranking": "exact" if is_exact else "beam",
         "parameters": sum(parameter.numel() for parameter in last.model.parameters()),

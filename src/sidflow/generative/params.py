@@ -74,6 +74,11 @@ class ScratchParams(GenerativeParams):
     heads: int = Field(default=4, ge=1, description="attention heads in each layer; divides dimensions")
     feedforward: int = Field(default=512, ge=8, description="width inside the feed-forward part")
     dropout: float = Field(default=0.2, ge=0, lt=1, description="share dropped inside the network")
+    init_std: float = Field(
+        default=0.02,
+        gt=0,
+        description="standard deviation of weights at the start; of an encoder-decoder, of its token table",
+    )
 
     @model_validator(mode="after")
     def _fits(self) -> ScratchParams:
@@ -86,7 +91,6 @@ class CausalParams(ScratchParams):
     """TIGER's objective on a decoder: every position of a history predicts the next token, in one pass."""
 
     architecture: Literal["decoder"] = Field(default="decoder", description=ARCHITECTURES)
-    init_std: float = Field(default=0.02, gt=0, description="standard deviation of weights at the start")
 
 
 class EncoderDecoderParams(ScratchParams):

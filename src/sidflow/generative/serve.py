@@ -61,7 +61,7 @@ class GenerativeRecommender:
         self._decoders: dict[int, Decoder] = {}
 
     def answer(
-        self, history: Sequence[int], include_cold: bool = False, excluded: Sequence[int] = ()
+        self, history: Sequence[int], include_cold: bool = False, excluded: Sequence[int] = (), at_least: int = 0
     ) -> tuple[dict[str, np.ndarray], Bool[np.ndarray, " n"]]:
         """Return the scores of the items that a beam generates after `history`, and which these are.
 
@@ -69,6 +69,7 @@ class GenerativeRecommender:
             history: item ids, oldest first.
             include_cold: generate items outside the core as well.
             excluded: item ids that are not to be listed. An ID that they share with another item is still generated.
+            at_least: how many items are to be listed, if so many are left; a narrower beam is widened.
 
         Returns:
             Arrays of a FACTORS artifact over the core items, or over all; and which items are on the list.
@@ -80,5 +81,6 @@ class GenerativeRecommender:
         decoder = self._decoders[count]
         windows = recent_windows([np.asarray(history, dtype=np.int64)], self.params.max_length)
         leaves = decoder.candidates.excluded_leaves(one_row(excluded, count))
-        factors = beam_factors(decoder.beams(windows, self.params.beam, leaves), decoder.candidates)
+        width = max(self.params.beam, min(at_least, decoder.candidates.tree.leaves))
+        factors = beam_factors(decoder.beams(windows, width, leaves), decoder.candidates)
         return factors.arrays(), factors.scores(np.arange(1))[0] > 0

@@ -11,7 +11,7 @@ import polars as pl
 from scipy.sparse import csr_matrix
 
 from sidflow.artifacts.catalog import ITEMS, USERS
-from sidflow.artifacts.evaluation import TARGET_RANKS, TOP
+from sidflow.artifacts.evaluation import LISTED, TARGET_RANKS, TOP
 from sidflow.artifacts.recommenders import COLD_ROWS, HEADS, SUMMARY, WEIGHTS, ScoreFactors
 from sidflow.core.errors import InputError
 from sidflow.core.params import load_params
@@ -65,14 +65,16 @@ class HistoryFactors(NamedTuple):
     candidates: Bool[np.ndarray, " n"]  # which items have a row
 
 
-EncodeHistory = Callable[[list[int], bool], HistoryFactors]  # from item ids, oldest first, and whether to add cold rows
+# from item ids, oldest first, whether to add cold rows, and how many items the list is to have
+EncodeHistory = Callable[[list[int], bool, int], HistoryFactors]
 
 
 def recommend_to_user(key: str, k: int, recommender: str | None = None) -> Recommendation:
     """Return the first `k` items of the evaluated list of a user of the core.
 
     Raises:
-        InputError: the user or the recommender is unknown, the user has no query, or the list is shorter than `k`.
+        InputError: the user or the recommender is unknown, the user has no query, or the list is shorter than `k`
+            though more candidates are left.
     """
     name, items = choose_recommender(recommender), _read_items()
     histories = load_histories()
@@ -102,6 +104,14 @@ def recommend_to_user(key: str, k: int, recommender: str | None = None) -> Recom
             remedy=f"-k {len(top['items'])}, or raise rank.top in params.yaml and `dvc repro`",
         )
     ranks = TARGET_RANKS.read(model=name).row(query, named=True)
+    listed = sum(item >= 0 for item in top["items"])
+    if LISTED in ranks and 0 < listed < min(k, ranks["candidates"]):
+        raise InputError(
+            str(TOP.at(model=name)),
+            expected=f"{k} items for user {key}",
+            found=f"{listed}, those of the beam",
+            remedy=f"-k {listed}, or raise `beam` of {name} in params.yaml and `dvc repro`",
+        )
     return Recommendation(
         recommender=name,
         user_key=key,
@@ -148,7 +158,7 @@ def recommend_after(
     encoders = {} if encoders is None else encoders
     if name not in encoders:
         encoders[name] = load_history_encoder(name)
-    factors = encoders[name](rows, include_cold)
+    factors = encoders[name](rows, include_cold, k)
     excluded = ~factors.candidates
     if _excludes_history():
         excluded[[row for row in rows if row < len(excluded)]] = True
@@ -191,7 +201,7 @@ def load_history_encoder(recommender: str) -> EncodeHistory:
 
         encoder = HistoryEncoder(recommender, pick_device())
 
-        def encode_with_language_model(history: list[int], include_cold: bool) -> HistoryFactors:
+        def encode_with_language_model(history: list[int], include_cold: bool, _: int) -> HistoryFactors:
             core = np.ones(len(encoder.item_matrix), dtype=bool)
             candidates = np.concatenate([core, encoder.cold.present]) if include_cold else core
             return HistoryFactors(encoder.factors([history], include_cold), candidates)
@@ -203,8 +213,9 @@ def load_history_encoder(recommender: str) -> EncodeHistory:
 
         generator = GenerativeRecommender(recommender, pick_device())
 
-        def encode_with_generator(history: list[int], include_cold: bool) -> HistoryFactors:
-            return HistoryFactors(*generator.answer(history, include_cold, history if _excludes_history() else ()))
+        def encode_with_generator(history: list[int], include_cold: bool, k: int) -> HistoryFactors:
+            excluded = history if _excludes_history() else ()
+            return HistoryFactors(*generator.answer(history, include_cold, excluded, at_least=k))
 
         return encode_with_generator
     if recommender in (load_params().get("blend") or {}):
@@ -215,7 +226,7 @@ def load_history_encoder(recommender: str) -> EncodeHistory:
         ranker = load_ranker(recommender)
         core = np.ones(len(ranker.selector.relations.popularity), dtype=bool)
 
-        def encode_with_ranker(history: list[int], _: bool) -> HistoryFactors:
+        def encode_with_ranker(history: list[int], *_: object) -> HistoryFactors:
             return HistoryFactors(ranker.answer([np.array(history, dtype=np.int32)]).arrays(), core)
 
         return encode_with_ranker
@@ -224,7 +235,7 @@ def load_history_encoder(recommender: str) -> EncodeHistory:
     model = load_recommender(recommender)
     candidates = np.ones(len(model.item_matrix), dtype=bool)
 
-    def encode_with_sequential_model(history: list[int], _: bool) -> HistoryFactors:
+    def encode_with_sequential_model(history: list[int], *_: object) -> HistoryFactors:
         return HistoryFactors(model.answer([np.array(history, dtype=np.int32)]).arrays(), candidates)
 
     return encode_with_sequential_model
@@ -236,8 +247,8 @@ def _blend_encoder(recommender: str) -> EncodeHistory:
     names, weight = _blended(recommender), float(SUMMARY.read(model=recommender)["chosen"]["weight"])
     encoders = [load_history_encoder(name) for name in names]
 
-    def encode_with_both(history: list[int], _: bool) -> HistoryFactors:
-        base, added = (encode(history, False) for encode in encoders)
+    def encode_with_both(history: list[int], _: bool, k: int) -> HistoryFactors:
+        base, added = (encode(history, False, k) for encode in encoders)
         items = len(base.candidates)
         first, second = (ScoreFactors.from_arrays(side.arrays, items) for side in (base, added))
         factors = weighted_sum(first, second, weight)

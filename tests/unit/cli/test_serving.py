@@ -112,8 +112,9 @@ def encoder(monkeypatch):
 
 
 def test_a_new_history_is_encoded_by_a_model_that_is_loaded_once(catalogue, encoder) -> None:
-    def encode(history, include_cold):
+    def encode(history, include_cold, k):
         assert (history, include_cold) == ([2, 0], False)
+        assert k in (2, 9)
         return factors([0, 1, 2, 1, 0], [1] * 5)
 
     loaded, project = encoder(encode), Project.load()
@@ -125,7 +126,7 @@ def test_a_new_history_is_encoded_by_a_model_that_is_loaded_once(catalogue, enco
 
 
 def test_spaces_around_keys_of_a_history_do_not_count(catalogue, encoder) -> None:
-    encoder(lambda history, _: factors([0, 1, 2, 1, 0], [1] * 5) if history == [2, 0] else None)
+    encoder(lambda history, *_: factors([0, 1, 2, 1, 0], [1] * 5) if history == [2, 0] else None)
     assert runner.invoke(app, ["recommend", "--history", "k-2, k-0", "--recommender", "sasrec"]).exit_code == 0
 
 

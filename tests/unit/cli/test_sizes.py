@@ -57,7 +57,7 @@ def test_ease_is_left_out_where_it_cannot_be_inverted_unless_it_is_asked_for() -
 
 def test_without_counts_nothing_is_chosen() -> None:
     values = _values(None, {})
-    assert (values["sized_for"], values["train_sequential"]["sasrec"]["loop"]["epochs"]) == ([], 14)
+    assert (values["sized_for"], values["train_sequential"]["sasrec"]["loop"]["epochs"]) == ([], 20)
 
 
 def test_a_preset_turns_the_choice_off() -> None:

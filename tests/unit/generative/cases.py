@@ -38,7 +38,8 @@ def tiny_model(kind, ids, seed=0):
         return tiny_language_model(ids)
     if kind == "decoder":
         return scratch_causal_model(ids.vocabulary, CausalParams(**TINY, init_std=0.4)).eval()
-    return scratch_encoder_decoder(ids.vocabulary, EncoderDecoderParams(architecture=kind, **TINY)).eval()
+    params = EncoderDecoderParams(architecture=kind, **TINY, init_std=0.4)
+    return scratch_encoder_decoder(ids.vocabulary, params).eval()
 
 
 def tiny_backbone(tied=True, family=LlamaConfig, **more):

@@ -8,6 +8,7 @@ from tests.unit.generative.cases import (
     ALL_KINDS,
     BEAMS,
     KINDS,
+    TINY,
     Decoding,
     generated,
     tiny_backbone,
@@ -17,7 +18,10 @@ from transformers import LlamaForCausalLM, T5ForConditionalGeneration
 
 from sidflow.artifacts.recommenders import MODEL_FOLDER
 from sidflow.backbones.models import load_backbone, record_of_folder
+from sidflow.generative.causal import scratch_causal_model
 from sidflow.generative.decoding import beam_search, exact_log_probs
+from sidflow.generative.encoder_decoder import scratch_encoder_decoder
+from sidflow.generative.params import CausalParams, EncoderDecoderParams
 
 
 @pytest.mark.parametrize("kind", ALL_KINDS)
@@ -142,6 +146,25 @@ def test_lists_are_those_of_generate_with_a_prefix_function(kind, width, by, cou
         prompt = torch.cat([torch.tensor([1]), history]) if kind == "decoder" else history
         expected = generated(whole, prompt, valid, width, renormalize_logits=by == "children", **BEAMS)
         assert beams.leaves[row].tolist() == expected
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_first_predictions_are_as_good_as_none(kind):
+    """Before training all codes with which an ID goes on are about as probable: no model begins behind a blank one."""
+    case = Decoding(kind, count=200, sizes=(16, 8, 8))
+    torch.manual_seed(0)
+    settings = TINY | {"dimensions": 64}
+    if kind == "decoder":
+        case.model = scratch_causal_model(case.ids.vocabulary, CausalParams(**settings)).eval()
+    else:
+        params = EncoderDecoderParams(architecture=kind, **settings)
+        case.model = scratch_encoder_decoder(case.ids.vocabulary, params).eval()
+    loss = -exact_log_probs(*case.arguments).mean()
+    blank, prefixes = torch.zeros(case.tree.leaves), case.leaf_tokens()
+    for level in range(3):
+        before = (prefixes[:, None, :level] == prefixes[None, :, :level]).all(2)
+        blank += torch.tensor([len(prefixes[row, level].unique()) for row in before]).log()
+    assert float(loss) == pytest.approx(float(blank.mean()), abs=0.05)
 
 
 BAD_DEFAULTS = {"do_sample": True, "temperature": 0.6, "top_p": 0.9, "top_k": 2, "repetition_penalty": 5.0}

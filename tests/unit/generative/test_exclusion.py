@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from hypothesis import given, settings
@@ -11,10 +12,13 @@ from ruamel.yaml import YAML
 from scipy.sparse import csr_matrix
 from tests.unit.generative.cases import ALL_KINDS, Decoding, item_ids, random_codes
 from tests.unit.generative.shop import COUNT, LOOP, served_with_beam, stage_main, write_ids, write_params
+from tests.unit.sequential.cases import CYCLE
 
+from sidflow.artifacts.catalog import USERS
 from sidflow.artifacts.evaluation import CUTOFFS
 from sidflow.artifacts.recommenders import FACTORS, IDS, SUMMARY
-from sidflow.generative.audit import beam_recall
+from sidflow.core.errors import InputError
+from sidflow.generative.audit import audit_beams
 from sidflow.generative.decoding import Beams, beam_search, exact_log_probs, excluded_nodes
 from sidflow.generative.ranking import Candidates, Decoder, answer_queries, beam_factors
 from sidflow.generative.tree import build_tree
@@ -22,7 +26,7 @@ from sidflow.metrics.ranking import metric_at_k
 from sidflow.ranking.rank import RankParams, rank_targets
 from sidflow.sequences.histories import Histories, load_histories
 from sidflow.sequences.windows import query_windows
-from sidflow.serving.recommendations import recommend_after
+from sidflow.serving.recommendations import recommend_after, recommend_to_user
 
 SIZES = (4, 3, 2)
 
@@ -172,30 +176,85 @@ def test_a_new_history_gets_as_many_items_as_it_asks_for(shop, monkeypatch):
     assert {int(item.item_key[1:]) for item in answer.items} == set(free["query_indices"].tolist())
 
 
-def test_recall_of_beams_is_of_the_open_ids():
+def test_a_list_longer_than_the_beam_is_asked_for(shop, monkeypatch):
+    """The beam is as wide as the list then; up to its own width the list is what it was."""
+    write_params(tiger={"loop": LOOP | {"epochs": 1}})
+    stage_main()("tiger")
+    served_with_beam("tiger", 2, monkeypatch)
+    encoders, history = {}, ["i00", "i01"]
+
+    def listed(k):
+        return [item.item_key for item in recommend_after(history, k, "tiger", encoders=encoders).items]
+
+    assert len(listed(2)) == 2
+    assert len(listed(7)) == 7
+    others = [f"i{item:02}" for item in range(COUNT - 1) if item not in (0, 1)]  # the last one has no ID
+    assert sorted(listed(COUNT)) == others
+    assert listed(1) == listed(2)[:1]
+
+
+def test_a_user_is_told_where_the_beam_ends_the_evaluated_list(shop):
+    """Three items are on no list of a beam; a list of more is not that which was evaluated."""
+    write_ids([(item % 4, item // 4) for item in range(COUNT)], absent=(*range(10, CYCLE), CYCLE))
+    write_params(tiger={"loop": LOOP | {"epochs": 1}, "ranking": "beam", "beam": 10})
+    stage_main()("tiger")
+    stage_main("rank")("tiger")
+    users = int(load_histories().query_user.max()) + 1
+    keys = [f"u{user}" for user in range(users)]
+    USERS.write(pl.DataFrame({"user_id": pl.Series(range(users), dtype=pl.Int32), "user_key": keys}))
+    assert len(recommend_to_user("u0", 1, "tiger").items) == 1
+    with pytest.raises(InputError, match=r"found \d, those of the beam. Remedy: -k \d, or raise `beam` of tiger"):
+        recommend_to_user("u0", 8, "tiger")
+
+
+@pytest.mark.parametrize("sizes", [(6, 5, 4), (4, 3, 2)], ids=["ids of their own", "shared ids"])
+def test_beams_are_audited_over_the_open_ids(sizes):
     """A beam as wide as what is left finds it all; beams are searched without what a history excludes."""
-    case = Decoding("decoder", count=60)
+    case = Decoding("decoder", count=60, sizes=sizes)
     candidates = Candidates(case.ids, 60, torch.device("cpu"))
     decoder = Decoder.of(case.model, case.ids, candidates, "children")
     draw = np.random.default_rng(0)
-    histories = random_histories(draw, 60, 12, 30, True)
     queries = np.arange(12)
-    recall = beam_recall(decoder, histories, queries, 5)
-    assert recall["100"] == 1.0 and 0.3 < recall["10"] < 1
+    histories = random_histories(draw, 60, 12, 30, True)
     scores = decoder.exact(query_windows(histories, queries, 5))
-    expected = []
+    targets = np.argsort(-scores, axis=1)[queries, draw.integers(20, size=12)]  # some are in the history
+    histories = histories._replace(targets=targets)
+    audit = audit_beams(decoder, histories, queries, 5, 4)
+    assert audit.recall["100"] == 1.0 and 0.3 < audit.recall["10"] <= 1
+    expected, exact, beam = [], [], []
     for query in queries:
-        closed = set(histories.history(query).tolist())
-        leaves = {candidates.leaf[item] for item in range(60) if item not in closed}
+        closed, target = set(histories.history(query).tolist()), int(histories.targets[query])
+        left = [item for item in range(60) if item not in closed]
+        leaves = {candidates.leaf[item] for item in left}
         by_leaf = {leaf: scores[query, np.flatnonzero(candidates.leaf == leaf)[0]] for leaf in leaves}
         best = sorted(leaves, key=by_leaf.__getitem__, reverse=True)[:10]
-        listed = answer_queries(decoder, histories, queries[query : query + 1], 5, 10).leaves[0].tolist()
+        one = queries[query : query + 1]
+        listed = answer_queries(decoder, histories, one, 5, 10).leaves[0].tolist()
         expected.append(len(set(best) & set(listed)) / 10)
-    assert recall["10"] == pytest.approx(np.mean(expected))
-    assert beam_recall(decoder, histories, queries[:0], 5) == {}
+        exact.append(mean_over_tie(best, candidates.leaf, left, target))
+        narrow = answer_queries(decoder, histories, one, 5, 4).leaves[0].tolist()
+        beam.append(mean_over_tie([leaf for leaf in narrow if leaf >= 0], candidates.leaf, left, target))
+    assert audit.recall["10"] == pytest.approx(np.mean(expected))
+    for found, values in ((audit.exact, exact), (audit.beam, beam)):
+        names = ("valid_ndcg_at_10", "valid_recall_at_10")
+        assert found == pytest.approx(dict(zip(names, np.mean(values, axis=0), strict=True)))
+    assert audit.exact["valid_recall_at_10"] > audit.beam["valid_recall_at_10"] > 0  # the beam misses some
+    assert audit_beams(decoder, histories, queries[:0], 5, 4) == ({}, {}, {})
     everything = histories._replace(
         items=np.tile(np.arange(60, dtype=np.int32), 12),
         offsets=60 * np.arange(13),
         query_end=np.full(12, 60),
     )
-    assert beam_recall(decoder, everything, queries, 5) == {}
+    nothing = {"valid_ndcg_at_10": 0.0, "valid_recall_at_10": 0.0}
+    assert audit_beams(decoder, everything, queries, 5, 4) == ({}, nothing, nothing)
+
+
+def mean_over_tie(ids, leaf, left, target):
+    """NDCG@10 and recall@10 of `target` in the items `left` of a list of IDs, means over the places of its ID."""
+    before, gains = 0, []
+    for one in ids:
+        sharing = sum(leaf[item] == one for item in left)
+        if target in left and leaf[target] == one:
+            gains = [(1 / np.log2(rank + 1), 1) if rank <= 10 else (0, 0) for rank in before + 1 + np.arange(sharing)]
+        before += sharing
+    return np.mean(gains, axis=0) if gains else (0.0, 0.0)

@@ -1,6 +1,11 @@
 """LC-Rec's model: its ID tokens, its alignment tasks, and the stage as DVC runs it."""
 
 import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +13,9 @@ import polars as pl
 import pytest
 import torch
 from peft.tuners.lora.layer import Linear
+from tests.unit.generative import kills
 from tests.unit.generative.cases import LORA, TITLES, item_ids, random_codes, tiny_backbone, tiny_language_model
-from tests.unit.generative.shop import COUNT, LOOP, enter_shop_with_ids, ranking_of, stage_main, write_params
+from tests.unit.generative.shop import COUNT, LOOP, ROOT, enter_shop_with_ids, ranking_of, stage_main, write_params
 from tests.unit.killing import second_fit_resumes
 from tests.unit.sequential.cases import CYCLE
 from transformers import Gemma2Config, LlamaConfig, MistralConfig
@@ -250,6 +256,32 @@ def test_a_killed_second_fit_goes_on_to_the_same_bytes(shop, monkeypatch):
     expected, resumed = second_fit_resumes(lambda: stage_main()("lc_rec"), hashes, monkeypatch)
     assert resumed == expected
     assert {"adapter_model.safetensors", "adapter_config.json", "weights.safetensors"} <= set(resumed)
+
+
+def test_a_training_that_is_killed_with_kill_9_goes_on_to_the_same_bytes(shop):
+    """Adapter, rows of IDs and factors: the checkpoint is half written, an epoch half validated, the adapter alone."""
+    write_lc_rec(
+        alignment=ALIGNED, token_dropout=0.2, loop=LOOP | {"epochs": kills.EPOCHS}, lora={**LORA, "dropout": 0.2}
+    )
+    environment = os.environ | {
+        "SIDFLOW_CHECKPOINT_SECONDS": "0.000001",
+        "PYTHONPATH": os.pathsep.join((str(ROOT / "src"), str(ROOT))),
+    }
+    command = (sys.executable, "-m", "tests.unit.generative.kills", "lc_rec")
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    expected = found["hashes"]
+    assert found["code"] == 0 and {"adapter/adapter_model.safetensors", "factors.safetensors"} <= set(expected)
+    assert list(found["killed"]) == list(kills.MOMENTS)
+    steps = {"in_a_checkpoint": (1, 3), "in_a_validation": (2, None), "behind_the_last_epoch": (kills.EPOCHS + 1, 0)}
+    for moment, after in found["killed"].items():
+        assert after["code"] == -signal.SIGKILL, moment
+        epoch, step = steps.get(moment, (kills.EPOCHS + 1, 0))
+        resumed = f"resumed at epoch {epoch}, step {'' if step is None else step}"
+        assert after["again"] == 0 and resumed in after["said"], after["said"]
+        assert len(after["kept"]) == (2 if moment == "in_a_checkpoint" else 1)  # what is half written has another name
+        assert (after["hashes"], after["left"]) == (expected, []), moment
 
 
 def test_weights_in_bf16(shop):

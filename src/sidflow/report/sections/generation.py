@@ -10,11 +10,13 @@ from sidflow.report.glossary import Glossary
 from sidflow.report.markup import ABSENT, Markup, metric_title, number, percent, tag
 
 RECALL, METRIC = "beam_recall_of_exact_top_10", "ndcg_at_10"  # in summary.json, and in the metrics
+AUDITED = ("ndcg_at_10", "recall_at_10")  # of the exact ranking and of the beam, on the same validation queries
 NOTE = (
     "Where several items share an ID, a hit is one among that many: the metric is the mean over the ranks of the tie. "
     "By ID, each of them counts as the target, as in scripts that compare IDs. Beam recall: the share of the ten most "
-    "probable IDs that a beam of that width finds, over some validation queries. New items: those outside the core "
-    "that have an ID, and their share of the first ten when they may be generated too."
+    "probable IDs that a beam of that width finds, over some validation queries. On validation: metrics of the same "
+    "queries, by the exact ranking and by the recommender's own beam; their difference is what the beam costs. New "
+    "items: those outside the core that have an ID, and their share of the first ten when they may be generated too."
 )
 
 
@@ -32,6 +34,7 @@ def generation_section(data: ReportData, glossary: Glossary) -> Markup | None:
         title,
         f"{title} by ID",
         *(f"beam recall, {width}" for width in widths),
+        *(f"{metric_title(metric)} on validation, {side}" for metric in AUDITED for side in ("exact", "beam")),
         "new items",
         "their share of the first ten",
     ]
@@ -57,6 +60,7 @@ def _row(name: str, summary: Mapping[str, Any], metrics: Mapping[str, Any], widt
         number(metrics[METRIC]),
         number(metrics.get(f"{METRIC}_by_id", metrics[METRIC])),
         *(percent(summary[RECALL].get(str(width)), digits=1) for width in widths),
+        *(number(summary[f"audit_{side}"].get(f"valid_{metric}")) for metric in AUDITED for side in ("exact", "beam")),
         number(new["items"]),
         percent(new["share_of_top_10"], digits=1) if "share_of_top_10" in new else ABSENT,
     ]

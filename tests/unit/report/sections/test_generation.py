@@ -20,6 +20,10 @@ def test_each_figure_stands_under_its_name(data, page):
         "beam recall, 5",
         "beam recall, 20",
         "beam recall, 100",
+        "nDCG@10 on validation, exact",
+        "nDCG@10 on validation, beam",
+        "Recall@10 on validation, exact",
+        "Recall@10 on validation, beam",
         "new items",
         "their share of the first ten",
     ]
@@ -28,6 +32,8 @@ def test_each_figure_stands_under_its_name(data, page):
     for cells, name in zip(rows.values(), ("sasrec", "mme_sid"), strict=True):
         summary, metrics = data.summaries[name], data.metrics[name]
         recall, new = summary[RECALL], summary["new_items"]
+        exact, beam = summary["audit_exact"], summary["audit_beam"]  # empty without validation queries
+        audited = [side.get(f"valid_{metric}") for metric in ("ndcg_at_10", "recall_at_10") for side in (exact, beam)]
         # without items that share an ID, both figures are one
         by_id = metrics["ndcg_at_10_by_id"] if name == "mme_sid" else metrics["ndcg_at_10"]
         assert [text_of(cell) for cell in cells] == [
@@ -36,6 +42,7 @@ def test_each_figure_stands_under_its_name(data, page):
             fixed(metrics["ndcg_at_10"]),
             fixed(by_id),
             *(share(recall[width]) if width in recall else "\u2013" for width in ("5", "20", "100")),
+            *("\u2013" if value is None else fixed(value) for value in audited),
             str(new["items"]),
             share(new["share_of_top_10"]) if name == "mme_sid" else "\u2013",
         ]
