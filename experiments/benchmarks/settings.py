@@ -41,8 +41,8 @@ class Change(NamedTuple):
     """One knob changed; none where the setting is taken as it stands."""
 
     knob: str | None
-    standing: float | None
-    value: float | None
+    standing: float | str | None
+    value: float | str | None
     params: dict[str, Any]  # by dotted names
 
 
@@ -67,6 +67,8 @@ def changes(one: TrainedRecommender) -> Iterator[Change]:
             if knob == "epochs" and loop.get("patience"):
                 changed[f"{one.section}.loop.patience"] = _times(loop["patience"], factor)
             yield Change(knob, loop[knob], value, changed)
+    other = "constant" if loop["schedule"] == "cosine" else "cosine"
+    yield Change("schedule", loop["schedule"], other, {f"{one.section}.loop.schedule": other})
     for knob in SHARES:
         standing = one.settings.get(knob)
         for value in () if standing is None else (round(standing - STEP, 2), round(standing + STEP, 2)):

@@ -145,7 +145,8 @@ def settings_table() -> str:
         for (model, knob), neighbours in by_knob.items():
             standing = neighbours[0]["standing"]
             metrics = {row["value"]: row["valid_ndcg_at_10"] for row in neighbours} | {standing: current[model]}
-            lower, higher = ([value for value in metrics if (value - standing) * sign > 0] for sign in (-1, 1))
+            lower = [value for value in metrics if value < standing]
+            higher = [value for value in metrics if value > standing]
             cells = [_setting_cell(metrics, values) for values in (lower, [standing], higher)]
             rows.append([trials["run"], model, knob, *cells])
     return markdown_table(["run", "recommender", "knob", "lower", "as it stands", "higher"], rows)
@@ -185,10 +186,11 @@ def faults_table() -> str:
     return f"{table}\n\nWrites failed on {record['writes']}. Files of DVC that a kill cut, removed by hand: {mended}."
 
 
-def _setting_cell(metrics: dict[float, float], values: list[float]) -> str:
+def _setting_cell(metrics: dict[Any, float], values: list[Any]) -> str:
     """Return `values` with their metric; the best of all in bold."""
     best = max(metrics.values())
-    cells = {value: f"{value:g}: {metrics[value]:.4f}" for value in values}
+    names = {value: value if isinstance(value, str) else f"{value:g}" for value in values}
+    cells = {value: f"{name}: {metrics[value]:.4f}" for value, name in names.items()}
     return ", ".join(f"**{text}**" if metrics[value] == best else text for value, text in cells.items())
 
 
