@@ -155,8 +155,8 @@ def scratch_encoder_decoder(ids: IdVocabulary, params: EncoderDecoderParams) -> 
         dropout_rate=params.dropout,
         feed_forward_proj="relu",
         pad_token_id=PAD,
-        scale_decoder_outputs=False,
     )
+    config.scale_decoder_outputs = False
     model = T5Model(config)
     with torch.no_grad():
         model.shared.weight.mul_(params.init_std)

@@ -88,7 +88,8 @@ def forked(run: Callable[[], None], said: Path) -> int:
         code = 1
         try:
             out = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-            os.dup2(out, 1), os.dup2(out, 2)
+            os.dup2(out, 1)
+            os.dup2(out, 2)
             run()
             code = 0
         finally:
@@ -116,15 +117,15 @@ def main(name: str) -> None:
 
         return forked(stage, said)
 
-    found: dict[str, object] = {"code": run(), "hashes": hashes(folder), "killed": {}}
+    code, killed = run(), {}
+    found = {"code": code, "hashes": hashes(folder), "killed": killed}
     for moment, prepare in MOMENTS.items():
         code = run(prepare)
         kept = sorted(path.name for path in Path("cache/checkpoints").iterdir())
         again = run(seed=1)
-        found["killed"] |= {
-            moment: {"code": code, "kept": kept, "again": again, "said": said.read_text(), "hashes": hashes(folder)}
-        }
-        found["killed"][moment]["left"] = [path.name for path in Path("cache/checkpoints").iterdir()]
+        left = [path.name for path in Path("cache/checkpoints").iterdir()]
+        after = {"code": code, "kept": kept, "again": again, "said": said.read_text(), "left": left}
+        killed[moment] = after | {"hashes": hashes(folder)}
     print(json.dumps(found))
 
 
