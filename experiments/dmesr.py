@@ -48,10 +48,10 @@ def _questions_of(base: str, alternatives: Sequence[str]) -> list[Question]:
 def alternative_questions() -> list[Question]:
     """Return DMESR against the further alternatives.
 
-    One modality alone, the three views unfused, the base model on its schedule; and raw vectors of text and picture
+    One modality alone, the three views unfused; and raw vectors of text and picture
     against DMESR that reads the same vector of the picture.
     """
-    names = ("text", "image", "joint", "views", "scheduled")
+    names = ("text", "image", "joint", "views")
     further = [(f"dmesr_{base}", f"{base}_{name}") for base in BASES for name in names]
     return further + [(f"dmesr_{base}_picture", f"{base}_features") for base in BASES]
 

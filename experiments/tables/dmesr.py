@@ -16,7 +16,6 @@ NO_RECORD = "No run of a preset `*-dmesr` is recorded that this table could be m
 _EXPECTED = f"expected_{METRIC}"
 _ROWS: dict[str, Callable[[str], str]] = {
     "base model": lambda base: base,
-    "base model, DMESR's learning rate schedule": lambda base: f"{base}_scheduled",
     "text alone": lambda base: f"{base}_text",
     "picture alone": lambda base: f"{base}_image",
     "joint view alone": lambda base: f"{base}_joint",
