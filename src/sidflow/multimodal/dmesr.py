@@ -150,8 +150,7 @@ class CrossAttention(nn.Module):
     """One side of an item attends to the other: residual, layer norm, mean over the present vectors.
 
     A score is bilinear in both sides, and what is attended to is linear in the other one. So the weights multiply the
-    side with fewer vectors, and the side with more meets only the products: with one view and eight units a step costs
-    a quarter of what it costs to project both sides.
+    side with fewer vectors, and the side with more meets only the products. The result is that of projecting both.
     """
 
     def __init__(self, dimensions: int, heads: int, dropout: float) -> None:
