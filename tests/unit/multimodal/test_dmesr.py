@@ -9,7 +9,8 @@ from torch.nn import functional
 
 from sidflow.artifacts.features import EMBEDDING, UNITS
 from sidflow.core.errors import InputError
-from sidflow.multimodal.dmesr import Content, CrossAttention, DmesrItemEmbedding, DmesrParams, Units, read_content
+from sidflow.multimodal.cross_attention import CrossAttention
+from sidflow.multimodal.dmesr import Content, DmesrItemEmbedding, DmesrParams, Units, read_content
 from sidflow.multimodal.features import View
 from sidflow.sequential.model import SequenceModel
 from sidflow.sequential.params import from_content
