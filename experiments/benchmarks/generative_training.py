@@ -30,7 +30,7 @@ from side_by_side import (
 )
 
 from sidflow.artifacts.catalog import ITEMS, core_count
-from sidflow.artifacts.semantic_ids import QUANTIZER, code_counts
+from sidflow.artifacts.semantic_ids import QUANTIZER, code_counts, quantized_modalities
 from sidflow.core.params import load_param
 from sidflow.generative.causal import ScratchIdModel
 from sidflow.generative.decoding import Predictions
@@ -70,9 +70,9 @@ def prepared(seed: int, *, one_target: bool, changes: Mapping[str, Any] | None =
     entry = {name: value for name, value in entry.items() if name in fields}
     params = generative_entry("tiger", entry, "params.yaml:generate.tiger")
     histories, count = load_histories_for_ranking(), core_count()
-    ids = load_item_ids(
-        ITEMS.read(columns=["item_id"]).height, {"text": code_counts(QUANTIZER.read(), "text")}, params.ids
-    )
+    quantizer = QUANTIZER.read()
+    counts = {modality: code_counts(quantizer, modality) for modality in quantized_modalities(quantizer)}
+    ids = load_item_ids(ITEMS.read(columns=["item_id"]).height, counts, params.ids)
     candidates = Candidates(ids, count, torch.device("cpu"))
     model = make_model(ids, params)
     task = GenerativeTask(model, histories, ids, candidates, params)

@@ -16,7 +16,7 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -115,9 +115,13 @@ def add_positions(model: EncoderDecoderIdModel, longest: int) -> None:
 
 
 def trained(args: argparse.Namespace) -> dict[str, Any]:
-    """Train one way; return NDCG@10 of every validation query, the curve and what it took."""
+    """Train the way that `args` name; return what `train` returns."""
+    return train((WAYS | ENCODER_DECODERS)[args.way], args)
+
+
+def train(way: Way, args: argparse.Namespace) -> dict[str, Any]:
+    """Train one way in the run at hand; return NDCG@10 of every validation query, the curve and what it took."""
     os.chdir(args.run)
-    way = (WAYS | ENCODER_DECODERS)[args.way]
     task, targets = training.prepared(args.seed, one_target=way.one_target, changes=way.params)
     if way.positions:
         add_positions(task.model, task.params.max_length * task.ids.vocabulary.levels)  # type: ignore[arg-type]
@@ -137,6 +141,7 @@ def trained(args: argparse.Namespace) -> dict[str, Any]:
     assert abs(values.mean() - float(fitted.best_value or 0)) < 1e-9
     return {
         "ndcg": np.round(values, 6).tolist(),
+        "ndcg_by_id": round(float(metric_at_k(ranks - sharing, "ndcg", 10).mean()), 5),
         "curve": [round(row["valid_ndcg_at_10"], 5) for row in fitted.curves],
         "seconds": round(seconds, 1),
         "targets": targets,
@@ -155,13 +160,16 @@ def interval(differences: np.ndarray) -> list[float]:
 
 
 def train_in_turn(
-    script: str, args: argparse.Namespace, ways: Sequence[str]
+    script: str, args: argparse.Namespace, ways: Sequence[str], folders: Mapping[str, Path] | None = None
 ) -> tuple[dict[str, list[dict[str, Any]]], dict[str, np.ndarray]]:
-    """Train each way with each seed in a process of its own; return figures, and NDCG@10 [seeds, queries], by way."""
+    """Train each way with each seed in a process of its own; return figures, and NDCG@10 [seeds, queries], by way.
+
+    `folders` are the runs of ways that have one of their own.
+    """
     runs: dict[str, list[dict[str, Any]]] = {way: [] for way in ways}
     for seed in args.seeds:
         for way in ways:
-            more = ["--run", args.run, "--way", way, "--epochs", args.epochs, "--seed", seed]
+            more = ["--run", (folders or {}).get(way, args.run), "--way", way, "--epochs", args.epochs, "--seed", seed]
             runs[way].append(run(side_command(script, "trained", *more), 1))
             one = runs[way][-1]
             print(f"seed {seed}, {way}: {one['curve']}, {one['seconds']} s", file=sys.stderr, flush=True)
