@@ -7,6 +7,7 @@ Run in the project's folder, to record the finished run in artifacts/: python -m
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -304,4 +305,5 @@ def differing_keys(one: Any, other: Any, prefix: str = "") -> set[str]:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     main()

@@ -108,6 +108,6 @@ def main(before: str, after: str = "") -> int:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) not in (2, 3):
+    if len(sys.argv) not in (2, 3) or sys.argv[1].startswith("-"):
         raise SystemExit(__doc__)
     sys.exit(main(*sys.argv[1:]))

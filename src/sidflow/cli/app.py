@@ -14,9 +14,9 @@ app = command_group(
     All but `doctor` run in the project's folder.""",
     cls=OneLineErrors,
 )
+app.add_typer(settings.preset_app, name="preset")
 for commands in (settings.app, serving.app, results.app):
     app.add_typer(commands)
-app.add_typer(settings.preset_app, name="preset")
 app.add_typer(serving.show_app, name="show")
 app.add_typer(responses.responses_app, name="responses")
 

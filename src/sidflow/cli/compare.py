@@ -119,7 +119,9 @@ def check_arguments(
     if pair and other:
         raise InputError("--pair", expected="one revision or none", found=repr(other), remedy="leave out OTHER")
     if not pair and rev is None:
-        raise InputError("compare", expected="REV or --pair A B", found="neither", remedy="`sidflow compare --help`")
+        raise InputError(
+            "sidflow compare", expected="REV or --pair A B", found="neither", remedy="`sidflow compare --help`"
+        )
     if not pair and len(metrics) > 1:
         raise InputError("--metric", expected="one, or --pair", found=f"{len(metrics)}", remedy="name one")
 
@@ -194,8 +196,8 @@ def compare_recommenders(
         slices: which test queries belong to each slice, bool [q]; all queries are compared first.
 
     Raises:
-        InputError: a recommender or a metric is unknown, only one of the two was refitted, or they answered different
-            queries.
+        InputError: a recommender or a metric is unknown, both names are the same, only one of the two was refitted, or
+            they answered different queries.
     """
     for name in names:
         if name not in revision.tests:
@@ -203,6 +205,8 @@ def compare_recommenders(
             raise InputError("--pair", expected=f"two of {evaluated}", found=repr(name), remedy="name evaluated ones")
     require_same_refit({name: revision.refits.get(name) for name in names}, "--pair", "set `refit` alike for both")
     one, other = names
+    if one == other:
+        raise InputError("--pair", expected="two recommenders", found=f"{one!r} twice", remedy="name another one")
     queries = _shared_queries(revision._replace(tests={name: revision.tests[name] for name in names}))
     metrics = list(dict.fromkeys(metrics or [settings.primary]))
     values = {

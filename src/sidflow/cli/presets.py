@@ -22,7 +22,7 @@ from sidflow.cli.sections import SECTIONS, Resolved, TopParams, resolve
 from sidflow.cli.selection import select
 from sidflow.cli.sizes import Counts, sizes_patch
 from sidflow.core import params
-from sidflow.core.errors import InputError
+from sidflow.core.errors import InputError, closest_names
 from sidflow.core.params import read_yaml_mapping
 
 FOLDER = Path("presets")
@@ -61,7 +61,7 @@ def path_of(name: str, folder: Path = FOLDER) -> Path:
         close = difflib.get_close_matches(name, names(folder), n=1, cutoff=0.5)
         raise InputError(
             f"preset {name}",
-            expected=f"one of {', '.join(names(folder)) or 'none'}",
+            expected=closest_names(name, names(folder)),
             found="no such preset",
             remedy=f"did you mean `{close[0]}`?" if close else "`sidflow preset list` names them",
         )

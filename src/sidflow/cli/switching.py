@@ -90,7 +90,7 @@ def next_step_lines(name: str, applied: Applied) -> list[str]:
     if applied.missing:
         lines.append(applied.missing)
     if applied.edits_kept:
-        lines.append(f"The params.yaml of before is kept in {applied.edits_kept}.")
+        lines.append(f"The earlier params.yaml is kept in {applied.edits_kept}.")
     if applied.left and applied.left != name and applied.removed:
         lines.append(f"{applied.removed} artifacts of {applied.left} are put away; applying it again brings them back.")
     elif applied.removed:

@@ -11,7 +11,7 @@ from sidflow.core.errors import InputError, closest_names
 PROGRAM = "sidflow"
 PROJECT_FILES = ("params.yaml", "dvc.yaml")
 PRESET_FILES = ("dvc.yaml", "presets/embedded.yaml")  # what it takes to choose a preset, params.yaml being written then
-_KINDS = {int: "an integer", float: "a number"}
+_KINDS = {int: "an integer", list[int]: "an integer", float: "a number"}
 
 
 def usage_error(error: Exception, program: Any, arguments: Sequence[str]) -> InputError:
@@ -38,7 +38,7 @@ def _expected_and_actual(error: Any, command: Any, remaining: Sequence[str]) -> 
     if option is not None:
         return f"{option} without a value", "one"
     if param is not None and hasattr(error, "param_type"):
-        return next((name for name in param.opts if name.startswith("-")), param.name.upper()), "none"
+        return next((name for name in param.opts if name.startswith("-")), param.metavar or param.name.upper()), "none"
     if param is not None:
         minimum = f" >= {param.min}" if getattr(param, "min", None) is not None else ""
         value = error.__cause__.errors()[0]["input"] if hasattr(error.__cause__, "errors") else "another value"

@@ -157,14 +157,16 @@ def test_below_a_project_its_root_is_named(small_project, monkeypatch) -> None:
 @pytest.mark.parametrize(
     ("typed", "said"),
     [
-        ("fo", "sidflow: expected one of the commands recommenders, params, doctor, models, recommend and 9 more;"),
+        ("fo", "sidflow: expected one of the commands preset, recommenders, params, doctor, models and 9 more;"),
         ("preset aply x", "sidflow preset: expected one of the commands apply, list, show; found `aply`."),
         ("recommend --usr x", "sidflow recommend: expected one of the options --user, "),
         ("recommend --user", "sidflow recommend: expected a value after --user; found none."),
         ("recommend --json=3", "sidflow recommend: expected --json without a value; found one."),
         ("recommend -k many", "sidflow recommend: expected an integer >= 1 after -k; found 'many'."),
+        ("ablations --seed x", "sidflow ablations: expected an integer >= 0 after --seed; found 'x'."),
+        ("assign-new", "sidflow assign-new: expected FOLDER; found none."),
         ("recommend -k 0", "sidflow recommend: expected an integer >= 1 after -k; found '0'."),
-        ("show item", "sidflow show item: expected ITEM_KEY; found none. Remedy: `sidflow show item --help`"),
+        ("show item", "sidflow show item: expected KEY; found none. Remedy: `sidflow show item --help`"),
         ("merge", "sidflow merge: expected --out; found none. Remedy: `sidflow merge --help`"),
         ("preset list x y", "sidflow preset list: expected nothing more; found x y."),
     ],
@@ -176,7 +178,7 @@ def test_what_is_typed_wrongly_is_one_line(typed, said) -> None:
     assert len(result.stderr.splitlines()) == 1
 
 
-@pytest.mark.parametrize("typed", [[], ["preset"], ["show"]])
+@pytest.mark.parametrize("typed", [[], ["preset"], ["show"], ["responses"]])
 def test_a_group_alone_prints_its_help(typed) -> None:
     result = runner.invoke(app, typed)
     assert result.exit_code == 2

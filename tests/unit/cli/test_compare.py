@@ -295,10 +295,11 @@ def test_a_pair_whose_first_has_the_lower_log_rank_is_shown(project):
     ("typed", "said"),
     [
         (["--pair", "sasrec", "nobody"], "--pair: expected two of sasrec, markov; found 'nobody'."),
+        (["--pair", "sasrec", "sasrec"], "--pair: expected two recommenders; found 'sasrec' twice."),
         (["--pair", "sasrec", "markov", "--metric", "hits"], "--metric: expected one of recall_at_1, "),
         (["before", "HEAD", "--pair", "sasrec", "markov"], "--pair: expected one revision or none; found 'HEAD'."),
         (["before", "--metric", "mrr_at_1", "--metric", "mrr_at_5"], "--metric: expected one, or --pair; found 2."),
-        ([], "compare: expected REV or --pair A B; found neither."),
+        ([], "sidflow compare: expected REV or --pair A B; found neither."),
     ],
 )
 def test_what_is_no_pair_is_one_line(project, typed, said):

@@ -14,7 +14,10 @@ responses_app = command_group("Keep and share the answers of language models.")
 
 @responses_app.command("size")
 def responses_size() -> None:
-    """Print where the store is, and the answers, tokens and cost of each model in it."""
+    """Print the store's path, answers, tokens and cost.
+
+    Each model in the store has a line.
+    """
     from sidflow.cli.responses import size_lines
 
     with one_line():

@@ -18,7 +18,7 @@ def recommend(
     user: Annotated[str | None, typer.Option(metavar="KEY", help="Key of a user, for example U000001.")] = None,
     history: Annotated[
         str | None,
-        typer.Option(metavar="KEYS", help="Instead of a user: keys of items, oldest first, separated by commas."),
+        typer.Option(metavar="KEYS", help="Instead of a user: keys of items, oldest first, with commas between them."),
     ] = None,
     k: Annotated[int, typer.Option("-k", min=1, metavar="N", help="How many items to recommend.")] = 10,
     recommender: Annotated[
@@ -50,11 +50,18 @@ def recommend(
 
 @app.command("assign-new")
 def assign_new(
-    artifacts: Annotated[Path, typer.Argument(help="Artifacts folder of the run that trained the quantizer.")],
-    out: Annotated[Path, typer.Option(help="Parquet file to write: item_key, modality, codes, suffix, new.")],
+    artifacts: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="Artifacts folder of the run that trained the quantizer.")
+    ],
+    out: Annotated[
+        Path, typer.Option(metavar="FILE", help="Parquet file to write: item_key, modality, codes, suffix, new.")
+    ],
     vectors: Annotated[
         list[str] | None,
-        typer.Option(help="MODALITY=FILE, Parquet of item_key and vector; repeatable. Default: this project's items."),
+        typer.Option(
+            metavar="MODALITY=FILE",
+            help="Parquet file of item_key and vector; repeatable. By default this project's items.",
+        ),
     ] = None,
 ) -> None:
     """Write semantic IDs for new items and print their number.
@@ -70,7 +77,7 @@ def assign_new(
 
 @app.command()
 def merge(
-    out: Annotated[Path, typer.Option(help="Folder to write, new or empty.")],
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder to write, new or empty.")],
     recommender: Annotated[str, typer.Option(metavar="NAME", help="One of `finetune` in params.yaml.")] = "mme_sid",
 ) -> None:
     """Write a fine-tuned MME-SID as one checkpoint.

@@ -62,7 +62,7 @@ def preset_apply(
 @app.command("recommenders")
 def choose_recommenders(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME]...", help="By default those that params.yaml lists.")
+        list[str] | None, typer.Argument(metavar="NAME", help="By default those that params.yaml lists.")
     ] = None,
 ) -> None:
     """Choose what is trained, with all that it needs.
@@ -80,7 +80,7 @@ def choose_recommenders(
 @app.command("params")
 def show_params(
     name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="A section, an entry or a knob; all if absent.")
+        str | None, typer.Argument(metavar="NAME", help="A section, an entry or a knob; by default all.")
     ] = None,
     diff: Annotated[
         str | None, typer.Option("--diff", metavar="PRESET", help="Show only what differs from this preset.")
