@@ -4,7 +4,7 @@ Run: python experiments/benchmarks/blends.py --run office-products=FOLDER
 
 FOLDER holds a project in which the preset has run. Each recommender's scores of a validation query are brought to mean
 0 and variance 1. To the best baseline's one other recommender after another is added, with the weight that raises
-validation NDCG@10 most. Weights chosen on the queries that they are measured on flatter the blend: that is how much
+validation nDCG@10 most. Weights chosen on the queries that they are measured on flatter the blend: that is how much
 these recommenders know together at the most. Chosen on one half of the users and measured on the other (and the other
 way round), it is what a blend would really bring. The test part is not looked at.
 """
@@ -122,7 +122,7 @@ def results(run: str) -> Iterator[tuple[str, dict[str, object]]]:
         f"blends/{preset}",
         benchmark_record(
             f"Blend of {len(scores_of)} recommenders with hindsight, {preset}: validation against {baseline} alone",
-            "NDCG@10",
+            "nDCG@10",
             Measurement(float(hindsight)),
             Measurement(float(start)),
             higher_is_better=True,

@@ -6,7 +6,7 @@ FOLDER holds a finished run of the preset `embedded`. Both train on the same tar
 T5 reads the history before each target anew and has the preset's layers in each of its halves. It is trained by the
 preset's settings and by others, of which the best counts, so that the decoder's settings are not held against it: no
 dropout, more steps of fewer targets, another learning rate, and positions counted from the end of the history, which T5
-itself has not. The figure is NDCG@10 over all validation queries, of the
+itself has not. The figure is nDCG@10 over all validation queries, of the
 best epoch; the test part is not looked at. Differences are paired: means over seeds of each user, then a bootstrap over
 users.
 """
@@ -40,7 +40,7 @@ def results(args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
         benchmark_record(
             f"`tiger` on the embedded catalogue, {args.epochs} epochs: `architecture: decoder` against "
             "`encoder_decoder` (T5) on the same targets",
-            "NDCG@10 on validation",
+            "nDCG@10 on validation",
             Measurement(means[DECODER], max(one["peak_mb"] for one in runs[DECODER])),
             Measurement(means[best], max(one["peak_mb"] for one in runs[best])),
             higher_is_better=True,

@@ -5,7 +5,7 @@ Run: python experiments/benchmarks/generative_ids.py --run FOLDER
 FOLDER holds a finished run of the preset `embedded`. Every way trains the preset's decoder on the same targets, by the
 schedule of so many epochs; only the IDs differ. Those of another quantizer are made in a temporary copy of the run, by
 the stages `quantize` and `assign`, whose gates are off there, since its codes need not be as even as the preset's. The
-figure is NDCG@10 over all validation queries, of the best epoch, where items that share an ID are a tie; the test part
+figure is nDCG@10 over all validation queries, of the best epoch, where items that share an ID are a tie; the test part
 is not looked at. Differences are paired: means over seeds of each user, then a bootstrap over users.
 """
 
@@ -80,7 +80,7 @@ def results(args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
         benchmark_record(
             f"`tiger` on the embedded catalogue, {args.epochs} epochs: the preset's IDs, of text, against the best of "
             f"{len(less_preset)} other kinds",
-            "NDCG@10 on validation",
+            "nDCG@10 on validation",
             Measurement(means[PRESET], max(one["peak_mb"] for one in runs[PRESET])),
             Measurement(means[best], max(one["peak_mb"] for one in runs[best])),
             higher_is_better=True,

@@ -4,7 +4,7 @@ Run: python experiments/benchmarks/generative_normalise.py --run FOLDER
 
 FOLDER holds a finished run of the preset `embedded-generative` or `embedded`, which have the same `tiger`. `tiger` is
 trained with `normalise: children` and with `normalise: vocabulary`; each is decoded both ways by validation's beam. The
-figure is NDCG@10 over all validation queries, of the best epoch; the test part is not looked at. Differences are
+figure is nDCG@10 over all validation queries, of the best epoch; the test part is not looked at. Differences are
 paired: means over seeds of each user, then a bootstrap over users.
 """
 
@@ -41,7 +41,7 @@ BOTH: tuple[Normalise, ...] = get_args(Normalise)
 
 
 def trained(args: argparse.Namespace) -> dict[str, Any]:
-    """Train with one normalisation; return NDCG@10 of every validation query, decoded with each."""
+    """Train with one normalisation; return nDCG@10 of every validation query, decoded with each."""
     os.chdir(args.run)
     task, _ = training.prepared(args.seed, one_target=False, changes={"normalise": args.way})
     loop = task.params.loop.model_copy(update={"epochs": args.epochs, "patience": 0})
@@ -76,7 +76,7 @@ def results(args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
         benchmark_record(
             f"`tiger` on the embedded catalogue, {args.epochs} epochs: probabilities over the codes that go on, "
             "against over the whole vocabulary",
-            "NDCG@10 on validation",
+            "nDCG@10 on validation",
             Measurement(means[ours], peak["children"]),
             Measurement(means[theirs], peak["vocabulary"]),
             higher_is_better=True,

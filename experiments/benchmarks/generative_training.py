@@ -89,7 +89,7 @@ def prepared(seed: int, *, one_target: bool, changes: Mapping[str, Any] | None =
 
 
 def trained(*, one_target: bool) -> dict[str, float]:
-    """Train for EPOCHS epochs; return targets a second of training alone, and the best NDCG@10 on validation."""
+    """Train for EPOCHS epochs; return targets a second of training alone, and the best nDCG@10 on validation."""
     task, targets = prepared(42, one_target=one_target)
     moments: list[float] = []
     steps = len(task.batches(0, torch.Generator()))
@@ -126,7 +126,7 @@ def results(args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
             Measurement(b["targets_per_second"], b["peak_mb"]),
             higher_is_better=True,
             finding=f"{a['targets_per_second']:,.0f} targets a second against {b['targets_per_second']:,.0f}; after "
-            f"{EPOCHS} epochs NDCG@10 on validation is {a['valid_ndcg_at_10']:.4f} against {b['valid_ndcg_at_10']:.4f}",
+            f"{EPOCHS} epochs nDCG@10 on validation is {a['valid_ndcg_at_10']:.4f} against {b['valid_ndcg_at_10']:.4f}",
             command="python experiments/benchmarks/generative_training.py",
             sides=figures,
             **run_conditions(args.rounds, 1),

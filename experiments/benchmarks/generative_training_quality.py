@@ -4,7 +4,7 @@ Run: python experiments/benchmarks/generative_training_quality.py --run FOLDER
 
 FOLDER holds a finished run of the preset `embedded`. Every way trains the same decoder from the same initial weights on
 the same targets, with as many targets a step and as many steps (twice as many in `packed, 16 histories a step`), by the
-schedule of so many epochs. The figure is NDCG@10 over all validation queries, of the best epoch; the test part is not
+schedule of so many epochs. The figure is nDCG@10 over all validation queries, of the best epoch; the test part is not
 looked at. Differences are paired: means over seeds of each user, then a bootstrap over users.
 """
 
@@ -120,7 +120,7 @@ def trained(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def train(way: Way, args: argparse.Namespace) -> dict[str, Any]:
-    """Train one way in the run at hand; return NDCG@10 of every validation query, the curve and what it took."""
+    """Train one way in the run at hand; return nDCG@10 of every validation query, the curve and what it took."""
     os.chdir(args.run)
     task, targets = training.prepared(args.seed, one_target=way.one_target, changes=way.params)
     if way.positions:
@@ -162,7 +162,7 @@ def interval(differences: np.ndarray) -> list[float]:
 def train_in_turn(
     script: str, args: argparse.Namespace, ways: Sequence[str], folders: Mapping[str, Path] | None = None
 ) -> tuple[dict[str, list[dict[str, Any]]], dict[str, np.ndarray]]:
-    """Train each way with each seed in a process of its own; return figures, and NDCG@10 [seeds, queries], by way.
+    """Train each way with each seed in a process of its own; return figures, and nDCG@10 [seeds, queries], by way.
 
     `folders` are the runs of ways that have one of their own.
     """
@@ -191,7 +191,7 @@ def results(args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
         benchmark_record(
             f"`tiger` on the embedded catalogue, {args.epochs} epochs: all targets of a history in one pass, against "
             "one sample a target",
-            "NDCG@10 on validation",
+            "nDCG@10 on validation",
             Measurement(means["packed"], max(one["peak_mb"] for one in runs["packed"])),
             Measurement(means["samples"], max(one["peak_mb"] for one in runs["samples"])),
             higher_is_better=True,

@@ -8,7 +8,7 @@ popularity, taste and style, hue, the categories of the last two products, and c
 A recommender's scores are brought to a logit's scale by the temperature with the highest likelihood of the validation
 targets. They are then regressed on the parts, per query around its mean, each candidate weighted by its true
 probability. 1 is a part learned whole, 0 one that is missed. The rest is the share of the weighted variance of the
-scores that no part explains. Beside it stand what the oracle loses in expected NDCG@10 where it lacks a part, and a
+scores that no part explains. Beside it stand what the oracle loses in expected nDCG@10 where it lacks a part, and a
 reader of histories who knows all of the choice model but the user: the best that can be learned. Queries after an item
 outside the core are left out. The validation part alone is read.
 """
@@ -217,7 +217,7 @@ def learned(truth: Truth, scores: np.ndarray) -> dict[str, float]:
 
 
 def expected_ndcg(truth: Truth, scores: np.ndarray) -> float:
-    """Return the mean expected NDCG@10 of ranking by `scores`, over the true probabilities; ties against the item."""
+    """Return the mean expected nDCG@10 of ranking by `scores`, over the true probabilities; ties against the item."""
     scores = np.where(truth.probabilities > 0, scores, -np.inf)
     order = np.argsort(-scores, axis=1, kind="stable")
     gains = metric_at_k(np.arange(1, scores.shape[1] + 1), "ndcg", 10)

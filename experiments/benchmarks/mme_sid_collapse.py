@@ -161,7 +161,7 @@ def main() -> None:
             Measurement(ours["alive_share"], peak_memory_mb()),
             Measurement(theirs["alive_share"], None),
             higher_is_better=True,
-            finding="alive dimensions, effective rank and validation NDCG@10, mean and range of "
+            finding="alive dimensions, effective rank and validation nDCG@10, mean and range of "
             f"{len(args.seeds)} seed{'s' * (len(args.seeds) > 1)}: "
             + "; ".join(f"{form} {format_figures(figures)}" for form, figures in per_seed.items()),
             command=f"python experiments/benchmarks/mme_sid_collapse.py --run {name}=FOLDER --width {args.width} "

@@ -3,7 +3,7 @@
 Run: python experiments/benchmarks/mme_sid_evaluation.py --run amazon-beauty=FOLDER
 
 FOLDER holds a project in which the preset has run; the model is the one that it fine-tuned. Both sides answer the test
-queries with the best 20 items, the history excluded, and measure recall and NDCG at 5, 10 and 20. Ours encodes all
+queries with the best 20 items, the history excluded, and measure recall and nDCG at 5, 10 and 20. Ours encodes all
 queries in batches of like length, the instruction once, and ranks by exact inner product. Theirs gives `--users` of
 them to the model one by one, instruction and response marker in every row, and scores all items from the four parts'
 equations each time; a second figure keeps the folded item matrix for it. Each side is a process of its own.
@@ -44,7 +44,7 @@ CHECKED = 64  # queries whose states have to be those of our own code with the s
 
 
 def metrics(lists: np.ndarray, targets: np.ndarray) -> dict[str, float]:
-    """Return recall and NDCG of lists [q, TOP]."""
+    """Return recall and nDCG of lists [q, TOP]."""
     hit = lists == targets[:, None]
     ranks = np.where(hit.any(1), hit.argmax(1) + 1, TOP + 1)
     return {f"{name}_at_{k}": float(metric_at_k(ranks, name, k).mean()) for name in ("recall", "ndcg") for k in CUTOFFS}
@@ -141,7 +141,7 @@ def results(args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
             finding=f"{a['per_second']:,.0f} users a second against {b['per_second']:,.1f} "
             f"({b['per_second_kept']:,.1f} with the folded item matrix kept; over {args.users:,} users); ours takes "
             f"{a['seconds']:.1f} s for all {a['users']:,.0f} users, {a['encoding_seconds']:.1f} s of it to encode "
-            f"histories and {a['ranking_seconds']:.2f} s to rank {a['items']:,.0f} items; test NDCG@10 "
+            f"histories and {a['ranking_seconds']:.2f} s to rank {a['items']:,.0f} items; test nDCG@10 "
             f"{a['ndcg_at_10']:.4f}",
             command=f"python experiments/benchmarks/mme_sid_evaluation.py --run {name}=FOLDER",
             **run_conditions(args.rounds, args.threads),

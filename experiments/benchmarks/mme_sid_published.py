@@ -120,7 +120,7 @@ class PublishedTask:
         return torch.randperm(len(self.published.samples.start), generator=generator).split(BATCH)
 
     def validate(self) -> Mapping[str, float]:
-        """Return NDCG@10 and recall@10 of the validation queries."""
+        """Return nDCG@10 and recall@10 of the validation queries."""
         states = self.published.query_states(self.validation.queries)
         return self.validation.metrics(states, self.published.model.fusion.item_matrix().cpu())
 

@@ -8,7 +8,7 @@ and training loop, and learn the same targets: every item of every training part
 position of a history in one pass, the instruction computed once a step; theirs is `mme_sid_published.py`. Each side is
 a process of its own. Time: steps of one epoch after a warm-up, all of them for ours, `--batches` of theirs, each taken
 up to a whole epoch by its targets. Quality: as many epochs each, and for theirs the better of two learning rates (the
-published one and ours), the best epoch's NDCG@10 over all validation queries.
+published one and ours), the best epoch's nDCG@10 over all validation queries.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def time_epoch(side: str, args: argparse.Namespace) -> dict[str, Any]:
 
 
 def train_epochs(side: str, args: argparse.Namespace) -> dict[str, Any]:
-    """Return validation NDCG@10 after each epoch."""
+    """Return validation nDCG@10 after each epoch."""
     task, loop, _, seed = prepare(side, args)
     began = time.perf_counter()
     fitted = fit(side, task, loop, seed=seed, device=pick_device())
@@ -137,12 +137,12 @@ def compare_quality(args: argparse.Namespace) -> dict[str, Any]:
     seconds = {label: statistics.mean(one["seconds"] for one in each) for label, each in figures.items()}
     peak = {label: max(one["peak_mb"] for one in each) for label, each in figures.items()}
     return benchmark_record(
-        f"MME-SID on {name}, {args.epochs} epochs each: validation NDCG@10 against the published training",
-        "NDCG@10",
+        f"MME-SID on {name}, {args.epochs} epochs each: validation nDCG@10 against the published training",
+        "nDCG@10",
         Measurement(means["ours"], peak["ours"]),
         Measurement(means[better], peak[better]),
         higher_is_better=True,
-        finding=f"NDCG@10 of the best of {args.epochs} epochs over all validation queries, mean of "
+        finding=f"nDCG@10 of the best of {args.epochs} epochs over all validation queries, mean of "
         f"{len(args.seeds)} seed{'s' * (len(args.seeds) > 1)}: {means['ours']:.4f} after {seconds['ours']:,.0f} s "
         f"against {means['theirs at ours']:.4f} (our learning rate) and {means['theirs as published']:.4f} "
         f"(the published {RATE:g}) after {seconds[better]:,.0f} s; the better one counts",

@@ -80,7 +80,7 @@ def results_full_table() -> str:
     """Return a table per preset: recommenders down, metrics across, and what each costs.
 
     Expected metrics stand where there is a truth, metrics among sampled negatives and costs where the record has them,
-    NDCG@10 by ID where items share IDs.
+    nDCG@10 by ID where items share IDs.
     """
     parts = []
     for preset in _preset_results():

@@ -90,7 +90,7 @@ def choose_weight(
     added: Tensors,
     ids: Int32[np.ndarray, " n"] | None = None,
 ) -> Choice:
-    """Return the weight with the highest validation NDCG@10, and what each weight brought.
+    """Return the weight with the highest validation nDCG@10, and what each weight brought.
 
     Items that share one of `ids` and have one score are a tie, over whose ranks the mean is taken.
     """

@@ -90,7 +90,7 @@ def hold_back_last(histories: Histories) -> HeldBack:
 
 
 class RankerTask:
-    """Train on each user's last training event, validate by NDCG@10 of the validation queries."""
+    """Train on each user's last training event, validate by nDCG@10 of the validation queries."""
 
     module: nn.Module
 
@@ -125,7 +125,7 @@ class RankerTask:
         return torch.randperm(self.examples, generator=generator).split(self.size)
 
     def validate(self) -> Mapping[str, float]:
-        """Return NDCG@10 and recall@10 of the validation queries."""
+        """Return nDCG@10 and recall@10 of the validation queries."""
         if not len(self.validation.queries):
             return {}
         device = next(self.network.parameters()).device

@@ -112,7 +112,7 @@ def cooccurrence_factors(histories: Histories, events: Events, setting: dict[str
 
 
 def choose_cooccurrence(histories: Histories, items: int, params: CooccurrenceParams) -> Choice:
-    """Return the setting with the highest validation NDCG@10 of a fit on the training parts."""
+    """Return the setting with the highest validation nDCG@10 of a fit on the training parts."""
     events = training_events(histories, items)
     queries, masked, targets = validation_set(histories, items, params.choose_on)
     tie = tie_breaks(events.counts(), SCORE_STEP)
@@ -177,7 +177,7 @@ def content_factors(histories: Histories, events: Events, setting: dict[str, flo
 
 
 def choose_content(histories: Histories, items: int, params: ContentParams, content: Content) -> Choice:
-    """Return the setting with the highest validation NDCG@10: co-occurrence's knobs first, then the content weight."""
+    """Return the setting with the highest validation nDCG@10: co-occurrence's knobs first, then the content weight."""
     best_cooccurrence, trials = choose_cooccurrence(histories, items, params)
     events = training_events(histories, items)
     queries, masked, targets = validation_set(histories, items, params.choose_on)

@@ -88,7 +88,7 @@ def ease_factors(histories: Histories, events: Events, setting: dict[str, float]
 
 
 def choose_ease(histories: Histories, items: int, params: EaseParams) -> Choice:
-    """Return the ridge whose stored weights have the highest validation NDCG@10."""
+    """Return the ridge whose stored weights have the highest validation nDCG@10."""
     events = training_events(histories, items)
     queries, masked, targets = validation_set(histories, items, params.choose_on)
     interactions, tie = csr_matrix(histories.seen(items, queries), dtype=np.float32), popularity_tie_break(events)

@@ -73,7 +73,7 @@ def item_knn_factors(histories: Histories, events: Events, setting: dict[str, fl
 
 
 def choose_item_knn(histories: Histories, items: int, params: ItemKnnParams) -> Choice:
-    """Return the setting with the highest validation NDCG@10 of a fit on the training parts."""
+    """Return the setting with the highest validation nDCG@10 of a fit on the training parts."""
     events = training_events(histories, items)
     queries, masked, targets = validation_set(histories, items, params.choose_on)
     rows, tie = history_indicators(histories, items)[queries], tie_breaks(events.counts(), SCORE_STEP)

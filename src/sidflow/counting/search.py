@@ -90,7 +90,7 @@ def validation_set(histories: Histories, items: int, max_queries: int) -> Valida
 
 
 def mean_ndcg(ranks: np.ndarray, cutoff: int = 10) -> float:
-    """Return the mean NDCG of queries with one target each, from the targets' ranks."""
+    """Return the mean nDCG of queries with one target each, from the targets' ranks."""
     return float(metric_at_k(ranks, "ndcg", cutoff).mean()) if len(ranks) else 0.0
 
 

@@ -57,7 +57,7 @@ from sidflow.training.validation import validation_metrics
 
 
 class GenerativeTask:
-    """Train on histories as ID tokens, validate by NDCG@10 of beam search."""
+    """Train on histories as ID tokens, validate by nDCG@10 of beam search."""
 
     def __init__(
         self,
@@ -100,7 +100,7 @@ class GenerativeTask:
         return seeded_batches(batches, generator) if self.aligned else batches
 
     def validate(self) -> Mapping[str, float]:
-        """Return NDCG@10 and recall@10 of the lists that a beam gives for some validation queries."""
+        """Return nDCG@10 and recall@10 of the lists that a beam gives for some validation queries."""
         decoder = Decoder.of(self.model, self.ids, self.candidates, self.params.normalise)
         with full_precision(decoder.tokens.device):
             ranks, sharing = ranks_by_beam(

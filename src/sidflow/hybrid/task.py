@@ -80,7 +80,7 @@ class RankingTask(ABC):
         return groups
 
     def validate(self) -> Mapping[str, float]:
-        """Return NDCG@10 and recall@10 of the validation queries; of a hybrid, with the best weight of its base."""
+        """Return nDCG@10 and recall@10 of the validation queries; of a hybrid, with the best weight of its base."""
         if not len(self.validation.queries):
             return {}
         return self.validation.metrics(*self.validation_factors())
@@ -101,7 +101,7 @@ class HybridValidation(Validation):
         self.evidence = prior.evidence(self.histories)
 
     def metrics(self, query_states: Float[Tensor, "q h"], item_matrix: Float[Tensor, "n h"]) -> dict[str, float]:
-        """Set the weight of the base model to the best of `own_weights`; return NDCG@10 and recall@10 with it.
+        """Set the weight of the base model to the best of `own_weights`; return nDCG@10 and recall@10 with it.
 
         Of equally good weights the first one is taken.
         """

@@ -121,7 +121,7 @@ def train_and_write(
 
 
 class NextItemTask(RankingTask):
-    """Train on windows of histories, validate by NDCG@10 of the validation queries."""
+    """Train on windows of histories, validate by nDCG@10 of the validation queries."""
 
     def __init__(self, model: SequenceModel, histories: Histories, count: int, prior: ScorePrior | None = None) -> None:
         """Cut `histories` into windows for `model` over `count` items; with a `prior` it is the base of a hybrid.

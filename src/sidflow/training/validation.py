@@ -76,7 +76,7 @@ class Validation:
         return ranks
 
     def metrics(self, query_states: Float[Tensor, "q d"], item_matrix: Float[Tensor, "n d"]) -> dict[str, float]:
-        """Return NDCG@10 and recall@10 over all validation queries."""
+        """Return nDCG@10 and recall@10 over all validation queries."""
         return validation_metrics(self.ranks(query_states, item_matrix))
 
 
@@ -87,7 +87,7 @@ def nonzero_coordinates(matrix: csr_matrix, device: torch.device) -> tuple[Tenso
 
 
 def validation_metrics(ranks: Int[Tensor, " q"], sharing: Int[np.ndarray, " q"] | None = None) -> dict[str, float]:
-    """Return NDCG@10 and recall@10 of queries with one target each.
+    """Return nDCG@10 and recall@10 of queries with one target each.
 
     Args:
         ranks: of the targets, 1 = best.

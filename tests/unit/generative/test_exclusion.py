@@ -250,7 +250,7 @@ def test_beams_are_audited_over_the_open_ids(sizes):
 
 
 def mean_over_tie(ids, leaf, left, target):
-    """NDCG@10 and recall@10 of `target` in the items `left` of a list of IDs, means over the places of its ID."""
+    """nDCG@10 and recall@10 of `target` in the items `left` of a list of IDs, means over the places of its ID."""
     before, gains = 0, []
     for one in ids:
         sharing = sum(leaf[item] == one for item in left)
