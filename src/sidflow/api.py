@@ -18,7 +18,7 @@ from sidflow.artifacts.catalog import ITEMS, USERS
 from sidflow.artifacts.evaluation import LEADERBOARD, PER_QUERY
 from sidflow.artifacts.features import MODALITY
 from sidflow.artifacts.semantic_ids import SEMANTIC_IDS
-from sidflow.core.errors import InputError
+from sidflow.core.errors import InputError, closest_names
 from sidflow.core.files import project_root
 from sidflow.core.params import load_params
 from sidflow.serving.items import Item, Neighbour, SemanticId, SharedPrefix, describe_item
@@ -154,7 +154,7 @@ class Project:
         if modality not in self.modalities:
             raise InputError(
                 "modality",
-                expected=f"one of {', '.join(self.modalities)}",
+                expected=closest_names(modality, self.modalities),
                 found=modality,
                 remedy="name one of these modalities",
             )
@@ -204,7 +204,7 @@ class Project:
             if metric not in entry["metrics"]:
                 raise InputError(
                     "metric",
-                    expected=f"one of {', '.join(entry['metrics'])}",
+                    expected=closest_names(metric, entry["metrics"]),
                     found=metric,
                     remedy="name one of these metrics",
                 )

@@ -15,7 +15,7 @@ import polars as pl
 
 from sidflow.artifacts.evaluation import LISTED
 from sidflow.cli.revisions import Revision
-from sidflow.core.errors import InputError
+from sidflow.core.errors import InputError, closest_names
 from sidflow.evaluation.compare import (
     LOWER_IS_BETTER,
     paired_bootstrap,
@@ -201,8 +201,8 @@ def compare_recommenders(
     """
     for name in names:
         if name not in revision.tests:
-            evaluated = ", ".join(revision.tests)
-            raise InputError("--pair", expected=f"two of {evaluated}", found=repr(name), remedy="name evaluated ones")
+            expected = closest_names(name, revision.tests)
+            raise InputError("--pair", expected=expected, found=repr(name), remedy="name evaluated recommenders")
     require_same_refit({name: revision.refits.get(name) for name in names}, "--pair", "set `refit` alike for both")
     one, other = names
     if one == other:
@@ -352,7 +352,7 @@ def _metric_values(tests: pl.DataFrame, metric: str) -> np.ndarray:
 
 def _unknown_metric(tests: pl.DataFrame, metric: str) -> InputError:
     reason = f", which needs every rank; {UNRANKED}" if LISTED in tests.columns and metric in OF_ALL_RANKS else ""
-    expected = f"one of {', '.join(per_query_values(tests))}"
+    expected = closest_names(metric, per_query_values(tests))
     return InputError("--metric", expected=expected, found=f"{metric!r}{reason}", remedy="name one")
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from sidflow.artifacts.evaluation import LEADERBOARD, PAGE
 from sidflow.cli.compare import aligned
 from sidflow.cli.costs import RecommenderCost, recommender_costs
-from sidflow.core.errors import InputError
+from sidflow.core.errors import InputError, closest_names
 from sidflow.core.files import atomic_path
 from sidflow.core.params import load_params
 from sidflow.evaluation.compare import LOWER_IS_BETTER
@@ -46,7 +46,7 @@ def leaderboard_rows(metric: str | None = None) -> list[dict[str, Any]]:
     for name, entry in board["recommenders"].items():
         if metric not in entry["metrics"]:
             raise InputError(
-                "--metric", expected=f"one of {', '.join(entry['metrics'])}", found=repr(metric), remedy="name one"
+                "--metric", expected=closest_names(metric, entry["metrics"]), found=repr(metric), remedy="name one"
             )
         value, difference = entry["metrics"][metric], board["differences"].get(name, {}).get(metric, {})
         rows.append(

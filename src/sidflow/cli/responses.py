@@ -28,12 +28,18 @@ def export_line(file: Path) -> str:
     """Write all answers to `file`; return how many.
 
     Raises:
-        InputError: `file` is the store itself, or cannot be written.
+        InputError: `file` is the store itself, its folder is absent, the store is empty, or it cannot be written.
     """
     path = load_runtime().responses_path
     if file.resolve() == path:
         raise InputError(str(file), expected="another file", found="the store itself", remedy="name another file")
+    if not file.resolve().parent.is_dir():
+        raise InputError(str(file.parent), expected="a folder", found="none", remedy="make it, or correct the path")
     with open_store(path, read_only=True) as store:
+        if not store.size().responses:
+            raise InputError(
+                str(path), expected="answers to export", found="none", remedy="run `dvc repro describe` first"
+            )
         return f"{store.export(file)} answers written to {file}"
 
 

@@ -13,7 +13,7 @@ from scipy.sparse import csr_matrix
 from sidflow.artifacts.catalog import ITEMS, USERS
 from sidflow.artifacts.evaluation import LISTED, TARGET_RANKS, TOP
 from sidflow.artifacts.recommenders import COLD_ROWS, HEADS, SUMMARY, WEIGHTS, ScoreFactors
-from sidflow.core.errors import InputError
+from sidflow.core.errors import InputError, closest_names
 from sidflow.core.params import load_params
 from sidflow.core.runtime import load_runtime
 from sidflow.ranking.search import search_top_k
@@ -186,7 +186,7 @@ def choose_recommender(name: str | None) -> str:
     if name is None or name not in names:
         raise InputError(
             "params.yaml:recommenders",
-            expected=f"one of {', '.join(names)}",
+            expected=closest_names(str(name), names),
             found=str(name),
             remedy="name one of these recommenders",
         )

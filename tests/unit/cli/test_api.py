@@ -104,7 +104,7 @@ def test_semantic_ids_and_embeddings_join_by_item_key(project) -> None:
     assert ids.row(1) == ("k-1", "Green lamp", "text", [1, 2], 1)
     assert project.embeddings("image")["item_key"].to_list() == [f"k-{row}" for row in range(1, 6)]  # k-0 has none
     assert project.embeddings("text")["vector"][2].to_list() == [1, 1]
-    with pytest.raises(sidflow.InputError, match="expected one of text, image; found sound"):
+    with pytest.raises(sidflow.InputError, match="expected one of the names text, image; found sound"):
         project.embeddings("sound")
 
 
@@ -123,7 +123,7 @@ def test_queries_carry_the_keys_of_their_users(project) -> None:
     queries = project.per_query("sasrec")
     assert queries.columns[:3] == ["query_id", "user_key", "part"]
     assert queries.filter(part="test")["user_key"].to_list() == ["u-0", "u-1", "u-2"]
-    with pytest.raises(sidflow.InputError, match="expected one of popularity, sasrec; found bert"):
+    with pytest.raises(sidflow.InputError, match="expected one of the names popularity, sasrec; found bert"):
         project.per_query("bert")
 
 

@@ -224,7 +224,7 @@ def test_what_the_cache_lacks_is_one_line(project):
     ("typed", "said"),
     [
         (["nowhere"], "REV: expected a commit, branch, tag or experiment; found 'nowhere'."),
-        (["before", "--metric", "hits"], "--metric: expected one of recall_at_1, "),
+        (["before", "--metric", "hits"], "--metric: expected one of the names recall_at_1, "),
         (["bare"], "dvc.lock of bare: expected a committed file; found none."),
         (["unrun"], "dvc.lock of unrun: expected evaluated recommenders; found none."),
     ],
@@ -294,9 +294,9 @@ def test_a_pair_whose_first_has_the_lower_log_rank_is_shown(project):
 @pytest.mark.parametrize(
     ("typed", "said"),
     [
-        (["--pair", "sasrec", "nobody"], "--pair: expected two of sasrec, markov; found 'nobody'."),
+        (["--pair", "sasrec", "nobody"], "--pair: expected one of the names sasrec, markov; found 'nobody'."),
         (["--pair", "sasrec", "sasrec"], "--pair: expected two recommenders; found 'sasrec' twice."),
-        (["--pair", "sasrec", "markov", "--metric", "hits"], "--metric: expected one of recall_at_1, "),
+        (["--pair", "sasrec", "markov", "--metric", "hits"], "--metric: expected one of the names recall_at_1, "),
         (["before", "HEAD", "--pair", "sasrec", "markov"], "--pair: expected one revision or none; found 'HEAD'."),
         (["before", "--metric", "mrr_at_1", "--metric", "mrr_at_5"], "--metric: expected one, or --pair; found 2."),
         ([], "sidflow compare: expected REV or --pair A B; found neither."),

@@ -28,6 +28,13 @@ def test_what_is_no_store_is_refused_in_one_line(tmp_path, monkeypatch):
         ("merge", tmp_path / "absent"),
         ("merge", tmp_path / "text.sqlite"),
         ("export", tmp_path / "mine.sqlite"),
+        ("export", tmp_path / "mistyped" / "shared.sqlite"),
     ):
         code, output = run(*arguments)
         assert code == 2 and output.count("\n") == 1
+
+
+def test_an_empty_store_is_not_exported(tmp_path, monkeypatch):
+    monkeypatch.setenv("SIDFLOW_RESPONSES", str(tmp_path / "mine.sqlite"))
+    code, output = run("export", tmp_path / "shared.sqlite")
+    assert code == 2 and "answers to export" in output and not (tmp_path / "shared.sqlite").exists()
