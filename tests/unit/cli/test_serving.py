@@ -10,11 +10,11 @@ from typer.testing import CliRunner
 from sidflow import Project
 from sidflow.artifacts.recommenders import COLD_ROWS
 from sidflow.cli.app import app
-from sidflow.cli.serving import item_as_json, item_as_text
+from sidflow.cli.serving import item_as_json, item_as_text, recommendation_as_text
 from sidflow.core.errors import InputError
 from sidflow.serving import recommendations
 from sidflow.serving.items import Item, SemanticId, SharedPrefix, _shared_prefixes
-from sidflow.serving.recommendations import HistoryFactors
+from sidflow.serving.recommendations import HistoryFactors, NamedItem, Recommendation
 
 runner = CliRunner()
 
@@ -91,7 +91,7 @@ def factors(scores, candidates) -> HistoryFactors:
         "query_states": np.ones((1, 1), dtype=np.float32),
         "item_matrix": np.array(scores, dtype=np.float32)[:, None],
     }
-    return HistoryFactors(arrays, np.array(candidates, dtype=bool))
+    return HistoryFactors(arrays, np.array(candidates, dtype=bool), unscored=len(candidates) - sum(candidates))
 
 
 @pytest.fixture
@@ -165,6 +165,13 @@ def test_text_and_json_hold_the_same(catalogue) -> None:
     assert "1. Gold lamp  [k-3]  3" in text
     content = json.loads(runner.invoke(app, ["recommend", "--user", "u-0", "-k", "1", "--json"]).stdout)
     assert content["items"] == [{"item_key": "k-3", "title": "Gold lamp", "score": 3.0, "cold": False}]
+
+
+@pytest.mark.parametrize(("target", "note"), [("k-0", "it is in the history"), ("k-1", "it is not on the list")])
+def test_why_a_target_has_no_rank(target, note) -> None:
+    """A beam's list leaves out items that are candidates."""
+    recommendation = Recommendation("tiger", "u-0", [NamedItem("k-0", "Red lamp")], [], NamedItem(target, ""), None)
+    assert f"(no rank: {note})" in recommendation_as_text(recommendation)
 
 
 def test_an_item_has_all_that_the_artifacts_hold(catalogue) -> None:
