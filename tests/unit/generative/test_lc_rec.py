@@ -197,6 +197,9 @@ def test_backbones_that_cannot_be_used_are_refused():
     ):
         with pytest.raises(InputError, match=message):
             generative_entry("lc_rec", {"architecture": "language_model", **values}, "params.yaml:generate.lc_rec")
+    for values, message in ((5, "expected a mapping"), ({"architecture": ["decoder"]}, "found \\['decoder'\\]")):
+        with pytest.raises(InputError, match=message):
+            generative_entry("tiger", values, "params.yaml:generate.tiger")
 
 
 @pytest.fixture
