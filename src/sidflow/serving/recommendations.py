@@ -293,8 +293,14 @@ def _check_can_answer(recommender: str, include_cold: bool) -> None:
 
 
 def _can_encode(recommender: str) -> bool:
+    """Return whether it answers new histories as it answers queries.
+
+    A blend with a recommender that generates IDs does not: the scores of a beam have a constant on top that depends on
+    all queries.
+    """
     if parts := _blended(recommender):
-        return SUMMARY.at(model=recommender).is_file() and all(_can_encode(part) for part in parts)
+        encodable = (_can_encode(part) and not _generates(part) for part in parts)
+        return SUMMARY.at(model=recommender).is_file() and all(encodable)
     return _is_finetuned(recommender) or WEIGHTS.at(model=recommender).is_file()
 
 

@@ -8,10 +8,11 @@ import pytest
 from typer.testing import CliRunner
 
 from sidflow import Project
-from sidflow.artifacts.recommenders import COLD_ROWS
+from sidflow.artifacts.recommenders import COLD_ROWS, SUMMARY, WEIGHTS
 from sidflow.cli.app import app
 from sidflow.cli.serving import item_as_json, item_as_text, recommendation_as_text
 from sidflow.core.errors import InputError
+from sidflow.core.params import load_params
 from sidflow.serving import recommendations
 from sidflow.serving.items import Item, SemanticId, SharedPrefix, _shared_prefixes
 from sidflow.serving.recommendations import HistoryFactors, NamedItem, Recommendation
@@ -157,6 +158,20 @@ def test_a_recommender_without_cold_rows_names_one_that_has_some(catalogue, monk
     assert "rows of cold items from sasrec; found none. Remedy: `dvc repro fine" in runner.invoke(app, arguments).stderr
     COLD_ROWS.write({"values": np.ones((1, 2), np.float32), "present": np.ones(1, bool)}, {}, model="popularity")
     assert "take recommender popularity" in runner.invoke(app, arguments).stderr
+
+
+def test_a_blend_with_a_generator_is_not_served(catalogue, monkeypatch) -> None:
+    """Its weight was chosen for scores of which a beam over one history gives some alone, and on another scale."""
+    for name in ("sasrec", "gru4rec", "tiger"):
+        WEIGHTS.write({}, {}, model=name)
+    SUMMARY.write({"chosen": {"weight": 1.0}}, model="sum")
+    content = load_params() | {"recommenders": ["sum"], "generate": {"tiger": {}}}
+    monkeypatch.setattr(recommendations, "load_params", lambda: content)
+    content["blend"] = {"sum": {"base": "sasrec", "added": "gru4rec"}}
+    assert recommendations._can_encode("sum")
+    content["blend"] = {"sum": {"base": "sasrec", "added": "tiger"}}
+    with pytest.raises(InputError, match="expected one that can encode a new history"):
+        recommendations.recommend_after(["k-2"], 2, "sum")
 
 
 def test_text_and_json_hold_the_same(catalogue) -> None:
