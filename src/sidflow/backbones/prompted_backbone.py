@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
 
 
+POSITIONS_REMEDY = (
+    "use another backbone, or set finetune.*.max_length lower (and backbone.history), or shorten the prompt"
+)
 MAX_FOUND = 300  # characters of a library's message that an error line repeats
 FIXED_DATE = "{% macro strftime_now(format) %}26 Jul 2024{% endmacro %}"  # before a template that writes today's date
 
@@ -140,21 +143,25 @@ class PromptedBackbone(nn.Module):
                 remedy="put the tokenizer that belongs to the model into its folder",
             )
 
-    def require_positions(self, items: int) -> None:
-        """Check that prompt and `items` items fit into the model's positions.
+    def require_positions(self, tokens: int, what: str = "", remedy: str = POSITIONS_REMEDY) -> None:
+        """Check that the prompt and `tokens` more fit into the model's positions.
+
+        Args:
+            tokens: how many.
+            what: they are, for the message; by default items, of one token each.
+            remedy: of the message.
 
         Raises:
             InputError: the model has fewer.
         """
         positions = getattr(self.config, "max_position_embeddings", None)
-        needed = self.instruction.shape[1] + items + (len(self.marker) if self.readout == "response" else 0)
+        needed = self.instruction.shape[1] + tokens + (len(self.marker) if self.readout == "response" else 0)
         if isinstance(positions, int) and 0 < positions < needed:
             raise InputError(
                 "the backbone's positions",
-                expected=f"at least {needed} positions, for the prompt and {items} items",
+                expected=f"at least {needed} positions, for the prompt and {what or f'{tokens} items'}",
                 found=f"{positions} (max_position_embeddings in its config.json)",
-                remedy="use another backbone, or set finetune.*.max_length lower (and backbone.history), "
-                "or shorten the prompt",
+                remedy=remedy,
             )
 
     @property

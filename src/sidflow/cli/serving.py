@@ -50,7 +50,9 @@ def recommendation_as_text(recommendation: Recommendation) -> str:
         lines += ["", f"Not scored, because they have no modality: {items} outside the core"]
     if recommendation.target is not None:
         rank = recommendation.target_rank
-        note = f"rank {rank}" if rank else "no rank: it is in the history"
+        in_history = recommendation.target.item_key in [item.item_key for item in recommendation.history]
+        reason = "in the history" if in_history else "not on the list"
+        note = f"rank {rank}" if rank else f"no rank: it is {reason}"
         lines += ["", f"Held-out next item: {_title_and_key(recommendation.target)}  ({note})"]
     return "\n".join(lines)
 

@@ -62,13 +62,35 @@ class AlignedLosses(IdLosses):
         params: LanguageParams,
         titles: Sequence[str],
     ) -> None:
-        """Tokenise the `titles` of all items; the rest is as in `IdLosses`."""
+        """Tokenise the `titles` of all items; the rest is as in `IdLosses`.
+
+        Raises:
+            InputError: the model has too few positions for the longest title.
+        """
         super().__init__(model, windows, ids, candidates, params.normalise)
         self.params = params.alignment
         self.wording = word_tokens(model, titles)
         self.with_id = torch.from_numpy(ids.present[: candidates.count]).nonzero()[:, 0]
         self.rows_of_ids = (torch.from_numpy(ids.tokens) + model.words).tolist()
         self.instruction = model.reader.instruction[0].tolist()
+        self._require_positions()
+
+    def _require_positions(self) -> None:
+        """Check that the longest row of each task fits into the model's positions."""
+        params, titles = self.params, self.wording.titles
+        item = max(range(len(titles)), key=lambda item: len(titles[item]))
+        history = (int(self.windows.lengths.max()) - 1) * self.tree.levels
+        lengths = (
+            bool(params.id_from_title) * len(self.id_row(item).tokens),
+            bool(params.title_from_id) * len(self.title_row(item).tokens),
+            bool(params.next_title)
+            * (len(self.instruction) + history + len(self.wording.before_next_title) + len(titles[item])),
+        )
+        self.model.reader.require_positions(
+            max(lengths) - len(self.instruction),
+            "the longest row of the alignment tasks",
+            "set generate.*.alignment.title_words lower, or use another backbone",
+        )
 
     def forward(self, batch: SeededBatch) -> dict[str, Tensor]:
         """Return the weighted sum as `loss`, and each task's own loss by its name."""

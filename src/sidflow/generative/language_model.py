@@ -56,7 +56,9 @@ class LanguageIdModel(CausalIdModel):
 
     def _require_room(self, params: LanguageParams) -> None:
         needed = (params.max_length + 1) * self.ids.levels
-        self.reader.require_positions(needed)
+        what = f"{params.max_length + 1} items of {self.ids.levels} tokens"
+        remedy = "use another backbone, or set generate.*.max_length lower, or shorten the prompt"
+        self.reader.require_positions(needed, what, remedy)
         config = self.reader.config
         window = getattr(config, "sliding_window", None)
         total = needed + self.reader.instruction.shape[1]

@@ -151,10 +151,10 @@ def generative_entry(name: str, values: Any, where: str) -> GenerativeParams:
     """Return the params of the entry `name` of `generate`, by its `architecture`; `decoder` where it has none.
 
     Raises:
-        InputError: there is no such architecture, or a value does not fit.
+        InputError: `values` is no mapping, there is no such architecture, or a value does not fit.
     """
-    architecture = (values or {}).get("architecture", "decoder")
-    if architecture not in KINDS:
+    architecture = values.get("architecture", "decoder") if isinstance(values, dict) else "decoder"
+    if architecture not in list(KINDS):  # a list or a mapping has no hash
         raise InputError(
             f"{where}.architecture",
             expected=ARCHITECTURES,

@@ -102,13 +102,15 @@ def read_content(settings: DmesrParams, count: int) -> Content:
     """Read the embeddings that `settings` name, of the `count` core items.
 
     Raises:
-        InputError: one is absent, too short or broken, or mode is `replace` and no item has any content.
+        InputError: one is absent, too short or broken, or mode is `replace` and no item has content of a side that
+            `fusion` keeps.
     """
     named = {"text": settings.text_view, "image": settings.image_view, "joint": settings.joint_view}
     views = read_views([name for name in named.values() if name is not None], count)
     coarse = {view: views[name] for view, name in named.items() if name in views}
     units = None if settings.fine is None else _read_units(settings.fine, count)
-    if settings.mode == "replace" and not coarse and units is None:
+    has_side = (coarse and settings.fusion != "units") or (units is not None and settings.fusion != "views")
+    if settings.mode == "replace" and not has_side:
         raise InputError(
             "artifacts/embeddings",
             expected="content to stand for items in mode `replace`",
@@ -286,9 +288,9 @@ class DmesrItemEmbedding(ItemEmbedding):
 
     @torch.no_grad()
     def content(self) -> ContentPart | None:
-        """Return W1 n(F1) + W2 n(F2) of all items; None where no item has content."""
-        present = [self.get_buffer(f"{name}_present") for name in self.views]
-        present += [self.get_buffer("fine_present").any(1)] if self.has_units else []
+        """Return W1 n(F1) + W2 n(F2) of all items, and which have one of these sides; None where no item has."""
+        present = [self.get_buffer(f"{name}_present") for name in self.views] if hasattr(self, "view_side") else []
+        present += [self.get_buffer("fine_present").any(1)] if hasattr(self, "unit_side") else []
         if not present:
             return None
         blocks = torch.arange(self.count, device=present[0].device).split(BLOCK)

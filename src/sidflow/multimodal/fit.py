@@ -33,7 +33,7 @@ def multimodal_params(section: Any, where: str) -> tuple[MultimodalParams, Seque
         InputError: the kind or a name is unknown, a value is out of range, or the base model does not fit.
     """
     kind = section.get("kind") if isinstance(section, dict) else None
-    if kind not in KINDS:
+    if kind not in list(KINDS):  # a list or a mapping has no hash
         raise InputError(
             f"{where}.kind",
             expected=f"one of {sorted(KINDS)}",

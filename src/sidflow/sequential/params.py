@@ -147,11 +147,10 @@ def from_content(content: Any, default: str, where: str) -> SequenceParams:
     """Return a section's params by its `architecture`, or by `default` where it names none.
 
     Raises:
-        InputError: the architecture or a name is unknown, or a value out of range.
+        InputError: `content` is no mapping, the architecture or a name is unknown, or a value out of range.
     """
-    content = content or {}
-    name = content.get("architecture", default)
-    if name not in ARCHITECTURES:
+    name = content.get("architecture", default) if isinstance(content, dict) else default
+    if name not in list(ARCHITECTURES):  # a list or a mapping has no hash
         raise InputError(
             f"{where}.architecture",
             expected=f"one of {sorted(ARCHITECTURES)}",

@@ -26,7 +26,7 @@ def assign_new_ids(artifacts: Path, vectors: Mapping[str, pl.DataFrame]) -> pl.D
     Args:
         artifacts: the artifacts folder of the run that trained the quantizer.
         vectors: by modality, the columns item_key and vector; made by the encoder that the quantizer was trained on.
-            Keys that have an ID already are skipped.
+            Whole numbers as keys are taken as text; keys that have an ID already are skipped.
 
     Returns:
         The columns item_key, modality, codes, suffix, new.
@@ -38,9 +38,9 @@ def assign_new_ids(artifacts: Path, vectors: Mapping[str, pl.DataFrame]) -> pl.D
     frozen = read_frozen_ids(artifacts)
     frames = [frozen.with_columns(new=pl.lit(False))]
     for modality, frame in vectors.items():
-        values = _checked_vectors(frame, modality, quantizer)
+        keys, values = _checked_vectors(frame, modality, quantizer)
         frozen_ids = frozen.filter(pl.col("modality") == modality)
-        items = KeyedVectors(frame["item_key"].to_list(), values, np.ones(len(values), dtype=bool))
+        items = KeyedVectors(keys, values, np.ones(len(values), dtype=bool))
         ids = assign_ids_beside_frozen(Codec(quantizer, modality), items, frozen_ids)
         frames.append(ids.filter("new").with_columns(modality=pl.lit(modality)))
     return pl.concat([frame.select(COLUMNS) for frame in frames])
@@ -63,8 +63,8 @@ def read_quantizer(artifacts: Path) -> Tensors:
     return QUANTIZER.read_from(path)
 
 
-def _checked_vectors(frame: pl.DataFrame, modality: str, quantizer: Tensors) -> np.ndarray:
-    """Return the vectors as float32 [n, d]."""
+def _checked_vectors(frame: pl.DataFrame, modality: str, quantizer: Tensors) -> tuple[list[str], np.ndarray]:
+    """Return the item keys, and the vectors as float32 [n, d]."""
     modalities = quantized_modalities(quantizer)
     where = f"vectors of `{modality}`"
     if modality not in modalities:
@@ -74,9 +74,10 @@ def _checked_vectors(frame: pl.DataFrame, modality: str, quantizer: Tensors) -> 
             found=modality,
             remedy="leave it out, or train a quantizer with it",
         )
+    width = quantizer.arrays[f"mean.{modality}"].shape[0]
     try:
-        rows = frame["vector"].to_list()
-        values = np.array(rows, dtype=np.float32).reshape(len(rows), -1)
+        keys, rows = frame["item_key"].cast(pl.String).to_list(), frame["vector"].to_list()
+        values = np.array(rows, dtype=np.float32).reshape(len(rows), -1 if rows else width)
     except (pl.exceptions.PolarsError, ValueError, TypeError) as error:
         raise InputError(
             where,
@@ -84,7 +85,6 @@ def _checked_vectors(frame: pl.DataFrame, modality: str, quantizer: Tensors) -> 
             found=str(error).splitlines()[0],
             remedy="write the embeddings of one encoder",
         ) from error
-    width = quantizer.arrays[f"mean.{modality}"].shape[0]
     if values.shape[1] != width:
         raise InputError(
             where,
@@ -99,7 +99,7 @@ def _checked_vectors(frame: pl.DataFrame, modality: str, quantizer: Tensors) -> 
             expected="finite vectors",
             found="NaN or infinity",
             count=len(invalid),
-            example=frame["item_key"][int(invalid[0])],
+            example=keys[int(invalid[0])],
             remedy="leave these items out, or embed them again",
         )
-    return values
+    return keys, values

@@ -54,15 +54,16 @@ class Recommendation:
     history: list[NamedItem]  # oldest first
     items: list[RecommendedItem]  # best first
     target: NamedItem | None  # of a user: the held-out item that really came next
-    target_rank: int | None  # 1 = best; None where the target is no candidate, being in the history
-    unscored: int | None = None  # with cold items: how many have no modality, and so no score
+    target_rank: int | None  # 1 = best; None where the target is in the history, or on no list that a beam gives
+    unscored: int | None = None  # with cold items: how many of them have no modality, and so no score
 
 
 class HistoryFactors(NamedTuple):
     """The two factors of a new history's scores."""
 
     arrays: dict[str, np.ndarray]  # of a FACTORS artifact with one query
-    candidates: Bool[np.ndarray, " n"]  # which items have a row
+    candidates: Bool[np.ndarray, " n"]  # which items have a score; of those that a beam generates, the listed ones
+    unscored: int = 0  # with cold items: how many of them can have no score after any history
 
 
 # from item ids, oldest first, whether to add cold rows, and how many items the list is to have
@@ -170,7 +171,7 @@ def recommend_after(
         items=_recommended_items(items, top.items[0].tolist(), top.scores[0].tolist()),
         target=None,
         target_rank=None,
-        unscored=int((~factors.candidates).sum()) if include_cold else None,
+        unscored=factors.unscored if include_cold else None,
     )
 
 
@@ -203,8 +204,11 @@ def load_history_encoder(recommender: str) -> EncodeHistory:
 
         def encode_with_language_model(history: list[int], include_cold: bool, _: int) -> HistoryFactors:
             core = np.ones(len(encoder.item_matrix), dtype=bool)
-            candidates = np.concatenate([core, encoder.cold.present]) if include_cold else core
-            return HistoryFactors(encoder.factors([history], include_cold), candidates)
+            if not include_cold:
+                return HistoryFactors(encoder.factors([history]), core)
+            present = encoder.cold.present
+            candidates = np.concatenate([core, present])
+            return HistoryFactors(encoder.factors([history], True), candidates, int((~present).sum()))
 
         return encode_with_language_model
     if _generates(recommender):
@@ -215,7 +219,8 @@ def load_history_encoder(recommender: str) -> EncodeHistory:
 
         def encode_with_generator(history: list[int], include_cold: bool, k: int) -> HistoryFactors:
             excluded = history if _excludes_history() else ()
-            return HistoryFactors(*generator.answer(history, include_cold, excluded, at_least=k))
+            without_id = int((~generator.ids.present[generator.core :]).sum()) if include_cold else 0
+            return HistoryFactors(*generator.answer(history, include_cold, excluded, at_least=k), without_id)
 
         return encode_with_generator
     if recommender in (load_params().get("blend") or {}):
@@ -288,8 +293,14 @@ def _check_can_answer(recommender: str, include_cold: bool) -> None:
 
 
 def _can_encode(recommender: str) -> bool:
+    """Return whether it answers new histories as it answers queries.
+
+    A blend with a recommender that generates IDs does not: the scores of a beam have a constant on top that depends on
+    all queries.
+    """
     if parts := _blended(recommender):
-        return SUMMARY.at(model=recommender).is_file() and all(_can_encode(part) for part in parts)
+        encodable = (_can_encode(part) and not _generates(part) for part in parts)
+        return SUMMARY.at(model=recommender).is_file() and all(encodable)
     return _is_finetuned(recommender) or WEIGHTS.at(model=recommender).is_file()
 
 

@@ -9,9 +9,11 @@ from sidflow.artifacts.catalog import ITEMS
 from sidflow.artifacts.features import MODALITY
 from sidflow.artifacts.semantic_ids import QUANTIZER, SEMANTIC_IDS
 from sidflow.cli.app import app
+from sidflow.core.errors import InputError
 from sidflow.semantic_ids.assign import assign_ids, read_frozen_ids, semantic_id_table
 from sidflow.semantic_ids.codec import Codec
 from sidflow.semantic_ids.gate import AssignParams, FrozenIds, assign_and_audit
+from sidflow.serving.new_items import assign_new_ids
 
 LARGE = np.array([[10, 10], [10, -10], [-10, 10], [-10, -10]], dtype=np.float32)
 VALUES = (LARGE[:, None, :] + LARGE[None, :, :] / 10).reshape(16, 2)
@@ -121,6 +123,16 @@ def test_whole_floats_as_keys_of_vectors_are_integers(old):
     pl.DataFrame({"item_key": [8.0], "vector": [[9.0, 9.2]]}).write_parquet("new1.parquet")
     assert run(old, "--out", "ids.parquet", "--vectors", "text=new[1].parquet").exit_code == 0
     assert pl.read_parquet("ids.parquet").filter("new")["item_key"].to_list() == ["7"]
+
+
+def test_no_new_items_and_whole_numbers_as_keys(old):
+    before = as_rows(read_frozen_ids(old))
+    none = pl.DataFrame(schema={"item_key": pl.String, "vector": pl.Array(pl.Float32, 2)})
+    assert as_rows(assign_new_ids(old, {"text": none})) == before
+    numbered = pl.DataFrame({"item_key": [7], "vector": [[9.0, 9.2]]})
+    assert as_rows(assign_new_ids(old, {"text": numbered})) == before | {"7": ([0, 3], 1)}
+    with pytest.raises(InputError, match="the columns item_key and vector"):
+        assign_new_ids(old, {"text": numbered.drop("item_key")})
 
 
 @pytest.mark.parametrize(

@@ -8,13 +8,14 @@ import pytest
 from typer.testing import CliRunner
 
 from sidflow import Project
-from sidflow.artifacts.recommenders import COLD_ROWS
+from sidflow.artifacts.recommenders import COLD_ROWS, SUMMARY, WEIGHTS
 from sidflow.cli.app import app
-from sidflow.cli.serving import item_as_json, item_as_text
+from sidflow.cli.serving import item_as_json, item_as_text, recommendation_as_text
 from sidflow.core.errors import InputError
+from sidflow.core.params import load_params
 from sidflow.serving import recommendations
 from sidflow.serving.items import Item, SemanticId, SharedPrefix, _shared_prefixes
-from sidflow.serving.recommendations import HistoryFactors
+from sidflow.serving.recommendations import HistoryFactors, NamedItem, Recommendation
 
 runner = CliRunner()
 
@@ -91,7 +92,7 @@ def factors(scores, candidates) -> HistoryFactors:
         "query_states": np.ones((1, 1), dtype=np.float32),
         "item_matrix": np.array(scores, dtype=np.float32)[:, None],
     }
-    return HistoryFactors(arrays, np.array(candidates, dtype=bool))
+    return HistoryFactors(arrays, np.array(candidates, dtype=bool), unscored=len(candidates) - sum(candidates))
 
 
 @pytest.fixture
@@ -159,12 +160,33 @@ def test_a_recommender_without_cold_rows_names_one_that_has_some(catalogue, monk
     assert "take recommender popularity" in runner.invoke(app, arguments).stderr
 
 
+def test_a_blend_with_a_generator_is_not_served(catalogue, monkeypatch) -> None:
+    """Its weight was chosen for scores of which a beam over one history gives some alone, and on another scale."""
+    for name in ("sasrec", "gru4rec", "tiger"):
+        WEIGHTS.write({}, {}, model=name)
+    SUMMARY.write({"chosen": {"weight": 1.0}}, model="sum")
+    content = load_params() | {"recommenders": ["sum"], "generate": {"tiger": {}}}
+    monkeypatch.setattr(recommendations, "load_params", lambda: content)
+    content["blend"] = {"sum": {"base": "sasrec", "added": "gru4rec"}}
+    assert recommendations._can_encode("sum")
+    content["blend"] = {"sum": {"base": "sasrec", "added": "tiger"}}
+    with pytest.raises(InputError, match="expected one that can encode a new history"):
+        recommendations.recommend_after(["k-2"], 2, "sum")
+
+
 def test_text_and_json_hold_the_same(catalogue) -> None:
     text = runner.invoke(app, ["recommend", "--user", "u-0", "-k", "1"]).stdout
     assert "Red lamp  [k-0]" in text
     assert "1. Gold lamp  [k-3]  3" in text
     content = json.loads(runner.invoke(app, ["recommend", "--user", "u-0", "-k", "1", "--json"]).stdout)
     assert content["items"] == [{"item_key": "k-3", "title": "Gold lamp", "score": 3.0, "cold": False}]
+
+
+@pytest.mark.parametrize(("target", "note"), [("k-0", "it is in the history"), ("k-1", "it is not on the list")])
+def test_why_a_target_has_no_rank(target, note) -> None:
+    """A beam's list leaves out items that are candidates."""
+    recommendation = Recommendation("tiger", "u-0", [NamedItem("k-0", "Red lamp")], [], NamedItem(target, ""), None)
+    assert f"(no rank: {note})" in recommendation_as_text(recommendation)
 
 
 def test_an_item_has_all_that_the_artifacts_hold(catalogue) -> None:

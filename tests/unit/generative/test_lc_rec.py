@@ -40,7 +40,7 @@ BACKBONES = [
 ]
 
 
-def aligned_losses(backbone=None, **params):
+def aligned_losses(backbone=None, titles=TITLES, **params):
     """The losses of a tiny model over four windows of eight items."""
     ids = item_ids(random_codes(1, len(TITLES)))
     params = {"alignment": ALIGNED} | params
@@ -48,7 +48,7 @@ def aligned_losses(backbone=None, **params):
     settings = LanguageParams(architecture="language_model", lora=LORA, max_length=5, **params)
     windows = recent_windows([[0, 1, 2], [3, 4], [5, 6, 7, 8], [9, 10, 11]], 5)
     candidates = Candidates(ids, len(TITLES), torch.device("cpu"))
-    return AlignedLosses(model, windows, ids, candidates, settings, TITLES)
+    return AlignedLosses(model, windows, ids, candidates, settings, titles)
 
 
 def whole_logits(model, tokens):
@@ -186,8 +186,15 @@ def test_backbones_that_cannot_be_used_are_refused():
         tiny_language_model(ids, short)
     few = tiny_backbone(family=LlamaConfig)
     few.model.config.max_position_embeddings = 20
-    with pytest.raises(InputError, match="found 20 \\(max_position_embeddings"):
+    message = r"and 6 items of 3 tokens; found 20 \(max_position_embeddings.*set generate\.\*\.max_length lower"
+    with pytest.raises(InputError, match=message):
         tiny_language_model(ids, few)
+    limited = tiny_backbone()
+    limited.model.config.max_position_embeddings = 60
+    titles = [*TITLES[:-1], f"{TITLES[-1]} {'x' * 200}"]
+    with pytest.raises(InputError, match=r"longest row of the alignment tasks; found 60 .*alignment\.title_words"):
+        aligned_losses(limited, titles=titles)
+    aligned_losses()
     for values, message in (
         ({"prompt": "x"}, "`prompt` with {history} once"),
         (
@@ -197,6 +204,9 @@ def test_backbones_that_cannot_be_used_are_refused():
     ):
         with pytest.raises(InputError, match=message):
             generative_entry("lc_rec", {"architecture": "language_model", **values}, "params.yaml:generate.lc_rec")
+    for values, message in ((5, "expected a mapping"), ({"architecture": ["decoder"]}, "found \\['decoder'\\]")):
+        with pytest.raises(InputError, match=message):
+            generative_entry("tiger", values, "params.yaml:generate.tiger")
 
 
 @pytest.fixture

@@ -42,10 +42,15 @@ def test_an_item_with_an_id_from_frozen_codebooks_is_recommended_without_trainin
     assert SEMANTIC_IDS.read().row(-1, named=True)["codes"] == [0, 3]
     served_with_beam("tiger", 3, monkeypatch)
     history = ["i08", "i09", "i10", "i11"]
-    listed = recommend_after(history, 3, "tiger", include_cold=True).items
+    recommendation = recommend_after(history, 3, "tiger", include_cold=True)
+    assert recommendation.unscored == 0  # the items that a beam does not meet could have been met
+    listed = recommendation.items
     assert listed[0].item_key == "i00" and not listed[0].cold
     assert [item.item_key for item in listed if item.cold] == [f"i{NEW}"]
     assert not any(item.cold for item in recommend_after(history, 3, "tiger").items)
+    SEMANTIC_IDS.write(before)
+    served_with_beam("tiger", 3, monkeypatch)
+    assert recommend_after(history, 3, "tiger", include_cold=True).unscored == 1  # it has no ID
 
 
 def test_the_share_of_new_items_counts_ids_that_any_of_them_has():

@@ -187,6 +187,9 @@ def test_absent_artifacts_rows_are_left_out(tmp_path, monkeypatch):
     UNITS.write({"values": np.zeros((N, 2, 1), np.float32), "present": np.zeros((N, 2), bool)}, {}, name="fine_text")
     found = read_content(DmesrParams(), N - 2)
     assert list(found.views) == ["text"] and found.units is None and len(found.views["text"].values) == N - 2
+    assert read_content(DmesrParams(mode="replace", fusion="views"), N - 2).views
+    with pytest.raises(InputError, match="content to stand for items in mode `replace`"):
+        read_content(DmesrParams(mode="replace", fusion="units"), N)  # there are no units
     EMBEDDING.write(none, {}, name="view_text")
     assert read_content(DmesrParams(), N) == Content({}, None)
     with pytest.raises(InputError, match="mode: add"):

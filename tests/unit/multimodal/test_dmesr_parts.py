@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from ruamel.yaml import YAML
-from tests.unit.multimodal.test_dmesr import D, N, content_of, fused
+from tests.unit.multimodal.test_dmesr import D, N, content_of, fused, units
 from tests.unit.sequential.cases import CYCLE, quick, scores_of, stage_main
 
 from sidflow.artifacts.features import CONTENT_TABLE, EMBEDDING, ITEM_TABLE, MODALITY, UNITS
@@ -240,6 +240,11 @@ def test_what_content_brings_is_told_for_every_item_that_has_some():
     torch.testing.assert_close(items.weight + values, items())  # W0 is the identity at the start
     assert (~present).nonzero()[:, 0].tolist() == [3] and not values[3].any() and not values.requires_grad
     assert fused(Content({}, None)).content() is None
+    bare = {"text": [3], "image": [3], "joint": [3]}  # what an item has on the other side alone brings nothing
+    for absent, fusion in ((bare, "views"), ({"fine": [3]}, "units")):
+        values, present = fused(content_of(**absent), fusion=fusion).content()
+        assert (~present).nonzero()[:, 0].tolist() == [3] and not values[3].any()
+    assert fused(Content({}, units()), fusion="views").content() is None
     view = content_of(text=[3, 4]).views["text"]
     featured = FeatureItemEmbedding({"text": view}, N, D, 0.5, FeaturesParams()).eval()
     values, present = featured.content()

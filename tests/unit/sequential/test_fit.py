@@ -106,6 +106,13 @@ def test_params_are_strict(shop):
         params.load_sequential("nobody")
     with pytest.raises(InputError, match="architecture"):
         params.from_content({}, "nobody", "here")
+    for content in (5, "gru4rec", ["gru4rec"]):
+        with pytest.raises(InputError, match=r"here: expected a mapping of names to values; found"):
+            params.from_content(content, "sasrec", "here")
+    with pytest.raises(InputError, match=r"here\.architecture: expected one of .* found \['gru4rec'\]"):
+        params.from_content({"architecture": ["gru4rec"]}, "sasrec", "here")
+    with pytest.raises(InputError, match=r"here\.kind: expected one of .* found \['dmesr'\]"):
+        multimodal_params({"kind": ["dmesr"]}, "here")
     with pytest.raises(InputError, match="multiple of `heads`"):
         params.from_content({"dimensions": 6, "heads": 4}, "sasrec", "here")
     with pytest.raises(InputError, match="hidden"):
