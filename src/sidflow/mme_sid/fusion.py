@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 
 FREQUENCY_HIDDEN = 16  # width of the MLP from frequency to weights
+TABLE_STD = 0.02  # standard deviation of the learned table at the start
 
 
 def relative_frequency(counts: Int[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
@@ -61,7 +62,7 @@ class FrequencyAwareFusion(nn.Module):
     def __init__(self, inputs: ItemInputs, hidden: int, params: FinetuneParams) -> None:
         super().__init__()
         core, self.temperature, self.cold_dropout = len(inputs.counts), params.temperature, params.cold_dropout
-        self.table = nn.Parameter(torch.randn(core, hidden) * 0.02)
+        self.table = nn.Parameter(torch.randn(core, hidden) * TABLE_STD)
         self.project = nn.ModuleDict()
         for name, modality in inputs.modalities.items():
             self.project[name] = nn.Linear(modality.raw.shape[1], hidden)

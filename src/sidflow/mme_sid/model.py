@@ -21,7 +21,7 @@ from sidflow.backbones.models import Backbone
 from sidflow.backbones.prompted_backbone import PromptedBackbone, tokenize_prompt
 from sidflow.hybrid.prior import ScorePrior
 from sidflow.hybrid.task import RankingTask
-from sidflow.mme_sid.fusion import FrequencyAwareFusion
+from sidflow.mme_sid.fusion import TABLE_STD, FrequencyAwareFusion, cold_rows
 from sidflow.mme_sid.item_tokens import ItemInputs, ItemTokens
 from sidflow.mme_sid.params import FinetuneParams
 from sidflow.sequences.histories import Histories
@@ -72,7 +72,9 @@ class MmeSid(nn.Module):
         self.fusion = FrequencyAwareFusion(inputs, hidden, params)
         self.negatives = NegativeSampler(params, torch.from_numpy(inputs.counts)) if params.loss == "sampled" else None
         self.histories, self.windows = histories, training_windows(histories, params.max_length + 1, overlap=1)
-        self.items, self.max_length, self.skip_share = inputs.items, params.max_length, params.skip_share
+        self.inputs, self.max_length, self.skip_share = inputs, params.max_length, params.skip_share
+        word_size = self.backbone.word_table.weight.float().square().mean().sqrt()
+        self.row_scale = float(word_size) / TABLE_STD if params.tie_item_embeddings else 0.0
 
     def forward(self, batch: Tensor | SeededBatch, rank_loss: RankLoss | None = None) -> dict[str, Tensor]:
         """Return the mean cross-entropy of every next item in the batch's windows.
@@ -91,6 +93,8 @@ class MmeSid(nn.Module):
         targets = items[:, 1:].to(device)[predicting]
         read_positions = torch.arange(history.shape[1], device=device).expand(len(history), -1)
         tokens, lengths = self.item_tokens.of_sequences(history), is_input.sum(1).to(device)
+        if self.row_scale:
+            tokens = tokens + self.item_dropout(self._tied_rows(history))
         states = self.backbone(tokens, read_positions, lengths=lengths)
         candidates = None
         if seed is not None:
@@ -113,10 +117,20 @@ class MmeSid(nn.Module):
         mask = padding_mask(lengths, columns.shape[1])
         return torch.where(mask, self.windows.starts[rows, None] + columns, 0), mask
 
+    def _tied_rows(self, history: Int[Tensor, "b t"]) -> Float[Tensor, "b t h"]:
+        """Return the rows that core items are scored by, as large as word embeddings; each is computed once."""
+        unique, index = torch.unique(history, return_inverse=True)
+        return functional.embedding(index, self.row_scale * self.fusion.rows_of(unique))
+
+    @torch.no_grad()
     def all_tokens(self) -> Float[Tensor, "n h"]:
         """Return every catalogue item's token."""
-        items = torch.arange(self.items, device=self.fusion.table.device)
-        return torch.cat([self.item_tokens(part) for part in items.split(BLOCK_ITEMS)])
+        items = torch.arange(self.inputs.items, device=self.fusion.table.device)
+        tokens = torch.cat([self.item_tokens(part) for part in items.split(BLOCK_ITEMS)])
+        if not self.row_scale:
+            return tokens
+        cold = torch.from_numpy(cold_rows(self.fusion, self.inputs).values).to(tokens.device)
+        return tokens + self.row_scale * torch.cat([self.item_matrix(), cold])
 
     def item_matrix(self) -> Float[Tensor, "n d"]:
         """Return the core items' rows, W_eff."""

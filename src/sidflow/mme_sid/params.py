@@ -62,6 +62,10 @@ class FinetuneParams(NegativeParams):
     skip_share: float = Field(
         default=0.0, ge=0, lt=1, description="share of a training history's items that a step leaves out"
     )
+    tie_item_embeddings: bool = Field(
+        default=False,
+        description="true: an item's token has the row that scores it added, as SASRec reads and scores by one table",
+    )
     token_dropout: float = Field(default=0.4, ge=0, lt=1, description="share dropped of item tokens")
     item_dropout: float = Field(
         default=0.0, ge=0, lt=1, description="share dropped of the rows that items are scored by; small data wants more"

@@ -9,6 +9,7 @@ from sidflow.backbones.params import LoraParams
 from sidflow.core.errors import InputError
 from sidflow.metrics.geometry import tau_over_histories
 from sidflow.mme_sid.fit import forgetting
+from sidflow.mme_sid.fusion import TABLE_STD, cold_rows
 from sidflow.mme_sid.model import MmeSid, MmeSidTask
 from sidflow.mme_sid.params import FinetuneLoop, FinetuneParams
 from sidflow.training.checkpoint import Checkpoint
@@ -49,9 +50,10 @@ def test_it_learns_what_is_obvious(tiny, backbone):
     assert fitted.best_value is not None and fitted.best_value > 0.95
 
 
+@pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("readout", ["last_item", "response"])
-def test_the_loss_is_the_mean_over_all_positions_of_a_full_softmax(tiny, backbone, readout):
-    model, _, _, _ = build(tiny, backbone, readout=readout)
+def test_the_loss_is_the_mean_over_all_positions_of_a_full_softmax(tiny, backbone, readout, tied):
+    model, _, _, _ = build(tiny, backbone, readout=readout, tie_item_embeddings=tied)
     model.eval()
     rows = torch.tensor([0, 3, 5])
     model.windows.lengths[3] = 5
@@ -90,6 +92,7 @@ ABLATIONS = [
     {"readout": "response"},
     {"max_length": 3},
     {"temperature": 1e-3},
+    {"tie_item_embeddings": True},
 ]
 
 
@@ -98,6 +101,24 @@ def test_every_ablation_runs_and_learns(tiny, backbone, change):
     _, task, params, device = build(tiny, backbone, **change)
     fitted = fit("t", task, params.loop, seed=3, device=device)
     assert fitted.curves[1]["loss"] < fitted.curves[0]["loss"]
+
+
+def test_a_tied_token_has_the_row_that_scores_the_item_added(tiny, backbone):
+    model, _, _, _ = build(tiny, backbone, tie_item_embeddings=True)
+    words = backbone.model.get_input_embeddings().weight
+    cold = cold_rows(model.fusion, model.inputs).values
+    rows = np.concatenate([model.item_matrix().detach().numpy(), cold])
+    alone = model.item_tokens(torch.arange(model.inputs.items)).detach().numpy()
+    scale = float(words.square().mean().sqrt()) / TABLE_STD
+    np.testing.assert_allclose(model.all_tokens().numpy(), alone + scale * rows, rtol=1e-5, atol=1e-6)
+    assert len(cold) and np.abs(cold).sum() > 0
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_histories_train_the_table_that_scores_where_it_is_tied(tiny, backbone, tied):
+    model, _, _, _ = build(tiny, backbone, tie_item_embeddings=tied)
+    model(torch.arange(4), lambda scores: scores.states.square().sum())["loss"].backward()
+    assert (model.fusion.table.grad is not None) == tied
 
 
 def test_frozen_codes_stay(tiny, backbone):
@@ -159,7 +180,7 @@ def test_what_is_forgotten_is_told_of_the_codes_as_they_are_now(tiny, backbone):
     after = forgetting(model, past, known)
     queries = np.flatnonzero(past.query_valid)
     histories, targets = [past.history(query) for query in queries], past.targets[queries]
-    tuned = part.sums(torch.arange(model.items)).numpy()
+    tuned = part.sums(torch.arange(model.inputs.items)).numpy()
     expected = tau_over_histories(known.modalities["image"].raw, tuned, histories, targets).value
     assert after["image"]["tau_finetuned"] == pytest.approx(expected)
     assert abs(after["image"]["tau_finetuned"] - after["image"]["tau_quantized"]) > 0.05
