@@ -20,7 +20,7 @@ from sidflow.sequences.windows import Windows, query_windows, sorted_batches
 from sidflow.training.validation import nonzero_coordinates
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, Int, Int64
+    from jaxtyping import Bool, Float, Float64, Int, Int64
 
 
 BATCH = 16  # histories decoded at a time on a CPU: more do not stay in its cache
@@ -74,7 +74,8 @@ class Candidates:
     ) -> tuple[Int64[np.ndarray, " q"], Int64[np.ndarray, " q"]]:
         """Return the rank of each target in its list, and how many other candidates share it, as the rank stage does.
 
-        The rank is the last one of the tie. It is beyond all items and cutoffs where the target is absent or excluded.
+        The rank is the last one of the tie, other IDs of the same log-probability included. It is beyond all items and
+        cutoffs where the target is absent or excluded.
 
         Args:
             beams: of the queries.
@@ -88,7 +89,9 @@ class Candidates:
         sizes = np.where(listed, sizes, 0)
         hit = (leaves == self.leaf[targets][:, None]) & listed
         column = hit.argmax(1)
-        rank, size = np.cumsum(sizes, axis=1)[rows, column], sizes[rows, column]
+        log_probs = beams.log_probs.cpu().numpy()
+        at_least = log_probs >= log_probs[rows, column][:, None]
+        rank, size = (sizes * at_least).sum(axis=1), sizes[rows, column]
         entries = np.repeat(rows, np.diff(excluded.indptr)) * self.count + excluded.indices
         is_hit = hit.any(1) & ~np.isin(rows * self.count + targets, entries)
         return np.where(is_hit, rank, max(self.count, CUTOFFS[-1]) + 1), np.where(is_hit, size - 1, 0)
@@ -153,26 +156,31 @@ def beam_factors(beams: Beams, candidates: Candidates) -> ScoreFactors:
 
     Items of one ID have one score. The items that are on no list have the score 0, those that are 1 or more.
     """
-    leaves, scores = beams.leaves.numpy(), beams.log_probs.numpy().astype(np.float64)
+    leaves, log_probs = beams.leaves.numpy(), beams.log_probs.numpy()
     listed = leaves >= 0
-    lowest = scores[listed].min() if listed.any() else 0.0
     starts, items = candidates.tree.leaf_starts.cpu().numpy(), candidates.tree.leaf_items.cpu().numpy()
     sizes = np.where(listed, candidates.sizes[np.maximum(leaves, 0)], 0).ravel()
     within = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)  # number of an item in its leaf
     columns = items[np.repeat(starts[np.maximum(leaves, 0)].ravel(), sizes) + within]
-    values = np.repeat((scores - lowest + 1.0).ravel(), sizes)
+    values = np.repeat(_from_one(log_probs, listed).ravel(), sizes)
     indptr = np.concatenate([[0], np.cumsum(sizes.reshape(leaves.shape).sum(axis=1))])
     return _factors(values, columns, indptr, candidates.count)
 
 
 def exact_factors(log_probs: Float[np.ndarray, "q n"]) -> ScoreFactors:
-    """Return factors whose scores are log-probabilities plus a constant; an item without an ID has the score 0."""
+    """Return factors: log-probabilities plus a constant of the query; 0 for an item without an ID."""
     finite = np.isfinite(log_probs)
-    lowest = log_probs[finite].min() if finite.any() else 0.0
     rows, columns = np.nonzero(finite)
-    values = log_probs[rows, columns].astype(np.float64) - lowest + 1.0
+    values = _from_one(log_probs, finite)[rows, columns]
     indptr = np.concatenate([[0], np.cumsum(finite.sum(axis=1))])
     return _factors(values, columns, indptr, log_probs.shape[1])
+
+
+def _from_one(log_probs: Float[np.ndarray, "q k"], listed: Bool[np.ndarray, "q k"]) -> Float64[np.ndarray, "q k"]:
+    """Return log-probabilities plus a constant a query, so that the lowest that is listed becomes 1."""
+    scores = log_probs.astype(np.float64)
+    lowest = np.where(listed, scores, np.inf).min(axis=1, keepdims=True, initial=np.inf)
+    return scores - np.where(np.isfinite(lowest), lowest, 0.0) + 1.0
 
 
 def _factors(values: np.ndarray, columns: np.ndarray, indptr: np.ndarray, items: int) -> ScoreFactors:
@@ -180,16 +188,28 @@ def _factors(values: np.ndarray, columns: np.ndarray, indptr: np.ndarray, items:
     return ScoreFactors(evidence=evidence, relation=csr_matrix(identity(items, dtype="float32")))
 
 
-def answer_queries(decoder: Decoder, histories: Histories, queries: np.ndarray, longest: int, width: int) -> Beams:
-    """Return the beams of `queries`, without the IDs that their histories exclude."""
-    excluded = decoder.candidates.excluded_leaves(histories.excluded(decoder.candidates.count, queries))
-    return decoder.beams(query_windows(histories, queries, longest), width, excluded)
+def answer_queries(
+    decoder: Decoder,
+    histories: Histories,
+    queries: np.ndarray,
+    longest: int,
+    width: int,
+    excluded: csr_matrix | None = None,
+) -> Beams:
+    """Return the beams of `queries`, without the IDs that their histories exclude.
+
+    `excluded` are the items that they exclude, bool CSR [q, items], where the caller has them already.
+    """
+    if excluded is None:
+        excluded = histories.excluded(decoder.candidates.count, queries)
+    leaves = decoder.candidates.excluded_leaves(excluded)
+    return decoder.beams(query_windows(histories, queries, longest), width, leaves)
 
 
 def ranks_by_beam(
     decoder: Decoder, histories: Histories, queries: np.ndarray, longest: int, width: int
 ) -> tuple[Int64[np.ndarray, " q"], Int64[np.ndarray, " q"]]:
     """Return the ranks of the targets of `queries` and how many share them; see `Candidates.ranks`."""
-    beams = answer_queries(decoder, histories, queries, longest, width)
     excluded = histories.excluded(decoder.candidates.count, queries)
+    beams = answer_queries(decoder, histories, queries, longest, width, excluded)
     return decoder.candidates.ranks(beams, histories.targets[queries], excluded)

@@ -20,7 +20,7 @@ from sidflow.artifacts.recommenders import FACTORS, IDS, SUMMARY
 from sidflow.core.errors import InputError
 from sidflow.generative.audit import audit_beams
 from sidflow.generative.decoding import Beams, beam_search, exact_log_probs, excluded_nodes
-from sidflow.generative.ranking import Candidates, Decoder, answer_queries, beam_factors
+from sidflow.generative.ranking import Candidates, Decoder, answer_queries, beam_factors, exact_factors
 from sidflow.generative.tree import build_tree
 from sidflow.metrics.ranking import metric_at_k
 from sidflow.ranking.rank import RankParams, rank_targets
@@ -97,7 +97,7 @@ def random_beams(draw, candidates, excluded, width):
     for row, one in enumerate(closed):
         listed = draw.permutation(np.flatnonzero(~one))[: 1 if row + 1 == len(closed) else width]
         leaves[row, : len(listed)] = listed
-    scores = np.where(leaves >= 0, -np.arange(width, dtype=np.float32), -np.inf)
+    scores = np.where(leaves >= 0, -(np.arange(width, dtype=np.float32) // 2), -np.inf)  # two by two the same
     return Beams(torch.from_numpy(leaves), torch.from_numpy(scores).float())
 
 
@@ -133,6 +133,24 @@ def test_validation_counts_as_the_rank_stage_does(seed, items, exclude):
     assert (sharing[open_target] == ranking.sharing[open_target]).all()
     for k in CUTOFFS:
         assert not metric_at_k(ranks, "recall", k, sharing)[~open_target].any()
+
+
+def test_scores_of_a_query_are_its_own():
+    """A blend adds them to other scores, by a weight that validation chooses: test queries must not move them."""
+    draw = np.random.default_rng(0)
+    candidates = Candidates(item_ids(random_codes(0, 30, SIZES), SIZES), 30, torch.device("cpu"))
+    log_probs = draw.normal(-9, 5, size=(2, 30)).astype(np.float32)
+    log_probs[0, 4] = log_probs[1, :8] = -np.inf  # items without an ID
+    beams = random_beams(draw, candidates, csr_matrix((2, 30), dtype=bool), 6)
+    beams = beams._replace(log_probs=beams.log_probs - torch.tensor([[3.0], [400.0]]))
+    for make in (lambda rows: exact_factors(log_probs[rows]), lambda rows: beam_factors(_of(beams, rows), candidates)):
+        both, second = make(slice(0, 2)), make(slice(1, 2))
+        assert both.evidence[[1]].toarray().tolist() == second.evidence.toarray().tolist()
+        assert second.evidence.data.min() == 1
+
+
+def _of(beams, rows):
+    return Beams(beams.leaves[rows], beams.log_probs[rows])
 
 
 @pytest.mark.parametrize("ids", [{"suffix": "none"}, {}])
