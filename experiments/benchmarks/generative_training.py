@@ -34,13 +34,13 @@ from sidflow.artifacts.semantic_ids import QUANTIZER, code_counts, quantized_mod
 from sidflow.core.params import load_param
 from sidflow.generative.causal import ScratchIdModel
 from sidflow.generative.decoding import Predictions
-from sidflow.generative.fit import GenerativeTask, make_model, prefix_windows
+from sidflow.generative.fit import GenerativeTask, make_model
 from sidflow.generative.objective import IdLosses
 from sidflow.generative.params import KINDS, generative_entry
 from sidflow.generative.ranking import Candidates
 from sidflow.generative.vocabulary import load_item_ids
 from sidflow.sequences.histories import load_histories_for_ranking
-from sidflow.sequences.windows import training_windows
+from sidflow.sequences.windows import prefix_windows, training_windows
 from sidflow.training.devices import prepare_training
 from sidflow.training.loop import fit
 

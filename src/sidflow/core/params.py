@@ -154,8 +154,9 @@ def require_listed(recommender: str, section: str) -> None:
     """
     content = load_params()
     listed = content.get("recommenders")
-    blended = [name for entry in (content.get("blend") or {}).values() for name in (entry["base"], entry["added"])]
-    read = recommender in blended or f"artifacts/recommenders/{recommender}/" in str(content)
+    blends = [entry for entry in (content.get("blend") or {}).values() if isinstance(entry, dict)]
+    blended = any(recommender in (entry.get("base"), entry.get("added")) for entry in blends)
+    read = blended or f"artifacts/recommenders/{recommender}/" in str(content)
     if listed is None or recommender in listed or read:
         return
     raise InputError(

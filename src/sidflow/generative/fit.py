@@ -44,7 +44,7 @@ from sidflow.sequences.histories import Histories
 from sidflow.sequences.refit import Refitted, fit_and_refit
 from sidflow.sequences.windows import (
     SeededBatch,
-    Windows,
+    prefix_windows,
     query_windows,
     seeded_batches,
     shuffled_batches,
@@ -107,18 +107,6 @@ class GenerativeTask:
                 decoder, self.histories, self.queries, self.params.max_length, self.params.validate_beam
             )
         return validation_metrics(torch.from_numpy(ranks), sharing)
-
-
-def prefix_windows(histories: Histories, longest: int) -> Windows:
-    """Return one window for every training target: up to `longest` items before it, and itself."""
-    counts = np.maximum(histories.train_end - 1, 0)
-    user = np.repeat(np.arange(histories.user_count), counts)
-    end = np.arange(len(user)) - np.repeat(np.cumsum(counts) - counts, counts) + 2
-    start = np.maximum(0, end - 1 - longest)
-    items = histories.items.astype(np.int64) if len(histories.items) else np.zeros(1, dtype=np.int64)
-    return Windows(
-        torch.from_numpy(items), torch.from_numpy(histories.offsets[user] + start), torch.from_numpy(end - start)
-    )
 
 
 def make_model(ids: ItemIds, params: GenerativeParams, backbone: Mapping[str, Any] | None = None) -> IdModule:

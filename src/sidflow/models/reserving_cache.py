@@ -29,22 +29,26 @@ class _ReservingLayer(DynamicLayer):
             self.memory = tuple(
                 part.new_empty(*part.shape[:-2], end + self.room, part.shape[-1]) for part in (key_states, value_states)
             )
-        if end > self.memory[0].shape[-2]:
+        if not self._has_room(end):
+            self.memory = ()  # from here on each update copies
             return super().update(key_states, value_states, *args, **kwargs)
         for memory, part in zip(self.memory, (key_states, value_states), strict=True):
             memory[..., start:end, :] = part
         self.keys, self.values = (memory[..., :end, :] for memory in self.memory)
         return self.keys, self.values
 
+    def _has_room(self, end: int) -> bool:
+        return bool(self.memory) and end <= self.memory[0].shape[-2]
+
     def batch_repeat_interleave(self, repeats: int) -> None:
         """Repeat each row."""
-        rows = torch.arange(len(self.memory[0]), device=self.device)
+        rows = torch.arange(len(self.keys), device=self.device)
         self.batch_select_indices(rows.repeat_interleave(repeats))
 
     def batch_select_indices(self, indices: Tensor) -> None:
         """Make rows of those that `indices` names."""
         end = self.get_seq_length()
-        if end > self.memory[0].shape[-2]:
+        if not self.memory:
             super().batch_select_indices(indices)
             return
         self.memory = tuple(memory[indices] for memory in self.memory)

@@ -66,6 +66,16 @@ def training_windows(histories: Histories, longest: int, *, overlap: int) -> Win
     )
 
 
+def prefix_windows(histories: Histories, longest: int) -> Windows:
+    """Return one window for every training target: up to `longest` items before it, and itself."""
+    counts = np.maximum(histories.train_end - 1, 0)
+    user = np.repeat(np.arange(histories.user_count), counts)
+    end = np.arange(len(user)) - np.repeat(np.cumsum(counts) - counts, counts) + 2
+    start = np.maximum(0, end - 1 - longest)
+    first = histories.offsets[user] + start
+    return Windows(_padding_safe(histories.items), torch.from_numpy(first), torch.from_numpy(end - start))
+
+
 def recent_windows(sequences: Sequence[np.ndarray | Sequence[int]], longest: int) -> Windows:
     """Return the last `longest` items of each sequence."""
     lengths = np.array([min(len(sequence), longest) for sequence in sequences], dtype=np.int64)

@@ -101,7 +101,7 @@ def masked_items(
     Deviation: some rows end at a random position, with just the item there masked. The paper masks the
     last item of whole sequences for that purpose, which shows the model each user's same single query every time.
 
-    A position's history, for a score prior, holds the items before it in the window, as in a query.
+    For a score prior a position's history holds all of the user's items before it, as in a query.
 
     Args:
         items: padded rows.

@@ -295,8 +295,8 @@ def _check_can_answer(recommender: str, include_cold: bool) -> None:
 def _can_encode(recommender: str) -> bool:
     """Return whether it answers new histories as it answers queries.
 
-    A blend with a recommender that generates IDs does not: the scores of a beam have a constant on top that depends on
-    all queries.
+    A blend with a recommender that generates IDs does not: scores of a beam have a constant on top that depends on
+    what the beam lists.
     """
     if parts := _blended(recommender):
         encodable = (_can_encode(part) and not _generates(part) for part in parts)

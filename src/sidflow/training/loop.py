@@ -182,6 +182,13 @@ class _Trainer:
         row |= metrics
         progress.curves.append(row)
         value = next(iter(metrics.values()), None)
+        if value is not None and not math.isfinite(value):
+            raise InputError(
+                f"{self.name} training",
+                expected="a finite validation figure",
+                found=f"{value} after epoch {progress.epoch + 1}",
+                remedy="lower the learning rate, or set clip_norm, in params.yaml",
+            )
         if value is None or progress.best_value is None or self.sign * value > self.sign * progress.best_value:
             progress.best_epoch, progress.best_value = progress.epoch, value
             if value is not None:
@@ -226,7 +233,7 @@ def fit(
         on_step: called with the number of steps done, after each.
 
     Raises:
-        InputError: the loss is not finite.
+        InputError: the loss or the validation figure is not finite.
     """
     trainer = _Trainer(name, task, loop, seed, device, higher_is_better, stop_after)
     progress = trainer.progress

@@ -24,6 +24,17 @@ def write(text):
     params.PARAMS_PATH.write_text(text)
 
 
+@pytest.mark.parametrize("name", ["listed", "base", "added", "read"])
+def test_what_somebody_asks_for_is_trained(name):
+    write(
+        "recommenders: [listed]\nblend: {sum: {base: base, added: added}, broken: 5}\n"
+        "modality: {fused: {source: artifacts/recommenders/read/content.safetensors}}\n"
+    )
+    params.require_listed(name, "train_sequential")
+    with pytest.raises(InputError, match=r"train_sequential.other: expected entries that `recommenders` lists"):
+        params.require_listed("other", "train_sequential")
+
+
 def test_a_section_by_its_dotted_name():
     write("seed: 3\ntrain:\n  one: {rate: 3e-4}\n  two:\n")
     assert params.load_section("train.one", Knobs) == Knobs(rate=3e-4)  # `3e-4` is a float here, as for DVC

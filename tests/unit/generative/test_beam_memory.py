@@ -21,6 +21,17 @@ def test_a_reserving_cache_holds_what_a_growing_one_does(room):
         assert ours.get_seq_length() == theirs.get_seq_length()
 
 
+def test_a_reserving_cache_can_be_cut_after_it_had_no_room_left():
+    ours, theirs = reserving_cache(2), DynamicCache()
+    draw = torch.Generator().manual_seed(0)
+    for count in (4, 5, -3, 2):  # the second is beyond the room; the third cuts
+        keys, values = torch.randn(2, 3, 2, abs(count), 4, generator=draw)
+        for cache in (ours, theirs):
+            cache.crop(count) if count < 0 else cache.update(keys, values, 0)
+    assert torch.equal(ours.layers[0].keys, theirs.layers[0].keys)
+    assert torch.equal(ours.layers[0].values, theirs.layers[0].values)
+
+
 @pytest.mark.parametrize("room", [0, 20])
 def test_rows_of_a_reserving_cache_are_repeated_and_selected(room):
     ours, theirs = reserving_cache(room), DynamicCache()

@@ -153,6 +153,15 @@ def test_a_loss_that_is_not_finite_is_one_clear_line(cache):
         fit("t", Broken(), LOOP, seed=0, device=torch.device("cpu"))
 
 
+def test_a_validation_that_is_not_finite_is_one_clear_line(cache):
+    class Broken(Task):
+        def validate(self):
+            return {"valid_error": float("nan")}
+
+    with pytest.raises(InputError, match=r"finite validation figure.*nan after epoch 1"):
+        fit("t", Broken(), LOOP, seed=0, device=torch.device("cpu"))
+
+
 def test_warm_up_then_cosine():
     rates = [learning_rate_at(step, 13, LOOP) for step in range(13)]
     assert rates[:3] == pytest.approx([0.05 / 3, 0.1 / 3, 0.05])
