@@ -42,6 +42,7 @@ class _ReservingLayer(DynamicLayer):
 
     def batch_repeat_interleave(self, repeats: int) -> None:
         """Repeat each row."""
+        assert self.keys is not None, "of what has no position yet there are no rows"
         rows = torch.arange(len(self.keys), device=self.device)
         self.batch_select_indices(rows.repeat_interleave(repeats))
 
