@@ -92,9 +92,7 @@ class MmeSid(nn.Module):
         predicting = is_input.to(device)
         targets = items[:, 1:].to(device)[predicting]
         read_positions = torch.arange(history.shape[1], device=device).expand(len(history), -1)
-        tokens, lengths = self.item_tokens.of_sequences(history), is_input.sum(1).to(device)
-        if self.row_scale:
-            tokens = tokens + self.item_dropout(self._tied_rows(history))
+        tokens, lengths = self.history_tokens(history), is_input.sum(1).to(device)
         states = self.backbone(tokens, read_positions, lengths=lengths)
         candidates = None
         if seed is not None:
@@ -117,10 +115,15 @@ class MmeSid(nn.Module):
         mask = padding_mask(lengths, columns.shape[1])
         return torch.where(mask, self.windows.starts[rows, None] + columns, 0), mask
 
-    def _tied_rows(self, history: Int[Tensor, "b t"]) -> Float[Tensor, "b t h"]:
-        """Return the rows that core items are scored by, as large as word embeddings; each is computed once."""
+    def history_tokens(self, history: Int[Tensor, "b t"]) -> Float[Tensor, "b t h"]:
+        """Return the tokens of training histories, with dropout; each item is computed once."""
+        tokens = self.item_tokens.of_sequences(history)
+        return tokens + self.tied_rows(history) if self.row_scale else tokens
+
+    def tied_rows(self, history: Int[Tensor, "b t"]) -> Float[Tensor, "b t h"]:
+        """Return the rows that the items of a history are scored by, as large as word embeddings, with dropout."""
         unique, index = torch.unique(history, return_inverse=True)
-        return functional.embedding(index, self.row_scale * self.fusion.rows_of(unique))
+        return self.item_dropout(functional.embedding(index, self.row_scale * self.fusion.rows_of(unique)))
 
     @torch.no_grad()
     def all_tokens(self) -> Float[Tensor, "n h"]:
