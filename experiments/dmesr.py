@@ -137,8 +137,11 @@ def answers(
 
 
 def slice_answers(preset: str, metric: str) -> list[SliceAnswer]:
-    """Return the main questions on each recorded slice."""
-    return answers(preset, main_questions(), metric, RECORDED_SLICES)
+    """Return the main questions on each recorded slice that does not hold every query."""
+    runs = read_runs(preset)
+    whole = sum(run.ranks.height for run in runs)
+    parts = [part for part in RECORDED_SLICES if sum(run.ranks.height for run in _runs_on_slice(runs, part)) < whole]
+    return answers(preset, main_questions(), metric, parts)
 
 
 def tail_answers(preset: str, metric: str) -> list[SliceAnswer]:

@@ -91,7 +91,8 @@ def test_presets_made_for_these_comparisons_have_rows_and_no_others(monkeypatch)
 def test_a_slice_has_its_own_difference_and_its_own_number_of_queries(monkeypatch):
     tail = np.arange(USERS) < 30
     columns = ranks(dmesr_sasrec=np.where(tail, 1, 3), sasrec=np.where(tail, 3, 1))
-    keep(monkeypatch, [columns | {"in_tail": tail, "in_cold": np.zeros(USERS, bool)}])
+    none, every = np.zeros(USERS, bool), np.ones(USERS, bool)
+    keep(monkeypatch, [columns | {"in_tail": tail, "in_cold": none, "in_without_picture": every}])
     (whole,) = dmesr.answers(OWN, dmesr.main_questions(), "ndcg_at_10")
     (on_tail,) = dmesr.slice_answers(OWN, "ndcg_at_10")
     assert (whole.slice, whole.queries, on_tail.slice, on_tail.queries) == ("all", USERS, "tail", 30)
