@@ -3,14 +3,15 @@
 Run: python experiments/benchmarks/mme_sid_parts.py --run office-products=FOLDER [--seeds 42 43 44]
 
 FOLDER holds a project in which the preset has run; seeds are of what is made here, the stages before have the run's.
-MME-SID is trained by the run's own settings with each of three parts as it is, or as SASRec has it:
+MME-SID is trained for `--epochs` epochs, by the run's own settings else, with each of three parts as it is, or as
+SASRec has it. A table alone starts from nothing and takes more epochs than modalities do:
 
     token    MME-SID's, or the row that the item is scored by (SASRec reads and scores by one table)
     score    by the table and the modalities' rows, or by the table alone
     encoder  the language model with LoRA, or a transformer block of SASRec's, trained from nothing
 
-All three as in SASRec are SASRec, as wide as the run's language model. The figure is nDCG@10 over all validation
-queries, of the best epoch; the test part is not looked at.
+All three as in SASRec are SASRec, as wide as the run's language model and with MME-SID's settings. The figure is
+nDCG@10 over all validation queries, of the best epoch; the test part is not looked at.
 """
 
 from __future__ import annotations
@@ -125,25 +126,27 @@ class PartlyMmeSid(MmeSid):
         return functional.pad(rows, (0, 0, 0, self.inputs.items - len(rows)))
 
 
-def trained(project: common.Project, parts: Parts) -> np.ndarray:
+def trained(project: common.Project, parts: Parts, epochs: int) -> np.ndarray:
     """Train one combination; return validation nDCG@10 after each epoch."""
     prepare_training(project.seed, torch.get_num_threads())
     model = PartlyMmeSid(project, parts)
     if project.settings.start == "settled" and parts.token:
         initialise_from_items(model, project.settings.token_scale)
     task = MmeSidTask(model, project.histories, project.settings)
-    fitted = fit("mme_sid_parts", task, project.settings.loop, seed=project.seed, device=pick_device())
+    loop = project.settings.loop.model_copy(update={"epochs": epochs, "patience": 0})
+    fitted = fit("mme_sid_parts", task, loop, seed=project.seed, device=pick_device())
     return np.array([row["valid_ndcg_at_10"] for row in fitted.curves])
 
 
 def main() -> None:
     parser = common.benchmark_parser(__doc__, rounds=1)
+    parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--seeds", type=int, nargs="+", default=[42])
     args = parser.parse_args()
     curves: dict[str, dict[str, Any]] = {}
     for parts in EVERY:
         for seed in args.seeds:
-            curve = trained(common.load(args.run, args.threads, seed), parts)
+            curve = trained(common.load(args.run, args.threads, seed), parts, args.epochs)
             curves.setdefault(name_parts(parts), {})[str(seed)] = np.round(curve, 5).tolist()
             print(f"{name_parts(parts)}, seed {seed}: {curve.max():.4f} at epoch {curve.argmax() + 1}", flush=True)
     means = {name: round(fmean(max(curve) for curve in each.values()), 5) for name, each in curves.items()}
@@ -153,7 +156,7 @@ def main() -> None:
     write(
         f"mme_sid_parts/{name}",
         benchmark_record(
-            f"MME-SID on {name}, {width} wide, against SASRec of that width, and what lies between",
+            f"MME-SID on {name}, {width} wide, {args.epochs} epochs, against SASRec so wide, and what lies between",
             "nDCG@10 on validation",
             Measurement(ours, peak_memory_mb()),
             Measurement(theirs, None),
@@ -161,7 +164,7 @@ def main() -> None:
             finding=f"mean of {len(args.seeds)} seed{'s' * (len(args.seeds) > 1)}: "
             + "; ".join(f"{combination} {mean:.4f}" for combination, mean in means.items()),
             command=f"python experiments/benchmarks/mme_sid_parts.py --run {name}=FOLDER "
-            f"--seeds {' '.join(map(str, args.seeds))}",
+            f"--epochs {args.epochs} --seeds {' '.join(map(str, args.seeds))}",
             **run_conditions(1, args.threads),
             means=means,
             curves=curves,
