@@ -117,9 +117,8 @@ def linear(project: common.Project, width: int) -> MmeSid:
     """Return the model with linear tokens."""
     model = MmeSid(project.backbone, project.inputs, project.histories, project.settings)
     tokens = LinearTokens(project.inputs.modalities, width, project.settings)
-    words = model.backbone.decoder.get_input_embeddings().weight
     model.item_tokens = tokens
-    tokens.set_scale(project.settings.token_scale * float(words.float().square().mean().sqrt()))
+    tokens.set_scale(project.settings.token_scale * model.backbone.word_size())
     return model
 
 

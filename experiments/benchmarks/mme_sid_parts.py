@@ -67,7 +67,7 @@ def name_parts(parts: Parts) -> str:
 
 
 class SasrecReader(PromptedBackbone):
-    """SASRec's encoder in the place of the language model; `word_table` still says how large a token is."""
+    """SASRec's encoder in the place of the language model; `word_size` still says how large a token is."""
 
     def __init__(self, project: common.Project, hidden: int) -> None:
         """Make one block, `hidden` wide."""
@@ -76,7 +76,7 @@ class SasrecReader(PromptedBackbone):
         self.model.requires_grad_(False)
         block = SasrecParams(blocks=1, feedforward=2, dropout=0.3, dimensions=hidden, max_length=settings.max_length)
         self.encoder = TransformerEncoder(block)
-        self.scale = TABLE_STD / float(self.word_table.weight.float().square().mean().sqrt())
+        self.scale = TABLE_STD / self.word_size()
 
     def forward(
         self,
@@ -103,7 +103,7 @@ class PartlyMmeSid(MmeSid):
         if not parts.score:
             self.fusion = FrequencyAwareFusion(project.inputs._replace(modalities={}), hidden, project.settings)
         if not parts.token:
-            self.row_scale = float(self.backbone.word_table.weight.float().square().mean().sqrt()) / TABLE_STD
+            self.row_scale = self.backbone.word_size() / TABLE_STD
             self._scale_content(hidden)
 
     @torch.no_grad()
@@ -156,7 +156,7 @@ def main() -> None:
     write(
         f"mme_sid_parts/{name}",
         benchmark_record(
-            f"MME-SID on {name}, {width} wide, {args.epochs} epochs, against SASRec so wide, and what lies between",
+            f"MME-SID on {name}, {width} wide, {args.epochs} epochs, against SASRec as wide, and each step between",
             "nDCG@10 on validation",
             Measurement(ours, peak_memory_mb()),
             Measurement(theirs, None),

@@ -181,6 +181,10 @@ class PromptedBackbone(nn.Module):
         table = self.decoder.get_input_embeddings()
         return table.original_module if isinstance(table, TrainableTokensWrapper) else table
 
+    def word_size(self) -> float:
+        """Return the root mean square of the entries of all token embeddings."""
+        return float(self.word_table.weight.float().square().mean().sqrt())
+
     def embed_tokens(self, ids: Tensor) -> Tensor:
         """Return the token embeddings of `ids`, [*shape, h]."""
         return self.word_table(ids)

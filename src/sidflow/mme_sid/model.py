@@ -73,8 +73,7 @@ class MmeSid(nn.Module):
         self.negatives = NegativeSampler(params, torch.from_numpy(inputs.counts)) if params.loss == "sampled" else None
         self.histories, self.windows = histories, training_windows(histories, params.max_length + 1, overlap=1)
         self.inputs, self.max_length, self.skip_share = inputs, params.max_length, params.skip_share
-        word_size = self.backbone.word_table.weight.float().square().mean().sqrt()
-        self.row_scale = float(word_size) / TABLE_STD if params.tie_item_embeddings else 0.0
+        self.row_scale = self.backbone.word_size() / TABLE_STD if params.tie_item_embeddings else 0.0
 
     def forward(self, batch: Tensor | SeededBatch, rank_loss: RankLoss | None = None) -> dict[str, Tensor]:
         """Return the mean cross-entropy of every next item in the batch's windows.

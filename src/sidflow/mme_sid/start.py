@@ -38,8 +38,7 @@ def initialise_from_items(model: MmeSid, scale: float) -> None:
     core = len(model.fusion.table)
     sample = np.unique(np.linspace(0, core - 1, min(core, SAMPLE)).astype(np.int64))
     items = torch.from_numpy(sample).to(model.fusion.table.device)
-    embeddings = model.backbone.decoder.get_input_embeddings().weight
-    initialise_item_tokens(model.item_tokens, items, scale * float(embeddings.float().square().mean().sqrt()))
+    initialise_item_tokens(model.item_tokens, items, scale * model.backbone.word_size())
     one_item_windows = recent_windows([[item] for item in sample.tolist()], 1)
     states = encode(model.backbone, model.all_tokens(), one_item_windows)
     initialise_score_projections(model.fusion, items, states)
