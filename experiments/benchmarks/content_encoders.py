@@ -48,7 +48,7 @@ from sidflow.sequences.cooccurrence import training_events
 from sidflow.sequences.histories import Histories, load_histories
 
 NEW_SHARE, SEED = 0.2, 0  # of the items that play new ones
-MINILM = read_yaml_mapping(ROOT / "presets/embedded-pretrained.yaml")["embed"]["encoders"]["meaning"]
+MINILM = read_yaml_mapping(ROOT / "presets/parts/minilm.yaml")["embed"]["encoders"]["meaning"]
 TUNED = MINILM | {"kind": "contrastive", "view_tokens": 48, "epochs": 3}  # 48: most views of a short text
 BASE = "text_256"  # the row that the others are compared with
 WIDTHS = (256, 512, 1024, 2048)

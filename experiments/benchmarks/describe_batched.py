@@ -56,7 +56,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
 
     os.chdir(ROOT)  # for the prompts
     torch.set_num_threads(args.threads)
-    model = read_yaml_mapping(ROOT / "presets/embedded-pretrained.yaml")["backbone"]
+    model = read_yaml_mapping(ROOT / "presets/parts/smollm2.yaml")["backbone"]
     named = {name: model[name] for name in ("kind", "package", "file", "sha256", "licence")}
     params = TransformersParams.model_validate(
         {"backend": "transformers", "model": named, "max_tokens": args.max_tokens, "dtype": DTYPES[args.side]}

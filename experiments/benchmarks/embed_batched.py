@@ -44,7 +44,7 @@ from sidflow.features.params import TransformerEncoder
 from sidflow.models.files import model_folder
 from sidflow.models.loading import without_library_output
 
-ENCODER = read_yaml_mapping(ROOT / "presets/embedded-pretrained.yaml")["embed"]["encoders"]["meaning"]
+ENCODER = read_yaml_mapping(ROOT / "presets/parts/minilm.yaml")["embed"]["encoders"]["meaning"]
 SIDES = ("fp32", "bf16", "loop")
 NEIGHBOURS = 10
 

@@ -1,8 +1,9 @@
 """Presets: found, laid over one another, and composed to the whole of params.yaml.
 
 A preset is a patch: mappings merge, null removes an entry, and any other value replaces. `extends: NAME` lays it over
-another preset instead of the defaults. `sizes: preset` says that it brings its own loss, widths and epochs; without
-it those of data are chosen by their size.
+another preset instead of the defaults, `extends: [NAME, ...]` over several, the later ones over the earlier. What
+several presets share is a part, a file of presets/parts/. `sizes: preset` says that a preset brings its own loss,
+widths and epochs; without it those of data are chosen by their size.
 """
 
 from __future__ import annotations
@@ -51,17 +52,23 @@ def names(folder: Path = FOLDER) -> list[str]:
     return sorted(stems, key=lambda name: name != "embedded")
 
 
+def parts(folder: Path = FOLDER) -> list[str]:
+    """Return the names of the parts, `parts/NAME`: what presets extend and what is no preset by itself."""
+    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.glob("parts/*.yaml"))
+
+
 def path_of(name: str, folder: Path = FOLDER) -> Path:
-    """Return a preset's file.
+    """Return the file of a preset or a part.
 
     Raises:
         InputError: there is no such preset.
     """
-    if name not in names(folder):
-        close = difflib.get_close_matches(name, names(folder), n=1, cutoff=0.5)
+    existing = names(folder) + parts(folder)
+    if name not in existing:
+        close = difflib.get_close_matches(name, existing, n=1, cutoff=0.5)
         raise InputError(
             f"preset {name}",
-            expected=closest_names(name, names(folder)),
+            expected=closest_names(name, existing),
             found="no such preset",
             remedy=f"did you mean `{close[0]}`?" if close else "`sidflow preset list` names them",
         )
@@ -76,34 +83,58 @@ def purpose(name: str, folder: Path = FOLDER) -> str:
 
 
 def layers(name: str) -> list[Layer]:
-    """Return the preset and those that it extends, the innermost first.
+    """Return the preset and those that it extends, each once, the innermost first.
 
     Raises:
-        InputError: a preset does not exist, extends itself, or cannot be read.
+        InputError: a preset does not exist, extends itself, is a part, or cannot be read.
     """
+    if name in parts():
+        raise InputError(
+            f"preset {name}",
+            expected="a preset",
+            found="a part of presets",
+            remedy=f"a preset that has `{name}` under `extends`; `sidflow preset list` names the presets",
+        )
+    return _layers(name, ())
+
+
+def _layers(name: str, extending: tuple[str, ...]) -> list[Layer]:
+    """Return the layers of a preset that those of `extending` extend, the outermost first."""
+    if name in extending:
+        raise InputError(
+            str(path_of(extending[-1])),
+            expected="presets that extend one another without a circle",
+            found=f"`{name}` twice",
+            remedy="remove one `extends`",
+        )
+    path = path_of(name)
+    values = read_yaml_mapping(path)
+    sizes = values.pop("sizes", None)
+    if sizes not in (None, *SIZES):
+        raise InputError(
+            f"{path}:sizes",
+            expected="data (loss, widths and epochs by the size of the data) or preset (its own)",
+            found=repr(sizes),
+            remedy="write one of the two, or leave `sizes` out",
+        )
     chain: list[Layer] = []
-    extended: str | None = name
-    while extended is not None:
-        values = read_yaml_mapping(path_of(extended))
-        sizes = values.get("sizes")
-        if sizes not in (None, *SIZES):
+    for extended in _extended(values.pop("extends", None), path):
+        chain += [layer for layer in _layers(extended, (*extending, name)) if layer not in chain]
+    return [*chain, Layer(name, values, sizes)]
+
+
+def _extended(value: object, path: Path) -> list[str]:
+    """Return the names under `extends`: none, one, or a list of them."""
+    listed = [] if value is None else value if isinstance(value, list) else [value]
+    for one in listed:
+        if not isinstance(one, str):
             raise InputError(
-                f"{path_of(extended)}:sizes",
-                expected="data (loss, widths and epochs by the size of the data) or preset (its own)",
-                found=repr(sizes),
-                remedy="write one of the two, or leave `sizes` out",
+                f"{path}:extends",
+                expected="the name of a preset, or a list of names",
+                found=repr(value),
+                remedy="`sidflow preset list` names them",
             )
-        own = {key: value for key, value in values.items() if key not in ("extends", "sizes")}
-        chain.insert(0, Layer(extended, own, sizes))
-        extended = values.get("extends")
-        if extended in [layer.preset for layer in chain]:
-            raise InputError(
-                str(path_of(name)),
-                expected="presets that extend one another without a circle",
-                found=f"`{extended}` twice",
-                remedy="remove one `extends`",
-            )
-    return chain
+    return listed
 
 
 def compose(name: str, data: Path | None = None, seed: int | None = None, counts: Counts | None = None) -> Resolved:

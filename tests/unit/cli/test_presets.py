@@ -73,8 +73,38 @@ def test_presets_extend_one_another(small_project: Path) -> None:
     assert isinstance(training, dict)
     assert training["third"].model_dump() == {"rate": 1.0, "size": 6}
     (small_project / "presets/other.yaml").write_text("extends: third\n")
-    with pytest.raises(InputError, match=r"presets/third\.yaml: expected presets .* without a circle"):
+    with pytest.raises(InputError, match=r"presets/other\.yaml: expected presets .* without a circle; found `third`"):
         presets.compose("third")
+
+
+def test_a_preset_lies_over_several_presets_and_parts(small_project: Path) -> None:
+    folder = small_project / "presets"
+    (folder / "parts").mkdir()
+    (folder / "parts/wide.yaml").write_text("train: {third: {size: 9, rate: 0.5}}\n")
+    (folder / "parts/slow.yaml").write_text("train: {third: {rate: 0.25}}\n")
+    (folder / "wider.yaml").write_text("extends: [other, parts/wide]\nseed: 5\n")
+    (folder / "both.yaml").write_text("extends: [wider, parts/slow, other]\ntrain: {third: {size: 10}}\n")
+    assert [layer.preset for layer in presets.layers("both")] == [
+        *("embedded", "other", "parts/wide", "wider", "parts/slow", "both")
+    ]
+    training = presets.compose("both", Path("words.txt")).sections["train"]
+    assert isinstance(training, dict)
+    assert training["third"].model_dump() == {"rate": 0.25, "size": 10}
+    assert presets.compose("both", Path("words.txt")).top.seed == 5
+    assert not [name for name in presets.names() if "slow" in name]
+
+
+def test_a_part_is_no_preset(small_project: Path) -> None:
+    (small_project / "presets/parts").mkdir()
+    (small_project / "presets/parts/wide.yaml").write_text("extends: 3\n")
+    with pytest.raises(InputError, match="preset parts/wide: expected a preset; found a part"):
+        presets.compose("parts/wide")
+    (small_project / "presets/other.yaml").write_text("extends: [embedded, parts/wide]\n")
+    with pytest.raises(InputError, match=r"presets/parts/wide\.yaml:extends: expected the name of a preset, .*found 3"):
+        presets.compose("other")
+    (small_project / "presets/other.yaml").write_text("extends: [embedded, parts/wid]\n")
+    with pytest.raises(InputError, match="did you mean `parts/wide`"):
+        presets.compose("other")
 
 
 def test_a_presets_typo_is_named(small_project: Path) -> None:

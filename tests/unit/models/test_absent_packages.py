@@ -9,9 +9,10 @@ from sidflow.cli import presets
 from sidflow.cli.models import missing_packages_line
 from sidflow.core.params import read_yaml_mapping
 
-PRESET = read_yaml_mapping(ROOT / "presets/embedded-pretrained.yaml")
-MEANING = PRESET["embed"]["encoders"]["meaning"]
-MINILM, SMOLLM = MEANING["model"]["package"], PRESET["backbone"]["package"]
+PARTS = ROOT / "presets/parts"
+MEANING = read_yaml_mapping(PARTS / "minilm.yaml")["embed"]["encoders"]["meaning"]
+BACKBONE = read_yaml_mapping(PARTS / "smollm2.yaml")["backbone"]
+MINILM, SMOLLM = MEANING["model"]["package"], BACKBONE["package"]
 
 
 @pytest.fixture
@@ -22,7 +23,7 @@ def nothing_installed(monkeypatch):
     monkeypatch.setattr(importlib.metadata, "distribution", absent)
 
 
-WRITER = {"backend": "transformers", "model": {name: PRESET["backbone"][name] for name in ("kind", "package", "file")}}
+WRITER = {"backend": "transformers", "model": {name: BACKBONE[name] for name in ("kind", "package", "file")}}
 
 
 @pytest.mark.parametrize(
@@ -31,7 +32,7 @@ WRITER = {"backend": "transformers", "model": {name: PRESET["backbone"][name] fo
         ("embed", "embed", {"encoders": {"meaning": MEANING}}, MINILM),
         ("embed", "embed", {"encoders": {"tuned": {**MEANING, "kind": "contrastive"}}}, MINILM),
         ("describe", "describe", {"views": ["text"], "writer": WRITER}, SMOLLM),
-        ("backbone", "backbone", PRESET["backbone"], SMOLLM),
+        ("backbone", "backbone", BACKBONE, SMOLLM),
     ],
     ids=["meaning", "contrastive", "describe", "backbone"],
 )

@@ -29,9 +29,9 @@ from sidflow.semantics import transformers_writer
 from sidflow.semantics.store import open_store
 
 ROOT = Path(__file__).parents[3]
-PRESET = read_yaml_mapping(ROOT / "presets/embedded-pretrained.yaml")
-MINILM = TransformerEncoder(**PRESET["embed"]["encoders"]["meaning"])
-SMOLLM = BackboneParams(**PRESET["backbone"] | {"layers": None})
+PARTS = ROOT / "presets/parts"
+MINILM = TransformerEncoder(**read_yaml_mapping(PARTS / "minilm.yaml")["embed"]["encoders"]["meaning"])
+SMOLLM = BackboneParams(**read_yaml_mapping(PARTS / "smollm2.yaml")["backbone"] | {"layers": None})
 SHAPE = {
     "hidden_size": 32,
     "intermediate_size": 64,
