@@ -15,8 +15,10 @@ SEQUENCES = Table(
         "items": pa.list_(pa.int32()),  # all of the user's, held-out ones included
         "timestamps": pa.list_(pa.int64()),
         "train_end": pa.int32(),  # items[:train_end] is the training part
+        "test_start": pa.int32(),  # items[test_start:] is the test part, where some of it is too early to be a target
     },
     key=("user_id",),
+    optional=frozenset({"test_start"}),
     checks=(dense_ids("user_id"),),
 )
 

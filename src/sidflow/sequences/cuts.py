@@ -19,6 +19,7 @@ class Cuts(NamedTuple):
     query_end: np.ndarray  # int64 [q]: the target's position
     query_valid: np.ndarray  # bool [q]
     cut_seconds: tuple[int, int] | None = None  # first second of validation and of test, of `global_time` only
+    test_start: np.ndarray | None = None  # int64 [users]: first test event, where some are too early to be targets
 
 
 def leave_last_n(lengths: np.ndarray, n: int, min_history: int) -> Cuts:
@@ -122,7 +123,13 @@ def cut_by_samples(
     is_valid[ordered[valid_start:test_start]] = True
     is_test[ordered[test_start:]] = True
     target = (is_valid | is_test) & (position >= min_history)
-    return Cuts(np.where(training > 0, training + 1, 0), user[target], position[target], is_valid[target])
+    return Cuts(
+        np.where(training > 0, training + 1, 0),
+        user[target],
+        position[target],
+        is_valid[target],
+        test_start=_first_positions(is_test, lengths),
+    )
 
 
 def cut_as_published(lengths: np.ndarray, parts: Sequence[str | None], min_history: int) -> Cuts:
@@ -171,7 +178,13 @@ def cut_as_published(lengths: np.ndarray, parts: Sequence[str | None], min_histo
     train_end = np.zeros(len(lengths), dtype=np.int64)
     is_training, is_query = part == order[TRAIN], (part >= order[VALID]) & (position >= min_history)
     np.maximum.at(train_end, user[is_training], position[is_training] + 1)
-    return Cuts(train_end, user[is_query], position[is_query], part[is_query] == order[VALID])
+    return Cuts(
+        train_end,
+        user[is_query],
+        position[is_query],
+        part[is_query] == order[VALID],
+        test_start=_first_positions(part == order[TEST], lengths),
+    )
 
 
 def without_events(cuts: Cuts, lengths: np.ndarray, dropped: np.ndarray, min_history: int) -> tuple[Cuts, np.ndarray]:
@@ -201,14 +214,30 @@ def without_events(cuts: Cuts, lengths: np.ndarray, dropped: np.ndarray, min_his
         history[kept],
         cuts.query_valid[kept],
         cuts.cut_seconds,
+        None if cuts.test_start is None else cuts.test_start - (before[starts + cuts.test_start] - start),
     )
     return left, cuts.query_end[kept]
 
 
 def before_first_test(cuts: Cuts, lengths: np.ndarray) -> np.ndarray:
     """Return which events are earlier than their user's first test target, bool [events] in user order."""
+    starts = np.cumsum(lengths) - lengths
+    first = first_test_query(cuts, lengths)
+    return np.arange(lengths.sum()) - np.repeat(starts, lengths) < np.repeat(first, lengths)
+
+
+def first_test_query(cuts: Cuts, lengths: np.ndarray) -> np.ndarray:
+    """Return the position of each user's first test target, int64 [users]; the user's length where there is none."""
     first = np.array(lengths, dtype=np.int64)
     is_test = ~cuts.query_valid
     np.minimum.at(first, cuts.query_user[is_test], cuts.query_end[is_test])
-    starts = np.cumsum(lengths) - lengths
-    return np.arange(lengths.sum()) - np.repeat(starts, lengths) < np.repeat(first, lengths)
+    return first
+
+
+def _first_positions(chosen: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Return the position of each user's first chosen event, int64 [users]; the user's length where there is none."""
+    first = np.array(lengths, dtype=np.int64)
+    events = np.flatnonzero(chosen)
+    user = np.repeat(np.arange(len(lengths)), lengths)[events]
+    np.minimum.at(first, user, events - (np.cumsum(lengths) - lengths)[user])
+    return first

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+import polars as pl
 from scipy.sparse import csr_matrix
 
 from sidflow.artifacts.split import QUERIES, SEQUENCES, TARGETS, VALID
@@ -30,6 +31,7 @@ class Histories(NamedTuple):
     targets: np.ndarray  # int64 [q]
     exclude_history: bool = True  # items of a query's history are no candidates
     query_position: np.ndarray | None = None  # int64 [q]: of the target, before any event was dropped; None = query_end
+    test_start: np.ndarray | None = None  # int64 [users]: of the test part; None: at a user's first test query
 
     @property
     def user_count(self) -> int:
@@ -65,14 +67,14 @@ class Histories(NamedTuple):
         return user[is_training], self.items[is_training].astype(np.int64)
 
     def before_test(self) -> Histories:
-        """Return the histories of a second fit: training parts end before the first test target; no validation queries.
+        """Return the histories of a second fit: training parts end before the test parts; no validation queries.
 
         Where a user has no test query, the training part ends with the last validation target.
         """
         is_test = ~self.query_valid
         end = self.train_end.copy()
         np.maximum.at(end, self.query_user[self.query_valid], self.query_end[self.query_valid] + 1)
-        first_test = np.diff(self.offsets)
+        first_test = np.diff(self.offsets) if self.test_start is None else self.test_start.copy()
         np.minimum.at(first_test, self.query_user[is_test], self.query_end[is_test])
         has_test = np.isin(np.arange(self.user_count), self.query_user[is_test])
         return self._replace(
@@ -125,8 +127,13 @@ def load_histories() -> Histories:
         query_end=queries["history_end"].to_numpy().astype(np.int64),
         query_valid=(queries["part"] == VALID).to_numpy(),
         targets=targets["item_id"].to_numpy().astype(np.int64),
-        query_position=queries["position"].to_numpy().astype(np.int64) if "position" in queries.columns else None,
+        query_position=_optional(queries, "position"),
+        test_start=_optional(sequences, "test_start"),
     )
+
+
+def _optional(table: pl.DataFrame, column: str) -> np.ndarray | None:
+    return table[column].to_numpy().astype(np.int64) if column in table.columns else None
 
 
 def load_histories_for_ranking() -> Histories:

@@ -18,6 +18,7 @@ from sidflow.sequences.cuts import (
     cut_as_published,
     cut_by_samples,
     cut_by_time,
+    first_test_query,
     leave_last_n,
     without_events,
 )
@@ -185,7 +186,10 @@ def split_interactions(interactions: pl.DataFrame, users: int, params: SplitPara
     if params.held_out_items:
         queries = queries.with_columns(pl.Series("position", position, dtype=pl.Int32))
         figures |= {"held_out_items": int(held_out.sum()), "held_out_events": int((~kept).sum())}
-    return Split(_sequences(interactions, kept, cuts.train_end), queries, targets, figures)
+    sequences = _sequences(interactions, kept, cuts.train_end)
+    if cuts.test_start is not None and (cuts.test_start < first_test_query(cuts, lengths)).any():
+        sequences = sequences.with_columns(pl.Series("test_start", cuts.test_start, dtype=pl.Int32))
+    return Split(sequences, queries, targets, figures)
 
 
 def _sequences(interactions: pl.DataFrame, kept: np.ndarray, train_end: np.ndarray) -> pl.DataFrame:

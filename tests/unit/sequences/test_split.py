@@ -35,6 +35,7 @@ def _histories(made):
         made.queries["history_end"].to_numpy(),
         (made.queries["part"] == "valid").to_numpy(),
         made.targets["item_id"].to_numpy(),
+        test_start=made.sequences["test_start"].to_numpy() if "test_start" in made.sequences.columns else None,
     )
 
 
@@ -201,6 +202,46 @@ def test_a_second_fit_sees_nothing_after_the_test_cut(seconds, most, min_history
     for user, end in test.select("user_id", "history_end").iter_rows():
         assert sum(second < cut_sequences for second in ordered[user]) >= min_history
         assert end < sum(second < cut_sequences for second in ordered[user]) + most
+
+
+@settings(max_examples=60)
+@given(
+    st.lists(st.lists(st.integers(0, 300), min_size=1, max_size=9), min_size=6, max_size=15, unique_by=tuple),
+    st.integers(1, 5),
+    st.sampled_from(["sample_ratio", "published"]),
+    st.sampled_from([0.0, 0.3]),
+)
+def test_a_second_fit_sees_no_event_of_the_test_part_too_early_to_be_a_target(seconds, min_history, method, held_out):
+    ordered = [sorted(times) for times in seconds]
+    frame = interactions([[100 * user + i for i in range(len(t))] for user, t in enumerate(ordered)], ordered)
+    lengths, params = np.array([len(times) for times in ordered]), SplitParams(valid_share=0.2, test_share=0.4)
+    cuts = cut_by_samples(lengths, frame["timestamp"].to_numpy(), params.valid_share, params.test_share, min_history=1)
+    part = np.full(len(frame), "train", dtype=object)
+    for user, end, valid in zip(cuts.query_user, cuts.query_end, cuts.query_valid, strict=True):
+        part[lengths[:user].sum() + end] = "valid" if valid else "test"
+    tested = set(frame["item_id"].to_numpy()[part == "test"])  # each item is bought once
+    chosen = params.model_copy(update={"method": method, "min_history": min_history, "held_out_items": held_out})
+    try:
+        made = split_interactions(
+            frame.with_columns(pl.Series("part", list(part))), len(ordered), chosen, no_repeats=False
+        )
+    except InputError:
+        return
+    refit = _histories(made).before_test()
+    trained = {int(item) for user in range(len(ordered)) for item in refit.training_items(user)}
+    assert not trained & tested
+
+
+def test_where_the_test_part_starts_is_kept_where_queries_do_not_show_it():
+    """User 0's first test event has one event before it; two are asked for."""
+    frame = interactions([[0, 1, 2, 3], [4, 5, 6, 7, 8]], [[0, 90, 91, 92], [1, 2, 3, 4, 5]])
+    params = SplitParams(method="sample_ratio", valid_share=0.15, test_share=0.4, min_history=2)
+    made = split_interactions(frame, 2, params, no_repeats=False)
+    assert made.sequences["test_start"].to_list() == [1, 5]
+    assert made.queries.filter(pl.col("part") == "test").select("user_id", "history_end").rows() == [(0, 2), (0, 3)]
+    assert _histories(made).before_test().train_end.tolist() == [1, 5]
+    whole = split_interactions(frame, 2, params.model_copy(update={"min_history": 1}), no_repeats=False)
+    assert "test_start" not in whole.sequences.columns
 
 
 def test_time_needs_a_clock():
