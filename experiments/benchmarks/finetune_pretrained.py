@@ -40,11 +40,12 @@ from sidflow.artifacts.catalog import core_count
 from sidflow.backbones.lora import LeanLora
 from sidflow.backbones.models import load_backbone, record_of_pretrained
 from sidflow.backbones.params import BackboneParams
+from sidflow.core.devices import pick_device
 from sidflow.mme_sid.item_tokens import ItemInputs, ModalityInputs
 from sidflow.mme_sid.model import MmeSid, MmeSidTask
 from sidflow.mme_sid.params import FinetuneParams
 from sidflow.sequences.histories import load_histories
-from sidflow.training.devices import pick_device, prepare_training
+from sidflow.training.devices import prepare_training
 from sidflow.training.loop import fit
 
 BACKBONE = BackboneParams(

@@ -30,10 +30,11 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from sidflow.backbones.models import Backbone
+from sidflow.core.devices import pick_device
 from sidflow.metrics.geometry import compute_spectrum
 from sidflow.mme_sid.item_tokens import ItemTokens, RawVectors
 from sidflow.mme_sid.model import MmeSid, MmeSidTask
-from sidflow.training.devices import pick_device, prepare_training
+from sidflow.training.devices import prepare_training
 from sidflow.training.loop import fit
 
 COLLABORATIVE = "collaborative"

@@ -30,12 +30,13 @@ from torch.nn import functional
 
 from sidflow.backbones.adapter import add_adapter
 from sidflow.backbones.prompted_backbone import KeyValues, PromptedBackbone
+from sidflow.core.devices import pick_device
 from sidflow.mme_sid.fusion import TABLE_STD, FrequencyAwareFusion
 from sidflow.mme_sid.model import MmeSid, MmeSidTask
 from sidflow.mme_sid.start import initialise_from_items
 from sidflow.sequential.encoders import TransformerEncoder
 from sidflow.sequential.params import SasrecParams
-from sidflow.training.devices import pick_device, prepare_training
+from sidflow.training.devices import prepare_training
 from sidflow.training.loop import fit
 
 CONTENT_SIZE = 2.0  # of projected rows beside the table's at the start; `scale` of SASRec with features is like it

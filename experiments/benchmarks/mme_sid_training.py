@@ -36,8 +36,8 @@ from side_by_side import (
     run_side_or_all,
 )
 
+from sidflow.core.devices import pick_device
 from sidflow.mme_sid.model import MmeSidTask
-from sidflow.training.devices import pick_device
 from sidflow.training.loop import LoopParams, fit
 
 WARM_UP = 5  # steps

@@ -21,10 +21,10 @@ from sidflow.artifacts.semantic_ids import SEMANTIC_IDS
 from sidflow.core.errors import InputError, closest_names
 from sidflow.core.files import project_root
 from sidflow.core.params import load_params
+from sidflow.serving.history_encoders import EncodeHistory
 from sidflow.serving.items import Item, Neighbour, SemanticId, SharedPrefix, describe_item
 from sidflow.serving.new_items import assign_new_ids
 from sidflow.serving.recommendations import (
-    EncodeHistory,
     NamedItem,
     Recommendation,
     RecommendedItem,

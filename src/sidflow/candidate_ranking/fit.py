@@ -28,11 +28,10 @@ from sidflow.candidate_ranking.network import CandidateLosses, EvidenceNetwork, 
 from sidflow.candidate_ranking.params import CandidateRankerParams
 from sidflow.candidate_ranking.ranker import CandidateRanker, popularity_ties
 from sidflow.candidate_ranking.relations import Relations, count_relations, similar_items
-from sidflow.core.errors import InputError
 from sidflow.counting.cooccurrence import load_content_rows
 from sidflow.hybrid.evidence import HistorySlices, query_histories
 from sidflow.sequences.cooccurrence import training_events
-from sidflow.sequences.histories import Histories
+from sidflow.sequences.histories import Histories, require_next_items
 from sidflow.sequences.refit import fit_and_refit
 from sidflow.training.checkpoint import Checkpoint
 from sidflow.training.devices import prepare_training
@@ -77,13 +76,7 @@ def hold_back_last(histories: Histories) -> HeldBack:
         InputError: no user has two training events.
     """
     users = np.flatnonzero(histories.train_end >= 2)
-    if not len(users):
-        raise InputError(
-            "artifacts/split/sequences.parquet",
-            expected="users with two training items or more",
-            found="none",
-            remedy="lower the k-core threshold, or take more data",
-        )
+    require_next_items(len(users))
     start, last = histories.offsets[users], histories.offsets[users] + histories.train_end[users] - 1
     shortened = histories._replace(train_end=np.maximum(histories.train_end - 1, 0))
     return HeldBack(shortened, HistorySlices(histories.items, start, last), histories.items[last].astype(np.int64))

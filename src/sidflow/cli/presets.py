@@ -123,7 +123,7 @@ def _layers(name: str, extending: tuple[str, ...]) -> list[Layer]:
     return [*chain, Layer(name, values, sizes)]
 
 
-def _extended(value: object, path: Path) -> list[str]:
+def _extended(value: Any, path: Path) -> list[str]:
     """Return the names under `extends`: none, one, or a list of them."""
     listed = [] if value is None else value if isinstance(value, list) else [value]
     for one in listed:

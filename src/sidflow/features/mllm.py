@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from sidflow.artifacts.item_content import ItemText
+from sidflow.core.devices import pick_device
 from sidflow.core.errors import InputError
 from sidflow.features.documents import joined_text
 from sidflow.features.model_vectors import one_thread, rows_of_unit_length
@@ -30,7 +31,7 @@ from sidflow.features.tfidf import EncodedRows
 from sidflow.features.vector_store import Batches, stored_vectors
 from sidflow.models.files import origin
 from sidflow.models.inputs import BY_TOKEN, Inputs, ModelInputs, batch_shape, collate
-from sidflow.models.loading import inference_device, load_errors_as_input_errors, without_library_output
+from sidflow.models.loading import load_errors_as_input_errors, without_library_output
 from sidflow.models.prompted import REMEDY, PromptedModel, load_prompted, prompted_model
 
 STEP = 16  # tokens; lengths of batches are multiples of it
@@ -98,7 +99,7 @@ class MultimodalModel:
                 found=f"a {self.located.config.model_type} that reads text alone",
                 remedy="use kind: transformer for it",
             )
-        self._params, self._device = params, inference_device()
+        self._params, self._device = params, pick_device()
         self.record: dict[str, object] = {
             "trained_weights": params.model.weights == "pretrained",
             "model": origin(params.model) | {"files": self.located.files},

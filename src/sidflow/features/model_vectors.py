@@ -16,10 +16,11 @@ import numpy as np
 import torch
 from transformers import PretrainedConfig, PreTrainedModel
 
+from sidflow.core.devices import pick_device
 from sidflow.core.errors import InputError
 from sidflow.features.params import ModelEncoder
 from sidflow.models.files import file_hashes, model_folder, origin, require_model_files
-from sidflow.models.loading import inference_device, load_pretrained, untrained
+from sidflow.models.loading import load_pretrained, untrained
 
 THREADS = 1  # of torch in each worker: bits that depend on no setting
 Batch = TypeVar("Batch")
@@ -48,7 +49,7 @@ class ModelFolder:
         files = file_hashes(self.folder)
         require_model_files(self.folder, files, remedy, *further)
         self._model, self._seed, self._remedy = params.model, seed, remedy
-        self.device = inference_device()
+        self.device = pick_device()
         self._digest = hashlib.sha256(json.dumps(sorted(files.items())).encode()).hexdigest()
         pretrained = params.model.weights == "pretrained"
         self.record = {"trained_weights": pretrained, "model": origin(params.model) | {"files": files}}

@@ -40,7 +40,7 @@ from sidflow.generative.ranking import (
     ranks_by_beam,
 )
 from sidflow.generative.vocabulary import ItemIds
-from sidflow.sequences.histories import Histories
+from sidflow.sequences.histories import Histories, require_next_items
 from sidflow.sequences.refit import Refitted, fit_and_refit
 from sidflow.sequences.windows import (
     SeededBatch,
@@ -76,13 +76,7 @@ class GenerativeTask:
         windows = training_windows(histories, params.max_length + 1, overlap=1)
         if isinstance(model, EncoderDecoderIdModel):
             windows = prefix_windows(histories, params.max_length)
-        if not len(windows.lengths):
-            raise InputError(
-                "artifacts/split/sequences.parquet",
-                expected="users with two training items or more",
-                found="none",
-                remedy="lower the k-core threshold, or take more data",
-            )
+        require_next_items(len(windows.lengths))
         self.aligned = isinstance(params, LanguageParams) and params.alignment.any
         if isinstance(params, LanguageParams) and params.alignment.any:
             assert isinstance(model, LanguageIdModel)

@@ -13,7 +13,6 @@ from transformers import PretrainedConfig, PreTrainedModel
 from transformers.utils import logging
 
 from sidflow.core.errors import InputError
-from sidflow.core.runtime import Runtime, load_runtime
 
 
 @contextmanager
@@ -104,17 +103,3 @@ def untrained(auto: Any, config: PretrainedConfig, seed: int, **options: Any) ->
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return auto.from_config(config, trust_remote_code=False, **options)
-
-
-def inference_device(runtime: Runtime | None = None) -> torch.device:
-    """Return the device that the runtime settings ask for; `auto` takes CUDA where there is one.
-
-    Raises:
-        InputError: CUDA is requested and not available.
-    """
-    wanted = (runtime or load_runtime()).device
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise InputError(
-            "runtime.yaml:device", expected="a CUDA device", found="none that torch can use", remedy="set it to auto"
-        )
-    return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")

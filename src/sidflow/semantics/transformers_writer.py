@@ -15,12 +15,13 @@ import torch
 from PIL import Image
 from transformers import GenerationConfig
 
+from sidflow.core.devices import pick_device
 from sidflow.core.errors import InputError
 from sidflow.core.runtime import Runtime
 from sidflow.core.stage import print_progress
 from sidflow.models.batching import Batches, Keyed, on_device
 from sidflow.models.inputs import ModelInputs
-from sidflow.models.loading import inference_device, load_errors_as_input_errors, without_library_output
+from sidflow.models.loading import load_errors_as_input_errors, without_library_output
 from sidflow.models.prefix import batch_inputs
 from sidflow.models.prompted import REMEDY, load_prompted, prompted_model
 from sidflow.models.rounds import generated_tokens
@@ -42,7 +43,7 @@ class TransformersWriter(Writer):
         Raises:
             InputError: the model is not here, is of another kind, or the device is not.
         """
-        self._params, self._device = params, inference_device(runtime)
+        self._params, self._device = params, pick_device(runtime)
         self._model = prompted_model(params.model, SLOT)
         self.model, self.revision = self._model.name, self._model.revision
         self._batches = Batches(self._device, params.max_tokens, self._model.token_bytes, self._error)

@@ -132,19 +132,43 @@ def load_histories() -> Histories:
     )
 
 
-def _optional(table: pl.DataFrame, column: str) -> np.ndarray | None:
-    return table[column].to_numpy().astype(np.int64) if column in table.columns else None
-
-
 def load_histories_for_ranking() -> Histories:
     """Read the artifacts of `split`, and from params whether ranking excludes histories.
 
     Raises:
         InputError: an artifact is absent or broken, or `rank.exclude_history` is neither true nor false.
     """
+    return load_histories()._replace(exclude_history=load_exclude_history())
+
+
+def load_exclude_history() -> bool:
+    """Return whether params say that items of a query's history are no candidates.
+
+    Raises:
+        InputError: `rank.exclude_history` is neither true nor false.
+    """
     exclude = params.load_param(EXCLUDE)
     if not isinstance(exclude, bool):
         raise InputError(
             f"{params.PARAMS_PATH}:{EXCLUDE}", expected="true or false", found=repr(exclude), remedy="correct it"
         )
-    return load_histories()._replace(exclude_history=exclude)
+    return exclude
+
+
+def require_next_items(count: int) -> None:
+    """Check that there is something to train on: histories with an item that follows another.
+
+    Raises:
+        InputError: `count`, of users or windows with two training items or more, is 0.
+    """
+    if not count:
+        raise InputError(
+            "artifacts/split/sequences.parquet",
+            expected="users with two training items or more",
+            found="none",
+            remedy="lower the k-core threshold, or take more data",
+        )
+
+
+def _optional(table: pl.DataFrame, column: str) -> np.ndarray | None:
+    return table[column].to_numpy().astype(np.int64) if column in table.columns else None

@@ -13,11 +13,10 @@ from sidflow.artifacts.catalog import core_count
 from sidflow.artifacts.features import CONTENT_TABLE, ITEM_TABLE
 from sidflow.artifacts.recommenders import CURVES, FACTORS, SUMMARY, WEIGHTS, ScoreFactors, refit_metadata
 from sidflow.core import params
-from sidflow.core.errors import InputError
 from sidflow.hybrid.evidence import query_histories
 from sidflow.hybrid.prior import ScorePrior
 from sidflow.hybrid.task import RankingTask, validation_choice
-from sidflow.sequences.histories import Histories, load_histories_for_ranking
+from sidflow.sequences.histories import Histories, load_histories_for_ranking, require_next_items
 from sidflow.sequences.refit import Refitted, fit_and_refit
 from sidflow.sequences.windows import query_windows, shuffled_batches, training_windows
 from sidflow.sequential.model import IdEmbedding, ItemEmbedding, SequenceModel, WindowLosses
@@ -134,13 +133,7 @@ class NextItemTask(RankingTask):
         longest, overlap = (settings.max_length, 0) if bidirectional else (settings.max_length + 1, 1)
         self.model = model
         self.windows = training_windows(histories, longest, overlap=overlap)
-        if not len(self.windows.lengths):
-            raise InputError(
-                "artifacts/split/sequences.parquet",
-                expected="users with two training items or more",
-                found="none",
-                remedy="lower the k-core threshold, or take more data",
-            )
+        require_next_items(len(self.windows.lengths))
         super().__init__(WindowLosses(model, self.windows), histories, count, prior)
         self.size = settings.batch_size
         self.queries = query_windows(histories, self.validation.queries, readable_length(model.encoder))

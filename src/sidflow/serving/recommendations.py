@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
@@ -12,18 +11,22 @@ from scipy.sparse import csr_matrix
 
 from sidflow.artifacts.catalog import ITEMS, USERS
 from sidflow.artifacts.evaluation import LISTED, TARGET_RANKS, TOP
-from sidflow.artifacts.recommenders import COLD_ROWS, HEADS, SUMMARY, WEIGHTS, ScoreFactors
 from sidflow.core.errors import InputError, closest_names
 from sidflow.core.params import load_params
 from sidflow.core.runtime import load_runtime
 from sidflow.ranking.search import search_top_k
-from sidflow.sequences.histories import load_histories
+from sidflow.sequences.histories import load_exclude_history, load_histories
+from sidflow.serving.history_encoders import (
+    EncodeHistory,
+    can_encode,
+    load_history_encoder,
+    reads_cold_items,
+    scores_cold_items,
+)
 from sidflow.serving.items import close_keys, item_row, suggestion
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from jaxtyping import Bool
 
 
 DEFAULT = "mme_sid"  # the recommender that answers where none is named, if the project has it
@@ -56,18 +59,6 @@ class Recommendation:
     target: NamedItem | None  # of a user: the held-out item that really came next
     target_rank: int | None  # 1 = best; None where the target is in the history, or on no list that a beam gives
     unscored: int | None = None  # with cold items: how many of them have no modality, and so no score
-
-
-class HistoryFactors(NamedTuple):
-    """The two factors of a new history's scores."""
-
-    arrays: dict[str, np.ndarray]  # of a FACTORS artifact with one query
-    candidates: Bool[np.ndarray, " n"]  # which items have a score; of those that a beam generates, the listed ones
-    unscored: int = 0  # with cold items: how many of them can have no score after any history
-
-
-# from item ids, oldest first, whether to add cold rows, and how many items the list is to have
-EncodeHistory = Callable[[list[int], bool, int], HistoryFactors]
 
 
 def recommend_to_user(key: str, k: int, recommender: str | None = None) -> Recommendation:
@@ -146,7 +137,7 @@ def recommend_after(
     name, items = choose_recommender(recommender), _read_items()
     rows = [item_row(items, key) for key in keys]
     cold_keys = [key for key, row in zip(keys, rows, strict=True) if row >= int(items["in_core"].sum())]
-    if cold_keys and not _reads_cold_items(name):
+    if cold_keys and not reads_cold_items(name):
         raise InputError(
             "history",
             expected=f"items of the core, which {name} was trained on",
@@ -161,7 +152,7 @@ def recommend_after(
         encoders[name] = load_history_encoder(name)
     factors = encoders[name](rows, include_cold, k)
     excluded = ~factors.candidates
-    if _excludes_history():
+    if load_exclude_history():
         excluded[[row for row in rows if row < len(excluded)]] = True
     top = search_top_k(factors.arrays, csr_matrix(excluded[None]), k, f"recommender {name}")
     return Recommendation(
@@ -194,131 +185,24 @@ def choose_recommender(name: str | None) -> str:
     return name
 
 
-def load_history_encoder(recommender: str) -> EncodeHistory:
-    """Return a trained model as a function from a history to its factors; torch is imported only here."""
-    if _is_finetuned(recommender):
-        from sidflow.mme_sid.serve import HistoryEncoder
-        from sidflow.training.devices import pick_device
-
-        encoder = HistoryEncoder(recommender, pick_device())
-
-        def encode_with_language_model(history: list[int], include_cold: bool, _: int) -> HistoryFactors:
-            core = np.ones(len(encoder.item_matrix), dtype=bool)
-            if not include_cold:
-                return HistoryFactors(encoder.factors([history]), core)
-            present = encoder.cold.present
-            candidates = np.concatenate([core, present])
-            return HistoryFactors(encoder.factors([history], True), candidates, int((~present).sum()))
-
-        return encode_with_language_model
-    if _generates(recommender):
-        from sidflow.generative.serve import GenerativeRecommender
-        from sidflow.training.devices import pick_device
-
-        generator = GenerativeRecommender(recommender, pick_device())
-
-        def encode_with_generator(history: list[int], include_cold: bool, k: int) -> HistoryFactors:
-            excluded = history if _excludes_history() else ()
-            without_id = int((~generator.ids.present[generator.core :]).sum()) if include_cold else 0
-            return HistoryFactors(*generator.answer(history, include_cold, excluded, at_least=k), without_id)
-
-        return encode_with_generator
-    if recommender in (load_params().get("blend") or {}):
-        return _blend_encoder(recommender)
-    if recommender in (load_params().get("train_ranker") or {}):
-        from sidflow.candidate_ranking.ranker import load_ranker
-
-        ranker = load_ranker(recommender)
-        core = np.ones(len(ranker.selector.relations.popularity), dtype=bool)
-
-        def encode_with_ranker(history: list[int], *_: object) -> HistoryFactors:
-            return HistoryFactors(ranker.answer([np.array(history, dtype=np.int32)]).arrays(), core)
-
-        return encode_with_ranker
-    from sidflow.sequential.serve import load_recommender
-
-    model = load_recommender(recommender)
-    candidates = np.ones(len(model.item_matrix), dtype=bool)
-
-    def encode_with_sequential_model(history: list[int], *_: object) -> HistoryFactors:
-        return HistoryFactors(model.answer([np.array(history, dtype=np.int32)]).arrays(), candidates)
-
-    return encode_with_sequential_model
-
-
-def _blend_encoder(recommender: str) -> EncodeHistory:
-    from sidflow.blending.fit import weighted_sum
-
-    names, weight = _blended(recommender), float(SUMMARY.read(model=recommender)["chosen"]["weight"])
-    encoders = [load_history_encoder(name) for name in names]
-
-    def encode_with_both(history: list[int], _: bool, k: int) -> HistoryFactors:
-        base, added = (encode(history, False, k) for encode in encoders)
-        items = len(base.candidates)
-        first, second = (ScoreFactors.from_arrays(side.arrays, items) for side in (base, added))
-        factors = weighted_sum(first, second, weight)
-        return HistoryFactors(factors.arrays(), base.candidates)
-
-    return encode_with_both
-
-
-def _blended(recommender: str) -> list[str]:
-    """Return the two recommenders that a blend adds; none where it is no blend."""
-    entry = (load_params().get("blend") or {}).get(recommender)
-    return [entry["base"], entry["added"]] if entry else []
-
-
-def _excludes_history() -> bool:
-    return load_params().get("rank", {}).get("exclude_history", True)
-
-
 def _check_can_answer(recommender: str, include_cold: bool) -> None:
     names = list(load_params().get("recommenders") or [])
-    if not _can_encode(recommender):
-        supported = [name for name in names if _can_encode(name)]
+    if not can_encode(recommender):
+        supported = [name for name in names if can_encode(name)]
         raise InputError(
             f"recommender {recommender}",
             expected="one that can encode a new history",
             found="one that cannot, or whose weights are absent",
             remedy=f"take recommender {' or '.join(supported)}" if supported else "`dvc repro` trains some that can",
         )
-    if include_cold and not _scores_cold_items(recommender):
-        supported = [name for name in names if _scores_cold_items(name)]
+    if include_cold and not scores_cold_items(recommender):
+        supported = [name for name in names if scores_cold_items(name)]
         raise InputError(
             "cold items",
             expected=f"rows of cold items from {recommender}",
             found="none",
             remedy=f"take recommender {' or '.join(supported)}" if supported else "`dvc repro finetune` makes some",
         )
-
-
-def _can_encode(recommender: str) -> bool:
-    """Return whether it answers new histories as it answers queries.
-
-    A blend with a recommender that generates IDs does not: scores of a beam have a constant on top that depends on
-    what the beam lists.
-    """
-    if parts := _blended(recommender):
-        encodable = (_can_encode(part) and not _generates(part) for part in parts)
-        return SUMMARY.at(model=recommender).is_file() and all(encodable)
-    return _is_finetuned(recommender) or WEIGHTS.at(model=recommender).is_file()
-
-
-def _generates(recommender: str) -> bool:
-    """Return whether it generates IDs, which cold items have as well."""
-    return recommender in (load_params().get("generate") or {})
-
-
-def _reads_cold_items(recommender: str) -> bool:
-    return _is_finetuned(recommender) or _generates(recommender)
-
-
-def _scores_cold_items(recommender: str) -> bool:
-    return COLD_ROWS.at(model=recommender).is_file() or _generates(recommender)
-
-
-def _is_finetuned(recommender: str) -> bool:
-    return HEADS.at(model=recommender).is_file()
 
 
 def _read_items() -> pl.DataFrame:

@@ -28,30 +28,12 @@ from accelerate import PartialState
 from torch import Tensor, distributed, nn
 
 from sidflow.core import params
+from sidflow.core.devices import pick_device
 from sidflow.core.errors import InputError
 from sidflow.core.runtime import load_runtime, process_count, process_rank, report_error
 from sidflow.core.stage import errors_in_one_line
 
 PATIENCE = timedelta(hours=6)  # how long a process waits for the others
-
-
-def pick_device() -> torch.device:
-    """Return the device that the runtime settings ask for; `auto` takes CUDA where there is one.
-
-    Raises:
-        InputError: CUDA is requested and not available.
-    """
-    name = load_runtime().device
-    if name == "cuda" and not torch.cuda.is_available():
-        raise InputError(
-            "runtime device",
-            expected="a CUDA device",
-            found="none that torch can use",
-            remedy="set SIDFLOW_DEVICE=auto, or see `sidflow doctor`",
-        )
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
 
 
 def prepare_training(seed: int, threads: int) -> torch.device:

@@ -14,7 +14,7 @@ import sidflow
 from sidflow.artifacts.evaluation import LEADERBOARD
 from sidflow.artifacts.semantic_ids import QUANTIZER
 from sidflow.serving import recommendations
-from sidflow.serving.recommendations import HistoryFactors
+from sidflow.serving.history_encoders import HistoryFactors
 
 DOCS = Path(__file__).parents[3] / "docs/api.md"
 EXAMPLES = re.findall(r"```python\n(.*?)```", DOCS.read_text(), flags=re.DOTALL)
@@ -148,7 +148,7 @@ def test_every_example_of_the_docs_runs(project, monkeypatch) -> None:
         "query_states": np.ones((1, 1), dtype=np.float32),
         "item_matrix": np.arange(5, dtype=np.float32)[:, None],
     }
-    monkeypatch.setattr(recommendations, "_can_encode", lambda _: True)
+    monkeypatch.setattr(recommendations, "can_encode", lambda _: True)
     monkeypatch.setattr(
         recommendations, "load_history_encoder", lambda _: lambda *_: HistoryFactors(factors, np.ones(5, dtype=bool))
     )

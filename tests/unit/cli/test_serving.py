@@ -1,6 +1,7 @@
 """`recommend` and `show item`, from the API and as commands, on a catalogue small enough to know the answers."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -11,11 +12,13 @@ from sidflow import Project
 from sidflow.artifacts.recommenders import COLD_ROWS, SUMMARY, WEIGHTS
 from sidflow.cli.app import app
 from sidflow.cli.serving import item_as_json, item_as_text, recommendation_as_text
+from sidflow.core import params as core_params
 from sidflow.core.errors import InputError
 from sidflow.core.params import load_params
-from sidflow.serving import recommendations
+from sidflow.serving import history_encoders, recommendations
+from sidflow.serving.history_encoders import HistoryFactors
 from sidflow.serving.items import Item, SemanticId, SharedPrefix, _shared_prefixes
-from sidflow.serving.recommendations import HistoryFactors, NamedItem, Recommendation
+from sidflow.serving.recommendations import NamedItem, Recommendation
 
 runner = CliRunner()
 
@@ -105,7 +108,7 @@ def encoder(monkeypatch):
             loaded.append(recommender)
             return encode
 
-        monkeypatch.setattr(recommendations, "_can_encode", lambda _: True)
+        monkeypatch.setattr(recommendations, "can_encode", lambda _: True)
         monkeypatch.setattr(recommendations, "load_history_encoder", load)
         return loaded
 
@@ -153,7 +156,7 @@ def test_cold_items_are_marked_and_those_without_a_row_are_counted(catalogue, en
 
 
 def test_a_recommender_without_cold_rows_names_one_that_has_some(catalogue, monkeypatch) -> None:
-    monkeypatch.setattr(recommendations, "_can_encode", lambda _: True)
+    monkeypatch.setattr(recommendations, "can_encode", lambda _: True)
     arguments = ["recommend", "--history", "k-2", "--recommender", "sasrec", "--include-cold"]
     assert "rows of cold items from sasrec; found none. Remedy: `dvc repro fine" in runner.invoke(app, arguments).stderr
     COLD_ROWS.write({"values": np.ones((1, 2), np.float32), "present": np.ones(1, bool)}, {}, model="popularity")
@@ -166,12 +169,21 @@ def test_a_blend_with_a_generator_is_not_served(catalogue, monkeypatch) -> None:
         WEIGHTS.write({}, {}, model=name)
     SUMMARY.write({"chosen": {"weight": 1.0}}, model="sum")
     content = load_params() | {"recommenders": ["sum"], "generate": {"tiger": {}}}
-    monkeypatch.setattr(recommendations, "load_params", lambda: content)
+    for module in (recommendations, history_encoders, core_params):
+        monkeypatch.setattr(module, "load_params", lambda *_: content)
     content["blend"] = {"sum": {"base": "sasrec", "added": "gru4rec"}}
-    assert recommendations._can_encode("sum")
+    assert history_encoders.can_encode("sum")
     content["blend"] = {"sum": {"base": "sasrec", "added": "tiger"}}
     with pytest.raises(InputError, match="expected one that can encode a new history"):
         recommendations.recommend_after(["k-2"], 2, "sum")
+
+
+def test_a_blend_that_does_not_say_what_it_adds_is_named(catalogue) -> None:
+    text = Path("params.yaml").read_text()
+    Path("params.yaml").write_text(text + "blend: {sasrec: {base: popularity}}\n")
+    shown = runner.invoke(app, ["recommend", "--history", "k-2", "--recommender", "sasrec"])
+    assert shown.exit_code == 2
+    assert "params.yaml:blend.sasrec.added" in shown.stderr and shown.stderr.count("\n") == 1
 
 
 def test_text_and_json_hold_the_same(catalogue) -> None:
