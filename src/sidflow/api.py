@@ -15,7 +15,7 @@ from pathlib import Path
 import polars as pl
 
 from sidflow.artifacts.catalog import ITEMS, USERS
-from sidflow.artifacts.evaluation import LEADERBOARD, PER_QUERY
+from sidflow.artifacts.evaluation import PER_QUERY
 from sidflow.artifacts.features import MODALITY
 from sidflow.artifacts.semantic_ids import SEMANTIC_IDS
 from sidflow.core.errors import InputError, closest_names
@@ -23,6 +23,7 @@ from sidflow.core.files import project_root
 from sidflow.core.params import load_params
 from sidflow.serving.history_encoders import EncodeHistory
 from sidflow.serving.items import Item, Neighbour, SemanticId, SharedPrefix, describe_item
+from sidflow.serving.leaderboard import leaderboard_rows
 from sidflow.serving.new_items import assign_new_ids
 from sidflow.serving.recommendations import (
     NamedItem,
@@ -182,7 +183,7 @@ class Project:
             return assign_new_ids(ARTIFACTS, vectors)
 
     def leaderboard(self, metric: str | None = None) -> pl.DataFrame:
-        """Return one row for each recommender, best first, over the test part.
+        """Return one row for each recommender, best first, references last, over the test part.
 
         Args:
             metric: for example `recall_at_10`; by default the primary metric of the comparison.
@@ -190,44 +191,17 @@ class Project:
         Returns:
             The columns recommender, kind (`method`, `baseline`, `reference`), metric, mean, low, high (its interval;
             null where the metric needs ranks that a recommender does not give), and, against the best baseline, where
-            compared: difference, difference_low, difference_high,
-            relative_difference (a share of the baseline's mean), p_corrected, verdict.
+            compared: difference, difference_low, difference_high, relative_difference (a share of the baseline's
+            mean), p_corrected, verdict.
 
         Raises:
             InputError: the leaderboard is absent, or has no such metric.
         """
         with self._root():
-            leaderboard = LEADERBOARD.read()
-        metric = metric or str(leaderboard["primary"])
-        rows = []
-        for name, entry in leaderboard["recommenders"].items():
-            if metric not in entry["metrics"]:
-                raise InputError(
-                    "metric",
-                    expected=closest_names(metric, entry["metrics"]),
-                    found=metric,
-                    remedy="name one of these metrics",
-                )
-            values = entry["metrics"][metric]
-            difference = leaderboard["differences"].get(name, {}).get(metric, {})
-            rows.append(
-                {
-                    "recommender": name,
-                    "kind": entry["kind"],
-                    "metric": metric,
-                    **{part: values[part] for part in ("mean", "low", "high")},
-                    "difference": difference.get("difference"),
-                    "difference_low": difference.get("low"),
-                    "difference_high": difference.get("high"),
-                    "relative_difference": difference.get("relative"),
-                    "p_corrected": difference.get("p_corrected"),
-                    "verdict": difference.get("verdict"),
-                }
-            )
-        float_columns = [*rows[0]][3:-1] if rows else []
-        frame = pl.DataFrame(rows, schema_overrides={**dict.fromkeys(float_columns, pl.Float64), "verdict": pl.String})
-        lower_is_better = metric.startswith("mean_")  # ranks
-        return frame.sort("mean", "recommender", descending=[not lower_is_better, False], nulls_last=True)
+            rows = leaderboard_rows(metric)
+        columns = [name for name in (rows[0] if rows else {}) if name not in ("is_best_baseline", "reason")]
+        texts = ("recommender", "kind", "metric", "verdict")
+        return pl.DataFrame(rows, schema={name: pl.String if name in texts else pl.Float64 for name in columns})
 
     def per_query(self, recommender: str) -> pl.DataFrame:
         """Return one row for each query: user_key, part (`valid`, `test`), rank of the target, candidates, and more.

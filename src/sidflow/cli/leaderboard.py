@@ -9,12 +9,12 @@ from typing import Any
 from sidflow.artifacts.evaluation import LEADERBOARD, PAGE
 from sidflow.cli.compare import aligned
 from sidflow.cli.costs import RecommenderCost, recommender_costs
-from sidflow.core.errors import InputError, closest_names
+from sidflow.core.errors import InputError
 from sidflow.core.files import atomic_path
 from sidflow.core.params import load_params
-from sidflow.evaluation.compare import LOWER_IS_BETTER
 from sidflow.evaluation.statistics import format_relative
 from sidflow.report.costs import COSTS_SHEET, costs_sheet
+from sidflow.serving.leaderboard import leaderboard_rows
 
 NOT_MEASURED = "not measured here"
 _COLUMNS = {  # heads, and names in the rows
@@ -31,7 +31,10 @@ _LEGEND = (
 )
 
 
-def leaderboard_rows(metric: str | None = None) -> list[dict[str, Any]]:
+_SHOWN = ("recommender", "kind", "metric", "mean", "low", "high", "reason", "relative_difference", "verdict")
+
+
+def rows_with_costs(metric: str | None = None) -> list[dict[str, Any]]:
     """Return one row a recommender, best first: metric with interval, gain over the best baseline, verdict, costs.
 
     A metric that a recommender cannot have is None, with the reason.
@@ -39,43 +42,19 @@ def leaderboard_rows(metric: str | None = None) -> list[dict[str, Any]]:
     Raises:
         InputError: there is no leaderboard, or it has no such metric.
     """
-    board = LEADERBOARD.read()
-    metric = metric or str(board["primary"])
+    rows = leaderboard_rows(metric)
     costs = recommender_costs(load_params())
-    rows = []
-    for name, entry in board["recommenders"].items():
-        if metric not in entry["metrics"]:
-            raise InputError(
-                "--metric", expected=closest_names(metric, entry["metrics"]), found=repr(metric), remedy="name one"
-            )
-        value, difference = entry["metrics"][metric], board["differences"].get(name, {}).get(metric, {})
-        rows.append(
-            {
-                "recommender": name,
-                "kind": "best baseline" if name == board["best_baseline"] else entry["kind"],
-                "metric": metric,
-                **{part: value[part] for part in ("mean", "low", "high")},
-                "reason": value.get("reason"),
-                "relative_difference": difference.get("relative"),
-                "verdict": difference.get("verdict"),
-                **costs.get(name, RecommenderCost())._asdict(),
-            }
-        )
-    sign = 1 if metric in LOWER_IS_BETTER else -1
-    return sorted(
-        rows,
-        key=lambda row: (
-            row["mean"] is None,
-            row["kind"] == "reference",
-            sign * (row["mean"] or 0),
-            row["recommender"],
-        ),
-    )
+    return [
+        {name: row[name] for name in _SHOWN}
+        | ({"kind": "best baseline"} if row["is_best_baseline"] else {})
+        | costs.get(row["recommender"], RecommenderCost())._asdict()
+        for row in rows
+    ]
 
 
 def leaderboard_text(metric: str | None = None) -> str:
     """Return the rows as a table, with lines that explain its columns."""
-    rows = leaderboard_rows(metric)
+    rows = rows_with_costs(metric)
     columns = {
         head: name for head, name in _COLUMNS.items() if name != "peak_gpu_memory_mb" or any(r[name] for r in rows)
     }
@@ -99,7 +78,7 @@ def leaderboard_text(metric: str | None = None) -> str:
 
 def leaderboard_json(metric: str | None = None) -> str:
     """Return the rows as JSON; a cost that was not measured is null."""
-    return json.dumps(leaderboard_rows(metric), indent=2)
+    return json.dumps(rows_with_costs(metric), indent=2)
 
 
 def write_costs_beside_page() -> str:
@@ -115,7 +94,7 @@ def write_costs_beside_page() -> str:
         raise InputError(
             str(PAGE.at()), expected="the report page", found="no such file", remedy="`dvc repro` makes it"
         )
-    rows = leaderboard_rows()
+    rows = rows_with_costs()
     texts = {row["recommender"]: cost_texts(row) for row in rows if row["train_seconds"] is not None}
     machines = sorted({row["machine"] for row in rows if row["machine"]})
     with atomic_path(COSTS_SHEET) as temporary:

@@ -43,6 +43,7 @@ def project(catalogue, monkeypatch) -> sidflow.Project:
     LEADERBOARD.write(
         {
             "primary": "ndcg_at_10",
+            "best_baseline": "popularity",
             "recommenders": {"popularity": entry("baseline", 0.2), "sasrec": entry("method", 0.3)},
             "differences": {"sasrec": {"ndcg_at_10": {**difference, "verdict": "shown"}}},
         }
@@ -115,7 +116,7 @@ def test_the_leaderboard_is_a_frame_with_the_best_first(project) -> None:
     assert board.row(1, named=True)["verdict"] is None
     assert project.leaderboard("recall_at_10")["recommender"].to_list() == ["popularity", "sasrec"]
     assert project.leaderboard("mean_log2_rank")["recommender"].to_list() == ["sasrec", "popularity"]  # lower is better
-    with pytest.raises(sidflow.InputError, match=r"expected one of .*ndcg_at_10.*; found ndcg"):
+    with pytest.raises(sidflow.InputError, match=r"expected one of .*ndcg_at_10.*; found 'ndcg'"):
         project.leaderboard("ndcg")
 
 

@@ -160,7 +160,7 @@ def test_costs_are_written_beside_the_page_of_this_leaderboard(measured):
 def test_a_metric_that_there_is_not_is_one_line(measured):
     done = runner.invoke(app, ["leaderboard", "--metric", "auc"])
     assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
-    assert done.stderr.startswith("--metric: expected one of ")
+    assert done.stderr.startswith("metric: expected one of ")
 
 
 def test_without_a_leaderboard_the_remedy_is_a_run(catalogue):
