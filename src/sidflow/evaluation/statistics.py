@@ -78,6 +78,7 @@ class ResampledMeans(NamedTuple):
 
     mean: Float[np.ndarray, " m"]
     resampled: Float[np.ndarray, "draws m"]
+    users: int  # that are resampled
 
 
 class PairedBootstrap(Generic[Column]):
@@ -119,7 +120,8 @@ class PairedBootstrap(Generic[Column]):
     def difference(self, column: Column, baseline: Column) -> Difference:
         """Return the paired difference `column` less `baseline`."""
         resampled = self._resampled(column) - self._resampled(baseline)
-        return bootstrap_difference(self.mean(column) - self.mean(baseline), resampled, self.level, self.power)
+        difference = self.mean(column) - self.mean(baseline)
+        return bootstrap_difference(difference, resampled, self._means.users, self.level, self.power)
 
     def log_ratio(self, column: Column, baseline: Column) -> tuple[float, float] | None:
         """Return log(mean of `column` / mean of `baseline`) and its standard error; None where a mean may be 0."""
@@ -186,7 +188,7 @@ def resample_means(
     clusters = int(cluster.max(initial=-1)) + 1
     if clusters == 0:
         empty = np.full(values.shape[1], np.nan)
-        return ResampledMeans(empty, np.tile(empty, (draws, 1)))
+        return ResampledMeans(empty, np.tile(empty, (draws, 1)), 0)
     sums = np.stack([np.bincount(cluster, column, clusters) for column in values.T.astype(np.float64)], axis=1)
     sizes = np.bincount(cluster, minlength=clusters).astype(np.float64)
     generator = np.random.default_rng(seed)
@@ -197,7 +199,7 @@ def resample_means(
         sampled = generator.integers(clusters, size=(size, clusters)) + np.arange(size)[:, None] * clusters
         counts = np.bincount(sampled.ravel(), minlength=size * clusters).reshape(size, clusters).astype(np.float64)
         means[start : start + size] = (counts @ sums) / (counts @ sizes)[:, None]
-    return ResampledMeans(np.round(sums.sum(axis=0) / sizes.sum(), _DECIMALS), np.round(means, _DECIMALS))
+    return ResampledMeans(np.round(sums.sum(axis=0) / sizes.sum(), _DECIMALS), np.round(means, _DECIMALS), clusters)
 
 
 def percentile_interval(mean: float, resampled: Float[np.ndarray, " draws"], level: float = 0.95) -> Interval:
@@ -207,19 +209,25 @@ def percentile_interval(mean: float, resampled: Float[np.ndarray, " draws"], lev
 
 
 def bootstrap_difference(
-    difference: float, resampled: Float[np.ndarray, " draws"], level: float = 0.95, power: float = 0.8
+    difference: float, resampled: Float[np.ndarray, " draws"], users: int, level: float = 0.95, power: float = 0.8
 ) -> Difference:
     """Return a difference with its interval, its two-sided bootstrap p and its minimum detectable effect.
+
+    Where all resamples lie on one side of 0, their number bounds p from above alone. p is then that of Student's t for
+    the bootstrap's standard error, if it is smaller: a correction for many comparisons needs p below 1 / draws.
 
     Args:
         difference: in the data.
         resampled: the same difference in every resample.
+        users: that were resampled; t has one degree of freedom less.
         level: of the interval.
         power: probability that a true difference of the detectable size is shown.
     """
     interval = percentile_interval(difference, resampled, level)
     tail_count = min((resampled <= 0).sum(), (resampled >= 0).sum())
     p = float(min(1.0, 2 * (tail_count + 1) / (len(resampled) + 1)))
+    if not tail_count and users > 1 and interval.standard_error > 0:
+        p = min(p, float(2 * student.sf(abs(difference) / interval.standard_error, users - 1)))
     detectable = float(norm.ppf((1 + level) / 2) + norm.ppf(power)) * interval.standard_error
     return Difference(*interval, p=p, detectable=detectable)
 

@@ -47,15 +47,35 @@ def test_an_interval_leaves_out_equally_many_resamples_on_both_sides():
 @pytest.mark.parametrize(("below", "at", "above"), [(30, 0, 969), (969, 0, 30), (20, 10, 969), (400, 200, 399)])
 def test_p_counts_the_resamples_beyond_zero_on_the_smaller_side_twice(below, at, above):
     resampled = np.repeat([-1.0, 0.0, 2.0], [below, at, above])
-    p = statistics.bootstrap_difference(0.5, resampled).p
+    p = statistics.bootstrap_difference(0.5, resampled, 100).p
     assert p == pytest.approx(min(1, 2 * (min(below, above) + at + 1) / 1000))
+
+
+def test_a_large_difference_is_shown_among_any_number_of_comparisons():
+    """2 / (draws + 1) times 53 is above .05: the number of resamples must not decide."""
+    generator = np.random.default_rng(0)
+    hard = generator.normal(size=1_500)
+    better = {f"better {index}": hard + 0.2 + 0.1 * generator.normal(size=1_500) for index in range(53)}
+    made = statistics.PairedBootstrap({"base": hard, **better}, np.arange(1_500), draws=2_000, seed=0)
+    compared = made.compare({name: statistics.Pair(name, "base") for name in better}, 0.04)
+    assert {comparison.verdict for comparison in compared.values()} == {"shown"}
+
+
+def test_beyond_the_resamples_p_is_that_of_students_t():
+    resampled = np.random.default_rng(0).normal(0.5, 0.1, size=500)
+    error = resampled.std(ddof=1)
+    assert (resampled > 0).all()
+    found = statistics.bootstrap_difference(0.5, resampled, 1_000)
+    assert found.p == pytest.approx(2 * student.sf(0.5 / error, 999)) and found.p < 2 / 501
+    assert statistics.bootstrap_difference(0.5, resampled, 3).p == 2 / 501  # three users show little
+    assert statistics.bootstrap_difference(0.5, np.full(500, 0.5), 1).p == 2 / 501
 
 
 def test_what_is_detectable_depends_on_level_and_power():
     resampled = np.random.default_rng(0).normal(size=500)
     error = resampled.std(ddof=1)
     for level, power in ((0.95, 0.8), (0.9, 0.8), (0.95, 0.5)):
-        found = statistics.bootstrap_difference(0.1, resampled, level, power)
+        found = statistics.bootstrap_difference(0.1, resampled, 100, level, power)
         assert found.detectable == pytest.approx((norm.ppf((1 + level) / 2) + norm.ppf(power)) * error)
         assert (found.difference, found.standard_error) == pytest.approx((0.1, error))
 
@@ -66,9 +86,11 @@ def test_a_bootstrap_keeps_its_level_power_draws_and_seed():
     users = generator.integers(20, size=50)
     made = statistics.PairedBootstrap(values, users, draws=300, seed=3, level=0.8, power=0.6)
     drawn = statistics.resample_means(np.stack([values["a"], values["b"]], 1), users, 300, 3)
-    mean, resampled = drawn.mean, drawn.resampled
+    mean, resampled, _ = drawn
     assert made.interval("b") == statistics.percentile_interval(mean[1], resampled[:, 1], 0.8)
-    expected = statistics.bootstrap_difference(mean[0] - mean[1], resampled[:, 0] - resampled[:, 1], 0.8, 0.6)
+    expected = statistics.bootstrap_difference(
+        mean[0] - mean[1], resampled[:, 0] - resampled[:, 1], drawn.users, 0.8, 0.6
+    )
     assert made.difference("a", "b") == expected
 
 
@@ -109,7 +131,7 @@ def test_a_paired_difference_sees_what_unpaired_intervals_hide():
     one, other = (statistics.percentile_interval(drawn.mean[m], drawn.resampled[:, m]) for m in (0, 1))
     assert one.low < other.high
     found = statistics.bootstrap_difference(
-        drawn.mean[0] - drawn.mean[1], drawn.resampled[:, 0] - drawn.resampled[:, 1]
+        drawn.mean[0] - drawn.mean[1], drawn.resampled[:, 0] - drawn.resampled[:, 1], drawn.users
     )
     assert found.low > 0
     assert found.p < 0.01
@@ -117,7 +139,7 @@ def test_a_paired_difference_sees_what_unpaired_intervals_hide():
 
 def test_no_difference_is_no_finding():
     drawn = np.zeros(1_000)
-    found = statistics.bootstrap_difference(0.0, drawn)
+    found = statistics.bootstrap_difference(0.0, drawn, 100)
     assert found.p == 1
     assert statistics.verdict_on_gain(found, 1.0, 0.04) == "contradicted"
     assert statistics.verdict_on_gain(found, 1.0, 0.0) == "undecided"
@@ -125,7 +147,7 @@ def test_no_difference_is_no_finding():
 
 def test_what_is_detectable_is_detected_at_the_asked_power():
     error = 0.02
-    detectable = statistics.bootstrap_difference(0.0, np.random.default_rng(0).normal(0, error, 20_000)).detectable
+    detectable = statistics.bootstrap_difference(0.0, np.random.default_rng(0).normal(0, error, 20_000), 100).detectable
     assert detectable == pytest.approx((norm.ppf(0.975) + norm.ppf(0.8)) * error, rel=0.02)
     true = np.random.default_rng(1).normal(detectable, error, 20_000)
     assert (true > norm.ppf(0.975) * error).mean() == pytest.approx(0.8, abs=0.02)
@@ -182,8 +204,8 @@ def test_ahead_and_behind_follow_the_same_rule(low, p):
 
 def test_a_mirrored_difference_is_that_of_the_mirrored_resamples():
     drawn = np.random.default_rng(0).normal(0.3, 1, 500)
-    found = statistics.mirrored(statistics.bootstrap_difference(0.3, drawn))
-    assert vars(found) == pytest.approx(vars(statistics.bootstrap_difference(-0.3, -drawn)))
+    found = statistics.mirrored(statistics.bootstrap_difference(0.3, drawn, 100))
+    assert vars(found) == pytest.approx(vars(statistics.bootstrap_difference(-0.3, -drawn, 100)))
 
 
 @pytest.fixture
