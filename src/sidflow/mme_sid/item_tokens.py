@@ -118,6 +118,11 @@ class CodeVectors(nn.Module):
         self.register_buffer("codes", codes.clamp(min=0) + torch.arange(levels) * size, persistent=False)
         self.register_buffer("absent", (codes < 0).any(1), persistent=False)
 
+    @property
+    def present(self) -> Bool[Tensor, " n"]:
+        """Return which items have codes."""
+        return ~self.absent
+
     def sums(self, items: Int[Tensor, " n"]) -> Float[Tensor, "n c"]:
         """Return the sums of code vectors, in the codebooks' own width."""
         return functional.embedding(self.codes[items], self.vectors.flatten(0, 1)).sum(1)

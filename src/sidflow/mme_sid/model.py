@@ -24,9 +24,10 @@ from sidflow.hybrid.task import RankingTask
 from sidflow.mme_sid.fusion import TABLE_STD, FrequencyAwareFusion, cold_rows
 from sidflow.mme_sid.item_tokens import ItemInputs, ItemTokens
 from sidflow.mme_sid.params import FinetuneParams
-from sidflow.sequences.histories import Histories
+from sidflow.sequences.histories import Histories, require_next_items
 from sidflow.sequences.negatives import NegativeSampler
 from sidflow.sequences.windows import (
+    KeptItems,
     SeededBatch,
     Windows,
     padding_mask,
@@ -79,12 +80,13 @@ class MmeSid(nn.Module):
         """Return the mean cross-entropy of every next item in the batch's windows.
 
         Args:
-            batch: rows of `windows`, for a softmax over all core items; with a seed, over targets and negatives.
+            batch: rows of `windows`, for a softmax over all core items; with a seed, over targets and negatives where
+                the loss samples some.
             rank_loss: the loss of the scores, of a hybrid; None: their own cross-entropy.
         """
-        rows, seed = batch if isinstance(batch, SeededBatch) else (batch, None)
+        rows, seed, kept = batch if isinstance(batch, SeededBatch) else (batch, None, None)
         device = self.fusion.table.device
-        events, mask = self._events(rows.cpu())  # DDP moves its input to the device
+        events, mask = self._events(rows.cpu(), kept)  # DDP moves its input to the device
         is_input = mask[:, 1:]  # an input is an item that another one follows
         items = self.windows.items[events]
         history = (items[:, :-1] * is_input).to(device)
@@ -94,8 +96,7 @@ class MmeSid(nn.Module):
         tokens, lengths = self.history_tokens(history), is_input.sum(1).to(device)
         states = self.backbone(tokens, read_positions, lengths=lengths)
         candidates = None
-        if seed is not None:
-            assert self.negatives is not None
+        if seed is not None and self.negatives is not None:
             candidates = self.negatives.candidates(targets, seed)
         matrix = self.fusion.item_matrix() if candidates is None else self.fusion.rows_of(candidates.items)
         matrix = self.item_dropout(matrix)
@@ -103,16 +104,22 @@ class MmeSid(nn.Module):
         scores = TrainingScores(states[predicting], matrix, targets, candidates, last, predicted)
         return {"loss": (rank_loss or softmax_loss)(scores)}
 
-    def _events(self, rows: Int[Tensor, " b"]) -> tuple[Int[Tensor, "b t_plus_1"], Bool[Tensor, "b t_plus_1"]]:
+    def _events(
+        self, rows: Int[Tensor, " b"], kept: KeptItems | None
+    ) -> tuple[Int[Tensor, "b t_plus_1"], Bool[Tensor, "b t_plus_1"]]:
         """Return the events of the windows `rows`, some skipped in training, and which of them are no padding."""
         lengths = self.windows.lengths[rows]
-        width = int(lengths.max())
-        columns = torch.arange(width).expand(len(rows), -1)
+        columns = torch.arange(int(lengths.max())).expand(len(rows), -1)
         if self.training and self.skip_share:
-            columns, lengths = skip_items(lengths, width, self.skip_share)
+            columns, lengths = self.skipped(rows) if kept is None else KeptItems(*(part.cpu() for part in kept))
             columns = columns[:, : int(lengths.max())]
         mask = padding_mask(lengths, columns.shape[1])
         return torch.where(mask, self.windows.starts[rows, None] + columns, 0), mask
+
+    def skipped(self, rows: Int[Tensor, " b"], generator: torch.Generator | None = None) -> KeptItems:
+        """Return what a step keeps of the windows `rows`."""
+        lengths = self.windows.lengths[rows]
+        return skip_items(lengths, int(lengths.max()), self.skip_share, generator)
 
     def history_tokens(self, history: Int[Tensor, "b t"]) -> Float[Tensor, "b t h"]:
         """Return the tokens of training histories, with dropout; each item is computed once."""
@@ -170,23 +177,38 @@ class MmeSidTask(RankingTask):
     def __init__(
         self, model: MmeSid, histories: Histories, params: FinetuneParams, prior: ScorePrior | None = None
     ) -> None:
-        """Hold what batches and validation need; with a `prior` the model is the base of a hybrid."""
+        """Hold what batches and validation need; with a `prior` the model is the base of a hybrid.
+
+        Raises:
+            InputError: no user has two training items.
+        """
+        require_next_items(len(model.windows.lengths))
         super().__init__(model, histories, len(model.fusion.table), prior)
         self.model, self.histories, self.params = model, histories, params
 
     def batches(self, epoch: int, generator: torch.Generator) -> Sequence[Tensor | SeededBatch]:
-        """Return rows of windows, shuffled, of similar length within a batch; with seeds for a sampled loss."""
+        """Return rows of windows, shuffled, of similar length within a batch; with seeds where parts are drawn."""
         batches = shuffled_batches(self.model.windows.lengths, self.params.batch_size, generator, POOL_BATCHES)
-        return seeded_batches(batches, generator) if self.params.loss == "sampled" else batches
+        drawn = self.params.loss == "sampled" or self.params.skip_share
+        return seeded_batches(batches, generator) if drawn else batches
 
     def split_batch(self, batch: Tensor | SeededBatch, rank: int, count: int) -> tuple[Tensor | SeededBatch, float]:
-        """Return every `count`th row from `rank` on, and its share of the positions that the batch predicts."""
-        all_rows = batch.rows if isinstance(batch, SeededBatch) else batch
-        positions = self.model.windows.lengths - 1
-        rows = all_rows[rank::count]
-        share = int(positions[rows].sum()) / int(positions[all_rows].sum())
-        rows = rows if len(rows) else all_rows[:1]
-        return (batch._replace(rows=rows) if isinstance(batch, SeededBatch) else rows), share
+        """Return every `count`th row from `rank` on, and its share of the positions that the batch predicts.
+
+        What is skipped is drawn here, of the whole batch, so that all processes know what each of them predicts.
+        """
+        seeded = isinstance(batch, SeededBatch)
+        all_rows = batch.rows if seeded else batch
+        kept = None
+        if seeded and self.params.skip_share:
+            kept = self.model.skipped(all_rows, torch.Generator().manual_seed(batch.seed))
+        positions = (self.model.windows.lengths[all_rows] if kept is None else kept.lengths) - 1
+        own = slice(rank, None, count) if rank < len(all_rows) else slice(1)
+        share = int(positions[rank::count].sum()) / int(positions.sum())
+        if not seeded:
+            return all_rows[own], share
+        own_kept = None if kept is None else KeptItems(kept.columns[own], kept.lengths[own])
+        return SeededBatch(all_rows[own], batch.seed, own_kept), share
 
     def validation_factors(self) -> tuple[Float[Tensor, "q h"], Float[Tensor, "n h"]]:
         """Return the states of the validation queries, and the item rows."""

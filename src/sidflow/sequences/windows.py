@@ -34,11 +34,19 @@ class Windows(NamedTuple):
         return self.items[events] * mask, lengths
 
 
+class KeptItems(NamedTuple):
+    """What is left of rows of which items are skipped."""
+
+    columns: Int[Tensor, "b t"]  # that each item had before; those of skipped and padded items last
+    lengths: Int[Tensor, " b"]  # of the rows, without the skipped items
+
+
 class SeededBatch(NamedTuple):
-    """A batch of a sampled loss."""
+    """A batch of which a part is drawn: the same in every process, and after a resume."""
 
     rows: Int[Tensor, " b"]  # of windows
-    seed: int  # of its negatives: the same ones in every process, and after a resume
+    seed: int  # of its negatives, and of what several processes skip
+    kept: KeptItems | None = None  # of the rows, where several processes share a batch of which items are skipped
 
 
 def training_windows(histories: Histories, longest: int, *, overlap: int) -> Windows:
@@ -129,24 +137,22 @@ def sorted_batches(lengths: Int[Tensor, " w"], size: int) -> list[Int[Tensor, " 
 
 
 def skip_items(
-    lengths: Int[Tensor, " b"], width: int, skip_share: float
-) -> tuple[Int[Tensor, "b t"], Int[Tensor, " b"]]:
+    lengths: Int[Tensor, " b"], width: int, skip_share: float, generator: torch.Generator | None = None
+) -> KeptItems:
     """Leave out each item of padded rows with probability `skip_share`; the others move up, in their order.
 
-    A row of which fewer than two items would stay keeps all. Draws from the global generator.
+    A row of which fewer than two items would stay keeps all.
 
     Args:
         lengths: of the rows.
         width: t, of the padded rows.
         skip_share: probability of an item to be left out.
-
-    Returns:
-        The column that each item had before, those of skipped and padded items last; and the rows' new lengths.
+        generator: of the draws; None: the global one.
     """
     mask = padding_mask(lengths, width)
-    keep = (torch.rand(mask.shape, device=mask.device) >= skip_share) & mask
+    keep = (torch.rand(mask.shape, device=mask.device, generator=generator) >= skip_share) & mask
     keep = torch.where(keep.sum(1, keepdim=True) >= 2, keep, mask)
-    return torch.argsort((~keep).byte(), dim=1, stable=True), keep.sum(1)
+    return KeptItems(torch.argsort((~keep).byte(), dim=1, stable=True), keep.sum(1))
 
 
 def padding_mask(lengths: Int[Tensor, " b"], width: int) -> Bool[Tensor, "b t"]:

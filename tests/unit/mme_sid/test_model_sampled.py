@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from sidflow.backbones.models import Backbone
+from sidflow.core.errors import InputError
 from sidflow.mme_sid.fit import score_prior
 from sidflow.mme_sid.model import MmeSid, MmeSidTask
 from sidflow.mme_sid.params import FinetuneParams
@@ -128,6 +129,37 @@ def test_a_process_counts_by_the_positions_that_its_rows_predict(tiny, backbone)
         rows[:2], 2, 3
     )  # more processes than rows: the first row again, which counts nothing
     assert (idle.tolist(), share) == ([0], 0)
+
+
+@pytest.mark.parametrize("loss", ["full", "sampled"])
+def test_processes_that_skip_items_count_by_what_each_predicts_then(tiny, backbone, loss):
+    """The loss of the whole batch is the sum of the parts' losses by their shares, whatever is skipped."""
+    past = tiny.histories()
+    params = FinetuneParams(loss=loss, skip_share=0.5, token_dropout=0.0, max_length=6, batch_size=13)
+    model = MmeSid(backbone, tiny.inputs(), past, params).train()
+    task = MmeSidTask(model, past, params)
+    batch = task.batches(0, epoch_generator(3, 0))[0]
+    whole, all_of_it = task.split_batch(batch, 0, 1)
+    assert all_of_it == 1 and whole.kept is not None
+    assert int(whole.kept.lengths.sum()) < int(model.windows.lengths[batch.rows].sum())
+    for count in (2, 3, 20):
+        parts = [task.split_batch(batch, rank, count) for rank in range(count)]
+        assert sum(share for _, share in parts) == pytest.approx(1)
+        lengths = torch.cat([part.kept.lengths for part, share in parts if share])
+        assert sorted(lengths.tolist()) == sorted(whole.kept.lengths.tolist())
+        for part, share in parts:
+            assert share in (0, pytest.approx(int((part.kept.lengths - 1).sum()) / int((whole.kept.lengths - 1).sum())))
+        if loss == "full":
+            losses = [float(model(part)["loss"].detach()) * share for part, share in parts]
+            assert sum(losses) == pytest.approx(float(model(whole)["loss"].detach()), rel=1e-4)
+
+
+def test_histories_without_a_second_item_are_one_clear_line(tiny, backbone):
+    past = tiny.histories()
+    past = past._replace(train_end=np.minimum(past.train_end, 1))
+    params = FinetuneParams()
+    with pytest.raises(InputError, match="expected users with two training items or more; found none"):
+        MmeSidTask(MmeSid(backbone, tiny.inputs(), past, params), past, params)
 
 
 @pytest.mark.parametrize("kind", ["none", "both"])

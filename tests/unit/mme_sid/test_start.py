@@ -1,3 +1,5 @@
+import numpy as np
+import pytest
 import torch
 
 from sidflow.mme_sid.model import MmeSid, encode
@@ -50,3 +52,24 @@ def test_it_works_without_some_parts_and_keeps_codes(tiny, backbone):
         assert model.training
         for name, part in model.item_tokens.codes.items():
             assert torch.equal(part.vectors, before[name])
+
+
+@pytest.mark.parametrize("present_core_items", [[], [3], [2, 5, 9]])
+def test_a_modality_that_few_items_have_keeps_tokens_small(tiny, backbone, present_core_items):
+    inputs = tiny.inputs()
+    image = inputs.modalities["image"]
+    mask = image.present.copy()
+    mask[:12] = np.isin(np.arange(12), present_core_items)
+    codes = np.where(mask[:, None], image.codes, -1)
+    inputs.modalities["image"] = image._replace(present=mask, raw=image.raw * mask[:, None], codes=codes)
+    prepare_training(2, 1)
+    model = MmeSid(backbone, inputs, tiny.histories(), FinetuneParams())
+    initialise_from_items(model, 3.0)
+    tokens = model.all_tokens()
+    sizes = tokens.square().mean(1).sqrt()
+    words = float(backbone.model.get_input_embeddings().weight.square().mean().sqrt())
+    assert float(sizes.max()) < 30 * words
+    part = model.item_tokens.raw["image"]
+    if present_core_items:
+        expected = part.project(part.raw[torch.tensor(present_core_items)]).mean(0)
+        torch.testing.assert_close(part.missing, expected)
