@@ -62,7 +62,7 @@ class QuantizerTask:
     def _metrics(self) -> dict[str, float]:
         objective, item_count = 0.0, 0
         for rows in self.items.tensor_split(self._batch_count()):
-            objective += float(self.quantizer.objective(self.quantizer(rows))) * len(rows)
+            objective += float(self.quantizer.objective(self.quantizer.losses(rows))) * len(rows)
             item_count += len(rows)
         collision_rates, usage = [], []
         for name in self.quantizer.names:

@@ -28,7 +28,7 @@ class GateParams(Params):
         default=0.99, ge=0, le=1, description="share of a level's codes that some item has"
     )
     most_collision_rate_distinct: float | None = Field(
-        default=0.01, ge=0, le=1, description="share of items with distinct inputs that share their codes"
+        default=0.01, ge=0, le=1, description="share of items with distinct inputs that share their codes, as written"
     )
     least_neighbour_recall: float | None = Field(
         default=None, ge=0, le=1, description="share of an item's nearest neighbours that stay so after quantizing"
@@ -140,7 +140,7 @@ def check_gate(audit: Mapping[str, float], gate: GateParams) -> None:
     """
     thresholds = (
         ("code_usage_", gate.least_code_usage, 1),
-        ("collision_rate_distinct_", gate.most_collision_rate_distinct, -1),
+        ("collision_rate_resolved_distinct_", gate.most_collision_rate_distinct, -1),
         ("neighbour_recall_at_", gate.least_neighbour_recall, 1),
         ("ratio_to_", gate.least_recall_ratio, 1),
         ("tau_triples_", gate.least_tau_triples, 1),

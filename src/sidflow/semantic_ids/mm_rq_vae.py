@@ -143,6 +143,10 @@ class MMRQVAE(nn.Module):
         autoencoder.quantizer.initialise_with_kmeans(z, generator, balanced, first_level)
 
     def forward(self, rows: Int[Tensor, " b"]) -> dict[str, Float[Tensor, ""]]:
+        """Return `losses`; in training accelerate puts autocast around this method."""
+        return self.losses(rows)
+
+    def losses(self, rows: Int[Tensor, " b"]) -> dict[str, Float[Tensor, ""]]:
         """Return the losses of a batch of item ids; `loss` is what is minimised.
 
         Source: MME-SID, stage 1: reconstruction, codebook, commitment and alignment losses, summed over modalities.

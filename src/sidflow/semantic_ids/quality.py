@@ -116,7 +116,7 @@ def modality_metrics(
     triples: int = 20_000,
     seed: int = 0,
 ) -> dict[str, float]:
-    """Return every metric of one modality, measured on the codes before collision resolution.
+    """Return every metric of one modality, of the codes before collision resolution but for those named `resolved`.
 
     Args:
         name: the modality.
@@ -133,7 +133,9 @@ def modality_metrics(
     vectors = codec.dequantize(codes)
     metrics = code_metrics(codes, codec.counts, name)
     metrics |= collision_metrics(codes, name, rows)
-    metrics[f"collision_rate_resolved_{name}"] = _collisions(ids.codes, "")["collision_rate"]  # suffixes remain
+    resolved = collision_metrics(ids.codes, "", rows)  # suffixes remain
+    metrics[f"collision_rate_resolved_{name}"] = resolved["collision_rate"]
+    metrics[f"collision_rate_resolved_distinct_{name}"] = resolved["collision_rate_distinct"]
     metrics[f"items_{name}"] = len(rows)
     metrics[f"largest_suffix_{name}"] = int(ids.suffix.max(initial=0))
     spread = np.square(rows - rows.mean(0, dtype=np.float64)).sum()

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch.nn import functional
 
+from sidflow.training.devices import full_precision
+
 if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
@@ -46,7 +48,8 @@ def mmd(
 
     The kernel is exp(-||u - v||^2 / (w * m)), averaged over the `bandwidths` w, with m the mean squared distance
     of two of the 2b pooled rows (a constant to the gradient). Within a set the terms are unbiased: 1/(b(b-1))
-    without the diagonal. Squared distances come from inner products of the centred rows.
+    without the diagonal. Squared distances come from inner products of the centred rows, in float32 or wider, under
+    autocast too: in bf16 near rows would be one.
 
     Args:
         x: one set.
@@ -59,7 +62,9 @@ def mmd(
     """
     if len(x) < 2:
         return (x.sum() + y.sum()) * 0.0
-    value = _Discrepancy.apply(x, y, tuple(bandwidths), estimator == "published")
+    with full_precision(x.device):
+        wide = torch.promote_types(torch.promote_types(x.dtype, y.dtype), torch.float32)
+        value = _Discrepancy.apply(x.to(wide), y.to(wide), tuple(bandwidths), estimator == "published")
     assert value is not None
     return value
 

@@ -139,6 +139,8 @@ def test_under_bf16_validation_sees_the_codes_that_items_get():
     expected = task.validate()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert task.validate() == expected
+    module.forward = torch.autocast("cpu", dtype=torch.bfloat16)(module.forward)  # as accelerate does
+    assert task.validate() == expected
 
 
 def test_planted_clusters_get_their_obvious_ids():

@@ -119,7 +119,11 @@ def test_frozen_ids_stay_through_the_stage_though_others_are_nearer():
 
 
 def test_the_gate_names_what_is_missed_most():
-    metrics = {"code_usage_text_level_0": 0.9, "code_usage_text_level_1": 0.2, "collision_rate_distinct_text": 0.4}
+    metrics = {
+        "code_usage_text_level_0": 0.9,
+        "code_usage_text_level_1": 0.2,
+        "collision_rate_resolved_distinct_text": 0.4,
+    }
     with pytest.raises(InputError, match=r"code_usage_text_level_1 at least 0.99; found 0.2 \(3 affected\)"):
         check_gate(metrics, GateParams.model_validate({}))
     check_gate(metrics, GateParams(least_code_usage=None, most_collision_rate_distinct=None))
@@ -136,13 +140,18 @@ def test_reassignment_shows_in_the_audit_beside_what_was_before():
     few = {"text": {"values": values[[0, 1, 16]], "present": np.ones(3, dtype=bool)}}
     metrics = assign_and_audit(one, few, AssignParams(resolution="sinkhorn_reassign"), None, None).audit
     assert metrics["collision_rate_text"] > 0 and metrics["collision_rate_resolved_text"] == 0
+    open_gate = dict.fromkeys(GateParams.model_fields) | {"most_collision_rate_distinct": 0.0}
+    check_gate(metrics, GateParams.model_validate(open_gate))  # what is written has no collision
+    before = assign_and_audit(one, few, AssignParams(resolution="suffix"), None, None).audit
+    with pytest.raises(InputError, match=r"collision_rate_resolved_distinct_text at most 0; found 0\.6667"):
+        check_gate(before, GateParams.model_validate(open_gate))
 
 
 @pytest.mark.parametrize(
     ("threshold", "name", "value", "bound"),
     [
         ("least_code_usage", "code_usage_text_level_1", 0.5, "at least"),
-        ("most_collision_rate_distinct", "collision_rate_distinct_image", 0.5, "at most"),
+        ("most_collision_rate_distinct", "collision_rate_resolved_distinct_image", 0.5, "at most"),
         ("least_neighbour_recall", "neighbour_recall_at_10_text", 0.5, "at least"),
         ("least_tau_triples", "tau_triples_text", 0.5, "at least"),
     ],

@@ -126,3 +126,18 @@ def test_info_nce_of_too_few_rows_is_zero_with_a_gradient(rows):
     loss = info_nce(a, torch.ones(rows, 3))
     loss.backward()
     assert loss.item() == 0 and a.grad is not None and not a.grad.any()
+
+
+def test_the_discrepancy_is_the_same_under_autocast():
+    """In bf16 rows that are near one another would be one point."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(64, 32, generator=generator)
+    y = x + 0.1 * torch.randn(64, 32, generator=generator)
+    expected = mmd(y.requires_grad_(), x)
+    (slope,) = torch.autograd.grad(expected, y)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        value = mmd(y, x)
+        (found,) = torch.autograd.grad(value, y)
+        rounded = mmd(y.detach().bfloat16(), x)
+    assert torch.equal(value, expected) and torch.equal(found, slope)
+    assert rounded.dtype == torch.float32
