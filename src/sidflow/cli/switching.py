@@ -111,7 +111,8 @@ def next_step_lines(name: str, applied: Applied) -> list[str]:
 def choose_recommenders(names: Sequence[str]) -> list[str]:
     """Write into params.yaml what the recommenders need and nothing else; return what happened, a line each.
 
-    Entries that an earlier choice left out come back from the preset; values that were edited stay.
+    Entries that an earlier choice left out come back from the preset. Edited values of entries that stay are kept as
+    they are; where an edited one is left out, a copy of params.yaml is kept first.
 
     Args:
         names: of the recommenders; empty: those that params.yaml lists.
@@ -121,31 +122,54 @@ def choose_recommenders(names: Sequence[str]) -> list[str]:
     """
     where = str(params.PARAMS_PATH)
     current = plain_values(resolve(params.load_params(), where))
-    selected = select(_with_entries_of_preset(current), names or current["recommenders"], where)
+    preset = _preset_values_here(current)
+    selected = select(_with_entries_of(preset, current), names or current["recommenders"], where)
     resolved = resolve(selected, where)
-    check(plain_values(resolved), where)
+    written = plain_values(resolved)
+    check(written, where)
+    by_selection = {"semantic_ids": [], "report": WITHOUT_IDS}
+    edits = {name: value for name, value in current.items() if name != "recommenders"}
+    backup = _back_up_params(str(current["preset"])) if _loses(edits, written, [preset, by_selection]) else None
     _write(params.PARAMS_PATH, params_text(resolved))
     listed = resolved.top.recommenders
     others = [name for name in recommenders_of(selected) if name not in listed]
     lines = [f"params.yaml has {', '.join(listed)}" + (f"; for them also {', '.join(others)}." if others else ".")]
+    if backup:
+        lines.append(f"Edited values are no longer in it; the earlier params.yaml is kept in {backup}.")
     return [*lines, "Next: `dvc repro`."]
 
 
-def _with_entries_of_preset(current: Mapping[str, Any]) -> dict[str, Any]:
-    """Return params with the entries, encoders and semantic IDs of their preset beside their own."""
+def _preset_values_here(current: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all that the preset of params has, for the data that they have; nothing where there is no such preset."""
     name = str(current["preset"])
     if name not in names():
-        return dict(current)
+        return {}
     values = {**preset_values(layers(name), _counts_of(current)), "ingest": current["ingest"]}
-    full = plain_values(resolve(values, f"preset {name}"))
-    merged = dict(current) | {"semantic_ids": full["semantic_ids"]}
+    return plain_values(resolve(values, f"preset {name}"))
+
+
+def _with_entries_of(preset: Mapping[str, Any], current: Mapping[str, Any]) -> dict[str, Any]:
+    """Return params with the entries, encoders and semantic IDs of their preset beside their own."""
+    if not preset:
+        return dict(current)
+    merged = dict(current) | {"semantic_ids": preset["semantic_ids"]}
     for section in (name for name, section in SECTIONS.items() if section.has_entries):
-        merged[section] = {**full[section], **current[section]}
+        merged[section] = {**preset[section], **current[section]}
     if "embed" in current:
-        merged["embed"] = {part: {**full["embed"][part], **current["embed"][part]} for part in current["embed"]}
+        merged["embed"] = {part: {**preset["embed"][part], **current["embed"][part]} for part in current["embed"]}
     if "report" in current:
-        merged["report"] = {**current["report"], **{name: full["report"][name] for name in WITHOUT_IDS}}
+        merged["report"] = {**current["report"], **{name: preset["report"][name] for name in WITHOUT_IDS}}
     return merged
+
+
+def _loses(value: Any, written: Any, regained: Sequence[Any]) -> bool:
+    """Return whether a value is written otherwise, or not at all, and is in none of `regained` either."""
+    if isinstance(value, Mapping) and isinstance(written, Mapping):
+        return any(
+            _loses(inner, written.get(name), [one.get(name) for one in regained if isinstance(one, Mapping)])
+            for name, inner in value.items()
+        )
+    return value != written and value not in regained
 
 
 def _current_params() -> dict[str, Any]:

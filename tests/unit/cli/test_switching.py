@@ -230,3 +230,28 @@ def test_a_run_that_nothing_replaces_stays_beside_unreadable_params(dvc_project:
     assert applied.edits_kept is not None and applied.edits_kept.read_bytes() == b"\xff"
     assert applied.replaced_in is None
     assert (Path("dvc.lock").read_bytes(), _files(Path("artifacts"))) == (locked, files)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "kept"),
+    [
+        ("rate: 0.1,", "rate: 0.2,", True),  # of the entry that is left out
+        ("  slow:", "  extra: {rate: 1}\n  slow:", True),  # no entry of the preset
+        ("rate: 0.0003 ", "rate: 0.0004 ", False),  # of the entry that stays
+        ("# per step", "# a remark", False),
+    ],
+)
+def test_edits_of_what_a_choice_of_recommenders_leaves_out_are_kept(small_project: Path, old, new, kept) -> None:
+    before = Path("params.yaml").read_text()
+    assert old in before
+    Path("params.yaml").write_text(before.replace(old, new))
+    edited, backup = Path("params.yaml").read_text(), Path(".sidflow/presets/embedded/params.yaml")
+    said = "\n".join(switching.choose_recommenders(["quick"]))
+    assert (str(backup) in said, backup.is_file()) == (kept, kept)
+    if kept:
+        assert backup.read_text() == edited
+    assert "slow" not in Path("params.yaml").read_text()
+    assert ("rate: 0.0004 " in Path("params.yaml").read_text()) == ("0.0004" in new)
+    again = switching.choose_recommenders(["quick", "slow"])
+    assert "rate: 0.1," in Path("params.yaml").read_text()
+    assert str(backup) not in "\n".join(again)
