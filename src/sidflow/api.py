@@ -106,8 +106,8 @@ class Project:
             include_cold: with `history`: rank items outside the core as well.
 
         Raises:
-            InputError: a key or name is unknown, both or neither of `user` and `history` are given, or the recommender
-                cannot answer.
+            InputError: a key or name is unknown, both or neither of `user` and `history` are given, the history is
+                empty, or the recommender cannot answer.
         """
         if (user is None) == (history is None):
             raise InputError(
