@@ -177,7 +177,7 @@ class Project:
             The columns item_key, modality, codes, suffix, new.
 
         Raises:
-            InputError: a modality is unknown, or vectors are of another width or not finite.
+            InputError: a modality is unknown, a row has no key, or vectors are of another width or not finite.
         """
         with self._root():
             return assign_new_ids(ARTIFACTS, vectors)
