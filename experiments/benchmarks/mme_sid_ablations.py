@@ -105,7 +105,10 @@ class AblationRecord:
 
     def _table(self) -> list[dict[str, object]]:
         runs = {
-            row: [AblationRun(self.gains[f"{row}, {seed}"].to_numpy(), figures) for seed, figures in seeds.items()]
+            row: [
+                AblationRun(int(seed), self.gains[f"{row}, {seed}"].to_numpy(), figures)
+                for seed, figures in seeds.items()
+            ]
             for row, seeds in self.runs.items()
         }
         return ablation_table(runs, CompareParams())

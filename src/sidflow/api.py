@@ -106,8 +106,8 @@ class Project:
             include_cold: with `history`: rank items outside the core as well.
 
         Raises:
-            InputError: a key or name is unknown, both or neither of `user` and `history` are given, or the recommender
-                cannot answer.
+            InputError: a key or name is unknown, both or neither of `user` and `history` are given, the history is
+                empty, or the recommender cannot answer.
         """
         if (user is None) == (history is None):
             raise InputError(
@@ -177,7 +177,7 @@ class Project:
             The columns item_key, modality, codes, suffix, new.
 
         Raises:
-            InputError: a modality is unknown, or vectors are of another width or not finite.
+            InputError: a modality is unknown, a row has no key, or vectors are of another width or not finite.
         """
         with self._root():
             return assign_new_ids(ARTIFACTS, vectors)

@@ -52,6 +52,7 @@ DIAGNOSTICS = ("valid_ndcg_at_10", "effective_rank", "alive_share", "tau_of_code
 class AblationRun(NamedTuple):
     """The results of one row under one seed."""
 
+    seed: int
     user_values: Float[np.ndarray, " users"]  # in the metric of the table, users in the same order in all runs
     diagnostics: Mapping[str, float | None]
 
@@ -105,26 +106,40 @@ def model_diagnostics(metrics: Mapping[str, float], summary: Mapping) -> dict[st
 def ablation_table(runs: Mapping[str, Sequence[AblationRun]], settings: CompareParams) -> list[dict[str, object]]:
     """Return one entry per row: mean, paired difference to the full model with its interval, and diagnostics.
 
-    Seeds are averaged per user first; users are resampled.
+    Seeds are averaged per user first; users are resampled. A difference is over the seeds that the row and the full
+    model share; without any there is none.
 
     Args:
         runs: the seeds of every row.
         settings: level, power, draws and seed of the bootstrap.
     """
-    means = {row: np.stack([run.user_values for run in seeds]).mean(0, np.float64) for row, seeds in runs.items()}
-    users = np.arange(len(next(iter(means.values()), [])))
-    bootstrap = paired_bootstrap(means, users, settings) if FULL_MODEL in means else None
+    full = {run.seed for run in runs.get(FULL_MODEL, [])}
+    shared = {
+        row: seeds
+        for row, done in runs.items()
+        if row != FULL_MODEL and (seeds := frozenset(run.seed for run in done) & full)
+    }
+    means = {
+        (row, seeds): _mean_over_seeds([run for run in runs[row] if run.seed in seeds])
+        for compared, seeds in shared.items()
+        for row in (compared, FULL_MODEL)
+    }
+    bootstrap = paired_bootstrap(means, np.arange(len(next(iter(means.values())))), settings) if means else None
     table: list[dict[str, object]] = []
     for row, seeds in runs.items():
-        entry: dict[str, object] = {"row": row, "seeds": len(seeds), "mean": float(means[row].mean())}
-        if bootstrap and row != FULL_MODEL:
-            difference = bootstrap.difference(row, FULL_MODEL)
+        entry: dict[str, object] = {"row": row, "seeds": len(seeds), "mean": float(_mean_over_seeds(seeds).mean())}
+        if bootstrap and row in shared:
+            difference = bootstrap.difference((row, shared[row]), (FULL_MODEL, shared[row]))
             entry |= {name: getattr(difference, name) for name in ("difference", "low", "high", "detectable")}
         for key in DIAGNOSTICS:
             values = [value for run in seeds if (value := run.diagnostics.get(key)) is not None]
             entry[key] = float(np.mean(values)) if values else None
         table.append(entry)
     return table
+
+
+def _mean_over_seeds(runs: Sequence[AblationRun]) -> Float[np.ndarray, " users"]:
+    return np.stack([run.user_values for run in runs]).mean(0, np.float64)
 
 
 class Experiment(NamedTuple):
@@ -184,14 +199,15 @@ def write_ablation_table() -> str:
     """
     settings = params.load_params()
     workspace = Experiment(FULL_MODEL, int(settings["seed"]))
-    runs: dict[str, list[AblationRun]] = {FULL_MODEL: [_workspace_run()]}
+    runs: dict[str, list[AblationRun]] = {FULL_MODEL: [_workspace_run(workspace.seed)]}
     refs = git_output("for-each-ref", "--format=%(refname)", _experiment_refs()).split()
     names = [ref.rsplit("/", 1)[1] for ref in refs]
     for row in ABLATION_ROWS:
         prefix = Experiment(row, 0).name.removesuffix("0")
         for name in sorted(name for name in names if name.startswith(prefix)):
-            if name != workspace.name:
-                runs.setdefault(row, []).append(_experiment_run(name))
+            seed = name.removeprefix(prefix)
+            if name != workspace.name and seed.isdigit():
+                runs.setdefault(row, []).append(_experiment_run(Experiment(row, int(seed))))
     path = ABLATIONS.write(
         {
             "preset": settings["preset"],
@@ -250,14 +266,15 @@ def _experiment_commit(experiment: Experiment) -> str | None:
     return run_git("rev-parse", "--verify", "--quiet", ref).stdout.strip() or None
 
 
-def _workspace_run() -> AblationRun:
+def _workspace_run(seed: int) -> AblationRun:
     tests = read_workspace((MODEL,)).tests[MODEL]
-    return AblationRun(mean_per_user(tests), model_diagnostics(METRICS.read(model=MODEL), SUMMARY.read(model=MODEL)))
+    diagnostics = model_diagnostics(METRICS.read(model=MODEL), SUMMARY.read(model=MODEL))
+    return AblationRun(seed, mean_per_user(tests), diagnostics)
 
 
-def _experiment_run(name: str) -> AblationRun:
-    commit = git_output("rev-parse", f"{_experiment_refs()}{name}").strip()
+def _experiment_run(experiment: Experiment) -> AblationRun:
+    commit = git_output("rev-parse", f"{_experiment_refs()}{experiment.name}").strip()
     tests = read_revision(commit, (MODEL,)).tests[MODEL]
     metrics = json.loads(git_output("show", f"{commit}:./{METRICS.at(model=MODEL).as_posix()}"))
     summary = json.loads(cached_file(commit, SUMMARY.at(model=MODEL)).read_text())
-    return AblationRun(mean_per_user(tests), model_diagnostics(metrics, summary))
+    return AblationRun(experiment.seed, mean_per_user(tests), model_diagnostics(metrics, summary))

@@ -32,10 +32,10 @@ def recommender_costs(params: Mapping[str, Any]) -> dict[str, RecommenderCost]:
     cost_of = cache(measured_cost)
     makers = {out: stage for stage in stages for out in stage.outs if PurePosixPath(out).parent == RECOMMENDERS}
     costs: dict[str, RecommenderCost] = {}
-    for name in params["recommenders"]:
-        maker = makers[str(RECOMMENDERS / name)]
-        trained = cost_of(maker.name)
-        if trained is None:
+    for name in params.get("recommenders") or []:
+        maker = makers.get(str(RECOMMENDERS / str(name)))
+        trained = cost_of(maker.name) if maker else None
+        if maker is None or trained is None:
             costs[name] = RecommenderCost()
             continue
         answering = [cost_of(stage.name) for stage in _answering(maker, makers)]

@@ -130,7 +130,11 @@ def _dvc() -> Iterator[Finding]:
     if program is None:
         yield Finding("BROKEN", "dvc", "not installed; `make` installs it")
         return
-    yield Finding("ok", "dvc", f"{importlib.metadata.version('dvc')} at {program}")
+    try:
+        version = f"{importlib.metadata.version('dvc')} at "
+    except importlib.metadata.PackageNotFoundError:  # it is of another environment
+        version = ""
+    yield Finding("ok", "dvc", f"{version}{program}")
 
 
 def _project() -> Iterator[Finding]:

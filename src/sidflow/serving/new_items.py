@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 
 from sidflow.artifacts.semantic_ids import QUANTIZER, quantized_modalities
+from sidflow.catalog.keys import require_keys
 from sidflow.core.errors import InputError
 from sidflow.core.files import project_path
 from sidflow.core.tensors import Tensors
@@ -26,13 +27,14 @@ def assign_new_ids(artifacts: Path, vectors: Mapping[str, pl.DataFrame]) -> pl.D
     Args:
         artifacts: the artifacts folder of the run that trained the quantizer.
         vectors: by modality, the columns item_key and vector; made by the encoder that the quantizer was trained on.
-            Whole numbers as keys are taken as text; keys that have an ID already are skipped.
+            Keys are text or whole numbers, in the spelling of `ingest`; those that have an ID already are skipped.
 
     Returns:
         The columns item_key, modality, codes, suffix, new.
 
     Raises:
-        InputError: an artifact is absent, or vectors are of an unknown modality, of another width or not finite.
+        InputError: an artifact is absent, a row has no key, or vectors are of an unknown modality, of another width
+            or not finite.
     """
     quantizer = read_quantizer(artifacts)
     frozen = read_frozen_ids(artifacts)
@@ -76,7 +78,7 @@ def _checked_vectors(frame: pl.DataFrame, modality: str, quantizer: Tensors) -> 
         )
     width = quantizer.arrays[f"mean.{modality}"].shape[0]
     try:
-        keys, rows = frame["item_key"].cast(pl.String).to_list(), frame["vector"].to_list()
+        column, rows = frame["item_key"], frame["vector"].to_list()
         values = np.array(rows, dtype=np.float32).reshape(len(rows), -1 if rows else width)
     except (pl.exceptions.PolarsError, ValueError, TypeError) as error:
         raise InputError(
@@ -85,6 +87,7 @@ def _checked_vectors(frame: pl.DataFrame, modality: str, quantizer: Tensors) -> 
             found=str(error).splitlines()[0],
             remedy="write the embeddings of one encoder",
         ) from error
+    keys = require_keys(column, where, lambda row: f"row {row + 1}", name="item_key")[0].cast(pl.String).to_list()
     if values.shape[1] != width:
         raise InputError(
             where,

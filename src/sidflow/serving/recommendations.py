@@ -131,9 +131,11 @@ def recommend_after(
         encoders: loaded recommenders by name, which the call adds to: pass it again to load none twice.
 
     Raises:
-        InputError: a key or the recommender is unknown, or the recommender cannot encode a new history, does not know
-            one of its items, or has no rows of cold items.
+        InputError: the history is empty, a key or the recommender is unknown, or the recommender cannot encode a new
+            history, does not know one of its items, or has no rows of cold items.
     """
+    if not keys:
+        raise InputError("history", expected="item keys, at least one", found="none", remedy="pass the user's items")
     name, items = choose_recommender(recommender), _read_items()
     rows = [item_row(items, key) for key in keys]
     cold_keys = [key for key, row in zip(keys, rows, strict=True) if row >= int(items["in_core"].sum())]

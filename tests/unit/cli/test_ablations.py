@@ -153,3 +153,13 @@ def test_what_cannot_be_named_or_repeated_is_refused(fake, only, change, said):
     done = CliRunner().invoke(app, ["ablations", "--only", only])
     assert done.exit_code == 2 and said in done.output
     assert not fake.asked
+
+
+def test_differences_are_over_the_seeds_of_both(fake, monkeypatch):
+    compared = {}
+    monkeypatch.setattr(ablations, "ablation_table", lambda runs, _: compared.update(runs) or [])
+    list(ablations.run_ablations([43, 44], ["whole", "without codes"]))
+    assert {row: [run.seed for run in runs] for row, runs in compared.items()} == {
+        "whole": [42, 43, 44],
+        "without codes": [43, 44],
+    }

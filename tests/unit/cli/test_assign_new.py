@@ -118,6 +118,15 @@ def test_keys_of_vectors_are_keys(old, keys, message):
     assert done.exit_code == 2 and message in done.output and len(done.output.splitlines()) == 1
 
 
+@pytest.mark.parametrize(("keys", "found"), [(["b", None], "null in row 2"), ([" ", "b"], '" " in row 1')])
+def test_keys_of_frames_are_keys(old, keys, found):
+    frame = pl.DataFrame({"item_key": keys, "vector": [[9.0, 9.2]] * 2})
+    with pytest.raises(InputError, match=f"^vectors of `text`: .*`item_key`.*found {found}"):
+        assign_new_ids(old, {"text": frame})
+    spaced = assign_new_ids(old, {"text": frame.with_columns(item_key=pl.Series([" k1", "b "]))})
+    assert spaced.filter("new")["item_key"].to_list() == ["b"]
+
+
 def test_whole_floats_as_keys_of_vectors_are_integers(old):
     pl.DataFrame({"item_key": [7.0], "vector": [[9.0, 9.2]]}).write_parquet("new[1].parquet")
     pl.DataFrame({"item_key": [8.0], "vector": [[9.0, 9.2]]}).write_parquet("new1.parquet")

@@ -1,5 +1,6 @@
 """The command line: thin, fast to start, one line and exit code 2 for bad input."""
 
+import importlib.metadata
 import re
 import shutil
 import subprocess
@@ -205,6 +206,16 @@ def test_verify_tells_of_a_stage_that_fails(dvc_project) -> None:
     result = runner.invoke(app, ["verify", "--here"])
     assert result.exit_code == 1
     assert "The rerun failed" in result.stdout
+
+
+def test_doctor_names_a_dvc_of_another_environment(tmp_path, monkeypatch) -> None:
+    def version(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(doctor, "dvc_executable", lambda: tmp_path / "dvc")
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    (finding,) = doctor._dvc()
+    assert (finding.mark, finding.text) == ("ok", str(tmp_path / "dvc"))
 
 
 def test_doctor_says_whose_code_runs(small_project) -> None:

@@ -116,6 +116,22 @@ def test_a_stage_that_was_not_measured_leaves_out_what_needs_it(measured, stage,
     assert costs["sasrec"].seconds_with_inputs == 9
 
 
+@pytest.mark.parametrize(("listed", "named"), [("sasrec, none", {"sasrec", "none"}), ("", set())])
+def test_names_that_no_stage_makes_cost_nothing_known(measured, listed, named):
+    text = Path("params.yaml").read_text()
+    Path("params.yaml").write_text(text.replace("popularity, sasrec, mme_sid, mix", listed))
+    costs = recommender_costs(load_params())
+    assert set(costs) == named
+    assert all(cost == RecommenderCost() for name, cost in costs.items() if name != "sasrec")
+    assert runner.invoke(app, ["leaderboard"]).exit_code == 0
+
+
+def test_without_a_list_of_recommenders_there_are_no_costs(measured):
+    settings = load_params() | {"recommenders": None}
+    Path("dvc.yaml").write_text("stages: {}\n")
+    assert recommender_costs(settings) == {}
+
+
 def test_the_command_prints_all_recommenders_best_first_with_their_costs(measured):
     (costs_folder("train@popularity") / "0.json").unlink()
     done = runner.invoke(app, ["leaderboard"])

@@ -66,6 +66,7 @@ def test_invalid_questions_end_in_one_line(catalogue, arguments, message) -> Non
         ({}, "either a user or a history; found neither"),
         ({"user": "u-1", "history": ["k-1"]}, "either a user or a history; found both"),
         ({"user": "u-1", "include_cold": True}, "over the core"),
+        ({"history": []}, "history: expected item keys, at least one; found none"),
         ({"user": "u-1", "k": 0}, "k: expected an integer >= 1; found 0"),
     ],
 )

@@ -166,3 +166,92 @@ def test_an_entry_that_was_added_is_an_edit_though_its_data_is_gone(small_projec
     assert switching.apply("embedded").edits_kept is None
     Path("params.yaml").write_text(Path("params.yaml").read_text() + "  extra: {rate: 1}\n")
     assert switching.apply("embedded").edits_kept is not None
+
+
+def test_what_was_kept_before_is_not_overwritten(dvc_project: Path) -> None:
+    data, model = dvc_project.parent / "data/other", Path("artifacts/recommenders/slow/model.txt")
+    plain, said = Path("params.yaml").read_text(), []
+    for threads in (3, 5, 5):
+        Path("params.yaml").write_text(plain.replace("threads: 2", f"threads: {threads}"))
+        model.parent.mkdir(parents=True, exist_ok=True)
+        model.write_text(f"by hand, {threads}")
+        said.append("\n".join(switching.next_step_lines("other", switching.apply("other", data))))
+        switching.apply("embedded")
+    kept = Path(".sidflow/presets/embedded")
+    assert sorted(path.name for path in kept.glob("params*.yaml")) == ["params-2.yaml", "params.yaml"]
+    assert "threads: 3" in (kept / "params.yaml").read_text()
+    assert "threads: 5" in (kept / "params-2.yaml").read_text()
+    assert (kept / "aside" / model).read_text() == "by hand, 3"
+    assert (kept / "aside-2" / model).read_text() == "by hand, 5"
+    assert not (kept / "aside-3").exists()
+    assert f"kept in {kept}/params.yaml." in said[0] and f"are in {kept}/aside, " in said[0]
+    assert f"kept in {kept}/params-2.yaml." in said[1] and f"are in {kept}/aside-2, " in said[1]
+
+
+def test_lock_and_metrics_of_an_earlier_run_stay_beside_those_of_a_later_one(dvc_project: Path) -> None:
+    data, report = dvc_project.parent / "data/other", Path("artifacts/reports/slow.json")
+    locked, first = Path("dvc.lock").read_text(), report.read_text()
+    switching.apply("other", data)
+    switching.apply("embedded")
+    assert report.read_text() == first
+    report.write_text("later")
+    Path("dvc.lock").write_text(f"{locked}# later\n")
+    applied = switching.apply("other", data)
+    earlier = Path(".sidflow/presets/embedded/earlier")
+    assert applied.replaced_in == earlier
+    assert ((earlier / "dvc.lock").read_text(), (earlier / report).read_text()) == (locked, first)
+    assert f"are in {earlier}." in "\n".join(switching.next_step_lines("other", applied))
+    switching.apply("embedded")
+    assert report.read_text() == "later"
+
+
+def test_lock_and_metrics_beside_unreadable_params_are_kept(dvc_project: Path) -> None:
+    data, report = dvc_project.parent / "data/other", Path("artifacts/reports/slow.json")
+    switching.apply("other", data)
+    switching.apply("embedded")
+    kept = Path(".sidflow/presets/unreadable")
+    for folder, text in ((kept, "first"), (kept.with_name("unreadable-2"), "second")):
+        locked, conflict = f"{Path('dvc.lock').read_text()}# {text}\n", f"<<<<<<< {text}\npreset: embedded\n"
+        Path("dvc.lock").write_text(locked)
+        report.write_text(text)
+        Path("params.yaml").write_text(conflict)
+        applied = switching.apply("embedded")
+        assert (applied.edits_kept, applied.replaced_in, applied.restored) == (folder / "params.yaml", folder, True)
+        assert (folder / "params.yaml").read_text() == conflict
+        assert ((folder / "dvc.lock").read_text(), (folder / report).read_text()) == (locked, text)
+        assert f"are in {folder}." in "\n".join(switching.next_step_lines("embedded", applied))
+    assert report.read_text() == Path(".sidflow/presets/embedded", report).read_text()
+
+
+def test_a_run_that_nothing_replaces_stays_beside_unreadable_params(dvc_project: Path) -> None:
+    locked, files = Path("dvc.lock").read_bytes(), _files(Path("artifacts"))
+    Path("params.yaml").write_bytes(b"\xff")
+    applied = switching.apply("embedded")
+    assert applied.edits_kept is not None and applied.edits_kept.read_bytes() == b"\xff"
+    assert applied.replaced_in is None
+    assert (Path("dvc.lock").read_bytes(), _files(Path("artifacts"))) == (locked, files)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "kept"),
+    [
+        ("rate: 0.1,", "rate: 0.2,", True),  # of the entry that is left out
+        ("  slow:", "  extra: {rate: 1}\n  slow:", True),  # no entry of the preset
+        ("rate: 0.0003 ", "rate: 0.0004 ", False),  # of the entry that stays
+        ("# per step", "# a remark", False),
+    ],
+)
+def test_edits_of_what_a_choice_of_recommenders_leaves_out_are_kept(small_project: Path, old, new, kept) -> None:
+    before = Path("params.yaml").read_text()
+    assert old in before
+    Path("params.yaml").write_text(before.replace(old, new))
+    edited, backup = Path("params.yaml").read_text(), Path(".sidflow/presets/embedded/params.yaml")
+    said = "\n".join(switching.choose_recommenders(["quick"]))
+    assert (str(backup) in said, backup.is_file()) == (kept, kept)
+    if kept:
+        assert backup.read_text() == edited
+    assert "slow" not in Path("params.yaml").read_text()
+    assert ("rate: 0.0004 " in Path("params.yaml").read_text()) == ("0.0004" in new)
+    again = switching.choose_recommenders(["quick", "slow"])
+    assert "rate: 0.1," in Path("params.yaml").read_text()
+    assert str(backup) not in "\n".join(again)

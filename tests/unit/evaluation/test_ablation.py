@@ -34,9 +34,9 @@ def test_a_row_is_the_paired_difference_from_the_whole_over_users_seeds_averaged
     users = draw.random(400)
     noise = [draw.normal(0, 0.3, 400) for _ in range(2)]
     runs = {
-        FULL_MODEL: [AblationRun(users + one, {"alive_share": 1.0}) for one in noise],
-        "less": [AblationRun(users + one - 0.05, {"alive_share": 0.5}) for one in noise],
-        "once": [AblationRun(users, {})],
+        FULL_MODEL: [AblationRun(seed, users + one, {"alive_share": 1.0}) for seed, one in enumerate(noise)],
+        "less": [AblationRun(seed, users + one - 0.05, {"alive_share": 0.5}) for seed, one in enumerate(noise)],
+        "once": [AblationRun(0, users, {})],
     }
     whole, less, once = ablations.ablation_table(runs, CompareParams(draws=400))
     assert "difference" not in whole
@@ -44,12 +44,35 @@ def test_a_row_is_the_paired_difference_from_the_whole_over_users_seeds_averaged
     assert less["low"] == pytest.approx(-0.05) and less["high"] == pytest.approx(-0.05)
     assert "detectable" not in whole
     assert less["detectable"] == pytest.approx(0)
-    error = np.mean(noise, axis=0).std() / np.sqrt(400)
+    error = noise[0].std() / np.sqrt(400)  # of the one seed that both have
     assert once["detectable"] == pytest.approx((1.960 + 0.842) * error, rel=0.1)  # at 80% power
     assert less["seeds"] == 2 and less["alive_share"] == 0.5
     assert once["low"] < once["difference"] < once["high"]
-    assert once["difference"] == pytest.approx(-np.mean(noise))
+    assert once["difference"] == pytest.approx(-np.mean(noise[0]))
     assert once["alive_share"] is None
+
+
+def test_a_difference_is_over_the_seeds_that_both_have():
+    draw = np.random.default_rng(0)
+    users = {seed: draw.random(200) + seed for seed in (42, 43, 44, 45)}
+    runs = {
+        FULL_MODEL: [AblationRun(seed, users[seed], {}) for seed in (42, 43, 44)],
+        "less": [AblationRun(seed, users[seed] - 0.05, {}) for seed in (44, 43)],
+        "other": [AblationRun(seed, users[seed] - 0.1, {}) for seed in (42, 45)],
+        "alone": [AblationRun(45, users[45], {})],
+    }
+    _, less, other, alone = ablations.ablation_table(runs, CompareParams(draws=200))
+    assert (less["seeds"], less["difference"]) == (2, pytest.approx(-0.05))
+    assert (other["seeds"], other["difference"]) == (2, pytest.approx(-0.1))
+    assert "difference" not in alone and "detectable" not in alone
+    assert alone["mean"] == pytest.approx(users[45].mean())
+
+
+def test_without_a_seed_in_common_the_table_has_no_difference():
+    users = np.zeros(20)
+    runs = {FULL_MODEL: [AblationRun(1, users, {})], "less": [AblationRun(2, users, {})]}
+    assert not any("difference" in row for row in ablations.ablation_table(runs, CompareParams(draws=200)))
+    assert "difference" not in ablations.ablation_table({"less": runs["less"]}, CompareParams(draws=200))[0]
 
 
 def _tests(expected):
