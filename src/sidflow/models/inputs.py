@@ -159,8 +159,10 @@ def _default_template(templates: str | Mapping[str, str] | None, folder: Path) -
     Raises:
         InputError: there are several, none of which is the default one.
     """
-    if not templates or isinstance(templates, str):
-        return templates or None
+    if not templates:
+        return None
+    if isinstance(templates, str):
+        return templates
     if "default" not in templates:
         raise InputError(
             str(folder),
