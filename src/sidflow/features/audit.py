@@ -19,7 +19,7 @@ from sidflow.artifacts.item_content import ItemText
 from sidflow.core.params import Params
 from sidflow.core.stage import print_progress
 from sidflow.features.documents import Pieces, joined_text, text_units
-from sidflow.features.params import Concat, Document, Encoder, PictureDescriptors, VisionEncoder
+from sidflow.features.params import Concat, ContrastiveEncoder, Document, Encoder, PictureDescriptors, VisionEncoder
 from sidflow.metrics.geometry import (
     effective_rank,
     mean_cosine,
@@ -63,7 +63,7 @@ def encoder_inputs(encoder: Encoder, encoders: Mapping[str, Encoder], inputs: It
         return [inputs.pictures.get(item) for item in items]
     if encoder.of_units:
         return [text_units(text, getattr(encoder, "units")) for text in inputs.texts]  # noqa: B009
-    document = getattr(encoder, "document", None)
+    document = "item" if isinstance(encoder, ContrastiveEncoder) else getattr(encoder, "document", None)
     if document is not None:
         return [joined_text(text) for text in inputs.documents[document]]
     return [(joined_text(inputs.documents["item"][item]), inputs.pictures.get(item)) for item in items]

@@ -52,7 +52,9 @@ def encode_contrastively(
         InputError: the model is not here or cannot be read, or fewer than two items can be told apart.
     """
     model = ContrastiveModel(documents, params, name, seed)
-    return encode_by(model, [joined_text(document) for document in documents])
+    encoded = encode_by(model, [joined_text(document) for document in documents])
+    model.checkpoint().discard()  # not before every vector is stored: a run that is killed while encoding goes on
+    return encoded
 
 
 class ContrastiveModel(TextModel):
@@ -76,6 +78,10 @@ class ContrastiveModel(TextModel):
             self._tuned = self._fine_tuned(super().network())
         return self._tuned
 
+    def checkpoint(self) -> Checkpoint:
+        """Return the checkpoint of the training."""
+        return Checkpoint(f"embed-{self.name}", {"recipe": self.recipe()})
+
     def _fine_tuned(self, network: PreTrainedModel) -> PreTrainedModel:
         params = self._training
         device = prepare_training(self._training_seed, 1)
@@ -88,14 +94,12 @@ class ContrastiveModel(TextModel):
                 remedy="use kind: transformer for this catalogue",
             )
         print_progress(f"{self.name}: fine-tunes {module.trained_weights()} weights on {len(module.trainable)} items")
-        checkpoint = Checkpoint(f"embed-{self.name}", {"recipe": self.recipe()})
         task = _Task(module, params.items_per_batch)
         loop = LoopParams(
             epochs=params.epochs, learning_rate=params.learning_rate, warmup_steps=params.warmup_steps, patience=0
         )
         with one_thread(), without_library_output():
-            fit(self.name, task, loop, seed=self._training_seed, device=device, checkpoint=checkpoint)
-        checkpoint.discard()
+            fit(self.name, task, loop, seed=self._training_seed, device=device, checkpoint=self.checkpoint())
         merged = module.network.merge_and_unload()
         return merged.requires_grad_(False).eval()
 

@@ -73,19 +73,24 @@ def run_encoders(
     documents = item_documents(texts, semantics)
     content = Content(texts, documents, images, _FittedSpaces(documents, params, seed), seed)
     needed = {part for encoder in params.encoders.values() if isinstance(encoder, Concat) for part in encoder.parts}
-    parts: dict[str, ItemRows] = {}
+    parts: dict[str, Rows] = {}
     for name, encoder in params.encoders.items():
         if isinstance(encoder, Concat):
             continue
         rows = ENCODERS[encoder.kind](content, encoder, name)
         if name in needed:
-            parts[name] = ItemRows(rows.values, rows.present)
+            parts[name] = rows
         yield _output(name, encoder, rows, _metadata(encoder, params, seed))
     for name, encoder in params.encoders.items():
         if isinstance(encoder, Concat):
-            rows = concatenate([parts[part] for part in encoder.parts], encoder.weights or [1.0] * len(encoder.parts))
+            own = {part: parts[part] for part in encoder.parts}
+            rows = concatenate(
+                [ItemRows(one.values, one.present) for one in own.values()], encoder.weights or [1.0] * len(own)
+            )
             metadata = _metadata(encoder, params, seed)
-            metadata["parts"] = {part: _metadata(params.encoders[part], params, seed) for part in encoder.parts}
+            records = {part: _metadata(params.encoders[part], params, seed) | dict(own[part].record) for part in own}
+            metadata["trained_weights"] = any(record["trained_weights"] for record in records.values())
+            metadata["parts"] = records
             yield _output(name, encoder, Rows(*rows), metadata)
 
 

@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
-from itertools import groupby
+from collections.abc import Iterator, Sequence
 from string import Template
 from typing import Any, NamedTuple
 
@@ -33,8 +32,10 @@ from sidflow.models.files import origin
 from sidflow.models.inputs import BY_TOKEN, Inputs, ModelInputs, batch_shape, collate
 from sidflow.models.loading import load_errors_as_input_errors, without_library_output
 from sidflow.models.prompted import REMEDY, PromptedModel, load_prompted, prompted_model
+from sidflow.models.shrink import picture_size
 
 STEP = 16  # tokens; lengths of batches are multiples of it
+WAITING = 16  # batches' worth of items whose tokens and pixels are in memory at a time, at most
 
 
 class Question(NamedTuple):
@@ -127,6 +128,9 @@ class MultimodalModel:
     def encode(self, questions: Sequence[Question], positions: Sequence[int]) -> Batches:
         """Yield the vectors of items, batch by batch; those of one shape and length go together.
 
+        Items are read in the order of picture size and prompt length, so that those of one shape come near each other.
+        The vectors do not depend on it: a batch of a shape always has `batch_size` rows.
+
         Args:
             questions: one per item.
             positions: what each is called in the batches.
@@ -135,16 +139,29 @@ class MultimodalModel:
         expected = "a multimodal model that runs on its own processor's inputs"
         with load_errors_as_input_errors(folder, expected, REMEDY), without_library_output(), one_thread():
             network, inputs = load_prompted(self.located, self._device)
-            encoded = [self._padded(inputs, question) for question in questions]
-            shapes = [(repr(batch_shape(one)), one["input_ids"].shape[1]) for one in encoded]
-            order = sorted(range(len(encoded)), key=lambda index: (shapes[index], index))
-            for _, group in groupby(order, key=lambda index: shapes[index]):
-                same = list(group)
-                for start in range(0, len(same), self._params.batch_size):
-                    chosen = same[start : start + self._params.batch_size]
-                    filled = chosen + chosen[-1:] * (self._params.batch_size - len(chosen))
-                    vectors = self._vectors(network, [encoded[index] for index in filled])
-                    yield [positions[index] for index in chosen], vectors[: len(chosen)].numpy()
+            for batch in self._batches(inputs, questions):
+                filled = [encoded for _, encoded in batch]
+                filled += filled[-1:] * (self._params.batch_size - len(batch))
+                vectors = self._vectors(network, filled)
+                yield [positions[index] for index, _ in batch], vectors[: len(batch)].numpy()
+
+    def _batches(self, inputs: ModelInputs, questions: Sequence[Question]) -> Iterator[list[tuple[int, Inputs]]]:
+        """Yield all questions by number with what the model reads of them, in batches of one shape and length.
+
+        A shape waits for `batch_size` items; where too many items wait in all, the fullest shape goes ahead.
+        """
+        sizes = [picture_size(question.picture) for question in questions]
+        order = sorted(range(len(questions)), key=lambda index: (sizes[index], len(questions[index].prompt), index))
+        waiting: dict[tuple[object, int], list[tuple[int, Inputs]]] = {}
+        for index in order:
+            encoded = self._padded(inputs, questions[index])
+            shape = (batch_shape(encoded), encoded["input_ids"].shape[1])
+            waiting.setdefault(shape, []).append((index, encoded))
+            if len(waiting[shape]) == self._params.batch_size:
+                yield waiting.pop(shape)
+            elif sum(map(len, waiting.values())) >= WAITING * self._params.batch_size:
+                yield waiting.pop(max(waiting, key=lambda one: len(waiting[one])))
+        yield from waiting.values()
 
     def _padded(self, inputs: ModelInputs, question: Question) -> Inputs:
         """Return a question's inputs, padded on the right to a multiple of STEP, by one token at least.

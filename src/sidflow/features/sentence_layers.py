@@ -23,6 +23,7 @@ ACTIVATIONS = {  # classes of torch.nn without arguments
     for name in ("Identity", "Tanh", "ReLU", "ReLU6", "GELU", "SiLU", "Sigmoid", "ELU", "SELU", "Softplus", "Mish")
 }
 REMEDY = "use another model for this encoder"
+COMPLETE = "download the model's folder again"
 
 
 class Layers(NamedTuple):
@@ -73,14 +74,11 @@ def read_sentence_layers(
         seed: draws the layers' weights instead of reading them; None reads them.
 
     Raises:
-        InputError: the pooling is another one, a layer is none that is applied here, or it cannot be read.
+        InputError: the pooling is another one, a layer is none that is applied here, or a file is missing or damaged.
     """
-    modules = _read_json(folder / "modules.json")
     layers: list[nn.Module] = []
-    if not isinstance(modules, list):
-        return Layers(nn.Sequential(), width)
     pending: list[nn.Module] = []  # layers that matter only where a Dense follows
-    for entry in modules:
+    for entry in _read_modules(folder):
         kind, place = str(entry.get("type", "")).rpartition(".")[2], str(entry.get("path", ""))
         if kind == "Pooling":
             _check_pooling(folder, place, pooling, slot, prefix)
@@ -100,21 +98,50 @@ def read_sentence_layers(
     return Layers(network, width)
 
 
+def _read_modules(folder: Path) -> list[dict[str, Any]]:
+    """Return the entries of `modules.json`; none where there is no such file.
+
+    Raises:
+        InputError: it is no list of mappings, as a file that was cut.
+    """
+    path = folder / "modules.json"
+    if not path.exists() and not path.is_symlink():  # a link to nothing is a file that was lost
+        return []
+    modules = _read_json(path)
+    if not isinstance(modules, list) or not modules or not all(isinstance(entry, dict) for entry in modules):
+        raise InputError(
+            str(path),
+            expected="the modules of a sentence-transformers model, a list of mappings in JSON",
+            found="a file that cannot be read as that",
+            remedy=COMPLETE,
+        )
+    return modules
+
+
 def _check_pooling(folder: Path, place: str, pooling: str, slot: str, prefix: str) -> None:
     """Check that the folder's pooling is the one of params.
 
     Raises:
-        InputError: it is another one, several side by side, or leaves out a prefix that params give.
+        InputError: it is another one, several side by side, or leaves out a prefix that params give; or its config is
+            missing or damaged.
     """
-    own = _read_json(_inside(folder, place) / "config.json")
+    path = _inside(folder, place) / "config.json"
+    own = _read_json(path)
     if not isinstance(own, dict):
-        return
+        own = {}
     keys = [key.removeprefix("pooling_mode_") for key in own if key.startswith("pooling_mode_") and own[key] is True]
     modes = [str(own["pooling_mode"])] if not keys and "pooling_mode" in own else keys
     trained = [mode.removesuffix("_tokens").removesuffix("_token") for mode in modes]
     trained = [POOLINGS.get(mode, mode) for mode in trained]
+    if not trained:
+        raise InputError(
+            str(path),
+            expected="the pooling that modules.json lists, with its pooling_mode",
+            found="none" if path.is_file() else "no such file",
+            remedy=COMPLETE,
+        )
     encoder = f"params.yaml:{slot.removesuffix('.model')}"
-    if trained and trained != [pooling]:
+    if trained != [pooling]:
         usable = len(trained) == 1 and trained[0] in POOLINGS.values()
         raise InputError(
             f"{encoder}.pooling",

@@ -28,6 +28,7 @@ EXPECTED = "an image model and its processor that transformers reads without rem
 REMEDY = "point embed.encoders.*.model at a CLIP, SigLIP, DINOv2 or ViT folder saved by transformers with safetensors"
 PROCESSOR = ("an image processor", "preprocessor_config.json")
 POOLER = "pooler."  # weights that only `own` needs
+MASKING = "vit_mae"  # leaves out patches at random, outside of training too, unless it is told otherwise
 WITHOUT_CLS = ("siglip", "siglip_vision_model", "siglip2", "siglip2_vision_model")
 
 
@@ -73,12 +74,16 @@ class ImageModel(ModelFolder):
             self.config: PretrainedConfig = AutoConfig.from_pretrained(self.folder, **OPTIONS)
             self._processor: Any = AutoImageProcessor.from_pretrained(self.folder, backend="pil", **OPTIONS)
         self._params, self._name = params, name
+        if self.config.model_type == MASKING:
+            self.config.mask_ratio = 0.0
         if params.pooling == "cls" and self.config.model_type in WITHOUT_CLS:
             raise self._no_such_vector("SigLIP has no first token of its own")
 
     def recipe(self) -> dict[str, object]:
         """Return what a picture's vector depends on beside its bytes."""
-        return self.base_recipe() | {"batch_size": self._params.batch_size, "pooling": self._params.pooling}
+        whole = {"mask_ratio": 0.0} if self.config.model_type == MASKING else {}
+        own = {"batch_size": self._params.batch_size, "pooling": self._params.pooling}
+        return self.base_recipe() | own | whole
 
     def encode(self, pictures: Sequence[bytes], positions: Sequence[int]) -> Batches:
         """Yield the vectors of JPEG pictures, batch by batch.
@@ -118,14 +123,19 @@ class ImageModel(ModelFolder):
             if pooled is None or pooled.ndim != 2:
                 raise self._no_such_vector(f"a {self.config.model_type} has no pooled vector")
             return pooled
-        states = getattr(network, "vision_model", network)(pixel_values=pixels).last_hidden_state
+        ordered: dict[str, Tensor] = {}
+        if self.config.model_type == MASKING:  # it sorts patches by noise
+            ordered["noise"] = torch.arange(self._patches(pixels), device=pixels.device).expand(len(pixels), -1)
+        states = getattr(network, "vision_model", network)(pixel_values=pixels, **ordered).last_hidden_state
         if states.ndim != 3:
             raise self._no_such_vector(f"a {self.config.model_type} has no tokens")
         if self._params.pooling == "cls":
             return states[:, 0]
+        return states[:, states.shape[1] - self._patches(pixels) :].mean(1)  # without the tokens before the patches
+
+    def _patches(self, pixels: Tensor) -> int:
         side = getattr(self.config, "vision_config", self.config).patch_size
-        patches = (pixels.shape[2] // side) * (pixels.shape[3] // side)
-        return states[:, states.shape[1] - patches :].mean(1)  # without the tokens before the patches
+        return (pixels.shape[2] // side) * (pixels.shape[3] // side)
 
     def _no_such_vector(self, found: str) -> InputError:
         return InputError(

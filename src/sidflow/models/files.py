@@ -15,13 +15,14 @@ from sidflow.models.packages import package_folder
 from sidflow.models.params import FIELDS, ModelParams
 
 FILE_PATTERNS = ("*.safetensors", "*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt")  # no pickles, no code
+NAMED_TEMPLATES = "additional_chat_templates"  # the folder that transformers saves them in
 COMMIT = re.compile(r"[0-9a-f]{40}")
 REPO = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 def file_hashes(folder: Path) -> dict[str, str]:
-    """Return the sha256 of every file in `folder` that loading reads, by name; of further layers by path in it."""
-    homes = [folder, *(folder / name for name in layer_folders(folder))]
+    """Return the sha256 of every file in `folder` that loading reads, by name; of those in folders by path in it."""
+    homes = [folder, folder / NAMED_TEMPLATES, *(folder / name for name in layer_folders(folder))]
     paths = sorted({path for home in homes for one in FILE_PATTERNS for path in home.glob(one) if path.is_file()})
     hashes = {}
     for path in paths:

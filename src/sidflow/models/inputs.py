@@ -7,7 +7,7 @@ the image processor and the tokenizer are used by themselves, and the picture's 
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ class ModelInputs:
             sees: whether the model takes pictures.
 
         Raises:
-            InputError: neither the processor nor its parts can be used.
+            InputError: neither the processor nor its parts can be used, or no chat template is the default one.
         """
         options: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
         self.tokenizer = AutoTokenizer.from_pretrained(folder, **options)
@@ -45,8 +45,8 @@ class ModelInputs:
         self._pictures: Any = None  # the image processor, where there is no processor
         if sees:
             self._read_processor(folder, options)
-        template = getattr(self._processor, "chat_template", None) or self.tokenizer.chat_template
-        self._template: Any = template if isinstance(template, str) else None
+        templates = getattr(self._processor, "chat_template", None) or self.tokenizer.chat_template
+        self._template = _default_template(templates, folder)
         token_id = getattr(config, "image_token_id", getattr(config, "image_token_index", None))
         self._image_token_id = token_id
         token = self.tokenizer.convert_ids_to_tokens(token_id) if token_id is not None else None
@@ -151,6 +151,26 @@ class ModelInputs:
             if token in prompt:
                 prompt = prompt.replace(token, f"{token[0]} {token[1:]}")
         return prompt
+
+
+def _default_template(templates: str | Mapping[str, str] | None, folder: Path) -> str | None:
+    """Return the chat template of a model: its only one, or of several the one named `default`; None without any.
+
+    Raises:
+        InputError: there are several, none of which is the default one.
+    """
+    if not templates:
+        return None
+    if isinstance(templates, str):
+        return templates
+    if "default" not in templates:
+        raise InputError(
+            str(folder),
+            expected="one chat template, or several with one that is named `default`",
+            found=f"templates named {', '.join(sorted(templates))}",
+            remedy="save the one to use as chat_template.jinja in a copy of the folder",
+        )
+    return templates["default"]
 
 
 def batch_shape(inputs: Inputs) -> tuple[tuple[str, tuple[int, ...]], ...]:

@@ -7,6 +7,14 @@ import io
 from PIL import Image
 
 
+def picture_size(picture: bytes | None) -> tuple[int, int]:
+    """Return width and height of a JPEG in pixels, from its header alone; (0, 0) for no picture."""
+    if picture is None:
+        return (0, 0)
+    with Image.open(io.BytesIO(picture), formats=["JPEG"]) as opened:
+        return opened.size
+
+
 def shrunk_jpeg(picture: bytes, side: int) -> bytes:
     """Return the picture with at most `side` pixels on its longer side, as JPEG; a smaller one is returned as it is.
 

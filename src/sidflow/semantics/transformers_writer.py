@@ -7,12 +7,10 @@ over, and so kept, at once. No code of a model's folder runs, and its weights ar
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
-from PIL import Image
 from transformers import GenerationConfig
 
 from sidflow.core.devices import pick_device
@@ -25,6 +23,7 @@ from sidflow.models.loading import load_errors_as_input_errors, without_library_
 from sidflow.models.prefix import batch_inputs
 from sidflow.models.prompted import REMEDY, load_prompted, prompted_model
 from sidflow.models.rounds import generated_tokens
+from sidflow.models.shrink import picture_size
 from sidflow.semantics.params import TransformersParams
 from sidflow.semantics.requests import Request
 from sidflow.semantics.store import Response
@@ -63,7 +62,9 @@ class TransformersWriter(Writer):
         if not self._model.sees:
             require_sight(requests, f"{self.model}, a {self._model.config.model_type} that reads text alone")
         encoder = self._loaded_encoder()
-        ordered = sorted(requests.items(), key=lambda entry: (*_picture_size(entry[1]), len(entry[1].prompt), entry[0]))
+        ordered = sorted(
+            requests.items(), key=lambda entry: (*picture_size(entry[1].picture), len(entry[1].prompt), entry[0])
+        )
         for start in range(0, len(ordered), WINDOW):
             encoded: list[Keyed] = []
             rejected: list[Response] = []
@@ -146,10 +147,3 @@ class TransformersWriter(Writer):
         self._network = self._encoder = None
         if self._answered:
             print_progress(f"{self._answered} answers of {self.model}, {self._tokens} tokens")
-
-
-def _picture_size(request: Request) -> tuple[int, int]:
-    if request.picture is None:
-        return (0, 0)
-    with Image.open(io.BytesIO(request.picture), formats=["JPEG"]) as opened:
-        return opened.size

@@ -17,6 +17,7 @@ from sidflow.sequences.cooccurrence import Events
 ALL = np.ones(4, dtype=bool)
 AXES = np.eye(4, dtype=np.float32)
 NOBODY = Events(np.array([0, 0, 1, 1]), np.array([0, 1, 2, 3]), 4)  # 0 with 1, 2 with 3
+MODEL = {"kind": "path", "path": "nowhere"}
 ONE = AuditEmbeddingsParams(neighbours=1, gallery=2, gallery_neighbours=1)
 
 
@@ -104,6 +105,8 @@ def test_inputs_of_each_kind_of_encoder():
             "units": {"kind": "tfidf_svd_units", "space": "item", "units": 1},
             "image": {"kind": "picture_descriptors"},
             "both": {"kind": "concat", "parts": ["words", "image"]},
+            "tuned": {"kind": "contrastive", "model": MODEL},
+            "joint": {"kind": "mllm", "model": MODEL},
         }
     ).encoders
     found = {name: encoder_inputs(encoder, encoders, inputs) for name, encoder in encoders.items()}
@@ -113,6 +116,8 @@ def test_inputs_of_each_kind_of_encoder():
         "units": [("Lamp",), ()],
         "image": [None, b"picture"],
         "both": [("red", None), ("blue", b"picture")],
+        "tuned": ["Lamp. It glows", ""],
+        "joint": [("Lamp. It glows", None), ("", b"picture")],
     }
 
 

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 from tests.unit.features.test_encode import items_table, semantics_table
+from tests.unit.features.test_text_model import quiet, saved
+from tests.unit.mme_sid.conftest import tokenizer
 
 from sidflow.artifacts.catalog import IMAGES
 from sidflow.artifacts.features import EMBEDDING, SPARSE_EMBEDDING, ItemRows, read_item_rows
@@ -13,6 +15,9 @@ from sidflow.counting.cooccurrence import load_content_rows
 from sidflow.features.concat import concatenate
 from sidflow.features.encode import run_encoders
 from sidflow.features.params import EmbedParams
+from sidflow.models.files import file_hashes
+
+__all__ = ["quiet", "tokenizer"]
 
 A = np.array([[3.0, 4.0], [1.0, 0.0], [0.0, 0.0], [0.0, 2.0]], dtype=np.float32)
 B = np.array([[0.0, 1.0, 0.0], [5.0, 0.0, 0.0], [1.0, 1.0, 0.0], [0.0, 0.0, 0.0]], dtype=np.float32)
@@ -73,6 +78,21 @@ def test_concat_reads_its_parts_wherever_they_stand_and_records_them(tmp_path, m
     assert rows.shape == (5, width)
     with pytest.raises(InputError, match="schema embedding version 1"):
         EMBEDDING.read_from(paths["both"])
+
+
+def test_a_trained_part_is_recorded_with_its_model(tokenizer, tmp_path, monkeypatch):
+    folder = saved("bert", tokenizer, tmp_path / "model")
+    meaning = {"kind": "transformer", "model": {"kind": "path", "path": str(folder)}}
+    both = {"kind": "concat", "parts": ["text", "meaning"]}
+    paths = run({"text": SVD, "meaning": meaning, "both": both}, tmp_path, monkeypatch)
+    found, own = (EMBEDDING.read_from(paths[name]).metadata for name in ("both", "meaning"))
+    assert found["trained_weights"] is True
+    assert found["parts"]["text"]["trained_weights"] is False
+    assert own == found["parts"]["meaning"] | {"schema": "embedding", "version": 1}
+    assert own["model"]["files"] == file_hashes(folder)
+    untrained = meaning | {"model": meaning["model"] | {"weights": "random"}}
+    paths = run({"text": SVD, "meaning": untrained, "both": both}, tmp_path, monkeypatch)
+    assert EMBEDDING.read_from(paths["both"]).metadata["trained_weights"] is False
 
 
 def test_half_precision_halves_the_file_and_is_read_as_single(tmp_path, monkeypatch):

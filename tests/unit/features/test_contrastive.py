@@ -121,6 +121,30 @@ def test_a_killed_training_goes_on_to_the_same_bytes(folder, monkeypatch, tmp_pa
     assert not list((tmp_path / "other").rglob("checkpoints/*"))
 
 
+def test_a_run_killed_while_encoding_keeps_its_training(folder, monkeypatch, tmp_path, capsys):
+    changes = {"epochs": 3, "items_per_batch": 4, "batch_tokens": 64}
+    whole = encode(folder, **changes)
+    monkeypatch.setenv("SIDFLOW_CACHE", str(tmp_path / "other"))
+    pooled, batches = ContrastiveModel._pooled, []
+
+    def killed(*arguments):
+        batches.append(arguments)
+        if len(batches) == 2:
+            raise Killed
+        return pooled(*arguments)
+
+    monkeypatch.setattr(ContrastiveModel, "_pooled", killed)
+    with pytest.raises((Killed, InputError)):
+        encode(folder, **changes)
+    monkeypatch.setattr(ContrastiveModel, "_pooled", pooled)
+    capsys.readouterr()
+    resumed = encode(folder, **changes)
+    printed = capsys.readouterr().out
+    assert "resumed at epoch 4" in printed and "epoch 1/3" not in printed
+    assert resumed.values.tobytes() == whole.values.tobytes()
+    assert not list((tmp_path / "other").rglob("checkpoints/*"))
+
+
 def test_items_of_equal_text_do_not_repel_each_other(folder):
     twins = [("red lamp", "steel"), ("red lamp", "steel"), ("blue chair", "oak")]
     params = params_of(folder, drop=0.0)

@@ -96,6 +96,38 @@ def test_the_bits_are_the_same_without_the_cache(folder, monkeypatch, tmp_path):
     assert few[0].tobytes() == whole[0].tobytes()
 
 
+@pytest.mark.parametrize("family", [tiny_models.llava, tiny_models.qwen], ids=["llava", "qwen"])
+def test_few_items_are_in_memory_at_a_time_and_the_bits_stay(family, monkeypatch, tmp_path):
+    folder = family(tmp_path / "model")
+    items = items_table(*(item(row, f"Mug {row:02} " + "of clay " * (row * 7 % 12)) for row in range(40)))
+    rows = [(row, (RED, BLUE, WIDE)[row % 3], 40, 40) for row in range(0, 40, 2)]
+    pictures = pl.DataFrame(rows, schema=IMAGES.empty().schema, orient="row")
+    monkeypatch.setattr(mllm, "WAITING", 1000)
+    whole, _ = encode(folder, items, pictures, centre=False, batch_size=2)
+    held, most, batches = set(), [], []
+    padded, vectors = mllm.MultimodalModel._padded, mllm.MultimodalModel._vectors
+
+    def counted(self, inputs, question):
+        encoded = padded(self, inputs, question)
+        held.add(id(encoded["input_ids"]))
+        most.append(len(held))
+        return encoded
+
+    def freed(self, network, batch):
+        batches.append(len(batch))
+        held.difference_update(id(one["input_ids"]) for one in batch)
+        return vectors(self, network, batch)
+
+    monkeypatch.setattr(mllm.MultimodalModel, "_padded", counted)
+    monkeypatch.setattr(mllm.MultimodalModel, "_vectors", freed)
+    monkeypatch.setattr(mllm, "WAITING", 3)
+    monkeypatch.setenv("SIDFLOW_CACHE", str(tmp_path / "other"))
+    windowed, _ = encode(folder, items, pictures, centre=False, batch_size=2)
+    assert len(most) == 40 and max(most) <= 6
+    assert set(batches) == {2}
+    assert windowed.tobytes() == whole.tobytes()
+
+
 def test_a_model_that_sees_nothing_is_refused(tmp_path):
     with pytest.raises(InputError, match="reads text alone"):
         encode(tiny_models.llama(tmp_path / "llama"))

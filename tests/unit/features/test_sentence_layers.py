@@ -186,6 +186,37 @@ def test_pickled_dense_weights_other_layers_and_paths_outside_are_refused(folder
             vectors(folder)
 
 
+@pytest.mark.parametrize("damage", ["cut", '["a"]', "{}", "[]", "link"])
+def test_a_damaged_list_of_modules_is_one_clear_line(folder, damage):
+    write_modules(folder, "Transformer", "Pooling", "Dense")
+    write_dense(folder, "2_Dense", WIDE, BIAS)
+    path = folder / "modules.json"
+    whole = path.read_text()
+    path.unlink()
+    if damage == "link":
+        path.symlink_to("nowhere")
+    else:
+        path.write_text(whole[:-3] if damage == "cut" else damage)
+    with pytest.raises(InputError, match=r"modules\.json: expected the modules.*download") as raised:
+        vectors(folder)
+    assert "\n" not in raised.value.line()
+
+
+@pytest.mark.parametrize(
+    "damage", [None, '{"pooling_mode_mean_tokens": tr', "[]", "{}", '{"word_embedding_dimension": 32}']
+)
+def test_a_missing_or_damaged_pooling_is_one_clear_line(folder, damage):
+    write_modules(folder, "Transformer", "Pooling")
+    path = folder / "1_Pooling/config.json"
+    path.unlink()
+    if damage is not None:
+        path.write_text(damage)
+    found = "none" if damage else "no such file"
+    with pytest.raises(InputError, match=rf"1_Pooling/config\.json: expected the pooling.*found {found}") as raised:
+        vectors(folder)
+    assert "\n" not in raised.value.line()
+
+
 def test_several_poolings_and_a_prompt_that_is_not_pooled_are_refused(folder):
     write_modules(folder, "Transformer", "Pooling", more={"pooling_mode_max_tokens": True})
     with pytest.raises(InputError, match=r"expected mean and max.*use another model"):

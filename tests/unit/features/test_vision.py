@@ -32,6 +32,9 @@ def tiny(family):
         return model, hf.SiglipImageProcessorPil(size=SIZE)
     if family == "vit":
         return hf.ViTForImageClassification(hf.ViTConfig(**EYE)), hf.ViTImageProcessorPil(size=SIZE)
+    if family == "vit_mae":
+        decoder = {f"decoder_{name}": value for name, value in SIZES.items()}
+        return hf.ViTMAEForPreTraining(hf.ViTMAEConfig(**EYE, **decoder)), hf.ViTImageProcessorPil(size=SIZE)
     eye = {name: value for name, value in EYE.items() if name != "intermediate_size"}
     model = hf.Dinov2Model(hf.Dinov2Config(**eye))
     return model, hf.BitImageProcessorPil(size={"shortest_edge": 32}, crop_size=SIZE)
@@ -107,6 +110,27 @@ def test_each_vector_is_that_of_its_picture_alone(family, pooling, tmp_path):
     for item, picture in zip(ITEMS, PICTURES, strict=True):
         expected = by_transformers(folder, picture, pooling)
         np.testing.assert_allclose(values[item], expected / np.linalg.norm(expected), atol=1e-5)
+
+
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+def test_a_masked_autoencoder_reads_every_patch(pooling, tmp_path, monkeypatch):
+    folder = saved("vit_mae", tmp_path / "model")
+    runs = []
+    for name in ("one", "other"):
+        monkeypatch.setenv("SIDFLOW_CACHE", str(tmp_path / name))
+        rows, _ = encode_pictures_by_model(images(), 8, encoder(folder, pooling=pooling, centre=False), "x", 1)
+        runs.append(rows.values)
+    assert runs[0].tobytes() == runs[1].tobytes()
+    masked = hf.ViTMAEModel.from_pretrained(folder)
+    whole = hf.ViTModel(hf.ViTConfig(**EYE), add_pooling_layer=False)  # the same network, which masks nothing
+    whole.load_state_dict(masked.state_dict())
+    processor = hf.AutoImageProcessor.from_pretrained(folder, backend="pil")
+    for item, picture in zip(ITEMS, PICTURES, strict=True):
+        with Image.open(io.BytesIO(picture)) as opened, torch.inference_mode():
+            pixels = processor(images=opened.convert("RGB"), return_tensors="pt")["pixel_values"]
+            states = whole.eval()(pixels).last_hidden_state[0]
+        expected = (states[0] if pooling == "cls" else states[1:].mean(0)).numpy()
+        np.testing.assert_allclose(runs[0][item], expected / np.linalg.norm(expected), atol=1e-5)
 
 
 def test_new_pictures_cost_only_themselves_and_bytes_are_the_same(tmp_path, monkeypatch):
