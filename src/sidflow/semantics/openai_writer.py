@@ -33,6 +33,7 @@ from sidflow.semantics.writers import Writer
 KEY_VARIABLE = "OPENAI_API_KEY"
 TRIES = 7  # of a request that meets an overloaded or broken server
 BATCH_SECONDS = 0.1  # answers are handed over, and kept, this often
+REJECTIONS = (400, 413, 422)  # statuses that refuse one request; any other below 500 is of key, account or address
 
 
 class _Rejection(NamedTuple):
@@ -211,10 +212,11 @@ class OpenAIWriter(Writer):
         """Return the server's refusal of one request as a response.
 
         Raises:
-            InputError: the refusal is of the key, the model or the address, not of the request.
+            InputError: the refusal is of the key, the account, the model or the address, not of the request.
         """
-        if rejection.status in (401, 403, 404) or self._answered == 0:
-            hint = f"set {KEY_VARIABLE}" if rejection.status in (401, 403) else "check server and model"
+        if rejection.status not in REJECTIONS or self._answered == 0:
+            hints = {401: f"set {KEY_VARIABLE}", 402: "pay the server's account", 403: f"set {KEY_VARIABLE}"}
+            hint = hints.get(rejection.status, "check server and model")
             raise InputError(
                 self._runtime.server,
                 expected=f"answers of the model {self.model}",

@@ -203,16 +203,22 @@ def test_a_server_that_stays_broken_ends_in_one_line_and_what_was_answered_is_ke
     assert all(count == 1 for request, count in server.answered.items() if request not in broken)
 
 
-def test_a_refused_request_costs_no_other_item(server, tmp_path):
-    describe_items(ITEMS[:1], PICTURES, params(views=("text",)), runtime(server, tmp_path))
+def lamp_gets(reply):
+    """Return a reply that is `reply` to requests about the lamp, and an answer to others."""
 
-    def refuse_the_lamp(running, handler, body, attempt):
+    def reply_by_item(running, handler, body, attempt):
         if "Blue lamp" in prompt_of(body):
-            status(400)(running, handler, body, attempt)
+            reply(running, handler, body, attempt)
         else:
             running.answer(handler, body)
 
-    server.faults = [refuse_the_lamp] * 9
+    return reply_by_item
+
+
+def test_a_refused_request_costs_no_other_item(server, tmp_path):
+    describe_items(ITEMS[:1], PICTURES, params(views=("text",)), runtime(server, tmp_path))
+
+    server.faults = [lamp_gets(status(400))] * 9
     described = describe_items(ITEMS, PICTURES, params(max_failed_share=0.5), runtime(server, tmp_path, concurrency=1))
     assert (1, "text") not in views(described)
     assert described.report["text_failed"] == described.report["text_failed_rejected"] == 1
@@ -220,7 +226,27 @@ def test_a_refused_request_costs_no_other_item(server, tmp_path):
         describe_items(ITEMS, PICTURES, params(), runtime(server, tmp_path))
 
 
-@pytest.mark.parametrize("code", [400, 401, 404])
+@pytest.mark.parametrize("code", [300, 402, 405, 406, 410, 412, 415, 451])
+def test_a_refusal_that_is_not_of_the_request_ends_the_run_and_is_not_kept(server, tmp_path, code):
+    """Among them an empty account, which is filled later."""
+    server.faults = [lamp_gets(status(code))] * 9
+    settings = runtime(server, tmp_path, concurrency=1)
+    with pytest.raises(InputError, match=f"status {code}"):
+        describe_items(ITEMS, PICTURES, params(views=("text",), max_failed_share=1.0), settings)
+    server.faults = []
+    described = describe_items(ITEMS, PICTURES, params(views=("text",)), settings)
+    assert described.report["text_failed"] == 0 and set(server.answered.values()) == {1}
+
+
+@pytest.mark.parametrize("code", [400, 413, 422])
+def test_a_refusal_of_one_request_is_a_failure_of_its_item(server, tmp_path, code):
+    server.faults = [lamp_gets(status(code))] * 9
+    settings = runtime(server, tmp_path, concurrency=1)
+    described = describe_items(ITEMS, PICTURES, params(views=("text",), max_failed_share=1.0), settings)
+    assert described.report["text_failed_rejected"] == 1 and described.semantics.height == 2
+
+
+@pytest.mark.parametrize("code", [400, 401, 402, 404])
 def test_settings_that_the_server_refuses_end_the_run_before_anything_is_kept(server, tmp_path, code):
     server.faults = [status(code)] * 9
     with pytest.raises(InputError, match=f"status {code}"):
