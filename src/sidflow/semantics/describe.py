@@ -205,7 +205,7 @@ class _Asking:
         for written in self._writer.respond(missing):
             responses = [cut_response(response) for response in written]
             self._store.add(responses)
-            stored.update((response.key, response) for response in responses)
+            stored.update(self._store.get([response.key for response in responses]))  # another run's may be there
             line = self._progress.line(len(responses), time.monotonic())
             if line:
                 print_progress(line)

@@ -3,7 +3,10 @@
 import asyncio
 import json
 import random
+import threading
+import time
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from tests.unit.semantics.chat_server import (
@@ -253,6 +256,28 @@ def test_settings_that_the_server_refuses_end_the_run_before_anything_is_kept(se
         describe_items(ITEMS, PICTURES, params(), runtime(server, tmp_path))
     with open_store(tmp_path / "cache" / "responses.sqlite") as store:
         assert store.size().responses == 0
+
+
+def test_where_another_run_answers_first_its_answer_is_the_view(server, tmp_path):
+    settings, other = runtime(server, tmp_path), DESCRIPTION | {"category": "of another run"}
+
+    def answer_of_another_run_first(running, handler, body, _attempt):
+        asked.acquire(timeout=60)  # until the other run has ended
+        running.answer(handler, body)
+
+    asked = threading.Semaphore(0)
+    with chat_server() as second, ThreadPoolExecutor() as pool:
+        server.faults = [answer_of_another_run_first]
+        second.content = lambda _: json.dumps(other)
+        one = pool.submit(describe_items, ITEMS, PICTURES, params(), settings)
+        while server.asked.total() < 6:
+            time.sleep(0.01)
+        first = describe_items(ITEMS, PICTURES, params(), runtime(second, tmp_path))
+        asked.release(6)
+        described = one.result()
+    assert file_hash(described) == file_hash(first) and described.report == first.report
+    again = describe_items(ITEMS, PICTURES, params(), settings)
+    assert file_hash(again) == file_hash(described) and server.asked.total() == 6
 
 
 def test_a_kill_at_any_moment_costs_at_most_what_was_under_way(tmp_path):
