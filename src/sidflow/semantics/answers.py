@@ -10,14 +10,14 @@ from typing import Any, NamedTuple
 from sidflow.artifacts.features import KEYWORDS
 from sidflow.semantics.params import View
 from sidflow.semantics.requests import answer_fields
-from sidflow.semantics.store import Response
+from sidflow.semantics.store import REJECTED, Response
 
 MAX_CHARACTERS = 65_536  # of an answer; a longer one is not read
 KEPT_CHARACTERS = 1000  # of such a one, to see what it was
 HUGE = "huge"  # the reason why it ended, and why it failed
 MAX_DEPTH = 8  # of nested brackets
 FAILURES = {  # reason -> meaning
-    "rejected": "refused by the server, or too long for the model",
+    REJECTED: "refused by the server, or too long for the model",
     "empty": "without content",
     HUGE: f"longer than {MAX_CHARACTERS} characters",
     "refusal": "a refusal",
@@ -55,8 +55,8 @@ def read_answer(response: Response, view: View, instructions: str) -> Answer:
         instructions: the prompt without the item's words; a longer run of it in the answer is an echo.
     """
     text = response.text.strip()
-    if response.finish_reason == "rejected":
-        return _failed("rejected")
+    if response.finish_reason == REJECTED:
+        return _failed(REJECTED)
     if cut_response(response).finish_reason == HUGE:
         return _failed(HUGE)
     if not text:

@@ -33,10 +33,11 @@ from sidflow.semantics.requests import (
     request_key,
 )
 from sidflow.semantics.rules import write_by_rules
-from sidflow.semantics.store import Response, ResponseStore, open_store
+from sidflow.semantics.store import REJECTED, Response, ResponseStore, open_store
 from sidflow.semantics.writers import Writer, open_writer
 
 PROGRESS_SECONDS = 10
+MOST_REJECTIONS = 1000  # before any answer; so many are no longer of single requests
 SCHEMA = {"item_id": pl.Int32, "view": pl.String, "text": pl.String, "writer": pl.String, "by_mllm": pl.Boolean}
 
 
@@ -148,11 +149,17 @@ def _requests(
 
 
 class _Asking:
-    """Answers of requests: from the store, and of what is missing there from the writer."""
+    """Answers of requests: from the store, and of what is missing there from the writer.
+
+    A rejection may come from a limit of server or engine that another run has not, so that a stored one is asked again
+    once in a run. Where everything is rejected the fault is in the settings, and nothing is kept.
+    """
 
     def __init__(self, writer: Writer, store: ResponseStore, generation: GenerationParams) -> None:
         self._writer, self._store, self._generation = writer, store, generation
         self._progress = Progress(time.monotonic())
+        self._answered = False  # anything but rejections, in this run or one before
+        self._rejected: set[str] = set()  # keys that were rejected in this run
 
     def answers(
         self,
@@ -180,7 +187,7 @@ class _Asking:
                 answer = read_answer(response, request.view, prompts[request.view].template)
                 if answer.failure:
                     tally.unusable[answer.failure] += 1
-                if answer.failure and attempt < self._generation.attempts and answer.failure != "rejected":
+                if answer.failure and attempt < self._generation.attempts and answer.failure != REJECTED:
                     tally.asked_again += 1
                     failed.append(repeated_request(request, FAILURES[answer.failure]))
                     continue
@@ -198,19 +205,51 @@ class _Asking:
         ]
         stored = self._store.get(keys)
         missing = {
-            key: request for key, request in zip(keys, requests, strict=True) if key not in stored
+            key: request
+            for key, request in zip(keys, requests, strict=True)
+            if key not in stored or self._asks_again(stored[key])
         }  # equal requests are asked once
         repeated = self._progress.remaining + len(missing)
         self._progress.remaining = repeated if following is None else len(missing) * (1 + following)
+        held: list[Response] = []  # rejections, until an answer has come
         for written in self._writer.respond(missing):
-            responses = [cut_response(response) for response in written]
-            self._store.add(responses)
-            stored.update(self._store.get([response.key for response in responses]))  # another run's may be there
-            line = self._progress.line(len(responses), time.monotonic())
+            held += [cut_response(response) for response in written]
+            self._answered = self._answered or any(response.finish_reason != REJECTED for response in written)
+            if self._answered or len(held) >= MOST_REJECTIONS:
+                stored |= self._kept(held)
+                held = []
+            line = self._progress.line(len(written), time.monotonic())
             if line:
                 print_progress(line)
+        stored |= self._kept(held)
         for key, request in zip(keys, requests, strict=True):
             yield request, stored[key]
+
+    def _asks_again(self, response: Response) -> bool:
+        """Return whether a stored response is a rejection that this run has not met."""
+        return response.finish_reason == REJECTED and self._writer.asks and response.key not in self._rejected
+
+    def _kept(self, responses: list[Response]) -> dict[str, Response]:
+        """Keep responses; return what the store has of their keys, which may be another run's.
+
+        Raises:
+            InputError: all are rejections, and the model has answered nothing yet, nor in any run before.
+        """
+        if not responses:
+            return {}
+        name = f"{self._writer.model}@{self._writer.revision}"
+        self._answered = self._answered or self._store.has_answer(name)
+        if not self._answered:
+            raise InputError(
+                f"answers of {name}",
+                expected="an answer to some of the requests",
+                found=f"nothing but rejections: {responses[0].text}",
+                count=len(responses),
+                remedy="check the model, and server or engines; json_schema: false where they take no schema",
+            )
+        self._store.add(responses)
+        self._rejected.update(response.key for response in responses if response.finish_reason == REJECTED)
+        return self._store.get([response.key for response in responses])
 
 
 class Progress:

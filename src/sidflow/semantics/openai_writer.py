@@ -27,7 +27,7 @@ from sidflow.semantics.answers import HUGE
 from sidflow.semantics.params import OpenAIParams
 from sidflow.semantics.requests import Request, answer_schema
 from sidflow.semantics.server_replies import HugeReplyError, growing_pause, limit_body, requested_pause
-from sidflow.semantics.store import Response, StoreSize
+from sidflow.semantics.store import REJECTED, Response, StoreSize
 from sidflow.semantics.writers import Writer
 
 KEY_VARIABLE = "OPENAI_API_KEY"
@@ -214,19 +214,20 @@ class OpenAIWriter(Writer):
         Raises:
             InputError: the refusal is of the key, the account, the model or the address, not of the request.
         """
-        if rejection.status not in REJECTIONS or self._answered == 0:
+        if rejection.status not in REJECTIONS:
             hints = {401: f"set {KEY_VARIABLE}", 402: "pay the server's account", 403: f"set {KEY_VARIABLE}"}
             hint = hints.get(rejection.status, "check server and model")
             raise InputError(
                 self._runtime.server,
                 expected=f"answers of the model {self.model}",
                 found=f"status {rejection.status}: {rejection.message}",
-                remedy=f"{hint}; json_schema: false where the server takes no schema",
+                remedy=f"{hint}, and run the same command again: what was answered is kept",
             )
-        return Response(key, rejection.message, "rejected", 0, 0, f"{self.model}@{self.revision}")
+        message = f"status {rejection.status}: {rejection.message}"
+        return Response(key, message, REJECTED, 0, 0, f"{self.model}@{self.revision}")
 
     def _count(self, response: Response) -> None:
-        self._answered += response.finish_reason != "rejected"
+        self._answered += response.finish_reason != REJECTED
         self._tokens += response.input_tokens + response.output_tokens
         self._cost += self._price(response.input_tokens, response.output_tokens)
 

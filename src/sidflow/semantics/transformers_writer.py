@@ -27,7 +27,7 @@ from sidflow.models.prompted import REMEDY, load_prompted, prompted_model
 from sidflow.models.rounds import generated_tokens
 from sidflow.semantics.params import TransformersParams
 from sidflow.semantics.requests import Request
-from sidflow.semantics.store import Response
+from sidflow.semantics.store import REJECTED, Response
 from sidflow.semantics.writers import Writer, require_sight
 
 SLOT = "describe.writer.model"
@@ -72,7 +72,7 @@ class TransformersWriter(Writer):
                     inputs = encoder.encode(request.prompt, request.picture, self._params.picture_side)
                 message = self._too_long(inputs["input_ids"].shape[1])
                 if message:
-                    rejected.append(Response(key, message, "rejected", 0, 0, f"{self.model}@{self.revision}"))
+                    rejected.append(Response(key, message, REJECTED, 0, 0, f"{self.model}@{self.revision}"))
                 else:
                     encoded.append((key, inputs))
             if rejected:

@@ -18,6 +18,7 @@ class Writer(ABC):
     model: str
     revision: str
     chunk_items = 5000  # items whose requests are made, and are in memory, at a time
+    asks = True  # a model; where it does not, a stored rejection stands
 
     def charge(self, earlier: StoreSize) -> None:  # noqa: B027  # most writers cost nothing
         """Count towards the budgets what the response store holds of this model and revision."""
@@ -57,6 +58,8 @@ def require_sight(requests: Mapping[str, Request], model: str) -> None:
 
 class ReplayWriter(Writer):
     """Answers nothing: every response has to be in the store."""
+
+    asks = False
 
     def __init__(self, params: ReplayParams) -> None:
         self.model, self.revision = params.model, params.revision

@@ -25,13 +25,16 @@ from tests.unit.semantics.chat_server import (
 )
 from tests.unit.semantics.describing import ITEMS, PICTURES, file_hash, params, runtime, views
 from tests.unit.semantics.kills import kill_describe
+from tests.unit.semantics.test_rules import item, items_table
 
 from sidflow.core.errors import InputError
-from sidflow.semantics import openai_writer
+from sidflow.semantics import describe, openai_writer
 from sidflow.semantics.answers import KEPT_CHARACTERS, MAX_CHARACTERS
 from sidflow.semantics.describe import describe_items
+from sidflow.semantics.params import DescribeParams, ReplayParams
 from sidflow.semantics.server_replies import LONGEST_PAUSE, MAX_BODY
 from sidflow.semantics.store import open_store
+from sidflow.semantics.writers import Writer
 
 pytestmark = pytest.mark.usefixtures("project")
 
@@ -247,6 +250,60 @@ def test_a_refusal_of_one_request_is_a_failure_of_its_item(server, tmp_path, cod
     settings = runtime(server, tmp_path, concurrency=1)
     described = describe_items(ITEMS, PICTURES, params(views=("text",), max_failed_share=1.0), settings)
     assert described.report["text_failed_rejected"] == 1 and described.semantics.height == 2
+
+
+def stored(tmp_path):
+    with open_store(tmp_path / "cache" / "responses.sqlite") as store:
+        return [response for batch in store._batches() for response in batch]
+
+
+def test_refused_items_before_any_answer_end_no_run(server, tmp_path):
+    """Of three items the first two are refused."""
+    items = items_table(item(0, "Blue lamp"), item(1, "Blue lamp, large"), item(2, "Chair"))
+    settings = runtime(server, tmp_path, concurrency=1)
+    for run in range(2):
+        server.faults = [lamp_gets(status(400))] * 9
+        text = params(views=("text",), max_failed_share=1.0)
+        described = describe_items(items, PICTURES, text, settings)
+        assert list(views(described)) == [(2, "text")] and described.report["text_failed_rejected"] == 2
+        assert sorted(response.finish_reason for response in stored(tmp_path)) == ["rejected", "rejected", "stop"]
+        assert sorted(server.asked.values()) == [1, 1 + run, 1 + run]
+
+
+def test_a_refused_item_that_alone_is_missing_ends_no_run(server, tmp_path):
+    settings = runtime(server, tmp_path, concurrency=1)
+    text = params(views=("text",), max_failed_share=1.0)
+    describe_items(ITEMS[:1], PICTURES, text, settings)
+    server.faults = [lamp_gets(status(400))] * 9
+    described = describe_items(ITEMS[:2], PICTURES, text, settings)
+    assert list(views(described)) == [(0, "text")] and described.report["text_failed_rejected"] == 1
+
+
+def test_what_was_refused_is_asked_once_a_run_and_an_answer_takes_its_place(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(Writer, "chunk_items", 1)  # equal items in chunks of their own
+    items = items_table(item(0, "Chair"), item(1, "Blue lamp"), item(2, "Blue lamp"))
+    server.faults = [lamp_gets(status(413))] * 2
+    settings, text = runtime(server, tmp_path), params(views=("text",), max_failed_share=1.0)
+    replay = DescribeParams(
+        views=("text",), max_failed_share=1.0, writer=ReplayParams(backend="replay", model="vl-7b", revision="abc")
+    )
+    for run in (1, 2):
+        refused = describe_items(items, PICTURES, text, settings)
+        assert refused.report["text_failed_rejected"] == 2 and server.asked.total() == 1 + run
+        assert describe_items(items, PICTURES, replay, settings).semantics.equals(refused.semantics)
+    described = describe_items(items, PICTURES, text, settings)
+    assert described.report["text_failed"] == 0 and server.asked.total() == 4
+    assert file_hash(describe_items(items, PICTURES, text, settings)) == file_hash(described)
+    assert server.asked.total() == 4 and set(server.answered.values()) == {1}
+
+
+def test_a_server_that_refuses_everything_is_not_asked_all(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(describe, "MOST_REJECTIONS", 5)
+    server.faults = [status(400)] * 9
+    items = items_table(*(item(number, f"Thing {number}") for number in range(400)))
+    with pytest.raises(InputError, match=r"nothing but rejections: status 400"):
+        describe_items(items, PICTURES[:0], params(views=("text",)), runtime(server, tmp_path, concurrency=2))
+    assert 5 <= server.asked.total() < 400 and stored(tmp_path) == []
 
 
 @pytest.mark.parametrize("code", [400, 401, 402, 404])

@@ -108,6 +108,34 @@ def test_settings_that_reject_everything_end_the_run_and_nothing_is_kept(local, 
         assert store.size().responses == 0
 
 
+def test_a_rejected_item_that_alone_is_missing_ends_no_run(local, folder, tmp_path):
+    runtime, text = Runtime(cache=tmp_path / "cache"), params_of(folder).model_copy(update={"views": ("text",)})
+    describe_items(items_table(item(0, "Chair")), PICTURES[:0], text, runtime)
+    more = items_table(item(0, "Chair"), item(1, "Blue lamp"))
+    described = describe_items(more, PICTURES[:0], text, runtime)
+    assert list(views(described)) == [(0, "text")] and described.report["text_failed_rejected"] == 1
+
+
+def test_an_engine_with_more_room_answers_what_was_too_long_before(local, folder, tmp_path, monkeypatch):
+    def blocks(rows, _model, params, _runtime):
+        to_engine, from_engine = ray_writer.row_functions(params)
+        for row in rows:
+            lamp = "Blue lamp" in row["prompt"]
+            sent = to_engine(row | {"prompt": row["prompt"].replace("Blue lamp", "Lamp")})
+            yield [
+                row | {"generated_text": "", ERROR: "ValueError: the prompt is too long"}
+                if lamp and params.context_tokens < 8192
+                else from_engine(engine({**row, **sent}))
+            ]
+
+    monkeypatch.setattr(ray_writer, "ray_blocks", blocks)
+    runtime = Runtime(cache=tmp_path / "cache")
+    tight = describe_items(ITEMS, PICTURES, params_of(folder, context_tokens=100), runtime)
+    assert (1, "text") not in views(tight)
+    described = describe_items(ITEMS, PICTURES, params_of(folder), runtime)
+    assert views(described)[1, "text"] == "Category: Lamp. Colours: text." and described.report["text_failed"] == 0
+
+
 def test_a_row_holds_the_shrunk_picture_and_the_schema(local, folder):
     request = ray_writer.Request(0, "joint", "Describe", PICTURES["picture"][0])
     writer = params_of(folder, picture_side=32).writer
