@@ -168,15 +168,20 @@ def _checked(content: Mapping[str, Any], view: View) -> dict[str, str | list[str
             if not isinstance(values, list) or not all(isinstance(entry, str) for entry in values):
                 wrong, values = wrong + 1, []
             limit = schema["items"]["maxLength"]
-            entries = (" ".join(entry.split())[:limit] for entry in values)
+            entries = (_one_line(entry)[:limit] for entry in values)
             fields[name] = list(dict.fromkeys(entry for entry in entries if entry))[: schema["maxItems"]]
         else:
             if isinstance(value, list) and all(isinstance(entry, str) for entry in value):
                 value = ", ".join(value)
             if not isinstance(value, str):
                 wrong, value = wrong + 1, ""
-            fields[name] = " ".join(value.split())[: schema["maxLength"]]
+            fields[name] = _one_line(value)[: schema["maxLength"]]
     return fields if 2 * wrong < len(schemas) else None
+
+
+def _one_line(value: str) -> str:
+    """Return a string with its blanks collapsed; half a surrogate pair, as JSON may spell it, is no text: `?`."""
+    return " ".join(value.encode("utf-8", "replace").decode().split())
 
 
 def _flat(value: str | list[str]) -> str:

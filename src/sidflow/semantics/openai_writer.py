@@ -15,6 +15,7 @@ from collections.abc import AsyncGenerator, Iterator, Mapping
 from queue import SimpleQueue
 from typing import Any, NamedTuple
 
+import httpx2
 import openai
 from anyio import CancelScope
 from anyio.from_thread import start_blocking_portal
@@ -33,7 +34,12 @@ from sidflow.semantics.writers import Writer
 KEY_VARIABLE = "OPENAI_API_KEY"
 TRIES = 7  # of a request that meets an overloaded or broken server
 BATCH_SECONDS = 0.1  # answers are handed over, and kept, this often
+MOST_TOKENS = 2**31 - 1  # of one answer; the store's sums stay within SQLite's integers
 REJECTIONS = (400, 413, 422)  # statuses that refuse one request; any other below 500 is of key, account or address
+
+
+# What a reply raises that has not the form of a chat completion
+MALFORMED = (ValueError, TypeError, AttributeError, IndexError, OverflowError, RecursionError)
 
 
 class _Rejection(NamedTuple):
@@ -52,6 +58,7 @@ class OpenAIWriter(Writer):
                 found="none",
                 remedy="set server in runtime.yaml, or SIDFLOW_SERVER",
             )
+        _check_address(runtime.server)
         self.model, self.revision = params.model, params.revision
         self._params, self._runtime = params, runtime
         self._answered = self._tokens = self._earlier_tokens = 0
@@ -165,7 +172,7 @@ class OpenAIWriter(Writer):
                     return self._rejected(key, _Rejection(error.status_code, _one_line(error)))
                 failure = f"status {error.status_code}: {_one_line(error)}"
                 pause = requested_pause(error.response.headers)
-            except (openai.APIError, TimeoutError, ValueError, TypeError, AttributeError, IndexError) as error:
+            except (openai.APIError, TimeoutError, *MALFORMED) as error:
                 failure, pause = f"{type(error).__name__}: {_one_line(error)}", None
             if attempt + 1 < TRIES:
                 await asyncio.sleep(pause if pause is not None else growing_pause(attempt))
@@ -192,7 +199,7 @@ class OpenAIWriter(Writer):
         """Return the completion as a response.
 
         Raises:
-            ValueError, TypeError, AttributeError, IndexError: it has not the form of a chat completion.
+            one of MALFORMED: it has not the form of a chat completion.
         """
         choice = completion.choices[0]
         text = choice.message.content
@@ -201,10 +208,10 @@ class OpenAIWriter(Writer):
         usage = completion.usage
         return Response(
             key=key,
-            text=(text or getattr(choice.message, "refusal", None) or "").encode("utf-8", "replace").decode(),
-            finish_reason=str(choice.finish_reason or "stop"),
-            input_tokens=int(usage.prompt_tokens) if usage else 0,
-            output_tokens=int(usage.completion_tokens) if usage else 0,
+            text=_encodable(text or getattr(choice.message, "refusal", None) or ""),
+            finish_reason=_encodable(str(choice.finish_reason or "stop")),
+            input_tokens=_token_count(usage.prompt_tokens) if usage else 0,
+            output_tokens=_token_count(usage.completion_tokens) if usage else 0,
             model=f"{self.model}@{self.revision}",
         )
 
@@ -280,8 +287,36 @@ def _message_content(request: Request, side: int) -> list[dict[str, Any]]:
     return content
 
 
+def _check_address(server: str) -> None:
+    """Raise where the server's address is none that can be called."""
+    try:
+        address = httpx2.URL(server)
+        fault = "" if address.scheme in ("http", "https") and address.host else "no http:// or https:// before a host"
+    except httpx2.InvalidURL as error:
+        fault = _one_line(error)
+    if fault:
+        raise InputError(
+            "runtime.yaml:server",
+            expected="an address such as http://localhost:8000/v1",
+            found=f"`{server}`: {fault}",
+            remedy="correct server in runtime.yaml, or SIDFLOW_SERVER",
+        )
+
+
+def _token_count(count: Any) -> int:
+    tokens = int(count)
+    if not 0 <= tokens <= MOST_TOKENS:
+        raise ValueError(f"{tokens} tokens")
+    return tokens
+
+
+def _encodable(text: str) -> str:
+    """Return `text` with `?` for half a surrogate pair, which JSON can spell and no file or store takes."""
+    return text.encode("utf-8", "replace").decode()
+
+
 def _one_line(error: Exception) -> str:
     """Return an error's message in one line, without a credential."""
-    message = " ".join(str(error).split())
+    message = " ".join(_encodable(str(error)).split())
     key = os.environ.get(KEY_VARIABLE)
     return (message.replace(key, "***") if key else message)[:300] or type(error).__name__

@@ -81,6 +81,11 @@ def test_one_field_of_another_type_is_left_empty():
     assert (answer.fields["mood"], answer.fields["colours"], answer.fields["use"]) == ("", ["red"], "hiking, snow")
 
 
+def test_half_a_surrogate_pair_is_no_text():
+    answer = read(json.dumps(FULL | {"style": "\ud83d plain", "colours": ["\ud83d\ude00", "red\ude00"]}))
+    assert (answer.fields["style"], answer.fields["colours"]) == ("? plain", ["\U0001f600", "red?"])
+
+
 def test_deeply_nested_json_is_not_read():
     assert read('{"a":' * 2000 + "1" + "}" * 2000).failure == "malformed"
 

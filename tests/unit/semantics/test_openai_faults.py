@@ -28,6 +28,7 @@ from tests.unit.semantics.kills import kill_describe
 from tests.unit.semantics.test_rules import item, items_table
 
 from sidflow.core.errors import InputError
+from sidflow.core.runtime import Runtime
 from sidflow.semantics import describe, openai_writer
 from sidflow.semantics.answers import KEPT_CHARACTERS, MAX_CHARACTERS
 from sidflow.semantics.describe import describe_items
@@ -39,6 +40,13 @@ from sidflow.semantics.writers import Writer
 pytestmark = pytest.mark.usefixtures("project")
 
 MEGABYTES = 60
+
+
+def counted(tokens):
+    """Return a reply that claims so many tokens, as JSON."""
+    return raw(completion("{}").replace(b'"prompt_tokens": 100', b'"prompt_tokens": ' + tokens))
+
+
 FAULTS = {
     "429 with Retry-After": [status(429, Retry_After="0")],
     "429 without": [status(429)] * 3,
@@ -54,6 +62,11 @@ FAULTS = {
     "a choice of another type": [raw(b'{"id": "1", "object": "chat.completion", "model": "m", "choices": [7]}')],
     "no choices": [raw(b'{"id": "1", "object": "chat.completion", "created": 1, "model": "m", "choices": []}')],
     "null": [raw(b"null")],
+    "tokens beyond any integer": [counted(b"1e999"), counted(b"1" + b"0" * 30)],
+    "fewer tokens than none": [counted(b"-5")],
+    "more tokens than a ledger adds up": [counted(b"9223372036854775807")],
+    "no number of tokens": [counted(b"null"), counted(b'"many"')],
+    "deep": [raw(b"[" * 200_000), raw(b'{"choices": ' + b"[" * 100_000 + b"]" * 100_000 + b"}")],
     "several": [status(500), reset, raw(b""), status(429)],
 }
 
@@ -250,6 +263,40 @@ def test_a_refusal_of_one_request_is_a_failure_of_its_item(server, tmp_path, cod
     settings = runtime(server, tmp_path, concurrency=1)
     described = describe_items(ITEMS, PICTURES, params(views=("text",), max_failed_share=1.0), settings)
     assert described.report["text_failed_rejected"] == 1 and described.semantics.height == 2
+
+
+HALF = "\\ud83d"  # of a surrogate pair, as JSON spells it
+
+
+def test_half_a_character_in_any_part_of_a_reply_is_replaced(server, tmp_path):
+    def with_half(running, handler, body, _attempt):
+        running.answered[identity(body)] += 1
+        content = completion(running.content(body).replace("plain", HALF), "HALF")
+        send(handler, 200, content.replace(b"HALF", HALF.encode()))
+
+    refused = json.dumps({"error": {"message": "HALF"}}).replace("HALF", HALF).encode()
+    server.faults = [with_half]
+    settings = runtime(server, tmp_path, concurrency=1)
+    described = describe_items(ITEMS[:1], PICTURES, params(views=("text",)), settings)
+    assert views(described) == {(0, "text"): "Category: Red mug. Style: ? Colours: red."}
+    assert file_hash(described) and [response.finish_reason for response in stored(tmp_path)] == ["?"]
+
+    def refuse(_running, handler, _body, _attempt):
+        send(handler, 400, refused)
+
+    server.faults = [lamp_gets(refuse)] * 9
+    described = describe_items(ITEMS, PICTURES, params(views=("text",), max_failed_share=0.5), settings)
+    assert described.report["text_failed_rejected"] == 1
+
+
+@pytest.mark.parametrize(
+    "address", ["http://localhost:port/v1", "http://[::1", "localhost:8000", "http://", "foo bar", "ftp://host/v1"]
+)
+def test_an_address_that_is_none_ends_the_run_before_anything_is_asked(tmp_path, address):
+    settings = Runtime(cache=tmp_path / "cache", server=address)
+    with pytest.raises(InputError, match=r"runtime.yaml:server: expected an address") as raised:
+        describe_items(ITEMS, PICTURES, params(), settings)
+    assert "\n" not in raised.value.line() and address in raised.value.line()
 
 
 def stored(tmp_path):
