@@ -31,7 +31,9 @@ _REFUSAL = re.compile(
     r"^\W*(i.?m sorry|i am sorry|sorry|i can ?not|i can.t|i am unable|i.m unable|as an ai\b|unfortunately, i)",
     re.IGNORECASE,
 )
-_FENCE = re.compile(r"^```[a-zA-Z]*\s*|\s*```\s*$")
+_OBJECT = re.compile(r'\{(?=\s*["}])')
+_DECODER = json.JSONDecoder()
+_TRIED = 8  # beginnings of objects at which a broken one is looked for, the last ones
 _ECHO_WORDS = 10  # a run of so many words of the instructions is an echo
 _RUN = 3  # words
 _MIN_WORDS = 24  # fewer are never called repetitive
@@ -61,11 +63,10 @@ def read_answer(response: Response, view: View, instructions: str) -> Answer:
         return _failed(HUGE)
     if not text:
         return _failed("empty")
-    content, repaired = parse_object(text)
+    content, repaired = parse_object(text, view)
     if content is None:
-        return _failed(
-            "refusal" if _REFUSAL.match(text) else "cut" if response.finish_reason == "length" else "malformed"
-        )
+        refused = _REFUSAL.match(_without_thoughts(text).strip())
+        return _failed("refusal" if refused else "cut" if response.finish_reason == "length" else "malformed")
     fields = _checked(content, view)
     if fields is None:
         return _failed("cut" if response.finish_reason == "length" else "schema", repaired)
@@ -88,41 +89,77 @@ def cut_response(response: Response) -> Response:
     return response._replace(text=response.text[:KEPT_CHARACTERS], finish_reason=HUGE)
 
 
-def parse_object(text: str) -> tuple[dict[str, Any] | None, bool]:
+def parse_object(text: str, view: View) -> tuple[dict[str, Any] | None, bool]:
     """Return the JSON object in `text`, and whether it had to be repaired; None where there is none.
 
-    Text around the object is dropped. Of a cut object the complete fields are kept.
+    Text around the object is dropped, and so is what a model thought between `<think>` and `</think>`. Of several
+    objects it is the last complete one with the view's fields. Where none is complete, the complete fields of a cut
+    one are kept.
 
-    >>> parse_object('Sure: {"style": "plain", "colours": ["red", "bl')
-    ({'style': 'plain', 'colours': ['red']}, True)
+    >>> parse_object('Sure {as asked}: {"keywords": ["red", "bl', "keywords")
+    ({'keywords': ['red']}, True)
     """
     whole = _loads(text)
     if whole is not None:
         return whole, False
-    start = text.find("{")
-    if start < 0:
-        return None, False
-    body = _FENCE.sub("", text[start:])
-    ends = _ends_of_values(body)
-    for end, closing in reversed(ends):
-        candidate = _loads(body[:end] + closing)
-        if candidate is not None:
-            return candidate, True
-    return None, False
+    text = _without_thoughts(text)
+    complete, broken = _objects(text)
+    usable = [content for content in complete if _checked(content, view) is not None]
+    if usable:
+        return usable[-1], True
+    repaired = [content for start in broken[-_TRIED:] if (content := _repaired(text[start:])) is not None]
+    usable = [content for content in repaired if _checked(content, view) is not None]
+    others = usable[-1:] or complete[-1:] or repaired[:1]
+    return (others[0], True) if others else (None, False)
+
+
+def _without_thoughts(text: str) -> str:
+    """Return what comes after the thoughts; a text that ends in them has nothing after."""
+    return text.rpartition("</think>")[2].partition("<think>")[0]
+
+
+def _objects(text: str) -> tuple[list[dict[str, Any]], list[int]]:
+    """Return the complete objects in `text`, none inside another, and the offsets where one begins that is broken."""
+    complete: list[dict[str, Any]] = []
+    broken: list[int] = []
+    found = _OBJECT.search(text)
+    while found:
+        end = found.end()
+        try:
+            content, end = _DECODER.raw_decode(text, found.start())
+            if _is_shallow(content):
+                complete.append(content)
+        except ValueError:
+            broken.append(found.start())
+        except RecursionError:
+            break
+        found = _OBJECT.search(text, end)
+    return complete, broken
+
+
+def _repaired(body: str) -> dict[str, Any] | None:
+    """Return the object that begins with `body`, up to its last value that can be read; None where it has none."""
+    for end, closing in reversed(_ends_of_values(body)):
+        content = _loads(body[:end] + closing)
+        if content is not None:
+            return content
+    return None
 
 
 def _loads(text: str) -> dict[str, Any] | None:
-    depth = deepest = 0
-    for character in text:
-        depth += (character in "{[") - (character in "}]")
-        deepest = max(deepest, depth)
-    if deepest > MAX_DEPTH:
-        return None
     try:
         content = json.loads(text)
     except (ValueError, RecursionError):
         return None
-    return content if isinstance(content, dict) else None
+    return content if isinstance(content, dict) and _is_shallow(content) else None
+
+
+def _is_shallow(value: Any, depth: int = MAX_DEPTH) -> bool:
+    """Return whether no more than `depth` brackets are open at a time."""
+    if not isinstance(value, dict | list):
+        return True
+    inner = value.values() if isinstance(value, dict) else value
+    return depth > 0 and all(_is_shallow(entry, depth - 1) for entry in inner)
 
 
 def _ends_of_values(body: str) -> list[tuple[int, str]]:
