@@ -27,8 +27,9 @@ FAILURES = {  # reason -> meaning
     "echo": "a copy of the prompt",
     "repetitive": "the same words over and over",
 }
-_REFUSAL = re.compile(
-    r"^\W*(i.?m sorry|i am sorry|sorry|i can ?not|i can.t|i am unable|i.m unable|as an ai\b|unfortunately, i)",
+_REFUSAL = re.compile(  # `sorry` alone also begins the name of a game
+    r"^\W*(i['\u2019]?m sorry|i am sorry|sorry\W+(i|we|but|no|as|there|this)\b|sorry\W*$|i ?can ?not\b"
+    r"|i can['\u2019]?t\b|i am unable|i['\u2019]?m unable|as an ai\b|unfortunately, i\b)",
     re.IGNORECASE,
 )
 _OBJECT = re.compile(r'\{(?=\s*["}])')
@@ -73,7 +74,7 @@ def read_answer(response: Response, view: View, instructions: str) -> Answer:
     words = " ".join(_flat(value) for value in fields.values())
     if not words.strip():
         return _failed("empty", repaired)
-    if _REFUSAL.match(words):
+    if _is_refusal(fields, view):
         return _failed("refusal", repaired)
     if _is_echo(words, instructions):
         return _failed("echo", repaired)
@@ -223,6 +224,12 @@ def _one_line(value: str) -> str:
 
 def _flat(value: str | list[str]) -> str:
     return value if isinstance(value, str) else " ".join(value)
+
+
+def _is_refusal(fields: Mapping[str, str | list[str]], view: View) -> bool:
+    """Return whether an answer is a refusal: a description that begins as one, or keywords most of which do."""
+    parts = fields["keywords"] if view == KEYWORDS else [" ".join(map(_flat, fields.values()))]
+    return 2 * sum(bool(_REFUSAL.match(part)) for part in parts) > len(parts)
 
 
 def _is_echo(words: str, instructions: str) -> bool:

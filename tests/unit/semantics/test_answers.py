@@ -126,6 +126,36 @@ def test_why_an_answer_cannot_be_used(text, reason, failure):
     assert answer.fields == {}
 
 
+@pytest.mark.parametrize(
+    ("keywords", "failure"),
+    [
+        (["sorry board game", "family game"], ""),
+        (["I can read", "I can talk", "early readers"], ""),
+        (["I'm sorry card", "apology", "greeting card"], ""),
+        (["Sorry!", "board game"], ""),
+        (["I'm sorry, I can't help with that."], "refusal"),
+        (["I\u2019m sorry", "I cannot see a picture"], "refusal"),
+        (["Sorry, but there is no text"], "refusal"),
+    ],
+    ids=str,
+)
+def test_keywords_are_a_refusal_where_most_begin_as_one(keywords, failure):
+    assert read(json.dumps({"keywords": keywords}), view="keywords").failure == failure
+
+
+@pytest.mark.parametrize("category", ["Sorry! board game", "sorry game", "I can talk dolls"])
+def test_a_name_that_begins_with_a_word_of_refusals_is_none(category):
+    assert read(json.dumps(FULL | {"category": category})).failure == ""
+
+
+@pytest.mark.parametrize(
+    "text", ["Sorry, I can't.", "Sorry", "I cannot see it.", "Unfortunately, I see nothing.", "As an AI I do not see."]
+)
+def test_an_answer_that_begins_as_a_refusal_is_one(text):
+    assert read(json.dumps(FULL | {"category": text})).failure == ("" if text == "Sorry" else "refusal")
+    assert read(text).failure == "refusal"
+
+
 def test_one_field_of_another_type_is_left_empty():
     answer = read(json.dumps(FULL | {"mood": 3, "colours": "red", "use": ["hiking", "snow"]}))
     assert answer.failure == ""
