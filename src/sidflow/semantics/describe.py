@@ -20,6 +20,7 @@ from sidflow.core.runtime import Runtime
 from sidflow.core.stage import print_progress
 from sidflow.models.params import NOT_STATED, ModelParams
 from sidflow.semantics.answers import FAILURES, Answer, cut_response, read_answer, view_text
+from sidflow.semantics.budget import Budget
 from sidflow.semantics.params import DescribeParams, GenerationParams, RulesParams, View
 from sidflow.semantics.requests import (
     READS_PICTURE,
@@ -97,8 +98,8 @@ def _describe_by_model(
     rows: list[tuple[int, str, str]] = []
     with closing(open_writer(generation, runtime)) as writer:
         name = f"{writer.model}@{writer.revision}"
-        if runtime.token_budget is not None or runtime.cost_budget is not None:
-            writer.charge(store.size(name))
+        if writer.asks and (runtime.token_budget is not None or runtime.cost_budget is not None):
+            writer.budget = Budget(runtime, name, store.size(name))
         asking = _Asking(writer, store, generation)
         for chunk in items.iter_slices(writer.chunk_items):
             of_chunk = images.filter(pl.col("item_id").is_between(chunk["item_id"][0], chunk["item_id"][-1]))
@@ -204,11 +205,7 @@ class _Asking:
             request_key(request, self._writer.model, self._writer.revision, self._generation) for request in requests
         ]
         stored = self._store.get(keys)
-        missing = {
-            key: request
-            for key, request in zip(keys, requests, strict=True)
-            if key not in stored or self._asks_again(stored[key])
-        }  # equal requests are asked once
+        missing = self._asked(dict(zip(keys, requests, strict=True)), stored)
         repeated = self._progress.remaining + len(missing)
         self._progress.remaining = repeated if following is None else len(missing) * (1 + following)
         held: list[Response] = []  # rejections, until an answer has come
@@ -225,9 +222,21 @@ class _Asking:
         for key, request in zip(keys, requests, strict=True):
             yield request, stored[key]
 
-    def _asks_again(self, response: Response) -> bool:
-        """Return whether a stored response is a rejection that this run has not met."""
-        return response.finish_reason == REJECTED and self._writer.asks and response.key not in self._rejected
+    def _asked(self, requests: Mapping[str, Request], stored: Mapping[str, Response]) -> dict[str, Request]:
+        """Return the requests that have no response, or a rejection that this run has not met.
+
+        Raises:
+            InputError: a budget is spent, and some have no response.
+        """
+        missing = {key: request for key, request in requests.items() if key not in stored}
+        if (spent := self._writer.spent_budget()) is not None:
+            if missing:
+                raise spent
+            return {}
+        if not self._writer.asks:
+            return missing
+        rejected = {key for key, response in stored.items() if response.finish_reason == REJECTED} - self._rejected
+        return {key: request for key, request in requests.items() if key in missing or key in rejected}
 
     def _kept(self, responses: list[Response]) -> dict[str, Response]:
         """Keep responses; return what the store has of their keys, which may be another run's.

@@ -25,10 +25,11 @@ from sidflow.core.runtime import Runtime
 from sidflow.core.stage import print_progress
 from sidflow.models.shrink import shrunk_jpeg
 from sidflow.semantics.answers import HUGE
+from sidflow.semantics.budget import cost_of
 from sidflow.semantics.params import OpenAIParams
 from sidflow.semantics.requests import Request, answer_schema
 from sidflow.semantics.server_replies import HugeReplyError, growing_pause, limit_body, requested_pause
-from sidflow.semantics.store import REJECTED, Response, StoreSize
+from sidflow.semantics.store import REJECTED, Response
 from sidflow.semantics.writers import Writer
 
 KEY_VARIABLE = "OPENAI_API_KEY"
@@ -61,20 +62,13 @@ class OpenAIWriter(Writer):
         _check_address(runtime.server)
         self.model, self.revision = params.model, params.revision
         self._params, self._runtime = params, runtime
-        self._answered = self._tokens = self._earlier_tokens = 0
-        self._cost = self._earlier_cost = 0.0
-
-    def charge(self, earlier: StoreSize) -> None:
-        """Count what the store holds, at the prices of the runtime settings."""
-        self._earlier_tokens = earlier.input_tokens + earlier.output_tokens
-        self._earlier_cost = self._price(earlier.input_tokens, earlier.output_tokens)
+        self._answered = self._tokens = 0
+        self._cost = 0.0
 
     def respond(self, requests: Mapping[str, Request]) -> Iterator[list[Response]]:
-        """Yield the responses as they come, about ten times a second; where a budget is spent nothing is asked."""
+        """Yield the responses as they come, about ten times a second."""
         if not requests:
             return
-        if (spent := self._spent_budget()) is not None:
-            raise spent
         batches: SimpleQueue[list[Response] | BaseException | None] = SimpleQueue()
 
         async def fill() -> None:
@@ -132,7 +126,7 @@ class OpenAIWriter(Writer):
                             due = time.monotonic() + BATCH_SECONDS
                         responses.append(response)
                         self._count(response)
-                    error = error or self._spent_budget()
+                    error = error or self.spent_budget()
                     if responses and time.monotonic() >= due:
                         yield responses
                         responses = []
@@ -236,27 +230,8 @@ class OpenAIWriter(Writer):
     def _count(self, response: Response) -> None:
         self._answered += response.finish_reason != REJECTED
         self._tokens += response.input_tokens + response.output_tokens
-        self._cost += self._price(response.input_tokens, response.output_tokens)
-
-    def _price(self, input_tokens: int, output_tokens: int) -> float:
-        return (input_tokens * self._runtime.input_price + output_tokens * self._runtime.output_price) / 1e6
-
-    def _spent_budget(self) -> InputError | None:
-        """Return an error where this run and those before have spent a budget."""
-        limits = self._runtime
-        tokens, cost = self._earlier_tokens + self._tokens, self._earlier_cost + self._cost
-        if limits.token_budget is not None and tokens >= limits.token_budget:
-            setting, spent = "token_budget", f"{tokens} tokens of {limits.token_budget}"
-        elif limits.cost_budget is not None and cost >= limits.cost_budget:
-            setting, spent = "cost_budget", f"{cost:.2f} of {limits.cost_budget:.2f}"
-        else:
-            return None
-        return InputError(
-            f"runtime.yaml:{setting}",
-            expected="views of all items within the budget",
-            found=f"{spent} are spent on {self.model}@{self.revision}",
-            remedy="raise the budget and run the same command again: what was answered is kept and costs nothing",
-        )
+        self._cost += cost_of(self._runtime, response.input_tokens, response.output_tokens)
+        self.count([response])
 
     def close(self) -> None:
         """Print what this run asked and what it cost."""

@@ -61,7 +61,7 @@ class RayWriter(Writer):
         """Yield the responses of each block.
 
         Raises:
-            InputError: a request has a picture and the model takes none, or the engines fail.
+            InputError: a request has a picture and the model takes none, the engines fail, or a budget is spent.
         """
         if not requests:
             return
@@ -80,7 +80,10 @@ class RayWriter(Writer):
                         responses.append(self._response(row, error))
                 missing -= len(responses)
                 if responses:
+                    self.count(responses)
                     yield responses
+                if (spent := self.spent_budget()) is not None:
+                    raise spent
         except InputError:
             raise
         except Exception as error:  # Ray raises what a worker raised, in classes of its own

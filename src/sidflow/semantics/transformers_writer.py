@@ -55,8 +55,8 @@ class TransformersWriter(Writer):
         """Yield the responses of each batch.
 
         Raises:
-            InputError: a request has a picture and the model takes none, the model cannot be loaded, or memory does
-                not suffice for one request.
+            InputError: a request has a picture and the model takes none, the model cannot be loaded, memory does not
+                suffice for one request, or a budget is spent.
         """
         if not requests:
             return
@@ -80,7 +80,10 @@ class TransformersWriter(Writer):
             for responses in self._batches.results(encoded, self._generate):
                 self._answered += len(responses)
                 self._tokens += sum(response.input_tokens + response.output_tokens for response in responses)
+                self.count(responses)
                 yield responses
+                if (spent := self.spent_budget()) is not None:
+                    raise spent
 
     def _error(self, expected: str, found: str, remedy: str) -> InputError:
         return InputError(f"{self._model.folder} on {self._device.type}", expected=expected, found=found, remedy=remedy)

@@ -17,6 +17,7 @@ from tests.unit.semantics.chat_server import (
     drip,
     hang,
     identity,
+    lamp_gets,
     prompt_of,
     raw,
     reset,
@@ -222,21 +223,8 @@ def test_a_server_that_stays_broken_ends_in_one_line_and_what_was_answered_is_ke
     assert all(count == 1 for request, count in server.answered.items() if request not in broken)
 
 
-def lamp_gets(reply):
-    """Return a reply that is `reply` to requests about the lamp, and an answer to others."""
-
-    def reply_by_item(running, handler, body, attempt):
-        if "Blue lamp" in prompt_of(body):
-            reply(running, handler, body, attempt)
-        else:
-            running.answer(handler, body)
-
-    return reply_by_item
-
-
 def test_a_refused_request_costs_no_other_item(server, tmp_path):
     describe_items(ITEMS[:1], PICTURES, params(views=("text",)), runtime(server, tmp_path))
-
     server.faults = [lamp_gets(status(400))] * 9
     described = describe_items(ITEMS, PICTURES, params(max_failed_share=0.5), runtime(server, tmp_path, concurrency=1))
     assert (1, "text") not in views(described)
