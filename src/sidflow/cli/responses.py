@@ -6,6 +6,7 @@ from pathlib import Path
 
 from sidflow.core.errors import InputError
 from sidflow.core.runtime import Runtime, load_runtime
+from sidflow.semantics.budget import cost_of
 from sidflow.semantics.store import StoreSize, open_store
 
 
@@ -20,7 +21,7 @@ def size_lines() -> str:
 
 def _held(size: StoreSize, runtime: Runtime) -> str:
     text = f"{size.responses} answers, {size.input_tokens} input and {size.output_tokens} output tokens"
-    cost = (size.input_tokens * runtime.input_price + size.output_tokens * runtime.output_price) / 1e6
+    cost = cost_of(runtime, size.input_tokens, size.output_tokens)
     return f"{text}, {cost:.2f} at the prices of runtime.yaml" if runtime.input_price or runtime.output_price else text
 
 

@@ -20,6 +20,7 @@ from sidflow.core.runtime import Runtime
 from sidflow.core.stage import print_progress
 from sidflow.models.params import NOT_STATED, ModelParams
 from sidflow.semantics.answers import FAILURES, Answer, cut_response, read_answer, view_text
+from sidflow.semantics.budget import Budget
 from sidflow.semantics.params import DescribeParams, GenerationParams, RulesParams, View
 from sidflow.semantics.requests import (
     READS_PICTURE,
@@ -33,10 +34,11 @@ from sidflow.semantics.requests import (
     request_key,
 )
 from sidflow.semantics.rules import write_by_rules
-from sidflow.semantics.store import Response, ResponseStore, open_store
+from sidflow.semantics.store import REJECTED, Response, ResponseStore, open_store
 from sidflow.semantics.writers import Writer, open_writer
 
 PROGRESS_SECONDS = 10
+MOST_REJECTIONS = 1000  # before any answer; so many are no longer of single requests
 SCHEMA = {"item_id": pl.Int32, "view": pl.String, "text": pl.String, "writer": pl.String, "by_mllm": pl.Boolean}
 
 
@@ -96,8 +98,8 @@ def _describe_by_model(
     rows: list[tuple[int, str, str]] = []
     with closing(open_writer(generation, runtime)) as writer:
         name = f"{writer.model}@{writer.revision}"
-        if runtime.token_budget is not None or runtime.cost_budget is not None:
-            writer.charge(store.size(name))
+        if writer.asks and (runtime.token_budget is not None or runtime.cost_budget is not None):
+            writer.budget = Budget(runtime, name, store.size(name))
         asking = _Asking(writer, store, generation)
         for chunk in items.iter_slices(writer.chunk_items):
             of_chunk = images.filter(pl.col("item_id").is_between(chunk["item_id"][0], chunk["item_id"][-1]))
@@ -148,11 +150,17 @@ def _requests(
 
 
 class _Asking:
-    """Answers of requests: from the store, and of what is missing there from the writer."""
+    """Answers of requests: from the store, and of what is missing there from the writer.
+
+    A rejection may come from a limit of server or engine that another run has not, so that a stored one is asked again
+    once in a run. Where everything is rejected the fault is in the settings, and nothing is kept.
+    """
 
     def __init__(self, writer: Writer, store: ResponseStore, generation: GenerationParams) -> None:
         self._writer, self._store, self._generation = writer, store, generation
         self._progress = Progress(time.monotonic())
+        self._answered = False  # anything but rejections, in this run or one before
+        self._rejected: set[str] = set()  # keys that were rejected in this run
 
     def answers(
         self,
@@ -180,7 +188,7 @@ class _Asking:
                 answer = read_answer(response, request.view, prompts[request.view].template)
                 if answer.failure:
                     tally.unusable[answer.failure] += 1
-                if answer.failure and attempt < self._generation.attempts and answer.failure != "rejected":
+                if answer.failure and attempt < self._generation.attempts and answer.failure != REJECTED:
                     tally.asked_again += 1
                     failed.append(repeated_request(request, FAILURES[answer.failure]))
                     continue
@@ -197,20 +205,60 @@ class _Asking:
             request_key(request, self._writer.model, self._writer.revision, self._generation) for request in requests
         ]
         stored = self._store.get(keys)
-        missing = {
-            key: request for key, request in zip(keys, requests, strict=True) if key not in stored
-        }  # equal requests are asked once
+        missing = self._asked(dict(zip(keys, requests, strict=True)), stored)
         repeated = self._progress.remaining + len(missing)
         self._progress.remaining = repeated if following is None else len(missing) * (1 + following)
+        held: list[Response] = []  # rejections, until an answer has come
         for written in self._writer.respond(missing):
-            responses = [cut_response(response) for response in written]
-            self._store.add(responses)
-            stored.update((response.key, response) for response in responses)
-            line = self._progress.line(len(responses), time.monotonic())
+            held += [cut_response(response) for response in written]
+            self._answered = self._answered or any(response.finish_reason != REJECTED for response in written)
+            if self._answered or len(held) >= MOST_REJECTIONS:
+                stored |= self._kept(held)
+                held = []
+            line = self._progress.line(len(written), time.monotonic())
             if line:
                 print_progress(line)
+        stored |= self._kept(held)
         for key, request in zip(keys, requests, strict=True):
             yield request, stored[key]
+
+    def _asked(self, requests: Mapping[str, Request], stored: Mapping[str, Response]) -> dict[str, Request]:
+        """Return the requests that have no response, or a rejection that this run has not met.
+
+        Raises:
+            InputError: a budget is spent, and some have no response.
+        """
+        missing = {key: request for key, request in requests.items() if key not in stored}
+        if (spent := self._writer.spent_budget()) is not None:
+            if missing:
+                raise spent
+            return {}
+        if not self._writer.asks:
+            return missing
+        rejected = {key for key, response in stored.items() if response.finish_reason == REJECTED} - self._rejected
+        return {key: request for key, request in requests.items() if key in missing or key in rejected}
+
+    def _kept(self, responses: list[Response]) -> dict[str, Response]:
+        """Keep responses; return what the store has of their keys, which may be another run's.
+
+        Raises:
+            InputError: all are rejections, and the model has answered nothing yet, nor in any run before.
+        """
+        if not responses:
+            return {}
+        name = f"{self._writer.model}@{self._writer.revision}"
+        self._answered = self._answered or self._store.has_answer(name)
+        if not self._answered:
+            raise InputError(
+                f"answers of {name}",
+                expected="an answer to some of the requests",
+                found=f"nothing but rejections: {responses[0].text}",
+                count=len(responses),
+                remedy="check the model, and server or engines; json_schema: false where they take no schema",
+            )
+        self._store.add(responses)
+        self._rejected.update(response.key for response in responses if response.finish_reason == REJECTED)
+        return self._store.get([response.key for response in responses])
 
 
 class Progress:

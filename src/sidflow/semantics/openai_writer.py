@@ -15,6 +15,7 @@ from collections.abc import AsyncGenerator, Iterator, Mapping
 from queue import SimpleQueue
 from typing import Any, NamedTuple
 
+import httpx2
 import openai
 from anyio import CancelScope
 from anyio.from_thread import start_blocking_portal
@@ -24,15 +25,22 @@ from sidflow.core.runtime import Runtime
 from sidflow.core.stage import print_progress
 from sidflow.models.shrink import shrunk_jpeg
 from sidflow.semantics.answers import HUGE
+from sidflow.semantics.budget import cost_of
 from sidflow.semantics.params import OpenAIParams
 from sidflow.semantics.requests import Request, answer_schema
 from sidflow.semantics.server_replies import HugeReplyError, growing_pause, limit_body, requested_pause
-from sidflow.semantics.store import Response, StoreSize
+from sidflow.semantics.store import REJECTED, Response
 from sidflow.semantics.writers import Writer
 
 KEY_VARIABLE = "OPENAI_API_KEY"
 TRIES = 7  # of a request that meets an overloaded or broken server
 BATCH_SECONDS = 0.1  # answers are handed over, and kept, this often
+MOST_TOKENS = 2**31 - 1  # of one answer; the store's sums stay within SQLite's integers
+REJECTIONS = (400, 413, 422)  # statuses that refuse one request; any other below 500 is of key, account or address
+
+
+# What a reply raises that has not the form of a chat completion
+MALFORMED = (ValueError, TypeError, AttributeError, IndexError, OverflowError, RecursionError)
 
 
 class _Rejection(NamedTuple):
@@ -51,22 +59,16 @@ class OpenAIWriter(Writer):
                 found="none",
                 remedy="set server in runtime.yaml, or SIDFLOW_SERVER",
             )
+        _check_address(runtime.server)
         self.model, self.revision = params.model, params.revision
         self._params, self._runtime = params, runtime
-        self._answered = self._tokens = self._earlier_tokens = 0
-        self._cost = self._earlier_cost = 0.0
-
-    def charge(self, earlier: StoreSize) -> None:
-        """Count what the store holds, at the prices of the runtime settings."""
-        self._earlier_tokens = earlier.input_tokens + earlier.output_tokens
-        self._earlier_cost = self._price(earlier.input_tokens, earlier.output_tokens)
+        self._answered = self._tokens = 0
+        self._cost = 0.0
 
     def respond(self, requests: Mapping[str, Request]) -> Iterator[list[Response]]:
-        """Yield the responses as they come, about ten times a second; where a budget is spent nothing is asked."""
+        """Yield the responses as they come, about ten times a second."""
         if not requests:
             return
-        if (spent := self._spent_budget()) is not None:
-            raise spent
         batches: SimpleQueue[list[Response] | BaseException | None] = SimpleQueue()
 
         async def fill() -> None:
@@ -124,7 +126,7 @@ class OpenAIWriter(Writer):
                             due = time.monotonic() + BATCH_SECONDS
                         responses.append(response)
                         self._count(response)
-                    error = error or self._spent_budget()
+                    error = error or self.spent_budget()
                     if responses and time.monotonic() >= due:
                         yield responses
                         responses = []
@@ -164,7 +166,7 @@ class OpenAIWriter(Writer):
                     return self._rejected(key, _Rejection(error.status_code, _one_line(error)))
                 failure = f"status {error.status_code}: {_one_line(error)}"
                 pause = requested_pause(error.response.headers)
-            except (openai.APIError, TimeoutError, ValueError, TypeError, AttributeError, IndexError) as error:
+            except (openai.APIError, TimeoutError, *MALFORMED) as error:
                 failure, pause = f"{type(error).__name__}: {_one_line(error)}", None
             if attempt + 1 < TRIES:
                 await asyncio.sleep(pause if pause is not None else growing_pause(attempt))
@@ -191,7 +193,7 @@ class OpenAIWriter(Writer):
         """Return the completion as a response.
 
         Raises:
-            ValueError, TypeError, AttributeError, IndexError: it has not the form of a chat completion.
+            one of MALFORMED: it has not the form of a chat completion.
         """
         choice = completion.choices[0]
         text = choice.message.content
@@ -200,10 +202,10 @@ class OpenAIWriter(Writer):
         usage = completion.usage
         return Response(
             key=key,
-            text=(text or getattr(choice.message, "refusal", None) or "").encode("utf-8", "replace").decode(),
-            finish_reason=str(choice.finish_reason or "stop"),
-            input_tokens=int(usage.prompt_tokens) if usage else 0,
-            output_tokens=int(usage.completion_tokens) if usage else 0,
+            text=_encodable(text or getattr(choice.message, "refusal", None) or ""),
+            finish_reason=_encodable(str(choice.finish_reason or "stop")),
+            input_tokens=_token_count(usage.prompt_tokens) if usage else 0,
+            output_tokens=_token_count(usage.completion_tokens) if usage else 0,
             model=f"{self.model}@{self.revision}",
         )
 
@@ -211,42 +213,25 @@ class OpenAIWriter(Writer):
         """Return the server's refusal of one request as a response.
 
         Raises:
-            InputError: the refusal is of the key, the model or the address, not of the request.
+            InputError: the refusal is of the key, the account, the model or the address, not of the request.
         """
-        if rejection.status in (401, 403, 404) or self._answered == 0:
-            hint = f"set {KEY_VARIABLE}" if rejection.status in (401, 403) else "check server and model"
+        if rejection.status not in REJECTIONS:
+            hints = {401: f"set {KEY_VARIABLE}", 402: "pay the server's account", 403: f"set {KEY_VARIABLE}"}
+            hint = hints.get(rejection.status, "check server and model")
             raise InputError(
                 self._runtime.server,
                 expected=f"answers of the model {self.model}",
                 found=f"status {rejection.status}: {rejection.message}",
-                remedy=f"{hint}; json_schema: false where the server takes no schema",
+                remedy=f"{hint}, and run the same command again: what was answered is kept",
             )
-        return Response(key, rejection.message, "rejected", 0, 0, f"{self.model}@{self.revision}")
+        message = f"status {rejection.status}: {rejection.message}"
+        return Response(key, message, REJECTED, 0, 0, f"{self.model}@{self.revision}")
 
     def _count(self, response: Response) -> None:
-        self._answered += response.finish_reason != "rejected"
+        self._answered += response.finish_reason != REJECTED
         self._tokens += response.input_tokens + response.output_tokens
-        self._cost += self._price(response.input_tokens, response.output_tokens)
-
-    def _price(self, input_tokens: int, output_tokens: int) -> float:
-        return (input_tokens * self._runtime.input_price + output_tokens * self._runtime.output_price) / 1e6
-
-    def _spent_budget(self) -> InputError | None:
-        """Return an error where this run and those before have spent a budget."""
-        limits = self._runtime
-        tokens, cost = self._earlier_tokens + self._tokens, self._earlier_cost + self._cost
-        if limits.token_budget is not None and tokens >= limits.token_budget:
-            setting, spent = "token_budget", f"{tokens} tokens of {limits.token_budget}"
-        elif limits.cost_budget is not None and cost >= limits.cost_budget:
-            setting, spent = "cost_budget", f"{cost:.2f} of {limits.cost_budget:.2f}"
-        else:
-            return None
-        return InputError(
-            f"runtime.yaml:{setting}",
-            expected="views of all items within the budget",
-            found=f"{spent} are spent on {self.model}@{self.revision}",
-            remedy="raise the budget and run the same command again: what was answered is kept and costs nothing",
-        )
+        self._cost += cost_of(self._runtime, response.input_tokens, response.output_tokens)
+        self.count([response])
 
     def close(self) -> None:
         """Print what this run asked and what it cost."""
@@ -277,8 +262,36 @@ def _message_content(request: Request, side: int) -> list[dict[str, Any]]:
     return content
 
 
+def _check_address(server: str) -> None:
+    """Raise where the server's address is none that can be called."""
+    try:
+        address = httpx2.URL(server)
+        fault = "" if address.scheme in ("http", "https") and address.host else "no http:// or https:// before a host"
+    except httpx2.InvalidURL as error:
+        fault = _one_line(error)
+    if fault:
+        raise InputError(
+            "runtime.yaml:server",
+            expected="an address such as http://localhost:8000/v1",
+            found=f"`{server}`: {fault}",
+            remedy="correct server in runtime.yaml, or SIDFLOW_SERVER",
+        )
+
+
+def _token_count(count: Any) -> int:
+    tokens = int(count)
+    if not 0 <= tokens <= MOST_TOKENS:
+        raise ValueError(f"{tokens} tokens")
+    return tokens
+
+
+def _encodable(text: str) -> str:
+    """Return `text` with `?` for half a surrogate pair, which JSON can spell and no file or store takes."""
+    return text.encode("utf-8", "replace").decode()
+
+
 def _one_line(error: Exception) -> str:
     """Return an error's message in one line, without a credential."""
-    message = " ".join(str(error).split())
+    message = " ".join(_encodable(str(error)).split())
     key = os.environ.get(KEY_VARIABLE)
     return (message.replace(key, "***") if key else message)[:300] or type(error).__name__

@@ -40,7 +40,11 @@ def default_prompts() -> dict[View, str]:
 
 
 class GenerationParams(Params):
-    """What a language model is asked, and how it decodes. All of it is part of a response's key in the store."""
+    """What a language model is asked, and how it decodes.
+
+    All that changes a prompt or an answer is part of a response's key in the store. How often is asked (`attempts`) and
+    the room that an engine has (`context_tokens`) are not.
+    """
 
     prompts: dict[View, str] = Field(
         default_factory=default_prompts, description="of each view: the file prompts/NAME.md; a new text is a new name"

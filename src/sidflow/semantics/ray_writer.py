@@ -23,7 +23,7 @@ from sidflow.models.prompted import PromptedModel, prompted_model
 from sidflow.models.shrink import shrunk_jpeg
 from sidflow.semantics.params import RayParams
 from sidflow.semantics.requests import Request, answer_schema
-from sidflow.semantics.store import Response
+from sidflow.semantics.store import REJECTED, Response
 from sidflow.semantics.writers import Writer, require_sight
 
 SLOT = "describe.writer.model"
@@ -61,7 +61,7 @@ class RayWriter(Writer):
         """Yield the responses of each block.
 
         Raises:
-            InputError: a request has a picture and the model takes none, or the engines fail.
+            InputError: a request has a picture and the model takes none, the engines fail, or a budget is spent.
         """
         if not requests:
             return
@@ -78,11 +78,12 @@ class RayWriter(Writer):
                         failure = failure or error
                     else:
                         responses.append(self._response(row, error))
-                if responses and not self._answered and all(one.finish_reason == "rejected" for one in responses):
-                    raise self._error(f"nothing but rejections: {responses[0].text}")
                 missing -= len(responses)
                 if responses:
+                    self.count(responses)
                     yield responses
+                if (spent := self.spent_budget()) is not None:
+                    raise spent
         except InputError:
             raise
         except Exception as error:  # Ray raises what a worker raised, in classes of its own
@@ -93,7 +94,7 @@ class RayWriter(Writer):
     def _response(self, row: Row, error: str) -> Response:
         name = f"{self.model}@{self.revision}"
         if error:
-            return Response(str(row["key"]), _one_line(error), "rejected", 0, 0, name)
+            return Response(str(row["key"]), _one_line(error), REJECTED, 0, 0, name)
         tokens, written = int(row["input_tokens"]), int(row["output_tokens"])
         self._answered += 1
         self._tokens += tokens + written

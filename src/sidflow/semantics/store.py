@@ -31,6 +31,13 @@ CREATE TABLE IF NOT EXISTS responses (
 """,
     remedy="move the file away (its answers are asked again), or set SIDFLOW_RESPONSES to another",
 )
+REJECTED = "rejected"  # why a response that is no answer ended
+_ADD = f"""
+INSERT INTO responses ({_COLUMNS}) VALUES (?,?,?,?,?,?) ON CONFLICT (key) DO UPDATE
+SET (text, finish_reason, input_tokens, output_tokens, model) =
+    (excluded.text, excluded.finish_reason, excluded.input_tokens, excluded.output_tokens, excluded.model)
+WHERE responses.finish_reason = '{REJECTED}' AND excluded.finish_reason != '{REJECTED}'
+"""
 
 
 class Response(NamedTuple):
@@ -70,15 +77,21 @@ class ResponseStore:
         return responses
 
     def add(self, responses: Iterable[Response]) -> None:
-        """Keep the responses, all or none; one whose key is there already changes nothing.
+        """Keep the responses, all or none; where the key is there already, only an answer in place of a rejection.
 
         Raises:
             InputError: the disk is full, the file is damaged or may not be written.
         """
         with database_errors(self.path, SCHEMA), self._connection:
-            self._connection.executemany(
-                f"INSERT INTO responses ({_COLUMNS}) VALUES (?,?,?,?,?,?) ON CONFLICT (key) DO NOTHING", responses
-            )
+            self._connection.executemany(_ADD, responses)
+
+    def has_answer(self, model: str) -> bool:
+        """Return whether a model, by name and revision, has answered anything, other than by a rejection."""
+        with database_errors(self.path, SCHEMA):
+            row = self._connection.execute(
+                "SELECT EXISTS (SELECT 1 FROM responses WHERE model = ? AND finish_reason != ?)", (model, REJECTED)
+            ).fetchone()
+        return bool(row[0])
 
     def size(self, model: str | None = None) -> StoreSize:
         """Return the number of responses and of their tokens: of one model, by name and revision, or of all."""
@@ -99,16 +112,16 @@ class ResponseStore:
         return {row[0]: StoreSize(*row[1:]) for row in rows}
 
     def merge(self, other: Path) -> int:
-        """Take the responses of another store that are missing here; return how many.
+        """Take the responses of another store that are missing or rejections here; return how many.
 
         Raises:
             InputError: `other` is no store.
         """
-        before = self.size().responses
+        before = self._connection.total_changes
         with open_store(other, read_only=True) as source:
             for batch in source._batches():
                 self.add(batch)
-        return self.size().responses - before
+        return self._connection.total_changes - before
 
     def export(self, path: Path, keys: Sequence[str] | None = None) -> int:
         """Write a store with the responses of `keys`, or with all, to `path`; return how many.

@@ -26,7 +26,7 @@ from sidflow.models.rounds import generated_tokens
 from sidflow.models.shrink import picture_size
 from sidflow.semantics.params import TransformersParams
 from sidflow.semantics.requests import Request
-from sidflow.semantics.store import Response
+from sidflow.semantics.store import REJECTED, Response
 from sidflow.semantics.writers import Writer, require_sight
 
 SLOT = "describe.writer.model"
@@ -54,8 +54,8 @@ class TransformersWriter(Writer):
         """Yield the responses of each batch.
 
         Raises:
-            InputError: a request has a picture and the model takes none, the model cannot be loaded, or memory does
-                not suffice for one request.
+            InputError: a request has a picture and the model takes none, the model cannot be loaded, memory does not
+                suffice for one request, or a budget is spent.
         """
         if not requests:
             return
@@ -73,7 +73,7 @@ class TransformersWriter(Writer):
                     inputs = encoder.encode(request.prompt, request.picture, self._params.picture_side)
                 message = self._too_long(inputs["input_ids"].shape[1])
                 if message:
-                    rejected.append(Response(key, message, "rejected", 0, 0, f"{self.model}@{self.revision}"))
+                    rejected.append(Response(key, message, REJECTED, 0, 0, f"{self.model}@{self.revision}"))
                 else:
                     encoded.append((key, inputs))
             if rejected:
@@ -81,7 +81,10 @@ class TransformersWriter(Writer):
             for responses in self._batches.results(encoded, self._generate):
                 self._answered += len(responses)
                 self._tokens += sum(response.input_tokens + response.output_tokens for response in responses)
+                self.count(responses)
                 yield responses
+                if (spent := self.spent_budget()) is not None:
+                    raise spent
 
     def _error(self, expected: str, found: str, remedy: str) -> InputError:
         return InputError(f"{self._model.folder} on {self._device.type}", expected=expected, found=found, remedy=remedy)

@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping
 
 from sidflow.core.errors import InputError
 from sidflow.core.runtime import Runtime
+from sidflow.semantics.budget import Budget
 from sidflow.semantics.params import GenerationParams, OpenAIParams, RayParams, ReplayParams, TransformersParams
 from sidflow.semantics.requests import Request
-from sidflow.semantics.store import Response, StoreSize
+from sidflow.semantics.store import Response
 
 
 class Writer(ABC):
@@ -18,9 +19,17 @@ class Writer(ABC):
     model: str
     revision: str
     chunk_items = 5000  # items whose requests are made, and are in memory, at a time
+    budget: Budget | None = None  # where the runtime settings have one; a spent one ends `respond`
+    asks = True  # a model; where it does not, a stored rejection stands
 
-    def charge(self, earlier: StoreSize) -> None:  # noqa: B027  # most writers cost nothing
-        """Count towards the budgets what the response store holds of this model and revision."""
+    def count(self, responses: list[Response]) -> None:
+        """Count responses towards the budget."""
+        if self.budget is not None:
+            self.budget.count(responses)
+
+    def spent_budget(self) -> InputError | None:
+        """Return an error where this run and those before have spent a budget."""
+        return self.budget.error() if self.budget is not None else None
 
     @abstractmethod
     def respond(self, requests: Mapping[str, Request]) -> Iterator[list[Response]]:
@@ -57,6 +66,8 @@ def require_sight(requests: Mapping[str, Request], model: str) -> None:
 
 class ReplayWriter(Writer):
     """Answers nothing: every response has to be in the store."""
+
+    asks = False
 
     def __init__(self, params: ReplayParams) -> None:
         self.model, self.revision = params.model, params.revision

@@ -134,6 +134,18 @@ def status(code: int, **headers: str) -> Reply:
     return reply
 
 
+def lamp_gets(reply: Reply) -> Reply:
+    """Return a reply that is `reply` to requests about the lamp, and an answer to others."""
+
+    def reply_by_item(running: ChatServer, handler: BaseHTTPRequestHandler, body: dict[str, Any], attempt: int) -> None:
+        if "Blue lamp" in prompt_of(body):
+            reply(running, handler, body, attempt)
+        else:
+            running.answer(handler, body)
+
+    return reply_by_item
+
+
 def raw(content: bytes, *, announced: int | None = None) -> Reply:
     """Return a reply of status 200 with any bytes, and another length than announced."""
 

@@ -1,4 +1,5 @@
 import json
+import time
 
 import pytest
 from hypothesis import given
@@ -34,11 +35,61 @@ def test_text_around_the_object_is_dropped(wrapped):
 
 @given(st.integers(1, len(json.dumps(FULL)) - 1))
 def test_of_a_cut_answer_only_whole_values_are_kept(length):
-    content, repaired = parse_object(json.dumps(FULL)[:length])
+    content, repaired = parse_object(json.dumps(FULL)[:length], "text")
     if content is not None:
         assert repaired
         for name, value in content.items():
             assert value == FULL[name] or (isinstance(value, list) and value == FULL[name][: len(value)])
+
+
+DRAFT = FULL | {"category": "guess"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<think>Perhaps DRAFT, but no.</think>\nFULL",
+        "Perhaps DRAFT, but no.</think>```json\nFULL\n```",
+        '<think>The form {x} asks for {"a"}.</think>FULL',
+        "<think>One.</think><think>Two: DRAFT</think> FULL",
+        "Here {as asked}: FULL",
+        'A set {"a", "b"} is none: FULL',
+        "First DRAFT, better: FULL",
+        'FULL And {"note": 1}.',
+        'The form {"category": is cut. FULL',
+        "[FULL]",
+    ],
+)
+def test_of_several_objects_the_last_complete_one_that_was_asked_for_is_the_answer(text):
+    answer = read(text.replace("DRAFT", json.dumps(DRAFT)).replace("FULL", json.dumps(FULL)))
+    assert answer == (FULL, "", True)
+
+
+@pytest.mark.parametrize("text", ["Here {as asked}: FULL", "<think>DRAFT</think>FULL", 'As {"category" said: FULL'])
+def test_only_a_cut_object_is_repaired_where_none_is_complete(text):
+    cut = text.replace("DRAFT", json.dumps(DRAFT)).replace("FULL", json.dumps(FULL)[:-5])
+    answer = read(cut, "length")
+    assert answer.fields == FULL | {"summary": ""} and answer.repaired
+
+
+def test_what_a_model_thinks_is_no_answer():
+    thoughts = f"<think>Perhaps {json.dumps(DRAFT)} or"
+    assert read(thoughts, "length").failure == "cut"
+    assert read(thoughts).failure == read(f"{thoughts}</think>").failure == "malformed"
+    assert read("<think>It is a boot.</think>\nI'm sorry, I can't help.").failure == "refusal"
+    quoted = FULL | {"summary": "A shirt that says </think>."}
+    assert read(json.dumps(quoted)) == (quoted, "", False)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["{" * 60_000, '{"' * 30_000, '{"a":' * 12_000, '{"a":[' * 10_000, '{{{{{{{{"a",' + '"b",' * 15_000],
+    ids=["braces", "names", "objects", "lists", "values"],
+)
+def test_a_hostile_answer_is_read_in_a_moment(text):
+    started = time.process_time()
+    assert read(text).failure in ("malformed", "schema")
+    assert time.process_time() - started < 5
 
 
 def test_an_answer_cut_late_is_used_and_one_cut_early_is_not():
@@ -75,10 +126,45 @@ def test_why_an_answer_cannot_be_used(text, reason, failure):
     assert answer.fields == {}
 
 
+@pytest.mark.parametrize(
+    ("keywords", "failure"),
+    [
+        (["sorry board game", "family game"], ""),
+        (["I can read", "I can talk", "early readers"], ""),
+        (["I'm sorry card", "apology", "greeting card"], ""),
+        (["Sorry!", "board game"], ""),
+        (["I'm sorry, I can't help with that."], "refusal"),
+        (["I\u2019m sorry", "I cannot see a picture"], "refusal"),
+        (["Sorry, but there is no text"], "refusal"),
+    ],
+    ids=str,
+)
+def test_keywords_are_a_refusal_where_most_begin_as_one(keywords, failure):
+    assert read(json.dumps({"keywords": keywords}), view="keywords").failure == failure
+
+
+@pytest.mark.parametrize("category", ["Sorry! board game", "sorry game", "I can talk dolls"])
+def test_a_name_that_begins_with_a_word_of_refusals_is_none(category):
+    assert read(json.dumps(FULL | {"category": category})).failure == ""
+
+
+@pytest.mark.parametrize(
+    "text", ["Sorry, I can't.", "Sorry", "I cannot see it.", "Unfortunately, I see nothing.", "As an AI I do not see."]
+)
+def test_an_answer_that_begins_as_a_refusal_is_one(text):
+    assert read(json.dumps(FULL | {"category": text})).failure == ("" if text == "Sorry" else "refusal")
+    assert read(text).failure == "refusal"
+
+
 def test_one_field_of_another_type_is_left_empty():
     answer = read(json.dumps(FULL | {"mood": 3, "colours": "red", "use": ["hiking", "snow"]}))
     assert answer.failure == ""
     assert (answer.fields["mood"], answer.fields["colours"], answer.fields["use"]) == ("", ["red"], "hiking, snow")
+
+
+def test_half_a_surrogate_pair_is_no_text():
+    answer = read(json.dumps(FULL | {"style": "\ud83d plain", "colours": ["\ud83d\ude00", "red\ude00"]}))
+    assert (answer.fields["style"], answer.fields["colours"]) == ("? plain", ["\U0001f600", "red?"])
 
 
 def test_deeply_nested_json_is_not_read():

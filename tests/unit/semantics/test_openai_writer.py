@@ -5,7 +5,7 @@ import json
 import polars as pl
 import pytest
 from PIL import Image
-from tests.unit.semantics.chat_server import DESCRIPTION, prompt_of, status
+from tests.unit.semantics.chat_server import DESCRIPTION, lamp_gets, prompt_of, status
 from tests.unit.semantics.describing import ITEMS, PICTURES, file_hash, params, runtime, views
 from tests.unit.semantics.test_rules import item, items_table
 
@@ -139,6 +139,22 @@ def test_a_budget_is_that_of_all_runs_with_a_model_and_revision(server, tmp_path
         update={"writer": params().writer.model_copy(update={"revision": "def"})}
     )
     assert describe_items(ITEMS, PICTURES, other, tight).semantics.height == 2
+
+
+def test_a_spent_budget_asks_nothing_that_was_refused(server, tmp_path):
+    server.faults = [lamp_gets(status(400))] * 9
+    whole = params(views=("text",), max_failed_share=1.0)
+    refused = describe_items(ITEMS, PICTURES, whole, runtime(server, tmp_path))
+    assert refused.report["text_failed_rejected"] == 1 and server.asked.total() == 3
+    spent = runtime(server, tmp_path, token_budget=1)
+    assert file_hash(describe_items(ITEMS, PICTURES, whole, spent)) == file_hash(refused)
+    assert server.asked.total() == 3
+    replay = DescribeParams(
+        views=("text",), max_failed_share=1.0, writer=ReplayParams(backend="replay", model="vl-7b", revision="abc")
+    )
+    assert file_hash(describe_items(ITEMS, PICTURES, replay, spent)) == file_hash(refused)
+    with pytest.raises(InputError, match="response store"):
+        describe_items(items_table(item(0, "Desk")), PICTURES, replay, spent)
 
 
 def test_concurrency_is_bounded_and_used(server, tmp_path):

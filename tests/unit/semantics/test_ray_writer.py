@@ -94,7 +94,7 @@ def test_what_an_engine_answered_before_it_broke_is_kept(local, folder, tmp_path
         assert store.size().responses == 5
     monkeypatch.setattr(ray_writer, "ray_blocks", lambda *given: blocks(*given, broken=False))
     described = describe_items(ITEMS, PICTURES, params_of(folder), runtime)
-    assert views(described) == EXPECTED and asked == [6, 1]
+    assert views(described) == EXPECTED and asked == [6, 2]  # what failed, and what was rejected
     monkeypatch.setattr(ray_writer, "ray_blocks", blocks_here)
     whole = describe_items(ITEMS, PICTURES, params_of(folder), Runtime(cache=tmp_path / "other"))
     assert file_hash(whole) == file_hash(described)
@@ -106,6 +106,48 @@ def test_settings_that_reject_everything_end_the_run_and_nothing_is_kept(local, 
         describe_items(items_table(item(0, "Blue lamp")), PICTURES[:0], params_of(folder), runtime)
     with open_store(runtime.responses_path) as store:
         assert store.size().responses == 0
+
+
+def test_a_rejected_item_that_alone_is_missing_ends_no_run(local, folder, tmp_path):
+    runtime, text = Runtime(cache=tmp_path / "cache"), params_of(folder).model_copy(update={"views": ("text",)})
+    describe_items(items_table(item(0, "Chair")), PICTURES[:0], text, runtime)
+    more = items_table(item(0, "Chair"), item(1, "Blue lamp"))
+    described = describe_items(more, PICTURES[:0], text, runtime)
+    assert list(views(described)) == [(0, "text")] and described.report["text_failed_rejected"] == 1
+
+
+def test_an_engine_with_more_room_answers_what_was_too_long_before(local, folder, tmp_path, monkeypatch):
+    def blocks(rows, _model, params, _runtime):
+        to_engine, from_engine = ray_writer.row_functions(params)
+        for row in rows:
+            lamp = "Blue lamp" in row["prompt"]
+            sent = to_engine(row | {"prompt": row["prompt"].replace("Blue lamp", "Lamp")})
+            yield [
+                row | {"generated_text": "", ERROR: "ValueError: the prompt is too long"}
+                if lamp and params.context_tokens < 8192
+                else from_engine(engine({**row, **sent}))
+            ]
+
+    monkeypatch.setattr(ray_writer, "ray_blocks", blocks)
+    runtime = Runtime(cache=tmp_path / "cache")
+    tight = describe_items(ITEMS, PICTURES, params_of(folder, context_tokens=100), runtime)
+    assert (1, "text") not in views(tight)
+    described = describe_items(ITEMS, PICTURES, params_of(folder), runtime)
+    assert views(described)[1, "text"] == "Category: Lamp. Colours: text." and described.report["text_failed"] == 0
+
+
+def test_a_spent_budget_ends_the_run_and_a_raised_one_goes_on(local, folder, tmp_path):
+    cache, spent = tmp_path / "cache", r"token_budget.*240 tokens of 120 are spent on llava@"  # a block of two
+    for _ in range(2):  # the second asks nothing
+        with pytest.raises(InputError, match=spent):
+            describe_items(ITEMS, PICTURES, params_of(folder), Runtime(cache=cache, token_budget=120))
+    with open_store(Runtime(cache=cache).responses_path) as store:
+        assert store.size().output_tokens == 40
+    priced = Runtime(cache=cache, cost_budget=0.0003, input_price=1.0)
+    with pytest.raises(InputError, match="cost_budget"):
+        describe_items(ITEMS, PICTURES, params_of(folder), priced)
+    described = describe_items(ITEMS, PICTURES, params_of(folder), Runtime(cache=cache))
+    assert views(described) == EXPECTED
 
 
 def test_a_row_holds_the_shrunk_picture_and_the_schema(local, folder):

@@ -31,6 +31,26 @@ def test_what_is_added_is_there_after_reopening_and_the_first_answer_stays(tmp_p
         assert store.size() == (2, 20, 10)
 
 
+def test_an_answer_takes_the_place_of_a_rejection_and_nothing_else_does(tmp_path):
+    def rejected(number):
+        return response(number, "too long")._replace(finish_reason="rejected", input_tokens=0, output_tokens=0)
+
+    other = tmp_path / "other.sqlite"
+    with open_store(other) as store:
+        store.add([rejected(1), rejected(2), response(3), response(4)])
+    with open_store(tmp_path / "s.sqlite") as store:
+        store.add([rejected(1)])
+        assert not store.has_answer("model@1")
+        store.add([rejected(1)._replace(text="another reason"), response(2), rejected(3)])
+        assert store.get([response(1).key])[response(1).key] == rejected(1)
+        assert store.has_answer("model@1") and not store.has_answer("model@2")
+        assert store.merge(other) == 2 and store.size() == (4, 30, 15)
+        store.add([response(1, "an answer"), rejected(2)])
+        assert store.get([response(number).key for number in (1, 2)]) == {
+            response(number).key: response(number) for number in (1, 2)
+        }
+
+
 def test_more_keys_than_one_statement_takes(tmp_path):
     with open_store(tmp_path / "s.sqlite") as store:
         store.add(response(number) for number in range(2500))

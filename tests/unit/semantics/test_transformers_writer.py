@@ -277,6 +277,19 @@ def test_a_second_run_asks_only_what_is_missing(llama, tmp_path, monkeypatch):
     assert sum(counts) == 3
 
 
+def test_a_spent_budget_ends_the_run_after_its_batch(llama, tmp_path):
+    params = DescribeParams(views=("text",), writer=params_of(llama, attempts=1), max_failed_share=1.0)
+    items = items_table(*(item(number, f"Red mug {number}") for number in range(3)))
+    limits = {"device": "cpu", "cache": tmp_path / "cache"}
+    describe_items(items[:1], images_table(), params, Runtime(**limits))
+    with pytest.raises(InputError, match=r"token_budget.*are spent on llama@"):
+        describe_items(items, images_table(), params, Runtime(**limits, token_budget=1))
+    assert describe_items(items[:1], images_table(), params, Runtime(**limits, token_budget=1)).report["items"] == 1
+    with pytest.raises(InputError, match="token_budget"):
+        describe_items(items, images_table(), params, Runtime(device="cpu", cache=tmp_path / "new", token_budget=1))
+    assert describe_items(items, images_table(), params, Runtime(**limits)).report["items"] == 3
+
+
 def test_two_runs_with_a_store_of_their_own_write_the_same_bytes(folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shutil.copytree(ROOT / "prompts", "prompts")
