@@ -156,13 +156,27 @@ def hub_cache() -> str:
 def hub_folder(repo: str, commit: str) -> Path:
     """Return the folder of a hub commit in the hub's own cache; missing files are downloaded.
 
-    Raises:
-        InputError: the commit is neither in the cache nor can be downloaded.
-    """
-    from huggingface_hub import snapshot_download
+    The cache may hold a part of a commit, such as what `AutoModel.from_pretrained` reads of it, without a model's
+    further layers. So the commit's list of files has to be there, too: `snapshot_download` leaves one, by which the
+    hub's client finds missing files without network.
 
+    Raises:
+        InputError: the commit is neither whole in the cache nor can be downloaded.
+    """
+    from huggingface_hub import get_cached_repo_tree, snapshot_download
+    from huggingface_hub.errors import CachedRepoTreeNotFoundError
+
+    cache = hub_cache()
     try:
-        return Path(snapshot_download(repo, revision=commit, allow_patterns=list(FILE_PATTERNS), cache_dir=hub_cache()))
+        folder = snapshot_download(repo, revision=commit, allow_patterns=list(FILE_PATTERNS), cache_dir=cache)
+        get_cached_repo_tree(repo, revision=commit, cache_dir=cache)
+    except CachedRepoTreeNotFoundError as error:
+        raise InputError(
+            f"hub model {repo}",
+            expected=f"all files of commit {commit} in the local cache",
+            found="files without the list of all that the commit has",
+            remedy="run once with network (HF_HUB_OFFLINE unset) and a cache that can be written to, or use kind: path",
+        ) from error
     except Exception as error:
         raise InputError(
             f"hub model {repo}",
@@ -170,3 +184,4 @@ def hub_folder(repo: str, commit: str) -> Path:
             found=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
             remedy="check repo, commit and network (HF_HUB_OFFLINE, HF_ENDPOINT), or use kind: path",
         ) from error
+    return Path(folder)

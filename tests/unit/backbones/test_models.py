@@ -1,9 +1,9 @@
 import importlib.util
 import json
-import shutil
 
 import pytest
 import torch
+from tests.unit.models.hub_server import serving
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from sidflow.backbones.models import load_backbone, record_of_pretrained
@@ -127,12 +127,11 @@ def test_bad_choices_are_one_clear_line(params, message):
 
 def test_a_hub_model_is_taken_at_its_commit(folder, tmp_path, monkeypatch):
     cache = tmp_path / "hub"
-    snapshots = cache / "models--owner--name" / "snapshots"
-    shutil.copytree(folder, snapshots / COMMIT)
-    (snapshots / ("f" * 40)).mkdir()
+    (cache / "models--owner--name" / "snapshots" / ("f" * 40)).mkdir(parents=True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr(files, "hub_cache", lambda: str(cache))
-    about = record_of_pretrained(BackboneParams(kind="hub", repo="owner/name", commit=COMMIT))
+    with serving(folder, "owner/name", COMMIT, monkeypatch):
+        about = record_of_pretrained(BackboneParams(kind="hub", repo="owner/name", commit=COMMIT))
     assert (about["repo"], about["commit"], about["path"]) == ("owner/name", COMMIT, "")
     assert str(tmp_path) not in json.dumps(about)
     load_backbone(about)
