@@ -15,7 +15,7 @@ from sidflow.sequences.split import SplitParams, split_interactions
 def _write(folder: Path, files: dict[str, str]) -> Path:
     for name, text in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text)
+        (folder / name).write_bytes(text.encode())
     return folder
 
 
@@ -178,6 +178,11 @@ def test_published_targets_outside_of_the_core_are_counted_with_what_to_do(tmp_p
             {"train.csv": HEAD + _row("A", [1], 2), "info.txt": "no tabs\n"},
             {},
             "separated by tabs; found 1 fields in line 1",
+        ),
+        (
+            {"train.csv": HEAD + _row("A", [1], 2), "info.txt": "<a_1>\tPen\t1\r<a_2>\tInk\t2\r"},
+            {},
+            "a line feed; found carriage returns alone",
         ),
     ],
 )

@@ -24,7 +24,7 @@ from sidflow.catalog.params import IngestParams, set_by_user
 from sidflow.catalog.raw import MAX_LITERAL_CHARACTERS, RawCatalog, clean_text, items_frame_of_rows
 from sidflow.catalog.reading import DataFolder, collect_table, scan_table
 from sidflow.catalog.sources.sequences import UserSequence, sequence_events, sequence_keys
-from sidflow.catalog.text_files import numbered_lines
+from sidflow.catalog.text_files import numbered_lines, refuse_carriage_returns
 from sidflow.core.errors import InputError
 
 PARTS = (TRAIN, VALID, TEST)  # in the order of time; folders, or words in file names
@@ -186,6 +186,7 @@ def _info_titles(path: Path, params: IngestParams, dropped: Counter[str]) -> dic
     """Return the titles of items by key; of several lines of an item the longest title."""
     titles: dict[str, str] = {}
     for number, line in numbered_lines(path, params.encoding):
+        refuse_carriage_returns((line or "").encode(), path)
         fields = (line or "").rstrip("\r\n").split("\t")
         if len(fields) < 3:
             raise InputError(
