@@ -91,7 +91,13 @@ _HIDDEN_ELEMENTS = re.compile(r"<(script|style|head|noscript)\b.*?(</\1\s*>|$)",
 _COMMENTS = re.compile(r"<!--.*?(-->|$)", re.DOTALL)
 _TAGS = re.compile(r"</?[a-zA-Z][^<>]*>|<![a-zA-Z][^<>]*>")
 _UNCLOSED_TAG = re.compile(r"<[a-zA-Z/!][^<>]*$")  # a tag that a length limit has cut
-_STYLE_RULES = re.compile(r"(?:^|(?<=\s))[.#@]?[\w.#:>, -]{1,80}\{[^{}]{0,800}\}")  # style sheets without their tag
+_SELECTOR = r"[\w.#:>, -]"
+_GAP = r"(?:[;\s]|/\*[^{}*]*+\*/)*+"  # between declarations: white space and comments
+_DECLARATIONS = rf"(?:[a-zA-Z-][\w-]*+\s*+:[^{{}};]{{1,200}}+(?:;{_GAP}|(?=\}})))++"
+_STYLE_RULES = re.compile(  # style sheets without their tag; other words in braces are text
+    r"(?:^|(?<=\s))"
+    rf"(?:[.#@]?{_SELECTOR}{{1,80}}+\{{{_GAP}{_DECLARATIONS}\}}|[.#@]{_SELECTOR}{{1,80}}+\{{{_GAP}\}})"
+)
 _ITEM_SEPARATOR = re.compile(r"""["'], *["']""")
 _SPACE = re.compile(r"\s+")
 
