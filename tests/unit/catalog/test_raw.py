@@ -65,6 +65,20 @@ def test_a_deep_list_is_text_not_a_crash():
     assert clean_text("[" * 5000 + "]" * 5000, 100)
 
 
+def test_values_that_lie_too_deep_are_left_out():
+    value = "deep"
+    for _ in range(5000):
+        value = [value]
+    assert clean_text(["near", value], 100) == "near"
+    assert clean_text("['near', " + "[" * 90 + "'deep'" + "]" * 90 + "]", 100) == "near"
+    assert clean_text("[" * 60 + "'deep'" + "]" * 60, 100) == "deep"
+
+
+@pytest.mark.parametrize("text", ["[0x%s]" % ("f" * 5000), "[0x%s + 1j]" % ("f" * 5000), "[{[1]: 2}]", "[{[1]}]"])
+def test_a_list_that_cannot_be_a_value_is_text(text):
+    assert clean_text(text, 10_000) == text
+
+
 def test_long_text_is_cut_at_a_word():
     assert clean_text("one two, three", 10) == "one two"
     assert clean_text("x" * 20, 10) == "x" * 10
