@@ -54,8 +54,30 @@ def test_recboles_atomic_files_are_read_by_their_header(tmp_path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("kind", "values", "wanted"),
+    [
+        ("token", ["Science Fiction", "Drama, old"], [["Science Fiction"], ["Drama, old"]]),
+        ("token_seq", ["Animation Comedy", "Action"], [["Animation", "Comedy"], ["Action"]]),
+        ("token_seq", ["Science Fiction", "Drama, Film Noir"], [["Science Fiction"], ["Drama", "Film Noir"]]),
+        ("token_seq", ["", "Drama"], [[], ["Drama"]]),
+    ],
+)
+def test_the_type_of_categories_and_their_whole_column_say_where_they_are_split(tmp_path, kind, values, wanted) -> None:
+    rows = "".join(f"{item}\t{value}\tA\n" for item, value in zip((10, 20), values, strict=True))
+    head = f"item_id:token\tgenre:{kind}\ttitle:token_seq\n"
+    _write(tmp_path, {"a.inter": INTER + "7\t10\t5\t978300760\n", "a.item": head + rows})
+    items = _read(tmp_path, "recbole").items.sort("item_key")
+    assert items["categories"].to_list() == wanted
+
+
+@pytest.mark.parametrize(
     ("files", "settings", "message"),
     [
+        (
+            {"a.inter": INTER, "a.item": "item_id:token\ttitle:token\ttitle:token_seq\n10\tA\tB\n"},
+            {},
+            r"a\.item: expected fields with different names; found `title` as title:token, title:token_seq",
+        ),
         ({"a.inter": "user_id\titem_id\ttimestamp\n1\t2\t3\n"}, {}, r"name:type between tabs.*found `user_id`.*files"),
         ({"a.inter": "user_id:token,item_id:token\n1,2\n"}, {}, r"expected tabs between the columns.*found commas"),
         (
