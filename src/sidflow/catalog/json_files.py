@@ -16,7 +16,7 @@ from sidflow.core.errors import InputError
 
 MAX_LINE_CHARACTERS = 2_000_000  # characters of a line; a longer one counts as bad
 MAX_FILE_BYTES = 1_000_000_000  # of a file that is one JSON value, unzipped: parsed, it takes about ten times as much
-MAX_DEPTH = 64  # objects and lists inside one another in such a file
+MAX_DEPTH = 64  # objects and lists inside one another in such a file, or in a line
 MAX_BAD_SHARE = 0.01  # of a file's lines; where more are broken, the file is refused
 FREE_BAD_LINES = 10  # broken lines that no file is refused for, as long as they are not most of it
 
@@ -27,9 +27,11 @@ class RepeatedNames(dict[str, Any]):
     def __init__(self, pairs: list[tuple[str, Any]]) -> None:
         """Hold the pairs; as a mapping the longest value of a name counts, the first of equally long ones."""
         super().__init__()
+        lengths: dict[str, int] = {}
         for name, value in pairs:
-            if name not in self or len(str(value)) > len(str(self[name])):
-                self[name] = value
+            length = len(str(value))
+            if length > lengths.get(name, -1):
+                self[name], lengths[name] = value, length
         self.pairs = pairs
 
 
@@ -108,17 +110,23 @@ class JsonLines:
         if len(line) > MAX_LINE_CHARACTERS:
             return None
         try:
-            return json.loads(line, object_pairs_hook=parse_object)
+            value = json.loads(line, object_pairs_hook=parse_object)
         except ValueError:
-            pass
+            return parse_literal(line.strip()) if self._literals else None
         except RecursionError:
             return None
-        if not self._literals:
-            return None
-        try:
-            return ast.literal_eval(line.strip())
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
-            return None
+        may_be_deep = line.count("[") + line.count("{") > MAX_DEPTH
+        return None if may_be_deep and json_depth(line.encode()) > MAX_DEPTH else value
+
+
+def parse_literal(text: str) -> object:
+    """Return the value of a Python literal; None where it is none or cannot be written again. No code is evaluated."""
+    try:
+        value = ast.literal_eval(text)
+        str(value)  # fails where a hexadecimal number has more digits than Python writes
+    except (ValueError, TypeError, OverflowError, SyntaxError, MemoryError, RecursionError):
+        return None
+    return value
 
 
 def refuse_too_many_bad(path: Path, bad: int, lines: int, example: str, max_share: float = MAX_BAD_SHARE) -> None:

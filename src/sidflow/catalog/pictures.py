@@ -65,6 +65,8 @@ def pack_pictures(item_keys: list[str], pictures: Mapping[str, Picture], params:
 def _open_picture(path: Path, params: PictureParams) -> Image.Image:
     """Return a decoded picture file; its size in bytes and pixels is checked before decoding."""
     try:
+        if not path.is_file():  # opening a named pipe waits for ever
+            raise _RejectedPicture("broken", "no file, or no regular one")
         size = path.stat().st_size
         if size > params.max_bytes:
             raise _RejectedPicture("too_large", f"{size} bytes")
@@ -106,8 +108,9 @@ def _encoded(image: Image.Image, params: PictureParams) -> tuple[bytes, tuple[in
 
 def _sixteen_bit_grey(image: Image.Image) -> Image.Image:
     """Return a grey picture of 16 bits with 8 bits, with an alpha channel where one of its levels is transparent."""
-    levels = np.asarray(image).astype(np.int64)
-    grey = Image.fromarray(np.clip(levels >> 8, 0, 255).astype(np.uint8))
+    levels = np.asarray(image)  # uint16; int32 of the mode I, whose levels may lie outside of 16 bits
+    high = levels >> 8
+    grey = Image.fromarray((np.clip(high, 0, 255) if image.mode == "I" else high).astype(np.uint8))
     transparent = image.info.get("transparency")
     if transparent is None:
         return grey

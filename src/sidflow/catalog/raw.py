@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import html
 import re
 import unicodedata
@@ -15,6 +14,7 @@ import polars as pl
 from PIL import Image
 
 from sidflow.artifacts.item_content import truncate_at_word
+from sidflow.catalog.json_files import MAX_DEPTH, parse_literal
 
 Picture = Path | Callable[[], Image.Image]  # a file, or a function that draws it
 
@@ -91,7 +91,13 @@ _HIDDEN_ELEMENTS = re.compile(r"<(script|style|head|noscript)\b.*?(</\1\s*>|$)",
 _COMMENTS = re.compile(r"<!--.*?(-->|$)", re.DOTALL)
 _TAGS = re.compile(r"</?[a-zA-Z][^<>]*>|<![a-zA-Z][^<>]*>")
 _UNCLOSED_TAG = re.compile(r"<[a-zA-Z/!][^<>]*$")  # a tag that a length limit has cut
-_STYLE_RULES = re.compile(r"(?:^|(?<=\s))[.#@]?[\w.#:>, -]{1,80}\{[^{}]{0,800}\}")  # style sheets without their tag
+_SELECTOR = r"[\w.#:>, -]"
+_GAP = r"(?:[;\s]|/\*[^{}*]*+\*/)*+"  # between declarations: white space and comments
+_DECLARATIONS = rf"(?:[a-zA-Z-][\w-]*+\s*+:[^{{}};]{{1,200}}+(?:;{_GAP}|(?=\}})))++"
+_STYLE_RULES = re.compile(  # style sheets without their tag; other words in braces are text
+    r"(?:^|(?<=\s))"
+    rf"(?:[.#@]?{_SELECTOR}{{1,80}}+\{{{_GAP}{_DECLARATIONS}\}}|[.#@]{_SELECTOR}{{1,80}}+\{{{_GAP}\}})"
+)
 _ITEM_SEPARATOR = re.compile(r"""["'], *["']""")
 _SPACE = re.compile(r"\s+")
 
@@ -117,9 +123,14 @@ def clean_line(value: str) -> str:
     return _SPACE.sub(" ", value).strip()
 
 
-def flatten_strings(value: object) -> list[str]:
-    """Return all strings of nested lists and mappings' values; a string that spells a list counts as a list."""
-    if value is None or value != value:  # NaN
+def flatten_strings(value: object, depth: int = 0) -> list[str]:
+    """Return all strings of nested lists and mappings' values; a string that spells a list counts as a list.
+
+    Args:
+        value: of any kind.
+        depth: in how many lists and mappings it lies; what lies in more than `MAX_DEPTH` is left out.
+    """
+    if value is None or value != value or depth > MAX_DEPTH:  # NaN is not itself
         return []
     if isinstance(value, bytes):
         value = value.decode("utf-8", "replace")
@@ -131,7 +142,7 @@ def flatten_strings(value: object) -> list[str]:
             return [value] if value.strip() else []
         value = parsed
     if isinstance(value, Iterable):
-        return [string for part in value for string in flatten_strings(part)]
+        return [string for part in value for string in flatten_strings(part, depth + 1)]
     return [str(value)]
 
 
@@ -140,12 +151,11 @@ def _parse_list(value: str) -> list | None:
     stripped = value.strip()
     if not (stripped.startswith("[") and stripped.endswith("]")) or len(stripped) > MAX_LITERAL_CHARACTERS:
         return None
-    try:
-        parsed = ast.literal_eval(_SPACE.sub(" ", stripped))
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        is_quoted = stripped[1:2] in "'\"" and stripped[-2:-1] in "'\"" and len(stripped) > 3
-        return _ITEM_SEPARATOR.split(stripped[2:-2]) if is_quoted else None  # quotes inside were not escaped
-    return parsed if isinstance(parsed, list) else None
+    parsed = parse_literal(_SPACE.sub(" ", stripped))
+    if parsed is not None:
+        return parsed if isinstance(parsed, list) else None
+    is_quoted = stripped[1:2] in "'\"" and stripped[-2:-1] in "'\"" and len(stripped) > 3
+    return _ITEM_SEPARATOR.split(stripped[2:-2]) if is_quoted else None  # quotes inside were not escaped
 
 
 def clean_categories(value: object, max_characters: int, separator: str = "") -> list[str]:

@@ -154,6 +154,23 @@ def refuse_nul(content: bytes, path: Path) -> None:
         )
 
 
+def refuse_carriage_returns(line: bytes, path: Path) -> None:
+    """Check that a line has no carriage return but at its end: where lines end so, the file would be one line.
+
+    Raises:
+        InputError: it has one.
+    """
+    content = line.rstrip(b"\r\n")
+    if b"\r" in content:
+        raise InputError(
+            str(path),
+            expected="lines that end in a line feed",
+            found="carriage returns alone",
+            example=content[:60].decode("utf-8", "replace"),
+            remedy="save the file with the line ends of Unix or Windows",
+        )
+
+
 def numbered_lines(path: Path, encoding: str = "utf-8") -> Iterator[tuple[int, str | None]]:
     """Yield the number and the text of each line that is not blank; None stands for a line that is too long.
 

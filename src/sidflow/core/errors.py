@@ -18,6 +18,7 @@ _TYPES = {"integer": "an integer", "number": "a number", "boolean": "true or fal
 _BOUNDS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
 
 _SECRET_NAMES = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|API_?KEY|ACCESS_KEY", re.IGNORECASE)
+_SETTINGS = frozenset({"SIDFLOW_TOKEN_BUDGET"})  # variables of our own with such a name, which hold no secret
 _LEAST_SECRET = 6  # characters; shorter values stand in every text
 _URL_CREDENTIALS = re.compile(r"(?<=://)[^/\s@]+@")
 _URL_QUERY = re.compile(
@@ -71,7 +72,7 @@ class InputError(Exception):
 def without_secrets(text: str) -> str:
     """Return `text` without credentials in URLs and without the values of variables such as HF_TOKEN."""
     for name, value in os.environ.items():
-        if len(value) >= _LEAST_SECRET and _SECRET_NAMES.search(name):
+        if len(value) >= _LEAST_SECRET and _SECRET_NAMES.search(name) and name not in _SETTINGS:
             text = text.replace(value, "***")
     return _URL_QUERY.sub(r"\1***", _URL_CREDENTIALS.sub("***@", text))
 

@@ -29,6 +29,14 @@ BROKEN = [
     "{} {}",
     '{"user": "a", "user": "b", "reviewerID": 1, "item": 1, "item": 2, "items": []}',
     "[" * 100_000,
+    '{"user": "z", "items": ["x"], "item": "x", "title": ' + "[" * 500 + "]" * 500 + "}",
+    '{"user": "z", "items": ["x"], "item": "x", "title": ' + "[" * 64 + "]" * 64 + "}",
+]
+LITERALS = [
+    "{'asin': 'x', 'title': {['X']: 1}}",
+    "{'asin': 'x', 'title': 0x%s}" % ("f" * 5000),
+    "{'asin': 0x%s, 'title': 'X'}" % ("f" * 5000),
+    "{'asin': 'x', 'title': 0x%s + 1j}" % ("f" * 5000),
 ]
 FILES = [
     ("jsonl", "sequences.jsonl", "sequences_bad_lines"),
@@ -71,6 +79,19 @@ def test_a_broken_line_is_counted(tmp_path, form, name, count, line, cut):
     assert (titles(catalog)["x"], titles(catalog)["y"]) == ("X", "Y")
     assert catalog.report[count] == 1
     assert f"{count} 1" in catalog.summary()
+
+
+@pytest.mark.parametrize("line", LITERALS, ids=lambda line: line[:40])
+def test_a_broken_literal_is_counted(tmp_path, line):
+    write_all(tmp_path, "amazon-2014")
+    add_lines(tmp_path / "meta.json", [line])
+    catalog = ingest(form_params(tmp_path, "amazon-2014"))
+    assert (titles(catalog)["x"], catalog.report["metadata_bad_lines"]) == ("X", 1)
+
+
+def test_signs_inside_of_texts_do_not_make_a_line_deep(tmp_path):
+    (tmp_path / "x.jsonl").write_text('{"a": "%s"}\n' % ("[{" * 500))
+    assert len(list(JsonLines(tmp_path / "x.jsonl"))) == 1
 
 
 @pytest.mark.parametrize(("form", "name", "count"), FILES)
@@ -175,6 +196,19 @@ def test_names_with_two_values_are_seen(tmp_path):
     assert read_json(path) == {"a": "long", "b": "x"}
     path.write_text('{"a": 1, "a": 1}')
     assert not isinstance(read_json(path), RepeatedNames)
+
+
+def test_a_name_that_stands_often_takes_time_in_proportion_to_its_values():
+    class Value(str):
+        written = 0
+
+        def __str__(self):
+            Value.written += 1
+            return self
+
+    pairs = [("a", Value("x" * length)) for length in (3, 9, 1, 9, 4, 2)]
+    assert RepeatedNames(pairs)["a"] is pairs[1][1]
+    assert Value.written == len(pairs)
 
 
 @pytest.mark.parametrize("limit", [json_files.MAX_DEPTH, 100_000])

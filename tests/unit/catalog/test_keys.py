@@ -157,15 +157,36 @@ def test_half_characters_are_no_key(tmp_path, form, role):
         ("1,2,3\n2,3\n", "`,` between them"),
         ("1 2,3,4\n2 3,4\n", "`,` between them"),
         ("1;2;3\n", "`;` between them"),
+        ("u0, i0, i1, i4\nu1, i0\nu2, i4, i0\n", "`,` between them"),
+        ("u0 i0; i1; i4\nu1 i4; i0\n", "`;` between them"),
+        ("u0 i0\nu1 i0| i1\n", "`|` between them"),
+        ("u0 i0, i1, i4,\nu1 i4, i0,\n", "`,` between them"),
+        ("u0 [i0, i1, i4]\nu1 i0\n", "`.` and `.` around them .1 affected., for example 'line 1: u0"),
+        ("[u0 i0 i1]\n[u1 i0]\n", "`.` and `.` around them"),
+        ("1 2 3\r2 3\r3 2 3\r", "a line feed; found carriage returns alone"),
+        ("1 2 3\n2 3\r3 2 3\n", "a line feed; found carriage returns alone"),
         ("1 2\u00a03\n2\u00a03\n", "1 without items"),
         ("1 2\0\n", "NUL"),
         ("1 2 nan\n", "nan.*in the sequence of user 1 .line 1."),
     ],
 )
 def test_text_sequences_of_other_forms_are_refused(tmp_path, text, says):
-    (tmp_path / "s.txt").write_text(text)
+    (tmp_path / "s.txt").write_bytes(text.encode())
     with pytest.raises(InputError, match=says):
         ingest(form_params(tmp_path, "letter"))
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("1 a, b c\n2 b c\n", {"1": ["a,", "b", "c"], "2": ["b", "c"]}),
+        ("1 [a b\n2 b [a\n", {"1": ["[a", "b"], "2": ["b", "[a"]}),
+        ("1 a b\r\n2 b\r\n", {"1": ["a", "b"], "2": ["b"]}),
+    ],
+)
+def test_signs_of_other_forms_may_be_part_of_a_key(tmp_path, text, wanted):
+    (tmp_path / "s.txt").write_bytes(text.encode())
+    assert histories(ingest(form_params(tmp_path, "letter"))) == wanted
 
 
 @pytest.mark.parametrize("form", AMAZON)

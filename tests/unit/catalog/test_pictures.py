@@ -1,7 +1,11 @@
 """Good pictures come in small, RGB and identical; bad ones are counted and never fatal."""
 
 import io
+import os
 import struct
+import subprocess
+import sys
+import tracemalloc
 import zlib
 
 import numpy as np
@@ -151,6 +155,44 @@ def test_sixteen_bit_grey_in_memory_is_scaled(mode):
     image = Image.frombytes(mode, (64, 8), levels.astype(dtype).tobytes())
     pixels = np.asarray(Image.open(io.BytesIO(encode_jpeg(image, LIMITS)[0])), dtype=float).mean(axis=(0, 2))
     assert pixels.reshape(4, -1).mean(axis=1) == pytest.approx([0, 78, 156, 255], abs=3)
+
+
+def test_levels_outside_of_sixteen_bits_are_the_nearest_inside():
+    levels = np.array([[-300, 0, 65_535, 70_000]], dtype="<i4").repeat(8, axis=0).repeat(16, axis=1)
+    image = Image.frombytes("I", (64, 8), levels.tobytes())
+    pixels = np.asarray(Image.open(io.BytesIO(encode_jpeg(image, LIMITS)[0])), dtype=float).mean(axis=(0, 2))
+    assert pixels.reshape(4, -1).mean(axis=1) == pytest.approx([0, 0, 255, 255], abs=3)
+
+
+@pytest.mark.parametrize("mode", ["I;16", "I;16B"])
+def test_sixteen_bit_grey_is_not_widened(mode):
+    image = Image.new(mode, (500, 400))
+    tracemalloc.start()
+    try:
+        encode_jpeg(image, LIMITS)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 10 * 500 * 400
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "link to nothing"])
+def test_what_is_no_file_is_counted_and_not_waited_for(tmp_path, kind):
+    path = tmp_path / "images/x.jpg"
+    path.parent.mkdir()
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to(path.parent / "absent.jpg")
+    code = "import sys, pathlib; from sidflow.catalog.pictures import *\n"
+    code += "from sidflow.catalog.reading import DataFolder\n"
+    code += "pictures = DataFolder(pathlib.Path(sys.argv[1])).picture_files('images')\n"
+    code += "print(dict(pack_pictures(['x'], pictures, PictureParams()).problems))"
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "{'broken': 1}"
 
 
 def test_a_picture_that_cannot_be_converted_is_counted():

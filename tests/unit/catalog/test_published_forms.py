@@ -15,7 +15,7 @@ from sidflow.sequences.split import SplitParams, split_interactions
 def _write(folder: Path, files: dict[str, str]) -> Path:
     for name, text in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text)
+        (folder / name).write_bytes(text.encode())
     return folder
 
 
@@ -54,8 +54,30 @@ def test_recboles_atomic_files_are_read_by_their_header(tmp_path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("kind", "values", "wanted"),
+    [
+        ("token", ["Science Fiction", "Drama, old"], [["Science Fiction"], ["Drama, old"]]),
+        ("token_seq", ["Animation Comedy", "Action"], [["Animation", "Comedy"], ["Action"]]),
+        ("token_seq", ["Science Fiction", "Drama, Film Noir"], [["Science Fiction"], ["Drama", "Film Noir"]]),
+        ("token_seq", ["", "Drama"], [[], ["Drama"]]),
+    ],
+)
+def test_the_type_of_categories_and_their_whole_column_say_where_they_are_split(tmp_path, kind, values, wanted) -> None:
+    rows = "".join(f"{item}\t{value}\tA\n" for item, value in zip((10, 20), values, strict=True))
+    head = f"item_id:token\tgenre:{kind}\ttitle:token_seq\n"
+    _write(tmp_path, {"a.inter": INTER + "7\t10\t5\t978300760\n", "a.item": head + rows})
+    items = _read(tmp_path, "recbole").items.sort("item_key")
+    assert items["categories"].to_list() == wanted
+
+
+@pytest.mark.parametrize(
     ("files", "settings", "message"),
     [
+        (
+            {"a.inter": INTER, "a.item": "item_id:token\ttitle:token\ttitle:token_seq\n10\tA\tB\n"},
+            {},
+            r"a\.item: expected fields with different names; found `title` as title:token, title:token_seq",
+        ),
         ({"a.inter": "user_id\titem_id\ttimestamp\n1\t2\t3\n"}, {}, r"name:type between tabs.*found `user_id`.*files"),
         ({"a.inter": "user_id:token,item_id:token\n1,2\n"}, {}, r"expected tabs between the columns.*found commas"),
         (
@@ -178,6 +200,11 @@ def test_published_targets_outside_of_the_core_are_counted_with_what_to_do(tmp_p
             {"train.csv": HEAD + _row("A", [1], 2), "info.txt": "no tabs\n"},
             {},
             "separated by tabs; found 1 fields in line 1",
+        ),
+        (
+            {"train.csv": HEAD + _row("A", [1], 2), "info.txt": "<a_1>\tPen\t1\r<a_2>\tInk\t2\r"},
+            {},
+            "a line feed; found carriage returns alone",
         ),
     ],
 )

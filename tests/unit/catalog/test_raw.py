@@ -1,8 +1,10 @@
 """Words of sources, cleaned."""
 
+import time
+
 import pytest
 
-from sidflow.catalog.raw import clean_attributes, clean_categories, clean_text
+from sidflow.catalog.raw import clean_attributes, clean_categories, clean_line, clean_text
 
 
 @pytest.mark.parametrize(
@@ -24,10 +26,34 @@ from sidflow.catalog.raw import clean_attributes, clean_categories, clean_text
         (float("nan"), ""),
         (["twice", "twice", "once"], "twice once"),
         ([["Beauty", "Hair"]], "Beauty Hair"),
+        (".x {color:red}", ""),
+        ("p {margin:0; padding: 1px}", ""),
+        (".a b, .c { }", ""),
+        ("ul {/* no dots */ margin:0; /*nor indents*/} li {color:red}", ""),
+        ("A lamp! .aplus-v2 .apm {float:left;; -moz-width : 10px;\n} @media print {} It shines.", "A lamp! It shines."),
+        ("Ratio {3:1}", "Ratio {3:1}"),
+        ("Toy Story {DVD, 2 discs}: the best film", "Toy Story {DVD, 2 discs}: the best film"),
+        ("Nike Shoe {Blue}", "Nike Shoe {Blue}"),
+        ("Nike Shoe {}", "Nike Shoe {}"),
+        ("Set {a; b}", "Set {a; b}"),
     ],
 )
 def test_text(raw, clean):
     assert clean_text(raw, 1000) == clean
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        *("a ", "a:", "a:b", "a:b;", "a {", "a {b:c;", "a {b:c", ".x {", "a {}", ".a b{ ", "a-b: c ", ". ."),
+        *("{b:c;} ", "a {/*", "a {b:c;/*d*/", "/**/", "/*;"),
+    ],
+)
+def test_braces_take_time_in_proportion_to_their_text(part):
+    text = ".x {" + part * (200_000 // len(part))
+    start = time.process_time()
+    clean_line(text)
+    assert time.process_time() - start < 5
 
 
 def test_nothing_is_evaluated():
@@ -37,6 +63,20 @@ def test_nothing_is_evaluated():
 
 def test_a_deep_list_is_text_not_a_crash():
     assert clean_text("[" * 5000 + "]" * 5000, 100)
+
+
+def test_values_that_lie_too_deep_are_left_out():
+    value = "deep"
+    for _ in range(5000):
+        value = [value]
+    assert clean_text(["near", value], 100) == "near"
+    assert clean_text("['near', " + "[" * 90 + "'deep'" + "]" * 90 + "]", 100) == "near"
+    assert clean_text("[" * 60 + "'deep'" + "]" * 60, 100) == "deep"
+
+
+@pytest.mark.parametrize("text", ["[0x%s]" % ("f" * 5000), "[0x%s + 1j]" % ("f" * 5000), "[{[1]: 2}]", "[{[1]}]"])
+def test_a_list_that_cannot_be_a_value_is_text(text):
+    assert clean_text(text, 10_000) == text
 
 
 def test_long_text_is_cut_at_a_word():

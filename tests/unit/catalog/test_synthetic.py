@@ -11,7 +11,7 @@ from PIL import Image
 from sidflow.catalog.ingest import ingest
 from sidflow.catalog.params import IngestParams
 from sidflow.catalog.synthetic.drawing import draw_product
-from sidflow.catalog.synthetic.products import read_grammar, sample_products, write_item_texts
+from sidflow.catalog.synthetic.products import TEMPLATE_NAMES, read_grammar, sample_products, write_item_texts
 from sidflow.core.errors import InputError
 
 GRAMMAR = Path(__file__).parents[3] / "presets/grammar.yaml"
@@ -120,4 +120,49 @@ def test_a_grammar_with_an_unknown_style_is_refused(tmp_path):
     broken = tmp_path / "grammar.yaml"
     broken.write_text(GRAMMAR.read_text().replace("Velo: sporty", "Velo: sportif"))
     with pytest.raises(InputError, match="sportif"):
+        read_grammar(broken)
+
+
+@pytest.mark.parametrize(
+    "template",
+    ["{brnd}", "{}", "{0}", "{brand", "brand}", "{brand.upper}", "{brand[0]}", "{brand:d}", "{brand:.0}", "{brand!r}"],
+)
+@pytest.mark.parametrize("old", ["{brand} {style} {colour} {noun}", "Made of {material}, it {use}. {mood} {care}"])
+def test_a_template_that_cannot_be_filled_in_is_refused(tmp_path, old, template):
+    broken = tmp_path / "grammar.yaml"
+    broken.write_text(GRAMMAR.read_text().replace(old, template))
+    with pytest.raises(InputError, match="names in braces, of noun, style,") as error:
+        read_grammar(broken)
+    assert error.value.example == template
+
+
+def test_templates_may_have_every_name_and_braces_of_their_own(tmp_path):
+    path = tmp_path / "grammar.yaml"
+    every = " ".join(f"{{{name}}}" for name in TEMPLATE_NAMES)
+    path.write_text(GRAMMAR.read_text().replace("{style} {noun} in {colour} {material}", "{{x}} " + every))
+    grammar = read_grammar(path)
+    goods = sample_products(grammar, IngestParams().synthetic, np.random.default_rng(0))
+    titles = write_item_texts(grammar, goods, np.random.default_rng(1))["title"].to_list()
+    filled = [title for title in titles if title.startswith("{x} ")]
+    assert filled and not any("{" in title[1:] for title in filled)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("teapot: 5", "teapot: -5", r"then\.teapot: expected a number >= 0.*found -5"),
+        ("teapot: 5", "teapot: .nan", r"then\.teapot: expected a number >= 0.*found nan"),
+        ("teapot: 5", "teapot: .inf", r"then\.teapot: expected a number >= 0.*found inf"),
+        ("teapot: 5", "teapot: 1e308", r"then\.teapot: expected a number >= 0.*found 1e\+308"),
+        ("Velo: sporty", '"": sporty', "a name of every colour and brand; found an empty one"),
+        ('"Easy to clean."', '""', r"care\.0: expected text that is not empty"),
+        ("[small, medium", '["", medium', r"sizes\.0: expected text that is not empty"),
+        ("words: [nordic, ", 'words: ["", ', r"words\.0: expected text that is not empty"),
+    ],
+)
+def test_a_grammar_with_an_impossible_value_is_refused(tmp_path, old, new, says):
+    broken = tmp_path / "grammar.yaml"
+    assert old in GRAMMAR.read_text()
+    broken.write_text(GRAMMAR.read_text().replace(old, new, 1))
+    with pytest.raises(InputError, match=says):
         read_grammar(broken)

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 
 from sidflow.core.errors import InputError, InvalidValue, closest_names
 from sidflow.core.params import Params, validate_params
+from sidflow.core.runtime import Runtime, environment_variable
 
 
 class Round(Params):
@@ -98,3 +99,10 @@ def test_no_secret_is_in_a_message(monkeypatch):
         assert "pass" not in text
         assert "https://***@host/a?token=***" in text
         assert text.endswith("check https://host/a")
+
+
+@pytest.mark.parametrize("name", Runtime.model_fields)
+def test_a_setting_of_our_own_is_no_secret(monkeypatch, name):
+    monkeypatch.setenv(environment_variable(name), "1000000")
+    error = InputError("budget", expected="at most 1000000 tokens", found="more", remedy="raise it")
+    assert "at most 1000000 tokens" in error.line()

@@ -11,7 +11,6 @@ Source: https://github.com/AkaliKong/MiniOneRec
 
 from __future__ import annotations
 
-import ast
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,11 +19,12 @@ from typing import NamedTuple
 import polars as pl
 
 from sidflow.artifacts.split import TEST, TRAIN, VALID
+from sidflow.catalog.json_files import parse_literal
 from sidflow.catalog.params import IngestParams, set_by_user
 from sidflow.catalog.raw import MAX_LITERAL_CHARACTERS, RawCatalog, clean_text, items_frame_of_rows
 from sidflow.catalog.reading import DataFolder, collect_table, scan_table
 from sidflow.catalog.sources.sequences import UserSequence, sequence_events, sequence_keys
-from sidflow.catalog.text_files import numbered_lines
+from sidflow.catalog.text_files import numbered_lines, refuse_carriage_returns
 from sidflow.core.errors import InputError
 
 PARTS = (TRAIN, VALID, TEST)  # in the order of time; folders, or words in file names
@@ -152,10 +152,7 @@ def _rows(file: Path, params: IngestParams, dropped: Counter[str]) -> Iterator[t
 
 def _listed(text: object) -> list[str] | None:
     """Return the keys of a list as Python writes it; None where it is none. Only literals are parsed."""
-    try:
-        value = ast.literal_eval(str(text)) if len(str(text)) <= MAX_LITERAL_CHARACTERS else None
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return None
+    value = parse_literal(str(text)) if len(str(text)) <= MAX_LITERAL_CHARACTERS else None
     if not isinstance(value, list) or not all(isinstance(key, (str, int)) for key in value):
         return None
     return [str(key) for key in value]
@@ -186,6 +183,7 @@ def _info_titles(path: Path, params: IngestParams, dropped: Counter[str]) -> dic
     """Return the titles of items by key; of several lines of an item the longest title."""
     titles: dict[str, str] = {}
     for number, line in numbered_lines(path, params.encoding):
+        refuse_carriage_returns((line or "").encode(), path)
         fields = (line or "").rstrip("\r\n").split("\t")
         if len(fields) < 3:
             raise InputError(

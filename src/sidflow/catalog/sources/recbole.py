@@ -1,7 +1,8 @@
 """Source `recbole`: RecBole's atomic files, `.inter` of interactions and `.item` of items.
 
-Fields are separated by tabs, and the header names each with its type: token, token_seq (separated by blanks), float or
-float_seq. The types decide how items' fields are read; keys and times are named in params.
+Fields are separated by tabs, and the header names each with its type: token (one value), token_seq (several, between
+commas where any row has one, else between blanks), float or float_seq. The types decide how items' fields are read;
+keys and times are named in params.
 Source: https://recbole.io/docs/user_guide/data/atomic_files.html
 """
 
@@ -56,7 +57,7 @@ def _open(path: Path, params: IngestParams, dropped: Counter[str]) -> tuple[pl.L
     """Return the rows under the fields' names, and the type of each field.
 
     Raises:
-        InputError: the header has a field without one of the types.
+        InputError: the header has a field without one of the types, or one name twice.
     """
     lazy = scan_table(path, params.encoding, dropped, separator="\t")
     header = lazy.collect_schema().names()
@@ -70,7 +71,17 @@ def _open(path: Path, params: IngestParams, dropped: Counter[str]) -> tuple[pl.L
             count=len(wrong),
             remedy="give RecBole's atomic file, or set ingest.source: files for a plain table",
         )
-    return lazy.rename(dict(zip(header, types, strict=True))), types
+    names = [name.rpartition(":")[0] for name in header]
+    repeated = [name for name, count in Counter(names).items() if count > 1]
+    if repeated:
+        raise InputError(
+            str(path),
+            expected="fields with different names",
+            found=f"`{repeated[0]}` as {', '.join(name for name in header if name.rpartition(':')[0] == repeated[0])}",
+            count=len(repeated),
+            remedy="keep one of them, or rename the others",
+        )
+    return lazy.rename(dict(zip(header, names, strict=True))), types
 
 
 def _require_fields(path: Path, fields: dict[str, str], types: dict[str, str]) -> None:
@@ -152,20 +163,27 @@ def _items(path: Path, params: IngestParams, dropped: Counter[str]) -> pl.DataFr
     dropped["keys_repaired"] += repaired
     named = {settings.item, title, categories, "description", "brand"}
     others = [name for name, kind in types.items() if name not in named and kind in ("token", "token_seq")]
+    separator = _separator(frame, categories, types) if categories else ""
     texts = []
     for key, row in zip(keys.cast(pl.String), frame.iter_rows(named=True), strict=True):
-        parts = str(row.get(categories) or "")
         texts.append(
             {
                 "item_key": key,
                 "title": clean_text(row.get(title), most),
                 "description": clean_text(row.get("description"), most),
                 "brand": clean_text(row.get("brand"), most),
-                "categories": clean_categories(parts, 200, "," if "," in parts else " "),
+                "categories": clean_categories(row.get(categories) or "", 200, separator),
                 "attributes": clean_attributes({name: row[name] for name in others}, most),
             }
         )
     return items_frame_of_rows(texts)
+
+
+def _separator(frame: pl.DataFrame, field: str, types: dict[str, str]) -> str:
+    """Return what stands between the values of a field, the same in all rows; nothing where each row has one value."""
+    if types[field] not in ("token_seq", "float_seq"):
+        return ""
+    return "," if frame[field].str.contains(",", literal=True).any() else " "
 
 
 def _field(path: Path, name: str, usual: tuple[str, ...], types: dict[str, str], param: str) -> str:

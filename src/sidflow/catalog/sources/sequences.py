@@ -22,7 +22,7 @@ from sidflow.catalog.keys import describe_value, json_key, require_keys
 from sidflow.catalog.params import IngestParams, set_by_user
 from sidflow.catalog.raw import RawCatalog, clean_attributes, clean_categories, clean_text, items_frame_of_rows
 from sidflow.catalog.reading import DataFolder, refuse_no_rows
-from sidflow.catalog.text_files import numbered_lines, refuse_nul
+from sidflow.catalog.text_files import numbered_lines, refuse_carriage_returns, refuse_nul
 from sidflow.core.errors import InputError
 
 SEQUENCE_PATTERNS = ("*.inter.json", "*sequences*.jsonl", "*sequences*.jsonl.gz", "*.txt")
@@ -143,6 +143,7 @@ def _read_file(path: Path, params: IngestParams, dropped: Counter[str]) -> list[
             )
         content = line.encode()
         refuse_nul(content, path)
+        refuse_carriage_returns(content, path)
         user, *items = (key.decode() for key in content.split())  # bytes: no-break spaces do not separate
         sequences.append(UserSequence(f"line {number}", user, items))
     _refuse_other_forms(path, sequences)
@@ -150,29 +151,59 @@ def _read_file(path: Path, params: IngestParams, dropped: Counter[str]) -> list[
 
 
 def _refuse_other_forms(path: Path, sequences: list[UserSequence]) -> None:
-    """Check that a text file has no header and separates by blanks.
+    """Check that a text file has no header and separates by blanks alone.
 
     Raises:
-        InputError: the first line begins with a name of users, or each line is a key or two with commas or the like.
+        InputError: the first line begins with a name of users; each line is a key or two with commas or the like, or
+            has one after each item but the last; or a line has a list between brackets.
     """
-    lines = [" ".join(map(str, (one.user, *one.items))) for one in sequences]
-    if sequences and _HEADER.match(str(sequences[0].user)):
+    if not sequences:
+        return
+    first = _line(sequences[0])
+    if _HEADER.match(str(sequences[0].user)):
         raise InputError(
             str(path),
             expected="a user and items in each line",
             found=f"a header in {sequences[0].where}",
-            example=lines[0][:60],
+            example=first,
             remedy="remove the header",
         )
+    bracketed = [one for one in sequences if _is_bracketed(one)]
+    if bracketed:
+        raise InputError(
+            str(path),
+            expected="a user and items between blanks in each line",
+            found="lines with `[` and `]` around them",
+            count=len(bracketed),
+            example=f"{bracketed[0].where}: {_line(bracketed[0])}",
+            remedy="remove the brackets, and all other signs between the items",
+        )
     for sign in (",", ";", "|"):
-        if lines and all(len(one.items) <= 1 and sign in line for one, line in zip(sequences, lines, strict=True)):
+        if _separates(sign, sequences):
             raise InputError(
                 str(path),
                 expected="a user and items between blanks in each line",
                 found=f"`{sign}` between them",
-                example=lines[0][:60],
+                example=first,
                 remedy=f"replace each `{sign}` by a blank",
             )
+
+
+def _separates(sign: str, sequences: list[UserSequence]) -> bool:
+    """Return whether `sign` stands within the one or two keys of each line, or ends each item but a line's last."""
+    if all(len(one.items) <= 1 for one in sequences):
+        return all(sign in f"{one.user} {' '.join(one.items)}" for one in sequences)
+    return all(item.endswith(sign) for one in sequences for item in one.items[:-1])
+
+
+def _is_bracketed(sequence: UserSequence) -> bool:
+    """Return whether a line's items, or its user and items, stand between brackets."""
+    keys = [str(sequence.user), *sequence.items]
+    return any(key.startswith("[") for key in keys[:2]) and keys[-1].endswith("]")
+
+
+def _line(sequence: UserSequence) -> str:
+    return " ".join(map(str, (sequence.user, *sequence.items)))[:60]
 
 
 def _read_lines(path: Path, params: IngestParams, dropped: Counter[str]) -> list[UserSequence]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from string import Formatter
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -15,15 +16,18 @@ from sidflow.core.errors import InputError
 from sidflow.core.files import note_read
 from sidflow.core.params import Params, read_yaml_mapping, validate_params
 
+TEMPLATE_NAMES = ("noun", "style", "style2", "mood", "use", "care", "brand", "material", "colour", "size")
+Text = Annotated[str, Field(min_length=1)]
+Weight = Annotated[float, Field(ge=0, le=1000)]  # beside the weight 1 that the rest of the shop shares
 LATE_DEMAND = 2.0  # least demand of a late product, relative to the 80th percentile of all
 
 
 class Style(Params):
     """A style: its words, and the colours and patterns of its pictures."""
 
-    words: list[str] = Field(min_length=1)
-    moods: list[str] = Field(min_length=1)
-    patterns: list[str] = Field(min_length=1)
+    words: list[Text] = Field(min_length=1)
+    moods: list[Text] = Field(min_length=1)
+    patterns: list[Text] = Field(min_length=1)
     hue: float = Field(ge=0, lt=360)
     saturation: float = Field(ge=0, le=1)
     brightness: float = Field(ge=0, le=1)
@@ -32,22 +36,22 @@ class Style(Params):
 class Category(Params):
     """A category: its words, and the weights of the categories that follow it."""
 
-    department: str
-    nouns: list[str] = Field(min_length=1)
-    materials: list[str] = Field(min_length=1)
-    uses: list[str] = Field(min_length=1)
-    then: dict[str, float] = Field(default_factory=dict)
+    department: Text
+    nouns: list[Text] = Field(min_length=1)
+    materials: list[Text] = Field(min_length=1)
+    uses: list[Text] = Field(min_length=1)
+    then: dict[str, Weight] = Field(default_factory=dict)
 
 
 class Grammar(Params):
     """The grammar of products: styles, colours, brands, categories, and the templates of texts."""
 
-    titles: list[str] = Field(min_length=1)
-    descriptions: list[str] = Field(min_length=1)
-    care: list[str] = Field(min_length=1)
-    sizes: list[str] = Field(min_length=1)
+    titles: list[Text] = Field(min_length=1)
+    descriptions: list[Text] = Field(min_length=1)
+    care: list[Text] = Field(min_length=1)
+    sizes: list[Text] = Field(min_length=1)
     styles: dict[str, Style] = Field(min_length=2)
-    colours: dict[str, float] = Field(min_length=1)
+    colours: dict[str, Annotated[float, Field(allow_inf_nan=False)]] = Field(min_length=1)
     brands: dict[str, str] = Field(min_length=1)
     categories: dict[str, Category] = Field(min_length=2)
 
@@ -72,7 +76,8 @@ def read_grammar(path: Path) -> Grammar:
     """Return the grammar in the file `path`.
 
     Raises:
-        InputError: the file is absent, is not YAML, or refers to a style or category that it does not define.
+        InputError: the file is absent, is not YAML, refers to a style or category that it does not define, or has an
+            empty name or a template that cannot be filled in.
     """
     note_read(path)
     remedy = "set ingest.path to the project's presets/grammar.yaml, or repair the grammar"
@@ -94,7 +99,28 @@ def read_grammar(path: Path) -> Grammar:
             example=undefined[0],
             remedy=remedy,
         )
+    if "" in grammar.colours or "" in grammar.brands:
+        raise InputError(str(path), expected="a name of every colour and brand", found="an empty one", remedy=remedy)
+    wrong = [template for template in (*grammar.titles, *grammar.descriptions) if not _can_be_filled(template)]
+    if wrong:
+        raise InputError(
+            str(path),
+            expected=f"templates with names in braces, of {', '.join(TEMPLATE_NAMES)}",
+            found="other braces",
+            count=len(wrong),
+            example=wrong[0],
+            remedy=f"{remedy}; a brace of the text is written twice",
+        )
     return grammar
+
+
+def _can_be_filled(template: str) -> bool:
+    """Return whether a template's braces hold names of `TEMPLATE_NAMES`, without format or conversion."""
+    try:
+        parts = list(Formatter().parse(template))
+    except ValueError:
+        return False
+    return all(name is None or (name in TEMPLATE_NAMES and not form and not to) for _, name, form, to in parts)
 
 
 class Products(NamedTuple):
