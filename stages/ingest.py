@@ -2,7 +2,7 @@
 
 import typer
 
-from sidflow.artifacts.catalog import IMAGES, INTERACTIONS, ITEM_TRUTH, ITEMS, TRUTH, USERS
+from sidflow.artifacts.catalog import IMAGES, INTERACTIONS, ITEM_TRUTH, ITEMS, TRUTH, USERS, clock_footer
 from sidflow.artifacts.evaluation import INGEST
 from sidflow.catalog.ingest import ingest
 from sidflow.catalog.params import IngestParams
@@ -14,7 +14,8 @@ def main() -> None:
     """Run the stage."""
     with stage("ingest"):
         catalog = ingest(params.load_section("ingest", IngestParams))
-        INTERACTIONS.write(catalog.interactions)
+        footer = clock_footer(catalog.interactions, has_clock=bool(catalog.report["timestamps_known"]))
+        INTERACTIONS.write(catalog.interactions, footer)
         ITEMS.write(catalog.items)
         USERS.write(catalog.users)
         IMAGES.write(catalog.images)

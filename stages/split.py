@@ -2,7 +2,7 @@
 
 import typer
 
-from sidflow.artifacts.catalog import INTERACTIONS, USERS
+from sidflow.artifacts.catalog import INTERACTIONS, USERS, has_clock
 from sidflow.artifacts.evaluation import SPLIT
 from sidflow.artifacts.split import QUERIES, SEQUENCES, TARGETS
 from sidflow.core import params
@@ -15,7 +15,9 @@ def main() -> None:
     with stage("split"):
         no_repeats = params.load_param("ingest.repeats") == "first"
         settings = params.load_section("split", SplitParams)
-        result = split_interactions(INTERACTIONS.read(), USERS.read().height, settings, no_repeats=no_repeats)
+        interactions, users = INTERACTIONS.read(), USERS.read().height
+        clock = has_clock(interactions, INTERACTIONS.metadata())
+        result = split_interactions(interactions, users, settings, no_repeats=no_repeats, has_timestamps=clock)
         SEQUENCES.write(result.sequences)
         QUERIES.write(result.queries)
         TARGETS.write(result.targets)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import polars as pl
 import pyarrow as pa
 
@@ -16,7 +18,8 @@ INTERACTIONS = Table(
         "user_id": pa.int32(),
         "position": pa.int32(),  # 0, 1, 2, ... within the user: by timestamp, ties by hash
         "item_id": pa.int32(),
-        "timestamp": pa.int64(),  # seconds UTC; the position where the source has no timestamps
+        # seconds UTC; without a clock the rank among the user's events, equal where the source has no order of them
+        "timestamp": pa.int64(),
         # train | valid | test: where the source has this event as a target; null: nowhere. Several with blanks between
         "part": pa.string(),
     },
@@ -24,6 +27,23 @@ INTERACTIONS = Table(
     optional=frozenset({"part"}),  # of sources that bring their split along
     nullable=frozenset({"part"}),
 )
+
+
+CLOCK = "timestamps_known"  # an entry of the footer of `interactions`
+
+
+def clock_footer(interactions: pl.DataFrame, *, has_clock: bool) -> dict[str, bool]:
+    """Return what the footer of `interactions` says of the clock: nothing where the timestamps say it themselves."""
+    return {} if has_clock == _timestamps_differ_from_positions(interactions) else {CLOCK: has_clock}
+
+
+def has_clock(interactions: pl.DataFrame, footer: Mapping[str, object]) -> bool:
+    """Return whether timestamps are times: as the footer says, or where it does not, if they are not the positions."""
+    return bool(footer.get(CLOCK, _timestamps_differ_from_positions(interactions)))
+
+
+def _timestamps_differ_from_positions(interactions: pl.DataFrame) -> bool:
+    return not (interactions["timestamp"] == interactions["position"]).all()
 
 
 def _core_first(frame: pl.DataFrame, path: str) -> None:

@@ -156,7 +156,6 @@ def build_catalog(raw: RawCatalog, params: IngestParams) -> Catalog:
     report = dict(events.report) | dropped | order_figures(ascents)
     report |= {
         "timestamps_known": int(raw.has_timestamps),
-        "tie_rate": report["tie_rate"] if raw.has_timestamps else 0.0,
         "core_items_with_text": core_items_with_text,
         "core_text_share": core_items_with_text / events.core_items,
         "items_with_picture": len(packed.rows),
@@ -170,7 +169,7 @@ def build_catalog(raw: RawCatalog, params: IngestParams) -> Catalog:
             "user_id": events.user,
             "position": events.position,
             "item_id": events.item,
-            "timestamp": events.timestamp if raw.has_timestamps else events.position.astype(np.int64),
+            "timestamp": events.timestamp if raw.has_timestamps else _ranks(events),
         }
     )
     if "part" in raw.events.columns:
@@ -204,10 +203,16 @@ def _published_targets(published: pl.Series, kept: pl.Series) -> tuple[dict[str,
 
 
 def _measure_order(raw: RawCatalog, events: CoreEvents) -> list[Ascent]:
-    tied = tied_with_previous(events.user, events.timestamp) & raw.has_timestamps
+    tied = tied_with_previous(events.user, events.timestamp)
     core_keys = events.item_keys[: events.core_items]
     ranks = item_ranks(core_keys, raw.items["item_key"], events.item_counts)
     return measure_order(OrderedEvents(events.user, events.item, events.row, tied), ranks)
+
+
+def _ranks(events: CoreEvents) -> np.ndarray:
+    """Return the rank of each event's timestamp among the user's, int64 [events], from 0; equal where they are."""
+    ranks = np.cumsum(~tied_with_previous(events.user, events.timestamp))
+    return ranks - np.repeat(ranks[events.position == 0], np.bincount(events.user))
 
 
 def select_core_events(raw: pl.DataFrame, described_items: pl.Series, params: IngestParams) -> CoreEvents:

@@ -28,7 +28,7 @@ class OrderedEvents(NamedTuple):
     user: np.ndarray  # int [events]
     item: np.ndarray  # int [events], ids in key order
     row: np.ndarray  # int [events], in the source
-    tied: np.ndarray  # bool [events], shares its second with the event before
+    tied: np.ndarray  # bool [events], shares its timestamp with the event before
 
 
 class Ascent(NamedTuple):

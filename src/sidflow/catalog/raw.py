@@ -38,7 +38,7 @@ class RawCatalog:
         items: columns of `ITEM_COLUMNS`, in any order; items without events are allowed, and of
             several rows of an item the fullest is used.
         pictures: by item key; an item without a picture is absent.
-        has_timestamps: false where the timestamp is only the position in the user's sequence.
+        has_timestamps: false where the timestamp only orders the user's events; equal ones are ties in both cases.
         dropped: what the source left out or repaired, by kind, for reports/ingest.json and the stage's line.
         truth: the generator's next-item probabilities, of the synthetic catalogue only.
         item_truth: by item key its category, style, colour and pattern, of the synthetic catalogue only.

@@ -18,10 +18,10 @@ def measure_split(
         timestamps: int64 [events].
         starts: int64 [users], the first row of each user.
         cuts: the split.
-        has_timestamps: whether timestamps are times, not positions.
+        has_timestamps: whether timestamps are times, not ranks.
     """
     rows = starts[cuts.query_user] + cuts.query_end
-    tied = (cuts.query_end > 0) & (timestamps[rows] == timestamps[np.maximum(rows - 1, 0)]) & has_timestamps
+    tied = (cuts.query_end > 0) & (timestamps[rows] == timestamps[np.maximum(rows - 1, 0)])
     user = np.repeat(np.arange(len(starts)), np.diff(starts, append=len(items)))
     position = np.arange(len(items)) - starts[user]
     is_training = position < cuts.train_end[user]

@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 from pydantic import Field
 
+from sidflow.artifacts.catalog import has_clock
 from sidflow.artifacts.split import TEST, VALID
 from sidflow.core.errors import InputError
 from sidflow.core.params import Params
@@ -68,7 +69,7 @@ def cut_sequences(
         lengths: int [users], events per user.
         timestamps: int64 [events], in user order.
         params: the section `split`.
-        has_timestamps: whether timestamps are times, not positions.
+        has_timestamps: whether timestamps are times, not ranks.
         parts: [events], the published part of each event, where the source has them.
 
     Raises:
@@ -129,7 +130,14 @@ class Split(NamedTuple):
     report: dict[str, int | float]
 
 
-def split_interactions(interactions: pl.DataFrame, users: int, params: SplitParams, *, no_repeats: bool) -> Split:
+def split_interactions(
+    interactions: pl.DataFrame,
+    users: int,
+    params: SplitParams,
+    *,
+    no_repeats: bool,
+    has_timestamps: bool | None = None,
+) -> Split:
     """Return sequences, queries and targets of the interactions.
 
     Args:
@@ -137,6 +145,7 @@ def split_interactions(interactions: pl.DataFrame, users: int, params: SplitPara
         users: number of users in the catalogue.
         params: the section `split`.
         no_repeats: whether no user may have an item twice (`ingest.repeats: first`).
+        has_timestamps: whether timestamps are times; None: unless they are all positions.
 
     Raises:
         InputError: a user has no events, a part has no queries, or the split leaks targets into training.
@@ -153,7 +162,8 @@ def split_interactions(interactions: pl.DataFrame, users: int, params: SplitPara
             count=int((lengths == 0).sum()),
             remedy="run `dvc repro ingest`",
         )
-    has_timestamps = not np.array_equal(timestamps, interactions["position"].to_numpy())
+    if has_timestamps is None:
+        has_timestamps = has_clock(interactions, {})
     parts = interactions["part"].to_list() if "part" in interactions.columns else None
     cuts = cut_sequences(lengths, timestamps, params, has_timestamps=has_timestamps, parts=parts)
     held_out = draw_held_out_items(int(items.max()) + 1, params)

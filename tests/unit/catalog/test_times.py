@@ -7,10 +7,12 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from sidflow.artifacts.catalog import INTERACTIONS, clock_footer, has_clock
 from sidflow.catalog.ingest import ingest
 from sidflow.catalog.params import IngestParams
 from sidflow.catalog.times import TimeColumn, positions, whole_seconds
 from sidflow.core.errors import InputError
+from sidflow.sequences.split import SplitParams, split_interactions
 
 START = 1_577_836_800  # 2020-01-01
 
@@ -139,6 +141,56 @@ def test_positions_are_no_clock(tmp_path):
     catalog = ingest_source("files", tmp_path, files={"timestamp_unit": "position"})
     assert catalog.report["timestamps_known"] == 0
     assert catalog.interactions.select("user_id", "item_id", "timestamp").rows() == [(0, 0, 0), (0, 1, 1), (1, 1, 0)]
+
+
+def written_and_split(catalog, method="leave_one_out"):
+    """Return the split of a catalogue that was written and read as the stages do."""
+    footer = clock_footer(catalog.interactions, has_clock=bool(catalog.report["timestamps_known"]))
+    INTERACTIONS.write(catalog.interactions, footer)
+    interactions = INTERACTIONS.read()
+    clock = has_clock(interactions, INTERACTIONS.metadata())
+    params = SplitParams(method=method)
+    return split_interactions(interactions, catalog.users.height, params, no_repeats=False, has_timestamps=clock)
+
+
+def write_events(folder, events):
+    text = "".join(f"{user},{item},{time}\n" for user, item, time in events)
+    (folder / "interactions.csv").write_text("user_id,item_id,timestamp\n" + text)
+
+
+def test_equal_positions_are_ties_for_ingest_and_split(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pairs = [(user, event) for user in range(40) for event in range(6)]
+    write_events(tmp_path, [(f"u{user}", f"i{(user * 7 + event * event) % 11}", event // 3) for user, event in pairs])
+    catalog = ingest_source("files", tmp_path, files={"timestamp_unit": "position"})
+    assert catalog.report["timestamps_known"] == 0
+    assert catalog.report["tie_rate"] == pytest.approx(4 / 6)
+    assert catalog.interactions["timestamp"].to_list() == [0, 0, 0, 1, 1, 1] * 40
+    assert catalog.report["tied_pairs_count"] > 0
+    made = written_and_split(catalog)
+    assert (made.report["timestamps_known"], made.report["tie_rate_test"], made.report["tie_rate_valid"]) == (0, 1, 1)
+    assert made.targets["tied"].all()
+    with pytest.raises(InputError, match="real timestamps for `global_time`"):
+        written_and_split(catalog, "global_time")
+
+
+def test_ranks_count_the_remaining_events_of_a_user(tmp_path):
+    rows = [("a", "x", 5), ("a", "rare", 6), ("a", "y", 9), ("a", "z", 9), ("b", "x", 7), ("b", "y", 8), ("b", "z", 9)]
+    write_events(tmp_path, rows)
+    catalog = ingest_source("files", tmp_path, files={"timestamp_unit": "position"}, min_item_events=2)
+    assert catalog.interactions["timestamp"].to_list() == [0, 1, 1, 0, 1, 2]
+    assert catalog.report["tie_rate"] == pytest.approx(1 / 6)
+
+
+@pytest.mark.parametrize("unit", ["s", "position"])
+def test_counters_are_times_where_the_unit_says_so(tmp_path, monkeypatch, unit):
+    monkeypatch.chdir(tmp_path)
+    write_events(tmp_path, [(f"u{user}", f"i{(user + event) % 7}", event) for user in range(12) for event in range(6)])
+    catalog = ingest_source("files", tmp_path, files={"timestamp_unit": unit}, sorted_sequences="accept")
+    assert (catalog.interactions["timestamp"] == catalog.interactions["position"]).all()
+    made = written_and_split(catalog)
+    assert made.report["timestamps_known"] == catalog.report["timestamps_known"] == int(unit == "s")
+    assert set(INTERACTIONS.metadata()) - {"schema", "version"} == ({"timestamps_known"} if unit == "s" else set())
 
 
 def reviews_of(version, times):
