@@ -35,9 +35,10 @@ def test_a_checkpoint_is_of_the_script_and_of_the_packages_that_it_loads(tmp_pat
     script = tmp_path / "stage.py"
     script.write_text(
         "from pathlib import Path\n"
+        "import sidflow\n"
         "from sidflow.training.checkpoint import running_code\n"
-        "print(*[path if path == Path(__file__) else path.parts[path.parts.index('sidflow') + 1]"
-        " for path in running_code()])\n"
+        "package = Path(sidflow.__file__).parent\n"
+        "print(*[path if path == Path(__file__) else path.relative_to(package).parts[0] for path in running_code()])\n"
     )
     source = str(Path(__file__).parents[3] / "src")
     done = subprocess.run(
