@@ -109,11 +109,11 @@ class ScorePrior(nn.Module):
     def item_matrix(self, matrix: Float[Tensor, "n h"], items: Int[Tensor, " n"] | None = None) -> Float[Tensor, "n d"]:
         """Return the base model's rows with content rows beside them; of `items`, None: of all core items."""
         index = slice(self.items) if items is None else items
-        return torch.cat([matrix, *(rows[index] for rows in self.content_rows())], 1)
+        return torch.cat([matrix, *(rows[index] for rows in self.content_rows().values())], 1)
 
-    def content_rows(self) -> list[Float[Tensor, "n d"]]:
+    def content_rows(self) -> dict[str, Float[Tensor, "n d"]]:
         """Return the rows of each kind of content, in the order of the columns."""
-        return [getattr(self, f"rows_{name}") for name in self.content_raw]
+        return {name: getattr(self, f"rows_{name}") for name in self.content_raw}
 
     def query_states(self, states: Float[Tensor, "q h"], histories: HistorySlices) -> Float[Tensor, "q d"]:
         """Return the base model's states, weighted, with the weighted content of the histories beside them."""
@@ -124,10 +124,15 @@ class ScorePrior(nn.Module):
         last_items = torch.from_numpy(histories.last_items(self.params.last)).to(states.device)
         present = (last_items >= 0).to(states.dtype)
         parts = [states[:, :0]]
-        for name, raw in self.content_raw.items():
-            rows = functional.embedding(last_items.clamp(min=0), getattr(self, f"rows_{name}"))
-            parts.append(torch.einsum("pl,pld->pd", present * functional.softplus(raw), rows))
+        for rows, weight in zip(self.content_rows().values(), self.content_weights().values(), strict=True):
+            parts.append(
+                torch.einsum("pl,pld->pd", present * weight, functional.embedding(last_items.clamp(min=0), rows))
+            )
         return torch.cat(parts, 1)
+
+    def content_weights(self) -> dict[str, Float[Tensor, " last"]]:
+        """Return lambda_s of each kind of content, 1, 2, ... `last` steps back."""
+        return {name: functional.softplus(raw) for name, raw in self.content_raw.items()}
 
     def evidence_scores(self, evidence: Float[Tensor, " nonzero"]) -> Float[Tensor, " nonzero"]:
         """Return lambda_k * log(1 + K / epsilon) of entries of K."""

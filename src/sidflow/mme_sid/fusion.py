@@ -131,7 +131,7 @@ def cold_rows(fusion: FrequencyAwareFusion, inputs: ItemInputs, prior: ScorePrio
     Co-occurrence gives no evidence for such items.
     """
     modal, present = modal_rows(fusion, inputs, slice(len(inputs.counts), None))
-    content = [] if prior is None else [rows[len(inputs.counts) :] for rows in prior.content_rows()]
+    content = [] if prior is None else [rows[len(inputs.counts) :] for rows in prior.content_rows().values()]
     values = np.concatenate([modal, *(part.cpu().numpy() for part in content)], 1)
     return ColdRows(np.where(present[:, None], values, 0).astype(np.float32), present)
 

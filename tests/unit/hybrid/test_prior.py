@@ -7,6 +7,7 @@ from tests.unit.counting.cases import leave_one_out
 from torch import nn
 from torch.nn import functional
 
+from sidflow.hybrid import task
 from sidflow.hybrid.evidence import count_cooccurrence, new_histories, query_histories, training_positions
 from sidflow.hybrid.params import HybridParams
 from sidflow.hybrid.prior import ContentRows, ScorePrior, before_softplus, prior_from_arrays, prior_inputs
@@ -116,7 +117,9 @@ def test_with_weights_of_zero_it_is_its_base():
     torch.testing.assert_close(model(torch.arange(4))["loss"], alone["loss"])
 
 
-def test_the_weight_of_the_base_is_chosen_on_validation():
+@pytest.mark.parametrize("cosine_bytes", [task.COSINE_BYTES, 0], ids=["cosines once", "a product each time"])
+def test_the_weight_of_the_base_is_chosen_on_validation(monkeypatch, cosine_bytes):
+    monkeypatch.setattr(task, "COSINE_BYTES", cosine_bytes)
     histories, prior, model = built(own_weights=(0.0, 0.3, 1.0, 5.0))
     validation = HybridValidation(histories, ITEMS, prior)
     queries = validation.queries
@@ -132,14 +135,29 @@ def test_the_weight_of_the_base_is_chosen_on_validation():
     assert float(prior.own) == pytest.approx(prior.params.own_weights[int(np.argmax(ndcg))])
 
 
+@pytest.mark.parametrize("cosine_bytes", [task.COSINE_BYTES, 0], ids=["cosines once", "a product each time"])
+def test_validation_follows_the_weights_of_content(monkeypatch, cosine_bytes):
+    """Scores of histories that are empty, short or with an item without content, before and after weights change."""
+    monkeypatch.setattr(task, "COSINE_BYTES", cosine_bytes)
+    _, prior, _ = built()
+    histories = new_histories([[], [0], [5, 2], [4, 0, 1]])
+    scores = task.ContentScores(prior, histories.last_items(prior.params.last), torch.device("cpu"))
+    for shift in (0.0, 1.5):
+        with torch.no_grad():
+            prior.content_raw["text"] += shift
+            wanted = prior.content_states(torch.zeros(4, 0), histories) @ prior.rows_text[:ITEMS].T
+            torch.testing.assert_close(scores.of(slice(0, 4)), wanted)
+    assert wanted[0].eq(0).all() and wanted[2].ne(0).any()
+
+
 def test_the_task_has_a_group_for_the_prior_and_none_without_one():
     histories, prior, model = built()
-    task = ToyTask(model.base, histories, ITEMS, prior)
-    base, own = task.parameter_groups()
+    hybrid = ToyTask(model.base, histories, ITEMS, prior)
+    base, own = hybrid.parameter_groups()
     assert [id(one) for one in base["params"]] == [id(one) for one in model.base.parameters()]
     assert [id(one) for one in own["params"]] == [id(one) for one in prior.parameters()]
     assert own["weight_decay"] == 0 and own["rate_factor"] == prior.params.rate_factor
-    assert task.validate()["valid_ndcg_at_10"] > 0
+    assert hybrid.validate()["valid_ndcg_at_10"] > 0
     alone = ToyTask(model.base, histories, ITEMS)
     (group,) = alone.parameter_groups()
     assert alone.module is model.base and len(group["params"]) == 2
