@@ -7,8 +7,11 @@
 
 m is the mean of F over items at the start: layer-normalised rows share most of their length, and item vectors that
 share it drown an encoder whose masked positions have no item (BERT4Rec). sqrt(d) is that length: without it a step of
-W1 and W2 moves item vectors several times as far as a step of the free ones does. Attn starts at zero, so that at first
-each side is what it is without the other.
+W1 and W2 moves item vectors several times as far as a step of the free ones does.
+
+c and f are linear maps of content rows, which are centred and of mean squared length 1 as raw features are. W1 and W2
+start as rotations, which keep the angles between items. Attn starts at zero: at first each side is what it is without
+the other.
 
 What an item lacks is masked. `fusion`, `mode`, `alignment_weight` and the four names switch off every part apart.
 """
@@ -16,7 +19,7 @@ What an item lacks is masked. `fusion`, `mode`, `alignment_weight` and the four 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -27,7 +30,7 @@ from torch.nn import functional
 from sidflow.artifacts.features import UNITS
 from sidflow.core.errors import InputError, InvalidValue
 from sidflow.multimodal.cross_attention import CrossAttention, mean_of_present
-from sidflow.multimodal.features import View, core_rows, read_views
+from sidflow.multimodal.features import CentredRows, View, core_rows, read_views
 from sidflow.sequential.model import ContentPart, ItemEmbedding
 from sidflow.sequential.params import KIND, MultimodalParams, SequenceParams
 from sidflow.training.losses import info_nce
@@ -171,7 +174,7 @@ class FusedSide(nn.Module):
         self.fused = CrossAttention(dimensions, settings.heads, settings.dropout) if attends else Unattended(dimensions)
         self.out = nn.Linear(dimensions, dimensions, bias=False)
         self.length = dimensions**0.5  # of a layer-normalised row
-        nn.init.normal_(self.out.weight, std=std * settings.scale)
+        nn.init.orthogonal_(self.out.weight, gain=std * self.length * settings.scale)
         self.register_buffer("mean", torch.zeros(dimensions))
 
     def forward(
@@ -217,14 +220,13 @@ class DmesrItemEmbedding(ItemEmbedding):
         self.count, self.dimensions, self.settings = count, dimensions, settings
         self.weight = nn.Parameter(torch.randn(count, dimensions) * std) if settings.mode != "replace" else None
         self.views = list(content.views)
-        self.project = nn.ModuleDict()
-        for name, view in content.views.items():
-            self.project[name] = nn.Linear(view.values.shape[1], dimensions)
-            self._register_rows(name, view)
         self.has_units = content.units is not None
+        self.rows = nn.ModuleDict({name: CentredRows(*view) for name, view in content.views.items()})
         if content.units is not None:
-            self.project["fine"] = nn.Linear(content.units.values.shape[2], dimensions)
-            self._register_rows("fine", content.units)
+            self.rows["fine"] = CentredRows(*content.units)
+        self.project = nn.ModuleDict()
+        for name in self.rows:
+            self.project[name] = nn.Linear(self._rows(name).values.shape[-1], dimensions)
         if self.views and settings.fusion != "units":
             self.view_side = FusedSide(dimensions, std, settings)
         if self.has_units and settings.fusion != "views":
@@ -233,11 +235,6 @@ class DmesrItemEmbedding(ItemEmbedding):
         if settings.mode == "concat":
             self.out_free = nn.Linear(dimensions, dimensions, bias=False)
             nn.init.eye_(self.out_free.weight)
-
-    def _register_rows(self, name: str, rows: View | Units) -> None:
-        """Keep constants on the device of the weights, out of the state."""
-        for part, values in rows._asdict().items():
-            self.register_buffer(f"{name}_{part}", torch.from_numpy(np.require(values, requirements="W")), False)
 
     @torch.no_grad()
     def _centre(self) -> None:
@@ -250,16 +247,20 @@ class DmesrItemEmbedding(ItemEmbedding):
             self.unit_side.centre(*fine, *coarse)
 
     def _coarse_vectors(self, ids: Int[Tensor, " k"]) -> tuple[Float[Tensor, "k c d"], Bool[Tensor, "k c"]]:
-        values = [self.project[name](self.get_buffer(f"{name}_values")[ids]) for name in self.views]
-        present = [self.get_buffer(f"{name}_present")[ids] for name in self.views]
-        if not values:
+        if not self.views:
             return self._no_vectors(ids)
-        return torch.stack(values, 1), torch.stack(present, 1)
+        vectors, present = zip(*(self._projected(name, ids) for name in self.views), strict=True)
+        return torch.stack(vectors, 1), torch.stack(present, 1)
 
     def _fine_vectors(self, ids: Int[Tensor, " k"]) -> tuple[Float[Tensor, "k u d"], Bool[Tensor, "k u"]]:
-        if not self.has_units:
-            return self._no_vectors(ids)
-        return self.project["fine"](self.get_buffer("fine_values")[ids]), self.get_buffer("fine_present")[ids]
+        return self._projected("fine", ids) if self.has_units else self._no_vectors(ids)
+
+    def _projected(self, name: str, ids: Int[Tensor, " k"]) -> tuple[Float[Tensor, "k ... d"], Bool[Tensor, "k ..."]]:
+        rows, present = self._rows(name)(ids)
+        return self.project[name](rows), present
+
+    def _rows(self, name: str) -> CentredRows:
+        return cast("CentredRows", self.rows[name])
 
     def _no_vectors(self, ids: Int[Tensor, " k"]) -> tuple[Float[Tensor, "k 1 d"], Bool[Tensor, "k 1"]]:
         present = torch.zeros(len(ids), 1, dtype=torch.bool, device=ids.device)
@@ -289,8 +290,8 @@ class DmesrItemEmbedding(ItemEmbedding):
     @torch.no_grad()
     def content(self) -> ContentPart | None:
         """Return W1 n(F1) + W2 n(F2) of all items, and which have one of these sides; None where no item has."""
-        present = [self.get_buffer(f"{name}_present") for name in self.views] if hasattr(self, "view_side") else []
-        present += [self.get_buffer("fine_present").any(1)] if hasattr(self, "unit_side") else []
+        present = [self._rows(name).present for name in self.views] if hasattr(self, "view_side") else []
+        present += [self._rows("fine").present.any(1)] if hasattr(self, "unit_side") else []
         if not present:
             return None
         blocks = torch.arange(self.count, device=present[0].device).split(BLOCK)
@@ -301,8 +302,7 @@ class DmesrItemEmbedding(ItemEmbedding):
         if "text" not in self.views or "image" not in self.views or not self.settings.alignment_weight:
             return {}
         ids = batch()
-        paired = ids[self.get_buffer("text_present")[ids] & self.get_buffer("image_present")[ids]]
+        paired = ids[self._rows("text").present[ids] & self._rows("image").present[ids]]
         paired = paired[torch.randperm(len(paired), device=ids.device)[: self.settings.alignment_items]]
-        text = self.project["text"](self.get_buffer("text_values")[paired])
-        image = self.project["image"](self.get_buffer("image_values")[paired])
+        text, image = (self._projected(name, paired)[0] for name in ("text", "image"))
         return {"align": (self.settings.alignment_weight, info_nce(text, image, self.settings.temperature))}

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Float32, Int
 
 
+BLOCK = 65_536  # rows whose mean is taken at a time
+
+
 class View(NamedTuple):
     """One coarse vector an item, where there is one."""
 
@@ -97,21 +100,18 @@ class FeatureItemEmbedding(ItemEmbedding):
         self.count = count
         self.weight = nn.Parameter(torch.randn(count, dimensions) * std)
         self.dropout = nn.Dropout(settings.dropout)
+        self.rows = nn.ModuleDict({name: CentredRows(*view) for name, view in views.items()})
         self.project = nn.ModuleDict()
         for name, view in views.items():
-            values, present = torch.from_numpy(view.values), torch.from_numpy(view.present)
-            self.register_buffer(f"{name}_rows", centred(values, present), persistent=False)
-            self.register_buffer(f"{name}_present", present.clone(), persistent=False)
-            project = nn.Linear(values.shape[1], dimensions, bias=False)
+            project = nn.Linear(view.values.shape[1], dimensions, bias=False)
             nn.init.normal_(project.weight, std=std * settings.scale)
             self.project[name] = project
 
     def forward(self, ids: Int[Tensor, " k"] | None = None) -> Float[Tensor, "k d"]:
         """Return the vectors of the items `ids`, or of all."""
         vectors = self.weight if ids is None else functional.embedding(ids, self.weight)
-        for name, project in self.project.items():
-            rows = self.get_buffer(f"{name}_rows")
-            vectors = vectors + project(self.dropout(rows if ids is None else rows[ids]))
+        for name, rows in self.rows.items():
+            vectors = vectors + self.project[name](self.dropout(rows(ids)[0]))
         return vectors
 
     @torch.no_grad()
@@ -119,14 +119,38 @@ class FeatureItemEmbedding(ItemEmbedding):
         """Return the sum over features of W_f x_f of all items; None where no item has a feature."""
         if not self.project:
             return None
-        parts = [project(self.get_buffer(f"{name}_rows")) for name, project in self.project.items()]
-        present = torch.stack([self.get_buffer(f"{name}_present") for name in self.project]).any(0)
+        parts = [self.project[name](rows()[0]) for name, rows in self.rows.items()]
+        present = torch.stack([rows()[1] for rows in self.rows.values()]).any(0)
         return ContentPart(torch.stack(parts).sum(0), present)
 
 
-def centred(values: Float[Tensor, "n d"], present: Bool[Tensor, " n"]) -> Float[Tensor, "n d"]:
-    """Return `values` less the mean of those present, of mean squared length 1; absent rows zero."""
-    mask = present[:, None]
-    centred_values = (values - values[present].mean(0)) * mask
-    length = (centred_values.square().sum() / present.sum()).sqrt()
-    return centred_values / length.clamp(min=1e-12)
+class CentredRows(nn.Module):
+    """Content rows less the mean of those present, of mean squared length 1; absent rows are zero.
+
+    The values are shared, and centred where they are looked up.
+    """
+
+    values: Tensor
+    present: Tensor
+    mean: Tensor
+    length: Tensor
+
+    def __init__(self, values: Float32[np.ndarray, "n ... d"], present: Bool[np.ndarray, "n ..."]) -> None:
+        """Take the mean and the length of the present rows. They and the values are no part of the state."""
+        super().__init__()
+        values, present = np.require(values, requirements="W"), np.require(present, requirements="W")
+        rows, mask = values.reshape(-1, values.shape[-1]), present.reshape(-1)
+        blocks = [slice(start, start + BLOCK) for start in range(0, len(rows), BLOCK)]  # no copy of all
+        count = max(int(mask.sum()), 1)
+        sums = np.stack([rows[block][mask[block]].sum(0, dtype=np.float64) for block in blocks])
+        mean = (sums.sum(0) / count).astype(np.float32)
+        squares = sum(np.square(rows[block][mask[block]] - mean).sum(dtype=np.float64) for block in blocks)
+        length = np.array(max((squares / count) ** 0.5, 1e-12), dtype=np.float32)
+        buffers = {"values": values, "present": present, "mean": mean, "length": length}
+        for name, array in buffers.items():
+            self.register_buffer(name, torch.from_numpy(array), persistent=False)
+
+    def forward(self, ids: Int[Tensor, " k"] | None = None) -> tuple[Float[Tensor, "k ... d"], Bool[Tensor, "k ..."]]:
+        """Return the rows of the items `ids`, or of all, and which are present."""
+        values, present = (self.values, self.present) if ids is None else (self.values[ids], self.present[ids])
+        return (values - self.mean) / self.length * present[..., None], present

@@ -125,8 +125,8 @@ def test_what_is_absent_is_not_read(missing):
     held = content_of(**{missing: [2, 5]})
     items = fused(held)
     before = items()
-    buffer = items.get_buffer(f"{missing}_values")
-    buffer[~items.get_buffer(f"{missing}_present")] = 50.0
+    buffer = items.get_buffer(f"rows.{missing}.values")
+    buffer[~items.get_buffer(f"rows.{missing}.present")] = 50.0
     assert torch.equal(before, items())
     items().square().sum().backward()
     assert all(torch.isfinite(p.grad).all() for p in items.parameters() if p.grad is not None)

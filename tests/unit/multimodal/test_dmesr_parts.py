@@ -39,11 +39,14 @@ def losses_of(model):
 
 
 def test_alignment_by_hand():
-    """Two items at temperature 1/2: cosines of texts with pictures are [[1, 0.6], [0, 0.8]]."""
-    text = View(np.array([[2, 0], [0, 1]], dtype=np.float32), np.ones(2, dtype=bool))
-    image = View(np.array([[1, 0], [3, 4]], dtype=np.float32), np.ones(2, dtype=bool))
+    """Two items at temperature 1/2: cosines of texts with pictures are [[1, 0.6], [0, 0.8]]. Two more are opposite."""
+    text, image = (np.array(rows, dtype=np.float32) for rows in ([[2, 0], [0, 1]], [[1, 0], [3, 4]]))
+    content = {
+        name: View(np.concatenate([rows, -rows]), np.ones(4, dtype=bool))
+        for name, rows in {"text": text, "image": image}.items()
+    }
     settings = DmesrParams(temperature=0.5, alignment_weight=0.7, heads=1)
-    items = DmesrItemEmbedding(Content({"text": text, "image": image}, None), 2, 2, 0.1, settings)
+    items = DmesrItemEmbedding(Content(content, None), 4, 2, 0.1, settings)
     for name in ("text", "image"):
         torch.nn.init.eye_(items.project[name].weight)
         torch.nn.init.zeros_(items.project[name].bias)
@@ -57,11 +60,11 @@ def test_alignment_by_hand():
 def test_an_absent_unit_or_view_has_no_influence_by_gradient():
     items = fused(content_of(text=[2], joint=[2, 4], fine=[5]))
     names = ("text", "image", "joint", "fine")
-    values = [items.get_buffer(f"{name}_values").requires_grad_() for name in names]
+    values = [items.get_buffer(f"rows.{name}.values").requires_grad_() for name in names]
     ids = torch.tensor([1, 2, 4, 5, 6])
     gradients = torch.autograd.grad(items(ids).square().sum(), values)
     for name, gradient in zip(names, gradients, strict=True):
-        read = items.get_buffer(f"{name}_present").clone()
+        read = items.get_buffer(f"rows.{name}.present").clone()
         read[[item for item in range(N) if item not in ids.tolist()]] = False
         assert gradient[read].abs().amax(1).min() > 0
         assert not gradient[~read].any()

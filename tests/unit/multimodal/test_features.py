@@ -6,7 +6,8 @@ import torch
 
 from sidflow.artifacts.features import EMBEDDING
 from sidflow.core.errors import InputError
-from sidflow.multimodal.features import FeatureItemEmbedding, FeaturesParams, View, centred, read_views
+from sidflow.multimodal import features
+from sidflow.multimodal.features import CentredRows, FeatureItemEmbedding, FeaturesParams, View, read_views
 from sidflow.sequential.model import SequenceModel
 from sidflow.sequential.params import from_content
 
@@ -62,8 +63,21 @@ def test_scale_is_what_a_feature_brings_beside_the_free_vector():
 
 
 def test_rows_that_all_say_the_same_say_nothing():
-    rows = centred(torch.full((4, 3), 7.0), torch.tensor([True, True, False, True]))
-    assert torch.equal(rows, torch.zeros(4, 3))
+    present = np.array([True, True, False, True])
+    rows, held = CentredRows(np.full((4, 3), 7, dtype=np.float32), present)()
+    assert torch.equal(rows, torch.zeros(4, 3)) and held.tolist() == present.tolist()
+
+
+def test_rows_of_several_vectors_an_item_are_centred_over_all_present_ones(monkeypatch):
+    monkeypatch.setattr(features, "BLOCK", 7)  # the mean is taken in several blocks
+    draw = np.random.default_rng(0)
+    values, present = draw.normal(2, 1, (N, 3, 4)).astype(np.float32), draw.random((N, 3)) < 0.6
+    rows, held = CentredRows(values, present)()
+    assert torch.equal(held, torch.from_numpy(present)) and rows[~held].eq(0).all()
+    torch.testing.assert_close(rows[held].mean(0), torch.zeros(4), atol=1e-6, rtol=0)
+    assert float(rows[held].square().sum(1).mean()) == pytest.approx(1)
+    some = torch.tensor([4, 0, 4])
+    assert torch.equal(CentredRows(values, present)(some)[0], rows[some])
 
 
 def test_both_the_free_vector_and_the_projection_learn():
@@ -94,7 +108,7 @@ def test_features_are_dropped_in_training_alone_and_the_free_vector_never():
     items.train()
     assert not torch.equal(items(), items())
     assert torch.equal(items()[3], items.weight[3])  # it lacks the feature: nothing of it is random
-    rows = items.get_buffer("text_rows")
+    rows, _ = items.rows["text"]()
     read = []
     items.project["text"].register_forward_hook(lambda module, given, made: read.append(given[0]))
     items(torch.tensor([1, 2]))
