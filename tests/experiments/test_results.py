@@ -414,6 +414,9 @@ def test_tables_stand_between_their_markers(finished_run) -> None:
     [
         "README.md",
         "docs/results.md",
+        "docs/figures.md",
+        "docs/embeddings.md",
+        "docs/faults.md",
         "docs/semantic_ids.md",
         "docs/ablations.md",
         "docs/settings.md",
