@@ -69,9 +69,11 @@ def weighted_items(histories: HistorySlices, items: int, params: CandidateRanker
         matrix.sum_duplicates()
         return matrix
 
-    longest = int((histories.stop - histories.start).max(initial=1))
-    recent, everything = histories.last_items(params.last), histories.last_items(max(longest, 1))
-    whole = rows(everything, np.ones(everything.shape[1]))
+    recent = histories.last_items(params.last)
+    row, item = histories.events()
+    in_core = item < items
+    ones = np.ones(in_core.sum(), dtype=np.float32)
+    whole = csr_matrix((ones, (row[in_core], item[in_core])), shape=(len(histories.stop), items))  # repeats are summed
     shares = np.reciprocal(np.maximum(np.diff(whole.indptr), 1).astype(np.float32))
     steps_back = np.arange(1, recent.shape[1] + 1, dtype=np.float64)
     near = histories.last_items(max(STEPS))

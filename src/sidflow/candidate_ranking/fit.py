@@ -46,7 +46,7 @@ class HeldBack(NamedTuple):
     """Histories without their last training event."""
 
     shortened: Histories  # training parts end before it
-    before: HistorySlices  # of the users who have an event before it
+    before: HistorySlices  # of the users who learn: they have an event before it, and it can be recommended after these
     targets: Int[np.ndarray, " p"]  # the event held back of each
 
 
@@ -72,14 +72,20 @@ def read_compared(names: Sequence[str], items: int, similar: int) -> dict[str, c
 def hold_back_last(histories: Histories) -> HeldBack:
     """Return `histories` without the last training event of each user.
 
+    Where what a history holds is never recommended, a user whose last training event is such an item teaches nothing.
+
     Raises:
-        InputError: no user has two training events.
+        InputError: no user has two training events, or none a last one that can be recommended.
     """
     users = np.flatnonzero(histories.train_end >= 2)
-    require_next_items(len(users))
     start, last = histories.offsets[users], histories.offsets[users] + histories.train_end[users] - 1
-    shortened = histories._replace(train_end=np.maximum(histories.train_end - 1, 0))
-    return HeldBack(shortened, HistorySlices(histories.items, start, last), histories.items[last].astype(np.int64))
+    before, targets = HistorySlices(histories.items, start, last), histories.items[last].astype(np.int64)
+    if histories.exclude_history:
+        row, items = before.events()
+        new = np.bincount(row, items == targets[row], len(targets)) == 0
+        before, targets = HistorySlices(histories.items, start[new], last[new]), targets[new]
+    require_next_items(len(targets))
+    return HeldBack(histories._replace(train_end=np.maximum(histories.train_end - 1, 0)), before, targets)
 
 
 class RankerTask:
@@ -93,6 +99,7 @@ class RankerTask:
         examples: RankingExamples,
         validation: Validation,
         queries: Candidates,
+        earlier: Relations,
         relations: Relations,
         batch_size: int,
     ) -> None:
@@ -103,10 +110,11 @@ class RankerTask:
             examples: the histories that it learns from.
             validation: its queries.
             queries: their candidates.
-            relations: of the whole training parts.
+            earlier: of the training parts without what is held back, as the examples' candidates are.
+            relations: of the whole training parts, as the queries' candidates are.
             batch_size: histories per step.
         """
-        self.module = CandidateLosses(network, examples, relations.log_popularity)
+        self.module = CandidateLosses(network, examples, earlier.log_popularity)
         self.network, self.validation, self.queries = network, validation, queries
         self.examples = len(examples.target_positions)
         self.ties = torch.from_numpy(popularity_ties(relations))
@@ -197,6 +205,7 @@ def _train(
         examples,
         validation,
         selector.select(query_histories(histories, validation.queries)),
+        earlier,
         relations,
         settings.batch_size,
     )

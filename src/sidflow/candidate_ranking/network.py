@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sidflow.candidate_ranking.features import Candidates
+from sidflow.training.devices import full_precision
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -104,12 +105,13 @@ class CandidateLosses(nn.Module):
 def score_candidates(
     network: EvidenceNetwork, candidates: Candidates, rows: np.ndarray | slice, log_popularity: Tensor
 ) -> Float[Tensor, " k"]:
-    """Return the scores of the candidates `rows`."""
+    """Return the scores of the candidates `rows`, in float32 under autocast too: in bf16 they would tie."""
     device = log_popularity.device
     values = torch.from_numpy(candidates.values[rows]).split(CHUNK)
     items = torch.from_numpy(candidates.items[rows]).split(CHUNK)
-    scores = [
-        network(value.to(device).float(), log_popularity[item.to(device)])
-        for value, item in zip(values, items, strict=True)
-    ]
-    return torch.cat(scores)
+    with full_precision(device):
+        scores = [
+            network(value.to(device).float(), log_popularity[item.to(device)])
+            for value, item in zip(values, items, strict=True)
+        ]
+        return torch.cat(scores)

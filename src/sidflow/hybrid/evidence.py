@@ -41,7 +41,17 @@ class HistorySlices(NamedTuple):
     def last_items(self, count: int) -> Int[np.ndarray, "p count"]:
         """Return the items 1, 2, ... `count` steps back, NO_ITEM where there are fewer."""
         index = self.stop[:, None] - 1 - np.arange(count)
-        return np.where(index >= self.start[:, None], self.items[np.maximum(index, 0)], NO_ITEM).astype(np.int64)
+        present = index >= self.start[:, None]
+        last_items = np.full(index.shape, NO_ITEM, dtype=np.int64)
+        last_items[present] = self.items[index[present]]
+        return last_items
+
+    def events(self) -> tuple[Int[np.ndarray, " e"], Int[np.ndarray, " e"]]:
+        """Return the history and the item of every event, history by history, oldest first."""
+        lengths = self.stop - self.start
+        row = np.repeat(np.arange(len(lengths)), lengths)
+        index = np.arange(len(row)) - (np.cumsum(lengths) - lengths - self.start)[row]
+        return row, self.items[index].astype(np.int64)
 
 
 class TrainingPositions(NamedTuple):
@@ -53,13 +63,10 @@ class TrainingPositions(NamedTuple):
 
     def masked_items(self) -> tuple[Int[np.ndarray, " p_plus_1"], Int[np.ndarray, " nonzero"]]:
         """Return the items of each history but its target, as CSR index pointers and columns."""
-        lengths = self.histories.stop - self.histories.start
-        starts = np.cumsum(lengths) - lengths
-        row = np.repeat(np.arange(len(lengths)), lengths)
-        items = self.histories.items[np.arange(len(row)) - starts[row] + self.histories.start[row]]
+        row, items = self.histories.events()
         keep = items != self.target[row]
-        counts = np.bincount(row[keep], minlength=len(lengths))
-        return np.concatenate([[0], np.cumsum(counts)]), items[keep].astype(np.int64)
+        counts = np.bincount(row[keep], minlength=len(self.target))
+        return np.concatenate([[0], np.cumsum(counts)]), items[keep]
 
 
 def training_positions(

@@ -71,6 +71,7 @@ class PriorInputs(NamedTuple):
     counts: CrossFittedCounts | None
     content: Mapping[str, Float[np.ndarray, "n d"]]  # by name; rows of length one, zero where absent
     popularity: Float[np.ndarray, " core"]  # log(1 + count in training parts)
+    exclude_history: bool = True  # whether what a history holds is no candidate when ranking
 
 
 def prior_inputs(
@@ -79,7 +80,8 @@ def prior_inputs(
     """Return the counts of `histories`' training parts over `items` core items, and normalised content rows."""
     counts = count_cooccurrence(histories, items, params) if params.cooccurrence else None
     rows = {name: unit_rows(kind.values, kind.present) for name, kind in content.items()}
-    return PriorInputs(counts, rows, np.log1p(histories.training_counts(items)).astype(np.float32))
+    popularity = np.log1p(histories.training_counts(items)).astype(np.float32)
+    return PriorInputs(counts, rows, popularity, histories.exclude_history)
 
 
 class ScorePrior(nn.Module):
@@ -93,6 +95,7 @@ class ScorePrior(nn.Module):
         """Start from the weights in `params`."""
         super().__init__()
         self.params, self.counts, self.items = params, inputs.counts, len(inputs.popularity)
+        self.mask_history = params.mask_history and inputs.exclude_history
         self.register_buffer("own", torch.tensor([params.own_weight]))
         if self.counts is not None:
             self.cooccurrence_raw = nn.Parameter(before_softplus([params.cooccurrence_weight]))
@@ -122,12 +125,11 @@ class ScorePrior(nn.Module):
     def content_states(self, states: Float[Tensor, "p h"], histories: HistorySlices) -> Float[Tensor, "p c"]:
         """Return the weighted content of each history's last items, with the type and device of `states`."""
         last_items = torch.from_numpy(histories.last_items(self.params.last)).to(states.device)
-        present = (last_items >= 0).to(states.dtype)
+        present, items = last_items >= 0, last_items.clamp(min=0)
         parts = [states[:, :0]]
         for rows, weight in zip(self.content_rows().values(), self.content_weights().values(), strict=True):
-            parts.append(
-                torch.einsum("pl,pld->pd", present * weight, functional.embedding(last_items.clamp(min=0), rows))
-            )
+            weights = (present * weight).to(rows.dtype)
+            parts.append(functional.embedding_bag(items, rows, per_sample_weights=weights, mode="sum").to(states.dtype))
         return torch.cat(parts, 1)
 
     def content_weights(self) -> dict[str, Float[Tensor, " last"]]:
@@ -187,7 +189,7 @@ class ScorePrior(nn.Module):
         evidence_logits = (
             None if self.counts is None else SparseLogits(_entries(evidence.indptr, evidence.indices, device), values)
         )
-        mask = self._history_mask(positions, candidates, device) if self.params.mask_history else None
+        mask = self._history_mask(positions, candidates, device) if self.mask_history else None
         if candidates is None:
             return catalogue_cross_entropy(states, matrix, scores.targets, evidence=evidence_logits, excluded=mask)
         return sampled_cross_entropy(states, matrix, *candidates.scored, evidence=evidence_logits, excluded=mask)

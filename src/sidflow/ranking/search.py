@@ -84,7 +84,7 @@ def _search_faiss(
         excluded_items = excluded.indices[excluded.indptr[row] : excluded.indptr[row + 1]]
         count = min(width + len(excluded_items), len(matrix))
         scores, items = index.search(states[row : row + 1], count)
-        left_out = scores[:, -1] if count < len(matrix) else np.full(1, -np.inf, dtype=np.float32)
+        left_out = scores[:, -1].copy() if count < len(matrix) else np.full(1, -np.inf, dtype=np.float32)
         scores[np.isin(items, excluded_items)] = -np.inf
         yield QueryShortlists(np.array([row]), Shortlist(items, scores, left_out))
 

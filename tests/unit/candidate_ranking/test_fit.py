@@ -168,3 +168,36 @@ def test_random_data_gives_finite_scores_for_every_query(tmp_path, monkeypatch):
     factors = Scores(FACTORS.read(model="ranker").arrays, past.query_count, ITEMS)
     assert np.isfinite(factors.for_queries(np.arange(past.query_count))).all()
     assert SUMMARY.read(model="ranker")["share_of_targets_among_candidates"] > 0
+
+
+def test_popularity_in_training_knows_no_event_that_is_held_back(split, monkeypatch):
+    """By construction: no event but the one held back has item 11."""
+    sequences = [*([user % 6, 6 + user % 5, 11, 0, 1] for user in range(20))]
+    write_split(sequences, ITEMS)
+    made = []
+    losses = fit.CandidateLosses
+    monkeypatch.setattr(fit, "CandidateLosses", lambda *parts: made.append(losses(*parts)) or made[-1])
+    fit_once()
+    assert made[0].log_popularity[11] == 0 and made[0].log_popularity[:6].min() > 0
+
+
+def test_a_user_whose_last_training_event_cannot_be_recommended_teaches_nothing():
+    sequences = [[0, 1, 0, 8, 9], [0, 1, 2, 8, 9], [3, 8, 9], [4, 4, 8, 9]]
+    histories = leave_one_out(sequences)
+    held_back = hold_back_last(histories)
+    assert held_back.targets.tolist() == [2] and held_back.before.start.tolist() == [5]
+    assert held_back.shortened.train_end.tolist() == [2, 2, 0, 1], "counts are of all users"
+    assert hold_back_last(histories._replace(exclude_history=False)).targets.tolist() == [0, 2, 4]
+    with pytest.raises(InputError, match="two training items"):
+        hold_back_last(leave_one_out([[4, 4, 8, 9]]))
+
+
+def test_histories_that_hold_nearly_all_items_are_learned_from(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SIDFLOW_CACHE", str(tmp_path / "cache"))
+    draw = np.random.default_rng(0)
+    write_split([draw.integers(0, ITEMS, draw.integers(8, 25)) for _ in range(60)], ITEMS)
+    Path("params.yaml").write_text("rank: {exclude_history: true}\n")
+    loop = PARAMS.loop.model_copy(update={"epochs": 30})
+    fit_once(PARAMS.model_copy(update={"loop": loop, "content": ()}))
+    assert all(float(row["loss"]) >= 0 for row in CURVES.read(model="ranker"))

@@ -62,3 +62,11 @@ def test_large_scores_overflow_nothing():
 def test_a_batch_without_any_candidate_has_a_loss():
     loss = CandidateLosses(network(), examples(), POPULARITY)(torch.tensor([1]))["loss"]
     assert torch.isclose(loss, torch.tensor(np.log(8), dtype=torch.float32))
+
+
+def test_scores_and_loss_are_in_full_precision_under_autocast():
+    losses = CandidateLosses(network(), examples(), POPULARITY)
+    expected = losses(torch.arange(2))["loss"]
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = losses(torch.arange(2))["loss"]
+    assert loss.dtype == torch.float32 and torch.equal(loss, expected)

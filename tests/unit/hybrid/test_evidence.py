@@ -3,7 +3,16 @@ from scipy.sparse import csr_matrix
 from tests.unit.counting.cases import leave_one_out, random_sequences
 
 from sidflow.counting.cooccurrence import cooccurrence_factors, cooccurrence_relation
-from sidflow.hybrid.evidence import at_candidates, count_cooccurrence, query_histories, training_positions, user_folds
+from sidflow.hybrid.evidence import (
+    NO_ITEM,
+    HistorySlices,
+    at_candidates,
+    count_cooccurrence,
+    new_histories,
+    query_histories,
+    training_positions,
+    user_folds,
+)
 from sidflow.hybrid.params import ScorePriorParams
 from sidflow.sequences import cooccurrence
 from sidflow.sequences.cooccurrence import training_events
@@ -129,3 +138,12 @@ def test_a_position_sees_all_that_its_user_had_before_it_whatever_was_skipped():
     assert found.user.tolist() == [0, 0, 1]
     assert found.target.tolist() == [2, 3, 6]
     assert found.histories.last_items(3).tolist() == [[0, -1, -1], [2, 1, 0], [4, -1, -1]]
+
+
+def test_slices_give_their_events_and_last_items_also_where_there_are_none():
+    slices = HistorySlices(np.array([7, 5, 6, 5], dtype=np.int32), np.array([1, 4, 0]), np.array([4, 4, 2]))
+    row, item = slices.events()
+    assert row.tolist() == [0, 0, 0, 2, 2] and item.tolist() == [5, 6, 5, 7, 5]
+    assert slices.last_items(2).tolist() == [[5, 6], [NO_ITEM, NO_ITEM], [5, 7]]
+    nothing = new_histories([[]])
+    assert nothing.last_items(2).tolist() == [[NO_ITEM, NO_ITEM]] and not len(nothing.events()[0])

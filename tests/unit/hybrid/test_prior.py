@@ -269,3 +269,13 @@ def test_a_second_fit_takes_over_the_epochs_and_the_weight_of_the_base_that_vali
     alone.set_weight(again)
     alone.set_weight(None)
     assert again.own.item() == 2.5
+
+
+def test_what_is_candidate_when_ranking_is_candidate_in_training():
+    histories = leave_one_out(LINES)
+    params = HybridParams(**PLAIN)
+    made = [
+        ScorePrior(prior_inputs(past, ITEMS, content(), params), params)
+        for past in (histories, histories._replace(exclude_history=False))
+    ]
+    assert [prior.mask_history for prior in made] == [True, False]

@@ -93,3 +93,10 @@ def test_lists_and_scores_take_four_bytes_a_number(kind):
     assert Scores(arrays, 3, 20).for_queries(slice(None)).dtype == np.float32
     top = search.search_top_k(arrays, excluded, 4)
     assert (top.items.dtype, top.scores.dtype) == (np.int32, np.float32)
+
+
+def test_the_score_that_bounds_items_left_out_is_that_of_the_last_item_found_also_where_it_is_excluded():
+    matrix, excluded = np.array([[3], [2], [1]], dtype=np.float32), csr_matrix(np.array([[False, True, False]]))
+    (part,) = search._search_faiss(np.ones((1, 1), dtype=np.float32), matrix, excluded, 1)
+    assert part.shortlist.items.tolist() == [[0, 1]] and part.shortlist.best_left_out.tolist() == [2]
+    assert part.shortlist.scores.tolist() == [[3, -np.inf]]

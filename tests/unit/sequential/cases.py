@@ -53,7 +53,7 @@ SECTIONS = {
         "bert4rec": quick(loop={"epochs": 30, "patience": 0, "learning_rate": 0.01}),
     },
     "train_multimodal": {
-        "dmesr_sasrec": {"kind": "dmesr", "model": quick(loss="sampled", negatives=8), "dropout": 0.0},
+        "dmesr_sasrec": {"kind": "dmesr", "model": quick(loss="sampled", negatives=8), "dropout": 0.0, "scale": 0.1},
         "sasrec_features": {
             "kind": "features",
             "model": quick(blocks=2, positions="start"),
