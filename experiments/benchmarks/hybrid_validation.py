@@ -76,15 +76,15 @@ def results(args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
     yield (
         "hybrid_validation",
         benchmark_record(
-            f"Validation of a hybrid, {args.epochs} epochs of {args.users:,} queries over {args.items:,} items: "
-            "cosines of content once, against a product in every epoch",
+            f"Validating a hybrid, {args.epochs} epochs of {args.users:,} queries: cosines of content once, against a "
+            "product in every epoch",
             "seconds",
             Measurement(once["seconds"], once["peak_mb"]),
             Measurement(each["seconds"], each["peak_mb"]),
             higher_is_better=False,
             finding=f"{once['seconds']:.1f} s against {each['seconds']:.1f} s; content {TEXT:,} wide, the base model "
-            f"{BASE}, nine weights of its score",
-            command="python experiments/benchmarks/hybrid_validation.py",
+            f"{BASE}, nine weights of its score; {args.items:,} items",
+            command=f"python experiments/benchmarks/hybrid_validation.py --rounds {args.rounds}",
             **run_conditions(args.rounds, args.threads),
         ),
     )
