@@ -28,6 +28,7 @@ from sidflow.candidate_ranking.network import CandidateLosses, EvidenceNetwork, 
 from sidflow.candidate_ranking.params import CandidateRankerParams
 from sidflow.candidate_ranking.ranker import CandidateRanker, popularity_ties
 from sidflow.candidate_ranking.relations import Relations, count_relations, similar_items
+from sidflow.core.errors import InputError
 from sidflow.counting.cooccurrence import load_content_rows
 from sidflow.hybrid.evidence import HistorySlices, query_histories
 from sidflow.sequences.cooccurrence import training_events
@@ -78,13 +79,20 @@ def hold_back_last(histories: Histories) -> HeldBack:
         InputError: no user has two training events, or none a last one that can be recommended.
     """
     users = np.flatnonzero(histories.train_end >= 2)
+    require_next_items(len(users))
     start, last = histories.offsets[users], histories.offsets[users] + histories.train_end[users] - 1
     before, targets = HistorySlices(histories.items, start, last), histories.items[last].astype(np.int64)
     if histories.exclude_history:
         row, items = before.events()
         new = np.bincount(row, items == targets[row], len(targets)) == 0
         before, targets = HistorySlices(histories.items, start[new], last[new]), targets[new]
-    require_next_items(len(targets))
+        if not len(targets):
+            raise InputError(
+                "artifacts/split/sequences.parquet",
+                expected="a user whose last training event is of an item that the user has not had",
+                found="none",
+                remedy="set `rank.exclude_history: false`, or take more data",
+            )
     return HeldBack(histories._replace(train_end=np.maximum(histories.train_end - 1, 0)), before, targets)
 
 
