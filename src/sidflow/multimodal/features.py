@@ -100,9 +100,11 @@ class FeatureItemEmbedding(ItemEmbedding):
         self.count = count
         self.weight = nn.Parameter(torch.randn(count, dimensions) * std)
         self.dropout = nn.Dropout(settings.dropout)
-        self.rows = nn.ModuleDict({name: CentredRows(*view) for name, view in views.items()})
         self.project = nn.ModuleDict()
         for name, view in views.items():
+            rows, present = CentredRows(*view)()  # once: a full softmax reads all of them in every step
+            self.register_buffer(f"{name}_rows", rows, persistent=False)
+            self.register_buffer(f"{name}_present", present.clone(), persistent=False)
             project = nn.Linear(view.values.shape[1], dimensions, bias=False)
             nn.init.normal_(project.weight, std=std * settings.scale)
             self.project[name] = project
@@ -110,8 +112,9 @@ class FeatureItemEmbedding(ItemEmbedding):
     def forward(self, ids: Int[Tensor, " k"] | None = None) -> Float[Tensor, "k d"]:
         """Return the vectors of the items `ids`, or of all."""
         vectors = self.weight if ids is None else functional.embedding(ids, self.weight)
-        for name, rows in self.rows.items():
-            vectors = vectors + self.project[name](self.dropout(rows(ids)[0]))
+        for name, project in self.project.items():
+            rows = self.get_buffer(f"{name}_rows")
+            vectors = vectors + project(self.dropout(rows if ids is None else rows[ids]))
         return vectors
 
     @torch.no_grad()
@@ -119,8 +122,8 @@ class FeatureItemEmbedding(ItemEmbedding):
         """Return the sum over features of W_f x_f of all items; None where no item has a feature."""
         if not self.project:
             return None
-        parts = [self.project[name](rows()[0]) for name, rows in self.rows.items()]
-        present = torch.stack([rows()[1] for rows in self.rows.values()]).any(0)
+        parts = [project(self.get_buffer(f"{name}_rows")) for name, project in self.project.items()]
+        present = torch.stack([self.get_buffer(f"{name}_present") for name in self.project]).any(0)
         return ContentPart(torch.stack(parts).sum(0), present)
 
 

@@ -108,7 +108,7 @@ def test_features_are_dropped_in_training_alone_and_the_free_vector_never():
     items.train()
     assert not torch.equal(items(), items())
     assert torch.equal(items()[3], items.weight[3])  # it lacks the feature: nothing of it is random
-    rows, _ = items.rows["text"]()
+    rows = items.get_buffer("text_rows")
     read = []
     items.project["text"].register_forward_hook(lambda module, given, made: read.append(given[0]))
     items(torch.tensor([1, 2]))
