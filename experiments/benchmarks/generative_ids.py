@@ -3,10 +3,11 @@
 Run: python experiments/benchmarks/generative_ids.py --run FOLDER
 
 FOLDER holds a finished run of the preset `embedded`. Every way trains the preset's decoder on the same targets, by the
-schedule of so many epochs; only the IDs differ. Those of another quantizer are made in a temporary copy of the run, by
-the stages `quantize` and `assign`, whose gates are off there, since its codes need not be as even as the preset's. The
-figure is nDCG@10 over all validation queries, of the best epoch, where items that share an ID are a tie; the test part
-is not looked at. Differences are paired: means over seeds of each user, then a bootstrap over users.
+schedule of so many epochs; only the IDs differ. The reference is IDs of text, as TIGER has them. Codes of another
+quantizer are made in a temporary copy of the run, by the stages `quantize` and `assign`; gates are off there, since its
+codes need not be as even as the preset's. The figure is nDCG@10 over all validation queries, of the best epoch, where
+items that share an ID are a tie; the test part is not looked at. Differences are paired: means over seeds of each user,
+then a bootstrap over users.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import numpy as np
 import project_copy
 from side_by_side import Measurement, benchmark_record, run_conditions, run_side_or_all
 
-PRESET = "text"
+REFERENCE = "text"
 
 
 def _of(*modalities: str, suffix: str = "token") -> quality.Way:
@@ -30,7 +31,7 @@ def _of(*modalities: str, suffix: str = "token") -> quality.Way:
 
 
 WAYS: Mapping[str, quality.Way] = {
-    PRESET: _of("text"),
+    REFERENCE: _of("text"),
     "image": _of("image"),
     "collaborative": _of("collaborative"),
     "text and image joined": _of("text", "image"),
@@ -69,28 +70,30 @@ def results(args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
             for way, method in METHODS.items()
             if way in args.ways
         }
-        ways = [PRESET, *(way for way in args.ways if way != PRESET)]
+        ways = [REFERENCE, *(way for way in args.ways if way != REFERENCE)]
         runs, values = quality.train_in_turn(__file__, args, ways, folders)
     means = {way: float(each.mean()) for way, each in values.items()}
-    less_preset = {way: quality.interval((values[way] - values[PRESET]).mean(0)) for way in ways if way != PRESET}
-    best = max(less_preset, key=means.__getitem__)
-    difference, low, high = less_preset[best]
+    less_reference = {
+        way: quality.interval((values[way] - values[REFERENCE]).mean(0)) for way in ways if way != REFERENCE
+    }
+    best = max(less_reference, key=means.__getitem__)
+    difference, low, high = less_reference[best]
     yield (
         f"generative_ids_{args.epochs}",
         benchmark_record(
-            f"`tiger` on the embedded catalogue, {args.epochs} epochs: the preset's IDs, of text, against the best of "
-            f"{len(less_preset)} other kinds",
+            f"`tiger` on the embedded catalogue, {args.epochs} epochs: IDs of text against the best of "
+            f"{len(less_reference)} other kinds",
             "nDCG@10 on validation",
-            Measurement(means[PRESET], max(one["peak_mb"] for one in runs[PRESET])),
+            Measurement(means[REFERENCE], max(one["peak_mb"] for one in runs[REFERENCE])),
             Measurement(means[best], max(one["peak_mb"] for one in runs[best])),
             higher_is_better=True,
-            finding=f"mean of {len(args.seeds)} seeds {means[PRESET]:.4f} against {means[best]:.4f} of `{best}`: "
+            finding=f"mean of {len(args.seeds)} seeds {means[REFERENCE]:.4f} against {means[best]:.4f} of `{best}`: "
             f"the latter {difference:+.4f}, 95% interval {low:+.4f} to {high:+.4f} over users",
             command=f"python experiments/benchmarks/generative_ids.py --run FOLDER --epochs {args.epochs} "
             f"--seeds {' '.join(map(str, args.seeds))}",
             means={way: round(mean, 5) for way, mean in means.items()},
             by_seed={way: np.round(each.mean(1), 5).tolist() for way, each in values.items()},
-            less_preset=less_preset,
+            less_reference=less_reference,
             runs=runs,
             **run_conditions(1, 1),
         ),
