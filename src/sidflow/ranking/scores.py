@@ -171,7 +171,7 @@ class Scores:
             InputError: a score is not finite.
         """
         total = None
-        if self.factors.states is not None:
+        if self.factors.states is not None and self.factors.matrix is not None:
             total = self.factors.states[rows].astype(np.float64) @ self._items
         if self._evidence is not None and self._relation is not None:
             product = self._evidence[rows] @ self._relation
