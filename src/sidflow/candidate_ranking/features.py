@@ -10,14 +10,15 @@ from scipy import sparse
 from scipy.sparse import csr_matrix
 
 from sidflow.candidate_ranking.params import CandidateRankerParams
-from sidflow.candidate_ranking.relations import Relations
+from sidflow.candidate_ranking.relations import Relations, largest_columns
 from sidflow.hybrid.evidence import HistorySlices
+from sidflow.sequences.cooccurrence import strongest_per_row
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Float16, Int
 
 
-BLOCK_SCORES = 1_000_000  # values of one feature that are held at a time
+BLOCK_SCORES = 1_000_000  # sums of features that are held at a time
 SCALE_HISTORIES = 512  # histories that features are scaled by
 STEPS = (1, 2, 3)  # steps back of the items whose cosines are features of their own
 
@@ -119,7 +120,10 @@ class CandidateSelector(NamedTuple):
     exclude_history: bool  # whether what a history holds is no candidate
 
     def select(self, histories: HistorySlices) -> Candidates:
-        """Return each history's candidates: the items with the largest sum of scaled features, none without any."""
+        """Return each history's candidates: the items with the largest sum of scaled features, none without any.
+
+        Of items with equal sums those with lower ids are candidates first.
+        """
         step = max(1, BLOCK_SCORES // max(1, len(self.relations.popularity)))
         parts = [
             self._select_in_block(HistorySlices(histories.items, *bounds))
@@ -136,16 +140,18 @@ class CandidateSelector(NamedTuple):
 
     def _select_in_block(self, histories: HistorySlices) -> Candidates:
         items = len(self.relations.popularity)
-        features = [matrix.toarray() for matrix in evidence(histories, self.relations, self.params)]
-        total = np.zeros_like(features[0])
+        features = [matrix.tocoo() for matrix in evidence(histories, self.relations, self.params)]
+        total = np.zeros((len(histories.stop), items), dtype=np.float32)
         for feature, scale in zip(features, self.scales, strict=True):
-            feature /= scale
-            total += feature
+            feature.data /= scale
+            total[feature.row, feature.col] += feature.data
         if self.exclude_history:
             total[weighted_items(histories, items, self.params).whole.nonzero()] = 0
-        kept = min(self.params.candidates, items)
-        best = np.sort(np.argpartition(total, items - kept, axis=1)[:, items - kept :], axis=1)
-        rows, columns = np.nonzero(np.take_along_axis(total, best, axis=1) > 0)
-        chosen = best[rows, columns]
-        values = np.stack([feature[rows, chosen] for feature in features], axis=1).astype(np.float16)
-        return Candidates(np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=len(total)))]), chosen, values)
+        best = strongest_per_row(csr_matrix(largest_columns(total, self.params.candidates)), self.params.candidates)
+        positions = np.full(total.shape, -1)
+        positions[best.nonzero()] = np.arange(best.nnz)
+        values = np.zeros((best.nnz, len(features)), dtype=np.float16)
+        for feature, column in zip(features, values.T, strict=True):
+            position = positions[feature.row, feature.col]
+            column[position[position >= 0]] = feature.data[position >= 0]
+        return Candidates(best.indptr, best.indices.astype(np.int64), values)

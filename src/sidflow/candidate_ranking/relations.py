@@ -45,7 +45,7 @@ def similar_items(rows: ContentRows, count: int) -> csr_matrix:
     blocks, columns = [], rows.T
     for start in range(0, _row_count(rows), BLOCK):
         cosines = rows[start : start + BLOCK] @ columns
-        block = csr_matrix(_largest_columns(cosines, count + 1) if isinstance(cosines, np.ndarray) else cosines)
+        block = csr_matrix(largest_columns(cosines, count + 1) if isinstance(cosines, np.ndarray) else cosines)
         row = np.repeat(np.arange(_row_count(block)), np.diff(block.indptr)) + start
         block.data[(block.indices == row) | (block.data <= 0)] = 0
         block.eliminate_zeros()
@@ -57,8 +57,8 @@ def _row_count(matrix: ContentRows) -> int:
     return len(matrix) if isinstance(matrix, np.ndarray) else len(matrix.indptr) - 1
 
 
-def _largest_columns(values: np.ndarray, count: int) -> np.ndarray:
-    """Return `values` with all but the `count` largest of each row set to zero, and all below zero."""
+def largest_columns(values: np.ndarray, count: int) -> np.ndarray:
+    """Return `values` where positive and among the `count` largest of a row or as large as the last of them, else 0."""
     if count < values.shape[1]:
         floor = np.partition(values, values.shape[1] - count, axis=1)[:, values.shape[1] - count]
         values = np.where(values >= floor[:, None], values, 0)

@@ -45,15 +45,19 @@ def sample_negatives(histories: Histories, items: int, count: int, seed: int) ->
     negatives = np.full((histories.query_count, count), -1, dtype=np.int32)
     for start in range(0, histories.query_count, _CHUNK):
         rows = np.arange(start, min(start + _CHUNK, histories.query_count))
-        excluded = np.asarray(histories.seen(items, rows).todense())
-        excluded[np.arange(len(rows)), histories.targets[rows]] = True
+        seen, targets = histories.seen(items, rows), histories.targets[rows]
         proposals = generator.integers(items, size=(len(rows), 2 * count + 16))
-        usable = ~excluded[np.arange(len(rows))[:, None], proposals] & _first_occurrence(proposals)
+        flat_seen = np.asarray(seen[np.repeat(np.arange(len(rows)), proposals.shape[1]), proposals.ravel()])
+        excluded = flat_seen.reshape(proposals.shape) | (proposals == targets[:, None])
+        usable = ~excluded & _first_occurrence(proposals)
         position = np.cumsum(usable, axis=1) - 1
         row, column = np.nonzero(usable & (position < count))
         negatives[start + row, position[row, column]] = proposals[row, column]
         for short_row in np.flatnonzero(usable.sum(axis=1) < count):  # small catalogues, long histories
-            sample = generator.permutation(np.flatnonzero(~excluded[short_row]))[:count]
+            free = np.ones(items, dtype=bool)
+            free[seen.indices[seen.indptr[short_row] : seen.indptr[short_row + 1]]] = False
+            free[targets[short_row]] = False
+            sample = generator.permutation(np.flatnonzero(free))[:count]
             negatives[start + short_row] = -1
             negatives[start + short_row, : len(sample)] = sample
     return negatives

@@ -10,6 +10,7 @@ far below a float32's last bit, so that equal items get equal scores and ties ar
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -19,7 +20,7 @@ from sidflow.artifacts.recommenders import DENSE, SPARSE, ScoreFactors
 from sidflow.core.errors import InputError
 
 if TYPE_CHECKING:
-    from jaxtyping import Bool, Float32, Int32, Int64
+    from jaxtyping import Bool, Float32, Float64, Int32, Int64
 
 
 LOWEST_SCORE = np.finfo(np.float32).min
@@ -148,13 +149,15 @@ class Scores:
                 remedy="rerun `dvc repro`: the recommender is older than the split; if that repeats, report a defect",
             )
         self.factors = ScoreFactors.from_arrays(arrays, items)
-        self._items = None
-        if self.factors.states is not None and self.factors.matrix is not None:
-            self._items = np.ascontiguousarray(self.factors.matrix.T, dtype=np.float64)
         self._evidence, self._relation = (
             None if side is None else csr_matrix(side, dtype=np.float64)
             for side in (self.factors.evidence, self.factors.relation)
         )
+
+    @cached_property
+    def _items(self) -> Float64[np.ndarray, "d n"]:
+        assert self.factors.matrix is not None
+        return np.ascontiguousarray(self.factors.matrix.T, dtype=np.float64)
 
     @property
     def block_rows(self) -> int:
@@ -168,7 +171,7 @@ class Scores:
             InputError: a score is not finite.
         """
         total = None
-        if self.factors.states is not None and self._items is not None:
+        if self.factors.states is not None and self.factors.matrix is not None:
             total = self.factors.states[rows].astype(np.float64) @ self._items
         if self._evidence is not None and self._relation is not None:
             product = self._evidence[rows] @ self._relation

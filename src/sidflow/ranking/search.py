@@ -1,8 +1,7 @@
 """The best items by inner product: searched in float32, verified in float64.
 
 The items of the float32 search are scored again in float64, as `Scores` does it. A list counts as proven only where
-float32 rounding cannot have hidden a better item. Few queries use a faiss index, many use blocks of products; the
-answer is the same.
+float32 rounding cannot have hidden a better item.
 """
 
 from __future__ import annotations
@@ -13,16 +12,15 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from sidflow.core.faiss import import_faiss
 from sidflow.ranking.scores import Scores, Shortlist, TopK, shortlist, sort_by_score, top_k_of_scores
 
 if TYPE_CHECKING:
-    from jaxtyping import Bool, Float32, Int64
+    from jaxtyping import Bool, Float32, Float64, Int64
 
 
-FAISS_QUERIES = 64  # up to as many queries go through faiss
 _MARGIN = 8  # further items in a float32 shortlist, so that rounding seldom matters
 _BLOCK_BYTES = 64_000_000  # of one block of float32 scores, or of item rows that are scored again
+_LENGTH_ROWS = 512  # held in float64 at a time for their lengths
 
 
 class QueryShortlists(NamedTuple):
@@ -44,13 +42,11 @@ def proven_top_k(scores: Scores, excluded: csr_matrix, k: int) -> tuple[TopK, Bo
     states, matrix = (
         np.ascontiguousarray(part, dtype=np.float32) for part in (scores.factors.states, scores.factors.matrix)
     )
-    wide_states, wide_matrix = states.astype(np.float64), matrix.astype(np.float64)
-    longest = float(np.linalg.norm(wide_matrix, axis=1).max(initial=0))
-    rounding = np.linalg.norm(wide_states, axis=1) * longest * (matrix.shape[1] + 4) * 2.0**-23
+    rounding = _lengths(states) * _lengths(matrix).max(initial=0) * (matrix.shape[1] + 4) * 2.0**-23
     top, proven = TopK.empty(scores.queries, k), np.zeros(scores.queries, dtype=bool)
-    search = _search_faiss if scores.queries <= FAISS_QUERIES else _search_blocks
-    for rows, candidates in search(states, matrix, excluded, k + _MARGIN):
-        exact = np.einsum("bwd,bd->bw", wide_matrix[candidates.items], wide_states[rows]).astype(np.float32)
+    for rows, candidates in _search(states, matrix, excluded, k + _MARGIN):
+        wide_items, wide_states = (part.astype(np.float64) for part in (matrix[candidates.items], states[rows]))
+        exact = np.einsum("bwd,bd->bw", wide_items, wide_states).astype(np.float32)
         exact[np.isneginf(candidates.scores)] = -np.inf
         items, best = (part[:, :k] for part in sort_by_score(candidates.items, exact))
         top.write(rows, TopK(items.astype(np.int32), best))
@@ -59,34 +55,28 @@ def proven_top_k(scores: Scores, excluded: csr_matrix, k: int) -> tuple[TopK, Bo
     return top, proven
 
 
-def _search_blocks(
+def _lengths(rows: Float32[np.ndarray, "n d"]) -> Float64[np.ndarray, " n"]:
+    """Return the Euclidean length of each row."""
+    lengths = np.empty(len(rows))
+    for start in range(0, len(rows), _LENGTH_ROWS):
+        wide = rows[start : start + _LENGTH_ROWS].astype(np.float64)
+        lengths[start : start + _LENGTH_ROWS] = np.sqrt(np.einsum("nd,nd->n", wide, wide))
+    return lengths
+
+
+def _search(
     states: Float32[np.ndarray, "q d"], matrix: Float32[np.ndarray, "n d"], excluded: csr_matrix, width: int
 ) -> Iterator[QueryShortlists]:
     """Yield the `width` best of every query, from blocks with the scores of all items."""
-    items, widest = np.ascontiguousarray(matrix.T), max(len(matrix), 2 * width * matrix.shape[1])
+    widest = max(len(matrix), 2 * width * matrix.shape[1])
     size = max(1, _BLOCK_BYTES // (4 * max(1, widest)))
     buffer = np.empty((min(size, len(states)), len(matrix)), dtype=np.float32)
     for start in range(0, len(states), size):
         rows = np.arange(start, min(start + size, len(states)))
-        block = np.matmul(states[rows], items, out=buffer[: len(rows)])
+        block = np.matmul(states[rows], matrix.T, out=buffer[: len(rows)])
         part = csr_matrix(excluded[rows])
         block[np.repeat(np.arange(len(rows)), np.diff(part.indptr)), part.indices] = -np.inf
         yield QueryShortlists(rows, shortlist(block, width))
-
-
-def _search_faiss(
-    states: Float32[np.ndarray, "q d"], matrix: Float32[np.ndarray, "n d"], excluded: csr_matrix, width: int
-) -> Iterator[QueryShortlists]:
-    """Yield the `width` best of every query and as many more as are excluded, from a flat faiss index."""
-    index = import_faiss().IndexFlatIP(matrix.shape[1])
-    index.add(matrix)
-    for row in range(len(states)):
-        excluded_items = excluded.indices[excluded.indptr[row] : excluded.indptr[row + 1]]
-        count = min(width + len(excluded_items), len(matrix))
-        scores, items = index.search(states[row : row + 1], count)
-        left_out = scores[:, -1].copy() if count < len(matrix) else np.full(1, -np.inf, dtype=np.float32)
-        scores[np.isin(items, excluded_items)] = -np.inf
-        yield QueryShortlists(np.array([row]), Shortlist(items, scores, left_out))
 
 
 def search_top_k(arrays: Mapping[str, np.ndarray], excluded: csr_matrix, k: int, name: str = "factors") -> TopK:
@@ -111,7 +101,8 @@ def search_top_k(arrays: Mapping[str, np.ndarray], excluded: csr_matrix, k: int,
     if scores.factors.states is not None and scores.factors.evidence is None:
         top, proven = proven_top_k(scores, excluded, k)
         remaining = remaining[~proven]
-    for rows in np.array_split(remaining, max(1, -(-len(remaining) // scores.block_rows))):
+    for start in range(0, len(remaining), scores.block_rows):
+        rows = remaining[start : start + scores.block_rows]
         block, part = scores.for_queries(rows), csr_matrix(excluded[rows])
         block[np.repeat(np.arange(len(rows)), np.diff(part.indptr)), part.indices] = -np.inf
         top.write(rows, top_k_of_scores(block, k))

@@ -15,7 +15,7 @@ from sidflow.candidate_ranking.features import (
     weighted_items,
 )
 from sidflow.candidate_ranking.params import CandidateRankerParams
-from sidflow.candidate_ranking.relations import count_relations, similar_items
+from sidflow.candidate_ranking.relations import Relations, count_relations, similar_items
 from sidflow.hybrid.evidence import new_histories
 from sidflow.metrics.geometry import unit_rows
 from sidflow.sequences.cooccurrence import training_events
@@ -85,6 +85,18 @@ def test_candidates_are_the_items_with_most_evidence_and_none_of_the_history(mad
     with_own = selector._replace(exclude_history=False).select(histories)
     own = with_own.items[with_own.indptr[4] :]
     assert set(own) & set(HISTORIES[4]), "without exclusion what the history holds can follow it"
+
+
+def test_of_items_with_equal_evidence_those_with_lower_ids_are_candidates():
+    items = 400
+    cosines = np.zeros((items, items), dtype=np.float32)
+    cosines[0, 10:] = 1
+    cosines[0, [50, 300]] = 2
+    relations = Relations({}, {"words": csr_matrix(cosines)}, np.zeros(items, dtype=np.int64))
+    scales = np.ones(len(feature_names(relations)), dtype=np.float32)
+    chosen = CandidateSelector(relations, scales, PARAMS, exclude_history=True).select(new_histories([[0], [11, 0]]))
+    assert chosen.indptr.tolist() == [0, 5, 10]
+    assert chosen.items.tolist() == [10, 11, 12, 50, 300, 10, 12, 13, 50, 300]
 
 
 def test_items_outside_the_core_give_no_evidence(made):

@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -217,6 +219,33 @@ def test_negatives_are_the_first_fitting_ones_of_the_seeds_integers():
         fitting = [item for item in dict.fromkeys(proposals[query].tolist()) if item not in barred]
         assert len(fitting) >= 10
         assert drawn[query].tolist() == fitting[:10]
+
+
+@settings(max_examples=25)
+@given(st.integers(0, 10_000), st.sampled_from([5, 20, 60, 1_000]), st.sampled_from([1, 10, 100]))
+def test_negatives_are_those_that_a_table_of_all_items_gives(seed, items, count):
+    """What is excluded stands in a table here, and every row is sampled by loops."""
+    histories = world(users=9, items=items, longest=25, seed=seed, repeats=True)
+    excluded = histories.seen(items).toarray()
+    excluded[np.arange(histories.query_count), histories.targets] = True
+    generator = np.random.default_rng(seed)
+    proposals = generator.integers(items, size=(histories.query_count, 2 * count + 16))
+    drawn = sample_negatives(histories, items, count, seed)
+    for query in range(histories.query_count):
+        fitting = [item for item in dict.fromkeys(proposals[query].tolist()) if not excluded[query, item]]
+        if len(fitting) < count:
+            fitting = generator.permutation(np.flatnonzero(~excluded[query])).tolist()
+        expected = fitting[:count] + [-1] * (count - len(fitting))
+        assert drawn[query].tolist() == expected
+
+
+def test_sampling_negatives_holds_no_table_of_all_items():
+    histories = world(users=500, items=20_000)
+    tracemalloc.start()
+    sample_negatives(histories, 20_000, 10, seed=5)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < histories.query_count * 20_000 / 4
 
 
 def test_negatives_depend_on_the_seed_and_on_nothing_else():
