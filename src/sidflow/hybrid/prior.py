@@ -42,6 +42,7 @@ from sidflow.metrics.geometry import unit_rows
 from sidflow.sequences.cooccurrence import decaying_weights
 from sidflow.sequences.histories import Histories
 from sidflow.sequences.negatives import Candidates
+from sidflow.training.checkpoint import module_key
 from sidflow.training.softmax import (
     SparseEntries,
     SparseLogits,
@@ -69,7 +70,7 @@ class PriorInputs(NamedTuple):
     """What the prior is built from."""
 
     counts: CrossFittedCounts | None
-    content: Mapping[str, Float[np.ndarray, "n d"]]  # by name; rows of length one, zero where absent
+    content: Mapping[str, Float[np.ndarray, "n d"]]  # by `module_key`; rows of length one, zero where absent
     popularity: Float[np.ndarray, " core"]  # log(1 + count in training parts)
     exclude_history: bool = True  # whether what a history holds is no candidate when ranking
 
@@ -79,7 +80,7 @@ def prior_inputs(
 ) -> PriorInputs:
     """Return the counts of `histories`' training parts over `items` core items, and normalised content rows."""
     counts = count_cooccurrence(histories, items, params) if params.cooccurrence else None
-    rows = {name: unit_rows(kind.values, kind.present) for name, kind in content.items()}
+    rows = {module_key(name): unit_rows(kind.values, kind.present) for name, kind in content.items()}
     popularity = np.log1p(histories.training_counts(items)).astype(np.float32)
     return PriorInputs(counts, rows, popularity, histories.exclude_history)
 

@@ -15,6 +15,7 @@ from sidflow.artifacts.features import EMBEDDING
 from sidflow.core.errors import InputError
 from sidflow.sequential.model import ContentPart, ItemEmbedding
 from sidflow.sequential.params import KIND, MultimodalParams
+from sidflow.training.checkpoint import module_key
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Float32, Int
@@ -102,18 +103,19 @@ class FeatureItemEmbedding(ItemEmbedding):
         self.dropout = nn.Dropout(settings.dropout)
         self.project = nn.ModuleDict()
         for name, view in views.items():
+            key = module_key(name)
             rows, present = CentredRows(*view)()  # once: a full softmax reads all of them in every step
-            self.register_buffer(f"{name}_rows", rows, persistent=False)
-            self.register_buffer(f"{name}_present", present.clone(), persistent=False)
+            self.register_buffer(f"{key}_rows", rows, persistent=False)
+            self.register_buffer(f"{key}_present", present.clone(), persistent=False)
             project = nn.Linear(view.values.shape[1], dimensions, bias=False)
             nn.init.normal_(project.weight, std=std * settings.scale)
-            self.project[name] = project
+            self.project[key] = project
 
     def forward(self, ids: Int[Tensor, " k"] | None = None) -> Float[Tensor, "k d"]:
         """Return the vectors of the items `ids`, or of all."""
         vectors = self.weight if ids is None else functional.embedding(ids, self.weight)
-        for name, project in self.project.items():
-            rows = self.get_buffer(f"{name}_rows")
+        for key, project in self.project.items():
+            rows = self.get_buffer(f"{key}_rows")
             vectors = vectors + project(self.dropout(rows if ids is None else rows[ids]))
         return vectors
 
@@ -122,8 +124,8 @@ class FeatureItemEmbedding(ItemEmbedding):
         """Return the sum over features of W_f x_f of all items; None where no item has a feature."""
         if not self.project:
             return None
-        parts = [project(self.get_buffer(f"{name}_rows")) for name, project in self.project.items()]
-        present = torch.stack([self.get_buffer(f"{name}_present") for name in self.project]).any(0)
+        parts = [project(self.get_buffer(f"{key}_rows")) for key, project in self.project.items()]
+        present = torch.stack([self.get_buffer(f"{key}_present") for key in self.project]).any(0)
         return ContentPart(torch.stack(parts).sum(0), present)
 
 

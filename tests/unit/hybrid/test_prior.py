@@ -179,6 +179,21 @@ def test_a_saved_prior_scores_as_before(terms):
     np.testing.assert_array_equal(again.factors(states, rows, new).scores(queries), expected)
 
 
+@pytest.mark.parametrize("name", ["values", "type", "training", "text-v2"])
+def test_content_of_any_name_is_a_term_and_is_saved(name):
+    histories, (rows,) = leave_one_out(LINES), content().values()
+    params = HybridParams(**{**PLAIN, "dropout": 0.0})
+    _, text, _ = built(params)
+    named = ScorePrior(prior_inputs(histories, ITEMS, {name: rows}, params), params)
+    again = prior_from_arrays(named.arrays(), ITEMS, params)
+    again.load_state_dict(named.state_dict())
+    state, matrix, history = torch.ones(1, 3), torch.ones(ITEMS, 3), new_histories([[4, 0, 1]])
+    scores = [prior.factors(state, matrix, history).scores(np.array([0])) for prior in (text, named, again)]
+    np.testing.assert_array_equal(scores[1], scores[0])
+    np.testing.assert_array_equal(scores[2], scores[0])
+    assert "content_raw.text" in text.state_dict()  # the names of earlier runs
+
+
 def test_what_is_saved_are_the_weights_and_not_what_was_counted():
     _, prior, _ = built(discount_popularity=True)
     assert set(prior.state_dict()) == {"own", *(name for name, _ in prior.named_parameters())}

@@ -40,6 +40,13 @@ def test_an_item_vector_written_out():
     torch.testing.assert_close(items(torch.tensor([7, 3, 7])), items()[[7, 3, 7]])
 
 
+@pytest.mark.parametrize("name", ["values", "type", "training", "text-v2"])
+def test_a_feature_may_have_any_name(name):
+    text, named = featured({"text": view([3])}), featured({name: view([3])})
+    assert torch.equal(named(), text()) and torch.equal(named.content().values, text.content().values)
+    assert set(text.state_dict()) == {"weight", "project.text.weight"}  # the names of earlier runs
+
+
 def test_an_item_that_lacks_all_features_is_its_free_vector():
     items = featured({"text": view([3]), "image": view([3], seed=1)})
     assert torch.equal(items()[3], items.weight[3])
