@@ -290,7 +290,7 @@ class EmbedParams(Params):
         return self
 
     def is_sparse(self, name: str) -> bool:
-        """Return whether an encoder writes sparse vectors, which only `cooccurrence_content` reads."""
+        """Return whether an encoder writes sparse vectors, which `train_content` and `train_ranker` alone read."""
         encoder = self.encoders[name]
         if isinstance(encoder, Concat):
             return any(isinstance(self.encoders[part], Tfidf) for part in encoder.parts)

@@ -29,6 +29,7 @@ from scipy.sparse import csr_matrix
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sidflow.artifacts.features import ItemRows
 from sidflow.artifacts.recommenders import ScoreFactors
 from sidflow.hybrid.evidence import (
     CrossFittedCounts,
@@ -52,18 +53,11 @@ from sidflow.training.softmax import (
 )
 
 if TYPE_CHECKING:
-    from jaxtyping import Bool, Float, Int
+    from jaxtyping import Float, Int
 
 
 CONTENT = "content."
 POPULARITY_WEIGHT = 0.5  # of log-popularity in training, at the start
-
-
-class ContentRows(NamedTuple):
-    """One kind of content of all items; rows of any length."""
-
-    values: Float[np.ndarray, "n d"]
-    present: Bool[np.ndarray, " n"]
 
 
 class PriorInputs(NamedTuple):
@@ -76,13 +70,13 @@ class PriorInputs(NamedTuple):
 
 
 def prior_inputs(
-    histories: Histories, items: int, content: Mapping[str, ContentRows], params: HybridParams
+    histories: Histories, items: int, content: Mapping[str, ItemRows[np.ndarray]], params: HybridParams
 ) -> PriorInputs:
     """Return the counts of `histories`' training parts over `items` core items, and normalised content rows."""
     counts = count_cooccurrence(histories, items, params) if params.cooccurrence else None
-    rows = {module_key(name): unit_rows(kind.values, kind.present) for name, kind in content.items()}
+    unit = {module_key(name): unit_rows(rows.values, rows.present) for name, rows in content.items()}
     popularity = np.log1p(histories.training_counts(items)).astype(np.float32)
-    return PriorInputs(counts, rows, popularity, histories.exclude_history)
+    return PriorInputs(counts, unit, popularity, histories.exclude_history)
 
 
 class ScorePrior(nn.Module):

@@ -7,10 +7,11 @@ from tests.unit.counting.cases import leave_one_out
 from torch import nn
 from torch.nn import functional
 
+from sidflow.artifacts.features import ItemRows
 from sidflow.hybrid import task
 from sidflow.hybrid.evidence import count_cooccurrence, new_histories, query_histories, training_positions
 from sidflow.hybrid.params import HybridParams
-from sidflow.hybrid.prior import ContentRows, ScorePrior, before_softplus, prior_from_arrays, prior_inputs
+from sidflow.hybrid.prior import ScorePrior, before_softplus, prior_from_arrays, prior_inputs
 from sidflow.hybrid.task import HybridModel, HybridValidation, RankingTask, validation_choice
 from sidflow.sequences.negatives import Candidates
 from sidflow.training.loop import FitResult
@@ -55,7 +56,7 @@ class ToyTask(RankingTask):
 
 def content(width=4, missing=5):
     values = np.random.default_rng(1).normal(size=(ITEMS, width)).astype(np.float32)
-    return {"text": ContentRows(values, np.arange(ITEMS) != missing)}
+    return {"text": ItemRows(values, np.arange(ITEMS) != missing)}
 
 
 def built(params=None, **changes):
