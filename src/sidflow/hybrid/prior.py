@@ -42,7 +42,7 @@ from sidflow.hybrid.params import HybridParams
 from sidflow.metrics.geometry import unit_rows
 from sidflow.sequences.cooccurrence import decaying_weights
 from sidflow.sequences.histories import Histories
-from sidflow.sequences.negatives import Candidates
+from sidflow.sequences.negatives import SampledCandidates
 from sidflow.training.checkpoint import module_key
 from sidflow.training.softmax import (
     SparseEntries,
@@ -190,7 +190,7 @@ class ScorePrior(nn.Module):
         return sampled_cross_entropy(states, matrix, *candidates.scored, evidence=evidence_logits, excluded=mask)
 
     def _history_mask(
-        self, positions: TrainingPositions, candidates: Candidates | None, device: torch.device
+        self, positions: TrainingPositions, candidates: SampledCandidates | None, device: torch.device
     ) -> SparseEntries:
         indptr, columns = positions.masked_items()
         if candidates is not None:

@@ -31,8 +31,9 @@ from sidflow.artifacts.features import UNITS, ItemRows, core_rows, read_dense_ro
 from sidflow.core.errors import InputError, InvalidValue
 from sidflow.multimodal.cross_attention import CrossAttention, mean_of_present
 from sidflow.multimodal.features import CentredRows
+from sidflow.multimodal.params import KIND, MultimodalParams
 from sidflow.sequential.model import ContentPart, ItemEmbedding
-from sidflow.sequential.params import KIND, MultimodalParams, SequenceParams
+from sidflow.sequential.params import SequenceParams
 from sidflow.training.losses import info_nce
 
 if TYPE_CHECKING:

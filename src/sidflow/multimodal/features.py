@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sidflow.artifacts.features import ItemRows
+from sidflow.multimodal.params import KIND, MultimodalParams
 from sidflow.sequential.model import ContentPart, ItemEmbedding
-from sidflow.sequential.params import KIND, MultimodalParams
 from sidflow.training.checkpoint import module_key
 
 if TYPE_CHECKING:

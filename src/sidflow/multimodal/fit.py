@@ -12,9 +12,10 @@ from sidflow.hybrid.params import HybridParams
 from sidflow.hybrid.prior import ScorePrior, prior_inputs
 from sidflow.multimodal.dmesr import DmesrItemEmbedding, DmesrParams, check_heads, read_content
 from sidflow.multimodal.features import FeatureItemEmbedding, FeaturesParams
+from sidflow.multimodal.params import HybridRecommenderParams, MultimodalParams, base_of
 from sidflow.sequential.fit import PriorMaker
 from sidflow.sequential.model import IdEmbedding, ItemEmbedding
-from sidflow.sequential.params import HybridRecommenderParams, MultimodalParams, SequenceParams, base_of
+from sidflow.sequential.params import SequenceParams
 
 KINDS: dict[str, type[MultimodalParams]] = {
     "dmesr": DmesrParams,

@@ -13,7 +13,7 @@ from sidflow.hybrid.evidence import count_cooccurrence, new_histories, query_his
 from sidflow.hybrid.params import HybridParams
 from sidflow.hybrid.prior import ScorePrior, before_softplus, prior_from_arrays, prior_inputs
 from sidflow.hybrid.task import HybridModel, HybridValidation, RankingTask, validation_choice
-from sidflow.sequences.negatives import Candidates
+from sidflow.sequences.negatives import SampledCandidates
 from sidflow.training.loop import FitResult
 from sidflow.training.softmax import TrainingScores
 
@@ -240,7 +240,7 @@ def popularity_loss(sampled, **changes):
     negatives = torch.tensor([0, 1, 4, 6])
     if sampled:  # items out of order: a column is that of the item, not of its place
         items, places = torch.unique(torch.cat([targets, negatives]), return_inverse=True)
-        candidates, matrix = Candidates(items, places[:2], places[2:], None), rows[items]
+        candidates, matrix = SampledCandidates(items, places[:2], places[2:], None), rows[items]
     else:
         candidates, matrix = None, rows
     found = prior.loss(
