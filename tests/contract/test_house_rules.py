@@ -36,7 +36,7 @@ ARROWS = {
     "generative": {"artifacts", "backbones", "models", "sequences", "training"},
     "ranking": {"artifacts", "sequences"},
     "evaluation": {"artifacts", "metrics", "sequences"},
-    "report": {"artifacts", "metrics", "sequences"},
+    "report": {"artifacts", "evaluation", "metrics", "sequences"},
 }
 TOP = {"serving", "api", "cli"}  # they may import any package; no package imports them
 FREE_OF_TORCH = [
