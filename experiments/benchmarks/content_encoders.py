@@ -27,22 +27,20 @@ from scipy import sparse
 from side_by_side import ROOT, benchmark_parser, commit, machine, write
 
 from sidflow.artifacts.catalog import IMAGES, ITEMS, core_count
-from sidflow.artifacts.features import SEMANTICS, SPARSE_EMBEDDING
+from sidflow.artifacts.features import SEMANTICS, SPARSE_EMBEDDING, Matrix, read_core_rows
 from sidflow.core.errors import InputError
 from sidflow.core.params import read_yaml_mapping
 from sidflow.counting.cooccurrence import (
-    Content,
     ContentParams,
     choose_content,
     content_factors,
-    load_content_rows,
     recency_weights,
 )
 from sidflow.counting.search import METRIC, dense_ranks
 from sidflow.evaluation.statistics import PairedBootstrap
 from sidflow.features.encode import EncoderOutput, run_encoders
 from sidflow.features.params import EmbedParams, SpaceParams
-from sidflow.metrics.geometry import effective_rank, singular_values
+from sidflow.metrics.geometry import effective_rank, singular_values, unit_rows
 from sidflow.metrics.ranking import metric_at_k
 from sidflow.sequences.cooccurrence import training_events
 from sidflow.sequences.histories import Histories, load_histories
@@ -84,11 +82,12 @@ def encode(encoders: dict[str, Any]) -> EncoderOutput:
     return last
 
 
-def content_rows(output: EncoderOutput, items: int) -> Content:
+def content_rows(output: EncoderOutput, items: int) -> Matrix:
     """Return what `cooccurrence_content` would read of the output's file."""
     with tempfile.TemporaryDirectory() as folder:
         file = replace(output.file, path=f"{folder}/{{name}}.safetensors")
-        return load_content_rows(file.write(output.arrays, output.metadata, name=output.name), items)
+        rows = read_core_rows(file.write(output.arrays, output.metadata, name=output.name), items)
+    return unit_rows(rows.values, rows.present)
 
 
 def gains(scores: np.ndarray, histories: Histories, queries: np.ndarray, items: int, rivals: np.ndarray) -> np.ndarray:
@@ -105,7 +104,7 @@ def new_items(items: int) -> np.ndarray:
     return np.random.default_rng(SEED).random(items) < NEW_SHARE
 
 
-def measure(content: Content | None, histories: Histories, items: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def measure(content: Matrix | None, histories: Histories, items: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Return the figures of a row, and each test query's and each new item's nDCG@10."""
     settings = ContentParams(features="artifacts/embeddings/any.safetensors")
     if content is None:

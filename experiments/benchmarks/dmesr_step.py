@@ -33,8 +33,8 @@ from side_by_side import (
 )
 from torch import Tensor
 
+from sidflow.artifacts.features import ItemRows
 from sidflow.multimodal.dmesr import Content, DmesrItemEmbedding, DmesrParams, Units
-from sidflow.multimodal.features import View
 from sidflow.sequential.model import SequenceModel
 from sidflow.sequential.params import SasrecParams
 from sidflow.training.devices import prepare_training
@@ -58,7 +58,7 @@ def random_content(items: int) -> Content:
     """Return three views and some units of each item; a tenth of the rows is absent."""
     draw = np.random.default_rng(SEED)
     views = {
-        name: View(draw.standard_normal((items, WIDTH), dtype=np.float32), draw.random(items) < 0.9)
+        name: ItemRows(draw.standard_normal((items, WIDTH), dtype=np.float32), draw.random(items) < 0.9)
         for name in ("text", "image", "joint")
     }
     values = draw.standard_normal((items, UNITS, WIDTH), dtype=np.float32)

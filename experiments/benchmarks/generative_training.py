@@ -37,7 +37,7 @@ from sidflow.generative.decoding import Predictions
 from sidflow.generative.fit import GenerativeTask, make_model
 from sidflow.generative.objective import IdLosses
 from sidflow.generative.params import KINDS, generative_entry
-from sidflow.generative.ranking import Candidates
+from sidflow.generative.ranking import CandidateTree
 from sidflow.generative.vocabulary import load_item_ids
 from sidflow.sequences.histories import load_histories_for_ranking
 from sidflow.sequences.windows import prefix_windows, training_windows
@@ -73,7 +73,7 @@ def prepared(seed: int, *, one_target: bool, changes: Mapping[str, Any] | None =
     quantizer = QUANTIZER.read()
     counts = {modality: code_counts(quantizer, modality) for modality in quantized_modalities(quantizer)}
     ids = load_item_ids(ITEMS.read(columns=["item_id"]).height, counts, params.ids)
-    candidates = Candidates(ids, count, torch.device("cpu"))
+    candidates = CandidateTree(ids, count, torch.device("cpu"))
     model = make_model(ids, params)
     task = GenerativeTask(model, histories, ids, candidates, params)
     packed = training_windows(histories, params.max_length + 1, overlap=1)

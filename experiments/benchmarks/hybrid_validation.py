@@ -28,9 +28,10 @@ from side_by_side import (
     side_command,
 )
 
+from sidflow.artifacts.features import ItemRows
 from sidflow.hybrid import task
 from sidflow.hybrid.params import HybridParams
-from sidflow.hybrid.prior import ContentRows, ScorePrior, prior_inputs
+from sidflow.hybrid.prior import ScorePrior, prior_inputs
 from sidflow.sequences.histories import Histories
 from sidflow.training.devices import prepare_training
 
@@ -54,7 +55,7 @@ def validate(args: argparse.Namespace) -> dict[str, Any]:
     histories = random_histories(args.users, args.items)
     params = HybridParams(content=("text",), window=20, last=3, neighbours=100)
     rows = np.random.default_rng(SEED).standard_normal((args.items, TEXT), dtype=np.float32)
-    content = {"text": ContentRows(rows, np.ones(args.items, dtype=bool))}
+    content = {"text": ItemRows(rows, np.ones(args.items, dtype=bool))}
     prior = ScorePrior(prior_inputs(histories, args.items, content, params), params)
     validation = task.HybridValidation(histories, args.items, prior)
     states, matrix = torch.randn(args.users, BASE), torch.randn(args.items, BASE)

@@ -26,7 +26,7 @@ ARROWS = {
     "training": {"metrics", "sequences"},
     "counting": {"artifacts", "metrics", "sequences"},
     "hybrid": {"artifacts", "metrics", "sequences", "training"},
-    "candidate_ranking": {"artifacts", "counting", "hybrid", "sequences", "training"},
+    "candidate_ranking": {"artifacts", "hybrid", "metrics", "sequences", "training"},
     "blending": {"artifacts", "counting", "metrics", "ranking", "sequences"},
     "semantic_ids": {"artifacts", "metrics", "sequences", "training"},
     "backbones": {"artifacts", "models", "sequences", "training"},
@@ -36,7 +36,7 @@ ARROWS = {
     "generative": {"artifacts", "backbones", "models", "sequences", "training"},
     "ranking": {"artifacts", "sequences"},
     "evaluation": {"artifacts", "metrics", "sequences"},
-    "report": {"artifacts", "metrics", "sequences"},
+    "report": {"artifacts", "evaluation", "metrics", "sequences"},
 }
 TOP = {"serving", "api", "cli"}  # they may import any package; no package imports them
 FREE_OF_TORCH = [

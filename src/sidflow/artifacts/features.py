@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
 from scipy.sparse import csr_matrix
 
 from sidflow.core.documents import Document
+from sidflow.core.errors import InputError
 from sidflow.core.tables import Table
 from sidflow.core.tensors import TensorFile, schema_of
 
@@ -83,10 +85,14 @@ CONTENT_TABLE = TensorFile(  # what content alone brings to a recommender's item
 )
 
 
-class ItemRows(NamedTuple):
+Matrix = np.ndarray | csr_matrix
+AnyMatrix = TypeVar("AnyMatrix", bound=Matrix)
+
+
+class ItemRows(NamedTuple, Generic[AnyMatrix]):
     """One row per item, dense or sparse, or several."""
 
-    values: np.ndarray | csr_matrix  # float32 [n, d], or [n, u, d] of units; absent rows are zero
+    values: AnyMatrix  # float32 [n, d], or [n, u, d] of units; absent rows are zero
     present: np.ndarray  # bool [n], or [n, u]
 
 
@@ -102,7 +108,7 @@ def sparse_arrays(values: csr_matrix, present: np.ndarray) -> dict[str, np.ndarr
     }
 
 
-def read_item_rows(path: Path) -> ItemRows:
+def read_item_rows(path: Path) -> ItemRows[Matrix]:
     """Return the rows of an embedding, dense, sparse or of units, or of a modality.
 
     Raises:
@@ -116,3 +122,58 @@ def read_item_rows(path: Path) -> ItemRows:
         shape = (len(arrays["present"]), int(str(metadata["width"])))
         values = csr_matrix((values, arrays["indices"], arrays["indptr"]), shape=shape)
     return ItemRows(values, arrays["present"])
+
+
+def core_rows(rows: ItemRows[AnyMatrix], items: int, path: Path) -> ItemRows[AnyMatrix]:
+    """Return the rows of the `items` core items, which come first in the file `path`.
+
+    Raises:
+        InputError: the file has fewer rows.
+    """
+    if len(rows.present) < items:
+        raise InputError(
+            str(path),
+            expected=f"a row for each of {items} core items",
+            found=f"{len(rows.present)} rows",
+            remedy="rerun the stage that writes it",
+        )
+    return rows._replace(values=rows.values[:items], present=rows.present[:items])
+
+
+def read_core_rows(path: Path, items: int) -> ItemRows[Matrix]:
+    """Return the rows of the `items` core items of an embedding, dense or sparse, or of a modality.
+
+    Raises:
+        InputError: the file is absent, broken or too short, or has several vectors an item.
+    """
+    rows = read_item_rows(path)
+    if rows.present.ndim > 1:
+        raise InputError(
+            str(path),
+            expected="one vector an item",
+            found="several: it is an embedding of text units",
+            remedy="name an embedding that is not of units in params.yaml",
+        )
+    return core_rows(rows, items, path)
+
+
+def read_dense_rows(names: Iterable[str], items: int) -> dict[str, ItemRows[np.ndarray]]:
+    """Return the rows of the `items` core items of each embedding; one that no core item has is left out.
+
+    Raises:
+        InputError: as of `read_core_rows`, or an embedding is sparse.
+    """
+    dense = {}
+    for name in names:
+        path = EMBEDDING.at(name=name)
+        values, present = read_core_rows(path, items)
+        if not isinstance(values, np.ndarray):
+            raise InputError(
+                str(path),
+                expected="dense vectors",
+                found="sparse ones",
+                remedy="name a dense embedding in params.yaml, for example one of kind tfidf_svd in place of tfidf",
+            )
+        if present.any():
+            dense[name] = ItemRows(values, present)
+    return dense

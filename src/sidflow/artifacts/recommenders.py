@@ -93,6 +93,8 @@ REFIT_KEY = "refit"  # in the metadata of FACTORS, TARGET_RANKS and PER_QUERY, s
 
 LISTS_KEY = "lists"  # in the metadata of FACTORS, true where the items of a beam's list alone have a score, above 0
 
+BLEND_KEY = "blend"  # in the metadata of FACTORS, true where they join those of two recommenders
+
 
 def refit_metadata(refit: bool | None) -> dict[str, object]:
     """Return the metadata that records whether there was a second fit, on training and validation events.
@@ -188,7 +190,7 @@ def by_part(valid: np.ndarray, first: ScoreFactors, second: ScoreFactors) -> Sco
 def served_matrix(factors: Tensors) -> np.ndarray:
     """Return the dense item rows that score test queries, of a FACTORS artifact, float32 [n, d].
 
-    With two fits, joined by `by_part`, these are the rows of the second.
+    With two fits, joined by `by_part`, these are the rows of the second. A blend has no such rows.
     """
     matrix = factors.arrays["item_matrix"]
     return np.ascontiguousarray(matrix[:, matrix.shape[1] // 2 :]) if refit_in(factors.metadata) else matrix

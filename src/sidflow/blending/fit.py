@@ -12,7 +12,7 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse import csr_matrix
 
-from sidflow.artifacts.recommenders import FACTORS, IDS, SUMMARY, ScoreFactors, refit_in, refit_metadata
+from sidflow.artifacts.recommenders import BLEND_KEY, FACTORS, IDS, SUMMARY, ScoreFactors, refit_in, refit_metadata
 from sidflow.blending.params import BlendParams
 from sidflow.core.errors import InputError
 from sidflow.core.tensors import Tensors
@@ -39,7 +39,7 @@ def fit_blend(name: str, settings: BlendParams, histories: Histories, items: int
     first, second = (ScoreFactors.from_arrays(file.arrays, items) for file in (base, added))
     factors = weighted_sum(first, second, choice.setting["weight"])
     arrays = factors.arrays() | ({} if ids is None else {IDS: ids})
-    FACTORS.write(arrays, {"model": name, **refit_metadata(refit)}, model=name)
+    FACTORS.write(arrays, {"model": name, BLEND_KEY: True, **refit_metadata(refit)}, model=name)
     SUMMARY.write(
         {
             "name": name,

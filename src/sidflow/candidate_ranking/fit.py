@@ -15,7 +15,7 @@ import torch
 from scipy.sparse import csr_matrix
 from torch import Tensor, nn
 
-from sidflow.artifacts.features import EMBEDDING
+from sidflow.artifacts.features import EMBEDDING, read_core_rows
 from sidflow.artifacts.recommenders import CURVES, FACTORS, SUMMARY, ScoreFactors, refit_metadata
 from sidflow.candidate_ranking.features import (
     Candidates,
@@ -29,8 +29,8 @@ from sidflow.candidate_ranking.params import CandidateRankerParams
 from sidflow.candidate_ranking.ranker import CandidateRanker, popularity_ties
 from sidflow.candidate_ranking.relations import Relations, count_relations, similar_items
 from sidflow.core.errors import InputError
-from sidflow.counting.cooccurrence import load_content_rows
 from sidflow.hybrid.evidence import HistorySlices, query_histories
+from sidflow.metrics.geometry import unit_rows
 from sidflow.sequences.cooccurrence import training_events
 from sidflow.sequences.histories import Histories, require_next_items
 from sidflow.sequences.refit import fit_and_refit
@@ -65,9 +65,13 @@ def read_compared(names: Sequence[str], items: int, similar: int) -> dict[str, c
     """Return the largest cosines between the core items, of each embedding of `names`.
 
     Raises:
-        InputError: an embedding is absent, broken, or has fewer rows than the core has items.
+        InputError: an embedding is absent, broken, too short or of text units.
     """
-    return {name: similar_items(load_content_rows(EMBEDDING.at(name=name), items), similar) for name in names}
+    compared = {}
+    for name in names:
+        rows = read_core_rows(EMBEDDING.at(name=name), items)
+        compared[name] = similar_items(unit_rows(rows.values, rows.present), similar)
+    return compared
 
 
 def hold_back_last(histories: Histories) -> HeldBack:

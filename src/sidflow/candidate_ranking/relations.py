@@ -9,6 +9,7 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse import csr_matrix
 
+from sidflow.artifacts.features import Matrix
 from sidflow.candidate_ranking.params import CandidateRankerParams
 from sidflow.sequences.cooccurrence import Events, damped_cooccurrence, decaying_weights, strongest_per_row
 
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
 
 SHRINKAGE = 10  # added to both popularities in the cosine of two items' users
 BLOCK = 1024  # rows of a product that are held at a time
-
-ContentRows = np.ndarray | csr_matrix  # float32 [n, d]; rows of length one, zero where absent
 
 
 class Relations(NamedTuple):
@@ -35,11 +34,11 @@ class Relations(NamedTuple):
         return np.log1p(self.popularity).astype(np.float32)
 
 
-def similar_items(rows: ContentRows, count: int) -> csr_matrix:
+def similar_items(rows: Matrix, count: int) -> csr_matrix:
     """Return each item's `count` largest positive cosines to other items, float32 CSR [n, n].
 
     Args:
-        rows: of length one, or zero.
+        rows: float32 [n, d], of length one, or zero where absent.
         count: of items kept in each row.
     """
     blocks, columns = [], rows.T
@@ -53,7 +52,7 @@ def similar_items(rows: ContentRows, count: int) -> csr_matrix:
     return csr_matrix(sparse.vstack(blocks), dtype=np.float32)
 
 
-def _row_count(matrix: ContentRows) -> int:
+def _row_count(matrix: Matrix) -> int:
     return len(matrix) if isinstance(matrix, np.ndarray) else len(matrix.indptr) - 1
 
 

@@ -14,7 +14,6 @@ scores that differ by less than 2**-14.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import numpy as np
@@ -22,9 +21,8 @@ from pydantic import Field
 from scipy import sparse
 from scipy.sparse import csr_matrix
 
-from sidflow.artifacts.features import read_item_rows
+from sidflow.artifacts.features import Matrix
 from sidflow.artifacts.recommenders import ScoreFactors
-from sidflow.core.errors import InputError
 from sidflow.counting.search import (
     METRIC,
     QUERIES_PER_BLOCK,
@@ -36,7 +34,6 @@ from sidflow.counting.search import (
     sparse_ranks,
     validation_set,
 )
-from sidflow.metrics.geometry import sparse_unit_rows, unit_rows
 from sidflow.sequences.cooccurrence import (
     SCORE_STEP,
     Events,
@@ -141,30 +138,15 @@ class ContentParams(CooccurrenceParams):
     )
 
 
-Content = np.ndarray | csr_matrix  # rows of length 1, or zero where absent
+def content_factors(histories: Histories, events: Events, setting: dict[str, float], content: Matrix) -> ScoreFactors:
+    """Return co-occurrence as sparse factors, popularity as dense ones, and content on the side that it belongs to.
 
-
-def load_content_rows(path: Path, items: int) -> Content:
-    """Return the core items' content vectors, L2-normalised, float32 [n, d], as dense or sparse as the file's.
-
-    Raises:
-        InputError: the file has fewer rows than the core has items.
+    Args:
+        histories: of every query.
+        events: what is counted.
+        setting: the knobs, `content` among them.
+        content: rows of length 1, or zero where absent.
     """
-    values, present = read_item_rows(path)
-    if len(present) < items:
-        raise InputError(
-            str(path),
-            expected=f"a row for each of {items} core items",
-            found=f"{len(present)} rows",
-            remedy="rerun the stage that writes it",
-        )
-    if isinstance(values, np.ndarray):
-        return unit_rows(values[:items], present[:items])
-    return sparse_unit_rows(csr_matrix(values[:items]), present[:items])
-
-
-def content_factors(histories: Histories, events: Events, setting: dict[str, float], content: Content) -> ScoreFactors:
-    """Return co-occurrence as sparse factors, popularity as dense ones, and content on the side that it belongs to."""
     base = cooccurrence_factors(histories, events, setting)
     if not setting["content"]:
         return base
@@ -176,7 +158,7 @@ def content_factors(histories: Histories, events: Events, setting: dict[str, flo
     return base._replace(evidence=evidence, relation=csr_matrix(sparse.vstack([base.relation, content.T])))
 
 
-def choose_content(histories: Histories, items: int, params: ContentParams, content: Content) -> Choice:
+def choose_content(histories: Histories, items: int, params: ContentParams, content: Matrix) -> Choice:
     """Return the setting with the highest validation nDCG@10: co-occurrence's knobs first, then the content weight."""
     best_cooccurrence, trials = choose_cooccurrence(histories, items, params)
     events = training_events(histories, items)

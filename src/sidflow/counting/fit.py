@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sidflow.artifacts.catalog import TRUTH, core_count
+from sidflow.artifacts.features import read_core_rows
 from sidflow.artifacts.recommenders import FACTORS, SUMMARY, ScoreFactors, refit_metadata
 from sidflow.core.errors import InputError
 from sidflow.core.params import Params, load_section, validate_params
@@ -19,7 +20,6 @@ from sidflow.counting.cooccurrence import (
     choose_cooccurrence,
     content_factors,
     cooccurrence_factors,
-    load_content_rows,
 )
 from sidflow.counting.ease import EaseParams, choose_ease, ease_factors
 from sidflow.counting.item_knn import ItemKnnParams, choose_item_knn, item_knn_factors
@@ -32,6 +32,7 @@ from sidflow.counting.simple import (
     oracle_factors,
     popularity_factors,
 )
+from sidflow.metrics.geometry import unit_rows
 from sidflow.sequences.cooccurrence import Events, training_events
 from sidflow.sequences.histories import Histories, load_histories_for_ranking
 from sidflow.sequences.refit import fit_and_refit
@@ -114,7 +115,8 @@ def fit_counting(model: str, params: Params) -> None:
         return
     assert isinstance(params, CountingParams)
     if isinstance(params, ContentParams):
-        vectors = load_content_rows(Path(params.features), items)
+        rows = read_core_rows(Path(params.features), items)
+        vectors = unit_rows(rows.values, rows.present)
         choice = choose_content(histories, items, params, vectors)
 
         def factors_of(events: Events) -> ScoreFactors:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import polars as pl
 
-from sidflow.artifacts.recommenders import served_matrix
+from sidflow.artifacts.recommenders import BLEND_KEY, served_matrix
 from sidflow.core.tensors import Tensors
 from sidflow.evaluation.metrics import (
     expected_metrics,
@@ -37,10 +37,11 @@ class Diagnostics(NamedTuple):
 def scoring_item_matrix(factors: Tensors) -> Float[np.ndarray, "n d"] | None:
     """Return the item matrix of FACTORS that scores test queries, or None where it does not score alone.
 
-    Beside sparse factors, dense ones may only break ties: their spectrum says nothing of the scores.
+    Beside sparse factors, dense ones may only break ties: their spectrum says nothing of the scores. A blend joins the
+    rows of two recommenders, while their weights are in the query states.
     """
     is_dense_only = "item_matrix" in factors.arrays and "item_indptr" not in factors.arrays
-    return served_matrix(factors) if is_dense_only else None
+    return served_matrix(factors) if is_dense_only and BLEND_KEY not in factors.metadata else None
 
 
 def diagnose_item_vectors(

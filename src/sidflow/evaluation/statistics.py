@@ -287,6 +287,11 @@ def format_relative(relative: float | None) -> str:
     return "" if relative is None else f"{relative:+.1%}"
 
 
+def format_p(p: float) -> str:
+    """Return a p value with three decimals; `< 0.001` where these say too little."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
 @dataclass(frozen=True)
 class PooledEffect(Difference):
     """The mean effect over data sets, each of them one draw from all data sets that there could be."""

@@ -26,7 +26,7 @@ from sidflow.metrics.geometry import (
     nearest_neighbours,
     singular_values,
     sparse_nearest_neighbours,
-    sparse_unit_rows,
+    unit_rows,
 )
 from sidflow.sequences.cooccurrence import Events
 
@@ -117,7 +117,7 @@ def _figures(rows: ItemRows, inputs: Sequence[Hashable]) -> dict[str, object]:
     """
     present = rows.present if rows.present.ndim == 1 else rows.present.any(axis=1)
     if isinstance(rows.values, csr_matrix):
-        unit = sparse_unit_rows(csr_matrix(rows.values[present]))
+        unit = unit_rows(csr_matrix(rows.values[present]))
         count, total = int(present.sum()), np.asarray(unit.sum(axis=0), dtype=np.float64)
         cosine = float((np.square(total).sum() - count) / (count * (count - 1))) if count > 1 else None
         lengths, rank = np.sqrt(np.asarray(rows.values[present].power(2).sum(axis=1)).ravel()), None

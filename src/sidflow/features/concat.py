@@ -9,7 +9,7 @@ from scipy import sparse
 from scipy.sparse import csr_matrix
 
 from sidflow.artifacts.features import ItemRows
-from sidflow.metrics.geometry import sparse_unit_rows, unit_rows
+from sidflow.metrics.geometry import unit_rows
 
 
 def concatenate(parts: Sequence[ItemRows], weights: Sequence[float]) -> ItemRows:
@@ -20,13 +20,9 @@ def concatenate(parts: Sequence[ItemRows], weights: Sequence[float]) -> ItemRows
     """
     present = np.logical_or.reduce([part.present for part in parts])
     scales = np.asarray(weights, dtype=np.float64) / np.sqrt(np.square(weights).sum())
-    blocks = [_unit(part) * np.float32(scale) for part, scale in zip(parts, scales, strict=True)]
+    blocks = [
+        unit_rows(part.values, part.present) * np.float32(scale) for part, scale in zip(parts, scales, strict=True)
+    ]
     if any(sparse.issparse(block) for block in blocks):
         return ItemRows(csr_matrix(sparse.hstack(blocks), dtype=np.float32), present)
     return ItemRows(np.hstack(blocks).astype(np.float32), present)
-
-
-def _unit(part: ItemRows) -> np.ndarray | csr_matrix:
-    if isinstance(part.values, np.ndarray):
-        return unit_rows(part.values, part.present)
-    return sparse_unit_rows(part.values, part.present)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from string import Template
 from typing import Annotated, Literal, Self
 
@@ -15,6 +16,7 @@ Document = Literal["item", "view_text", "view_image", "view_joint", "view_keywor
 DOCUMENTS = (  # their meaning
     "item (title, brand, categories, attributes, description) | view_text | view_image | view_joint | view_keywords"
 )
+ENCODER_NAME = re.compile(r"[\w-]+")  # names a file, and stands in dotted names of params
 
 
 class SpaceParams(Params):
@@ -272,6 +274,8 @@ class EmbedParams(Params):
     @model_validator(mode="after")
     def _names_exist(self) -> Self:
         for name, encoder in self.encoders.items():
+            if not ENCODER_NAME.fullmatch(name):
+                raise InvalidValue("names of encoders to be of letters, digits, `_` and `-`", f"`{name}`")
             if isinstance(encoder, SpaceEncoder) and encoder.space not in self.spaces:
                 raise InvalidValue(
                     f"encoder `{name}` to name one of the spaces {', '.join(self.spaces)}", f"`{encoder.space}`"
@@ -286,7 +290,7 @@ class EmbedParams(Params):
         return self
 
     def is_sparse(self, name: str) -> bool:
-        """Return whether an encoder writes sparse vectors, which only `cooccurrence_content` reads."""
+        """Return whether an encoder writes sparse vectors, which `train_content` and `train_ranker` alone read."""
         encoder = self.encoders[name]
         if isinstance(encoder, Concat):
             return any(isinstance(self.encoders[part], Tfidf) for part in encoder.parts)

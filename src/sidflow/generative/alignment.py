@@ -18,7 +18,7 @@ from torch.nn import functional
 from sidflow.generative.language_model import LanguageIdModel
 from sidflow.generative.objective import IdLosses
 from sidflow.generative.params import LanguageParams
-from sidflow.generative.ranking import Candidates
+from sidflow.generative.ranking import CandidateTree
 from sidflow.generative.vocabulary import ItemIds
 from sidflow.sequences.windows import SeededBatch, Windows
 
@@ -58,7 +58,7 @@ class AlignedLosses(IdLosses):
         model: LanguageIdModel,
         windows: Windows,
         ids: ItemIds,
-        candidates: Candidates,
+        candidates: CandidateTree,
         params: LanguageParams,
         titles: Sequence[str],
     ) -> None:

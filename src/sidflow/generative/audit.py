@@ -9,7 +9,7 @@ import torch
 
 from sidflow.generative.decoding import Beams
 from sidflow.generative.params import GenerativeParams
-from sidflow.generative.ranking import Candidates, Decoder, answer_queries
+from sidflow.generative.ranking import CandidateTree, Decoder, answer_queries
 from sidflow.generative.vocabulary import ItemIds
 from sidflow.sequences.histories import Histories
 from sidflow.sequences.windows import query_windows
@@ -85,7 +85,7 @@ def new_item_share(
     if not new or not len(queries):
         return {"items": new}
     device = next(model.parameters()).device
-    everything = Candidates(ids, len(ids.codes), device)
+    everything = CandidateTree(ids, len(ids.codes), device)
     decoder = Decoder.of(model, ids, everything, params.normalise)
     leaves = answer_queries(decoder, histories, queries, params.max_length, params.beam).leaves[:, :TOP].numpy()
     listed = leaves >= 0

@@ -32,7 +32,7 @@ from sidflow.generative.objective import IdLosses, IdModule
 from sidflow.generative.params import CausalParams, EncoderDecoderParams, GenerativeParams, LanguageParams
 from sidflow.generative.ranking import (
     EXACT_SCORES,
-    Candidates,
+    CandidateTree,
     Decoder,
     answer_queries,
     beam_factors,
@@ -64,7 +64,7 @@ class GenerativeTask:
         model: IdModule,
         histories: Histories,
         ids: ItemIds,
-        candidates: Candidates,
+        candidates: CandidateTree,
         params: GenerativeParams,
         titles: Sequence[str] = (),
     ) -> None:
@@ -146,7 +146,7 @@ def generate(setup: GenerateSetup) -> Refitted[Trained, Trained]:
         InputError: no core item has an ID, no user has two training items, or an exact ranking would not fit in memory.
     """
     params, histories = setup.params, setup.histories
-    candidates = Candidates(setup.ids, setup.count, setup.device)
+    candidates = CandidateTree(setup.ids, setup.count, setup.device)
     if params.ranking == "exact" and histories.query_count * setup.count > EXACT_SCORES:
         raise InputError(
             f"params.yaml:{setup.stage.replace('@', '.')}.ranking",
@@ -177,7 +177,7 @@ def generate(setup: GenerateSetup) -> Refitted[Trained, Trained]:
     )
 
 
-def answer_all(model: IdModule, setup: GenerateSetup, candidates: Candidates) -> ScoreFactors:
+def answer_all(model: IdModule, setup: GenerateSetup, candidates: CandidateTree) -> ScoreFactors:
     """Return the scores of all queries, exact or of the beam's items."""
     decoder, params = Decoder.of(model, setup.ids, candidates, setup.params.normalise), setup.params
     queries = np.arange(setup.histories.query_count)
@@ -196,7 +196,7 @@ def write_generated(name: str, refitted: Refitted[Trained, Trained], setup: Gene
     arrays = refitted.factored.arrays()
     sharing = ids.sharing()[: setup.count]
     if (sharing > 1).any():
-        leaf = Candidates(ids, setup.count, torch.device("cpu")).leaf
+        leaf = CandidateTree(ids, setup.count, torch.device("cpu")).leaf
         own = leaf.max() + 1 + np.arange(setup.count)  # an item without an ID shares none
         arrays[IDS] = np.where(leaf >= 0, leaf, own).astype(np.int32)
     is_exact = params.is_exact(setup.histories.query_count, setup.count)
@@ -210,7 +210,7 @@ def write_generated(name: str, refitted: Refitted[Trained, Trained], setup: Gene
     else:
         WEIGHTS.write(weights_to_arrays(last.model), settings, model=name)
     CURVES.write(fitted.curves, list(fitted.curves[0]) if fitted.curves else ["epoch"], model=name)
-    candidates = Candidates(ids, setup.count, setup.device)
+    candidates = CandidateTree(ids, setup.count, setup.device)
     queries = np.flatnonzero(setup.histories.query_valid)
     queries = queries[:: max(1, len(queries) // max(1, params.audit_on))][: params.audit_on]
     decoder = Decoder.of(trained.model, ids, candidates, params.normalise)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from sidflow.generative.causal import CausalIdModel
 from sidflow.generative.decoding import next_log_probs
 from sidflow.generative.encoder_decoder import EncoderDecoderIdModel
-from sidflow.generative.ranking import Candidates
+from sidflow.generative.ranking import CandidateTree
 from sidflow.generative.vocabulary import ItemIds, Normalise
 from sidflow.sequences.windows import Windows
 
@@ -23,7 +23,9 @@ IdModule = CausalIdModel | EncoderDecoderIdModel
 class IdLosses(nn.Module):
     """The negative log-probability of the items that a batch of windows predicts."""
 
-    def __init__(self, model: IdModule, windows: Windows, ids: ItemIds, candidates: Candidates, by: Normalise) -> None:
+    def __init__(
+        self, model: IdModule, windows: Windows, ids: ItemIds, candidates: CandidateTree, by: Normalise
+    ) -> None:
         """Take the model, the windows that batches number, the IDs, and what probabilities are shares of."""
         super().__init__()
         self.model, self.windows, self.tree = model, windows, candidates.tree

@@ -29,7 +29,7 @@ BATCH_EXACT = 8
 EXACT_SCORES = 100_000_000  # scores of an exact ranking at most: 800 MB as sparse factors
 
 
-class Candidates:
+class CandidateTree:
     """The candidates of a ranking: core items that have an ID, as a tree of IDs."""
 
     def __init__(self, ids: ItemIds, count: int, device: torch.device) -> None:
@@ -103,18 +103,18 @@ class Decoder(NamedTuple):
     model: IdModel
     tokens: Int[Tensor, "n l"]  # of every item
     first_tokens: Int[Tensor, " l"]
-    candidates: Candidates
+    candidates: CandidateTree
     by: Normalise
 
     @classmethod
-    def of(cls, model: nn.Module, ids: ItemIds, candidates: Candidates, by: Normalise) -> Decoder:
+    def of(cls, model: nn.Module, ids: ItemIds, candidates: CandidateTree, by: Normalise) -> Decoder:
         """Return the decoder of `model`, on its device."""
         device = next(model.parameters()).device
         tokens = torch.from_numpy(ids.tokens).to(device)
         return cls(model, tokens, torch.from_numpy(ids.vocabulary.first).to(device), candidates, by)  # type: ignore[arg-type]
 
     def beams(self, windows: Windows, width: int, excluded: csr_matrix | None = None) -> Beams:
-        """Return the beams of every window; `excluded` as from `Candidates.excluded_leaves`."""
+        """Return the beams of every window; `excluded` as from `CandidateTree.excluded_leaves`."""
         count = len(windows.lengths)
         shape = (count, width)
         leaves = torch.full(shape, -1, dtype=torch.int32)
@@ -151,7 +151,7 @@ class Decoder(NamedTuple):
         return self.tokens[items].flatten(1), lengths * self.tokens.shape[1]
 
 
-def beam_factors(beams: Beams, candidates: Candidates) -> ScoreFactors:
+def beam_factors(beams: Beams, candidates: CandidateTree) -> ScoreFactors:
     """Return sparse factors that score the items of each list above all others, in the order of the list.
 
     Items of one ID have one score. The items that are on no list have the score 0, those that are 1 or more.
@@ -209,7 +209,7 @@ def answer_queries(
 def ranks_by_beam(
     decoder: Decoder, histories: Histories, queries: np.ndarray, longest: int, width: int
 ) -> tuple[Int64[np.ndarray, " q"], Int64[np.ndarray, " q"]]:
-    """Return the ranks of the targets of `queries` and how many share them; see `Candidates.ranks`."""
+    """Return the ranks of the targets of `queries` and how many share them; see `CandidateTree.ranks`."""
     excluded = histories.excluded(decoder.candidates.count, queries)
     beams = answer_queries(decoder, histories, queries, longest, width, excluded)
     return decoder.candidates.ranks(beams, histories.targets[queries], excluded)

@@ -15,7 +15,7 @@ from sidflow.artifacts.semantic_ids import QUANTIZER, code_counts, quantized_mod
 from sidflow.generative.fit import make_model
 from sidflow.generative.language_model import load_language_model
 from sidflow.generative.params import LanguageParams, generative_entry
-from sidflow.generative.ranking import Candidates, Decoder, beam_factors
+from sidflow.generative.ranking import CandidateTree, Decoder, beam_factors
 from sidflow.generative.vocabulary import load_item_ids
 from sidflow.sequences.windows import recent_windows
 from sidflow.training.checkpoint import weights_from_arrays
@@ -76,7 +76,7 @@ class GenerativeRecommender:
         """
         count = len(self.ids.codes) if include_cold else self.core
         if count not in self._decoders:
-            candidates = Candidates(self.ids, count, self.device)
+            candidates = CandidateTree(self.ids, count, self.device)
             self._decoders[count] = Decoder.of(self.model, self.ids, candidates, self.params.normalise)
         decoder = self._decoders[count]
         windows = recent_windows([np.asarray(history, dtype=np.int64)], self.params.max_length)

@@ -29,6 +29,7 @@ from scipy.sparse import csr_matrix
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sidflow.artifacts.features import ItemRows
 from sidflow.artifacts.recommenders import ScoreFactors
 from sidflow.hybrid.evidence import (
     CrossFittedCounts,
@@ -41,7 +42,8 @@ from sidflow.hybrid.params import HybridParams
 from sidflow.metrics.geometry import unit_rows
 from sidflow.sequences.cooccurrence import decaying_weights
 from sidflow.sequences.histories import Histories
-from sidflow.sequences.negatives import Candidates
+from sidflow.sequences.negatives import SampledCandidates
+from sidflow.training.checkpoint import module_key
 from sidflow.training.softmax import (
     SparseEntries,
     SparseLogits,
@@ -51,37 +53,30 @@ from sidflow.training.softmax import (
 )
 
 if TYPE_CHECKING:
-    from jaxtyping import Bool, Float, Int
+    from jaxtyping import Float, Int
 
 
 CONTENT = "content."
 POPULARITY_WEIGHT = 0.5  # of log-popularity in training, at the start
 
 
-class ContentRows(NamedTuple):
-    """One kind of content of all items; rows of any length."""
-
-    values: Float[np.ndarray, "n d"]
-    present: Bool[np.ndarray, " n"]
-
-
 class PriorInputs(NamedTuple):
     """What the prior is built from."""
 
     counts: CrossFittedCounts | None
-    content: Mapping[str, Float[np.ndarray, "n d"]]  # by name; rows of length one, zero where absent
+    content: Mapping[str, Float[np.ndarray, "n d"]]  # by `module_key`; rows of length one, zero where absent
     popularity: Float[np.ndarray, " core"]  # log(1 + count in training parts)
     exclude_history: bool = True  # whether what a history holds is no candidate when ranking
 
 
 def prior_inputs(
-    histories: Histories, items: int, content: Mapping[str, ContentRows], params: HybridParams
+    histories: Histories, items: int, content: Mapping[str, ItemRows[np.ndarray]], params: HybridParams
 ) -> PriorInputs:
     """Return the counts of `histories`' training parts over `items` core items, and normalised content rows."""
     counts = count_cooccurrence(histories, items, params) if params.cooccurrence else None
-    rows = {name: unit_rows(kind.values, kind.present) for name, kind in content.items()}
+    unit = {module_key(name): unit_rows(rows.values, rows.present) for name, rows in content.items()}
     popularity = np.log1p(histories.training_counts(items)).astype(np.float32)
-    return PriorInputs(counts, rows, popularity, histories.exclude_history)
+    return PriorInputs(counts, unit, popularity, histories.exclude_history)
 
 
 class ScorePrior(nn.Module):
@@ -195,7 +190,7 @@ class ScorePrior(nn.Module):
         return sampled_cross_entropy(states, matrix, *candidates.scored, evidence=evidence_logits, excluded=mask)
 
     def _history_mask(
-        self, positions: TrainingPositions, candidates: Candidates | None, device: torch.device
+        self, positions: TrainingPositions, candidates: SampledCandidates | None, device: torch.device
     ) -> SparseEntries:
         indptr, columns = positions.masked_items()
         if candidates is not None:

@@ -9,7 +9,7 @@ Source: MME-SID (arXiv 2509.02017) for tau; `Spectrum` names the sources of its 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, overload
 
 import numpy as np
 from scipy import sparse
@@ -26,20 +26,23 @@ COLLAPSED_BELOW = 1e-3  # share of the largest singular value below which a dime
 _ROWS_PER_BLOCK = 65_536  # of the Gram matrix
 
 
+@overload
 def unit_rows(
     values: Float[np.ndarray, "n d"], present: Bool[np.ndarray, " n"] | None = None
-) -> Float[np.ndarray, "n d"]:
+) -> Float[np.ndarray, "n d"]: ...
+@overload
+def unit_rows(values: csr_matrix, present: Bool[np.ndarray, " n"] | None = None) -> csr_matrix: ...
+def unit_rows(
+    values: Float[np.ndarray, "n d"] | csr_matrix, present: Bool[np.ndarray, " n"] | None = None
+) -> Float[np.ndarray, "n d"] | csr_matrix:
     """Return rows scaled to length 1, float32; zero rows, and those that are not `present`, are zero."""
+    if isinstance(values, csr_matrix):
+        lengths = np.sqrt(np.asarray(values.power(2).sum(axis=1), dtype=np.float64)).ravel()
+        scales = (1 if present is None else present) / np.where(lengths > 0, lengths, 1)
+        return csr_matrix(sparse.diags(scales) @ values, dtype=np.float32)
     masked = values if present is None else values * present[:, None]
     lengths = np.linalg.norm(masked.astype(np.float64), axis=1, keepdims=True)
     return (masked / np.where(lengths > 0, lengths, 1)).astype(np.float32)
-
-
-def sparse_unit_rows(values: csr_matrix, present: Bool[np.ndarray, " n"] | None = None) -> csr_matrix:
-    """Return what `unit_rows` does, of a sparse matrix [n, d] as one."""
-    lengths = np.sqrt(np.asarray(values.power(2).sum(axis=1), dtype=np.float64)).ravel()
-    scales = (1 if present is None else present) / np.where(lengths > 0, lengths, 1)
-    return csr_matrix(sparse.diags(scales) @ values, dtype=np.float32)
 
 
 class NeighbourRecall(NamedTuple):
@@ -83,7 +86,7 @@ def sparse_nearest_neighbours(values: csr_matrix, k: int, block: int = 1024) -> 
         k: number of neighbours, 1 to n - 1; -1 stands where no further row has a cosine above 0.
         block: rows compared at a time.
     """
-    rows, n = sparse_unit_rows(values), len(values.indptr) - 1
+    rows, n = unit_rows(values), len(values.indptr) - 1
     columns = csr_matrix(rows.T)
     neighbours = np.full((n, k), -1, dtype=np.int64)
     for start in range(0, n, block):

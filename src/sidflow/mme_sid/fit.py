@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from sidflow.artifacts.features import ITEM_TABLE
+from sidflow.artifacts.features import ITEM_TABLE, ItemRows
 from sidflow.artifacts.recommenders import (
     ANCHOR,
     COLD_ROWS,
@@ -26,7 +26,7 @@ from sidflow.backbones.models import backbone_summary, load_backbone
 from sidflow.core.errors import InputError
 from sidflow.core.runtime import is_main_process
 from sidflow.hybrid.evidence import query_histories
-from sidflow.hybrid.prior import ContentRows, ScorePrior, prior_inputs
+from sidflow.hybrid.prior import ScorePrior, prior_inputs
 from sidflow.hybrid.task import ValidationChoice, validation_choice
 from sidflow.metrics.geometry import tau_over_histories
 from sidflow.mme_sid.fusion import cold_rows
@@ -150,9 +150,7 @@ def score_prior(histories: Histories, inputs: ItemInputs, params: FinetuneParams
                 found=name,
                 remedy="name another modality, or set `anchor: cooccurrence`",
             )
-    content = {
-        name: ContentRows(inputs.modalities[name].raw, inputs.modalities[name].present) for name in hybrid.content
-    }
+    content = {name: ItemRows(inputs.modalities[name].raw, inputs.modalities[name].present) for name in hybrid.content}
     return ScorePrior(prior_inputs(histories, len(inputs.counts), content, hybrid), hybrid)
 
 

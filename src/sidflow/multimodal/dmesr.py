@@ -27,12 +27,13 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sidflow.artifacts.features import UNITS
+from sidflow.artifacts.features import UNITS, ItemRows, core_rows, read_dense_rows
 from sidflow.core.errors import InputError, InvalidValue
 from sidflow.multimodal.cross_attention import CrossAttention, mean_of_present
-from sidflow.multimodal.features import CentredRows, View, core_rows, read_views
+from sidflow.multimodal.features import CentredRows
+from sidflow.multimodal.params import KIND, MultimodalParams
 from sidflow.sequential.model import ContentPart, ItemEmbedding
-from sidflow.sequential.params import KIND, MultimodalParams, SequenceParams
+from sidflow.sequential.params import SequenceParams
 from sidflow.training.losses import info_nce
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ class Units(NamedTuple):
 class Content(NamedTuple):
     """The content that DMESR reads; a view, or the units, that no core item has are left out."""
 
-    views: dict[str, View]  # of `text`, `image`, `joint`
+    views: dict[str, ItemRows[np.ndarray]]  # of `text`, `image`, `joint`
     units: Units | None
 
 
@@ -105,11 +106,11 @@ def read_content(settings: DmesrParams, count: int) -> Content:
     """Read the embeddings that `settings` name, of the `count` core items.
 
     Raises:
-        InputError: one is absent, too short or broken, or mode is `replace` and no item has content of a side that
-            `fusion` keeps.
+        InputError: as of `read_dense_rows`, `fine` is not of units, or mode is `replace` and no item has content of a
+            side that `fusion` keeps.
     """
     named = {"text": settings.text_view, "image": settings.image_view, "joint": settings.joint_view}
-    views = read_views([name for name in named.values() if name is not None], count)
+    views = read_dense_rows([name for name in named.values() if name is not None], count)
     coarse = {view: views[name] for view, name in named.items() if name in views}
     units = None if settings.fine is None else _read_units(settings.fine, count)
     has_side = (coarse and settings.fusion != "units") or (units is not None and settings.fusion != "views")
@@ -124,8 +125,7 @@ def read_content(settings: DmesrParams, count: int) -> Content:
 
 
 def _read_units(name: str, count: int) -> Units | None:
-    arrays = UNITS.read(name=name).arrays
-    values, present = core_rows(arrays["values"], arrays["present"], count, str(UNITS.at(name=name)))
+    values, present = core_rows(ItemRows(**UNITS.read(name=name).arrays), count, UNITS.at(name=name))
     used = present.any(axis=0)
     if used.all():
         return Units(values, present)
@@ -221,7 +221,9 @@ class DmesrItemEmbedding(ItemEmbedding):
         self.weight = nn.Parameter(torch.randn(count, dimensions) * std) if settings.mode != "replace" else None
         self.views = list(content.views)
         self.has_units = content.units is not None
-        self.rows = nn.ModuleDict({name: CentredRows(*view) for name, view in content.views.items()})
+        self.rows = nn.ModuleDict(
+            {name: CentredRows(view.values, view.present) for name, view in content.views.items()}
+        )
         if content.units is not None:
             self.rows["fine"] = CentredRows(*content.units)
         self.project = nn.ModuleDict()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -11,51 +11,16 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sidflow.artifacts.features import EMBEDDING
-from sidflow.core.errors import InputError
+from sidflow.artifacts.features import ItemRows
+from sidflow.multimodal.params import KIND, MultimodalParams
 from sidflow.sequential.model import ContentPart, ItemEmbedding
-from sidflow.sequential.params import KIND, MultimodalParams
+from sidflow.training.checkpoint import module_key
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Float32, Int
 
 
 BLOCK = 65_536  # rows whose mean is taken at a time
-
-
-class View(NamedTuple):
-    """One coarse vector an item, where there is one."""
-
-    values: Float32[np.ndarray, "n d"]
-    present: Bool[np.ndarray, " n"]
-
-
-def core_rows(values: np.ndarray, present: np.ndarray, count: int, path: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return the rows of the `count` core items, which come first in the file `path`.
-
-    Raises:
-        InputError: the file has fewer rows.
-    """
-    if len(values) < count:
-        raise InputError(
-            path, expected=f"{count} rows or more, one an item", found=f"{len(values)}", remedy="run `dvc repro embed`"
-        )
-    return values[:count], present[:count]
-
-
-def read_views(names: Iterable[str], count: int) -> dict[str, View]:
-    """Read the embeddings `names`, of the `count` core items; one that no core item has is left out.
-
-    Raises:
-        InputError: one is absent, too short or broken.
-    """
-    views = {}
-    for name in names:
-        arrays = EMBEDDING.read(name=name).arrays
-        view = View(*core_rows(arrays["values"], arrays["present"], count, str(EMBEDDING.at(name=name))))
-        if view.present.any():
-            views[name] = view
-    return views
 
 
 class FeaturesParams(MultimodalParams):
@@ -85,12 +50,17 @@ class FeatureItemEmbedding(ItemEmbedding):
     """
 
     def __init__(
-        self, views: dict[str, View], count: int, dimensions: int, std: float, settings: FeaturesParams
+        self,
+        features: Mapping[str, ItemRows[np.ndarray]],
+        count: int,
+        dimensions: int,
+        std: float,
+        settings: FeaturesParams,
     ) -> None:
         """Make the module over `count` items, drawn by the global generator.
 
         Args:
-            views: by name, each with a row an item; a feature that no item has is left out before.
+            features: by name, each with a row an item; a feature that no item has is left out before.
             count: n, the core items.
             dimensions: of item vectors.
             std: standard deviation of the free vectors.
@@ -101,19 +71,22 @@ class FeatureItemEmbedding(ItemEmbedding):
         self.weight = nn.Parameter(torch.randn(count, dimensions) * std)
         self.dropout = nn.Dropout(settings.dropout)
         self.project = nn.ModuleDict()
-        for name, view in views.items():
-            rows, present = CentredRows(*view)()  # once: a full softmax reads all of them in every step
-            self.register_buffer(f"{name}_rows", rows, persistent=False)
-            self.register_buffer(f"{name}_present", present.clone(), persistent=False)
-            project = nn.Linear(view.values.shape[1], dimensions, bias=False)
+        for name, feature in features.items():
+            key = module_key(name)
+            rows, present = CentredRows(
+                feature.values, feature.present
+            )()  # once: a full softmax reads all of them in every step
+            self.register_buffer(f"{key}_rows", rows, persistent=False)
+            self.register_buffer(f"{key}_present", present.clone(), persistent=False)
+            project = nn.Linear(feature.values.shape[1], dimensions, bias=False)
             nn.init.normal_(project.weight, std=std * settings.scale)
-            self.project[name] = project
+            self.project[key] = project
 
     def forward(self, ids: Int[Tensor, " k"] | None = None) -> Float[Tensor, "k d"]:
         """Return the vectors of the items `ids`, or of all."""
         vectors = self.weight if ids is None else functional.embedding(ids, self.weight)
-        for name, project in self.project.items():
-            rows = self.get_buffer(f"{name}_rows")
+        for key, project in self.project.items():
+            rows = self.get_buffer(f"{key}_rows")
             vectors = vectors + project(self.dropout(rows if ids is None else rows[ids]))
         return vectors
 
@@ -122,8 +95,8 @@ class FeatureItemEmbedding(ItemEmbedding):
         """Return the sum over features of W_f x_f of all items; None where no item has a feature."""
         if not self.project:
             return None
-        parts = [project(self.get_buffer(f"{name}_rows")) for name, project in self.project.items()]
-        present = torch.stack([self.get_buffer(f"{name}_present") for name in self.project]).any(0)
+        parts = [project(self.get_buffer(f"{key}_rows")) for key, project in self.project.items()]
+        present = torch.stack([self.get_buffer(f"{key}_present") for key in self.project]).any(0)
         return ContentPart(torch.stack(parts).sum(0), present)
 
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from sidflow.artifacts.features import read_dense_rows
 from sidflow.core import params
 from sidflow.core.errors import InputError
 from sidflow.hybrid.params import HybridParams
-from sidflow.hybrid.prior import ContentRows, ScorePrior, prior_inputs
+from sidflow.hybrid.prior import ScorePrior, prior_inputs
 from sidflow.multimodal.dmesr import DmesrItemEmbedding, DmesrParams, check_heads, read_content
-from sidflow.multimodal.features import FeatureItemEmbedding, FeaturesParams, read_views
+from sidflow.multimodal.features import FeatureItemEmbedding, FeaturesParams
+from sidflow.multimodal.params import HybridRecommenderParams, MultimodalParams, base_of
 from sidflow.sequential.fit import PriorMaker
 from sidflow.sequential.model import IdEmbedding, ItemEmbedding
-from sidflow.sequential.params import HybridRecommenderParams, MultimodalParams, SequenceParams, base_of
+from sidflow.sequential.params import SequenceParams
 
 KINDS: dict[str, type[MultimodalParams]] = {
     "dmesr": DmesrParams,
@@ -77,14 +79,14 @@ def item_maker(settings: MultimodalParams, base: SequenceParams, count: int) -> 
         count: n, the core items.
 
     Raises:
-        InputError: an embedding is absent, too short or broken.
+        InputError: as of `read_dense_rows`.
     """
     if isinstance(settings, DmesrParams):
         content = read_content(settings, count)
         return lambda: DmesrItemEmbedding(content, count, base.dimensions, base.init_std, settings)
     if isinstance(settings, FeaturesParams):
-        views = read_views(settings.features, count)
-        return lambda: FeatureItemEmbedding(views, count, base.dimensions, base.init_std, settings)
+        features = read_dense_rows(settings.features, count)
+        return lambda: FeatureItemEmbedding(features, count, base.dimensions, base.init_std, settings)
     return lambda: IdEmbedding(count, base.dimensions, base.init_std)
 
 
@@ -94,9 +96,9 @@ def prior_maker(hybrid: HybridParams | None, count: int) -> PriorMaker | None:
     An embedding that no core item has is left out.
 
     Raises:
-        InputError: an embedding is absent, too short or broken.
+        InputError: as of `read_dense_rows`.
     """
     if hybrid is None:
         return None
-    rows = {name: ContentRows(*view) for name, view in read_views(hybrid.content, count).items()}
+    rows = read_dense_rows(hybrid.content, count)
     return lambda histories: ScorePrior(prior_inputs(histories, count, rows, hybrid), hybrid)

@@ -25,7 +25,7 @@ class NegativeParams(Params):
     logq: bool = Field(default=False, description="true: correct `loss: sampled` for how likely each negative was")
 
 
-class Candidates(NamedTuple):
+class SampledCandidates(NamedTuple):
     """The items that a training step scores: each position's target, and the negatives that all share."""
 
     items: Int[Tensor, " k"]  # distinct ids: the items whose rows are needed
@@ -66,9 +66,9 @@ class NegativeSampler(nn.Module):
         """Return log(m * q) of each negative, q being the probability of sampling it; None without the correction."""
         return (self.probabilities[negatives] * len(negatives)).log().float() if self.settings.logq else None
 
-    def candidates(self, targets: Int[Tensor, " p"], seed: int) -> Candidates:
+    def candidates(self, targets: Int[Tensor, " p"], seed: int) -> SampledCandidates:
         """Return `targets` and negatives that depend on `seed` alone, not on the global generator."""
         negatives = self.sample(torch.Generator(self.probabilities.device).manual_seed(seed))
         items, rows = torch.unique(torch.cat([targets, negatives]), return_inverse=True)
         target_rows, negative_rows = rows.split([len(targets), len(negatives)])
-        return Candidates(items, target_rows, negative_rows, self.log_expected(negatives))
+        return SampledCandidates(items, target_rows, negative_rows, self.log_expected(negatives))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sidflow.sequences.negatives import Candidates, NegativeSampler
+from sidflow.sequences.negatives import NegativeSampler, SampledCandidates
 from sidflow.sequences.windows import Windows, padding_mask, skip_items
 from sidflow.sequential.encoders import GruEncoder, TransformerEncoder
 from sidflow.sequential.params import Bert4recParams, Gru4recParams, SasrecParams, SequenceParams
@@ -89,14 +89,14 @@ def next_items(
     return Examples(inputs, None, lengths, positions, targets.flatten()[positions], last, predicted)
 
 
-def masked_items(
+def cloze_items(
     items: Int[Tensor, "b t"],
     lengths: Int[Tensor, " b"],
     columns: Int[Tensor, "b t"],
     mask_share: float,
     query_share: float,
 ) -> Examples:
-    """Mask some items, at least one of each row, and predict them (Source: arXiv 1904.06690, section 3.6).
+    """Mask some items, at least one of each row, and predict them: a cloze task (arXiv 1904.06690, section 3.6).
 
     Deviation: some rows end at a random position, with just the item there masked. The paper masks the
     last item of whole sequences for that purpose, which shows the model each user's same single query every time.
@@ -141,7 +141,7 @@ class Objective(nn.Module):
         """Whether targets and negatives alone are scored."""
         return self.settings.loss != "full"
 
-    def candidates(self, inputs: Int[Tensor, "b t"], targets: Int[Tensor, " p"]) -> Candidates:
+    def candidates(self, inputs: Int[Tensor, "b t"], targets: Int[Tensor, " p"]) -> SampledCandidates:
         """Return what a sampled loss scores; its negatives are sampled by the global generator.
 
         `items` holds the `inputs` too, since their vectors are needed as well.
@@ -149,7 +149,7 @@ class Objective(nn.Module):
         negatives = self.negatives.sample()
         items, rows = torch.unique(torch.cat([inputs.flatten(), targets, negatives]), return_inverse=True)
         _, target_rows, negative_rows = rows.split([inputs.numel(), len(targets), len(negatives)])
-        return Candidates(items, target_rows, negative_rows, self.negatives.log_expected(negatives))
+        return SampledCandidates(items, target_rows, negative_rows, self.negatives.log_expected(negatives))
 
     def forward(self, scores: TrainingScores) -> Float[Tensor, ""]:
         """Return the mean loss over the positions of a batch."""
@@ -190,7 +190,7 @@ class SequenceModel(nn.Module):
             columns, lengths = skip_items(lengths, items.shape[1], self.settings.skip_share)
             items = items.gather(1, columns) * padding_mask(lengths, items.shape[1])
         if isinstance(self.settings, Bert4recParams):
-            return masked_items(items, lengths, columns, self.settings.mask_share, self.settings.query_share)
+            return cloze_items(items, lengths, columns, self.settings.mask_share, self.settings.query_share)
         return next_items(items, lengths, columns)
 
     def states(

@@ -8,15 +8,11 @@ from pydantic import Field, model_validator
 
 from sidflow.core import params
 from sidflow.core.errors import InputError, InvalidValue
-from sidflow.core.params import Params
-from sidflow.hybrid.params import HybridParams
 from sidflow.sequences.negatives import NegativeParams
 from sidflow.training.loop import LoopParams
 
 # Learned positions count from the sequence's start or end, or are biases of attention by distance.
 Positions = Literal["start", "end", "relative", "none"]
-
-KIND = "which multimodal recommender this is"
 
 
 class SequenceParams(NegativeParams):
@@ -108,34 +104,6 @@ class Bert4recParams(TransformerParams):
     )
 
 
-class MultimodalParams(Params):
-    """What all recommenders that give content to a sequential base model share."""
-
-    base: Literal["sasrec", "gru4rec", "bert4rec"] = Field(default="sasrec", description="sasrec | gru4rec | bert4rec")
-    model: dict[str, Any] = Field(default_factory=dict, description="the base model's own knobs")
-    hybrid: HybridParams | None = Field(
-        default=None,
-        exclude_if=lambda hybrid: hybrid is None,
-        description="a score prior of co-occurrence and content beside the base model; null = none",
-    )
-    refit: bool = Field(
-        default=False, description="true: test queries are answered by a second fit on training + validation"
-    )
-
-    def unused(self) -> frozenset[str]:
-        """Return what the base model is not asked: `base` and `refit` say it."""
-        return frozenset({"model.architecture", "model.refit"})
-
-
-class HybridRecommenderParams(MultimodalParams):
-    """A base model with item vectors of its own, and a score prior beside it."""
-
-    kind: Literal["hybrid"] = Field(default="hybrid", exclude=True, description=f"{KIND}: dmesr | features | hybrid")
-    hybrid: HybridParams | None = Field(
-        default=HybridParams(), description="a score prior of co-occurrence and content beside the base model"
-    )
-
-
 ARCHITECTURES: dict[str, type[SequenceParams]] = {
     "sasrec": SasrecParams,
     "gru4rec": Gru4recParams,
@@ -158,23 +126,6 @@ def from_content(content: Any, default: str, where: str) -> SequenceParams:
             remedy="name one of them as `architecture` in params.yaml",
         )
     return params.validate_params(content, ARCHITECTURES[name], where)
-
-
-def base_of(model: dict[str, Any], base: str, refit: bool, where: str) -> SequenceParams:
-    """Return the params of the base model that the section `where` wraps, whose own knobs are `model`.
-
-    Raises:
-        InputError: as `from_content`, or `model` says what the section itself says.
-    """
-    for name, instead in (("architecture", "base"), ("refit", "refit")):
-        if name in model:
-            raise InputError(
-                f"{where}.model.{name}",
-                expected=f"`{name}` left out: {where.partition(':')[2]}.{instead} says it",
-                found=repr(model[name]),
-                remedy=f"set {where.partition(':')[2]}.{instead} instead",
-            )
-    return from_content(model | {"architecture": base, "refit": refit}, base, f"{where}.model")
 
 
 def sequential_entry(name: str, values: Any, where: str) -> SequenceParams:

@@ -31,6 +31,12 @@ STATE_KEY, SPENT_KEY, DIGEST_KEY = "state", "seconds", "sha256"
 LIBRARIES = ("torch", "numpy", "transformers", "peft", "accelerate")  # whose versions move the last bits of a training
 
 
+def module_key(name: str) -> str:
+    """Return `name` as the key of a submodule or parameter: with a hyphen behind it where torch has such a method."""
+    taken = hasattr(nn.ModuleDict(), name) or hasattr(nn.ParameterDict(), name)
+    return f"{name}-" if taken else name
+
+
 def trained_state(module: nn.Module) -> dict[str, Tensor]:
     """Return what training changes: parameters that take a gradient, and buffers."""
     frozen = {name for name, parameter in module.named_parameters() if not parameter.requires_grad}

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from sidflow.sequences.negatives import Candidates
+from sidflow.sequences.negatives import SampledCandidates
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -32,7 +32,7 @@ class TrainingScores(NamedTuple):
     states: Float[Tensor, "p d"]
     item_matrix: Float[Tensor, "n d"]  # of all core items, or of `candidates.items` alone
     targets: Int[Tensor, " p"]  # item ids
-    candidates: Candidates | None  # of a sampled loss; None: all core items are scored
+    candidates: SampledCandidates | None  # of a sampled loss; None: all core items are scored
     last_event: Int[Tensor, " p"]  # number of the last event that the position's history holds
     target_event: Int[Tensor, " p"]  # number of the event that the position predicts
 

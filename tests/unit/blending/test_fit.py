@@ -8,10 +8,11 @@ import pytest
 from scipy.sparse import csr_matrix
 from tests.unit.counting.cases import leave_one_out, random_sequences, write_split
 
-from sidflow.artifacts.recommenders import FACTORS, IDS, SUMMARY, ScoreFactors, refit_metadata
+from sidflow.artifacts.recommenders import FACTORS, IDS, SUMMARY, ScoreFactors, by_part, refit_metadata
 from sidflow.blending.fit import fit_blend, weighted_sum
 from sidflow.blending.params import BlendParams
 from sidflow.core.errors import InputError
+from sidflow.evaluation.evaluate import scoring_item_matrix
 from sidflow.metrics.ranking import metric_at_k
 from sidflow.ranking.rank import RankParams, rank_targets
 from sidflow.ranking.scores import Scores
@@ -105,6 +106,17 @@ def test_a_refitted_recommender_beside_one_that_is_not_is_refused(past):
     write("fixed", draw_factors(past, 3, "dense"), refit=None)  # nothing is fitted: it goes with both
     fit_blend("sum", BlendParams(base="fixed", added="two"), past, ITEMS)
     assert FACTORS.read(model="sum").metadata["refit"] is True
+
+
+@pytest.mark.parametrize("refit", [False, True])
+def test_the_item_rows_of_a_blend_are_not_measured(past, refit):
+    for name in ("one", "two"):
+        fits = [draw_factors(past, seed, "dense") for seed in (len(name), 9)]
+        write(name, by_part(past.query_valid, *fits) if refit else fits[0], refit)
+        measured = scoring_item_matrix(FACTORS.read(model=name))
+        assert measured is not None and measured.shape == (ITEMS, 3)
+    fit_blend("sum", BlendParams(base="one", added="two"), past, ITEMS)
+    assert scoring_item_matrix(FACTORS.read(model="sum")) is None
 
 
 def test_factors_of_another_split_and_absent_ones_are_one_line(past):

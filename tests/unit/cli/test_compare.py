@@ -157,6 +157,7 @@ def test_the_workspace_is_left_alone(project):
     assert "before (" in result.stdout
     assert "workspace" in result.stdout
     assert "sasrec" in next(line for line in result.stdout.splitlines() if line.endswith("better"))
+    assert "  < 0.001  better" in result.stdout
 
 
 def test_a_refit_in_one_of_the_two_is_said(project):

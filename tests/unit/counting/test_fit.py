@@ -10,15 +10,16 @@ from tests.unit.counting.cases import leave_one_out, random_sequences, write_spl
 from sidflow import counting
 from sidflow.artifacts import recommenders
 from sidflow.artifacts.catalog import TRUTH
-from sidflow.artifacts.features import EMBEDDING, MODALITY
+from sidflow.artifacts.features import EMBEDDING, MODALITY, read_core_rows
 from sidflow.artifacts.recommenders import FACTORS, SUMMARY, served_matrix
 from sidflow.core.errors import InputError
 from sidflow.counting import fit
-from sidflow.counting.cooccurrence import ContentParams, CooccurrenceParams, content_factors, load_content_rows
+from sidflow.counting.cooccurrence import ContentParams, CooccurrenceParams, content_factors
 from sidflow.counting.ease import EaseParams
 from sidflow.counting.item_knn import ItemKnnParams
 from sidflow.counting.search import dense_ranks, mean_ndcg
 from sidflow.counting.simple import OracleParams
+from sidflow.metrics.geometry import unit_rows
 from sidflow.sequences.cooccurrence import training_events
 from sidflow.sequences.histories import load_histories, load_histories_for_ranking
 
@@ -108,7 +109,7 @@ def test_a_model_with_content_is_refitted_too_and_chosen_on_the_first_fit(split)
     assert chosen == again
     assert np.allclose(plain[known.query_valid], refitted[known.query_valid], atol=1e-6)
     wide = training_events(known._replace(train_end=load_histories().train_end + 1), ITEMS)
-    expected = content_factors(load_histories_for_ranking(), wide, chosen, load_content_rows(path, ITEMS))
+    expected = content_factors(load_histories_for_ranking(), wide, chosen, unit_rows(*read_core_rows(path, ITEMS)))
     tests = np.flatnonzero(~known.query_valid)
     assert np.allclose(refitted[tests], expected.scores(tests), atol=1e-6)
     assert not np.allclose(refitted[tests], plain[tests], atol=1e-3)
@@ -151,14 +152,14 @@ def test_content_is_read_from_embeddings_and_from_modalities(split):
     arrays = {"values": values, "present": present}
     for kind in (EMBEDDING, MODALITY):
         path = kind.write(arrays, {}, name="text")
-        rows = load_content_rows(path, ITEMS)
+        rows = unit_rows(*read_core_rows(path, ITEMS))
         assert np.allclose(np.delete(np.linalg.norm(rows, axis=1), 2), 1)
         assert (rows[2] == 0).all()
         params = ContentParams(features=str(path), contents=(2.0,), refit=True)
         fit.fit_counting("cooccurrence_content", params)
         assert SUMMARY.read(model="cooccurrence_content")["chosen"]["content"] == 2
     with pytest.raises(InputError, match="a row for each of 30 core items"):
-        load_content_rows(EMBEDDING.at(name="text"), 30)
+        read_core_rows(EMBEDDING.at(name="text"), 30)
 
 
 def test_an_unknown_model_is_told_in_one_line(split):

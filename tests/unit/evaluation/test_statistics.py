@@ -267,6 +267,11 @@ def test_differences_are_written_with_their_signs():
     assert statistics.format_relative(None) == ""
 
 
+@pytest.mark.parametrize(("p", "text"), [(0.0, "< 0.001"), (0.0009, "< 0.001"), (0.001, "0.001"), (0.15, "0.150")])
+def test_no_p_is_written_as_zero(p, text):
+    assert statistics.format_p(p) == text
+
+
 def test_three_data_sets_by_hand():
     found = pool_effects(np.array([0.0, 1.0, 2.0]), np.array([0.5, 0.5, 0.5]))
     # weights 4 each; Q = 4 * (1 + 0 + 1) = 8; C = 12 - 48 / 12 = 8; tau^2 = (8 - 2) / 8; I^2 = (8 - 2) / 8

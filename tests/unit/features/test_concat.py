@@ -8,10 +8,9 @@ from tests.unit.features.test_text_model import quiet, saved
 from tests.unit.mme_sid.conftest import tokenizer
 
 from sidflow.artifacts.catalog import IMAGES
-from sidflow.artifacts.features import EMBEDDING, SPARSE_EMBEDDING, ItemRows, read_item_rows
+from sidflow.artifacts.features import EMBEDDING, SPARSE_EMBEDDING, ItemRows, read_core_rows, read_item_rows
 from sidflow.core.errors import InputError
 from sidflow.core.params import validate_params
-from sidflow.counting.cooccurrence import load_content_rows
 from sidflow.features.concat import concatenate
 from sidflow.features.encode import run_encoders
 from sidflow.features.params import EmbedParams
@@ -74,8 +73,8 @@ def test_concat_reads_its_parts_wherever_they_stand_and_records_them(tmp_path, m
     assert found.metadata["parts"]["text"]["encoder"]["kind"] == "tfidf_svd"
     width = read_item_rows(paths["plain"]).values.shape[1] + read_item_rows(paths["text"]).values.shape[1]
     assert found.metadata["width"] == width
-    rows = load_content_rows(paths["both"], 5)
-    assert rows.shape == (5, width)
+    rows = read_core_rows(paths["both"], 5)
+    assert rows.values.shape == (5, width) and len(rows.present) == 5
     with pytest.raises(InputError, match="schema embedding version 1"):
         EMBEDDING.read_from(paths["both"])
 
@@ -103,7 +102,7 @@ def test_half_precision_halves_the_file_and_is_read_as_single(tmp_path, monkeypa
     np.testing.assert_allclose(whole.values, half.values, atol=1e-3)
     assert not np.array_equal(whole.values, half.values)
     assert EMBEDDING.read_from(paths["small"]).metadata == EMBEDDING.read_from(paths["text"]).metadata
-    assert load_content_rows(paths["few"], 5).dtype == np.float32
+    assert read_core_rows(paths["few"], 5).values.dtype == np.float32
 
 
 @pytest.mark.parametrize(

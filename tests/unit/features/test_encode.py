@@ -117,6 +117,12 @@ def test_unknown_spaces_and_kinds_are_refused():
         validate_params({"spaces": {"item": {"dim": 0}}}, EmbedParams, "params.yaml:embed")
 
 
+@pytest.mark.parametrize("name", ["text.v2", "../text", ""])
+def test_a_name_that_is_no_file_name_or_has_a_dot_is_refused(name):
+    with pytest.raises(InputError, match=rf"letters, digits, `_` and `-`; found `{name}`"):
+        validate_params({"encoders": {name: {"kind": "picture_descriptors"}}}, EmbedParams, "params.yaml:embed")
+
+
 def run(stage, *arguments):
     spec = importlib.util.spec_from_file_location(f"stage_{stage}", STAGES / f"{stage}.py")
     assert spec is not None

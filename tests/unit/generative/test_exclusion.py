@@ -20,7 +20,7 @@ from sidflow.artifacts.recommenders import FACTORS, IDS, SUMMARY
 from sidflow.core.errors import InputError
 from sidflow.generative.audit import audit_beams
 from sidflow.generative.decoding import Beams, beam_search, exact_log_probs, excluded_nodes
-from sidflow.generative.ranking import Candidates, Decoder, answer_queries, beam_factors, exact_factors
+from sidflow.generative.ranking import CandidateTree, Decoder, answer_queries, beam_factors, exact_factors
 from sidflow.generative.tree import build_tree
 from sidflow.metrics.ranking import metric_at_k
 from sidflow.ranking.rank import RankParams, rank_targets
@@ -120,7 +120,7 @@ def random_histories(draw, items, queries, longest, exclude):
 def test_validation_counts_as_the_rank_stage_does(seed, items, exclude):
     """Items share IDs; histories exclude some items of an ID, or all; some targets are excluded, or on no list."""
     draw = np.random.default_rng(seed)
-    candidates = Candidates(item_ids(random_codes(seed, items, SIZES), SIZES), items, torch.device("cpu"))
+    candidates = CandidateTree(item_ids(random_codes(seed, items, SIZES), SIZES), items, torch.device("cpu"))
     histories = random_histories(draw, items, 40, 30, exclude)
     excluded = histories.excluded(items)
     beams = random_beams(draw, candidates, excluded, 6)
@@ -138,7 +138,7 @@ def test_validation_counts_as_the_rank_stage_does(seed, items, exclude):
 def test_scores_of_a_query_are_its_own():
     """A blend adds them to other scores, by a weight that validation chooses: test queries must not move them."""
     draw = np.random.default_rng(0)
-    candidates = Candidates(item_ids(random_codes(0, 30, SIZES), SIZES), 30, torch.device("cpu"))
+    candidates = CandidateTree(item_ids(random_codes(0, 30, SIZES), SIZES), 30, torch.device("cpu"))
     log_probs = draw.normal(-9, 5, size=(2, 30)).astype(np.float32)
     log_probs[0, 4] = log_probs[1, :8] = -np.inf  # items without an ID
     beams = random_beams(draw, candidates, csr_matrix((2, 30), dtype=bool), 6)
@@ -229,7 +229,7 @@ def test_a_user_is_told_where_the_beam_ends_the_evaluated_list(shop):
 def test_beams_are_audited_over_the_open_ids(sizes):
     """A beam as wide as what is left finds it all; beams are searched without what a history excludes."""
     case = Decoding("decoder", count=60, sizes=sizes)
-    candidates = Candidates(case.ids, 60, torch.device("cpu"))
+    candidates = CandidateTree(case.ids, 60, torch.device("cpu"))
     decoder = Decoder.of(case.model, case.ids, candidates, "children")
     draw = np.random.default_rng(0)
     queries = np.arange(12)

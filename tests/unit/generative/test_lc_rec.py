@@ -27,7 +27,7 @@ from sidflow.backbones.models import record_of_folder
 from sidflow.core.errors import InputError
 from sidflow.generative.alignment import AlignedLosses
 from sidflow.generative.params import LanguageParams, generative_entry
-from sidflow.generative.ranking import Candidates
+from sidflow.generative.ranking import CandidateTree
 from sidflow.generative.serve import GenerativeRecommender
 from sidflow.sequences.histories import load_histories
 from sidflow.sequences.windows import SeededBatch, recent_windows
@@ -47,7 +47,7 @@ def aligned_losses(backbone=None, titles=TITLES, **params):
     model = tiny_language_model(ids, backbone, **params)
     settings = LanguageParams(architecture="language_model", lora=LORA, max_length=5, **params)
     windows = recent_windows([[0, 1, 2], [3, 4], [5, 6, 7, 8], [9, 10, 11]], 5)
-    candidates = Candidates(ids, len(TITLES), torch.device("cpu"))
+    candidates = CandidateTree(ids, len(TITLES), torch.device("cpu"))
     return AlignedLosses(model, windows, ids, candidates, settings, titles)
 
 

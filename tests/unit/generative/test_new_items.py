@@ -13,7 +13,7 @@ from sidflow.artifacts.catalog import ITEMS
 from sidflow.artifacts.semantic_ids import QUANTIZER, SEMANTIC_IDS
 from sidflow.generative.audit import TOP, new_item_share
 from sidflow.generative.params import CausalParams
-from sidflow.generative.ranking import Candidates, Decoder
+from sidflow.generative.ranking import CandidateTree, Decoder
 from sidflow.generative.vocabulary import ItemIds
 from sidflow.semantic_ids.assign import read_frozen_ids
 from sidflow.semantic_ids.gate import AssignParams, FrozenIds, assign_and_audit
@@ -73,7 +73,7 @@ def test_the_share_of_new_items_counts_ids_that_any_of_them_has():
     queries = np.arange(10)
     params = CausalParams(beam=100, max_length=5)
     found = new_item_share(case.model, case.ids, count, histories, queries, params)
-    scores = Decoder.of(case.model, case.ids, Candidates(case.ids, 60, torch.device("cpu")), "children").exact(
+    scores = Decoder.of(case.model, case.ids, CandidateTree(case.ids, 60, torch.device("cpu")), "children").exact(
         query_windows(histories, queries, params.max_length)
     )
     new = first_is_new = listed = 0

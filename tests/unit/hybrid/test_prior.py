@@ -7,12 +7,13 @@ from tests.unit.counting.cases import leave_one_out
 from torch import nn
 from torch.nn import functional
 
+from sidflow.artifacts.features import ItemRows
 from sidflow.hybrid import task
 from sidflow.hybrid.evidence import count_cooccurrence, new_histories, query_histories, training_positions
 from sidflow.hybrid.params import HybridParams
-from sidflow.hybrid.prior import ContentRows, ScorePrior, before_softplus, prior_from_arrays, prior_inputs
+from sidflow.hybrid.prior import ScorePrior, before_softplus, prior_from_arrays, prior_inputs
 from sidflow.hybrid.task import HybridModel, HybridValidation, RankingTask, validation_choice
-from sidflow.sequences.negatives import Candidates
+from sidflow.sequences.negatives import SampledCandidates
 from sidflow.training.loop import FitResult
 from sidflow.training.softmax import TrainingScores
 
@@ -55,7 +56,7 @@ class ToyTask(RankingTask):
 
 def content(width=4, missing=5):
     values = np.random.default_rng(1).normal(size=(ITEMS, width)).astype(np.float32)
-    return {"text": ContentRows(values, np.arange(ITEMS) != missing)}
+    return {"text": ItemRows(values, np.arange(ITEMS) != missing)}
 
 
 def built(params=None, **changes):
@@ -179,6 +180,21 @@ def test_a_saved_prior_scores_as_before(terms):
     np.testing.assert_array_equal(again.factors(states, rows, new).scores(queries), expected)
 
 
+@pytest.mark.parametrize("name", ["values", "type", "training", "text-v2"])
+def test_content_of_any_name_is_a_term_and_is_saved(name):
+    histories, (rows,) = leave_one_out(LINES), content().values()
+    params = HybridParams(**{**PLAIN, "dropout": 0.0})
+    _, text, _ = built(params)
+    named = ScorePrior(prior_inputs(histories, ITEMS, {name: rows}, params), params)
+    again = prior_from_arrays(named.arrays(), ITEMS, params)
+    again.load_state_dict(named.state_dict())
+    state, matrix, history = torch.ones(1, 3), torch.ones(ITEMS, 3), new_histories([[4, 0, 1]])
+    scores = [prior.factors(state, matrix, history).scores(np.array([0])) for prior in (text, named, again)]
+    np.testing.assert_array_equal(scores[1], scores[0])
+    np.testing.assert_array_equal(scores[2], scores[0])
+    assert "content_raw.text" in text.state_dict()  # the names of earlier runs
+
+
 def test_what_is_saved_are_the_weights_and_not_what_was_counted():
     _, prior, _ = built(discount_popularity=True)
     assert set(prior.state_dict()) == {"own", *(name for name, _ in prior.named_parameters())}
@@ -224,7 +240,7 @@ def popularity_loss(sampled, **changes):
     negatives = torch.tensor([0, 1, 4, 6])
     if sampled:  # items out of order: a column is that of the item, not of its place
         items, places = torch.unique(torch.cat([targets, negatives]), return_inverse=True)
-        candidates, matrix = Candidates(items, places[:2], places[2:], None), rows[items]
+        candidates, matrix = SampledCandidates(items, places[:2], places[2:], None), rows[items]
     else:
         candidates, matrix = None, rows
     found = prior.loss(

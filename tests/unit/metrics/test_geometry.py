@@ -8,7 +8,6 @@ from sidflow.metrics.geometry import (
     nearest_neighbours,
     neighbour_recall,
     sparse_nearest_neighbours,
-    sparse_unit_rows,
     tau_over_histories,
     tau_over_triples,
     unit_rows,
@@ -31,7 +30,7 @@ def test_sparse_rows_are_scaled_as_dense_ones_are():
     rows[4] = 0
     present = np.arange(9) != 2
     for mask in (None, present):
-        found = sparse_unit_rows(csr_matrix(rows), mask)
+        found = unit_rows(csr_matrix(rows), mask)
         assert found.dtype == np.float32
         np.testing.assert_allclose(found.toarray(), unit_rows(rows, mask), rtol=1e-6)
 

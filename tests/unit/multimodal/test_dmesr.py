@@ -7,11 +7,10 @@ import pytest
 import torch
 from torch.nn import functional
 
-from sidflow.artifacts.features import EMBEDDING, UNITS
+from sidflow.artifacts.features import EMBEDDING, UNITS, ItemRows
 from sidflow.core.errors import InputError
 from sidflow.multimodal.cross_attention import CrossAttention
 from sidflow.multimodal.dmesr import Content, DmesrItemEmbedding, DmesrParams, Units, read_content
-from sidflow.multimodal.features import View
 from sidflow.sequential.model import SequenceModel
 from sidflow.sequential.params import from_content
 
@@ -22,7 +21,7 @@ def view(missing=(), width=5, seed=0):
     present = np.ones(N, dtype=bool)
     present[list(missing)] = False
     values = np.random.default_rng(seed).normal(size=(N, width)).astype(np.float32)
-    return View(values * present[:, None], present)
+    return ItemRows(values * present[:, None], present)
 
 
 def units(missing=()):
@@ -194,7 +193,7 @@ def test_absent_artifacts_rows_are_left_out(tmp_path, monkeypatch):
     assert read_content(DmesrParams(), N) == Content({}, None)
     with pytest.raises(InputError, match="mode: add"):
         read_content(DmesrParams(mode="replace"), N)
-    with pytest.raises(InputError, match="11 rows or more"):
+    with pytest.raises(InputError, match="a row for each of 11 core items"):
         read_content(DmesrParams(), N + 1)
 
 

@@ -10,12 +10,12 @@ from ruamel.yaml import YAML
 from tests.unit.multimodal.test_dmesr import D, N, content_of, fused, units
 from tests.unit.sequential.cases import CYCLE, quick, scores_of, stage_main
 
-from sidflow.artifacts.features import CONTENT_TABLE, EMBEDDING, ITEM_TABLE, MODALITY, UNITS
+from sidflow.artifacts.features import CONTENT_TABLE, EMBEDDING, ITEM_TABLE, MODALITY, UNITS, ItemRows
 from sidflow.core import params
 from sidflow.core.errors import InputError
 from sidflow.multimodal import dmesr
 from sidflow.multimodal.dmesr import Content, DmesrItemEmbedding, DmesrParams
-from sidflow.multimodal.features import FeatureItemEmbedding, FeaturesParams, View
+from sidflow.multimodal.features import FeatureItemEmbedding, FeaturesParams
 from sidflow.multimodal.fit import item_maker, multimodal_params
 from sidflow.sequences.histories import Histories, load_histories
 from sidflow.sequential.fit import NextItemTask, answer_queries
@@ -42,7 +42,7 @@ def test_alignment_by_hand():
     """Two items at temperature 1/2: cosines of texts with pictures are [[1, 0.6], [0, 0.8]]. Two more are opposite."""
     text, image = (np.array(rows, dtype=np.float32) for rows in ([[2, 0], [0, 1]], [[1, 0], [3, 4]]))
     content = {
-        name: View(np.concatenate([rows, -rows]), np.ones(4, dtype=bool))
+        name: ItemRows(np.concatenate([rows, -rows]), np.ones(4, dtype=bool))
         for name, rows in {"text": text, "image": image}.items()
     }
     settings = DmesrParams(temperature=0.5, alignment_weight=0.7, heads=1)
@@ -211,8 +211,8 @@ def test_an_evaluation_fuses_the_catalogue_once(base, monkeypatch):
 
 def test_no_more_items_are_aligned_than_said(monkeypatch):
     """Different ones each time, of those of the batch that have both views; fewer are taken as they are."""
-    text = View(np.eye(N, dtype=np.float32), np.arange(N) != 9)
-    image = View(np.eye(N, dtype=np.float32), np.ones(N, dtype=bool))
+    text = ItemRows(np.eye(N, dtype=np.float32), np.arange(N) != 9)
+    image = ItemRows(np.eye(N, dtype=np.float32), np.ones(N, dtype=bool))
     settings = DmesrParams(alignment_items=3, heads=1)
     items = DmesrItemEmbedding(Content({"text": text, "image": image}, None), N, N, 0.1, settings)
     for name in ("text", "image"):

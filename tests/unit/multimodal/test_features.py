@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from sidflow.artifacts.features import EMBEDDING
-from sidflow.core.errors import InputError
+from sidflow.artifacts.features import ItemRows
 from sidflow.multimodal import features
-from sidflow.multimodal.features import CentredRows, FeatureItemEmbedding, FeaturesParams, View, read_views
+from sidflow.multimodal.features import CentredRows, FeatureItemEmbedding, FeaturesParams
 from sidflow.sequential.model import SequenceModel
 from sidflow.sequential.params import from_content
 
@@ -18,7 +17,7 @@ def view(missing=(), width=5, seed=0):
     present = np.ones(N, dtype=bool)
     present[list(missing)] = False
     values = 3 + np.random.default_rng(seed).normal(size=(N, width)).astype(np.float32)
-    return View(values * present[:, None], present)
+    return ItemRows(values * present[:, None], present)
 
 
 def featured(views, **settings):
@@ -40,6 +39,13 @@ def test_an_item_vector_written_out():
     torch.testing.assert_close(items(torch.tensor([7, 3, 7])), items()[[7, 3, 7]])
 
 
+@pytest.mark.parametrize("name", ["values", "type", "training", "text-v2"])
+def test_a_feature_may_have_any_name(name):
+    text, named = featured({"text": view([3])}), featured({name: view([3])})
+    assert torch.equal(named(), text()) and torch.equal(named.content().values, text.content().values)
+    assert set(text.state_dict()) == {"weight", "project.text.weight"}  # the names of earlier runs
+
+
 def test_an_item_that_lacks_all_features_is_its_free_vector():
     items = featured({"text": view([3]), "image": view([3], seed=1)})
     assert torch.equal(items()[3], items.weight[3])
@@ -48,13 +54,13 @@ def test_an_item_that_lacks_all_features_is_its_free_vector():
 
 def test_whatever_stands_in_an_absent_row_is_not_read():
     held = view([2, 5])
-    rubbish = View(np.where(held.present[:, None], held.values, np.float32(50)), held.present)
+    rubbish = ItemRows(np.where(held.present[:, None], held.values, np.float32(50)), held.present)
     assert torch.equal(featured({"text": held})(), featured({"text": rubbish})())
 
 
 def test_scale_is_what_a_feature_brings_beside_the_free_vector():
     rng = np.random.default_rng(0)
-    wide = View(rng.normal(size=(400, 300)).astype(np.float32), np.ones(400, dtype=bool))
+    wide = ItemRows(rng.normal(size=(400, 300)).astype(np.float32), np.ones(400, dtype=bool))
     items = FeatureItemEmbedding({"text": wide}, 400, 300, 0.02, FeaturesParams(scale=3.0)).eval()
     with torch.no_grad():
         brought = items() - items.weight
@@ -88,18 +94,6 @@ def test_both_the_free_vector_and_the_projection_learn():
     assert items.weight.grad[[1, 2, 3, 4]].abs().amax(1).min() > 0
     assert items.project["text"].weight.grad.abs().max() > 0
     assert not [name for name, _ in model.items.named_buffers() if name in model.items.state_dict()]
-
-
-def test_features_are_read_by_name_and_an_empty_one_is_left_out(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    EMBEDDING.write({"values": view([1]).values, "present": view([1]).present}, {}, name="text")
-    EMBEDDING.write({"values": np.zeros((N, 3), np.float32), "present": np.zeros(N, dtype=bool)}, {}, name="image")
-    found = read_views(("text", "image"), N - 2)
-    assert list(found) == ["text"] and found["text"].values.shape == (N - 2, 5)
-    with pytest.raises(InputError, match=r"embeddings/smell\.safetensors"):
-        read_views(("smell",), N)
-    with pytest.raises(InputError, match="11 rows or more"):
-        read_views(("text",), N + 1)
 
 
 def test_features_are_dropped_in_training_alone_and_the_free_vector_never():

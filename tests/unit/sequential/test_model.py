@@ -4,8 +4,8 @@ import pytest
 import torch
 from tests.unit.sequential.cases import TABLE_ITEMS, VARIANTS, settings_of
 
-from sidflow.sequences.negatives import Candidates
-from sidflow.sequential.model import IdEmbedding, SequenceModel, masked_items, next_items
+from sidflow.sequences.negatives import SampledCandidates
+from sidflow.sequential.model import IdEmbedding, SequenceModel, cloze_items, next_items
 from sidflow.sequential.params import Bert4recParams, from_content
 from sidflow.training.softmax import TrainingScores
 
@@ -63,7 +63,7 @@ def test_a_hidden_item_is_nowhere_in_the_input():
     torch.manual_seed(0)
     items = torch.randint(1, TABLE_ITEMS, (64, 9))
     lengths = torch.randint(1, 10, (64,))
-    found = masked_items(items, lengths, columns_of(64, 9), 0.3, 0.4)
+    found = cloze_items(items, lengths, columns_of(64, 9), 0.3, 0.4)
     assert found.masked is not None
     assert torch.equal(found.masked.flatten().nonzero()[:, 0], found.positions)
     assert torch.equal(items.flatten()[found.positions], found.targets)
@@ -79,12 +79,12 @@ def test_a_hidden_item_is_nowhere_in_the_input():
 def test_rows_that_look_like_queries_end_anywhere():
     torch.manual_seed(0)
     items = torch.randint(1, TABLE_ITEMS, (4000, 6))
-    found = masked_items(items, torch.full((4000,), 6), columns_of(*items.shape), 0.3, 1.0)
+    found = cloze_items(items, torch.full((4000,), 6), columns_of(*items.shape), 0.3, 1.0)
     assert found.masked is not None
     assert torch.equal(found.masked.long().argmax(1), found.lengths - 1) and (found.masked.sum(1) == 1).all()
     shares = torch.bincount(found.lengths, minlength=7)[2:] / 4000
     assert (shares - 0.2).abs().max() < 0.03 and found.lengths.min() == 2
-    assert (masked_items(items, torch.full((4000,), 6), columns_of(*items.shape), 0.3, 0.0).lengths == 6).all()
+    assert (cloze_items(items, torch.full((4000,), 6), columns_of(*items.shape), 0.3, 0.0).lengths == 6).all()
 
 
 def test_bert4rec_loss_cannot_see_what_it_predicts():
@@ -94,7 +94,7 @@ def test_bert4rec_loss_cannot_see_what_it_predicts():
     torch.manual_seed(3)
     model = SequenceModel(settings, IdEmbedding(TABLE_ITEMS, 16, 0.5), torch.ones(TABLE_ITEMS)).eval()
     items = torch.arange(1, 19).view(2, 9)
-    examples = masked_items(items, torch.tensor([9, 9]), columns_of(2, 9), 0.4, 0.0)
+    examples = cloze_items(items, torch.tensor([9, 9]), columns_of(2, 9), 0.4, 0.0)
     before = model.states(examples.inputs, model.items(), examples)
     other = model.items().detach().clone()
     other[examples.targets] += 100.0
@@ -126,7 +126,7 @@ def test_item_vectors_at_hand_give_the_loss_of_all(loss):
     if loss != "full":
         negatives = model.objective.negatives.sample()
         log_expected = model.objective.negatives.log_expected(negatives)
-        candidates = Candidates(torch.arange(TABLE_ITEMS), examples.targets, negatives, log_expected)
+        candidates = SampledCandidates(torch.arange(TABLE_ITEMS), examples.targets, negatives, log_expected)
     states = model.states(examples.inputs, model.items(), examples).flatten(0, 1)[examples.positions]
     scores = TrainingScores(states, model.items(), examples.targets, candidates, examples.last, examples.predicted)
     expected = model.objective(scores)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from sidflow.evaluation.statistics import format_p
 from sidflow.report.data import ReportData, best_method_and_baseline
 from sidflow.report.glossary import Glossary
 from sidflow.report.markup import Markup, join, metric_title, number, percent, tag
@@ -70,7 +71,7 @@ def compare_with_best(board: Mapping, name: str, metric: str) -> Comparison | No
 
 def ahead_sentence(comparison: Comparison) -> str:
     """Return a sentence: is the recommender better than the best baseline at all?"""
-    corrected = f"p is {number(comparison.p, 3)} after correction for {comparison.comparisons} comparisons"
+    corrected = f"p is {format_p(comparison.p)} after correction for {comparison.comparisons} comparisons"
     if comparison.verdict == "shown":
         return f"Shown: the interval lies above 0 and {corrected}."
     if comparison.verdict == "behind":

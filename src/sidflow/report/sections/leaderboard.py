@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from sidflow.evaluation.statistics import format_p
 from sidflow.report.charts import difference_bar, interval_bar
 from sidflow.report.costs import cost_cell, cost_head, cost_note, run_key
 from sidflow.report.data import ReportData
@@ -147,7 +148,7 @@ def _verdict_cell(comparison: Comparison) -> Markup:
     return tag(
         "td",
         tag("span", VERDICT_LABELS[comparison.verdict], class_=f"chip {comparison.verdict}"),
-        tag("small", f"p {number(comparison.p, 3)}"),
+        tag("small", f"p {format_p(comparison.p)}"),
         tag("small", f"claimed {percent(comparison.claimed_gain, signed=True)}: {comparison.claim}"),
         class_="verdict",
     )

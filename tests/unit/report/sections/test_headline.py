@@ -26,6 +26,15 @@ def _board(low: float, high: float, verdict: str | None, claim: str | None, p: f
         (0.002, 0.020, "shown", "open", 0.01, "Shown: the interval lies above 0", "Open"),
         (0.010, 0.020, "shown", "reached", 0.01, "Shown: the interval lies above 0", "Reached"),
         (0.002, 0.020, "undecided", "open", 0.15, "Not shown: the interval lies above 0, but p is 0.150", "Open"),
+        (
+            0.002,
+            0.006,
+            "shown",
+            "excluded",
+            0.0004,
+            "Shown: the interval lies above 0 and p is < 0.001 after",
+            "Excluded",
+        ),
         (-0.010, 0.020, "undecided", "open", 0.5, "Undecided: the interval holds 0", "Open"),
         (-0.010, 0.002, "contradicted", "excluded", 0.5, "Undecided: the interval holds 0", "Excluded"),
         (
