@@ -29,15 +29,16 @@ from side_by_side import (
 )
 
 from sidflow.artifacts.features import ItemRows
-from sidflow.hybrid import task
+from sidflow.hybrid import content
 from sidflow.hybrid.params import HybridParams
 from sidflow.hybrid.prior import ScorePrior, prior_inputs
+from sidflow.hybrid.task import HybridValidation
 from sidflow.sequences.histories import Histories
 from sidflow.training.devices import prepare_training
 
 SEED = 42
 LENGTH, BASE, TEXT = 9, 128, 1_024  # events of a user; width of the base model's vectors and of the content
-SIDES = {"once": task.COSINE_BYTES, "each epoch": 0}  # memory that cosines may take
+SIDES = {"once": content.COSINE_BYTES, "each epoch": 0}  # memory that cosines may take
 
 
 def random_histories(users: int, items: int) -> Histories:
@@ -51,13 +52,14 @@ def random_histories(users: int, items: int) -> Histories:
 def validate(args: argparse.Namespace) -> dict[str, Any]:
     """Validate as often as there are epochs, in this process."""
     prepare_training(SEED, args.threads)
-    task.COSINE_BYTES = SIDES[args.side]
+    content.COSINE_BYTES = SIDES[args.side]
     histories = random_histories(args.users, args.items)
     params = HybridParams(content=("text",), window=20, last=3, neighbours=100)
     rows = np.random.default_rng(SEED).standard_normal((args.items, TEXT), dtype=np.float32)
-    content = {"text": ItemRows(rows, np.ones(args.items, dtype=bool))}
-    prior = ScorePrior(prior_inputs(histories, args.items, content, params), params)
-    validation = task.HybridValidation(histories, args.items, prior)
+    inputs = prior_inputs(histories, args.items, {"text": ItemRows(rows, np.ones(args.items, dtype=bool))}, params)
+    prior = ScorePrior(inputs, params)
+    scores = content.ContentScores(prior.content_rows, args.items, histories)
+    validation = HybridValidation(histories, args.items, prior, scores)
     states, matrix = torch.randn(args.users, BASE), torch.randn(args.items, BASE)
     began, figures = time.perf_counter(), []
     for _ in range(args.epochs):

@@ -19,6 +19,12 @@ from tests.pipeline.project import ROOT, Project
 from tests.pipeline.warm import Warm
 
 RECORD = ROOT / "experiments/results/faults.json"
+LC_REC = {
+    "architecture": "language_model",
+    "lora": {"rank": 4},
+    "alignment": {"id_from_title": 0.3, "title_from_id": 0.3, "next_title": 0.1},
+    "loop": {"epochs": 2},
+}
 
 
 def main() -> int:
@@ -55,6 +61,7 @@ def tried_rows(args: argparse.Namespace, scratch: Path) -> Iterator[dict[str, An
         finished = Project(args.finished.resolve(), cache, warm)
     else:
         finished = Project.create(scratch / "finished", cache, warm)
+        add_lc_rec(finished)
         finished.repro()
         finished.commit("results")
     project = finished.copy(scratch / "copy")
@@ -80,6 +87,12 @@ def tried_rows(args: argparse.Namespace, scratch: Path) -> Iterator[dict[str, An
         counts = {"kills": killed, "writes": 0, "lost": len(problems), "locks_mended": mended}
         yield {"stage": "dvc repro", **counts, "problems": problems}
     warm.close()
+
+
+def add_lc_rec(project: Project) -> None:
+    """Let the project train `lc_rec`, too, which `embedded` is without."""
+    listed = [*project.params()["recommenders"], "lc_rec"]
+    project.set_params({"recommenders": listed, "generate": {"lc_rec": LC_REC}})
 
 
 def chosen(stages: list[Stage], names: list[str] | None) -> list[Stage]:

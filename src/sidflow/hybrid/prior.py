@@ -31,7 +31,9 @@ from torch.nn import functional
 
 from sidflow.artifacts.features import ItemRows
 from sidflow.artifacts.recommenders import ScoreFactors
+from sidflow.hybrid.content import ContentScores, weighted_rows
 from sidflow.hybrid.evidence import (
+    NO_ITEM,
     CrossFittedCounts,
     HistorySlices,
     TrainingPositions,
@@ -45,6 +47,7 @@ from sidflow.sequences.histories import Histories
 from sidflow.sequences.negatives import SampledCandidates
 from sidflow.training.checkpoint import module_key
 from sidflow.training.softmax import (
+    DenseLogits,
     SparseEntries,
     SparseLogits,
     TrainingScores,
@@ -53,7 +56,7 @@ from sidflow.training.softmax import (
 )
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, Int
+    from jaxtyping import Bool, Float, Int
 
 
 CONTENT = "content."
@@ -104,10 +107,9 @@ class ScorePrior(nn.Module):
         for name, rows in inputs.content.items():
             self.register_buffer(f"rows_{name}", torch.from_numpy(rows), persistent=False)
 
-    def item_matrix(self, matrix: Float[Tensor, "n h"], items: Int[Tensor, " n"] | None = None) -> Float[Tensor, "n d"]:
-        """Return the base model's rows with content rows beside them; of `items`, None: of all core items."""
-        index = slice(self.items) if items is None else items
-        return torch.cat([matrix, *(rows[index] for rows in self.content_rows().values())], 1)
+    def item_matrix(self, matrix: Float[Tensor, "n h"]) -> Float[Tensor, "n d"]:
+        """Return the base model's rows of all core items with content rows beside them."""
+        return torch.cat([matrix, *(rows[: self.items] for rows in self.content_rows().values())], 1)
 
     def content_rows(self) -> dict[str, Float[Tensor, "n d"]]:
         """Return the rows of each kind of content, in the order of the columns."""
@@ -115,33 +117,33 @@ class ScorePrior(nn.Module):
 
     def query_states(self, states: Float[Tensor, "q h"], histories: HistorySlices) -> Float[Tensor, "q d"]:
         """Return the base model's states, weighted, with the weighted content of the histories beside them."""
-        return torch.cat([self.own * states, self.content_states(states, histories)], 1)
-
-    def content_states(self, states: Float[Tensor, "p h"], histories: HistorySlices) -> Float[Tensor, "p c"]:
-        """Return the weighted content of each history's last items, with the type and device of `states`."""
         last_items = torch.from_numpy(histories.last_items(self.params.last)).to(states.device)
-        present, items = last_items >= 0, last_items.clamp(min=0)
-        parts = [states[:, :0]]
-        for rows, weight in zip(self.content_rows().values(), self.content_weights().values(), strict=True):
-            weights = (present * weight).to(rows.dtype)
-            parts.append(functional.embedding_bag(items, rows, per_sample_weights=weights, mode="sum").to(states.dtype))
-        return torch.cat(parts, 1)
+        content = self.content_states(last_items, self.content_weights()).to(states.dtype)
+        return torch.cat([self.own * states, content], 1)
 
-    def content_weights(self) -> dict[str, Float[Tensor, " last"]]:
+    def content_states(
+        self, last_items: Int[Tensor, "p last"], weights: Float[Tensor, "kinds last"]
+    ) -> Float[Tensor, "p c"]:
+        """Return the content of each history's last items by `weights`, kind beside kind."""
+        kinds = zip(self.content_rows().values(), weights, strict=True)
+        parts = [weighted_rows(last_items, rows, weight) for rows, weight in kinds]
+        return torch.cat(parts, 1) if parts else weights.new_zeros(len(last_items), 0)
+
+    def content_weights(self) -> Float[Tensor, "kinds last"]:
         """Return lambda_s of each kind of content, 1, 2, ... `last` steps back."""
-        return {name: functional.softplus(raw) for name, raw in self.content_raw.items()}
+        raw = list(self.content_raw.values())
+        return functional.softplus(torch.stack(raw)) if raw else self.own.new_zeros(0, self.params.last)
 
     def evidence_scores(self, evidence: Float[Tensor, " nonzero"]) -> Float[Tensor, " nonzero"]:
         """Return lambda_k * log(1 + K / epsilon) of entries of K."""
         weight, epsilon = functional.softplus(self.cooccurrence_raw), functional.softplus(self.epsilon_raw)
         return weight * torch.log1p(evidence / epsilon)
 
-    def evidence(self, histories: HistorySlices, part: np.ndarray | int | None = None) -> csr_matrix:
-        """Return K, float32 CSR [p, n]; `part` is the fold that is left out, by default none is."""
+    def evidence(self, histories: HistorySlices) -> csr_matrix:
+        """Return K of queries, float32 CSR [q, n]: no fold is left out."""
         if self.counts is None:
             return csr_matrix((len(histories.stop), self.items), dtype=np.float32)
-        last_items = histories.last_items(self.params.last)
-        return self.counts.evidence(last_items, self.counts.all_users if part is None else part)
+        return self.counts.evidence(histories.last_items(self.params.last), self.counts.all_users)
 
     @torch.no_grad()
     def cooccurrence_scores(self, histories: HistorySlices) -> csr_matrix:
@@ -160,34 +162,68 @@ class ScorePrior(nn.Module):
         factored = ScoreFactors(self.query_states(states, histories).cpu().numpy(), matrix)
         return factored if self.counts is None else factored.plus(self.cooccurrence_scores(histories))
 
-    def loss(self, scores: TrainingScores, positions: TrainingPositions) -> Float[Tensor, ""]:
-        """Return the mean cross-entropy of the hybrid's scores at training positions."""
-        states, candidates, device = scores.states, scores.candidates, scores.states.device
-        fold = None if self.counts is None else self.counts.fold[positions.user]
-        evidence = self.evidence(positions.histories, fold)
-        if candidates is not None:
-            evidence = at_candidates(evidence, positions.target, candidates.negative_ids())
-        values = torch.from_numpy(evidence.data).to(device)
-        values = values if self.counts is None else self.evidence_scores(values)
-        content, weight = self.content_states(states, positions.histories), self.params.own_weight
+    def loss(self, scores: TrainingScores, positions: TrainingPositions, content: ContentScores) -> Float[Tensor, ""]:
+        """Return the mean cross-entropy of the hybrid's scores at training positions.
+
+        Where a position's user sees no prior in this step it has no last items, and the base model's score weighs one.
+
+        Args:
+            scores: of the base model.
+            positions: that they belong to.
+            content: over the same items.
+        """
+        candidates, device = scores.candidates, scores.states.device
+        last_items, own_weight = positions.histories.last_items(self.params.last), self.params.own_weight
         if self.training and self.params.dropout:
-            prior_mask = self._sample_prior_mask(positions, device)[:, None]
-            content, weight = content * prior_mask, self.params.own_weight * prior_mask + 1 - prior_mask
-            values = values * prior_mask[:, 0].repeat_interleave(torch.from_numpy(np.diff(evidence.indptr)).to(device))
-        states = torch.cat([weight * states, content], 1)
-        items = None if candidates is None else candidates.items
-        matrix = self.item_matrix(scores.item_matrix, items)
+            sees_prior = self._sample_prior_mask(positions)
+            last_items[~sees_prior] = NO_ITEM
+            own_weight = torch.where(torch.from_numpy(sees_prior).to(device), own_weight, 1.0)[:, None]
+        states, matrix = own_weight * scores.states, scores.item_matrix
         if self.popularity_raw is not None:
             states = torch.cat([states, functional.softplus(self.popularity_raw).expand(len(states), 1)], 1)
-            popularity = self.popularity if items is None else self.popularity[items]
+            popularity = self.popularity if candidates is None else self.popularity[candidates.items]
             matrix = torch.cat([matrix, popularity[:, None]], 1)
-        evidence_logits = (
-            None if self.counts is None else SparseLogits(_entries(evidence.indptr, evidence.indices, device), values)
-        )
+        evidence = self._evidence_logits(last_items, positions, candidates, device)
         mask = self._history_mask(positions, candidates, device) if self.mask_history else None
+        dense = self._content_logits(torch.from_numpy(last_items).to(device), candidates, content)
         if candidates is None:
-            return catalogue_cross_entropy(states, matrix, scores.targets, evidence=evidence_logits, excluded=mask)
-        return sampled_cross_entropy(states, matrix, *candidates.scored, evidence=evidence_logits, excluded=mask)
+            return catalogue_cross_entropy(
+                states, matrix, scores.targets, evidence=evidence, dense=dense, excluded=mask
+            )
+        return sampled_cross_entropy(states, matrix, *candidates.scored, evidence=evidence, dense=dense, excluded=mask)
+
+    def _evidence_logits(
+        self,
+        last_items: Int[np.ndarray, "p last"],
+        positions: TrainingPositions,
+        candidates: SampledCandidates | None,
+        device: torch.device,
+    ) -> SparseLogits | None:
+        """Return what cross-fitted evidence adds to single logits."""
+        if self.counts is None:
+            return None
+        evidence = self.counts.evidence(last_items, self.counts.fold[positions.user])
+        if candidates is not None:
+            evidence = at_candidates(evidence, positions.target, candidates.negative_ids())
+        values = self.evidence_scores(torch.from_numpy(evidence.data).to(device))
+        return SparseLogits(_entries(evidence.indptr, evidence.indices, device), values)
+
+    def _content_logits(
+        self, last_items: Int[Tensor, "p last"], candidates: SampledCandidates | None, content: ContentScores
+    ) -> DenseLogits | None:
+        """Return what content adds to the logits of the positions that have last items."""
+        if not len(self.content_raw):
+            return None
+        positions = (last_items[:, 0] != NO_ITEM).nonzero()[:, 0]
+        last_items = last_items[positions]
+        if candidates is None:
+            return DenseLogits(positions, self.content_weights(), lambda rows, w: content.of(last_items[rows], w))
+        targets, negatives = (candidates.items[part] for part in (candidates.targets[positions], candidates.negatives))
+        return DenseLogits(
+            positions,
+            self.content_weights(),
+            lambda rows, w: content.of_candidates(last_items[rows], w, targets[rows], negatives),
+        )
 
     def _history_mask(
         self, positions: TrainingPositions, candidates: SampledCandidates | None, device: torch.device
@@ -199,11 +235,10 @@ class ScorePrior(nn.Module):
             indptr, columns = mask.indptr, mask.indices
         return _entries(indptr, columns, device)
 
-    def _sample_prior_mask(self, positions: TrainingPositions, device: torch.device) -> Float[Tensor, " p"]:
-        """Return 1 at the positions of users that see the prior in this step, else 0."""
+    def _sample_prior_mask(self, positions: TrainingPositions) -> Bool[np.ndarray, " p"]:
+        """Return whether each position's user sees the prior in this step."""
         users, index = np.unique(positions.user, return_inverse=True)
-        user_mask = (torch.rand(len(users)) >= self.params.dropout).float()
-        return user_mask[torch.from_numpy(index)].to(device)
+        return (torch.rand(len(users)) >= self.params.dropout).numpy()[index]
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return what new histories are scored with beside the learned weights: content rows and counts."""

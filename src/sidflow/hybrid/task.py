@@ -6,12 +6,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
 import torch
 from scipy.sparse import csr_matrix
 from torch import Tensor, nn
-from torch.nn import functional
 
+from sidflow.hybrid.content import ContentScores
 from sidflow.hybrid.evidence import query_histories, training_positions
 from sidflow.hybrid.prior import ScorePrior
 from sidflow.sequences.histories import Histories
@@ -24,22 +23,20 @@ if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
 
-COSINE_BYTES = 1_500_000_000  # that validation keeps of cosines of content, at most
-
-
 class HybridModel(nn.Module):
     """A base model and a score prior, trained together."""
 
-    def __init__(self, base: nn.Module, prior: ScorePrior, histories: Histories) -> None:
+    def __init__(self, base: nn.Module, prior: ScorePrior, content: ContentScores, histories: Histories) -> None:
         """Join them.
 
         Args:
             base: `base(batch, rank_loss)` returns named losses, with `rank_loss` of its `TrainingScores` among them.
             prior: over the same items.
+            content: the prior's.
             histories: whose events the base model's scores refer to.
         """
         super().__init__()
-        self.base, self.prior, self.histories = base, prior, histories
+        self.base, self.prior, self.content, self.histories = base, prior, content, histories
 
     def forward(self, batch: Any) -> dict[str, Tensor]:
         """Return the base model's losses of `batch`, the ranking loss being that of the hybrid's scores."""
@@ -48,7 +45,7 @@ class HybridModel(nn.Module):
     def rank_loss(self, scores: TrainingScores) -> Tensor:
         """Return the mean cross-entropy of the hybrid's scores."""
         last_event, target_event = (part.cpu().numpy() for part in (scores.last_event, scores.target_event))
-        return self.prior.loss(scores, training_positions(self.histories, last_event, target_event))
+        return self.prior.loss(scores, training_positions(self.histories, last_event, target_event), self.content)
 
 
 class RankingTask(ABC):
@@ -69,8 +66,9 @@ class RankingTask(ABC):
         if prior is None:
             self.module, self.validation = base, Validation(histories, items)
         else:
-            self.module = HybridModel(base, prior, histories)
-            self.validation = HybridValidation(histories, items, prior)
+            content = ContentScores(prior.content_rows, items, histories)
+            self.module = HybridModel(base, prior, content, histories)
+            self.validation = HybridValidation(histories, items, prior, content)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Return what is trained; the prior's weights have their own learning rate and no weight decay."""
@@ -95,48 +93,16 @@ class RankingTask(ABC):
         """Return the base model's states of the validation queries, and its item rows."""
 
 
-class ContentScores:
-    """The content's part of the scores of fixed queries, while its weights change from epoch to epoch.
-
-    The cosines of every item that some query looks back at are computed once. An epoch then costs a query a weighted
-    sum of `last` rows of them, and no product as wide as the content. Where they take too much memory it is that.
-    """
-
-    def __init__(self, prior: ScorePrior, last_items: Int[np.ndarray, "q last"], device: torch.device) -> None:
-        """Compute the cosines, on `device`; `last_items` as `HistorySlices.last_items` returns them."""
-        self.prior = prior
-        items, positions = np.unique(last_items, return_inverse=True)
-        self.positions = torch.from_numpy(positions.reshape(last_items.shape)).to(device)
-        self.present = torch.from_numpy(last_items >= 0).to(device)
-        looked_at = torch.from_numpy(items).clamp(min=0).to(device)  # the first may be NO_ITEM, which has no weight
-        self.rows = {name: rows[looked_at] for name, rows in prior.content_rows().items()}
-        self.core_rows = {name: rows[: prior.items] for name, rows in prior.content_rows().items()}
-        self.has_cosines = len(self.rows) * len(items) * prior.items * 4 <= COSINE_BYTES
-        if self.has_cosines:
-            self.rows = {name: rows @ self.core_rows[name].T for name, rows in self.rows.items()}
-
-    def of(self, queries: slice) -> Float[Tensor, "b n"]:
-        """Return the sum of `lambda_s * cos` of each of `queries` and each core item, by the weights as they are."""
-        positions = self.positions[queries]
-        scores = torch.zeros(len(positions), self.prior.items, device=positions.device)
-        for name, weight in self.prior.content_weights().items():
-            weights = self.present[queries] * weight
-            rows = functional.embedding_bag(positions, self.rows[name], per_sample_weights=weights, mode="sum")
-            scores += rows if self.has_cosines else rows @ self.core_rows[name].T
-        return scores
-
-
 class HybridValidation(Validation):
     """Full ranking of the validation queries by a hybrid's scores; chooses the weight of the base model's score."""
 
-    def __init__(self, histories: Histories, items: int, prior: ScorePrior) -> None:
-        """Look up the queries' evidence once: counts do not change in training. Nor do cosines of content."""
+    def __init__(self, histories: Histories, items: int, prior: ScorePrior, content: ContentScores) -> None:
+        """Look up the queries' evidence once: counts do not change in training."""
         super().__init__(histories, items)
-        self.prior = prior
+        self.prior, self.content = prior, content
         query_slices = query_histories(histories, self.queries)
         self.evidence = prior.evidence(query_slices)
-        self.last_items = query_slices.last_items(prior.params.last)
-        self.content: ContentScores | None = None  # on the device of the first states
+        self.last_items = torch.from_numpy(query_slices.last_items(prior.params.last))
 
     def metrics(self, query_states: Float[Tensor, "q h"], item_matrix: Float[Tensor, "n h"]) -> dict[str, float]:
         """Set the weight of the base model to the best of `own_weights`; return nDCG@10 and recall@10 with it.
@@ -162,13 +128,10 @@ class HybridValidation(Validation):
         """
         device = query_states.device
         ranks = torch.zeros(len(weights), len(self.queries), dtype=torch.int64)
-        if self.content is None:
-            with full_precision(device):
-                self.content = ContentScores(self.prior, self.last_items, device)
         for block in self.blocks(device):
             with full_precision(device):
                 base_scores = query_states[block.rows].float() @ item_matrix.float().T
-                prior_scores = self.content.of(block.rows)
+                prior_scores = self.content.of(self.last_items[block.rows].to(device), self.prior.content_weights())
             evidence = csr_matrix(self.evidence[block.rows])
             if evidence.nnz:
                 values = self.prior.evidence_scores(torch.from_numpy(evidence.data).to(device)).float()

@@ -3,7 +3,8 @@
 `catalogue_cross_entropy` is the exact softmax over all items. It goes through the positions in chunks and computes
 its gradients in the forward pass, so that no array of size positions x items is ever held (Source: fused linear
 cross-entropy kernels, e.g. Liger Kernel, arXiv 2410.10989). `sampled_cross_entropy` is the softmax over each target
-and negatives that all positions share. What a hybrid adds to single logits (`evidence`) is sparse.
+and negatives that all positions share. What a hybrid adds to single logits (`evidence`) is sparse; what it adds to all
+logits of some positions (`dense`) has few weights, of which alone it wants gradients.
 
 A base model returns the loss of its `TrainingScores`; a hybrid replaces that loss by its own `RankLoss`.
 """
@@ -61,6 +62,19 @@ class SparseLogits(NamedTuple):
     values: Float[Tensor, " nonzero"]
 
 
+class DenseLogits(NamedTuple):
+    """What is added to all logits of some positions, by weights that gradients flow to."""
+
+    positions: Int[Tensor, " r"]  # ascending
+    weights: Tensor
+    compute: Callable[[slice, Tensor], Tensor]  # logits of a slice of `positions`, by weights
+
+    def chunk(self, start: int, stop: int, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """Return which rows of the positions `start` to `stop` have such logits, and these."""
+        first, last = (int((self.positions < bound).sum()) for bound in (start, stop))
+        return self.positions[first:last] - start, self.compute(slice(first, last), weights)
+
+
 class _CatalogueCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -68,18 +82,22 @@ class _CatalogueCrossEntropy(torch.autograd.Function):
         states: Tensor,
         item_matrix: Tensor,
         values: Tensor | None,
+        weights: Tensor | None,
         targets: Tensor,
         entries: SparseEntries | None,
+        dense: DenseLogits | None,
         excluded: SparseEntries | None,
         rows: int,
         train: bool,
     ) -> Tensor:
         kind = torch.promote_types(torch.promote_types(states.dtype, item_matrix.dtype), torch.float32)
         items = item_matrix.to(kind)
-        needs_gradient = [train and needed for needed in ctx.needs_input_grad[:3]]
+        needs_gradient = [train and needed for needed in ctx.needs_input_grad[:4]]
         grad_states = torch.empty_like(states) if needs_gradient[0] else None
         grad_items = torch.zeros_like(items) if needs_gradient[1] else None
         grad_values = torch.empty_like(values) if values is not None and needs_gradient[2] else None
+        grad_weights = torch.zeros_like(weights) if weights is not None and needs_gradient[3] else None
+        leaf = None if weights is None else weights.detach().requires_grad_(grad_weights is not None)
         total = torch.zeros((), dtype=kind, device=states.device)
         scale = 1.0 / len(states)
         with torch.autocast(states.device.type, enabled=False):
@@ -88,6 +106,11 @@ class _CatalogueCrossEntropy(torch.autograd.Function):
                 stop = start + len(part)
                 target = targets[start:stop, None]
                 logits = part @ items.T
+                dense_rows, dense_logits = None, None
+                if dense is not None and leaf is not None:
+                    with torch.enable_grad():
+                        dense_rows, dense_logits = dense.chunk(start, stop, leaf)
+                    logits.index_add_(0, dense_rows, dense_logits.detach().to(kind))
                 chunk_entries, flat_positions = slice(0), None
                 if entries is not None and values is not None:
                     chunk_entries, flat_positions = entries.flat(start, stop, len(items))
@@ -109,19 +132,23 @@ class _CatalogueCrossEntropy(torch.autograd.Function):
                     grad_items.addmm_(slope.T, part)
                 if grad_values is not None and flat_positions is not None:
                     grad_values[chunk_entries] = slope.view(-1)[flat_positions].to(grad_values.dtype)
+                if grad_weights is not None and leaf is not None and dense_logits is not None:
+                    dense_slope = slope[dense_rows].to(dense_logits.dtype)
+                    grad_weights += torch.autograd.grad(dense_logits, leaf, dense_slope)[0]
         ctx.item_type = item_matrix.dtype
-        ctx.save_for_backward(grad_states, grad_items, grad_values)
+        ctx.save_for_backward(grad_states, grad_items, grad_values, grad_weights)
         return total * scale
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (grad,) = grads
-        states, items, values = ctx.saved_tensors
+        states, items, values, weights = ctx.saved_tensors
         return (
             None if states is None else states * grad.to(states.dtype),
             None if items is None else (items * grad).to(ctx.item_type),
             None if values is None else values * grad.to(values.dtype),
-            *[None] * 5,
+            None if weights is None else weights * grad.to(weights.dtype),
+            *[None] * 6,
         )
 
 
@@ -131,19 +158,21 @@ def catalogue_cross_entropy(
     targets: Int[Tensor, " p"],
     *,
     evidence: SparseLogits | None = None,
+    dense: DenseLogits | None = None,
     excluded: SparseEntries | None = None,
     chunk: int | None = None,
 ) -> Float[Tensor, ""]:
-    """Return the mean cross-entropy of `softmax(states @ item_matrix.T + evidence)` against `targets`, exactly.
+    """Return the mean cross-entropy of `softmax(states @ item_matrix.T + evidence + dense)` against `targets`, exactly.
 
-    Gradients flow to `states`, `item_matrix` and the evidence's values; second derivatives do not exist. The
-    arithmetic is in float32 or wider, under autocast too. No positions at all give zero.
+    Gradients flow to `states`, `item_matrix`, the evidence's values and the dense logits' weights; second derivatives
+    do not exist. The arithmetic is in float32 or wider, under autocast too. No positions at all give zero.
 
     Args:
         states: one row per position to be predicted.
         item_matrix: one row per item of the catalogue.
         targets: the item at each position, in [0, n).
         evidence: what is added to single logits.
+        dense: what is added to all logits of some positions.
         excluded: items that are no candidates at a position; never its target.
         chunk: positions computed at a time; by default as many as hold four million logits.
     """
@@ -151,8 +180,10 @@ def catalogue_cross_entropy(
         return (states.sum() + item_matrix.sum() * 0).float()
     rows = chunk or max(1, CHUNK_LOGITS // max(1, len(item_matrix)))
     entries, values = evidence or (None, None)
-    train = torch.is_grad_enabled()
-    loss = _CatalogueCrossEntropy.apply(states, item_matrix, values, targets, entries, excluded, rows, train)
+    weights, train = None if dense is None else dense.weights, torch.is_grad_enabled()
+    loss = _CatalogueCrossEntropy.apply(
+        states, item_matrix, values, weights, targets, entries, dense, excluded, rows, train
+    )
     assert isinstance(loss, Tensor)
     return loss
 
@@ -180,6 +211,7 @@ def sampled_cross_entropy(
     log_expected: Float[Tensor, " m"] | None = None,
     *,
     evidence: SparseLogits | None = None,
+    dense: DenseLogits | None = None,
     excluded: SparseEntries | None = None,
 ) -> Float[Tensor, ""]:
     """Return the mean cross-entropy of each target against itself and the shared `negatives`.
@@ -197,6 +229,7 @@ def sampled_cross_entropy(
             the target is always there, so that its own logit stays as it is). None: no
             correction, which weighs negatives as m samples, not as n items.
         evidence: what is added to single logits, at columns of [own target; negatives], p x (1 + m).
+        dense: what is added to all logits of some positions, in the same columns.
         excluded: columns that are no candidates at a position, numbered as above; never the target.
     """
     if not len(states):
@@ -212,6 +245,9 @@ def sampled_cross_entropy(
             torch.zeros_like(logits).view(-1).index_add(0, flat_positions, evidence.values.to(logits.dtype))
         )
         logits = logits + evidence_logits.view_as(logits)
+    if dense is not None:
+        rows, dense_logits = dense.chunk(0, len(logits), dense.weights)
+        logits = logits.index_add(0, rows, dense_logits.to(logits.dtype))
     if excluded is not None:
         flat_positions = excluded.flat(0, *logits.shape)[1]
         logits = logits.flatten().index_fill(0, flat_positions, -torch.inf).view_as(logits)

@@ -6,14 +6,17 @@ import torch
 from tests.unit.counting.cases import leave_one_out
 from torch import nn
 from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from sidflow.artifacts.features import ItemRows
-from sidflow.hybrid import task
+from sidflow.hybrid import content as hybrid_content
+from sidflow.hybrid.content import COSINE_BYTES, ContentScores
 from sidflow.hybrid.evidence import count_cooccurrence, new_histories, query_histories, training_positions
 from sidflow.hybrid.params import HybridParams
 from sidflow.hybrid.prior import ScorePrior, before_softplus, prior_from_arrays, prior_inputs
 from sidflow.hybrid.task import HybridModel, HybridValidation, RankingTask, validation_choice
 from sidflow.sequences.negatives import SampledCandidates
+from sidflow.training import softmax
 from sidflow.training.loop import FitResult
 from sidflow.training.softmax import TrainingScores
 
@@ -54,17 +57,21 @@ class ToyTask(RankingTask):
         return self.module.base
 
 
+def content_of(prior, histories):
+    return ContentScores(prior.content_rows, ITEMS, histories)
+
+
 def content(width=4, missing=5):
     values = np.random.default_rng(1).normal(size=(ITEMS, width)).astype(np.float32)
     return {"text": ItemRows(values, np.arange(ITEMS) != missing)}
 
 
-def built(params=None, **changes):
+def built(params=None, width=4, **changes):
     histories = leave_one_out(LINES)
     params = params or HybridParams(**{**PLAIN, "dropout": 0.0, "discount_popularity": False, **changes})
-    rows = content() if params.content else {}
+    rows = content(width) if params.content else {}
     prior = ScorePrior(prior_inputs(histories, ITEMS, rows, params), params)
-    return histories, prior, HybridModel(ToyBase(histories), prior, histories)
+    return histories, prior, HybridModel(ToyBase(histories), prior, content_of(prior, histories), histories)
 
 
 def test_the_score_of_one_pair_by_hand():
@@ -118,11 +125,11 @@ def test_with_weights_of_zero_it_is_its_base():
     torch.testing.assert_close(model(torch.arange(4))["loss"], alone["loss"])
 
 
-@pytest.mark.parametrize("cosine_bytes", [task.COSINE_BYTES, 0], ids=["cosines once", "a product each time"])
+@pytest.mark.parametrize("cosine_bytes", [COSINE_BYTES, 0], ids=["cosines once", "a product each time"])
 def test_the_weight_of_the_base_is_chosen_on_validation(monkeypatch, cosine_bytes):
-    monkeypatch.setattr(task, "COSINE_BYTES", cosine_bytes)
+    monkeypatch.setattr(hybrid_content, "COSINE_BYTES", cosine_bytes)
     histories, prior, model = built(own_weights=(0.0, 0.3, 1.0, 5.0))
-    validation = HybridValidation(histories, ITEMS, prior)
+    validation = HybridValidation(histories, ITEMS, prior, model.content)
     queries = validation.queries
     states, rows = torch.randn(len(queries), 3), model.base.rows.detach()
     ndcg = []
@@ -136,18 +143,18 @@ def test_the_weight_of_the_base_is_chosen_on_validation(monkeypatch, cosine_byte
     assert float(prior.own) == pytest.approx(prior.params.own_weights[int(np.argmax(ndcg))])
 
 
-@pytest.mark.parametrize("cosine_bytes", [task.COSINE_BYTES, 0], ids=["cosines once", "a product each time"])
-def test_validation_follows_the_weights_of_content(monkeypatch, cosine_bytes):
+@pytest.mark.parametrize("cosine_bytes", [COSINE_BYTES, 0], ids=["cosines once", "a product each time"])
+def test_content_follows_its_weights(monkeypatch, cosine_bytes):
     """Scores of histories that are empty, short or with an item without content, before and after weights change."""
-    monkeypatch.setattr(task, "COSINE_BYTES", cosine_bytes)
-    _, prior, _ = built()
-    histories = new_histories([[], [0], [5, 2], [4, 0, 1]])
-    scores = task.ContentScores(prior, histories.last_items(prior.params.last), torch.device("cpu"))
+    monkeypatch.setattr(hybrid_content, "COSINE_BYTES", cosine_bytes)
+    _, prior, model = built()
+    last_items = torch.from_numpy(new_histories([[], [0], [5, 2], [4, 0, 1]]).last_items(prior.params.last))
     for shift in (0.0, 1.5):
         with torch.no_grad():
             prior.content_raw["text"] += shift
-            wanted = prior.content_states(torch.zeros(4, 0), histories) @ prior.rows_text[:ITEMS].T
-            torch.testing.assert_close(scores.of(slice(0, 4)), wanted)
+            weights = prior.content_weights()
+            wanted = prior.content_states(last_items, weights) @ prior.rows_text[:ITEMS].T
+            torch.testing.assert_close(model.content.of(last_items, weights), wanted)
     assert wanted[0].eq(0).all() and wanted[2].ne(0).any()
 
 
@@ -246,6 +253,7 @@ def popularity_loss(sampled, **changes):
     found = prior.loss(
         TrainingScores(states, matrix, targets, candidates, *map(torch.from_numpy, events)),
         training_positions(histories, *events)._replace(target=np.array([2, 7])),
+        content_of(prior, histories),
     )
     counts = np.bincount(histories.training_events()[1], minlength=ITEMS)
     weight = functional.softplus(prior.popularity_raw)
@@ -295,3 +303,86 @@ def test_what_is_candidate_when_ranking_is_candidate_in_training():
         for past in (histories, histories._replace(exclude_history=False))
     ]
     assert [prior.mask_history for prior in made] == [True, False]
+
+
+def steps_case(sampled, **changes):
+    """Return a hybrid in float64, and the scores and positions of a step."""
+    histories, prior, _ = built(own_weight=0.5, discount_popularity=True, mask_history=True, **changes)
+    prior.double()
+    target = np.concatenate([np.arange(start + 1, start + 4) for start in histories.offsets[:-1]])
+    targets = torch.from_numpy(histories.items[target].astype(np.int64))
+    generator = torch.Generator().manual_seed(4)
+    states = torch.randn(len(target), 3, generator=generator, dtype=torch.float64, requires_grad=True)
+    matrix = torch.randn(ITEMS, 3, generator=generator, dtype=torch.float64, requires_grad=True)
+    candidates = None
+    if sampled:  # each item once, so that it is the softmax over all
+        items, places = torch.unique(torch.cat([targets, torch.randperm(ITEMS)]), return_inverse=True)
+        candidates = SampledCandidates(items, *places.split([len(targets), ITEMS]), None)
+    scores = TrainingScores(states, matrix, targets, candidates, *map(torch.from_numpy, (target - 1, target)))
+    return histories, prior, scores, training_positions(histories, target - 1, target)
+
+
+def plain_loss(prior, scores, positions, sees_prior):
+    """The hybrid's loss with every logit written out."""
+    shown = torch.from_numpy(sees_prior)[:, None]
+    own = torch.where(shown, torch.tensor(prior.params.own_weight, dtype=torch.float64), 1.0)
+    logits = own * (scores.states @ scores.item_matrix.T)
+    logits = logits + functional.softplus(prior.popularity_raw) * prior.popularity
+    back = positions.histories.last_items(prior.params.last)
+    lambdas = functional.softplus(prior.content_raw["text"])
+    parts = [lambdas[s] * prior.rows_text[back[:, s]] * (torch.from_numpy(back[:, s]) >= 0)[:, None] for s in range(2)]
+    evidence = torch.from_numpy(prior.counts.evidence(back, prior.counts.fold[positions.user]).toarray())
+    logits = logits + shown * (sum(parts) @ prior.rows_text.T + prior.evidence_scores(evidence))
+    indptr, columns = positions.masked_items()
+    masked = torch.zeros(logits.shape, dtype=torch.bool)
+    masked[torch.from_numpy(np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))), columns] = True
+    return functional.cross_entropy(logits.masked_fill(masked, -torch.inf), scores.targets)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+@pytest.mark.parametrize("sampled", [False, True], ids=["full", "sampled"])
+@pytest.mark.parametrize("cosine_bytes", [COSINE_BYTES, 0], ids=["cosines once", "a product each time"])
+def test_loss_and_gradients_are_those_of_logits_written_out(monkeypatch, cosine_bytes, sampled, dropout):
+    monkeypatch.setattr(hybrid_content, "COSINE_BYTES", cosine_bytes)
+    monkeypatch.setattr(softmax, "CHUNK_LOGITS", 5 * ITEMS)  # chunks, one of them of positions that see no prior
+    histories, prior, scores, positions = steps_case(sampled, dropout=dropout)
+    monkeypatch.setattr(torch, "rand", lambda count: torch.tensor([0.9, 0.1, 0.1, 0.6][:count]))
+    sees_prior = np.isin(positions.user, [0, 3]) if dropout else np.ones(len(positions.user), dtype=bool)
+    inputs = [scores.states, scores.item_matrix, *prior.parameters()]
+    ours = prior.loss(scores, positions, content_of(prior, histories))
+    expected = plain_loss(prior, scores, positions, sees_prior)
+    torch.testing.assert_close(ours, expected, rtol=1e-12, atol=1e-12)
+    for one, other in zip(torch.autograd.grad(ours, inputs), torch.autograd.grad(expected, inputs), strict=True):
+        assert other.abs().sum() > 0
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("sampled", [False, True], ids=["full", "sampled"])
+def test_where_nobody_sees_the_prior_its_weights_get_gradients_of_zero(sampled):
+    histories, prior, scores, positions = steps_case(sampled, dropout=1.0)
+    prior.loss(scores, positions, content_of(prior, histories)).backward()
+    for raw in (prior.cooccurrence_raw, *prior.content_raw.values()):
+        assert raw.grad is not None and not raw.grad.any()
+
+
+class Products(TorchDispatchMode):
+    """Remembers the shapes of both sides of every matrix product."""
+
+    def __init__(self):
+        super().__init__()
+        self.shapes = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func in (torch.ops.aten.mm.default, torch.ops.aten.addmm_.default):
+            self.shapes.append([tuple(side.shape) for side in args[-2:]])
+        return func(*args, **(kwargs or {}))
+
+
+def test_once_there_are_cosines_no_step_has_a_product_as_wide_as_the_content():
+    histories, prior, scores, positions = steps_case(sampled=False, width=50)
+    content, widest = content_of(prior, histories), []
+    for _ in range(2):
+        with Products() as seen:
+            prior.loss(scores, positions, content).backward()
+        widest.append(max(size for shapes in seen.shapes for shape in shapes for size in shape))
+    assert widest == [50, len(positions.target)]

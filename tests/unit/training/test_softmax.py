@@ -9,6 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from sidflow.training import softmax
 from sidflow.training.softmax import (
+    DenseLogits,
     SparseEntries,
     SparseLogits,
     binary_cross_entropy,
@@ -237,3 +238,46 @@ def test_a_sampled_softmax_with_evidence_is_the_one_over_its_candidates():
     inputs = [states, items, values]
     for one, other in zip(torch.autograd.grad(ours, inputs), torch.autograd.grad(reference, inputs), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
+
+
+def dense_case(positions):
+    """Return logits that are not linear in their weights, of `positions`, and the same written out."""
+    draw = torch.Generator().manual_seed(3)
+    weights = torch.randn(2, generator=draw, dtype=torch.float64).requires_grad_()
+    parts = torch.randn(2, len(positions), 53, generator=draw, dtype=torch.float64)
+
+    def compute(rows, by):
+        return torch.einsum("w,wrn->rn", by.exp(), parts[:, rows])
+
+    return weights, DenseLogits(positions, weights, compute), compute(slice(None), weights)
+
+
+@pytest.mark.parametrize("chunk", [None, 1, 10, 37, 1000])
+@pytest.mark.parametrize("positions", [[0, 11, 12, 36], list(range(37)), []], ids=["some", "all", "none"])
+def test_loss_and_gradients_with_dense_logits_equal_autograd(chunk, positions):
+    states, items, values, targets, has_evidence, excluded = evidence_case()
+    rows = torch.tensor(positions, dtype=torch.int64)
+    weights, dense, written_out = dense_case(rows)
+    inputs = [states, items, values, weights]
+    ours = catalogue_cross_entropy(
+        states, items, targets, evidence=SparseLogits(entries(has_evidence), values), dense=dense,
+        excluded=entries(excluded), chunk=chunk,
+    ) * 3  # fmt: skip
+    logits = (states @ items.T).index_put(tuple(has_evidence.nonzero().T), values, accumulate=True)
+    logits = logits.index_add(0, rows, written_out)
+    reference = functional.cross_entropy(logits.masked_fill(excluded, -torch.inf), targets) * 3
+    torch.testing.assert_close(ours, reference, rtol=1e-12, atol=1e-12)
+    for one, other in zip(torch.autograd.grad(ours, inputs), torch.autograd.grad(reference, inputs), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
+
+
+def test_gradcheck_of_dense_logits():
+    states, items, targets = (one.detach() for one in case(p=5, n=53, d=3))
+    weights, dense, _ = dense_case(torch.tensor([1, 4]))
+
+    def loss(w):
+        return catalogue_cross_entropy(states, items, targets, dense=dense._replace(weights=w), chunk=2)
+
+    assert torch.autograd.gradcheck(loss, (weights,))
+    with torch.no_grad():
+        assert not loss(weights).requires_grad
