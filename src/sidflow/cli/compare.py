@@ -329,7 +329,7 @@ def _number_cells(row: RecommenderChange | MetricComparison) -> tuple[str, ...]:
         format_difference(row.difference or 0, row.low or 0, row.high or 0),
         format_relative(row.relative),
         f"{row.detectable or 0:.4f}",
-        format_p(row.p_corrected or 0),
+        "" if row.p_corrected is None else format_p(row.p_corrected),
     )
 
 

@@ -16,7 +16,7 @@ Document = Literal["item", "view_text", "view_image", "view_joint", "view_keywor
 DOCUMENTS = (  # their meaning
     "item (title, brand, categories, attributes, description) | view_text | view_image | view_joint | view_keywords"
 )
-ENCODER_NAME = re.compile(r"[\w-]+")  # names a file, and stands in dotted names of params
+ENCODER_NAME = re.compile(r"[\w-]*\w")  # names a file, and stands in dotted names of params
 
 
 class SpaceParams(Params):
@@ -275,7 +275,7 @@ class EmbedParams(Params):
     def _names_exist(self) -> Self:
         for name, encoder in self.encoders.items():
             if not ENCODER_NAME.fullmatch(name):
-                raise InvalidValue("names of encoders to be of letters, digits, `_` and `-`", f"`{name}`")
+                raise InvalidValue("names of encoders to be of letters, digits, `_` and inner `-`", f"`{name}`")
             if isinstance(encoder, SpaceEncoder) and encoder.space not in self.spaces:
                 raise InvalidValue(
                     f"encoder `{name}` to name one of the spaces {', '.join(self.spaces)}", f"`{encoder.space}`"

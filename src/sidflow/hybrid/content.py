@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -30,6 +30,13 @@ def weighted_rows(
     return functional.embedding_bag(last_items.clamp(min=0), rows, per_sample_weights=entries, mode="sum")
 
 
+class Cosines(NamedTuple):
+    """The cosines of each item that some history holds and each core item."""
+
+    row_of: Int[Tensor, " n"]  # of an item; one past the last where no history holds it
+    kinds: list[Float[Tensor, "m items"]]  # by kind of content
+
+
 class ContentScores:
     """The content's part of the scores of all core items, in training and in validation of one fit.
 
@@ -51,13 +58,16 @@ class ContentScores:
         self.looked_at = torch.from_numpy(np.unique(histories.items).astype(np.int64))
 
     @cached_property
-    def cosines(self) -> list[Float[Tensor, "m n"]] | None:
-        """The cosines of each item of `looked_at` and each core item, by kind; None where they take too much memory."""
-        kinds = self.content_rows().values()
-        if len(kinds) * len(self.looked_at) * self.items * 4 > COSINE_BYTES:
+    def cosines(self) -> Cosines | None:
+        """The cosines; None where they take too much memory, or there is no content."""
+        content = list(self.content_rows().values())
+        if not content or len(content) * len(self.looked_at) * self.items * 4 > COSINE_BYTES:
             return None
         with torch.no_grad():
-            return [rows[self.looked_at.to(rows.device)] @ rows[: self.items].T for rows in kinds]
+            looked_at = self.looked_at.to(content[0].device)
+            row_of = torch.full((len(content[0]),), len(looked_at), device=looked_at.device)
+            row_of[looked_at] = torch.arange(len(looked_at), device=looked_at.device)
+            return Cosines(row_of, [rows[looked_at] @ rows[: self.items].T for rows in content])
 
     def of(self, last_items: Int[Tensor, "p last"], weights: Float[Tensor, "kinds last"]) -> Float[Tensor, "p n"]:
         """Return the sum of `lambda_s * cos` of each history and each core item; gradients flow to `weights`."""
@@ -67,10 +77,9 @@ class ContentScores:
                 for rows, weight in zip(self.content_rows().values(), weights, strict=True):
                     scores = scores + weighted_rows(last_items, rows, weight) @ rows[: self.items].T
                 return scores
-            numbers = torch.searchsorted(self.looked_at.to(last_items.device), last_items)
-            numbers[last_items == NO_ITEM] = NO_ITEM
-            for cosines, weight in zip(self.cosines, weights, strict=True):
-                scores = scores + weighted_rows(numbers, cosines, weight)
+            rows = torch.where(last_items == NO_ITEM, NO_ITEM, self.cosines.row_of[last_items.clamp(min=0)])
+            for cosines, weight in zip(self.cosines.kinds, weights, strict=True):
+                scores = scores + weighted_rows(rows, cosines, weight)
             return scores
 
     def of_candidates(

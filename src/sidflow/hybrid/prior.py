@@ -255,7 +255,9 @@ class ScorePrior(nn.Module):
         weights: dict[str, float | list[float]] = {"own": self.own.item()}
         for name, raw in self.named_parameters():
             values = functional.softplus(raw).tolist()
-            weights[name.replace("_raw", "").replace(".", "_")] = values if len(values) > 1 else values[0]
+            part, _, kind = name.removesuffix("-").partition(".")
+            term = part.removesuffix("_raw")
+            weights[f"{term}_{kind}" if kind else term] = values if len(values) > 1 else values[0]
         return weights
 
 

@@ -228,8 +228,7 @@ def forgetting(model: MmeSid, histories: Histories, inputs: ItemInputs) -> dict[
     queries = np.flatnonzero(histories.query_valid)[:TAU_QUERIES]
     query_items, targets = [histories.history(query) for query in queries], histories.targets[queries]
     taus: dict[str, dict[str, float | int]] = {}
-    for name, part in model.item_tokens.codes.items():
-        modality = inputs.modalities[name]
+    for (name, modality), part in zip(inputs.modalities.items(), model.item_tokens.codes.values(), strict=False):
         codes = np.maximum(modality.codes, 0)
         quantized = modality.codebooks[np.arange(codes.shape[1]), codes].sum(1)
         items = torch.arange(len(codes), device=model.fusion.table.device)

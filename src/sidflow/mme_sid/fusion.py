@@ -19,6 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sidflow.training.checkpoint import module_key
+
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
 
@@ -64,7 +66,7 @@ class FrequencyAwareFusion(nn.Module):
         core, self.temperature, self.cold_dropout = len(inputs.counts), params.temperature, params.cold_dropout
         self.table = nn.Parameter(torch.randn(core, hidden) * TABLE_STD)
         self.project = nn.ModuleDict()
-        for name, modality in inputs.modalities.items():
+        for name, modality in zip(map(module_key, inputs.modalities), inputs.modalities.values(), strict=True):
             self.project[name] = nn.Linear(modality.raw.shape[1], hidden)
             self.register_buffer(f"raw_{name}", torch.from_numpy(modality.raw[:core].copy()).float(), persistent=False)
         present = [np.ones(core, dtype=bool), *(modality.present[:core] for modality in inputs.modalities.values())]
@@ -144,7 +146,8 @@ def modal_rows(fusion: FrequencyAwareFusion, inputs: ItemInputs, items: slice) -
     usable[:, 0] = ~usable.any(1)  # of an item without a modality: keeps the softmax finite, the row is not used
     weights = fusion.weights_at(torch.zeros(len(usable), 1, device=device), usable)
     total = torch.zeros(len(usable), fusion.table.shape[1], device=device)
-    for column, (name, modality) in enumerate(inputs.modalities.items(), 1):
+    parts = zip(inputs.modalities.values(), fusion.project.values(), strict=True)
+    for column, (modality, project) in enumerate(parts, 1):
         raw = torch.from_numpy(modality.raw[items].copy()).float().to(device)
-        total = total + weights[:, column, None] * fusion.project[name](raw)
+        total = total + weights[:, column, None] * project(raw)
     return ColdRows(total.float().cpu().numpy(), present.sum(1) > 0)

@@ -19,6 +19,7 @@ from sidflow.artifacts.features import MODALITY
 from sidflow.artifacts.semantic_ids import QUANTIZER, SEMANTIC_IDS, modality_codebooks
 from sidflow.core.errors import InputError
 from sidflow.mme_sid.params import FinetuneParams
+from sidflow.training.checkpoint import module_key
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
@@ -160,7 +161,7 @@ class ItemTokens(nn.Module):
         super().__init__()
         self.raw = nn.ModuleDict()
         self.codes = nn.ModuleDict()
-        for name, modality in modalities.items():
+        for name, modality in zip(map(module_key, modalities), modalities.values(), strict=True):
             if params.raw:
                 self.raw[name] = RawVectors(modality, hidden)
             if params.codes:

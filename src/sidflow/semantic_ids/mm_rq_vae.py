@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from sidflow.semantic_ids.params import QuantizeParams
 from sidflow.semantic_ids.residual_quantizer import ResidualQuantizer
+from sidflow.training.checkpoint import module_key
 from sidflow.training.losses import info_nce, mmd
 
 if TYPE_CHECKING:
@@ -98,7 +99,10 @@ class MMRQVAE(nn.Module):
         self.params = params
         self.names = list(modalities)
         self.autoencoders = nn.ModuleDict(
-            {name: RQVAE(modality.values.shape[1], modality.codes, params) for name, modality in modalities.items()}
+            {
+                module_key(name): RQVAE(modality.values.shape[1], modality.codes, params)
+                for name, modality in modalities.items()
+            }
         )
         for name, modality in modalities.items():
             self.register_buffer(f"values_{name}", modality.values, persistent=False)
@@ -119,7 +123,7 @@ class MMRQVAE(nn.Module):
 
     def autoencoder(self, name: str) -> RQVAE:
         """Return the RQ-VAE of modality `name`."""
-        autoencoder = self.autoencoders[name]
+        autoencoder = self.autoencoders[module_key(name)]
         assert isinstance(autoencoder, RQVAE)
         return autoencoder
 

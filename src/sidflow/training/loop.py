@@ -258,4 +258,6 @@ def fit(
     if trainer.best:
         restore_state(task.module, trainer.best)
     task.module.eval()
+    for name in ("forward", "_original_forward"):  # accelerate's, for bf16: they refer to the module, and keep it alive
+        vars(task.module).pop(name, None)
     return FitResult(progress.curves, progress.best_epoch, progress.best_value, progress.steps)

@@ -202,6 +202,16 @@ def test_content_of_any_name_is_a_term_and_is_saved(name):
     assert "content_raw.text" in text.state_dict()  # the names of earlier runs
 
 
+def test_learned_weights_are_named_by_their_content():
+    histories, (rows,) = leave_one_out(LINES), content().values()
+    params = HybridParams(**{**PLAIN, "discount_popularity": True})
+    kinds = dict.fromkeys(("text", "text_raw", "values"), rows)
+    weights = ScorePrior(prior_inputs(histories, ITEMS, kinds, params), params).learned_weights()
+    assert set(weights) == {
+        "own", "cooccurrence", "epsilon", "popularity", "content_text", "content_text_raw", "content_values"
+    }  # fmt: skip
+
+
 def test_what_is_saved_are_the_weights_and_not_what_was_counted():
     _, prior, _ = built(discount_popularity=True)
     assert set(prior.state_dict()) == {"own", *(name for name, _ in prior.named_parameters())}

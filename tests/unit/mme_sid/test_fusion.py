@@ -7,7 +7,7 @@ import torch
 from sidflow.backbones.models import Backbone
 from sidflow.mme_sid.fit import score_prior
 from sidflow.mme_sid.fusion import FrequencyAwareFusion, cold_rows, relative_frequency
-from sidflow.mme_sid.item_tokens import ItemInputs, ModalityInputs
+from sidflow.mme_sid.item_tokens import ItemInputs, ItemTokens, ModalityInputs
 from sidflow.mme_sid.model import MmeSid, MmeSidTask
 from sidflow.mme_sid.params import AnchoringParams, FinetuneLoop, FinetuneParams
 from sidflow.sequences import histories
@@ -48,6 +48,20 @@ def test_the_folded_score_equals_the_unfolded_one(tiny, temperature):
         [torch.stack([unfolded(fusion, inputs, state, item) for item in range(12)]) for state in states]
     )
     torch.testing.assert_close(folded, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_modalities_may_have_any_name(tiny):
+    inputs = tiny.inputs()
+    renamed = inputs._replace(
+        modalities=dict(zip(["values", "type", "sound-2"], inputs.modalities.values(), strict=True))
+    )
+    made = []
+    for given in (inputs, renamed):
+        fusion = shaken(FrequencyAwareFusion(given, tiny.hidden, FinetuneParams()))
+        tokens = shaken(ItemTokens(given.modalities, tiny.hidden, FinetuneParams())).eval()
+        made.append((fusion.item_matrix(), fusion.rows_of(torch.arange(5)), tokens(torch.arange(14))))
+        made[-1] += (torch.from_numpy(cold_rows(fusion, given).values),)
+    torch.testing.assert_close(made[1], made[0])
 
 
 def test_rows_of_some_items_are_those_of_the_matrix(tiny):

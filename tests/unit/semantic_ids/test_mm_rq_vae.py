@@ -25,20 +25,25 @@ TERMS = {
 }
 
 
-def module(**changes):
+def module(names=("collaborative", "text"), **changes):
     params = QuantizeParams.model_validate(
         {"levels": 2, "code_dim": 4, "hidden": [8], "reconstruction": "both", "revive_below": 0.0, **WEIGHTS, **changes}
     )
     generator = torch.Generator().manual_seed(1)
     tensors = {}
-    for name, width in {"collaborative": 6, "text": 5}.items():
-        present = torch.arange(N) % 7 != (0 if name == "text" else 8)
+    for name, width, absent in zip(names, (6, 5), (8, 0), strict=True):
+        present = torch.arange(N) % 7 != absent
         values = torch.randn(N, width, generator=generator) * present[:, None]
         tensors[name] = ModalityTensors(values, present, [6, 6])
     torch.manual_seed(0)
     made = MMRQVAE(tensors, params)
     made.initialise(torch.Generator().manual_seed(2))
     return made
+
+
+def test_modalities_may_have_any_name():
+    found = module(names=("collaborative", "values")).eval()(torch.arange(N))
+    torch.testing.assert_close(found, module().eval()(torch.arange(N)))
 
 
 def test_no_checkpoint_keeps_the_data():

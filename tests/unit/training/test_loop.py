@@ -1,10 +1,13 @@
 """Training and its resume after a kill: bytes, steps, best epoch, learning rate."""
 
+import gc
 import itertools
+import weakref
 
 import numpy as np
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from torch import nn
 
 from sidflow.core.errors import InputError
@@ -256,3 +259,26 @@ def test_every_epoch_has_batches_of_its_own_that_the_seed_decides(cache):
     assert len({tuple(order) for order in first.values()}) == 4
     assert first == orders(3)
     assert all(order != first[epoch] for epoch, order in orders(4).items())
+
+
+@pytest.fixture
+def fresh_accelerate():
+    """Accelerate keeps the precision that it was first asked for; a stage asks once."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.usefixtures("fresh_accelerate")
+def test_a_trained_module_is_freed_with_its_task(precision):
+    task = Task()
+    gc.collect()
+    gc.disable()
+    try:
+        fit("test", task, LOOP.model_copy(update={"precision": precision}), seed=3, device=prepare_training(3, 1))
+        module = weakref.ref(task.module)
+        del task
+        assert module() is None
+    finally:
+        gc.enable()

@@ -71,7 +71,8 @@ def compare_with_best(board: Mapping, name: str, metric: str) -> Comparison | No
 
 def ahead_sentence(comparison: Comparison) -> str:
     """Return a sentence: is the recommender better than the best baseline at all?"""
-    corrected = f"p is {format_p(comparison.p)} after correction for {comparison.comparisons} comparisons"
+    p = format_p(comparison.p).replace("<", "below")
+    corrected = f"p is {p} after correction for {comparison.comparisons} comparisons"
     if comparison.verdict == "shown":
         return f"Shown: the interval lies above 0 and {corrected}."
     if comparison.verdict == "behind":

@@ -32,7 +32,7 @@ def _board(low: float, high: float, verdict: str | None, claim: str | None, p: f
             "shown",
             "excluded",
             0.0004,
-            "Shown: the interval lies above 0 and p is < 0.001 after",
+            "Shown: the interval lies above 0 and p is below 0.001 after",
             "Excluded",
         ),
         (-0.010, 0.020, "undecided", "open", 0.5, "Undecided: the interval holds 0", "Open"),
