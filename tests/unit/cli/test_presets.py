@@ -456,6 +456,7 @@ def test_one_modality_alone_is_aligned_to_nothing(monkeypatch) -> None:
     settings["modality"] = {"text": settings["modality"]["text"]}
     settings["recommenders"] = [name for name in settings["recommenders"] if not name.startswith("mme_sid")]
     settings["finetune"] = {}
+    settings["generate"]["tiger"]["ids"]["modalities"] = ["text"]
     del settings["blend"]["mme_sid_blend"]
     check(settings, "params.yaml")
 
