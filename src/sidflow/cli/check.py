@@ -13,6 +13,7 @@ from sidflow.cli.dvc import dag_stages
 from sidflow.cli.sections import REMEDY, Resolved, resolve
 from sidflow.cli.selection import check_selection
 from sidflow.core.errors import InputError
+from sidflow.features.params import ENCODER_NAME
 
 if TYPE_CHECKING:
     from sidflow.mme_sid.params import FinetuneParams
@@ -34,6 +35,7 @@ def check_names(sections: Mapping[str, Any], where: str) -> None:
         InputError: one does not.
     """
     _check_truth(sections, where)
+    _check_modality_names(list(sections["modality"]), where)
     _check_embeddings(sections, where)
     _check_anchor(sections["quantize"], list(sections["modality"]), where)
     _check_frozen_ids(sections["assign"], sections["quantize"], where)
@@ -43,6 +45,18 @@ def check_names(sections: Mapping[str, Any], where: str) -> None:
         _check_ids(settings.ids.modalities, list(sections["modality"]), f"{where}:generate.{name}")
     for name, settings in sections["blend"].items():
         _check_blend(name, [settings.base, settings.added], f"{where}:blend.{name}")
+
+
+def _check_modality_names(names: Sequence[str], where: str) -> None:
+    unusable = [name for name in names if not ENCODER_NAME.fullmatch(name)]
+    if unusable:
+        raise InputError(
+            f"{where}:modality",
+            expected="names of letters, digits, `_` and inner `-`",
+            found=f"`{unusable[0]}`",
+            count=len(unusable),
+            remedy="rename it",
+        )
 
 
 def _check_blend(name: str, parts: list[str], where: str) -> None:

@@ -461,6 +461,15 @@ def test_one_modality_alone_is_aligned_to_nothing(monkeypatch) -> None:
     check(settings, "params.yaml")
 
 
+@pytest.mark.parametrize("name", ["text.v2", "text-", ""])
+def test_a_modality_that_cannot_name_a_part_of_a_model_is_one_line(monkeypatch, name) -> None:
+    monkeypatch.chdir(ROOT)
+    settings = base_params()
+    settings["modality"][name] = settings["modality"]["text"]
+    with pytest.raises(InputError, match=rf"modality: expected names of letters.*found `{name}`"):
+        check(settings, "params.yaml")
+
+
 def test_known_ids_with_their_quantizer_fit(monkeypatch) -> None:
     monkeypatch.chdir(ROOT)
     settings = base_params()
