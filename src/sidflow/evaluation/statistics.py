@@ -105,9 +105,10 @@ class PairedBootstrap(Generic[Column]):
             power: probability, 0 to 1, that a true difference of the detectable size is shown.
         """
         self.level, self.power = level, power
-        self._values = values
+        self._values, self._users = values, users
         self._index = {column: index for index, column in enumerate(values)}
         self._means = resample_means(np.stack(list(values.values()), axis=1), users, draws, seed)
+        self.users = self._means.users
 
     def mean(self, column: Column) -> float:
         """Return the mean of a column over all queries."""
@@ -121,7 +122,8 @@ class PairedBootstrap(Generic[Column]):
         """Return the paired difference `column` less `baseline`."""
         resampled = self._resampled(column) - self._resampled(baseline)
         difference = self.mean(column) - self.mean(baseline)
-        return bootstrap_difference(difference, resampled, self._means.users, self.level, self.power)
+        differing = len(np.unique(self._users[self._values[column] != self._values[baseline]]))
+        return bootstrap_difference(difference, resampled, self.users, self.level, self.power, differing)
 
     def log_ratio(self, column: Column, baseline: Column) -> tuple[float, float] | None:
         """Return log(mean of `column` / mean of `baseline`) and its standard error; None where a mean may be 0."""
@@ -148,6 +150,8 @@ def compare_together(
 ) -> dict[Name, PairedComparison]:
     """Return the comparison of every pair, with p values corrected for the number of pairs.
 
+    One user says nothing of others: such a comparison is undecided, and its claim open.
+
     Args:
         pairs: what to compare, by name, and the bootstrap that has its columns: pairs over other queries, such as those
             of a slice, have another one.
@@ -161,14 +165,18 @@ def compare_together(
         difference, baseline_mean = differences[name], bootstrap.mean(baseline)
         claimed = None if lower_is_better else claimed_gain * baseline_mean
         gain = mirrored(difference) if lower_is_better else difference
+        verdict = verdict_on_gain(gain, corrected[name], claimed, 1 - bootstrap.level)
+        claim = None if claimed is None else verdict_on_claim(gain, claimed)
+        if bootstrap.users < 2:
+            verdict, claim = "undecided", None if claim is None else "open"
         comparisons[name] = PairedComparison(
             **vars(difference),
             mean=bootstrap.mean(column),
             baseline_mean=baseline_mean,
             relative=difference.difference / baseline_mean if baseline_mean > 0 else None,
             p_corrected=corrected[name],
-            verdict=verdict_on_gain(gain, corrected[name], claimed, 1 - bootstrap.level),
-            claim=None if claimed is None else verdict_on_claim(gain, claimed),
+            verdict=verdict,
+            claim=claim,
         )
     return comparisons
 
@@ -209,12 +217,20 @@ def percentile_interval(mean: float, resampled: Float[np.ndarray, " draws"], lev
 
 
 def bootstrap_difference(
-    difference: float, resampled: Float[np.ndarray, " draws"], users: int, level: float = 0.95, power: float = 0.8
+    difference: float,
+    resampled: Float[np.ndarray, " draws"],
+    users: int,
+    level: float = 0.95,
+    power: float = 0.8,
+    differing: int | None = None,
 ) -> Difference:
     """Return a difference with its interval, its two-sided bootstrap p and its minimum detectable effect.
 
     Where all resamples lie on one side of 0, their number bounds p from above alone. p is then that of Student's t for
     the bootstrap's standard error, if it is smaller: a correction for many comparisons needs p below 1 / draws.
+
+    By chance alone m users all differ to the same side with probability 2 ** (1 - m), so p is never below that:
+    resamples of a few users would be sure of what they cannot know.
 
     Args:
         difference: in the data.
@@ -222,12 +238,14 @@ def bootstrap_difference(
         users: that were resampled; t has one degree of freedom less.
         level: of the interval.
         power: probability that a true difference of the detectable size is shown.
+        differing: m, the users whose two values differ; None: all.
     """
     interval = percentile_interval(difference, resampled, level)
     tail_count = min((resampled <= 0).sum(), (resampled >= 0).sum())
     p = float(min(1.0, 2 * (tail_count + 1) / (len(resampled) + 1)))
     if not tail_count and users > 1 and interval.standard_error > 0:
         p = min(p, float(2 * student.sf(abs(difference) / interval.standard_error, users - 1)))
+    p = max(p, min(1.0, 2.0 ** (1 - (users if differing is None else differing))))
     detectable = float(norm.ppf((1 + level) / 2) + norm.ppf(power)) * interval.standard_error
     return Difference(*interval, p=p, detectable=detectable)
 

@@ -67,8 +67,40 @@ def test_beyond_the_resamples_p_is_that_of_students_t():
     assert (resampled > 0).all()
     found = statistics.bootstrap_difference(0.5, resampled, 1_000)
     assert found.p == pytest.approx(2 * student.sf(0.5 / error, 999)) and found.p < 2 / 501
-    assert statistics.bootstrap_difference(0.5, resampled, 3).p == 2 / 501  # three users show little
-    assert statistics.bootstrap_difference(0.5, np.full(500, 0.5), 1).p == 2 / 501
+    assert statistics.bootstrap_difference(0.5, np.linspace(0.01, 1, 500), 12).p == 2 / 501  # t is larger
+
+
+@pytest.mark.parametrize("users", [1, 2, 3, 5])
+def test_a_few_users_show_nothing_though_all_their_resamples_agree(users):
+    values = {"base": np.zeros(users), "more": np.linspace(0.4, 0.6, users)}
+    found = PairedBootstrap(values, np.arange(users), draws=500, seed=0).compare(
+        {"more": statistics.Pair("more", "base")}, claimed_gain=0.04
+    )["more"]
+    assert found.p == 2.0 ** (1 - users) and found.verdict == "undecided"
+
+
+@pytest.mark.parametrize("value", [0.1, 0.9])
+def test_one_user_neither_reaches_nor_excludes_a_claim(value):
+    values = {"base": np.full(3, 0.5), "other": np.full(3, value)}
+    bootstrap = PairedBootstrap(values, np.zeros(3, dtype=int), draws=500, seed=0)
+    found = bootstrap.compare({"other": statistics.Pair("other", "base")}, claimed_gain=0.04)["other"]
+    assert (found.p, found.verdict, found.claim) == (1.0, "undecided", "open")
+
+
+def test_users_without_a_difference_do_not_make_a_few_others_many():
+    base = np.zeros(140)
+    more = base + (np.arange(140) < 4)
+    bootstrap = PairedBootstrap({"base": base, "more": more}, np.arange(140), draws=2_000, seed=0)
+    assert bootstrap.difference("more", "base").p == 1 / 8
+
+
+def test_what_a_few_users_show_by_chance_is_rare():
+    generator, found = np.random.default_rng(0), 0
+    for _ in range(200):
+        values = {"base": np.zeros(4), "other": generator.normal(size=4)}
+        bootstrap = PairedBootstrap(values, np.arange(4), draws=200, seed=0)
+        found += bootstrap.compare({"": statistics.Pair("other", "base")}, 0.0)[""].verdict in ("shown", "behind")
+    assert found <= 20
 
 
 def test_what_is_detectable_depends_on_level_and_power():
