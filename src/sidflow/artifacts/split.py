@@ -49,7 +49,7 @@ TARGETS = Table(
     columns={
         "query_id": pa.int32(),
         "item_id": pa.int32(),
-        "tied": pa.bool_(),  # shares its timestamp with the event before, so that a hash decides their order
+        "tied": pa.bool_(),  # shares its timestamp with the event before or after, so that a hash decides their order
     },
     key=("query_id",),
     checks=(dense_ids("query_id"),),

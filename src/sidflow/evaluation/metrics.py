@@ -118,7 +118,7 @@ def per_query_table(
         histories: the queries with their histories and targets.
         ranks: the table TARGET_RANKS.
         top: the recommended items of every query, best first; -1 is no item.
-        tied: whether the target shares its time stamp with another event of the user.
+        tied: whether the target shares its timestamp with another event of the user.
         counts: training events of every item.
         truth: next-item probabilities, if the catalogue has them.
 

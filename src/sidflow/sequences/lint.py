@@ -11,7 +11,7 @@ from sidflow.sequences.cuts import Cuts
 def measure_split(
     items: np.ndarray, timestamps: np.ndarray, starts: np.ndarray, cuts: Cuts, *, has_timestamps: bool
 ) -> tuple[dict[str, int | float], np.ndarray]:
-    """Return the figures of reports/split.json, and which targets are tied with the event before, bool [q].
+    """Return the figures of reports/split.json, and which targets share their timestamp with a neighbour, bool [q].
 
     Args:
         items: int [events], in user order.
@@ -21,8 +21,10 @@ def measure_split(
         has_timestamps: whether timestamps are times, not ranks.
     """
     rows = starts[cuts.query_user] + cuts.query_end
-    tied = (cuts.query_end > 0) & (timestamps[rows] == timestamps[np.maximum(rows - 1, 0)])
     user = np.repeat(np.arange(len(starts)), np.diff(starts, append=len(items)))
+    with_previous = np.zeros(len(items) + 1, dtype=bool)
+    with_previous[1:-1] = (user[1:] == user[:-1]) & (timestamps[1:] == timestamps[:-1])
+    tied = with_previous[rows] | with_previous[rows + 1]
     position = np.arange(len(items)) - starts[user]
     is_training = position < cuts.train_end[user]
     counts = np.bincount(items[is_training], minlength=int(items.max()) + 1)

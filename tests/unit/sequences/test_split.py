@@ -259,7 +259,29 @@ def test_ties_history_cold_and_duplicates_are_counted():
     assert made.report["targets_tied_test"] == 1
     assert made.report["targets_cold_test"] == 1
     assert made.report["test_targets_before_last_training"] == 1  # second 4 is before the others' 20, 30 and 40 after
-    assert made.targets["tied"].to_list() == [False, True, False, False, False, False]
+    assert made.targets["tied"].to_list() == [True, True, False, False, False, False]
+
+
+def test_a_target_is_tied_with_the_event_after_it_too():
+    """A hash decides which of the two is the target."""
+    sequences = [[0, 1, 2, 3, 4, 5], [1, 2, 3, 4]]
+    seconds = [[1, 2, 6, 9, 9, 11], [1, 7, 9, 10]]
+    params = SplitParams(method="global_time", valid_share=0.3, test_share=0.4)
+    made = split_interactions(interactions(sequences, seconds), 2, params, no_repeats=False)
+    assert made.targets["item_id"].to_list() == [2, 3, 2, 3]
+    assert made.targets["tied"].to_list() == [False, True, False, False]  # 3 and 4 of the first user share a second
+    assert (made.report["targets_tied_valid"], made.report["targets_tied_test"]) == (0, 1)
+    last = split_interactions(interactions([[0, 1, 2]], [[4, 5, 5]]), 1, SplitParams(), no_repeats=False)
+    assert last.targets["tied"].to_list() == [True, True]
+
+
+@pytest.mark.parametrize("lengths", [(1, 3), (3, 1)])
+def test_events_of_two_users_are_not_tied(lengths):
+    sequences = [list(range(3)), *([0] * length for length in lengths), list(range(3))]
+    seconds = [[7, 8, 9], *([9] * length for length in lengths), [9, 10, 11]]
+    made = split_interactions(interactions(sequences, seconds), 4, SplitParams(), no_repeats=False)
+    of_user = made.queries["user_id"].is_in([0, 3])
+    assert not made.targets.filter(of_user)["tied"].any()
 
 
 def _leaks(sequences, **params):
