@@ -49,7 +49,7 @@ def tie_hash(user: np.ndarray, item: np.ndarray, seed: int) -> np.ndarray:
 
 
 def event_order(user: np.ndarray, item: np.ndarray, timestamp: np.ndarray, seed: int) -> np.ndarray:
-    """Return the row order of events, int64 [events]: by user, then timestamp, then tie hash.
+    """Return the row order of events, int64 [events]: by user, then timestamp, then tie hash; equal events by row.
 
     Only events that share user and second are hashed, which saves most of the work.
     """
@@ -62,7 +62,7 @@ def event_order(user: np.ndarray, item: np.ndarray, timestamp: np.ndarray, seed:
         tied_rows = order[rows]
         group = np.cumsum(~tied[rows])
         hashed = tie_hash(user[tied_rows], item[tied_rows], seed)
-        order[rows] = tied_rows[np.lexsort((item[tied_rows], hashed, group))]
+        order[rows] = tied_rows[np.lexsort((tied_rows, item[tied_rows], hashed, group))]
     return order
 
 

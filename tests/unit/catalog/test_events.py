@@ -65,6 +65,16 @@ def test_the_order_of_rows_in_the_file_does_not_matter(events, seed, random):
     assert times == sorted(times)
 
 
+def test_equal_events_stay_in_the_order_of_their_rows():
+    """Which sort the machine has must not decide which of them is kept."""
+    generator = np.random.default_rng(0)
+    user, item, second = (generator.integers(count, size=3_000) for count in (2, 3, 5))
+    rows = event_order(user, item, second, 0)
+    keys = np.stack([user, item, second], axis=1)[rows]
+    equal = (keys[1:] == keys[:-1]).all(axis=1)
+    assert equal.any() and (rows[1:] > rows[:-1])[equal].all()
+
+
 def test_ties_follow_no_id_and_change_with_the_seed():
     users, size = 400, 6
     user = np.repeat(np.arange(users), size)
