@@ -64,13 +64,11 @@ def _first_position(user: np.ndarray, items: np.ndarray, starts: np.ndarray) -> 
 
 
 def _duplicated_sequences(items: np.ndarray, starts: np.ndarray) -> int:
-    """Return the number of users whose whole sequence equals that of an earlier user."""
-    seen: set[bytes] = set()
+    """Return the number of users with events whose whole sequence equals that of an earlier user."""
     raw = np.ascontiguousarray(items, dtype=np.int32)
     ends = np.append(starts[1:], len(items))
-    for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
-        seen.add(raw[start:end].tobytes())
-    return len(starts) - len(seen)
+    bounds = [(start, end) for start, end in zip(starts.tolist(), ends.tolist(), strict=True) if start < end]
+    return len(bounds) - len({raw[start:end].tobytes() for start, end in bounds})
 
 
 def _prefix_in_other_training(items: np.ndarray, starts: np.ndarray, is_training: np.ndarray) -> np.ndarray:

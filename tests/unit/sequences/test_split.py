@@ -394,6 +394,14 @@ def test_held_out_items_are_test_targets_alone(monkeypatch):
     assert made.queries["position"].to_list() == [3, 4, 3, 2, 3]
 
 
+def test_users_whose_events_are_all_dropped_are_no_duplicates_of_one_another(monkeypatch):
+    monkeypatch.setattr("sidflow.sequences.split.draw_held_out_items", lambda items, params: np.arange(items) == 0)
+    sequences = [[0], [0], [1, 2, 3, 4], [1, 2, 3, 4]]
+    made = split_interactions(interactions(sequences), 4, SplitParams(held_out_items=0.2), no_repeats=False)
+    assert made.sequences["items"].list.len().to_list() == [0, 0, 4, 4]
+    assert made.report["duplicated_sequences"] == 1
+
+
 def test_held_out_items_that_leave_nobody_to_ask_are_refused(monkeypatch):
     params = hold_out(monkeypatch, [0, 1, 2])
     with pytest.raises(InputError, match=r"found none.*held_out_items"):
