@@ -22,8 +22,8 @@ from sidflow.cli import presets
 from sidflow.core.documents import round_floats
 from sidflow.core.errors import InputError
 from sidflow.core.files import atomic_path
-from sidflow.evaluation.compare import paired_bootstrap, require_same_refit, values_from_ranks
-from sidflow.evaluation.metrics import BY_ID, MEAN_LOG2_RANK
+from sidflow.evaluation.compare import paired_bootstrap, require_same_refit
+from sidflow.evaluation.metrics import BY_ID, MEAN_LOG2_RANK, values_from_ranks
 from sidflow.evaluation.params import CompareParams
 from sidflow.evaluation.statistics import PairedBootstrap
 from sidflow.metrics.ranking import METRICS

@@ -17,12 +17,10 @@ from sidflow.evaluation.metrics import (
     OF_ALL_RANKS,
     SAMPLED_NAMES,
     UNRANKED,
-    parse_metric_name,
     rank_metric,
 )
 from sidflow.evaluation.params import CompareParams
 from sidflow.evaluation.statistics import Interval, Pair, PairedBootstrap
-from sidflow.metrics.ranking import metric_at_k
 
 Column = TypeVar("Column", bound=Hashable)
 Kind = Literal["method", "baseline", "reference"]
@@ -38,11 +36,6 @@ def recommender_kind(name: str, settings: CompareParams) -> Kind:
     return "method" if name.startswith(settings.methods) else "baseline"
 
 
-def values_from_ranks(ranks: np.ndarray, metric: str, sharing: np.ndarray | None = None) -> np.ndarray:
-    """Return the value of `ndcg_at_10` and the like, or of `mean_log2_rank`, for every query, float64 [q]."""
-    return np.log2(ranks) if metric == MEAN_LOG2_RANK else metric_at_k(ranks, *parse_metric_name(metric), sharing)
-
-
 def per_query_values(per_query: pl.DataFrame) -> dict[str, np.ndarray]:
     """Return the values [q] of every metric that is a mean over queries: full ranking, sampled negatives, expected.
 
@@ -54,7 +47,7 @@ def per_query_values(per_query: pl.DataFrame) -> dict[str, np.ndarray]:
     values = {name: rank_metric(per_query, name) for name in METRIC_NAMES}
     if LISTED not in per_query.columns:
         values |= {name: rank_metric(per_query, name) for name in SAMPLED_NAMES}
-        values[MEAN_LOG2_RANK] = values_from_ranks(per_query["rank"].to_numpy(), MEAN_LOG2_RANK)
+        values[MEAN_LOG2_RANK] = rank_metric(per_query, MEAN_LOG2_RANK)
     for name in ("expected_recall_at_10", "expected_ndcg_at_10"):
         if not per_query[name].null_count():
             values[name] = per_query[name].to_numpy().astype(np.float64)

@@ -20,6 +20,7 @@ from sidflow.metrics.ranking import (
     expected_metric_at_k,
     exposure_counts,
     gini,
+    log2_rank,
     metric_at_k,
     novelty,
 )
@@ -60,7 +61,16 @@ def rank_metric(per_query: pl.DataFrame, name: str) -> Float[np.ndarray, " q"]:
     """
     sampled = "sampled_" if name.startswith("sampled_") else ""
     sharing = per_query[f"{sampled}sharing"].to_numpy() if f"{sampled}sharing" in per_query.columns else None
-    return metric_at_k(per_query[f"{sampled}rank"].to_numpy(), *parse_metric_name(name.removeprefix(sampled)), sharing)
+    return values_from_ranks(per_query[f"{sampled}rank"].to_numpy(), name.removeprefix(sampled), sharing)
+
+
+def values_from_ranks(
+    ranks: Integer[np.ndarray, " q"], name: str, sharing: Integer[np.ndarray, " q"] | None = None
+) -> Float[np.ndarray, " q"]:
+    """Return the value of `ndcg_at_10` and the like, or of `mean_log2_rank`, for every query; see `metric_at_k`."""
+    if name == MEAN_LOG2_RANK:
+        return log2_rank(ranks, sharing)
+    return metric_at_k(ranks, *parse_metric_name(name), sharing)
 
 
 def match_truth(truth: pl.DataFrame, histories: Histories) -> Truth | None:
@@ -173,7 +183,7 @@ def secondary_metrics(test: pl.DataFrame) -> dict[str, object]:
     if LISTED in test.columns:
         metrics |= dict.fromkeys(OF_ALL_RANKS) | {"not_measured": f"{MEAN_LOG2_RANK}, sampled_*: {UNRANKED}"}
     else:
-        metrics[MEAN_LOG2_RANK] = float(np.log2(test["rank"].to_numpy()).mean())
+        metrics[MEAN_LOG2_RANK] = float(rank_metric(test, MEAN_LOG2_RANK).mean())
         metrics |= {name: float(rank_metric(test, name).mean()) for name in SAMPLED_NAMES}
     untied = test.filter(~pl.col("tied"))
     metrics["untied_queries"] = untied.height

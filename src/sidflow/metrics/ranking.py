@@ -46,6 +46,16 @@ def metric_at_k(
     return np.where(sharing == 0, single, mean)
 
 
+def log2_rank(
+    ranks: Integer[np.ndarray, " q"], sharing: Integer[np.ndarray, " q"] | None = None
+) -> Float[np.ndarray, " q"]:
+    """Return the log2 of every query's rank, 0 = first; over a tie its mean, with `sharing` as in `metric_at_k`."""
+    if sharing is None:
+        return np.log2(ranks)
+    sums = np.concatenate([[0.0], np.cumsum(np.log2(np.arange(1, ranks.max(initial=0) + 1)))])  # of the first ranks
+    return np.where(sharing == 0, np.log2(ranks), (sums[ranks] - sums[ranks - 1 - sharing]) / (sharing + 1))
+
+
 def expected_metric_at_k(
     items: Integer[np.ndarray, "q top"], probabilities: Float[np.ndarray, "q n"], metric: Metric, k: int
 ) -> Float[np.ndarray, " q"]:

@@ -130,6 +130,11 @@ def test_where_items_share_ids_a_metric_is_the_mean_over_the_ranks_of_the_tie():
             by_hand = np.mean([_earned(int(by_id[row]), metric, 10) for row in rows])
             assert found.metrics[f"{prefix}{metric}_at_10_by_id"] == pytest.approx(by_hand)
         assert found.metrics[f"{prefix}targets_sharing_an_id"] == sum(sharing[row] > 0 for row in rows)
+    test = found.per_query.filter(pl.col("part") == "test")
+    of_tests = zip(test["rank"].to_list(), test["sharing"].to_list(), strict=True)
+    logs = [np.log2(np.arange(last - others, last + 1)).mean() for last, others in of_tests]
+    assert compare.per_query_values(test)["mean_log2_rank"] == pytest.approx(logs)
+    assert found.metrics["mean_log2_rank"] == pytest.approx(np.mean(logs))
     assert not [name for name in evaluate(given, EvaluateParams()).metrics if name.endswith(("by_id", "an_id"))]
 
 
