@@ -42,7 +42,10 @@ _EXPECTED = ("expected_recall_at_10", "expected_ndcg_at_10")
 
 
 def results_overview_table() -> str:
-    """Return nDCG@10 with the half-width of its interval: recommenders down, independent presets across."""
+    """Return nDCG@10 with the half-width of its interval: recommenders down, independent presets across.
+
+    A note has the level of the intervals and each preset's number of seeds.
+    """
     independent = independent_presets()
     presets = [preset for preset in _preset_results() if preset["preset"] in independent]
     if not presets:
@@ -53,7 +56,11 @@ def results_overview_table() -> str:
         [[name, *(_short_metric_cell(preset, name, "ndcg_at_10") for preset in presets)] for name in names],
     )
     refit = " All are refitted on train + validation before the test." if presets[0].get("refit") else ""
-    return f"{table}\n\nMean ± half the width of its interval ({presets[0]['interval']}).{refit}"
+    by_seeds: dict[int, list[str]] = {}
+    for preset in presets:
+        by_seeds.setdefault(len(preset["seeds"]), []).append(preset["preset"])
+    seeds = "; ".join(f"{count} of {', '.join(names)}" for count, names in sorted(by_seeds.items(), reverse=True))
+    return f"{table}\n\nMean ± half the width of its interval ({presets[0]['interval']}). Seeds: {seeds}.{refit}"
 
 
 def costs_table() -> str:

@@ -226,6 +226,13 @@ def test_several_queries_of_a_user_are_resampled_together() -> None:
     assert bounds[0] == pytest.approx(bounds[1])
 
 
+def test_the_overview_tells_the_number_of_seeds_of_each_preset(finished_run) -> None:
+    results.add_result()
+    other = Path("experiments/results/presets/other.json")
+    other.write_text(json.dumps(_written() | {"preset": "other", "seeds": [42, 43]}))
+    assert "Seeds: 2 of other; 1 of embedded." in tables.results_overview_table()
+
+
 @pytest.mark.parametrize("method", ["sample_ratio", "published"])
 def test_a_run_of_minionerecs_protocol_is_recorded_by_itself(finished_run, monkeypatch, method) -> None:
     results.add_result()
