@@ -5,7 +5,7 @@ Also pooled over data sets: the random-effects mean of log ratios of nDCG@10.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -61,11 +61,15 @@ OPPONENTS = (
     "sasrec_features_blend",
 )
 POOLED_QUESTIONS = tuple((method, opponent) for method in METHODS for opponent in OPPONENTS)
-# Published forms of a data set that another preset holds too: they count only where the other has no answer.
-OTHER_FORMS = {
-    "amazon-beauty-mmesid": ("amazon-beauty", "amazon-beauty-text"),
-    "amazon-beauty": ("amazon-beauty-text",),
-}
+# Published forms of each data set, by the names of their presets; presets of a form may have a suffix. Where several
+# answer a question, the first form counts, and of its presets the first by name.
+FORMS = (
+    ("amazon-beauty-text", "amazon-beauty", "amazon-beauty-mmesid"),
+    ("amazon-sports",),
+    ("amazon-toys",),
+    ("movielens-posters",),
+    ("office-products",),
+)
 
 
 class Answer(NamedTuple):
@@ -110,8 +114,8 @@ def answer_questions(metrics: Sequence[str] = METRICS) -> list[Answer]:
 def answer_pooled_questions() -> list[PooledAnswer]:
     """Return the random-effects estimate of every question that two real data sets or more can answer.
 
-    The synthetic catalogue is left out. A data set that two presets hold in published forms of one source counts
-    once (`OTHER_FORMS`). Verdicts are corrected for the number of questions (Holm).
+    The synthetic catalogue is left out. A data set that several presets hold counts once (`FORMS`). Verdicts are
+    corrected for the number of questions (Holm).
     """
     runs = {preset: recorded for preset in independent_presets() if (recorded := read_runs(preset))}
     effects = {}
@@ -141,10 +145,8 @@ def pool_questions(
     """
     pooled: dict[tuple[str, str], tuple[list[DataSetEffect], PooledEffect]] = {}
     for question in questions:
-        by_preset = {preset: effects[question] for preset, effects in effects_of_preset.items() if question in effects}
-        effects = [
-            effect for preset, effect in by_preset.items() if not by_preset.keys() & set(OTHER_FORMS.get(preset, ()))
-        ]
+        answered = _once_per_data_set(preset for preset, effects in effects_of_preset.items() if question in effects)
+        effects = [effects_of_preset[preset][question] for preset in answered]
         if len(effects) > 1:
             values = np.array([effect.effect for effect in effects])
             errors = np.array([effect.standard_error for effect in effects])
@@ -157,6 +159,21 @@ def pool_questions(
         )
         for question, (effects, effect) in pooled.items()
     ]
+
+
+def _once_per_data_set(presets: Iterable[str]) -> list[str]:
+    """Return of the presets with one data set the one that counts, in the order of names."""
+    chosen: dict[str, tuple[int, str]] = {}
+    for preset in presets:
+        forms = [
+            (len(form), names[0], place)
+            for names in FORMS
+            for place, form in enumerate(names)
+            if preset == form or preset.startswith(f"{form}-")
+        ]
+        _, data_set, place = max(forms, default=(0, preset, 0))
+        chosen[data_set] = min(chosen.get(data_set, (place, preset)), (place, preset))
+    return sorted(preset for _, preset in chosen.values())
 
 
 def data_set_effects(

@@ -142,6 +142,22 @@ def test_two_forms_of_a_source_count_once_and_the_synthetic_one_never(monkeypatc
     assert [share.preset for share in paired.answer_pooled_questions()[0].effects] == ["amazon-beauty-mmesid", "z"]
 
 
+@pytest.mark.parametrize(
+    ("presets", "counted"),
+    [
+        (("amazon-beauty", "amazon-beauty-text-pretrained"), "amazon-beauty-text-pretrained"),
+        (("amazon-beauty-mmesid", "amazon-beauty-text-dmesr", "amazon-beauty-text-fused"), "amazon-beauty-text-dmesr"),
+        (("amazon-toys-fused", "amazon-toys-pretrained"), "amazon-toys-fused"),
+    ],
+)
+def test_a_data_set_counts_once_whatever_presets_of_it_are_recorded(monkeypatch, tmp_path, presets, counted):
+    """None extends a recorded one on the same data."""
+    real(monkeypatch, tmp_path, {preset: [some(10)] for preset in presets})
+    assert paired.answer_pooled_questions() == []
+    real(monkeypatch, tmp_path, {preset: [some(10)] for preset in (*presets, "z")})
+    assert [share.preset for share in paired.answer_pooled_questions()[0].effects] == [counted, "z"]
+
+
 def test_a_data_set_without_a_hit_has_no_ratio(monkeypatch, tmp_path):
     nothing = {"sasrec.rank": np.full(50, 99), "mme_sid.rank": np.ones(50, dtype=int)}
     real(monkeypatch, tmp_path, {"a": [some(10)], "b": [nothing], "c": [some(20)]})
