@@ -182,8 +182,9 @@ class PromptedBackbone(nn.Module):
         return table.original_module if isinstance(table, TrainableTokensWrapper) else table
 
     def word_size(self) -> float:
-        """Return the root mean square of the entries of all token embeddings."""
-        return float(self.word_table.weight.float().square().mean().sqrt())
+        """Return the root mean square of the entries of all token embeddings, as the first layer reads them."""
+        scale = float(getattr(self.word_table, "embed_scale", 1.0))  # Gemma's table multiplies its rows
+        return scale * float(self.word_table.weight.float().square().mean().sqrt())
 
     def embed_tokens(self, ids: Tensor) -> Tensor:
         """Return the token embeddings of `ids`, [*shape, h]."""

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sidflow.training.checkpoint import module_key
+from sidflow.training.devices import full_precision
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
@@ -98,8 +99,12 @@ class FrequencyAwareFusion(nn.Module):
         return self.weights_at(frequency, usable)
 
     def weights_at(self, frequency: Float[Tensor, "n 1"], usable: Bool[Tensor, "n parts"]) -> Float[Tensor, "n parts"]:
-        """Return the weights of items with relative `frequency` and the parts `usable`, at least one each."""
-        logits = self.weigh(frequency) if self.weigh else torch.zeros_like(usable, dtype=torch.float32)
+        """Return the weights of items with relative `frequency` and the parts `usable`, at least one each.
+
+        In fp32 under autocast, too: a low temperature makes of bf16's rounding other weights.
+        """
+        with full_precision(frequency.device):
+            logits = self.weigh(frequency) if self.weigh else torch.zeros_like(usable, dtype=torch.float32)
         return (logits.float() / self.temperature).masked_fill(~usable, -torch.inf).softmax(1)
 
     def item_matrix(self) -> Float[Tensor, "n h"]:

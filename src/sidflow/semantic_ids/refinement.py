@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 
-from sidflow.semantic_ids.kmeans import nearest_codes, squared_distances
+from sidflow.semantic_ids.kmeans import squared_distances
 from sidflow.semantic_ids.residual_pass import residual_levels
 from sidflow.semantic_ids.residual_quantizer import nearest_levels
 
@@ -96,7 +96,8 @@ def refine_codebooks(quantizer: ResidualQuantizer, z: Float[Tensor, "n d"], step
 def revive_idle_codes(codebooks: Sequence[Tensor], z: Float[Tensor, "n d"]) -> None:
     """Move every code that no row takes onto the residual of a row far from its code vector, coarse levels first.
 
-    The only row of a code is not taken from it. With fewer distinct rows than codes some codes stay idle.
+    The only row of a code is not taken from it. A moved code may draw all rows of another one to itself; that one moves
+    next. With fewer distinct rows than codes some codes stay idle.
 
     Args:
         codebooks: [k, d] each; changed in place.
@@ -104,17 +105,21 @@ def revive_idle_codes(codebooks: Sequence[Tensor], z: Float[Tensor, "n d"]) -> N
     """
 
     def codes_after_revival(index: int, residual: Tensor) -> Tensor:
-        codebook = codebooks[index]
-        distances = squared_distances(residual, codebook)
-        codes = distances.argmin(1)
-        counts = torch.bincount(codes, minlength=len(codebook))
-        idle = torch.nonzero(counts == 0)[:, 0]
-        if not len(idle):
-            return codes
-        own_distances = distances.gather(1, codes[:, None])[:, 0]
-        rows = _farthest_movable_rows(own_distances, codes, counts, len(idle))
-        codebook[idle[: len(rows)]] = residual[rows]
-        return nearest_codes(residual, codebook)
+        codebook, before = codebooks[index], torch.inf
+        while True:
+            distances = squared_distances(residual, codebook)
+            codes = distances.argmin(1)
+            counts = torch.bincount(codes, minlength=len(codebook))
+            idle = torch.nonzero(counts == 0)[:, 0]
+            if not len(idle):
+                return codes
+            own_distances = distances.gather(1, codes[:, None])[:, 0]
+            total = float(own_distances.sum(dtype=torch.float64))
+            rows = _farthest_movable_rows(own_distances, codes, counts, len(idle))
+            if not len(rows) or total >= before:  # the last move served no row better
+                return codes
+            codebook[idle[: len(rows)]] = residual[rows]
+            before = total
 
     for _ in residual_levels(z, codebooks, codes_after_revival):
         pass

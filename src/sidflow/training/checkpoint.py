@@ -38,9 +38,13 @@ def module_key(name: str) -> str:
 
 
 def trained_state(module: nn.Module) -> dict[str, Tensor]:
-    """Return what training changes: parameters that take a gradient, and buffers."""
-    frozen = {name for name, parameter in module.named_parameters() if not parameter.requires_grad}
-    return {name: tensor for name, tensor in module.state_dict().items() if name not in frozen}
+    """Return what training changes: parameters that take a gradient, each once though tied, and buffers.
+
+    What else `state_dict` holds is left out: frozen weights under every name, and what 4-bit weights are scaled by.
+    """
+    names = {name for name, parameter in module.named_parameters() if parameter.requires_grad}
+    names |= {name for name, _ in module.named_buffers()}
+    return {name: tensor for name, tensor in module.state_dict().items() if name in names}
 
 
 def trained_buffers(module: nn.Module) -> dict[str, Tensor]:

@@ -77,6 +77,14 @@ def test_all_response_markers_in_one_pass_equal_one_sample_per_prefix(tiny, fami
     torch.testing.assert_close(last[:, 0], torch.stack([found[0, 4], found[1, 2]]), atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("family", ["llama", "gemma2"])
+def test_the_size_of_words_is_that_of_the_vectors_which_the_model_reads(tiny, family):
+    """Gemma's table multiplies its rows by the root of their width."""
+    reader = reader_of(tiny, family)
+    words = reader.embed_tokens(torch.arange(300))
+    assert reader.word_size() == pytest.approx(float(words.square().mean().sqrt()), rel=1e-5)
+
+
 def test_bf16_weights_stay_close(tiny):
     reader = reader_of(tiny, lora=False)
     tokens = torch.randn(2, 5, tiny.hidden, generator=torch.Generator().manual_seed(3))

@@ -85,6 +85,19 @@ def test_weights_are_the_items_own_and_skip_what_is_missing(tiny):
     assert weights.std(0).max() > 0.01
 
 
+def test_under_bf16_parts_weigh_what_they_do_without_it(tiny):
+    """Validation is under autocast, what is written is not: at the paper's temperature rounding would make others."""
+    fusion = FrequencyAwareFusion(tiny.inputs(), tiny.hidden, FinetuneParams(temperature=0.001))
+    assert fusion.weigh is not None
+    with torch.no_grad():
+        for parameter in fusion.weigh[2].parameters():
+            parameter.copy_(0.003 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(7)))
+    weights = fusion.part_weights()
+    assert ((weights > 0.01) & (weights < 0.99)).any()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(fusion.part_weights(), weights)
+
+
 def test_without_frequency_awareness_parts_weigh_the_same(tiny):
     weights = FrequencyAwareFusion(tiny.inputs(), tiny.hidden, FinetuneParams(frequency_aware=False)).part_weights()
     torch.testing.assert_close(weights[0], torch.full((4,), 0.25))

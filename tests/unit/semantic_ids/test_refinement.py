@@ -81,6 +81,19 @@ def test_idle_codes_move_to_badly_served_rows_and_empty_no_other_code():
     assert alone[1] == 1e3
 
 
+def test_a_code_that_a_moved_one_has_emptied_moves_too():
+    """Both rows of the code at 0 are nearer to the code that moves onto the farther one."""
+    z, codebook = torch.tensor([[10.0], [9.0], [-10.0], [-10.5]]), torch.tensor([[0.0], [100.0], [-10.2]])
+    revive_idle_codes([codebook], z)
+    assert codebook.flatten().tolist() == pytest.approx([9.0, 10.0, -10.2])
+
+
+def test_codes_that_no_row_is_left_for_stay_idle():
+    codebook = torch.linspace(50, 60, 8)[:, None]
+    revive_idle_codes([codebook], torch.tensor([[0.1], [0.1], [0.3]]))
+    assert len((codebook < 1).nonzero()) >= 1 and codebook.max() == 60
+
+
 def near_duplicates(n=200, copies=30, d=16, apart=0.1, seed=0):
     """Rows of which some have a twin that differs by far less than any two others."""
     rng = np.random.default_rng(seed)
