@@ -12,9 +12,16 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from peft.tuners.lora.layer import Linear
 from tests.unit.generative import kills
-from tests.unit.generative.cases import LORA, TITLES, item_ids, random_codes, tiny_backbone, tiny_language_model
+from tests.unit.generative.cases import (
+    LORA,
+    TITLES,
+    item_ids,
+    random_codes,
+    tiny_backbone,
+    tiny_language_model,
+    whole_logits,
+)
 from tests.unit.generative.shop import COUNT, LOOP, ROOT, enter_shop_with_ids, ranking_of, stage_main, write_params
 from tests.unit.killing import second_fit_resumes
 from tests.unit.sequential.cases import CYCLE
@@ -22,7 +29,6 @@ from transformers import Gemma2Config, LlamaConfig, MistralConfig
 
 from sidflow.artifacts.catalog import ITEMS
 from sidflow.artifacts.recommenders import BACKBONE, CURVES, MODEL_FOLDER, SUMMARY, WEIGHTS, adapter_folder
-from sidflow.backbones.lora import LeanLora
 from sidflow.backbones.models import record_of_folder
 from sidflow.core.errors import InputError
 from sidflow.generative.alignment import AlignedLosses
@@ -49,18 +55,6 @@ def aligned_losses(backbone=None, titles=TITLES, **params):
     windows = recent_windows([[0, 1, 2], [3, 4], [5, 6, 7, 8], [9, 10, 11]], 5)
     candidates = CandidateTree(ids, len(TITLES), torch.device("cpu"))
     return AlignedLosses(model, windows, ids, candidates, settings, titles)
-
-
-def whole_logits(model, tokens):
-    """PEFT's own pass, with its own layers, over rows of words and ID tokens."""
-    lean = [module for module in model.modules() if isinstance(module, LeanLora)]
-    for module in lean:
-        module.__class__ = Linear
-    try:
-        return model.model(input_ids=tokens, use_cache=False).logits
-    finally:
-        for module in lean:
-            module.__class__ = LeanLora
 
 
 @pytest.mark.parametrize("kind", BACKBONES, ids=["tied", "untied", "gemma2"])
