@@ -4,7 +4,16 @@ import pytest
 import torch
 from tests.unit.generative.cases import Decoding, tiny_backbone, tiny_language_model, whole_logits
 from torch.nn import functional
-from transformers import Gemma2Config, Gemma3TextConfig, GPT2Config, MistralConfig, Qwen2Config, Qwen3Config
+from transformers import (
+    CohereConfig,
+    Gemma2Config,
+    Gemma3TextConfig,
+    GPT2Config,
+    GraniteConfig,
+    MistralConfig,
+    Qwen2Config,
+    Qwen3Config,
+)
 
 from sidflow.generative.decoding import beam_search, exact_log_probs
 
@@ -12,7 +21,7 @@ WINDOW = {"sliding_window": 45}  # no more than `_require_room` asks for
 GEMMA = {
     **WINDOW,
     "head_dim": 8,
-    "final_logit_softcapping": None,
+    "final_logit_softcapping": 5.0,
     "layer_types": ["sliding_attention", "full_attention"],
 }
 BACKBONES = {
@@ -23,6 +32,8 @@ BACKBONES = {
     "mistral": {"family": MistralConfig, **WINDOW},
     "gemma2": {"family": Gemma2Config, **GEMMA},
     "gemma3": {"family": Gemma3TextConfig, **GEMMA},
+    "cohere": {"family": CohereConfig, "logit_scale": 0.25},
+    "granite": {"family": GraniteConfig, "logits_scaling": 3.0, "embedding_multiplier": 2.0},
     "gpt2": {"family": GPT2Config},  # learned positions
 }
 GPT2_LORA = {"rank": 4, "alpha": 8, "targets": ["c_attn", "c_fc"]}

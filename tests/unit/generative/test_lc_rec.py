@@ -25,7 +25,7 @@ from tests.unit.generative.cases import (
 from tests.unit.generative.shop import COUNT, LOOP, ROOT, enter_shop_with_ids, ranking_of, stage_main, write_params
 from tests.unit.killing import second_fit_resumes
 from tests.unit.sequential.cases import CYCLE
-from transformers import Gemma2Config, LlamaConfig, MistralConfig
+from transformers import Gemma2Config, HyperCLOVAXConfig, LlamaConfig, MistralConfig, PhiConfig
 
 from sidflow.artifacts.catalog import ITEMS
 from sidflow.artifacts.recommenders import BACKBONE, CURVES, MODEL_FOLDER, SUMMARY, WEIGHTS, adapter_folder
@@ -42,7 +42,7 @@ ALIGNED = {"id_from_title": 0.5, "title_from_id": 0.25, "next_title": 0.5, "samp
 BACKBONES = [
     {"tied": True},
     {"tied": False},
-    {"tied": True, "family": Gemma2Config, "sliding_window": 128, "head_dim": 8, "final_logit_softcapping": None},
+    {"tied": True, "family": Gemma2Config, "sliding_window": 128, "head_dim": 8, "final_logit_softcapping": 5.0},
 ]
 
 
@@ -189,6 +189,13 @@ def test_backbones_that_cannot_be_used_are_refused():
     with pytest.raises(InputError, match=r"longest row of the alignment tasks; found 60 .*alignment\.title_words"):
         aligned_losses(limited, titles=titles)
     aligned_losses()
+    scaled = tiny_backbone(family=HyperCLOVAXConfig, logits_scaling=0.5)
+    biased = tiny_backbone(tied=False, family=PhiConfig)
+    biased.model.lm_head.bias.normal_()
+    for backbone in (scaled, biased):
+        family = backbone.model.config.model_type
+        with pytest.raises(InputError, match=f"products of states and rows.*found others, of a model of type {family}"):
+            tiny_language_model(ids, backbone, lora=LORA | {"targets": ["q_proj"]})
     for values, message in (
         ({"prompt": "x"}, "`prompt` with {history} once"),
         (
