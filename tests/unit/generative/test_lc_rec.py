@@ -198,6 +198,7 @@ def test_backbones_that_cannot_be_used_are_refused():
             tiny_language_model(ids, backbone, lora=LORA | {"targets": ["q_proj"]})
     for values, message in (
         ({"prompt": "x"}, "`prompt` with {history} once"),
+        ({"prompt": "They bought {history} and then"}, "`prompt` that ends with {history}.*' and then' behind it"),
         (
             {"lora": {"enabled": False}},
             "`lora.enabled: true`",
