@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
-from transformers import Cache, DynamicCache, LlamaConfig, LlamaModel, PreTrainedModel
+from transformers import Cache, LlamaConfig, LlamaModel, PreTrainedModel
 
 from sidflow.generative.decoding import Predictions
 from sidflow.generative.llama_beams import BeamPrompt, LlamaBeams
@@ -80,13 +80,20 @@ class CausalIdModel(nn.Module):
         raise NotImplementedError
 
     def read(self, tokens: Int[Tensor, "b t"], lengths: Int[Tensor, " b"], room: int = 0) -> Any:
-        """Return the prompt of histories; see `decoding.IdModel`."""
-        cache = reserving_cache(room) if room else DynamicCache()
-        start = len(self.start())
+        """Return the prompt of histories; see `decoding.IdModel`.
+
+        The start is read once for all, but for its last vector, from which an empty history goes on.
+        """
+        start = self.start()
+        cache, shared = reserving_cache(room), start[:-1]
+        if len(shared):
+            cache = reserving_cache(1 + tokens.shape[1] + room)
+            self.decoder(inputs_embeds=shared[None], past_key_values=cache, use_cache=True)
+            cache.batch_repeat_interleave(len(tokens))
         states = self.states(tokens, cache)
-        ends = lengths + start
+        ends = lengths + len(start)
         rows = torch.arange(len(tokens), device=tokens.device)
-        return CausalPrompt(cache, padding_mask(ends, states.shape[1]), ends, states[rows, ends - 1])
+        return CausalPrompt(cache, padding_mask(ends, cache.get_seq_length()), ends, states[rows, lengths])
 
     def extend(
         self,
@@ -120,8 +127,11 @@ class CausalIdModel(nn.Module):
         return states @ self.output_rows()[start : start + self.ids.sizes[level]].T
 
     def states(self, tokens: Int[Tensor, "b t"], cache: Cache | None = None) -> Float[Tensor, "b s d"]:
-        """Return the states of the start and of `tokens`; padding stands behind, where it moves nothing."""
-        start = self.start()
+        """Return the states of the start, but for what `cache` has of it, and of `tokens`.
+
+        Padding stands behind, where it moves nothing.
+        """
+        start = self.start()[0 if cache is None else cache.get_seq_length() :]
         vectors = torch.cat([start.expand(len(tokens), -1, -1), self.embed(tokens)], dim=1)
         output = self.decoder(inputs_embeds=vectors, past_key_values=cache, use_cache=cache is not None)
         return output.last_hidden_state.float()

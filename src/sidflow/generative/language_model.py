@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
 
 ADAPTER = "default"  # PEFT's name of the only one
+LOGIT_TOLERANCE = 0.02  # of the relative error; bf16 rounds by 0.004
 
 
 class LanguageIdModel(CausalIdModel):
@@ -45,7 +46,7 @@ class LanguageIdModel(CausalIdModel):
         """Take a language model that `with_id_rows` has extended and that has an adapter.
 
         Raises:
-            InputError: it has too few positions, a sliding window that is shorter, or a bias in its output layer.
+            InputError: it has too few positions, or a sliding window that is shorter.
         """
         super().__init__(ids)
         self.reader = PromptedBackbone(model, tokenize_prompt(tokenizer, params.prompt), "last_item")
@@ -69,12 +70,24 @@ class LanguageIdModel(CausalIdModel):
                 found=f"{window} (sliding_window in its config.json)",
                 remedy="set generate.*.max_length lower, or use another backbone",
             )
-        if getattr(self._head, "bias", None) is not None:
+
+    @torch.no_grad()
+    def require_own_logits(self) -> None:
+        """Check that logits behind the instruction, with a fresh adapter, are those of the backbone without it.
+
+        Raises:
+            InputError: they are not, as where the output layer has a bias, which ID tokens could not have.
+        """
+        model = cast("Any", self.model)
+        with model.disable_adapter():  # with it PEFT leaves a bias out
+            own = model(input_ids=self.reader.instruction, use_cache=False).logits[0, -1].float()
+        ours = self.vocabulary_logits(self.states(self.reader.instruction[:, :0])[0, -1])
+        if not (own - ours).norm() <= LOGIT_TOLERANCE * own.norm():  # NaN, too
             raise InputError(
                 "the backbone's output layer",
-                expected="one without a bias, which ID tokens could not have",
-                found="a bias",
-                remedy="use another backbone, such as a Llama, Qwen, Mistral or SmolLM",
+                expected="logits that are products of states and rows, scaled as Cohere's, Granite's or Gemma's",
+                found=f"others, of a model of type {self.reader.config.model_type}",
+                remedy="use another backbone, such as a Llama, Qwen, Mistral, Gemma or SmolLM",
             )
 
     @property
@@ -113,7 +126,19 @@ class LanguageIdModel(CausalIdModel):
 
     def vocabulary_logits(self, states: Float[Tensor, "*b d"]) -> Float[Tensor, "*b v"]:
         """Return the logits of all words, then of all ID tokens."""
-        return torch.cat([states @ self.word_rows().T, states @ self.output_rows().T], dim=-1)
+        return self._scaled(torch.cat([states @ self.word_rows().T, states @ self.output_rows().T], dim=-1))
+
+    def level_logits(self, states: Float[Tensor, "*b d"], level: int) -> Float[Tensor, "*b k"]:
+        """Return the logit of each code of `level` as the next token."""
+        return self._scaled(super().level_logits(states, level))
+
+    def _scaled(self, logits: Float[Tensor, "*b v"]) -> Float[Tensor, "*b v"]:
+        """Return products of states and rows as the backbone scales them (Cohere, Granite) or caps them (Gemma)."""
+        config = self.reader.config
+        scale = getattr(config, "logit_scale", 1.0) / getattr(config, "logits_scaling", 1.0)
+        cap = getattr(config, "final_logit_softcapping", None)
+        logits = logits if scale == 1 else logits * scale
+        return logits if cap is None else torch.tanh(logits / cap) * cap
 
     def masks(self, attends: Bool[Tensor, "b p s"]) -> Any:
         """Return the decoder's attention mask; a dict by layer type where there are two."""
@@ -188,13 +213,15 @@ def adapt(backbone: Backbone, ids: IdVocabulary, params: LanguageParams) -> Lang
     """Return `backbone` with ID tokens and a fresh adapter; both are drawn from the global generator.
 
     Raises:
-        InputError: see `LanguageIdModel`.
+        InputError: see `LanguageIdModel` and its `require_own_logits`.
     """
     model = with_id_rows(backbone.model, ids, fresh=True)
     words = cast("Any", model.get_input_embeddings()).weight.shape[0] - ids.size
     tokens = {name: range(words, words + ids.size) for name in _tables(model)}
     adapted = _in_fp32(add_adapter(model, params.lora, tokens, "generate"))
-    return LanguageIdModel(adapted, backbone.tokenizer, ids, params)
+    language_model = LanguageIdModel(adapted, backbone.tokenizer, ids, params).eval()  # no draws for dropout
+    language_model.require_own_logits()
+    return language_model
 
 
 def load_language_model(

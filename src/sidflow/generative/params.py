@@ -135,6 +135,9 @@ class LanguageParams(GenerativeParams):
     def _usable(self) -> LanguageParams:
         if self.prompt.count(HISTORY) != 1:
             raise InvalidValue("`prompt` with {history} once", f"{self.prompt.count(HISTORY)} times")
+        behind = self.prompt.partition(HISTORY)[2]
+        if behind:
+            raise InvalidValue("`prompt` that ends with {history}: the next ID follows it", f"{behind!r} behind it")
         if not self.lora.enabled:
             raise InvalidValue("`lora.enabled: true`, since ID tokens are trained with the adapter", "false")
         return self

@@ -116,7 +116,7 @@ def make_item_ids(
     """Return the IDs that `params` name, from the table SEMANTIC_IDS; the rest is as in `load_item_ids`."""
     path = str(SEMANTIC_IDS.at())
     blocks, level_sizes = [], []
-    suffixes = np.zeros((len(params.modalities), items), dtype=np.int64)
+    suffixes = np.full((len(params.modalities), items), -1, dtype=np.int64)
     for index, modality in enumerate(params.modalities):
         if modality not in code_counts:
             raise InputError(
@@ -151,16 +151,17 @@ def make_item_ids(
         nothing = (codes == np.array(level_sizes) - 1).all(axis=1)
         codes[nothing] = -1
     if params.suffix == "token":
-        last = _joint_suffixes(codes, suffixes[0])
+        last = suffixes[0] if len(suffixes) == 1 else _joint_suffixes(codes, suffixes)
         codes = np.concatenate([codes, last[:, None]], axis=1)
         level_sizes.append(_reserved(int(last.max(initial=0)) + 1))
     return _within(ItemIds(codes, IdVocabulary(tuple(level_sizes))), sizes)
 
 
-def _joint_suffixes(codes: np.ndarray, first_suffix: np.ndarray) -> np.ndarray:
+def _joint_suffixes(codes: np.ndarray, suffixes: np.ndarray) -> np.ndarray:
     """Return 0, 1, 2, ... for items of equal codes, -1 where there are none.
 
-    Their order is that of the first modality's suffixes, so that a new item comes after those that were there.
+    Their order is that of the suffixes in the first modality that they have, so that a new item comes after those that
+    were there.
     """
     suffix = np.full(len(codes), -1, dtype=np.int64)
     present = np.flatnonzero((codes >= 0).all(axis=1))
@@ -168,7 +169,7 @@ def _joint_suffixes(codes: np.ndarray, first_suffix: np.ndarray) -> np.ndarray:
         return suffix
     _, label = np.unique(codes[present], axis=0, return_inverse=True)
     label = label.reshape(-1)
-    order = np.lexsort((present, first_suffix[present], label))
+    order = np.lexsort((*suffixes[::-1, present], label))
     ordered = label[order]
     new = np.ones(len(order), dtype=bool)
     new[1:] = ordered[1:] != ordered[:-1]

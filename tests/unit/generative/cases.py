@@ -2,8 +2,10 @@
 
 import numpy as np
 import torch
+from peft.tuners.lora.layer import Linear
 from transformers import AutoModelForCausalLM, Gemma2Config, LlamaConfig
 
+from sidflow.backbones.lora import LeanLora
 from sidflow.backbones.models import Backbone
 from sidflow.backbones.scratch import train_tokenizer
 from sidflow.generative.causal import scratch_causal_model
@@ -64,13 +66,25 @@ def tiny_backbone(tied=True, family=LlamaConfig, **more):
 
 def tiny_language_model(ids, backbone=None, **params):
     """LC-Rec's model over a tiny backbone, its adapter no longer without effect."""
-    settings = LanguageParams(architecture="language_model", lora=LORA, max_length=5, **params)
+    settings = LanguageParams(**{"architecture": "language_model", "lora": LORA, "max_length": 5} | params)
     model = adapt(backbone or tiny_backbone(), ids.vocabulary, settings).eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "lora_B" in name:
                 parameter.normal_(std=0.2)
     return model
+
+
+def whole_logits(model, tokens):
+    """PEFT's own pass, with its own layers, over rows of words and ID tokens."""
+    lean = [module for module in model.modules() if isinstance(module, LeanLora)]
+    for module in lean:
+        module.__class__ = Linear
+    try:
+        return model.model(input_ids=tokens, use_cache=False).logits
+    finally:
+        for module in lean:
+            module.__class__ = LeanLora
 
 
 @torch.no_grad()

@@ -12,17 +12,23 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from peft.tuners.lora.layer import Linear
 from tests.unit.generative import kills
-from tests.unit.generative.cases import LORA, TITLES, item_ids, random_codes, tiny_backbone, tiny_language_model
+from tests.unit.generative.cases import (
+    LORA,
+    TITLES,
+    item_ids,
+    random_codes,
+    tiny_backbone,
+    tiny_language_model,
+    whole_logits,
+)
 from tests.unit.generative.shop import COUNT, LOOP, ROOT, enter_shop_with_ids, ranking_of, stage_main, write_params
 from tests.unit.killing import second_fit_resumes
 from tests.unit.sequential.cases import CYCLE
-from transformers import Gemma2Config, LlamaConfig, MistralConfig
+from transformers import Gemma2Config, HyperCLOVAXConfig, LlamaConfig, MistralConfig, PhiConfig
 
 from sidflow.artifacts.catalog import ITEMS
 from sidflow.artifacts.recommenders import BACKBONE, CURVES, MODEL_FOLDER, SUMMARY, WEIGHTS, adapter_folder
-from sidflow.backbones.lora import LeanLora
 from sidflow.backbones.models import record_of_folder
 from sidflow.core.errors import InputError
 from sidflow.generative.alignment import AlignedLosses
@@ -36,7 +42,7 @@ ALIGNED = {"id_from_title": 0.5, "title_from_id": 0.25, "next_title": 0.5, "samp
 BACKBONES = [
     {"tied": True},
     {"tied": False},
-    {"tied": True, "family": Gemma2Config, "sliding_window": 128, "head_dim": 8, "final_logit_softcapping": None},
+    {"tied": True, "family": Gemma2Config, "sliding_window": 128, "head_dim": 8, "final_logit_softcapping": 5.0},
 ]
 
 
@@ -49,18 +55,6 @@ def aligned_losses(backbone=None, titles=TITLES, **params):
     windows = recent_windows([[0, 1, 2], [3, 4], [5, 6, 7, 8], [9, 10, 11]], 5)
     candidates = CandidateTree(ids, len(TITLES), torch.device("cpu"))
     return AlignedLosses(model, windows, ids, candidates, settings, titles)
-
-
-def whole_logits(model, tokens):
-    """PEFT's own pass, with its own layers, over rows of words and ID tokens."""
-    lean = [module for module in model.modules() if isinstance(module, LeanLora)]
-    for module in lean:
-        module.__class__ = Linear
-    try:
-        return model.model(input_ids=tokens, use_cache=False).logits
-    finally:
-        for module in lean:
-            module.__class__ = LeanLora
 
 
 @pytest.mark.parametrize("kind", BACKBONES, ids=["tied", "untied", "gemma2"])
@@ -195,8 +189,16 @@ def test_backbones_that_cannot_be_used_are_refused():
     with pytest.raises(InputError, match=r"longest row of the alignment tasks; found 60 .*alignment\.title_words"):
         aligned_losses(limited, titles=titles)
     aligned_losses()
+    scaled = tiny_backbone(family=HyperCLOVAXConfig, logits_scaling=0.5)
+    biased = tiny_backbone(tied=False, family=PhiConfig)
+    biased.model.lm_head.bias.normal_()
+    for backbone in (scaled, biased):
+        family = backbone.model.config.model_type
+        with pytest.raises(InputError, match=f"products of states and rows.*found others, of a model of type {family}"):
+            tiny_language_model(ids, backbone, lora=LORA | {"targets": ["q_proj"]})
     for values, message in (
         ({"prompt": "x"}, "`prompt` with {history} once"),
+        ({"prompt": "They bought {history} and then"}, "`prompt` that ends with {history}.*' and then' behind it"),
         (
             {"lora": {"enabled": False}},
             "`lora.enabled: true`",

@@ -70,6 +70,18 @@ def test_a_joint_suffix_keeps_the_order_of_the_first_modality():
     assert ids.codes[:, -1].tolist() == [1, 0]
 
 
+def test_a_joint_suffix_of_items_without_the_first_modality_keeps_the_order_of_the_second():
+    image = {0: ((0, 1), 1), 1: ((0, 1), 0)}
+    ids = make_item_ids(table(text={}, image=image), 2, COUNTS, IdParams(modalities=("text", "image")))
+    assert ids.codes.tolist() == [[2, 3, 0, 1, 1], [2, 3, 0, 1, 0]]
+
+
+def test_a_suffix_stays_where_an_item_with_these_codes_has_left_the_catalogue():
+    """What was trained on `1 2 1` is not read as `1 2 0`, the item that left."""
+    ids = make_item_ids(table(text={0: ((1, 2), 1), 2: ((1, 2), 2)}), 3, COUNTS, IdParams(), sizes=(2, 3, 4))
+    assert ids.codes.tolist() == [[1, 2, 1], [-1, -1, -1], [1, 2, 2]]
+
+
 def test_a_trained_vocabulary_bounds_what_has_an_id():
     ids = make_item_ids(table(text=TEXT), 5, COUNTS, IdParams(), sizes=(2, 3, 2))
     assert ids.present.tolist() == [True, True, True, False, False]  # item 4 has suffix 2
