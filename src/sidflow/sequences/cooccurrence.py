@@ -62,28 +62,6 @@ def training_events(histories: Histories, items: int) -> Events:
     return Events(*histories.training_events(), items)
 
 
-def recent_items(histories: Histories, items: int, last: int, weights: np.ndarray) -> csr_matrix:
-    """Return the last items of every query's history, weighted by how many steps back they are.
-
-    Args:
-        histories: all queries; a row each.
-        items: number of columns.
-        last: number of last items, at least 1.
-        weights: [last], of the last item, of the one before it, and so on; an item that occurs twice gets both.
-
-    Returns:
-        float32 CSR [q, items]; the row of an empty history is zero.
-    """
-    count = np.minimum(histories.query_end, last)
-    indptr = np.concatenate([[0], np.cumsum(count)])
-    steps = np.arange(indptr[-1]) - np.repeat(indptr[:-1], count)  # 0 = the last item
-    ends = histories.offsets[histories.query_user] + histories.query_end
-    columns = histories.items[np.repeat(ends, count) - 1 - steps]
-    matrix = csr_matrix((weights[steps].astype(np.float32), columns, indptr), shape=(histories.query_count, items))
-    matrix.sum_duplicates()
-    return matrix
-
-
 def pairs_at_distance(events: Events, distance: int) -> tuple[np.ndarray, np.ndarray]:
     """Return all (earlier item, later item) of one user that are exactly `distance` steps apart."""
     same = events.user[:-distance] == events.user[distance:]
