@@ -15,6 +15,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from sidflow.sequences.histories import Histories
+from sidflow.sequences.slices import rows_and_positions
 
 WEIGHT_BITS = 7  # of a weight's fraction: 1/3 becomes 43/128
 SCORE_STEP = 2.0 ** (-2 * WEIGHT_BITS)  # the smallest difference between two sums of products of two such weights
@@ -124,12 +125,10 @@ def strongest_per_row(relation: csr_matrix, per_row: int) -> csr_matrix:
     """
     matrix = csr_matrix(relation)
     matrix.sum_duplicates()
-    count = len(matrix.indptr) - 1
     lengths = np.diff(matrix.indptr)
     if lengths.max(initial=0) <= per_row:
         return matrix
-    rows = np.repeat(np.arange(count), lengths)
+    rows, rank = rows_and_positions(lengths)
     order = np.lexsort((matrix.indices, np.negative(matrix.data), rows))
-    rank = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     strongest = np.sort(order[rank < per_row])
     return csr_matrix((matrix.data[strongest], (rows[strongest], matrix.indices[strongest])), shape=matrix.shape)
