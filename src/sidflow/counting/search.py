@@ -127,9 +127,8 @@ def _per_row(flags: np.ndarray, indptr: np.ndarray) -> np.ndarray:
 def dense_ranks(scores: np.ndarray, masked: csr_matrix, targets: np.ndarray) -> np.ndarray:
     """Return each target's rank as `sparse_ranks` does, from dense scores [v, n], which are overwritten."""
     queries, items = scores.shape
-    row = np.repeat(np.arange(queries), np.diff(masked.indptr))
     target_scores = scores[np.arange(queries), targets].copy()
-    scores[row, masked.indices] = -np.inf
+    scores[masked.nonzero()] = -np.inf
     target_excluded = np.isneginf(scores[np.arange(queries), targets])
     ranks = (scores >= target_scores[:, None]).sum(axis=1)
     return np.where(target_excluded, items + 1, ranks)

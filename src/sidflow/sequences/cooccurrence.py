@@ -110,9 +110,8 @@ def damped_cooccurrence(events: Events, weights: np.ndarray, backward: float, da
         float32 CSR [n, n].
     """
     counts = cooccurrence_counts(events, weights, backward)
-    rows = np.repeat(np.arange(events.items), np.diff(counts.indptr))
     item_weights = np.maximum(events.counts(), 1).astype(np.float64) ** -damping
-    counts.data = round_to_dyadic(counts.data * item_weights[rows])
+    counts.data = round_to_dyadic(counts.data * np.repeat(item_weights, np.diff(counts.indptr)))
     return counts
 
 
