@@ -89,9 +89,9 @@ def validation_set(histories: Histories, items: int, max_queries: int) -> Valida
     return ValidationSet(queries, histories.excluded(items, queries), histories.targets[queries])
 
 
-def mean_ndcg(ranks: np.ndarray, cutoff: int = 10) -> float:
-    """Return the mean nDCG of queries with one target each, from the targets' ranks."""
-    return float(metric_at_k(ranks, "ndcg", cutoff).mean()) if len(ranks) else 0.0
+def mean_ndcg(ranks: np.ndarray) -> float:
+    """Return the mean nDCG@10 of queries with one target each, from the targets' ranks."""
+    return float(metric_at_k(ranks, "ndcg", 10).mean()) if len(ranks) else 0.0
 
 
 def sparse_ranks(scores: csr_matrix, ties: np.ndarray, masked: csr_matrix, targets: np.ndarray) -> np.ndarray:
