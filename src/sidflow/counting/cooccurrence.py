@@ -40,6 +40,7 @@ from sidflow.sequences.cooccurrence import (
     damped_cooccurrence,
     decaying_weights,
     tie_breaks,
+    tie_broken_factors,
     training_events,
 )
 from sidflow.sequences.histories import Histories
@@ -99,12 +100,8 @@ def recency_weights(histories: HistorySlices, items: int, setting: dict[str, flo
 
 def cooccurrence_factors(histories: Histories, events: Events, setting: dict[str, float]) -> ScoreFactors:
     """Return the factors of a setting: recency weights times co-occurrence, with popularity as the tie break."""
-    return ScoreFactors(
-        states=np.ones((histories.query_count, 1), dtype=np.float32),
-        matrix=tie_breaks(events.counts(), SCORE_STEP)[:, None],
-        evidence=recency_weights(histories.query_slices(), events.items, setting),
-        relation=cooccurrence_relation(events, setting),
-    )
+    recent = recency_weights(histories.query_slices(), events.items, setting)
+    return tie_broken_factors(recent, cooccurrence_relation(events, setting), events, SCORE_STEP)
 
 
 def choose_cooccurrence(histories: Histories, items: int, params: CooccurrenceParams) -> Choice:

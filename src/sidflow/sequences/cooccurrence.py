@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.sparse import csr_matrix
 
+from sidflow.artifacts.recommenders import ScoreFactors
 from sidflow.sequences.histories import Histories
 from sidflow.sequences.slices import rows_and_positions
 
@@ -56,6 +57,19 @@ class Events(NamedTuple):
         matrix = csr_matrix((ones, (self.user, self.item)), shape=(users, self.items))
         matrix.data[:] = 1
         return matrix
+
+
+def tie_broken_factors(evidence: csr_matrix, relation: csr_matrix, events: Events, step: float) -> ScoreFactors:
+    """Return the factors of the scores `evidence` @ `relation`, with popularity as the tie break.
+
+    Args:
+        evidence: of each query, CSR [q, n].
+        relation: the evidence that an item gives for others, CSR [n, n].
+        events: what popularity is counted in.
+        step: the smallest difference between two scores.
+    """
+    ones = np.ones((len(evidence.indptr) - 1, 1), dtype=np.float32)
+    return ScoreFactors(ones, tie_breaks(events.counts(), step)[:, None], evidence, relation)
 
 
 def training_events(histories: Histories, items: int) -> Events:
