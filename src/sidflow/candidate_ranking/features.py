@@ -120,14 +120,12 @@ class CandidateSelector(NamedTuple):
         step = max(1, BLOCK_SCORES // max(1, len(self.relations.popularity)))
         parts = [
             self._select_in_block(histories.rows(slice(start, start + step)))
-            for start in range(0, len(histories.stop), step)
+            for start in range(0, max(1, len(histories.stop)), step)
         ]
-        counts = np.concatenate([np.diff(part.indptr) for part in parts]) if parts else np.zeros(0, dtype=np.int64)
-        no_values = np.zeros((0, len(self.scales)), dtype=np.float16)
         return Candidates(
-            np.concatenate([[0], np.cumsum(counts)]),
-            np.concatenate([part.items for part in parts]) if parts else np.zeros(0, dtype=np.int64),
-            np.concatenate([part.values for part in parts]) if parts else no_values,
+            np.concatenate([[0], np.cumsum(np.concatenate([np.diff(part.indptr) for part in parts]))]),
+            np.concatenate([part.items for part in parts]),
+            np.concatenate([part.values for part in parts]),
         )
 
     def _select_in_block(self, histories: HistorySlices) -> Candidates:

@@ -111,7 +111,7 @@ class HybridValidation(Validation):
         """
         weights = self.prior.params.own_weights
         metrics = [validation_metrics(ranks) for ranks in self.ranks_by_weight(query_states, item_matrix, weights)]
-        best = max(range(len(weights)), key=lambda index: (metrics[index]["valid_ndcg_at_10"], -index))
+        best = max(range(len(weights)), key=lambda index: metrics[index]["valid_ndcg_at_10"])
         self.prior.own.fill_(weights[best])
         return metrics[best]
 
