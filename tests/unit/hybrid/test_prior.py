@@ -144,6 +144,13 @@ def test_the_weight_of_the_base_is_chosen_on_validation(monkeypatch, cosine_byte
     assert float(prior.own) == pytest.approx(prior.params.own_weights[int(np.argmax(ndcg))])
 
 
+def test_of_equally_good_weights_of_the_base_the_first_is_taken():
+    histories, prior, model = built(own_weights=(0.3, 0.0, 1.0))
+    validation = HybridValidation(histories, ITEMS, prior, model.content)
+    validation.metrics(torch.zeros(len(validation.queries), 3), model.base.rows.detach())
+    assert float(prior.own) == pytest.approx(0.3)
+
+
 @pytest.mark.parametrize("cosine_bytes", [COSINE_BYTES, 0], ids=["cosines once", "a product each time"])
 def test_content_follows_its_weights(monkeypatch, cosine_bytes):
     """Scores of histories that are empty, short or with an item without content, before and after weights change."""
