@@ -58,6 +58,12 @@ def test_events_before_the_test_hold_the_validation_target_and_no_test_target():
     assert training_events(histories.before_test(), 7).item.tolist() == [0, 1, 2, 4, 5]
 
 
+def test_who_had_an_item_twice_had_it():
+    events = training_events(leave_one_out([[0, 1, 0, 2, 2], [1, 1, 0, 2]]), 3)
+    assert events.incidence().toarray().tolist() == [[1, 1, 0], [0, 1, 0]]
+    assert events.counts().tolist() == [2, 3, 0]
+
+
 def test_events_before_the_test_of_users_with_several_or_no_queries():
     histories = Histories(
         items=np.arange(12, dtype=np.int32),
