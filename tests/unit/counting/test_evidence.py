@@ -14,6 +14,7 @@ from sidflow.sequences.cooccurrence import (
     WEIGHT_BITS,
     cooccurrence_counts,
     decaying_weights,
+    strongest_per_row,
     tie_breaks,
     training_events,
 )
@@ -56,6 +57,11 @@ def test_events_before_the_test_hold_the_validation_target_and_no_test_target():
     histories = leave_one_out([[0, 1, 2, 3], [4, 5, 6]])
     assert training_events(histories, 7).item.tolist() == [0, 1, 4]
     assert training_events(histories.before_test(), 7).item.tolist() == [0, 1, 2, 4, 5]
+
+
+def test_of_equal_entries_of_a_row_those_of_lower_columns_are_kept():
+    matrix = csr_matrix(np.array([[1, 2, 1, 1], [0, 0, 3, 0], [5, 5, 5, 5]], dtype=np.float32))
+    assert strongest_per_row(matrix, 2).toarray().tolist() == [[1, 2, 0, 0], [0, 0, 3, 0], [5, 5, 0, 0]]
 
 
 def test_who_had_an_item_twice_had_it():
