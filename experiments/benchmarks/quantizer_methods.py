@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from experiments.index_file import read_index_file
 from finished_run import add_run_option
 from quantizer_common import Run, audit, concatenate, load, train
 from side_by_side import benchmark_parser, commit, machine, write
 
-from sidflow.semantic_ids.codec import read_index_file
 from sidflow.semantic_ids.quality import code_metrics, collision_metrics
 
 CONCATENATED = "rq-vae, concatenated"

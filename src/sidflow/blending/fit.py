@@ -90,7 +90,7 @@ def choose_weight(
     added: Tensors,
     ids: Int32[np.ndarray, " n"] | None = None,
 ) -> Choice:
-    """Return the weight with the highest validation nDCG@10, and what each weight brought.
+    """Return the weight with the highest validation nDCG@10, the first of equals, and what each weight brought.
 
     Items that share one of `ids` and have one score are a tie, over whose ranks the mean is taken.
     """
@@ -110,8 +110,8 @@ def choose_weight(
             values[index, block] = metric_at_k(ranks, "ndcg", 10, sharing)
     means = [float(of_weight.mean()) if len(queries) else 0.0 for of_weight in values]
     trials = [{"weight": weight, METRIC: mean} for weight, mean in zip(settings.weights, means, strict=True)]
-    best = max(range(len(trials)), key=lambda index: (trials[index][METRIC], -index))
-    return Choice({"weight": trials[best]["weight"]}, trials)
+    best = max(trials, key=lambda trial: trial[METRIC])
+    return Choice({"weight": best["weight"]}, trials)
 
 
 def weighted_sum(base: ScoreFactors, added: ScoreFactors, weight: float) -> ScoreFactors:

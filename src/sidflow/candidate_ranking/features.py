@@ -11,8 +11,8 @@ from scipy.sparse import csr_matrix
 
 from sidflow.candidate_ranking.params import CandidateRankerParams
 from sidflow.candidate_ranking.relations import Relations, largest_columns
-from sidflow.hybrid.evidence import HistorySlices
 from sidflow.sequences.cooccurrence import strongest_per_row
+from sidflow.sequences.slices import HistorySlices, recent_items, weighted_last_items
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Float16, Int
@@ -61,29 +61,24 @@ class HistoryWeights(NamedTuple):
 
 def weighted_items(histories: HistorySlices, items: int, params: CandidateRankerParams) -> HistoryWeights:
     """Return the weights of the items of `histories`; those outside the core of `items` items have none."""
+    whole = item_counts(histories, items)
+    shares = np.reciprocal(np.maximum(np.diff(whole.indptr), 1).astype(np.float32))
+    steps_back = np.arange(1, params.last + 1, dtype=np.float64)
+    near = histories.last_items(max(STEPS))
+    return HistoryWeights(
+        recent=recent_items(histories, steps_back**-params.recency, items),
+        whole=whole,
+        mean=csr_matrix(sparse.diags(shares) @ whole),
+        steps={step: weighted_last_items(near[:, step - 1 : step], np.ones(1), items) for step in STEPS},
+    )
 
-    def rows(last_items: np.ndarray, weights: np.ndarray) -> csr_matrix:
-        in_core = (last_items >= 0) & (last_items < items)
-        indptr = np.concatenate([[0], np.cumsum(in_core.sum(1))])
-        values = np.broadcast_to(weights, last_items.shape)[in_core].astype(np.float32)
-        matrix = csr_matrix((values, last_items[in_core], indptr), shape=(len(last_items), items))
-        matrix.sum_duplicates()
-        return matrix
 
-    recent = histories.last_items(params.last)
+def item_counts(histories: HistorySlices, items: int) -> csr_matrix:
+    """Return how often each of `items` core items is in each history, float32 CSR [p, n]."""
     row, item = histories.events()
     in_core = item < items
     ones = np.ones(in_core.sum(), dtype=np.float32)
-    whole = csr_matrix((ones, (row[in_core], item[in_core])), shape=(len(histories.stop), items))  # repeats are summed
-    shares = np.reciprocal(np.maximum(np.diff(whole.indptr), 1).astype(np.float32))
-    steps_back = np.arange(1, recent.shape[1] + 1, dtype=np.float64)
-    near = histories.last_items(max(STEPS))
-    return HistoryWeights(
-        recent=rows(recent, steps_back**-params.recency),
-        whole=whole,
-        mean=csr_matrix(sparse.diags(shares) @ whole),
-        steps={step: rows(near[:, step - 1 : step], np.ones(1)) for step in STEPS},
-    )
+    return csr_matrix((ones, (row[in_core], item[in_core])), shape=(len(histories.stop), items))  # repeats are summed
 
 
 def evidence(histories: HistorySlices, relations: Relations, params: CandidateRankerParams) -> Iterator[csr_matrix]:
@@ -104,10 +99,8 @@ def feature_scales(
     histories: HistorySlices, relations: Relations, params: CandidateRankerParams
 ) -> Float[np.ndarray, " f"]:
     """Return each feature's root mean square where it is not zero, over the first histories; 1 where it always is."""
-    first = HistorySlices(histories.items, histories.start[:SCALE_HISTORIES], histories.stop[:SCALE_HISTORIES])
-    squares = [
-        float(np.square(matrix.data).mean()) if matrix.nnz else 1.0 for matrix in evidence(first, relations, params)
-    ]
+    features = evidence(histories.rows(slice(SCALE_HISTORIES)), relations, params)
+    squares = [float(np.square(matrix.data).mean()) if matrix.nnz else 1.0 for matrix in features]
     return np.sqrt(np.array(squares, dtype=np.float32))
 
 
@@ -126,16 +119,13 @@ class CandidateSelector(NamedTuple):
         """
         step = max(1, BLOCK_SCORES // max(1, len(self.relations.popularity)))
         parts = [
-            self._select_in_block(HistorySlices(histories.items, *bounds))
-            for start in range(0, len(histories.stop), step)
-            for bounds in [(histories.start[start : start + step], histories.stop[start : start + step])]
+            self._select_in_block(histories.rows(slice(start, start + step)))
+            for start in range(0, max(1, len(histories.stop)), step)
         ]
-        counts = np.concatenate([np.diff(part.indptr) for part in parts]) if parts else np.zeros(0, dtype=np.int64)
-        no_values = np.zeros((0, len(self.scales)), dtype=np.float16)
         return Candidates(
-            np.concatenate([[0], np.cumsum(counts)]),
-            np.concatenate([part.items for part in parts]) if parts else np.zeros(0, dtype=np.int64),
-            np.concatenate([part.values for part in parts]) if parts else no_values,
+            np.concatenate([[0], np.cumsum(np.concatenate([np.diff(part.indptr) for part in parts]))]),
+            np.concatenate([part.items for part in parts]),
+            np.concatenate([part.values for part in parts]),
         )
 
     def _select_in_block(self, histories: HistorySlices) -> Candidates:
@@ -146,7 +136,7 @@ class CandidateSelector(NamedTuple):
             feature.data /= scale
             total[feature.row, feature.col] += feature.data
         if self.exclude_history:
-            total[weighted_items(histories, items, self.params).whole.nonzero()] = 0
+            total[item_counts(histories, items).nonzero()] = 0
         best = strongest_per_row(csr_matrix(largest_columns(total, self.params.candidates)), self.params.candidates)
         positions = np.full(total.shape, -1)
         positions[best.nonzero()] = np.arange(best.nnz)

@@ -22,18 +22,18 @@ from sidflow.candidate_ranking.features import (
     CandidateSelector,
     feature_names,
     feature_scales,
-    weighted_items,
+    item_counts,
 )
 from sidflow.candidate_ranking.network import CandidateLosses, EvidenceNetwork, RankingExamples, score_candidates
 from sidflow.candidate_ranking.params import CandidateRankerParams
 from sidflow.candidate_ranking.ranker import CandidateRanker, popularity_ties
 from sidflow.candidate_ranking.relations import Relations, count_relations, similar_items
 from sidflow.core.errors import InputError
-from sidflow.hybrid.evidence import HistorySlices, query_histories
 from sidflow.metrics.geometry import unit_rows
 from sidflow.sequences.cooccurrence import training_events
 from sidflow.sequences.histories import Histories, require_next_items
 from sidflow.sequences.refit import fit_and_refit
+from sidflow.sequences.slices import HistorySlices
 from sidflow.training.checkpoint import Checkpoint
 from sidflow.training.devices import prepare_training
 from sidflow.training.loop import FitResult, fit
@@ -89,7 +89,7 @@ def hold_back_last(histories: Histories) -> HeldBack:
     if histories.exclude_history:
         row, items = before.events()
         new = np.bincount(row, items == targets[row], len(targets)) == 0
-        before, targets = HistorySlices(histories.items, start[new], last[new]), targets[new]
+        before, targets = before.rows(new), targets[new]
         if not len(targets):
             raise InputError(
                 "artifacts/split/sequences.parquet",
@@ -178,7 +178,7 @@ def fit_candidate_ranker(
         histories,
         settings.refit,
         fit_once,
-        answer=lambda trained: trained.ranker.factors(query_histories(histories, np.arange(histories.query_count))),
+        answer=lambda trained: trained.ranker.factors(histories.query_slices()),
         choose=lambda trained: trained,
     )
     _write(name, refitted.factored, refitted.choice, settings.refit, fingerprint)
@@ -207,7 +207,7 @@ def _train(
     examples = RankingExamples(
         candidates,
         candidates.positions(held_back.targets, items),
-        _rankable(held_back.before, items, settings, exclude),
+        _rankable(held_back.before, items, exclude),
     )
     validation = Validation(histories, items)
     selector = CandidateSelector(relations, scales, settings, exclude)
@@ -216,7 +216,7 @@ def _train(
         network,
         examples,
         validation,
-        selector.select(query_histories(histories, validation.queries)),
+        selector.select(histories.query_slices(validation.queries)),
         earlier,
         relations,
         settings.batch_size,
@@ -226,13 +226,11 @@ def _train(
     return Trained(CandidateRanker(network.eval(), selector), fitted, len(held_back.targets), share, checkpoint)
 
 
-def _rankable(
-    histories: HistorySlices, items: int, settings: CandidateRankerParams, exclude_history: bool
-) -> np.ndarray:
+def _rankable(histories: HistorySlices, items: int, exclude_history: bool) -> np.ndarray:
     """Return how many items can follow each history, int64 [p]; all but its own where these are excluded."""
     if not exclude_history:
         return np.full(len(histories.stop), items)
-    return items - np.diff(weighted_items(histories, items, settings).whole.indptr)
+    return items - np.diff(item_counts(histories, items).indptr)
 
 
 def _write(name: str, factors: ScoreFactors, trained: Trained, refit: bool, fingerprint: dict[str, object]) -> None:

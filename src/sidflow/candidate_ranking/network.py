@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sidflow.candidate_ranking.features import Candidates
+from sidflow.sequences.slices import rows_and_positions
 from sidflow.training.devices import full_precision
 
 if TYPE_CHECKING:
@@ -50,10 +51,8 @@ class RankingExamples(NamedTuple):
 
     def rows(self, histories: Int[np.ndarray, " b"]) -> tuple[Int[np.ndarray, " k"], Int[np.ndarray, " k"]]:
         """Return the candidates of `histories`, and for each the history's number in `histories`."""
-        starts, counts = self.candidates.indptr[histories], np.diff(self.candidates.indptr)[histories]
-        segments = np.repeat(np.arange(len(histories)), counts)
-        first = np.cumsum(counts) - counts
-        return np.arange(len(segments)) - first[segments] + starts[segments], segments
+        segments, position = rows_and_positions(np.diff(self.candidates.indptr)[histories])
+        return self.candidates.indptr[histories][segments] + position, segments
 
 
 def catalogue_loss(

@@ -16,8 +16,8 @@ from sidflow.candidate_ranking.network import EvidenceNetwork, score_candidates
 from sidflow.candidate_ranking.params import CandidateRankerParams
 from sidflow.candidate_ranking.relations import Relations
 from sidflow.core.params import validate_params
-from sidflow.hybrid.evidence import HistorySlices, new_histories
 from sidflow.sequences.cooccurrence import tie_breaks
+from sidflow.sequences.slices import HistorySlices, new_histories
 from sidflow.training.checkpoint import weights_from_arrays, weights_to_arrays
 
 HISTORIES = 4096  # scored at a time: the features of all queries together are large
@@ -46,11 +46,7 @@ class CandidateRanker:
     def factors(self, histories: HistorySlices) -> ScoreFactors:
         """Return the two sides of the scores of `histories`: those of candidates, with popularity as the tie break."""
         count = len(histories.stop)
-        blocks = [
-            self.scores(HistorySlices(histories.items, histories.start[rows], histories.stop[rows]))
-            for start in range(0, count, HISTORIES)
-            for rows in [slice(start, start + HISTORIES)]
-        ]
+        blocks = [self.scores(histories.rows(slice(start, start + HISTORIES))) for start in range(0, count, HISTORIES)]
         ties = popularity_ties(self.selector.relations)[:, None]
         scores = csr_matrix(sparse.vstack(blocks), dtype=np.float32)
         return ScoreFactors(np.ones((count, 1), dtype=np.float32), ties).plus(scores)

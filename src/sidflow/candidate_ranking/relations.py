@@ -45,8 +45,7 @@ def similar_items(rows: Matrix, count: int) -> csr_matrix:
     for start in range(0, _row_count(rows), BLOCK):
         cosines = rows[start : start + BLOCK] @ columns
         block = csr_matrix(largest_columns(cosines, count + 1) if isinstance(cosines, np.ndarray) else cosines)
-        row = np.repeat(np.arange(_row_count(block)), np.diff(block.indptr)) + start
-        block.data[(block.indices == row) | (block.data <= 0)] = 0
+        block.data[(block.indices == block.tocoo().row + start) | (block.data <= 0)] = 0
         block.eliminate_zeros()
         blocks.append(strongest_per_row(block, count))
     return csr_matrix(sparse.vstack(blocks), dtype=np.float32)

@@ -21,6 +21,7 @@ PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
 CSV_SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 TABLE_SUFFIXES = (*CSV_SUFFIXES, ".parquet")
 UNREADABLE = (pl.exceptions.PolarsError, OSError, ValueError, OverflowError, RuntimeError)  # a date of year 29349
+SLICE_ROWS = 50_000  # of a table that are Python values at a time
 PANIC = "PanicException"  # of pyo3; a subclass of BaseException that each library has to itself
 
 # Without it polars panics on times with a fixed offset (`+05:30`), which pandas and Arrow write.
@@ -248,13 +249,13 @@ def refuse_no_rows(path: Path, rows: int, param: str) -> None:
         raise InputError(str(path), expected="rows of items", found="none", remedy=f"give the whole file, or {param}")
 
 
-def table_rows(frame: pl.DataFrame, path: Path, slice_rows: int = 50_000) -> Iterator[dict[str, Any]]:
+def table_rows(frame: pl.DataFrame, path: Path) -> Iterator[dict[str, Any]]:
     """Yield the rows of a table of the file `path` as Python values.
 
     Raises:
         InputError: a value has no Python value, such as a date of the year 29349.
     """
-    for part in frame.iter_slices(slice_rows):
+    for part in frame.iter_slices(SLICE_ROWS):
         with readable_table(path, "values that Python can hold", "repair these values, or leave the column out"):
             rows = part.rows(named=True)
         yield from rows

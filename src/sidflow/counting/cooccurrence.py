@@ -39,11 +39,12 @@ from sidflow.sequences.cooccurrence import (
     Events,
     damped_cooccurrence,
     decaying_weights,
-    recent_items,
     tie_breaks,
+    tie_broken_factors,
     training_events,
 )
 from sidflow.sequences.histories import Histories
+from sidflow.sequences.slices import HistorySlices, recent_items
 
 Steps = Annotated[int, Field(ge=1, le=1000)]
 Exponent = Annotated[float, Field(ge=0, le=4)]
@@ -92,28 +93,22 @@ def cooccurrence_relation(events: Events, setting: dict[str, float]) -> csr_matr
     return damped_cooccurrence(events, weights, setting["backward"], setting["damping"])
 
 
-def recency_weights(histories: Histories, items: int, setting: dict[str, float]) -> csr_matrix:
-    """Return the recency weights of every query's last items, float32 CSR [q, n]."""
-    last = int(setting["last"])
-    return recent_items(histories, items, last, decaying_weights(last, setting["recency"]))
+def recency_weights(histories: HistorySlices, items: int, setting: dict[str, float]) -> csr_matrix:
+    """Return the recency weights of the last items of each history, float32 CSR [p, n]."""
+    return recent_items(histories, decaying_weights(int(setting["last"]), setting["recency"]), items)
 
 
 def cooccurrence_factors(histories: Histories, events: Events, setting: dict[str, float]) -> ScoreFactors:
     """Return the factors of a setting: recency weights times co-occurrence, with popularity as the tie break."""
-    return ScoreFactors(
-        states=np.ones((histories.query_count, 1), dtype=np.float32),
-        matrix=tie_breaks(events.counts(), SCORE_STEP)[:, None],
-        evidence=recency_weights(histories, events.items, setting),
-        relation=cooccurrence_relation(events, setting),
-    )
+    recent = recency_weights(histories.query_slices(), events.items, setting)
+    return tie_broken_factors(recent, cooccurrence_relation(events, setting), events, SCORE_STEP)
 
 
 def choose_cooccurrence(histories: Histories, items: int, params: CooccurrenceParams) -> Choice:
     """Return the setting with the highest validation nDCG@10 of a fit on the training parts."""
     events = training_events(histories, items)
     queries, masked, targets = validation_set(histories, items, params.choose_on)
-    tie = tie_breaks(events.counts(), SCORE_STEP)
-
+    query_slices, tie = histories.query_slices(queries), tie_breaks(events.counts(), SCORE_STEP)
     relation_cache: dict[tuple[float, ...], csr_matrix] = {}  # only the latest; recency needs no new one
 
     def score(setting: dict[str, float]) -> float:
@@ -121,7 +116,7 @@ def choose_cooccurrence(histories: Histories, items: int, params: CooccurrencePa
         if key not in relation_cache:
             relation_cache.clear()
             relation_cache[key] = cooccurrence_relation(events, setting)
-        scores = csr_matrix(recency_weights(histories, items, setting)[queries] @ relation_cache[key])
+        scores = csr_matrix(recency_weights(query_slices, items, setting) @ relation_cache[key])
         return mean_ndcg(sparse_ranks(scores, tie, masked, targets))
 
     return coordinate_search(params.grid(), score)
@@ -163,14 +158,14 @@ def choose_content(histories: Histories, items: int, params: ContentParams, cont
     best_cooccurrence, trials = choose_cooccurrence(histories, items, params)
     events = training_events(histories, items)
     queries, masked, targets = validation_set(histories, items, params.choose_on)
-    recent = recency_weights(histories, items, best_cooccurrence)[queries]
+    recent = recency_weights(histories.query_slices(queries), items, best_cooccurrence)
     related = csr_matrix(recent @ cooccurrence_relation(events, best_cooccurrence))
     similar, tie = recent @ content, tie_breaks(events.counts(), SCORE_STEP)
     ranks = {weight: np.empty(len(queries), dtype=np.int64) for weight in params.contents}
     for start in range(0, len(queries), QUERIES_PER_BLOCK):
         block = slice(start, start + QUERIES_PER_BLOCK)
         cosine = similar[block] @ content.T
-        cosine = cosine.toarray() if sparse.issparse(cosine) else cosine
+        cosine = cosine if isinstance(cosine, np.ndarray) else cosine.toarray()
         base = related[block].toarray() + tie
         for weight in params.contents:
             scores = base + np.float32(weight) * cosine

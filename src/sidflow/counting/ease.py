@@ -28,10 +28,11 @@ from sidflow.counting.search import (
     mean_ndcg,
     validation_set,
 )
-from sidflow.sequences.cooccurrence import Events, tie_breaks, training_events
+from sidflow.sequences.cooccurrence import Events, tie_breaks, tie_broken_factors, training_events
 from sidflow.sequences.histories import Histories
 
 BITS = 20  # of a weight's fraction; rounding makes the result independent of the thread count
+STEP = 2.0**-BITS  # the smallest difference between two weights
 
 
 class EaseParams(ChosenParams):
@@ -59,7 +60,7 @@ def ease_weights(events: Events, ridge: float) -> np.ndarray:
     lower += lower.T
     lower *= -scale[None, :] * 2.0**BITS
     np.rint(lower, out=lower)  # in place: a copy takes 1.2 GB for n = 12,000
-    lower *= 2.0**-BITS
+    lower *= STEP
     return lower.astype(np.float32)
 
 
@@ -72,26 +73,18 @@ def keep_largest(dense: np.ndarray, kept: int) -> csr_matrix:
     return csr_matrix(np.where(magnitudes >= threshold, dense, 0))
 
 
-def popularity_tie_break(events: Events) -> np.ndarray:
-    """Return popularity as a tie break smaller than the rounding of one weight, float32 [n]."""
-    return tie_breaks(events.counts(), 2.0**-BITS)
-
-
 def ease_factors(histories: Histories, events: Events, setting: dict[str, float]) -> ScoreFactors:
     """Return histories and the stored weights as sparse factors, with popularity as the tie break."""
-    return ScoreFactors(
-        states=np.ones((histories.query_count, 1), dtype=np.float32),
-        matrix=popularity_tie_break(events)[:, None],
-        evidence=csr_matrix(histories.seen(events.items), dtype=np.float32),
-        relation=keep_largest(ease_weights(events, setting["ridge"]), int(setting["kept"])),
-    )
+    seen = csr_matrix(histories.seen(events.items), dtype=np.float32)
+    weights = keep_largest(ease_weights(events, setting["ridge"]), int(setting["kept"]))
+    return tie_broken_factors(seen, weights, events, STEP)
 
 
 def choose_ease(histories: Histories, items: int, params: EaseParams) -> Choice:
     """Return the ridge whose stored weights have the highest validation nDCG@10."""
     events = training_events(histories, items)
     queries, masked, targets = validation_set(histories, items, params.choose_on)
-    interactions, tie = csr_matrix(histories.seen(items, queries), dtype=np.float32), popularity_tie_break(events)
+    interactions, tie = csr_matrix(histories.seen(items, queries), dtype=np.float32), tie_breaks(events.counts(), STEP)
 
     def ndcg_of(matrix: np.ndarray | csr_matrix) -> float:
         ranks = []

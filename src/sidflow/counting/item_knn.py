@@ -23,6 +23,7 @@ from sidflow.sequences.cooccurrence import (
     round_to_dyadic,
     strongest_per_row,
     tie_breaks,
+    tie_broken_factors,
     training_events,
 )
 from sidflow.sequences.histories import Histories
@@ -57,29 +58,20 @@ def item_similarity(events: Events, setting: dict[str, float]) -> csr_matrix:
     return csr_matrix(strongest_per_row(by_item, int(setting["neighbours"])).T)
 
 
-def history_indicators(histories: Histories, items: int) -> csr_matrix:
-    """Return 1 for every item of a history, float32 CSR [q, n]."""
-    return csr_matrix(histories.seen(items), dtype=np.float32)
-
-
 def item_knn_factors(histories: Histories, events: Events, setting: dict[str, float]) -> ScoreFactors:
     """Return the factors of a setting: histories times similarities, with popularity as the tie break."""
-    return ScoreFactors(
-        states=np.ones((histories.query_count, 1), dtype=np.float32),
-        matrix=tie_breaks(events.counts(), SCORE_STEP)[:, None],
-        evidence=history_indicators(histories, events.items),
-        relation=item_similarity(events, setting),
-    )
+    seen = csr_matrix(histories.seen(events.items), dtype=np.float32)
+    return tie_broken_factors(seen, item_similarity(events, setting), events, SCORE_STEP)
 
 
 def choose_item_knn(histories: Histories, items: int, params: ItemKnnParams) -> Choice:
     """Return the setting with the highest validation nDCG@10 of a fit on the training parts."""
     events = training_events(histories, items)
     queries, masked, targets = validation_set(histories, items, params.choose_on)
-    rows, tie = history_indicators(histories, items)[queries], tie_breaks(events.counts(), SCORE_STEP)
+    seen, tie = csr_matrix(histories.seen(items, queries), dtype=np.float32), tie_breaks(events.counts(), SCORE_STEP)
 
     def score(setting: dict[str, float]) -> float:
-        scores = csr_matrix(rows @ item_similarity(events, setting))
+        scores = csr_matrix(seen @ item_similarity(events, setting))
         return mean_ndcg(sparse_ranks(scores, tie, masked, targets))
 
     return coordinate_search(params.grid(), score)

@@ -89,9 +89,9 @@ def validation_set(histories: Histories, items: int, max_queries: int) -> Valida
     return ValidationSet(queries, histories.excluded(items, queries), histories.targets[queries])
 
 
-def mean_ndcg(ranks: np.ndarray, cutoff: int = 10) -> float:
-    """Return the mean nDCG of queries with one target each, from the targets' ranks."""
-    return float(metric_at_k(ranks, "ndcg", cutoff).mean()) if len(ranks) else 0.0
+def mean_ndcg(ranks: np.ndarray) -> float:
+    """Return the mean nDCG@10 of queries with one target each, from the targets' ranks."""
+    return float(metric_at_k(ranks, "ndcg", 10).mean()) if len(ranks) else 0.0
 
 
 def sparse_ranks(scores: csr_matrix, ties: np.ndarray, masked: csr_matrix, targets: np.ndarray) -> np.ndarray:
@@ -127,9 +127,8 @@ def _per_row(flags: np.ndarray, indptr: np.ndarray) -> np.ndarray:
 def dense_ranks(scores: np.ndarray, masked: csr_matrix, targets: np.ndarray) -> np.ndarray:
     """Return each target's rank as `sparse_ranks` does, from dense scores [v, n], which are overwritten."""
     queries, items = scores.shape
-    row = np.repeat(np.arange(queries), np.diff(masked.indptr))
     target_scores = scores[np.arange(queries), targets].copy()
-    scores[row, masked.indices] = -np.inf
+    scores[masked.nonzero()] = -np.inf
     target_excluded = np.isneginf(scores[np.arange(queries), targets])
     ranks = (scores >= target_scores[:, None]).sum(axis=1)
     return np.where(target_excluded, items + 1, ranks)

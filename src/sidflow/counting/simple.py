@@ -13,8 +13,9 @@ from sidflow.artifacts.recommenders import ScoreFactors
 from sidflow.core.errors import InputError
 from sidflow.core.params import Params
 from sidflow.counting.search import CountingParams
-from sidflow.sequences.cooccurrence import Events, follower_counts, recent_items, tie_breaks
+from sidflow.sequences.cooccurrence import Events, follower_counts, tie_broken_factors
 from sidflow.sequences.histories import Histories
+from sidflow.sequences.slices import recent_items
 
 
 class PopularityParams(CountingParams):
@@ -36,12 +37,8 @@ def markov_factors(histories: Histories, events: Events) -> ScoreFactors:
 
     Counts rank a query's items as probabilities would, and are exact in float32, as is the tie break.
     """
-    return ScoreFactors(
-        states=np.ones((histories.query_count, 1), dtype=np.float32),
-        matrix=tie_breaks(events.counts(), step=1.0)[:, None],
-        evidence=recent_items(histories, events.items, last=1, weights=np.ones(1)),
-        relation=follower_counts(events, distance=1),
-    )
+    last_items = recent_items(histories.query_slices(), np.ones(1), events.items)
+    return tie_broken_factors(last_items, follower_counts(events, distance=1), events, step=1.0)
 
 
 class OracleParams(Params):

@@ -24,6 +24,7 @@ from sidflow.metrics.geometry import (
     effective_rank,
     mean_cosine,
     nearest_neighbours,
+    shared_neighbours,
     singular_values,
     sparse_nearest_neighbours,
     unit_rows,
@@ -175,9 +176,7 @@ def _agreement(one: ItemRows, other: ItemRows, params: AuditEmbeddingsParams) ->
     if k < 1:
         return None
     first, second = (_neighbours(rows, items, k) for rows in (one, other))
-    offsets = np.arange(len(items))[:, None] * len(items)  # makes one integer of (item, neighbour)
-    shared = np.isin((first + offsets)[first >= 0], (second + offsets)[second >= 0]).sum()
-    return float(shared / first.size)
+    return shared_neighbours(first, second)
 
 
 def _neighbours(rows: ItemRows, items: np.ndarray, k: int) -> np.ndarray:

@@ -132,9 +132,9 @@ def _tfidf_rows(counts: csr_matrix, weights: np.ndarray, params: SpaceParams) ->
     data = 1 + np.log(counts.data) if params.sublinear else counts.data
     data = data * weights[counts.indices]
     height = len(counts.indptr) - 1
-    rows = np.repeat(np.arange(height), np.diff(counts.indptr))
-    length = np.sqrt(np.bincount(rows, np.square(data), minlength=height))
-    unit = (data / length[rows]).astype(np.float32)
+    row = counts.tocoo().row
+    length = np.sqrt(np.bincount(row, np.square(data), minlength=height))
+    unit = (data / length[row]).astype(np.float32)
     return csr_matrix((unit, counts.indices, counts.indptr), shape=(height, len(weights)))
 
 

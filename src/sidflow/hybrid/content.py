@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from sidflow.hybrid.evidence import NO_ITEM
 from sidflow.sequences.histories import Histories
+from sidflow.sequences.slices import NO_ITEM
 from sidflow.training.devices import full_precision
 
 if TYPE_CHECKING:

@@ -6,7 +6,6 @@ its user's own, so that no transition gives evidence for itself. Queries see cou
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -23,35 +22,10 @@ from sidflow.sequences.cooccurrence import (
     training_events,
 )
 from sidflow.sequences.histories import Histories
+from sidflow.sequences.slices import HistorySlices, weighted_last_items
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
-
-
-NO_ITEM = -1  # where a history is shorter than the number of items that are looked at
-
-
-class HistorySlices(NamedTuple):
-    """Histories inside one array of items: history p is `items[start[p]:stop[p]]`, oldest first."""
-
-    items: Int[np.ndarray, " events"]
-    start: Int[np.ndarray, " p"]
-    stop: Int[np.ndarray, " p"]
-
-    def last_items(self, count: int) -> Int[np.ndarray, "p count"]:
-        """Return the items 1, 2, ... `count` steps back, NO_ITEM where there are fewer."""
-        index = self.stop[:, None] - 1 - np.arange(count)
-        present = index >= self.start[:, None]
-        last_items = np.full(index.shape, NO_ITEM, dtype=np.int64)
-        last_items[present] = self.items[index[present]]
-        return last_items
-
-    def events(self) -> tuple[Int[np.ndarray, " e"], Int[np.ndarray, " e"]]:
-        """Return the history and the item of every event, history by history, oldest first."""
-        lengths = self.stop - self.start
-        row = np.repeat(np.arange(len(lengths)), lengths)
-        index = np.arange(len(row)) - (np.cumsum(lengths) - lengths - self.start)[row]
-        return row, self.items[index].astype(np.int64)
 
 
 class TrainingPositions(NamedTuple):
@@ -80,20 +54,6 @@ def training_positions(
     user = np.searchsorted(histories.offsets, target_event, side="right") - 1
     slices = HistorySlices(histories.items, histories.offsets[user], last_event + 1)
     return TrainingPositions(slices, user, histories.items[target_event].astype(np.int64))
-
-
-def query_histories(histories: Histories, queries: Int[np.ndarray, " q"]) -> HistorySlices:
-    """Return the histories of `queries`."""
-    start = histories.offsets[histories.query_user[queries]]
-    return HistorySlices(histories.items, start, start + histories.query_end[queries])
-
-
-def new_histories(histories: Sequence[Sequence[int] | np.ndarray]) -> HistorySlices:
-    """Return `histories`, each its item ids, oldest first, as slices of one array."""
-    lengths = np.array([len(history) for history in histories], dtype=np.int64)
-    items = [np.asarray(history, dtype=np.int64) for history in histories]
-    stop = np.cumsum(lengths)
-    return HistorySlices(np.concatenate(items) if items else np.zeros(0, dtype=np.int64), stop - lengths, stop)
 
 
 def at_candidates(evidence: csr_matrix, targets: Int[np.ndarray, " p"], negatives: Int[np.ndarray, " m"]) -> csr_matrix:
@@ -128,12 +88,11 @@ class CrossFittedCounts(NamedTuple):
             last_items: as `HistorySlices.last_items` returns them; items outside the core give no evidence.
             part: the fold whose users are left out, or `all_users`.
         """
-        in_core = (last_items >= 0) & (last_items < self.items)
-        columns = (last_items + np.reshape(part, (-1, 1)) * self.items)[in_core]
-        weights = np.broadcast_to(self.recency, last_items.shape)[in_core].astype(np.float32)
-        indptr = np.concatenate([[0], np.cumsum(in_core.sum(1))])
+        weights = weighted_last_items(last_items, self.recency, self.items)
+        parts = np.repeat(np.broadcast_to(part, len(last_items)), np.diff(weights.indptr))
+        entries = (weights.data, weights.indices + parts * self.items, weights.indptr)
         shape = (len(last_items), (self.all_users + 1) * self.items)
-        evidence = csr_matrix(csr_matrix((weights, columns, indptr), shape=shape) @ self.relations)
+        evidence = csr_matrix(csr_matrix(entries, shape=shape) @ self.relations)
         evidence.sort_indices()
         return evidence
 

@@ -33,9 +33,7 @@ from sidflow.artifacts.features import ItemRows
 from sidflow.artifacts.recommenders import ScoreFactors
 from sidflow.hybrid.content import ContentScores, weighted_rows
 from sidflow.hybrid.evidence import (
-    NO_ITEM,
     CrossFittedCounts,
-    HistorySlices,
     TrainingPositions,
     at_candidates,
     count_cooccurrence,
@@ -45,6 +43,7 @@ from sidflow.metrics.geometry import unit_rows
 from sidflow.sequences.cooccurrence import decaying_weights
 from sidflow.sequences.histories import Histories
 from sidflow.sequences.negatives import SampledCandidates
+from sidflow.sequences.slices import NO_ITEM, HistorySlices
 from sidflow.training.checkpoint import module_key
 from sidflow.training.softmax import (
     DenseLogits,

@@ -11,7 +11,7 @@ from scipy.sparse import csr_matrix
 from torch import Tensor, nn
 
 from sidflow.hybrid.content import ContentScores
-from sidflow.hybrid.evidence import query_histories, training_positions
+from sidflow.hybrid.evidence import training_positions
 from sidflow.hybrid.prior import ScorePrior
 from sidflow.sequences.histories import Histories
 from sidflow.training.devices import full_precision
@@ -100,7 +100,7 @@ class HybridValidation(Validation):
         """Look up the queries' evidence once: counts do not change in training."""
         super().__init__(histories, items)
         self.prior, self.content = prior, content
-        query_slices = query_histories(histories, self.queries)
+        query_slices = histories.query_slices(self.queries)
         self.evidence = prior.evidence(query_slices)
         self.last_items = torch.from_numpy(query_slices.last_items(prior.params.last))
 
@@ -111,7 +111,7 @@ class HybridValidation(Validation):
         """
         weights = self.prior.params.own_weights
         metrics = [validation_metrics(ranks) for ranks in self.ranks_by_weight(query_states, item_matrix, weights)]
-        best = max(range(len(weights)), key=lambda index: (metrics[index]["valid_ndcg_at_10"], -index))
+        best = max(range(len(weights)), key=lambda index: metrics[index]["valid_ndcg_at_10"])
         self.prior.own.fill_(weights[best])
         return metrics[best]
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 
 TRIPLES_PER_BLOCK = 2_000  # bounds the memory at 4096 dimensions
+MAX_HISTORY = 50  # last items of a history that tau is taken over: pairs grow with the square
+SPECTRUM_ROWS = 20_000  # that isotropy and cosine are measured on, at most, evenly spaced
 COLLAPSED_BELOW = 1e-3  # share of the largest singular value below which a dimension counts as collapsed
 _ROWS_PER_BLOCK = 65_536  # of the Gram matrix
 
@@ -43,14 +45,6 @@ def unit_rows(
     masked = values if present is None else values * present[:, None]
     lengths = np.linalg.norm(masked.astype(np.float64), axis=1, keepdims=True)
     return (masked / np.where(lengths > 0, lengths, 1)).astype(np.float32)
-
-
-class NeighbourRecall(NamedTuple):
-    """Recall of nearest neighbours, and what it was measured over."""
-
-    recall: float  # mean share of an item's k nearest before that are among its k nearest after; NaN without items
-    items: int
-    k: int  # at most items - 1
 
 
 def nearest_neighbours(
@@ -98,29 +92,25 @@ def sparse_nearest_neighbours(values: csr_matrix, k: int, block: int = 1024) -> 
     return neighbours
 
 
-def neighbour_recall(
-    original: Float[np.ndarray, "n d"],
-    changed: Float[np.ndarray, "n e"],
-    k: int = 10,
-    present: Bool[np.ndarray, " n"] | None = None,
-    metric: Literal["euclidean", "cosine"] = "euclidean",
-) -> NeighbourRecall:
+def shared_neighbours(first: Int[np.ndarray, "n k"], second: Int[np.ndarray, "n k"]) -> float:
+    """Return the share of the neighbours in `first` that the same row of `second` has too; -1 is no neighbour."""
+    offsets = np.arange(len(first))[:, None] * len(first)  # makes one integer of (row, neighbour)
+    shared = np.isin((first + offsets)[first >= 0], (second + offsets)[second >= 0]).sum()
+    return float(shared / first.size)
+
+
+def neighbour_recall(original: Float[np.ndarray, "n d"], changed: Float[np.ndarray, "n e"], k: int) -> float:
     """Return the mean share of the k nearest neighbours before that are still among the k nearest after.
 
     Args:
         original: item vectors before.
         changed: item vectors after; another width is fine.
-        k: number of neighbours; fewer where there are fewer items.
-        present: items that have vectors in both; others are left out.
-        metric: as for `nearest_neighbours`.
+        k: number of neighbours; fewer where there are fewer items, NaN where there are fewer than two.
     """
-    rows = np.arange(len(original)) if present is None else np.flatnonzero(present)
-    k = min(k, len(rows) - 1)
+    k = min(k, len(original) - 1)
     if k < 1:
-        return NeighbourRecall(float("nan"), len(rows), max(k, 0))
-    before, after = (nearest_neighbours(space[rows], k, metric) for space in (original, changed))
-    offsets = np.arange(len(rows))[:, None] * len(rows)  # makes one integer of (item, neighbour)
-    return NeighbourRecall(float(np.isin(before + offsets, after + offsets).mean()), len(rows), k)
+        return float("nan")
+    return shared_neighbours(nearest_neighbours(original, k), nearest_neighbours(changed, k))
 
 
 class Tau(NamedTuple):
@@ -137,7 +127,6 @@ def tau_over_histories(
     histories: list[np.ndarray],
     targets: Integer[np.ndarray, " q"],
     present: Bool[np.ndarray, " n"] | None = None,
-    max_history: int = 50,
 ) -> Tau:
     """Return tau over pairs of history items, ordered by distance to the query's target; mean over queries.
 
@@ -147,14 +136,13 @@ def tau_over_histories(
         histories: item ids of each query's history.
         targets: each query's item from which distances are measured.
         present: which items have vectors in both; others, and the target itself, are left out.
-        max_history: only this many last items of a history count (pairs grow with the square).
     """
     usable = np.ones(len(original), dtype=bool) if present is None else present
     total, queries, pairs = 0.0, 0, 0
     for history, target in zip(histories, targets, strict=True):
         if not usable[target]:
             continue
-        items = np.unique(history[-max_history:])
+        items = np.unique(history[-MAX_HISTORY:])
         items = items[usable[items] & (items != target)]
         if len(items) < 2:
             continue
@@ -244,11 +232,11 @@ def information_abundance(singular: Float[np.ndarray, " m"]) -> float:
     return float(singular.sum() / singular.max()) if len(singular) and singular.max() > 0 else 0.0
 
 
-def alive_share(singular: Float[np.ndarray, " m"], dimensions: int, threshold: float = COLLAPSED_BELOW) -> float:
-    """Return the share of `dimensions` whose singular value is above `threshold` times the largest."""
+def alive_share(singular: Float[np.ndarray, " m"], dimensions: int) -> float:
+    """Return the share of `dimensions` that have not collapsed, by their singular values."""
     if not len(singular) or singular.max() <= 0:
         return 0.0
-    return float((singular > threshold * singular.max()).sum() / dimensions)
+    return float((singular > COLLAPSED_BELOW * singular.max()).sum() / dimensions)
 
 
 def isotropy(values: Float[np.ndarray, "n d"]) -> float:
@@ -275,15 +263,10 @@ def mean_cosine(values: Float[np.ndarray, "n d"]) -> float:
     return float((np.square(rows.sum(axis=0)).sum() - n) / (n * (n - 1))) if n > 1 else float("nan")
 
 
-def compute_spectrum(values: Float[np.ndarray, "n d"], max_rows: int = 20_000) -> Spectrum:
-    """Return all metrics of the rows of `values`.
-
-    Args:
-        values: item vectors, present rows only.
-        max_rows: isotropy and cosine are measured on this many rows at most, evenly spaced.
-    """
+def compute_spectrum(values: Float[np.ndarray, "n d"]) -> Spectrum:
+    """Return all metrics of `values`, item vectors that are present."""
     singular = singular_values(values)
-    sample = values[np.unique(np.linspace(0, len(values) - 1, min(len(values), max_rows)).astype(int))]
+    sample = values[np.unique(np.linspace(0, len(values) - 1, min(len(values), SPECTRUM_ROWS)).astype(int))]
     return Spectrum(
         singular_values=singular,
         effective_rank=effective_rank(singular),

@@ -25,7 +25,6 @@ from sidflow.backbones.adapter import save_adapter
 from sidflow.backbones.models import backbone_summary, load_backbone
 from sidflow.core.errors import InputError
 from sidflow.core.runtime import is_main_process
-from sidflow.hybrid.evidence import query_histories
 from sidflow.hybrid.prior import ScorePrior, prior_inputs
 from sidflow.hybrid.task import ValidationChoice, validation_choice
 from sidflow.metrics.geometry import tau_over_histories
@@ -161,7 +160,7 @@ def answer_queries(model: MmeSid, prior: ScorePrior | None, histories: Histories
     states, matrix = model.query_states(histories, queries), model.item_matrix()
     if prior is None:
         return ScoreFactors(states.cpu().numpy(), matrix.float().cpu().numpy())
-    return prior.factors(states, matrix, query_histories(histories, queries))
+    return prior.factors(states, matrix, histories.query_slices(queries))
 
 
 @torch.no_grad()

@@ -35,12 +35,12 @@ from sidflow.core.disk import check_folder_target
 from sidflow.core.errors import InputError
 from sidflow.core.files import atomic_folder
 from sidflow.core.params import validate_params
-from sidflow.hybrid.evidence import new_histories
 from sidflow.hybrid.prior import ScorePrior, prior_from_arrays
 from sidflow.mme_sid.fusion import ColdRows
 from sidflow.mme_sid.model import encode
 from sidflow.mme_sid.params import FinetuneParams
 from sidflow.models.loading import without_library_output
+from sidflow.sequences.slices import new_histories
 from sidflow.sequences.windows import recent_windows
 from sidflow.training.checkpoint import weights_from_arrays
 

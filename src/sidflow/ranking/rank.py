@@ -171,9 +171,8 @@ def _rank_block(
     local = np.arange(len(rows))
     if ranking.listed is not None:
         block[block <= 0] = -np.inf  # on no list
-    part = excluded[rows]
     target = block[local, targets[rows]][:, None]
-    block[np.repeat(local, np.diff(part.indptr)), part.indices] = -np.inf
+    block[excluded[rows].nonzero()] = -np.inf
     missed = np.isneginf(block[local, targets[rows]])
     if ranking.listed is not None:
         ranking.listed[rows] = ~missed

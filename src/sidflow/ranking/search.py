@@ -74,8 +74,7 @@ def _search(
     for start in range(0, len(states), size):
         rows = np.arange(start, min(start + size, len(states)))
         block = np.matmul(states[rows], matrix.T, out=buffer[: len(rows)])
-        part = csr_matrix(excluded[rows])
-        block[np.repeat(np.arange(len(rows)), np.diff(part.indptr)), part.indices] = -np.inf
+        block[excluded[rows].nonzero()] = -np.inf
         yield QueryShortlists(rows, shortlist(block, width))
 
 
@@ -103,7 +102,7 @@ def search_top_k(arrays: Mapping[str, np.ndarray], excluded: csr_matrix, k: int,
         remaining = remaining[~proven]
     for start in range(0, len(remaining), scores.block_rows):
         rows = remaining[start : start + scores.block_rows]
-        block, part = scores.for_queries(rows), csr_matrix(excluded[rows])
-        block[np.repeat(np.arange(len(rows)), np.diff(part.indptr)), part.indices] = -np.inf
+        block = scores.for_queries(rows)
+        block[excluded[rows].nonzero()] = -np.inf
         top.write(rows, top_k_of_scores(block, k))
     return top

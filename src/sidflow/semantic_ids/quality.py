@@ -61,12 +61,11 @@ def code_metrics(codes: Int[np.ndarray, "n l"], counts: Sequence[int], name: str
     parents = 1
     for level, count in enumerate(counts):
         use = np.bincount(codes[:, level], minlength=count)
-        share = use[use > 0] / max(1, use.sum())
         nodes = len(group_rows(codes[:, : level + 1]).size)
         name_suffix = f"{name}_level_{level}"
         metrics |= {
             f"code_usage_{name_suffix}": float((use > 0).mean()),
-            f"perplexity_{name_suffix}": float(np.exp(-(share * np.log(share)).sum())),
+            f"perplexity_{name_suffix}": float(np.exp(_entropy(use / max(1, use.sum())))),
             f"gini_{name_suffix}": gini(use.astype(np.float64)),
             f"branching_{name_suffix}": nodes / parents,
         }
@@ -141,7 +140,7 @@ def modality_metrics(
     spread = np.square(rows - rows.mean(0, dtype=np.float64)).sum()
     error = np.square(codec.decode(vectors) - rows).sum()
     metrics[f"reconstruction_error_{name}"] = float(error / spread) if spread > 0 else float("nan")
-    metrics[f"neighbour_recall_at_{k}_{name}"] = neighbour_recall(rows, vectors, k).recall
+    metrics[f"neighbour_recall_at_{k}_{name}"] = neighbour_recall(rows, vectors, k)
     metrics |= _neighbours_in_prefix(rows, codes, name, k)
     metrics[f"tau_triples_{name}"] = tau_over_triples(rows, vectors, np.random.default_rng(seed), None, triples).value
     if tau_queries is not None:

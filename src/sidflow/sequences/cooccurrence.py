@@ -14,7 +14,9 @@ from typing import NamedTuple
 import numpy as np
 from scipy.sparse import csr_matrix
 
+from sidflow.artifacts.recommenders import ScoreFactors
 from sidflow.sequences.histories import Histories
+from sidflow.sequences.slices import rows_and_positions
 
 WEIGHT_BITS = 7  # of a weight's fraction: 1/3 becomes 43/128
 SCORE_STEP = 2.0 ** (-2 * WEIGHT_BITS)  # the smallest difference between two sums of products of two such weights
@@ -57,31 +59,22 @@ class Events(NamedTuple):
         return matrix
 
 
+def tie_broken_factors(evidence: csr_matrix, relation: csr_matrix, events: Events, step: float) -> ScoreFactors:
+    """Return the factors of the scores `evidence` @ `relation`, with popularity as the tie break.
+
+    Args:
+        evidence: of each query, CSR [q, n].
+        relation: the evidence that an item gives for others, CSR [n, n].
+        events: what popularity is counted in.
+        step: the smallest difference between two scores.
+    """
+    ones = np.ones((len(evidence.indptr) - 1, 1), dtype=np.float32)
+    return ScoreFactors(ones, tie_breaks(events.counts(), step)[:, None], evidence, relation)
+
+
 def training_events(histories: Histories, items: int) -> Events:
     """Return the events of all training parts."""
     return Events(*histories.training_events(), items)
-
-
-def recent_items(histories: Histories, items: int, last: int, weights: np.ndarray) -> csr_matrix:
-    """Return the last items of every query's history, weighted by how many steps back they are.
-
-    Args:
-        histories: all queries; a row each.
-        items: number of columns.
-        last: number of last items, at least 1.
-        weights: [last], of the last item, of the one before it, and so on; an item that occurs twice gets both.
-
-    Returns:
-        float32 CSR [q, items]; the row of an empty history is zero.
-    """
-    count = np.minimum(histories.query_end, last)
-    indptr = np.concatenate([[0], np.cumsum(count)])
-    steps = np.arange(indptr[-1]) - np.repeat(indptr[:-1], count)  # 0 = the last item
-    ends = histories.offsets[histories.query_user] + histories.query_end
-    columns = histories.items[np.repeat(ends, count) - 1 - steps]
-    matrix = csr_matrix((weights[steps].astype(np.float32), columns, indptr), shape=(histories.query_count, items))
-    matrix.sum_duplicates()
-    return matrix
 
 
 def pairs_at_distance(events: Events, distance: int) -> tuple[np.ndarray, np.ndarray]:
@@ -131,9 +124,8 @@ def damped_cooccurrence(events: Events, weights: np.ndarray, backward: float, da
         float32 CSR [n, n].
     """
     counts = cooccurrence_counts(events, weights, backward)
-    rows = np.repeat(np.arange(events.items), np.diff(counts.indptr))
     item_weights = np.maximum(events.counts(), 1).astype(np.float64) ** -damping
-    counts.data = round_to_dyadic(counts.data * item_weights[rows])
+    counts.data = round_to_dyadic(counts.data * np.repeat(item_weights, np.diff(counts.indptr)))
     return counts
 
 
@@ -146,12 +138,10 @@ def strongest_per_row(relation: csr_matrix, per_row: int) -> csr_matrix:
     """
     matrix = csr_matrix(relation)
     matrix.sum_duplicates()
-    count = len(matrix.indptr) - 1
     lengths = np.diff(matrix.indptr)
     if lengths.max(initial=0) <= per_row:
         return matrix
-    rows = np.repeat(np.arange(count), lengths)
+    rows, rank = rows_and_positions(lengths)
     order = np.lexsort((matrix.indices, np.negative(matrix.data), rows))
-    rank = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     strongest = np.sort(order[rank < per_row])
     return csr_matrix((matrix.data[strongest], (rows[strongest], matrix.indices[strongest])), shape=matrix.shape)

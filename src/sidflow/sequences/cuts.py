@@ -9,6 +9,7 @@ import numpy as np
 
 from sidflow.artifacts.split import TEST, TRAIN, VALID
 from sidflow.core.errors import InputError
+from sidflow.sequences.slices import rows_and_positions
 
 
 class Cuts(NamedTuple):
@@ -37,10 +38,8 @@ def leave_last_n(lengths: np.ndarray, n: int, min_history: int) -> Cuts:
     test = np.minimum(available, n)
     valid = np.minimum(available - test, n)
     train_end = lengths - test - valid
-    query_count = test + valid
-    user = np.repeat(np.arange(len(lengths)), query_count)
-    offset = np.arange(query_count.sum()) - np.repeat(np.cumsum(query_count) - query_count, query_count)
-    end = train_end[user] + offset
+    user, number = rows_and_positions(test + valid)
+    end = train_end[user] + number
     return Cuts(train_end, user, end, end < (lengths - test)[user])
 
 
@@ -82,9 +81,7 @@ def cut_by_time(
             found=f"cuts at {valid_cut} and {test_cut}, first event at {int(ordered[0])}",
             remedy="change split.valid_share and split.test_share, or use split.method: leave_one_out",
         )
-    starts = np.cumsum(lengths) - lengths
-    user = np.repeat(np.arange(len(lengths)), lengths)
-    position = np.arange(total) - starts[user]
+    user, position = rows_and_positions(lengths)
     train_end = np.bincount(user[timestamps < valid_cut], minlength=len(lengths))
     test_start = np.bincount(user[timestamps < test_cut], minlength=len(lengths))
     valid = (position >= train_end[user]) & (position < np.minimum(train_end + max_queries, test_start)[user])
@@ -111,9 +108,7 @@ def cut_by_samples(
 
     Source: MiniOneRec (arXiv 2510.24431), its data processing with the ratio 8:1:1.
     """
-    starts = np.cumsum(lengths) - lengths
-    user = np.repeat(np.arange(len(lengths)), lengths)
-    position = np.arange(len(user)) - starts[user]
+    user, position = rows_and_positions(lengths)
     samples = np.flatnonzero(position > 0)
     ordered = samples[np.argsort(timestamps[samples], kind="stable")]
     valid_start = int(len(ordered) * round(1 - valid_share - test_share, 9))
@@ -128,7 +123,7 @@ def cut_by_samples(
         user[target],
         position[target],
         is_valid[target],
-        test_start=_first_positions(is_test, lengths),
+        test_start=_first_positions(user[is_test], position[is_test], lengths),
     )
 
 
@@ -147,8 +142,7 @@ def cut_as_published(lengths: np.ndarray, parts: Sequence[str | None], min_histo
         InputError: a part has no targets, an event is a target in several parts, or a user has a target of an earlier
             part after one of a later part.
     """
-    user = np.repeat(np.arange(len(lengths)), lengths)
-    position = np.arange(len(user)) - (np.cumsum(lengths) - lengths)[user]
+    user, position = rows_and_positions(lengths)
     order = {None: -1, TRAIN: 0, VALID: 1, TEST: 2}
     part = np.array([order.get(name, len(order)) for name in parts], dtype=np.int64)
     absent = [name for name in (TRAIN, VALID, TEST) if not (part == order[name]).any()]
@@ -176,14 +170,15 @@ def cut_as_published(lengths: np.ndarray, parts: Sequence[str | None], min_histo
                 remedy="remove the rows from the published files, or use another split.method",
             )
     train_end = np.zeros(len(lengths), dtype=np.int64)
-    is_training, is_query = part == order[TRAIN], (part >= order[VALID]) & (position >= min_history)
+    is_training, is_test = part == order[TRAIN], part == order[TEST]
+    is_query = (part >= order[VALID]) & (position >= min_history)
     np.maximum.at(train_end, user[is_training], position[is_training] + 1)
     return Cuts(
         train_end,
         user[is_query],
         position[is_query],
         part[is_query] == order[VALID],
-        test_start=_first_positions(part == order[TEST], lengths),
+        test_start=_first_positions(user[is_test], position[is_test], lengths),
     )
 
 
@@ -221,23 +216,18 @@ def without_events(cuts: Cuts, lengths: np.ndarray, dropped: np.ndarray, min_his
 
 def before_first_test(cuts: Cuts, lengths: np.ndarray) -> np.ndarray:
     """Return which events are earlier than their user's first test target, bool [events] in user order."""
-    starts = np.cumsum(lengths) - lengths
-    first = first_test_query(cuts, lengths)
-    return np.arange(lengths.sum()) - np.repeat(starts, lengths) < np.repeat(first, lengths)
+    user, position = rows_and_positions(lengths)
+    return position < first_test_query(cuts, lengths)[user]
 
 
 def first_test_query(cuts: Cuts, lengths: np.ndarray) -> np.ndarray:
     """Return the position of each user's first test target, int64 [users]; the user's length where there is none."""
-    first = np.array(lengths, dtype=np.int64)
     is_test = ~cuts.query_valid
-    np.minimum.at(first, cuts.query_user[is_test], cuts.query_end[is_test])
-    return first
+    return _first_positions(cuts.query_user[is_test], cuts.query_end[is_test], lengths)
 
 
-def _first_positions(chosen: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """Return the position of each user's first chosen event, int64 [users]; the user's length where there is none."""
+def _first_positions(user: np.ndarray, position: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Return the first `position` of each user, int64 [users]; the user's length where there is none."""
     first = np.array(lengths, dtype=np.int64)
-    events = np.flatnonzero(chosen)
-    user = np.repeat(np.arange(len(lengths)), lengths)[events]
-    np.minimum.at(first, user, events - (np.cumsum(lengths) - lengths)[user])
+    np.minimum.at(first, user, position)
     return first

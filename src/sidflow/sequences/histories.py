@@ -11,6 +11,7 @@ from scipy.sparse import csr_matrix
 from sidflow.artifacts.split import QUERIES, SEQUENCES, TARGETS, VALID
 from sidflow.core import params
 from sidflow.core.errors import InputError
+from sidflow.sequences.slices import HistorySlices
 
 EXCLUDE = "rank.exclude_history"
 
@@ -58,13 +59,16 @@ class Histories(NamedTuple):
         start = self.offsets[self.query_user[query]]
         return self.items[start : start + self.query_end[query]]
 
+    def query_slices(self, queries: np.ndarray | None = None) -> HistorySlices:
+        """Return the histories of `queries`, or of all."""
+        rows = slice(None) if queries is None else queries
+        start = self.offsets[self.query_user[rows]]
+        return HistorySlices(self.items, start, start + self.query_end[rows])
+
     def training_events(self) -> tuple[np.ndarray, np.ndarray]:
         """Return (user, item) of every training event in order, int64 [events] each."""
-        lengths = np.diff(self.offsets)
-        user = np.repeat(np.arange(self.user_count), lengths)
-        position = np.arange(len(self.items)) - np.repeat(self.offsets[:-1], lengths)
-        is_training = position < self.train_end[user]
-        return user[is_training], self.items[is_training].astype(np.int64)
+        start = self.offsets[:-1]
+        return HistorySlices(self.items, start, start + self.train_end).events()
 
     def before_test(self) -> Histories:
         """Return the histories of a second fit: training parts end before the test parts; no validation queries.
@@ -92,12 +96,11 @@ class Histories(NamedTuple):
 
     def seen(self, items: int, queries: np.ndarray | None = None) -> csr_matrix:
         """Return which of `items` items are in each query's history, bool CSR [q, items]."""
-        rows = np.arange(self.query_count) if queries is None else queries
-        starts = self.offsets[self.query_user[rows]]
-        lengths = self.query_end[rows]
-        indptr = np.concatenate([[0], np.cumsum(lengths)])
-        flat = np.arange(indptr[-1]) - np.repeat(indptr[:-1], lengths) + np.repeat(starts, lengths)
-        matrix = csr_matrix((np.ones(len(flat), dtype=bool), self.items[flat], indptr), shape=(len(rows), items))
+        histories = self.query_slices(queries)
+        _, columns = histories.events()
+        indptr = np.concatenate([[0], np.cumsum(histories.stop - histories.start)])
+        shape = (len(histories.stop), items)
+        matrix = csr_matrix((np.ones(len(columns), dtype=bool), columns, indptr), shape=shape)
         matrix.sum_duplicates()
         return matrix
 

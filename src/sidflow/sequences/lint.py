@@ -6,6 +6,7 @@ import numpy as np
 
 from sidflow.core.errors import InputError
 from sidflow.sequences.cuts import Cuts
+from sidflow.sequences.slices import rows_and_positions
 
 
 def measure_split(
@@ -21,11 +22,10 @@ def measure_split(
         has_timestamps: whether timestamps are times, not ranks.
     """
     rows = starts[cuts.query_user] + cuts.query_end
-    user = np.repeat(np.arange(len(starts)), np.diff(starts, append=len(items)))
+    user, position = rows_and_positions(np.diff(starts, append=len(items)))
     with_previous = np.zeros(len(items) + 1, dtype=bool)
     with_previous[1:-1] = (user[1:] == user[:-1]) & (timestamps[1:] == timestamps[:-1])
     tied = with_previous[rows] | with_previous[rows + 1]
-    position = np.arange(len(items)) - starts[user]
     is_training = position < cuts.train_end[user]
     counts = np.bincount(items[is_training], minlength=int(items.max()) + 1)
     in_history = _first_position(user, items, starts)[rows] < cuts.query_end
@@ -52,7 +52,8 @@ def measure_split(
             f"targets_cold_{part}": int((cold & in_part).sum()),
             f"sequences_in_training_{part}": int((in_other_training & in_part).sum()),
         }
-    figures |= _leakage(timestamps, starts, user, is_training, cuts, has_timestamps)
+    if has_timestamps:
+        figures |= _leakage(timestamps, timestamps[rows], is_training, cuts)
     return figures, tied
 
 
@@ -91,24 +92,16 @@ def _prefix_in_other_training(items: np.ndarray, starts: np.ndarray, is_training
 
 
 def _leakage(
-    timestamps: np.ndarray,
-    starts: np.ndarray,
-    user: np.ndarray,
-    is_training: np.ndarray,
-    cuts: Cuts,
-    has_timestamps: bool,
+    timestamps: np.ndarray, target_times: np.ndarray, is_training: np.ndarray, cuts: Cuts
 ) -> dict[str, int | float]:
     """Return the figures on training events later than targets: allowed across users, an error across a time cut."""
-    if not has_timestamps:
-        return {}
-    rows = starts[cuts.query_user] + cuts.query_end
     latest = int(timestamps[is_training].max()) if is_training.any() else 0
-    test = timestamps[rows][~cuts.query_valid]
+    test = target_times[~cuts.query_valid]
     figures: dict[str, int | float] = {"test_targets_before_last_training": int((test <= latest).sum())}
     if cuts.cut_seconds is not None:
         first_valid, first_test = cuts.cut_seconds
         future_events = int((timestamps[is_training] >= first_valid).sum()) + int(
-            (timestamps[rows][cuts.query_valid] >= first_test).sum()
+            (target_times[cuts.query_valid] >= first_test).sum()
         )
         figures |= {
             "cut_valid_seconds": first_valid,

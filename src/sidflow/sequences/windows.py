@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from sidflow.sequences.histories import Histories
+from sidflow.sequences.slices import rows_and_positions
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Int
@@ -62,8 +63,7 @@ def training_windows(histories: Histories, longest: int, *, overlap: int) -> Win
     """
     stride = longest - overlap
     count = np.maximum(1, -(-(histories.train_end - overlap) // stride))
-    user = np.repeat(np.arange(histories.user_count), count)
-    from_end = np.arange(len(user)) - np.repeat(np.cumsum(count) - count, count)
+    user, from_end = rows_and_positions(count)
     end = histories.train_end[user] - from_end * stride
     start = np.maximum(0, end - longest)
     keep = end - start >= 2
@@ -76,9 +76,8 @@ def training_windows(histories: Histories, longest: int, *, overlap: int) -> Win
 
 def prefix_windows(histories: Histories, longest: int) -> Windows:
     """Return one window for every training target: up to `longest` items before it, and itself."""
-    counts = np.maximum(histories.train_end - 1, 0)
-    user = np.repeat(np.arange(histories.user_count), counts)
-    end = np.arange(len(user)) - np.repeat(np.cumsum(counts) - counts, counts) + 2
+    user, number = rows_and_positions(np.maximum(histories.train_end - 1, 0))
+    end = number + 2
     start = np.maximum(0, end - 1 - longest)
     first = histories.offsets[user] + start
     return Windows(_padding_safe(histories.items), torch.from_numpy(first), torch.from_numpy(end - start))

@@ -13,7 +13,6 @@ from sidflow.artifacts.catalog import core_count
 from sidflow.artifacts.features import CONTENT_TABLE, ITEM_TABLE
 from sidflow.artifacts.recommenders import CURVES, FACTORS, SUMMARY, WEIGHTS, ScoreFactors, refit_metadata
 from sidflow.core import params
-from sidflow.hybrid.evidence import query_histories
 from sidflow.hybrid.prior import ScorePrior
 from sidflow.hybrid.task import RankingTask, validation_choice
 from sidflow.sequences.histories import Histories, load_histories_for_ranking, require_next_items
@@ -180,7 +179,7 @@ def answer_queries(model: SequenceModel, histories: Histories, prior: ScorePrior
     queries = np.arange(histories.query_count)
     states = query_states(model.encoder, matrix, query_windows(histories, queries, readable_length(model.encoder)))
     if prior is not None:
-        return prior.factors(states, matrix, query_histories(histories, queries))
+        return prior.factors(states, matrix, histories.query_slices(queries))
     return ScoreFactors(states.cpu().numpy(), matrix.cpu().numpy())
 
 

@@ -14,9 +14,9 @@ from torch.nn import functional
 from sidflow.artifacts.recommenders import WEIGHTS, ScoreFactors
 from sidflow.core.params import validate_params
 from sidflow.core.tensors import Tensors
-from sidflow.hybrid.evidence import new_histories
 from sidflow.hybrid.params import HybridParams
 from sidflow.hybrid.prior import ScorePrior, prior_from_arrays
+from sidflow.sequences.slices import new_histories
 from sidflow.sequences.windows import Windows, recent_windows, sorted_batches
 from sidflow.sequential.encoders import TransformerEncoder
 from sidflow.sequential.model import Encoder, build_encoder

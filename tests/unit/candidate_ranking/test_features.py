@@ -16,9 +16,9 @@ from sidflow.candidate_ranking.features import (
 )
 from sidflow.candidate_ranking.params import CandidateRankerParams
 from sidflow.candidate_ranking.relations import Relations, count_relations, similar_items
-from sidflow.hybrid.evidence import new_histories
 from sidflow.metrics.geometry import unit_rows
 from sidflow.sequences.cooccurrence import training_events
+from sidflow.sequences.slices import new_histories
 
 ITEMS = 15
 PARAMS = CandidateRankerParams(content=("words",), last=3, recency=1.0, similar=4, linked=2, candidates=5)

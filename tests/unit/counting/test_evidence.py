@@ -14,7 +14,7 @@ from sidflow.sequences.cooccurrence import (
     WEIGHT_BITS,
     cooccurrence_counts,
     decaying_weights,
-    recent_items,
+    strongest_per_row,
     tie_breaks,
     training_events,
 )
@@ -23,7 +23,7 @@ from sidflow.sequences.histories import Histories
 
 def test_weights_are_multiples_of_a_power_of_two_and_stay_positive():
     weights = decaying_weights(1000, 2.0)
-    assert weights[0] == 1
+    assert weights.dtype == np.float32 and weights[0] == 1
     assert weights[2] == round(128 / 9) / 128
     assert (weights > 0).all()
     assert (weights * 2**WEIGHT_BITS == np.round(weights * 2**WEIGHT_BITS)).all()
@@ -53,35 +53,21 @@ def test_popularity_decides_between_equals_where_float32_has_room():
     assert len(set(np.float32(50) + tie)) == 3
 
 
-def test_recent_items_by_hand():
-    histories = leave_one_out([[4, 2, 4, 1, 0], [3, 1, 2]])
-    weights = np.array([1, 0.5, 0.25])
-    matrix = recent_items(histories, 5, 3, weights).toarray()
-    assert matrix.dtype == decaying_weights(3, 1.0).dtype == np.float32
-    assert matrix[0].tolist() == [0, 0, 0.5, 0, 1.25]  # 4 2 4: the last 4 counts 1, the first 1/4
-    assert matrix[1].tolist() == [0, 1, 0.25, 0, 0.5]  # 2 4 1
-    assert matrix[2].tolist() == [0, 0, 0, 1, 0]
-    assert matrix[3].tolist() == [0, 1, 0, 0.5, 0]
-
-
-def test_an_empty_history_has_no_recent_items():
-    histories = Histories(
-        np.array([1, 2], np.int32),
-        np.array([0, 2]),
-        np.array([0]),
-        np.array([0, 0]),
-        np.array([0, 1]),
-        np.array([True, False]),
-        np.array([1, 2]),
-    )
-    matrix = recent_items(histories, 3, 2, np.ones(2))
-    assert matrix.toarray().tolist() == [[0, 0, 0], [0, 1, 0]]
-
-
 def test_events_before_the_test_hold_the_validation_target_and_no_test_target():
     histories = leave_one_out([[0, 1, 2, 3], [4, 5, 6]])
     assert training_events(histories, 7).item.tolist() == [0, 1, 4]
     assert training_events(histories.before_test(), 7).item.tolist() == [0, 1, 2, 4, 5]
+
+
+def test_of_equal_entries_of_a_row_those_of_lower_columns_are_kept():
+    matrix = csr_matrix(np.array([[1, 2, 1, 1], [0, 0, 3, 0], [5, 5, 5, 5]], dtype=np.float32))
+    assert strongest_per_row(matrix, 2).toarray().tolist() == [[1, 2, 0, 0], [0, 0, 3, 0], [5, 5, 0, 0]]
+
+
+def test_who_had_an_item_twice_had_it():
+    events = training_events(leave_one_out([[0, 1, 0, 2, 2], [1, 1, 0, 2]]), 3)
+    assert events.incidence().toarray().tolist() == [[1, 1, 0], [0, 1, 0]]
+    assert events.counts().tolist() == [2, 3, 0]
 
 
 def test_events_before_the_test_of_users_with_several_or_no_queries():

@@ -182,6 +182,16 @@ def test_the_chosen_setting_has_the_validation_figure_that_its_factors_have():
     assert mean_ndcg(ranks) == max(trial[METRIC] for trial in choice.trials)
 
 
+def test_each_trial_has_the_validation_figure_of_its_own_setting():
+    histories, items = leave_one_out(random_sequences(users=60, seed=4)), 15
+    choice = choose_cooccurrence(histories, items, CooccurrenceParams())
+    valid, events = np.flatnonzero(histories.query_valid), training_events(histories, items)
+    for trial in choice.trials:
+        scores = cooccurrence_factors(histories, events, trial).scores(valid)
+        ranks = dense_ranks(scores, histories.seen(items, valid), histories.targets[valid])
+        assert trial[METRIC] == mean_ndcg(ranks)
+
+
 def truth_of(histories, items, probabilities):
     width = pl.Array(pl.Float32, items)
     return pl.DataFrame(

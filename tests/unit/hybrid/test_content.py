@@ -7,7 +7,7 @@ from tests.unit.counting.cases import leave_one_out
 
 from sidflow.hybrid import content as hybrid_content
 from sidflow.hybrid.content import COSINE_BYTES, ContentScores
-from sidflow.hybrid.evidence import NO_ITEM
+from sidflow.sequences.slices import NO_ITEM
 
 ITEMS, ALL_ITEMS = 7, 9  # of the core, and of the content's rows
 HELD = [0, 2, 4, 5]  # the items that histories hold

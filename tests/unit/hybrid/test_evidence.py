@@ -4,12 +4,8 @@ from tests.unit.counting.cases import leave_one_out, random_sequences
 
 from sidflow.counting.cooccurrence import cooccurrence_factors, cooccurrence_relation
 from sidflow.hybrid.evidence import (
-    NO_ITEM,
-    HistorySlices,
     at_candidates,
     count_cooccurrence,
-    new_histories,
-    query_histories,
     training_positions,
     user_folds,
 )
@@ -72,7 +68,7 @@ def test_no_users_own_training_part_reaches_their_own_positions(seed=3):
 def test_queries_see_what_the_cooccurrence_recommender_sees():
     past = leave_one_out(random_sequences(users=24, items=30, seed=5))
     counts = count_cooccurrence(past, 30, SETTINGS)
-    ends = query_histories(past, np.arange(past.query_count))
+    ends = past.query_slices()
     setting = {"window": 4, "decay": 1.0, "backward": 0.5, "damping": 0.25, "last": 3, "recency": 1.0}
     factored = cooccurrence_factors(past, training_events(past, 30), setting)
     expected = (factored.evidence @ factored.relation).toarray()
@@ -138,12 +134,3 @@ def test_a_position_sees_all_that_its_user_had_before_it_whatever_was_skipped():
     assert found.user.tolist() == [0, 0, 1]
     assert found.target.tolist() == [2, 3, 6]
     assert found.histories.last_items(3).tolist() == [[0, -1, -1], [2, 1, 0], [4, -1, -1]]
-
-
-def test_slices_give_their_events_and_last_items_also_where_there_are_none():
-    slices = HistorySlices(np.array([7, 5, 6, 5], dtype=np.int32), np.array([1, 4, 0]), np.array([4, 4, 2]))
-    row, item = slices.events()
-    assert row.tolist() == [0, 0, 0, 2, 2] and item.tolist() == [5, 6, 5, 7, 5]
-    assert slices.last_items(2).tolist() == [[5, 6], [NO_ITEM, NO_ITEM], [5, 7]]
-    nothing = new_histories([[]])
-    assert nothing.last_items(2).tolist() == [[NO_ITEM, NO_ITEM]] and not len(nothing.events()[0])

@@ -11,11 +11,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from sidflow.artifacts.features import ItemRows
 from sidflow.hybrid import content as hybrid_content
 from sidflow.hybrid.content import COSINE_BYTES, ContentScores
-from sidflow.hybrid.evidence import count_cooccurrence, new_histories, query_histories, training_positions
+from sidflow.hybrid.evidence import count_cooccurrence, training_positions
 from sidflow.hybrid.params import HybridParams
 from sidflow.hybrid.prior import ScorePrior, before_softplus, prior_from_arrays, prior_inputs
 from sidflow.hybrid.task import HybridModel, HybridValidation, RankingTask, validation_choice
 from sidflow.sequences.negatives import SampledCandidates
+from sidflow.sequences.slices import new_histories
 from sidflow.training import softmax
 from sidflow.training.loop import FitResult
 from sidflow.training.softmax import TrainingScores
@@ -117,7 +118,7 @@ def test_with_weights_of_zero_it_is_its_base():
             raw.fill_(-1e4)  # whose softplus is 0
     queries = np.arange(histories.query_count)
     states, rows = torch.randn(len(queries), 3), model.base.rows.detach()
-    factors = prior.factors(states, rows, query_histories(histories, queries))
+    factors = prior.factors(states, rows, histories.query_slices(queries))
     np.testing.assert_allclose(factors.scores(queries), (states @ rows.T).numpy(), rtol=1e-5, atol=1e-6)
     alone = model.base(torch.arange(4), lambda scores: functional.cross_entropy(
         scores.states @ scores.item_matrix.T, scores.targets
@@ -135,12 +136,19 @@ def test_the_weight_of_the_base_is_chosen_on_validation(monkeypatch, cosine_byte
     ndcg = []
     for weight in prior.params.own_weights:
         prior.own.fill_(weight)
-        scores = prior.factors(states, rows, query_histories(histories, queries)).scores(np.arange(len(queries)))
+        scores = prior.factors(states, rows, histories.query_slices(queries)).scores(np.arange(len(queries)))
         scores[histories.seen(ITEMS, queries).toarray()] = -np.inf
         ranks = (scores >= scores[np.arange(len(queries)), histories.targets[queries]][:, None]).sum(1)
         ndcg.append((1 / np.log2(1 + ranks)).mean())
     assert validation.metrics(states, rows)["valid_ndcg_at_10"] == pytest.approx(max(ndcg), rel=1e-6)
     assert float(prior.own) == pytest.approx(prior.params.own_weights[int(np.argmax(ndcg))])
+
+
+def test_of_equally_good_weights_of_the_base_the_first_is_taken():
+    histories, prior, model = built(own_weights=(0.3, 0.0, 1.0))
+    validation = HybridValidation(histories, ITEMS, prior, model.content)
+    validation.metrics(torch.zeros(len(validation.queries), 3), model.base.rows.detach())
+    assert float(prior.own) == pytest.approx(0.3)
 
 
 @pytest.mark.parametrize("cosine_bytes", [COSINE_BYTES, 0], ids=["cosines once", "a product each time"])
@@ -183,7 +191,7 @@ def test_a_saved_prior_scores_as_before(terms):
     queries = np.arange(histories.query_count)
     states, rows = torch.randn(len(queries), 3), model.base.rows.detach()
     new = new_histories([histories.history(query) for query in queries])
-    expected = prior.factors(states, rows, query_histories(histories, queries)).scores(queries)
+    expected = prior.factors(states, rows, histories.query_slices(queries)).scores(queries)
     np.testing.assert_array_equal(again.factors(states, rows, new).scores(queries), expected)
 
 

@@ -7,6 +7,7 @@ from sidflow.metrics import geometry
 from sidflow.metrics.geometry import (
     nearest_neighbours,
     neighbour_recall,
+    shared_neighbours,
     sparse_nearest_neighbours,
     tau_over_histories,
     tau_over_triples,
@@ -67,8 +68,7 @@ def test_cosine_does_not_see_lengths():
     values = np.random.default_rng(0).normal(size=(30, 4)).astype(np.float32)
     scaled = values * np.random.default_rng(1).uniform(0.5, 20, size=(30, 1)).astype(np.float32)
     np.testing.assert_array_equal(nearest_neighbours(values, 4, "cosine"), nearest_neighbours(scaled, 4, "cosine"))
-    assert neighbour_recall(values, scaled, 4, metric="cosine").recall == 1
-    assert neighbour_recall(values, scaled, 4).recall < 1
+    assert neighbour_recall(values, scaled, 4) < 1
 
 
 def test_an_item_is_never_its_own_neighbour_even_among_duplicates():
@@ -81,17 +81,19 @@ def test_an_item_is_never_its_own_neighbour_even_among_duplicates():
 def test_kept_is_one_for_itself_and_k_over_n_for_noise():
     values = np.random.default_rng(0).normal(size=(400, 8)).astype(np.float32)
     noise = np.random.default_rng(1).normal(size=(400, 8)).astype(np.float32)
-    assert neighbour_recall(values, values, 10).recall == 1
-    assert neighbour_recall(values, noise, 10).recall == pytest.approx(10 / 399, abs=0.01)
+    assert neighbour_recall(values, values, 10) == 1
+    assert neighbour_recall(values, noise, 10) == pytest.approx(10 / 399, abs=0.01)
 
 
-def test_kept_looks_at_present_rows_only():
-    values = np.random.default_rng(0).normal(size=(40, 4)).astype(np.float32)
-    present = np.arange(40) < 20
-    broken = values.copy()
-    broken[20:] = 0
-    assert neighbour_recall(values, broken, 5, present) == (1.0, 20, 5)
-    assert np.isnan(neighbour_recall(values, broken, 5, np.zeros(40, dtype=bool)).recall)
+def test_of_few_items_all_others_are_neighbours_and_one_has_none():
+    values = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
+    assert neighbour_recall(values, values[::-1], 5) == 1
+    assert np.isnan(neighbour_recall(values[:1], values[:1], 5))
+
+
+def test_shared_neighbours_are_counted_row_by_row_and_absent_ones_are_not():
+    first, second = np.array([[1, 2], [0, -1], [1, 0]]), np.array([[2, -1], [2, -1], [0, 1]])
+    assert shared_neighbours(first, second) == 3 / 6
 
 
 def test_a_k_that_cannot_be_is_refused():
@@ -224,7 +226,7 @@ def test_alive_dimensions_are_counted_on_singular_values_themselves():
     singular = np.array([10.0, 0.5, 0.02, 0.009])
     assert geometry.alive_share(singular, 4) == 3 / 4
     assert geometry.alive_share(singular, 6) == 3 / 6  # of dimensions, not of singular values
-    assert geometry.alive_share(singular, 4, threshold=0.05) == 1 / 4  # at the threshold is not above it
+    assert geometry.alive_share(np.array([10.0, 0.01]), 2) == 1 / 2  # at the threshold is not above it
     rows = np.diag(singular)
     np.testing.assert_allclose(geometry.singular_values(rows), singular, rtol=1e-6)
     assert geometry.compute_spectrum(rows).alive_share == 3 / 4

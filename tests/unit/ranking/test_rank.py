@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.sparse import csr_matrix
-from scipy.sparse import random as random_sparse
+from scipy.sparse import csr_matrix, random_array
 
 from sidflow.core.errors import InputError
 from sidflow.ranking import scores
@@ -41,7 +40,7 @@ def dense(histories: Histories, items: int, d: int = 8, seed: int = 1, levels: i
 def sparse(histories: Histories, items: int, seed: int = 2) -> dict[str, np.ndarray]:
     parts = {}
     for side, shape in (("query", (histories.query_count, 25)), ("item", (25, items))):
-        matrix = csr_matrix(random_sparse(*shape, density=0.2, random_state=seed, dtype=np.float32))
+        matrix = csr_matrix(random_array(shape, density=0.2, rng=np.random.default_rng(seed), dtype=np.float32))
         parts |= {
             f"{side}_indptr": matrix.indptr.astype(np.int64),
             f"{side}_indices": matrix.indices.astype(np.int32),
@@ -70,7 +69,7 @@ def full_table(arrays: dict[str, np.ndarray], histories: Histories, items: int) 
             csr_matrix((arrays[f"{s}_values"].astype(float), arrays[f"{s}_indices"], arrays[f"{s}_indptr"]), shape)
             for s, shape in (("query", (histories.query_count, 25)), ("item", (25, items)))
         )
-        total += (left @ right).toarray()
+        total += csr_matrix(left @ right).toarray()
     return total.astype(np.float32)
 
 
@@ -184,9 +183,9 @@ def test_factors_of_another_split_are_refused(break_it):
         arrays["query_states"] = arrays["query_states"][1:]
     if break_it == "half":
         del arrays["item_matrix"]
-    for name, where in (({}, "factors"), ({"name": "recommenders/x"}, "recommenders/x")):
+    for name, where in (((), "factors"), (("recommenders/x",), "recommenders/x")):
         with pytest.raises(InputError, match=rf"^{where}: .*dvc repro"):
-            rank_targets(arrays, histories, 60, RankParams(), **name)
+            rank_targets(arrays, histories, 60, RankParams(), *name)
 
 
 def test_empty_lists_have_the_types_of_the_artifact():
@@ -339,7 +338,8 @@ def test_a_target_that_no_list_has_is_a_miss(exclude):
     ids, held_out = np.arange(items, dtype=np.int32), np.arange(items) % 2 == 0
     given = {**arrays, "ids": ids}, histories, items, RankParams(exclude_history=exclude)
     ranking, whole = (rank_targets(*given, held_out=held_out, lists=lists) for lists in (True, False))
-    assert ranking.listed is not None and whole.listed is None
+    assert ranking.listed is not None and whole.listed is None and ranking.held_out_rank is not None
+    assert whole.id_rank is not None and whole.sharing is not None
     listed = table[np.arange(histories.query_count), histories.targets] > 0
     if exclude:
         listed &= ~histories.targets_seen(items)

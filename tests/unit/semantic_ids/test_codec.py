@@ -1,49 +1,10 @@
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from sidflow.core.errors import InputError
 from sidflow.core.tensors import Tensors
 from sidflow.semantic_ids import codec as codec_module
-from sidflow.semantic_ids.codec import Codec, read_index_file, write_index_file
-from sidflow.semantic_ids.quality import code_metrics, collision_metrics
-
-DATA = os.environ.get("SIDFLOW_DATA", "")
-
-
-@pytest.mark.parametrize("suffixes", [(0, 0, 0), (0, 1, 0)])
-def test_what_is_written_is_read(tmp_path, suffixes):
-    codes = {"x": [1, 20], "y": [1, 20], "z": [3, 0]}
-    ids = {key: (value, suffix) for (key, value), suffix in zip(codes.items(), suffixes, strict=True)}
-    found = read_index_file(write_index_file(tmp_path / "a.index.json", ids))
-    assert found.item_keys == ["x", "y", "z"]
-    assert found.codes[:, :2].tolist() == list(codes.values())
-    assert found.codes.shape[1] == (3 if any(suffixes) else 2)
-
-
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"0": ["<a_1>"], "1": ["<b_1>"]}', '{"0": ["<a_1>"], "1": []}'])
-def test_other_files_are_refused_in_one_line(tmp_path, text):
-    path = tmp_path / "a.index.json"
-    path.write_text(text)
-    with pytest.raises(InputError, match=r"a\.index\.json.*Remedy"):
-        read_index_file(path)
-
-
-@pytest.mark.realdata
-@pytest.mark.skipif(not DATA, reason="SIDFLOW_DATA is not set")
-@pytest.mark.parametrize(
-    ("name", "items", "first_level", "colliding"),
-    [("amazon-beauty/Beauty.index.json", 12101, 197, 24), ("office-products/published.index.json", 3459, 88, 30)],
-)
-def test_published_ids_go_through_the_audit(name, items, first_level, colliding):
-    found = read_index_file(Path(DATA) / name)
-    assert len(found.item_keys) == items
-    metrics = code_metrics(found.codes, [256] * found.codes.shape[1], "text")
-    metrics |= collision_metrics(found.codes, "text")
-    assert metrics["code_usage_text_level_0"] == first_level / 256 and metrics["code_usage_text_level_1"] == 1
-    assert metrics["collision_items_text"] == colliding
+from sidflow.semantic_ids.codec import Codec
 
 
 def test_rows_are_quantized_once_in_blocks_that_change_no_code(monkeypatch):

@@ -176,12 +176,12 @@ def test_the_audit_is_measured_with_the_params_of_the_stage():
     triples = tau_over_triples(values, vectors, np.random.default_rng(4), None, 50)
     assert found.audit["tau_triples_text"] == triples.value
     assert found.audit["tau_triples_text"] != tau_over_triples(values, vectors, np.random.default_rng(0)).value
-    assert found.audit["neighbour_recall_at_3_text"] == neighbour_recall(values, vectors, 3).recall
+    assert found.audit["neighbour_recall_at_3_text"] == neighbour_recall(values, vectors, 3)
     reference = fit_reference_codec(values, np.ones(16, dtype=bool), [4, 4], 4)
     centres = reference.dequantize(reference.quantize(reference.encode(values)))
     triples = tau_over_triples(values, centres, np.random.default_rng(4), None, 50)
     assert found.audit["reference_tau_triples_text"] == triples.value
-    assert found.audit["reference_neighbour_recall_at_3_text"] == neighbour_recall(values, centres, 3).recall
+    assert found.audit["reference_neighbour_recall_at_3_text"] == neighbour_recall(values, centres, 3)
 
 
 def test_functions_and_params_have_the_same_defaults():

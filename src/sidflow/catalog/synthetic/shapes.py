@@ -41,8 +41,8 @@ class _Pen:
     def block(self, *box: float, on: str = "body", corner: float = 0.03, fill: int = 255) -> None:
         ImageDraw.Draw(self.masks[on]).rounded_rectangle(self._box(box), radius=corner * self._size, fill=fill)  # type: ignore[arg-type]
 
-    def ring(self, *box: float, width: float = 0.035, on: str = "trim") -> None:
-        ImageDraw.Draw(self.masks[on]).ellipse(self._box(box), outline=255, width=round(width * self._size))  # type: ignore[arg-type]
+    def ring(self, *box: float, width: float) -> None:
+        ImageDraw.Draw(self.masks["trim"]).ellipse(self._box(box), outline=255, width=round(width * self._size))  # type: ignore[arg-type]
 
     def line(self, *points: tuple[float, float], width: float = 0.03, on: str = "trim") -> None:
         ImageDraw.Draw(self.masks[on]).line(
