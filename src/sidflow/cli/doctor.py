@@ -184,7 +184,8 @@ def _runtime() -> Iterator[Finding]:
             if source == "default"
             else f"from {source}"
         )
-        yield Finding("info", f"runtime {name}", f"{getattr(settings, name)} ({origin})")
+        value = getattr(settings, name)
+        yield Finding("info", f"runtime {name}", f"{'not set' if value in (None, '') else value} ({origin})")
     folder = settings.cache_folder
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     usable = os.access(existing, os.W_OK)

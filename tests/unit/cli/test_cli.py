@@ -218,6 +218,13 @@ def test_doctor_names_a_dvc_of_another_environment(tmp_path, monkeypatch) -> Non
     assert (finding.mark, finding.text) == ("ok", str(tmp_path / "dvc"))
 
 
+def test_doctor_says_which_runtime_settings_are_not_set(small_project) -> None:
+    texts = {finding.name.removeprefix("runtime "): finding.text for finding in doctor._runtime()}
+    for name in ("responses", "server", "token_budget"):
+        assert texts[name].startswith("not set (default; ")
+    assert texts["input_price"].startswith("0.0 (default; ")
+
+
 def test_doctor_says_whose_code_runs(small_project) -> None:
     (mine,) = doctor._code()
     assert mine.mark == "ok" and str(Path(doctor.__file__).resolve().parents[3]) in mine.text
