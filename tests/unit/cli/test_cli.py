@@ -225,6 +225,12 @@ def test_doctor_says_which_runtime_settings_are_not_set(small_project) -> None:
     assert texts["input_price"].startswith("0.0 (default; ")
 
 
+def test_doctor_finds_a_file_in_place_of_the_cache_folder(small_project, monkeypatch) -> None:
+    monkeypatch.setenv("SIDFLOW_CACHE", str(small_project / "params.yaml/cache"))
+    (finding,) = [finding for finding in doctor._runtime() if finding.name == "cache folder"]
+    assert finding.mark == "BROKEN" and "params.yaml is a file" in finding.text
+
+
 def test_doctor_says_whose_code_runs(small_project) -> None:
     (mine,) = doctor._code()
     assert mine.mark == "ok" and str(Path(doctor.__file__).resolve().parents[3]) in mine.text
