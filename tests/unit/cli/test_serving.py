@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from sidflow import Project
 from sidflow.artifacts.recommenders import COLD_ROWS, SUMMARY, WEIGHTS
+from sidflow.cli import serving
 from sidflow.cli.app import app
 from sidflow.cli.serving import item_as_json, item_as_text, recommendation_as_text
 from sidflow.core import params as core_params
@@ -81,6 +82,13 @@ def test_only_a_fine_tuned_recommender_can_be_merged(catalogue, tmp_path) -> Non
     assert result.stderr.startswith("--recommender: expected one of `finetune` in params.yaml: ")
     assert "found popularity" in result.stderr and len(result.stderr.splitlines()) == 1
     assert not (tmp_path / "merged").exists()
+
+
+def test_where_nothing_is_fine_tuned_the_remedy_of_merge_is_to_train_it(catalogue, monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr(serving, "load_params", lambda: {"finetune": {}})
+    result = runner.invoke(app, ["merge", "--out", str(tmp_path / "merged")])
+    assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1)
+    assert result.stderr.endswith("Remedy: `sidflow recommenders NAME ... mme_sid`, then `dvc repro`\n")
 
 
 def test_a_runtime_setting_with_a_typo_is_an_error(catalogue, monkeypatch) -> None:
