@@ -26,6 +26,7 @@ class VariantAnswer(NamedTuple):
 
     preset: str
     extended: str
+    commits: tuple[str, str]  # of the code that made the runs of each
     seeds: tuple[int, ...]  # that both have
     recommender: str
     comparison: PairedComparison
@@ -60,7 +61,10 @@ def _answers_of_preset(preset: str, extended: str, metric: str) -> list[VariantA
     bootstrap = paired_bootstrap({column: values[present] for column, values in columns.items()}, users, SETTINGS)
     pairs = {name: Pair((_OWN, name), (_EXTENDED, name)) for side, name in columns if side == _OWN}
     comparisons = bootstrap.compare(pairs, SETTINGS.claimed_gain)
-    return [VariantAnswer(preset, extended, seeds, name, comparison) for name, comparison in comparisons.items()]
+    commits = str(own[0].record["commit"]), str(other[0].record["commit"])  # all seeds of a preset have one
+    return [
+        VariantAnswer(preset, extended, commits, seeds, name, comparison) for name, comparison in comparisons.items()
+    ]
 
 
 def _require_same_queries(preset: str, own: Sequence[Run], extended: str, other: Sequence[Run]) -> None:

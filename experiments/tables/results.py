@@ -218,6 +218,7 @@ def variants_table() -> str:
         [
             answer.preset,
             answer.extended,
+            _code_cell(*answer.commits),
             ", ".join(map(str, answer.seeds)),
             answer.recommender,
             *difference_cells(answer.comparison),
@@ -226,8 +227,12 @@ def variants_table() -> str:
         for answer in variants.answers(METRICS[0])
     ]
     parts = ("difference and 95% interval", "relative", "smallest detectable", "verdict")
-    head = ["preset", "less", "seeds", "recommender", *(f"nDCG@10: {part}" for part in parts)]
+    head = ["preset", "against", "code", "seeds", "recommender", *(f"nDCG@10: {part}" for part in parts)]
     return markdown_table([*head, *(f"expected: {part}" for part in parts)], rows)
+
+
+def _code_cell(own: str, extended: str) -> str:
+    return "the same" if own == extended else f"`{own[:8]}`, not `{extended[:8]}`"
 
 
 def _effect_cell(effect: DataSetEffect, *, named: bool) -> str:

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import polars as pl
 import pytest
+from experiments.tables.results import variants_table
 
 from experiments import paired, results, variants
 from sidflow.cli import presets
@@ -25,9 +26,10 @@ def record(monkeypatch, tmp_path):
     monkeypatch.setattr(presets.path_of, "__defaults__", (folder,))
     monkeypatch.setattr(results, "FOLDER", tmp_path)
 
-    def write(preset, seed, data="one", split="leave_one_out", users=USERS, **ranks):
+    def write(preset, seed, data="one", split="leave_one_out", users=USERS, commit="a" * 40, **ranks):
         (tmp_path / preset).mkdir(exist_ok=True)
         content = {"seed": seed, "data": data, "params": {"split": {"method": split}, "ingest": {"source": "files"}}}
+        content["commit"] = commit
         (tmp_path / f"{preset}.json").write_text("{}")
         (tmp_path / preset / f"seed-{seed}.json").write_text(json.dumps(content))
         keys = {"query_id": np.arange(users), "user_id": np.arange(users), "candidates": np.full(users, 90)}
@@ -100,3 +102,12 @@ def test_other_queries_are_an_error(record):
     record("middle", 42, users=USERS - 1, mme_sid=2)
     with pytest.raises(InputError, match="queries of plain"):
         variants.answers("ndcg_at_10")
+
+
+def test_the_table_names_the_commits_where_code_differs(record):
+    record("plain", 42, mme_sid=3)
+    record("middle", 42, mme_sid=2)
+    record("richer", 42, mme_sid=1, commit="b" * 40)
+    _, _, of_one_commit, of_two = [row.split(" | ") for row in variants_table().splitlines()]
+    assert of_one_commit[:3] == ["| middle", "plain", "the same"]
+    assert of_two[:3] == ["| richer", "middle", "`bbbbbbbb`, not `aaaaaaaa`"]

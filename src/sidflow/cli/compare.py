@@ -292,12 +292,17 @@ def to_text(comparison: RevisionComparison | RecommenderComparison) -> str:
                 for row in comparison.rows
             ),
         ]
-        corrected = "rows (the leaderboard corrects for all its recommenders)"
-        notes = [f"shown: {one} is better; behind: {other} is, by the same rule."]
+        corrected = "rows; the leaderboard corrects for all its recommenders"
+        gain = f"{comparison.claimed_gain:+.0%}"
+        notes = [
+            f"shown: {one} is better; behind: {other} is, by the same rule; contradicted: neither, and the interval "
+            f"lies below {gain}; undecided: otherwise.",
+            f"claim: reached where the interval lies at {gain} or above, excluded where it lies below, else open.",
+        ]
         notes += [f"{name}: no test query." for name in comparison.empty_slices]
     legend = (
         f"interval: {comparison.level:.0%}, paired bootstrap over users. detectable: the smallest true difference that "
-        f"so many users would show, before p's correction. p: corrected for the number of {corrected} (Holm)."
+        f"so many users would show, before p's correction. p: corrected (Holm) for the number of {corrected}."
     )
     return "\n".join([title, *aligned(table), legend, *notes])
 

@@ -184,14 +184,16 @@ def _runtime() -> Iterator[Finding]:
             if source == "default"
             else f"from {source}"
         )
-        yield Finding("info", f"runtime {name}", f"{getattr(settings, name)} ({origin})")
+        value = getattr(settings, name)
+        yield Finding("info", f"runtime {name}", f"{'not set' if value in (None, '') else value} ({origin})")
     folder = settings.cache_folder
     existing = next(path for path in (folder, *folder.parents) if path.exists())
-    usable = os.access(existing, os.W_OK)
+    usable = existing.is_dir() and os.access(existing, os.W_OK)
+    reason = "is not writable" if existing.is_dir() else f"cannot be made: {existing} is a file"
     yield Finding(
         "ok" if usable else "BROKEN",
         "cache folder",
-        f"{folder} is writable" if usable else f"{folder} is not writable; set SIDFLOW_CACHE to a folder that is",
+        f"{folder} is writable" if usable else f"{folder} {reason}; set SIDFLOW_CACHE to a folder that is writable",
     )
 
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sidflow.artifacts.evaluation import LEADERBOARD, PAGE
+from sidflow.artifacts.recommenders import SUMMARY
 from sidflow.cli.compare import aligned
 from sidflow.cli.costs import RecommenderCost, recommender_costs
 from sidflow.core.errors import InputError
 from sidflow.core.files import atomic_path
 from sidflow.core.params import load_params
 from sidflow.evaluation.statistics import format_relative
+from sidflow.report.blends import base_alone_sentence
 from sidflow.report.costs import COSTS_SHEET, costs_sheet
 from sidflow.serving.leaderboard import leaderboard_rows
 
@@ -25,9 +27,11 @@ _COLUMNS = {  # heads, and names in the rows
     "users/s": "users_per_second",
 }
 _LEGEND = (
-    "train: seconds of the stage that trains it; with inputs: and of all stages that it reads from. peak MB: resident "
-    "memory of the training. users/s: histories answered in a second, and ranked over all candidates. "
-    f"-: {NOT_MEASURED}, as a stage came from a cache, or ran on another machine; `dvc repro -f` measures all."
+    "verdict on a method: shown better than the best baseline, behind it, contradicted (neither, and the interval lies "
+    "below the claimed gain) or undecided. train: seconds of the stage that trains it; with inputs: and of all stages "
+    "that it reads from. peak MB: resident memory of the training. users/s: histories answered in a second, and ranked "
+    f"over all candidates. -: {NOT_MEASURED}, as a stage came from a cache, or ran on another machine; `dvc repro -f` "
+    "measures all."
 )
 
 
@@ -72,8 +76,16 @@ def leaderboard_text(metric: str | None = None) -> str:
     ]
     machines = sorted({row["machine"] for row in rows if row["machine"]})
     notes = [f"{row['recommender']}: no {row['metric']}; {row['reason']}." for row in rows if row["reason"]]
+    notes += _blends_of_their_base_alone([row["recommender"] for row in rows])
     notes += ["Trained on: " + "; ".join(machines)] if machines else []
     return "\n".join([*aligned([head, *table]), _LEGEND, *notes])
+
+
+def _blends_of_their_base_alone(names: Sequence[str]) -> list[str]:
+    """Return a sentence for each blend that adds nothing, of those whose summaries are here."""
+    summaries = {name: SUMMARY.read(model=name) for name in names if SUMMARY.at(model=name).is_file()}
+    sentences = (base_alone_sentence(name, summary) for name, summary in summaries.items())
+    return [sentence for sentence in sentences if sentence]
 
 
 def leaderboard_json(metric: str | None = None) -> str:

@@ -178,7 +178,7 @@ def write_merged(recommender: str, folder: Path) -> str:
             "--recommender",
             expected=f"one of `finetune` in params.yaml: {', '.join(finetuned) or 'there is none'}",
             found=recommender,
-            remedy="name one of them",
+            remedy="name one of them" if finetuned else "`sidflow recommenders NAME ... mme_sid`, then `dvc repro`",
         )
     merge(recommender, folder)
     return f"{folder} has {recommender}'s language model with the adapter merged in, {TABLES} and {SETTINGS}."

@@ -18,7 +18,7 @@ COSTS_SHEET = Path("artifacts/report/costs.css")
 LINES = ("train", "inputs", "memory", "serve")  # of a cell of the leaderboard
 CSS = """
 .board .costs{width:128px;padding-right:0}
-td.costs small:first-child::after{content:"not measured here";color:var(--faint)}
+td.costs small:first-child::after{content:"not measured here";color:var(--soft)}
 """
 _FILLED = "color:var(--ink)"
 _NOTE = (

@@ -38,7 +38,7 @@ section{margin-top:64px;padding-top:28px;border-top:1px solid var(--hair)}
 .lead b{color:var(--ink);font-weight:600}
 .note{color:var(--soft);font-size:13.5px;max-width:60em;margin:16px 0 0;text-wrap:pretty}
 .note b{color:var(--ink);font-weight:600}
-.absent{color:var(--faint);font-style:italic;margin:0}
+.absent{color:var(--soft);font-style:italic;margin:0}
 .facts{display:flex;flex-wrap:wrap;gap:14px 44px;margin:0}
 .facts dd{margin:0;font:500 26px/1.1 var(--serif)}
 .facts dt{color:var(--soft);font-size:13px;margin-top:4px}
@@ -103,7 +103,7 @@ svg .name.reference{fill:var(--reference)}
 .heat td{text-align:center;padding:8px 2px;
   background:color-mix(in srgb,var(--method) calc(var(--heat,0)*var(--heat,0)*42%),transparent);
   border:1px solid var(--paper)}
-.heat td small{font-size:10.5px}
+.heat td small{font-size:10.5px;color:var(--ink)}
 .heat th{padding-left:4px}
 .heat thead th{text-align:center;border-bottom:0}
 .heat tbody th{border-bottom:0}
@@ -118,14 +118,14 @@ svg .name.reference{fill:var(--reference)}
 .tile.hit .face{outline:3px solid var(--good);outline-offset:1px}
 .tile.hit figcaption{color:var(--good);font-weight:600}
 .tile.target .face{outline:2px dashed var(--soft);outline-offset:1px}
-.arrow,.earlier{align-self:start;height:84px;display:flex;align-items:center;justify-content:center;color:var(--faint)}
+.arrow,.earlier{align-self:start;height:84px;display:flex;align-items:center;justify-content:center;color:var(--soft)}
 .arrow{font-size:24px;flex:0 0 34px}
 .earlier{font-size:12px;line-height:1.3;text-align:center;flex:0 0 44px}
 .item{display:grid;grid-template-columns:132px 1fr;gap:26px}
 .tile.large,.tile.large .face{width:132px}
 .tile.large .face{height:132px}
 .views{margin:0 0 14px;display:grid;grid-template-columns:76px 1fr;gap:4px 12px;font-size:13.5px}
-.views dt{color:var(--faint)}
+.views dt{color:var(--soft)}
 .views dd{margin:0;max-width:62em;display:-webkit-box;-webkit-line-clamp:3;-webkit-box-orient:vertical;overflow:hidden}
 .ids{display:flex;flex-wrap:wrap;gap:6px 30px}
 .ids p{margin:0;display:flex;align-items:center;gap:5px}

@@ -125,7 +125,7 @@ def recommend_after(
 
     Args:
         keys: item keys, oldest first.
-        k: how many items.
+        k: how many items; all candidates where there are fewer.
         recommender: a name; see `choose_recommender`.
         include_cold: rank items outside the core as well, where the recommender has rows of them.
         encoders: loaded recommenders by name, which the call adds to: pass it again to load none twice.
@@ -152,6 +152,7 @@ def recommend_after(
     encoders = {} if encoders is None else encoders
     if name not in encoders:
         encoders[name] = load_history_encoder(name)
+    k = min(k, items.height)
     factors = encoders[name](rows, include_cold, k)
     excluded = ~factors.candidates
     if load_exclude_history():

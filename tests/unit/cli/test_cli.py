@@ -218,6 +218,19 @@ def test_doctor_names_a_dvc_of_another_environment(tmp_path, monkeypatch) -> Non
     assert (finding.mark, finding.text) == ("ok", str(tmp_path / "dvc"))
 
 
+def test_doctor_says_which_runtime_settings_are_not_set(small_project) -> None:
+    texts = {finding.name.removeprefix("runtime "): finding.text for finding in doctor._runtime()}
+    for name in ("responses", "server", "token_budget"):
+        assert texts[name].startswith("not set (default; ")
+    assert texts["input_price"].startswith("0.0 (default; ")
+
+
+def test_doctor_finds_a_file_in_place_of_the_cache_folder(small_project, monkeypatch) -> None:
+    monkeypatch.setenv("SIDFLOW_CACHE", str(small_project / "params.yaml/cache"))
+    (finding,) = [finding for finding in doctor._runtime() if finding.name == "cache folder"]
+    assert finding.mark == "BROKEN" and "params.yaml is a file" in finding.text
+
+
 def test_doctor_says_whose_code_runs(small_project) -> None:
     (mine,) = doctor._code()
     assert mine.mark == "ok" and str(Path(doctor.__file__).resolve().parents[3]) in mine.text

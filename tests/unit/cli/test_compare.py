@@ -292,6 +292,15 @@ def test_a_pair_whose_first_has_the_lower_log_rank_is_shown(project):
     assert " -" in line
 
 
+def test_a_pair_has_lines_that_explain_verdicts_and_claims(project):
+    lines = runner.invoke(app, ["compare", "--pair", "sasrec", "markov"]).stdout.splitlines()
+    assert lines[-3].endswith(
+        "p: corrected (Holm) for the number of rows; the leaderboard corrects for all its recommenders."
+    )
+    assert lines[-2].startswith("shown: sasrec is better; behind: markov is, by the same rule; contradicted: neither, ")
+    assert lines[-1].startswith("claim: reached where the interval lies at +4% or above, ")
+
+
 @pytest.mark.parametrize(
     ("typed", "said"),
     [

@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from sidflow.artifacts.evaluation import LEADERBOARD, PAGE, PER_QUERY
+from sidflow.artifacts.recommenders import SUMMARY
 from sidflow.cli.app import app
 from sidflow.cli.costs import RecommenderCost, machine_of, recommender_costs
 from sidflow.cli.dvc import dag_stages, with_inputs
@@ -146,6 +147,14 @@ def test_the_command_prints_all_recommenders_best_first_with_their_costs(measure
     assert f"-: {NOT_MEASURED}" in lines[-2]
     assert "GPU" not in lines[0]
     assert lines[-1] == "Trained on: cpu, 1 thread of 2 CPUs"
+
+
+def test_a_blend_of_the_weight_0_is_its_base_alone(measured):
+    sentence = "mix is sasrec alone: validation gave mme_sid the weight 0, so it adds nothing here."
+    for weight in (0.0, 0.5):
+        params = {"base": "sasrec", "added": "mme_sid"}
+        SUMMARY.write({"name": "mix", "params": params, "chosen": {"weight": weight}}, model="mix")
+        assert (sentence in runner.invoke(app, ["leaderboard"]).output.splitlines()) == (weight == 0)
 
 
 def test_as_json_a_cost_that_is_missing_is_null(measured):

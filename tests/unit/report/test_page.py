@@ -222,3 +222,24 @@ def test_duplicates_are_named_with_the_setting_that_differs():
     assert '<p class="note">popularity and sasrec give every query the same ranks' in text
     assert "sasrec has the setting content, chosen on validation as 0." in text
     assert "setting window" not in text
+
+
+def test_a_blend_of_the_weight_0_says_that_the_added_recommender_adds_nothing():
+    data = report_data()
+    names = {"base": "popularity", "added": "oracle"}
+    blends = {name: {"chosen": {"weight": 0.0}, "params": names} for name in ("sasrec", "mme_sid")}
+    board = {**data.leaderboard, "best_baseline": "sasrec", "equal": [["popularity", "sasrec", "mme_sid"]]}
+    base = {"popularity": {"chosen": {"window": 2}}}
+    data = data._replace(leaderboard=board, summaries={**data.summaries, **base, **blends})
+    text = render_page(data, ReportParams())
+    assert text.count("<small>oracle adds nothing: weight 0</small>") == 2
+    sentence = "sasrec is popularity alone: validation gave oracle the weight 0, so it adds nothing here."
+    assert text.count(sentence) == 2  # at the head of the page, and below the leaderboard
+    assert "count them as one recommender." in text and "has the setting" not in text
+
+
+def test_a_blend_with_a_weight_has_no_such_sentence():
+    data = report_data()
+    blend = {"chosen": {"weight": 0.05}, "params": {"base": "popularity", "added": "oracle"}}
+    text = render_page(data._replace(summaries={**data.summaries, "sasrec": blend}), ReportParams())
+    assert "adds nothing" not in text

@@ -23,7 +23,9 @@ def recommend(
     k: Annotated[int, typer.Option("-k", min=1, metavar="N", help="How many items to recommend.")] = 10,
     recommender: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="One of `recommenders` in params.yaml; by default mme_sid."),
+        typer.Option(
+            metavar="NAME", help="One of `recommenders` in params.yaml; by default mme_sid, or else the first."
+        ),
     ] = None,
     include_cold: Annotated[
         bool, typer.Option("--include-cold", help="With --history: rank items outside the core as well.")

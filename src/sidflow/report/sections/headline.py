@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from sidflow.evaluation.statistics import format_p
+from sidflow.report.blends import base_alone_sentence
 from sidflow.report.data import ReportData, best_method_and_baseline
 from sidflow.report.glossary import Glossary
 from sidflow.report.markup import Markup, join, metric_title, number, percent, tag
@@ -163,6 +164,8 @@ def _introduction(data: ReportData, glossary: Glossary, method: str, best: str) 
             f" This catalogue is synthetic, so the best possible expected nDCG@10 can be computed: {method} reaches "
             f"{percent(share)} of it, {best} {percent(baseline_share)}."
         )
+    blends = (base_alone_sentence(name, data.summaries[name]) for name in (method, best))
+    parts += [f" {sentence}" for sentence in blends if sentence]
     return tag("p", *parts, class_="lead")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from sidflow.evaluation.statistics import format_p
+from sidflow.report.blends import added_without_weight, base_alone_sentence
 from sidflow.report.charts import difference_bar, interval_bar
 from sidflow.report.costs import cost_cell, cost_head, cost_note, run_key
 from sidflow.report.data import ReportData
@@ -33,13 +34,17 @@ def duplicates_of(name: str, board: Mapping) -> list[str]:
 
 
 def duplicate_sentences(data: ReportData) -> list[str]:
-    """Return one sentence for each group of duplicates."""
-    return [_duplicate_sentence(group, data.summaries) for group in data.leaderboard["equal"]]
+    """Return one sentence for each group of duplicates, and for each blend that adds nothing."""
+    blends = (base_alone_sentence(name, data.summaries[name]) for name in data.leaderboard["recommenders"])
+    duplicates = [_duplicate_sentence(group, data.summaries) for group in data.leaderboard["equal"]]
+    return [*duplicates, *(sentence for sentence in blends if sentence)]
 
 
 def _duplicate_sentence(group: list[str], summaries: Mapping[str, Mapping]) -> str:
-    chosen_settings = {name: summaries[name].get("chosen") or {} for name in group}
-    shared = set.intersection(*(set(settings) for settings in chosen_settings.values()))
+    chosen_settings = {
+        name: summaries[name].get("chosen") or {} for name in group if not added_without_weight(summaries[name])
+    }
+    shared = set.intersection(*map(set, chosen_settings.values())) if chosen_settings else set()
     differing = [
         f"{name} has the setting {setting}, chosen on validation as {format_value(value)}"
         for name, settings in chosen_settings.items()
@@ -74,7 +79,7 @@ def leaderboard_section(data: ReportData, glossary: Glossary) -> Markup:
     for name in names:
         metrics, style = entries[name]["metrics"], style_class(name, board)
         cells = [
-            _name_cell(name, board, style),
+            _name_cell(name, data, style),
             *_metric_cells(name, primary, metrics[primary], top * 1.02, style, oracle),
         ]
         cells += _difference_cells(name, comparisons[name], axis_end, style)
@@ -105,13 +110,15 @@ def leaderboard_section(data: ReportData, glossary: Glossary) -> Markup:
     )
 
 
-def _name_cell(name: str, board: Mapping, style: str) -> Markup:
-    duplicates = duplicates_of(name, board)
+def _name_cell(name: str, data: ReportData, style: str) -> Markup:
+    board = data.leaderboard
+    duplicates, added = duplicates_of(name, board), added_without_weight(data.summaries[name])
     return tag(
         "th",
         tag("span", name, class_=f"who {style}"),
         tag("small", role_label(name, board)),
         tag("small", f"same ranks as {', '.join(duplicates)}") if duplicates else None,
+        tag("small", f"{added} adds nothing: weight 0") if added else None,
         scope="row",
     )
 

@@ -12,7 +12,7 @@ _WHOLE = "all"
 
 
 def slices_section(data: ReportData, glossary: Glossary) -> Markup | None:
-    """Return a table of nDCG@10 by slice, darker where better; None where there are no slices."""
+    """Return a table of nDCG@10 by slice, in a stronger colour where better; None where there are no slices."""
     names = best_first(data)
     if not names or not data.slices[names[0]]:
         return None
@@ -59,7 +59,8 @@ def _note(data: ReportData, glossary: Glossary) -> Markup:
     text = (
         "Realised nDCG@10 by the target's popularity in training, by the length of the history, by whether "
         "training has the transition from the last item to the target, and by whether the target has text and a "
-        "picture. Slices that hold all queries or none are left out. Darker is nearer to the best of the column. "
+        "picture. Slices that hold all queries or none are left out. The stronger the colour, the nearer to the "
+        "best of the column. "
     )
     level = percent(data.leaderboard["level"])
     interval = join(
