@@ -123,7 +123,7 @@ def measure(content: Matrix | None, histories: Histories, items: int) -> tuple[d
     if content is not None:
         new = new_items(items)
         asked = np.flatnonzero(new[histories.targets])
-        scores = recency_weights(histories, items, choice.setting)[asked] @ content @ content.T
+        scores = recency_weights(histories.query_slices(asked), items, choice.setting) @ content @ content.T
         scores = scores.toarray() if sparse.issparse(scores) else np.asarray(scores)
         each["new"] = gains(scores.astype(np.float32), histories, asked, items, new)
         figures |= {"new_items_ndcg_at_10": float(each["new"].mean()), "new_items_queries": len(asked)}
