@@ -124,7 +124,7 @@ def measure(content: Matrix | None, histories: Histories, items: int) -> tuple[d
         new = new_items(items)
         asked = np.flatnonzero(new[histories.targets])
         scores = recency_weights(histories.query_slices(asked), items, choice.setting) @ content @ content.T
-        scores = scores.toarray() if sparse.issparse(scores) else np.asarray(scores)
+        scores = scores.toarray() if isinstance(scores, sparse.csr_matrix) else np.asarray(scores)
         each["new"] = gains(scores.astype(np.float32), histories, asked, items, new)
         figures |= {"new_items_ndcg_at_10": float(each["new"].mean()), "new_items_queries": len(asked)}
     return figures, each

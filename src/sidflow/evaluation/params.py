@@ -53,7 +53,5 @@ class CompareParams(Params):
         default=0.95, gt=0.5, lt=1, description="of the intervals, and of the tests after Holm's correction"
     )
     power: float = Field(default=0.8, gt=0.5, lt=1, description="of the minimum detectable effect")
-    draws: int = Field(
-        default=2_000, ge=200, le=100_000, description="bootstrap resamples of users; p is never below 2 / (draws + 1)"
-    )
+    draws: int = Field(default=2_000, ge=200, le=100_000, description="bootstrap resamples of users")
     seed: int = Field(default=42, ge=0, description="of the resampling")
