@@ -89,7 +89,12 @@ class DataSetEffect(NamedTuple):
     preset: str
     opponent: str
     effect: float
-    standard_error: float  # by bootstrap over users
+    standard_error: float  # by bootstrap over users; 0 where both have the same ranks
+
+    @property
+    def is_pooled(self) -> bool:
+        """Whether the effect has an error to be weighed by."""
+        return self.standard_error > 0
 
 
 class PooledAnswer(NamedTuple):
@@ -138,6 +143,8 @@ def pool_questions(
 ) -> list[PooledAnswer]:
     """Return the random-effects estimate of every question that two data sets or more answer, corrected (Holm).
 
+    A data set on which both recommenders have the same ranks is named among the effects and not pooled.
+
     Args:
         effects_of_preset: by preset and question.
         questions: those that are pooled, a family of their own.
@@ -147,9 +154,10 @@ def pool_questions(
     for question in questions:
         answered = _once_per_data_set(preset for preset, effects in effects_of_preset.items() if question in effects)
         effects = [effects_of_preset[preset][question] for preset in answered]
-        if len(effects) > 1:
-            values = np.array([effect.effect for effect in effects])
-            errors = np.array([effect.standard_error for effect in effects])
+        weighed = [effect for effect in effects if effect.is_pooled]
+        if len(weighed) > 1:
+            values = np.array([effect.effect for effect in weighed])
+            errors = np.array([effect.standard_error for effect in weighed])
             pooled[question] = (effects, pool_effects(values, errors, SETTINGS.level))
     corrected = holm({question: effect.p for question, (_, effect) in pooled.items()})
     claimed = float(np.log1p(claimed_gain))
@@ -196,7 +204,7 @@ def data_set_effects(
     for question in questions:
         column, baseline = ((named.get(name, name), METRIC) for name in question)
         ratio = bootstraps[column].log_ratio(column, baseline) if {column, baseline} <= set(bootstraps) else None
-        if ratio and ratio[1] > 0:
+        if ratio and (ratio[1] > 0 or ratio[0] == 0):
             effects[question] = DataSetEffect(preset, baseline[0], *ratio)
     return effects
 

@@ -236,6 +236,8 @@ def _code_cell(own: str, extended: str) -> str:
 
 
 def _effect_cell(effect: DataSetEffect, *, named: bool) -> str:
+    if not effect.is_pooled:
+        return f"{effect.preset}: the same ranks, not pooled"
     return f"{effect.preset} {format_log_ratio(effect.effect)}" + (f" ({effect.opponent})" if named else "")
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 from experiments.runs import Run
+from experiments.tables.results import pooled_answers_table
 
 from experiments import paired, results
 from sidflow.evaluation import statistics
@@ -162,6 +163,19 @@ def test_a_data_set_without_a_hit_has_no_ratio(monkeypatch, tmp_path):
     nothing = {"sasrec.rank": np.full(50, 99), "mme_sid.rank": np.ones(50, dtype=int)}
     real(monkeypatch, tmp_path, {"a": [some(10)], "b": [nothing], "c": [some(20)]})
     assert [share.preset for share in paired.answer_pooled_questions()[0].effects] == ["a", "c"]
+
+
+def test_a_data_set_with_the_same_ranks_is_named_and_not_pooled(monkeypatch, tmp_path):
+    real(monkeypatch, tmp_path, {"a": [some(10)], "b": [some(0)]})
+    assert paired.answer_pooled_questions() == []
+    real(monkeypatch, tmp_path, {"a": [some(10)], "b": [some(0)], "c": [some(20)]})
+    (answer,) = paired.answer_pooled_questions()
+    assert [(share.preset, share.is_pooled) for share in answer.effects] == [("a", True), ("b", False), ("c", True)]
+    assert answer.pooled == statistics.pool_effects(
+        *(np.array([getattr(share, name) for share in answer.effects[::2]]) for name in ("effect", "standard_error"))
+    )
+    *_, row = pooled_answers_table([answer], 0.04).splitlines()
+    assert "a +10.0%; b: the same ranks, not pooled; c +20.0%" in row
 
 
 def test_the_best_baseline_is_the_one_that_validation_chose_most_often(monkeypatch, tmp_path):
