@@ -101,7 +101,7 @@ class FrequencyAwareFusion(nn.Module):
     def weights_at(self, frequency: Float[Tensor, "n 1"], usable: Bool[Tensor, "n parts"]) -> Float[Tensor, "n parts"]:
         """Return the weights of items with relative `frequency` and the parts `usable`, at least one each.
 
-        In fp32 under autocast, too: a low temperature makes of bf16's rounding other weights.
+        In fp32 under autocast, too: at a low temperature bf16's rounding would change the weights.
         """
         with full_precision(frequency.device):
             logits = self.weigh(frequency) if self.weigh else torch.zeros_like(usable, dtype=torch.float32)
