@@ -74,7 +74,9 @@ class MmeSid(nn.Module):
         self.negatives = NegativeSampler(params, torch.from_numpy(inputs.counts)) if params.loss == "sampled" else None
         self.histories, self.windows = histories, training_windows(histories, params.max_length + 1, overlap=1)
         self.inputs, self.max_length, self.skip_share = inputs, params.max_length, params.skip_share
-        self.row_scale = self.backbone.word_size() / TABLE_STD if params.tie_item_embeddings else 0.0
+        self.row_scale = 0.0
+        if params.tie_item_embeddings:
+            self.row_scale = params.row_scale * self.backbone.word_size() / TABLE_STD
 
     def forward(self, batch: Tensor | SeededBatch, rank_loss: RankLoss | None = None) -> dict[str, Tensor]:
         """Return the mean cross-entropy of every next item in the batch's windows.
@@ -127,7 +129,7 @@ class MmeSid(nn.Module):
         return tokens + self.tied_rows(history) if self.row_scale else tokens
 
     def tied_rows(self, history: Int[Tensor, "b t"]) -> Float[Tensor, "b t h"]:
-        """Return the rows that the items of a history are scored by, as large as word embeddings, with dropout."""
+        """Return the rows that the items of a history are scored by, scaled by `row_scale`, with dropout."""
         unique, index = torch.unique(history, return_inverse=True)
         return self.item_dropout(functional.embedding(index, self.row_scale * self.fusion.rows_of(unique)))
 

@@ -66,6 +66,12 @@ class FinetuneParams(NegativeParams):
         default=False,
         description="true: an item's token has the row that scores it added, as SASRec reads and scores by one table",
     )
+    row_scale: float = Field(
+        default=1.0,
+        gt=0,
+        description="of `tie_item_embeddings`: size of the learned rows in item tokens at the start, in that of word "
+        "embeddings; small ones are lost among what the layers add",
+    )
     token_dropout: float = Field(default=0.4, ge=0, lt=1, description="share dropped of item tokens")
     item_dropout: float = Field(
         default=0.0, ge=0, lt=1, description="share dropped of the rows that items are scored by; small data wants more"
