@@ -93,6 +93,7 @@ ABLATIONS = [
     {"max_length": 3},
     {"temperature": 1e-3},
     {"tie_item_embeddings": True},
+    {"tie_item_embeddings": True, "row_scale": 8.0},
 ]
 
 
@@ -103,13 +104,14 @@ def test_every_ablation_runs_and_learns(tiny, backbone, change):
     assert fitted.curves[1]["loss"] < fitted.curves[0]["loss"]
 
 
-def test_a_tied_token_has_the_row_that_scores_the_item_added(tiny, backbone):
-    model, _, _, _ = build(tiny, backbone, tie_item_embeddings=True)
+@pytest.mark.parametrize("row_scale", [1.0, 8.0])
+def test_a_tied_token_has_the_row_that_scores_the_item_added(tiny, backbone, row_scale):
+    model, _, _, _ = build(tiny, backbone, tie_item_embeddings=True, row_scale=row_scale)
     words = backbone.model.get_input_embeddings().weight
     cold = cold_rows(model.fusion, model.inputs).values
     rows = np.concatenate([model.item_matrix().detach().numpy(), cold])
     alone = model.item_tokens(torch.arange(model.inputs.items)).detach().numpy()
-    scale = float(words.square().mean().sqrt()) / TABLE_STD
+    scale = row_scale * float(words.square().mean().sqrt()) / TABLE_STD
     np.testing.assert_allclose(model.all_tokens().numpy(), alone + scale * rows, rtol=1e-5, atol=1e-6)
     assert len(cold) and np.abs(cold).sum() > 0
 
