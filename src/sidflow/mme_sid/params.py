@@ -69,8 +69,7 @@ class FinetuneParams(NegativeParams):
     row_scale: float = Field(
         default=1.0,
         gt=0,
-        description="of `tie_item_embeddings`: size of the learned rows in item tokens at the start, in that of word "
-        "embeddings; small ones are lost among what the layers add",
+        description="of `tie_item_embeddings`: size of learned rows in tokens at the start, in that of word embeddings",
     )
     token_dropout: float = Field(default=0.4, ge=0, lt=1, description="share dropped of item tokens")
     item_dropout: float = Field(
