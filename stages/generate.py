@@ -4,11 +4,11 @@ import typer
 
 from sidflow.artifacts.catalog import ITEMS, core_count
 from sidflow.artifacts.recommenders import BACKBONE
-from sidflow.artifacts.semantic_ids import QUANTIZER, code_counts, quantized_modalities
+from sidflow.artifacts.semantic_ids import QUANTIZER, code_counts, codebook_digest, quantized_modalities
 from sidflow.backbones.scratch import item_titles
 from sidflow.core import params
 from sidflow.core.stage import stage
-from sidflow.generative.fit import GenerateSetup, generate, write_generated
+from sidflow.generative.fit import CODEBOOKS_KEY, GenerateSetup, generate, write_generated
 from sidflow.generative.params import LanguageParams, generative_entry
 from sidflow.generative.vocabulary import load_item_ids
 from sidflow.sequences.histories import load_histories_for_ranking
@@ -33,6 +33,7 @@ def main(model: str) -> None:
             backbone, titles = BACKBONE.read(), item_titles(items, settings.alignment.title_words)
         fingerprint = {"params": settings.model_dump(mode="json"), "seed": seed, "threads": threads}
         fingerprint |= {"exclude_history": histories.exclude_history}
+        fingerprint |= {CODEBOOKS_KEY: codebook_digest(quantizer, settings.ids.modalities)}
         setup = GenerateSetup(
             name, settings, ids, count, histories, fingerprint, seed, threads, device, backbone, titles
         )

@@ -11,6 +11,8 @@ Arrays, for every quantized modality m (a modality that no item has is absent fr
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, cast
 
 import pyarrow as pa
@@ -62,6 +64,18 @@ def modality_codebooks(quantizer: Tensors, modality: str) -> Float[np.ndarray, "
             remedy="rerun `dvc repro quantize`; a modality that no item has is not quantized",
         )
     return quantizer.arrays[name]
+
+
+def codebook_digest(quantizer: Tensors, modalities: Iterable[str]) -> str:
+    """Return a SHA-256, in hex, of the codebooks of `modalities`: codes of other codebooks mean other items.
+
+    Raises:
+        InputError: the quantizer has no such modality.
+    """
+    digest = hashlib.sha256()
+    for modality in modalities:
+        digest.update(modality_codebooks(quantizer, modality).tobytes())
+    return digest.hexdigest()
 
 
 SEMANTIC_IDS = Table(

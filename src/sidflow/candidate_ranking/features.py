@@ -55,14 +55,14 @@ class HistoryWeights(NamedTuple):
 
     recent: csr_matrix  # the last items by 1 / steps back ** recency
     whole: csr_matrix  # all items alike
-    mean: csr_matrix  # the same, divided by their number
+    mean: csr_matrix  # the same, divided by their number; an item that is there twice counts twice
     steps: dict[int, csr_matrix]  # the one item that many steps back
 
 
 def weighted_items(histories: HistorySlices, items: int, params: CandidateRankerParams) -> HistoryWeights:
     """Return the weights of the items of `histories`; those outside the core of `items` items have none."""
     whole = item_counts(histories, items)
-    shares = np.reciprocal(np.maximum(np.diff(whole.indptr), 1).astype(np.float32))
+    shares = np.reciprocal(np.maximum(np.asarray(whole.sum(axis=1)).ravel(), 1))
     steps_back = np.arange(1, params.last + 1, dtype=np.float64)
     near = histories.last_items(max(STEPS))
     return HistoryWeights(

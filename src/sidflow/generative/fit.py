@@ -55,6 +55,8 @@ from sidflow.training.devices import full_precision, prepare_training
 from sidflow.training.loop import FitResult, fit
 from sidflow.training.validation import validation_metrics
 
+CODEBOOKS_KEY = "codebooks"  # of the fingerprint, and of the weights' metadata: a digest of those that gave the IDs
+
 
 class GenerativeTask:
     """Train on histories as ID tokens, validate by nDCG@10 of beam search."""
@@ -203,6 +205,7 @@ def write_generated(name: str, refitted: Refitted[Trained, Trained], setup: Gene
     metadata = refit_metadata(is_refit) | ({} if is_exact else {LISTS_KEY: True})
     FACTORS.write(arrays, metadata, model=name)
     settings = {"params": params.model_dump(mode="json"), "sizes": list(ids.vocabulary.sizes)}
+    settings |= {CODEBOOKS_KEY: setup.fingerprint[CODEBOOKS_KEY]}
     if isinstance(last.model, LanguageIdModel):  # all that it learned is in the adapter
         assert setup.backbone is not None
         save_adapter(last.model.model, adapter_folder(name), setup.backbone)  # type: ignore[arg-type]

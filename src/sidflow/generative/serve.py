@@ -11,8 +11,9 @@ from scipy.sparse import csr_matrix
 
 from sidflow.artifacts.catalog import ITEMS
 from sidflow.artifacts.recommenders import BACKBONE, WEIGHTS, adapter_folder
-from sidflow.artifacts.semantic_ids import QUANTIZER, code_counts, quantized_modalities
-from sidflow.generative.fit import make_model
+from sidflow.artifacts.semantic_ids import QUANTIZER, code_counts, codebook_digest, quantized_modalities
+from sidflow.core.errors import InputError
+from sidflow.generative.fit import CODEBOOKS_KEY, make_model
 from sidflow.generative.language_model import load_language_model
 from sidflow.generative.params import LanguageParams, generative_entry
 from sidflow.generative.ranking import CandidateTree, Decoder, beam_factors
@@ -41,7 +42,7 @@ class GenerativeRecommender:
         """Read recommenders/<name> and the semantic IDs.
 
         Raises:
-            InputError: they are absent or broken, or IDs have other levels than the recommender was trained on.
+            InputError: they are absent or broken, or IDs have other levels or codebooks than it was trained on.
         """
         file, where = WEIGHTS.read(model=name), str(WEIGHTS.at(model=name))
         self.params = generative_entry(name, file.metadata["params"], where)
@@ -49,6 +50,13 @@ class GenerativeRecommender:
         counts = {modality: code_counts(quantizer, modality) for modality in quantized_modalities(quantizer)}
         sizes = cast("list[int]", file.metadata["sizes"])
         self.ids = load_item_ids(items.height, counts, self.params.ids, sizes)
+        if file.metadata.get(CODEBOOKS_KEY) != codebook_digest(quantizer, self.params.ids.modalities):
+            raise InputError(
+                str(QUANTIZER.at()),
+                expected=f"the codebooks whose semantic IDs {name} was trained on",
+                found="others",
+                remedy=f"run `dvc repro generate@{name}`",
+            )
         self.core = int(items["in_core"].sum())
         self.device = device or torch.device("cpu")
         if isinstance(self.params, LanguageParams):

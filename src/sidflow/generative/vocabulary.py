@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 import polars as pl
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from sidflow.artifacts.semantic_ids import SEMANTIC_IDS
-from sidflow.core.errors import InputError
+from sidflow.core.errors import InputError, InvalidValue
 from sidflow.core.params import Params
 
 if TYPE_CHECKING:
@@ -31,6 +31,12 @@ class IdParams(Params):
     suffix: Literal["token", "none"] = Field(
         default="token", description="token: one more level tells items of equal codes apart | none: they share an ID"
     )
+
+    @model_validator(mode="after")
+    def _names_each_once(self) -> IdParams:
+        if len(set(self.modalities)) < len(self.modalities):
+            raise InvalidValue("`modalities` with every name once", ", ".join(self.modalities))
+        return self
 
 
 class IdVocabulary(NamedTuple):

@@ -74,9 +74,9 @@ class MmeSid(nn.Module):
         self.negatives = NegativeSampler(params, torch.from_numpy(inputs.counts)) if params.loss == "sampled" else None
         self.histories, self.windows = histories, training_windows(histories, params.max_length + 1, overlap=1)
         self.inputs, self.max_length, self.skip_share = inputs, params.max_length, params.skip_share
-        self.row_scale = 0.0
+        self.tied_row_factor = 0.0  # of a scored row in its item's token
         if params.tie_item_embeddings:
-            self.row_scale = params.row_scale * self.backbone.word_size() / TABLE_STD
+            self.tied_row_factor = params.row_scale * self.backbone.word_size() / TABLE_STD
 
     def forward(self, batch: Tensor | SeededBatch, rank_loss: RankLoss | None = None) -> dict[str, Tensor]:
         """Return the mean cross-entropy of every next item in the batch's windows.
@@ -126,22 +126,22 @@ class MmeSid(nn.Module):
     def history_tokens(self, history: Int[Tensor, "b t"]) -> Float[Tensor, "b t h"]:
         """Return the tokens of training histories, with dropout; each item is computed once."""
         tokens = self.item_tokens.of_sequences(history)
-        return tokens + self.tied_rows(history) if self.row_scale else tokens
+        return tokens + self.tied_rows(history) if self.tied_row_factor else tokens
 
     def tied_rows(self, history: Int[Tensor, "b t"]) -> Float[Tensor, "b t h"]:
-        """Return the rows that the items of a history are scored by, scaled by `row_scale`, with dropout."""
+        """Return the rows that the items of a history are scored by, at the size of tokens, with dropout."""
         unique, index = torch.unique(history, return_inverse=True)
-        return self.item_dropout(functional.embedding(index, self.row_scale * self.fusion.rows_of(unique)))
+        return self.item_dropout(functional.embedding(index, self.tied_row_factor * self.fusion.rows_of(unique)))
 
     @torch.no_grad()
     def all_tokens(self) -> Float[Tensor, "n h"]:
         """Return every catalogue item's token."""
         items = torch.arange(self.inputs.items, device=self.fusion.table.device)
         tokens = torch.cat([self.item_tokens(part) for part in items.split(BLOCK_ITEMS)])
-        if not self.row_scale:
+        if not self.tied_row_factor:
             return tokens
         cold = torch.from_numpy(cold_rows(self.fusion, self.inputs).values).to(tokens.device)
-        return tokens + self.row_scale * torch.cat([self.item_matrix(), cold])
+        return tokens + self.tied_row_factor * torch.cat([self.item_matrix(), cold])
 
     def item_matrix(self) -> Float[Tensor, "n d"]:
         """Return the core items' rows, W_eff."""

@@ -24,8 +24,7 @@ _FILLED = "color:var(--ink)"
 _NOTE = (
     "Costs were measured where the stages ran. Train: wall time of the stage that trains the recommender; "
     "with inputs: and of all stages that it reads from. Peak MB: resident memory of the training. Users/s: histories "
-    "answered in a second, and ranked over all candidates. Costs lie in costs.css beside this page, which "
-    "`sidflow leaderboard --page` writes."
+    "answered in a second, and ranked over all candidates. Costs lie in costs.css beside this page, written by "
 )
 
 
@@ -51,7 +50,16 @@ def cost_cell(recommender: str) -> Markup:
 
 def cost_note(leaderboard: Mapping) -> Markup:
     """Return what the columns mean, and where the style sheet says on what machine they were measured."""
-    return tag("p", join(_NOTE, " ", tag("span", class_="machine", data_run=run_key(leaderboard))), class_="note")
+    return tag(
+        "p",
+        join(
+            _NOTE,
+            tag("code", "sidflow leaderboard --page"),
+            ". ",
+            tag("span", class_="machine", data_run=run_key(leaderboard)),
+        ),
+        class_="note",
+    )
 
 
 def costs_sheet(leaderboard: Mapping, texts: Mapping[str, Mapping[str, str]], machines: Sequence[str]) -> str:

@@ -5,6 +5,7 @@ IDs that miss a threshold end the run before anything is trained on them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
@@ -136,7 +137,8 @@ def check_gate(audit: Mapping[str, float], gate: GateParams) -> None:
     """Check the audit against the thresholds.
 
     Raises:
-        InputError: a metric misses its threshold; the one that misses by most is named, then up to five.
+        InputError: a metric misses its threshold, or is not a number; the one that misses by most is named, then up to
+            five.
     """
     thresholds = (
         ("code_usage_", gate.least_code_usage, 1),
@@ -147,11 +149,11 @@ def check_gate(audit: Mapping[str, float], gate: GateParams) -> None:
     )
     ratios = {f"ratio_to_{name}": ratio for name, ratio in recall_ratios(audit).items()}
     missed = [
-        (sign * (value - bound), name, value, bound, "at least" if sign > 0 else "at most")
+        (-math.inf if math.isnan(value) else margin, name, value, bound, "at least" if sign > 0 else "at most")
         for prefix, bound, sign in thresholds
         if bound is not None
         for name, value in {**audit, **ratios}.items()
-        if name.startswith(prefix) and sign * (value - bound) < 0
+        if name.startswith(prefix) and not (margin := sign * (value - bound)) >= 0
     ]
     if missed:
         _, name, value, bound, direction = min(missed)

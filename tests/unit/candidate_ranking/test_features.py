@@ -48,7 +48,7 @@ def features_by_loops(history, made):
         for step in (0, 1, 2):
             columns.append(dense[steps_back[step]] if step < len(steps_back) else np.zeros(ITEMS))
         columns.append(sum((dense[item] / (step + 1) for step, item in enumerate(steps_back[:3])), np.zeros(ITEMS)))
-        columns.append(sum((dense[item] for item in history), np.zeros(ITEMS)) / max(1, len(set(history))))
+        columns.append(sum((dense[item] for item in history), np.zeros(ITEMS)) / max(1, len(history)))
     return np.stack(columns, 1)
 
 

@@ -4,6 +4,7 @@ import hashlib
 import importlib.util
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 from ruamel.yaml import YAML
 from tests.unit.generative.cases import TINY
@@ -37,6 +38,12 @@ def stage_main(name="generate"):
     return module.main
 
 
+def write_codebooks(counts, seed=0):
+    """Write a quantizer of the modality `text` with `counts` codes a level, drawn from `seed`."""
+    drawn = np.random.default_rng(seed).normal(size=(len(counts), max(counts), 2)).astype(np.float32)
+    QUANTIZER.write({"codebooks.text": drawn}, {"modalities": {"text": {"codes": list(counts)}}, "order": ["text"]})
+
+
 def write_ids(codes, absent=(COUNT - 1,)):
     """Write the IDs of all items but the last one, which nobody has."""
     rows = [item for item in range(len(codes)) if item not in absent]
@@ -55,7 +62,7 @@ def write_ids(codes, absent=(COUNT - 1,)):
             }
         )
     )
-    QUANTIZER.write({}, {"modalities": {"text": {"codes": [4, 4]}}, "order": ["text"]})
+    write_codebooks([4, 4])
 
 
 def write_params(**entries):

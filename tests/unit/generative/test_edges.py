@@ -7,12 +7,12 @@ import polars as pl
 import pytest
 from ruamel.yaml import YAML
 from tests.unit.generative.cases import KINDS
-from tests.unit.generative.shop import COUNT, LOOP, SETTINGS
+from tests.unit.generative.shop import COUNT, LOOP, SETTINGS, write_codebooks
 from tests.unit.sequential.cases import CYCLE, stage_main
 
 from sidflow.artifacts.catalog import ITEMS
 from sidflow.artifacts.recommenders import CURVES, FACTORS, SUMMARY
-from sidflow.artifacts.semantic_ids import QUANTIZER, SEMANTIC_IDS
+from sidflow.artifacts.semantic_ids import SEMANTIC_IDS
 from sidflow.artifacts.split import QUERIES, SEQUENCES, TARGETS
 from sidflow.generative.serve import GenerativeRecommender
 from sidflow.ranking.rank import RankParams, rank_targets
@@ -33,7 +33,7 @@ def write_ids(codes, counts):
         "suffix": [0] * len(codes),
     }
     SEMANTIC_IDS.write(pl.DataFrame(rows))
-    QUANTIZER.write({}, {"modalities": {"text": {"codes": list(counts)}}, "order": ["text"]})
+    write_codebooks(counts)
 
 
 def write_sequences(walks):

@@ -8,13 +8,22 @@ import pytest
 import torch
 from ruamel.yaml import YAML
 from tests.unit.generative.cases import KINDS
-from tests.unit.generative.shop import COUNT, LOOP, hashes, ranking_of, stage_main, write_ids, write_params
+from tests.unit.generative.shop import (
+    COUNT,
+    LOOP,
+    hashes,
+    ranking_of,
+    stage_main,
+    write_codebooks,
+    write_ids,
+    write_params,
+)
 from tests.unit.killing import second_fit_resumes
 from tests.unit.sequential.cases import CYCLE
 
 from sidflow.artifacts.catalog import ITEMS
 from sidflow.artifacts.recommenders import CURVES, FACTORS, IDS, SUMMARY
-from sidflow.artifacts.semantic_ids import QUANTIZER, SEMANTIC_IDS
+from sidflow.artifacts.semantic_ids import SEMANTIC_IDS
 from sidflow.core.errors import InputError
 from sidflow.generative.serve import GenerativeRecommender
 from sidflow.sequences.histories import load_histories
@@ -157,12 +166,29 @@ def test_what_cannot_be_generated_is_refused(shop, monkeypatch, capsys):
     assert "expected `beam` for more than 100 scores" in capsys.readouterr().err
 
 
+def test_a_name_stands_once_in_an_id(shop, capsys):
+    write_params(tiger={"ids": {"modalities": ["text", "text"]}})
+    with pytest.raises(SystemExit):
+        stage_main()("tiger")
+    assert "expected `modalities` with every name once; found text, text" in capsys.readouterr().err
+
+
+def test_a_recommender_of_other_codebooks_is_refused(shop):
+    write_params(tiger={"loop": LOOP | {"epochs": 1}})
+    stage_main()("tiger")
+    GenerativeRecommender("tiger")
+    write_codebooks([4, 4], seed=1)
+    with pytest.raises(
+        InputError, match=r"codebooks whose semantic IDs tiger was trained on.*dvc repro generate@tiger"
+    ):
+        GenerativeRecommender("tiger")
+
+
 def test_a_recommender_of_other_levels_is_refused(shop):
     write_params(tiger={"loop": LOOP | {"epochs": 1}})
     stage_main()("tiger")
     content = YAML(typ="safe").load(Path("params.yaml").read_text())
     assert content["generate"]["tiger"]["beam"] == 20
-    QUANTIZER.write({}, {"modalities": {"text": {"codes": [4, 4]}}, "order": ["text"]})
     SEMANTIC_IDS.write(SEMANTIC_IDS.read().with_columns(suffix=pl.col("item_id").cast(pl.Int32)))
     assert GenerativeRecommender("tiger").ids.present.sum() == 2  # it was trained on the suffixes 0 and 1
     torch.manual_seed(0)

@@ -127,6 +127,9 @@ def test_the_gate_names_what_is_missed_most():
     with pytest.raises(InputError, match=r"code_usage_text_level_1 at least 0.99; found 0.2 \(3 affected\)"):
         check_gate(metrics, GateParams.model_validate({}))
     check_gate(metrics, GateParams(least_code_usage=None, most_collision_rate_distinct=None))
+    metrics["code_usage_text_level_1"] = float("nan")
+    with pytest.raises(InputError, match=r"code_usage_text_level_1 at least 0.99; found nan \(3 affected\)"):
+        check_gate(metrics, GateParams.model_validate({}))
 
 
 def test_reassignment_shows_in_the_audit_beside_what_was_before():

@@ -9,6 +9,7 @@ from sidflow.report.data import ReportData, Rows
 from sidflow.report.markup import Markup, best_first, metric_title, style_class, tag
 
 _MAX_CURVES = 6
+_LOSSES = {"rank": "ranking loss", "align": "alignment loss"}  # parts of the loss of a base model with content
 _SELECTION = ("valid_ndcg", "all_objective")  # prefixes of the column that selects the epoch: recommenders, quantizer
 
 
@@ -77,5 +78,5 @@ def _title(column: str) -> str:
     if column.startswith("all_"):
         return f"{column.removeprefix('all_').replace('_', ' ')}, all items"
     if "_at_" not in column:
-        return column.replace("_", " ")
+        return _LOSSES.get(column, column.replace("_", " "))
     return f"{'validation ' if column.startswith('valid_') else ''}{metric_title(column.removeprefix('valid_'))}"
