@@ -4,6 +4,7 @@ import csv
 import random
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from tests.pipeline.project import Project
 from tools import manual
 
 from sidflow.catalog.params import SOURCE_NAMES, IngestParams
+from sidflow.cli.check import check
+from sidflow.cli.presets import compose, plain_values
 from sidflow.core.params import Params
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,6 +33,22 @@ def test_every_key_of_every_source_is_in_the_manual() -> None:
     own = [name for name in IngestParams.model_fields if not isinstance(getattr(IngestParams(), name), Params)]
     assert all(f"| `ingest.{name}` | " in text for name in own)
     assert set(SOURCE_NAMES) == set(IngestParams.model_json_schema()["properties"]["source"]["enum"])
+
+
+def _shown_presets() -> list[tuple[str, str]]:
+    pages = ["README.md", *sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").glob("*.md"))]
+    texts = ((page, (ROOT / page).read_text()) for page in pages)
+    blocks = ((page, block) for page, text in texts for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL))
+    return [(page, block) for page, block in blocks if "extends:" in block]
+
+
+@pytest.mark.parametrize(("page", "preset"), _shown_presets())
+def test_presets_that_pages_show_can_be_applied(page, preset, tmp_path, monkeypatch) -> None:
+    shutil.copytree(ROOT / "presets", tmp_path / "presets")
+    shutil.copy(ROOT / "dvc.yaml", tmp_path)
+    (tmp_path / "presets/shown.yaml").write_text(preset)
+    monkeypatch.chdir(tmp_path)
+    check(plain_values(compose("shown", data=tmp_path)), page)
 
 
 def _blocks(language: str) -> list[str]:
