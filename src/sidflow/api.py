@@ -177,7 +177,8 @@ class Project:
             The columns item_key, modality, codes, suffix, new.
 
         Raises:
-            InputError: a modality is unknown, a row has no key, or vectors are of another width or not finite.
+            InputError: a modality is unknown, a row has no key, an item has several rows, or vectors are of another
+                width or not finite.
         """
         with self._root():
             return assign_new_ids(ARTIFACTS, vectors)

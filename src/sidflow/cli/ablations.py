@@ -6,6 +6,7 @@ Source: the ablation study of MME-SID (arXiv 2509.02017); the last two rows are 
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -172,7 +173,7 @@ def run_ablations(seeds: Sequence[int] | None, only: Sequence[str] | None) -> It
     code_commit()
     require_up_to_date(f"evaluate@{MODEL}")  # not the report, which the table itself makes stale
     project_seed = int(settings["seed"])
-    experiments = [Experiment(row, seed) for row in rows for seed in seeds or [project_seed]]
+    experiments = [Experiment(row, seed) for row in rows for seed in dict.fromkeys(seeds or [project_seed])]
     missing = [
         experiment
         for experiment in experiments
@@ -248,7 +249,7 @@ def _run_experiment(experiment: Experiment, changes: ParamChanges) -> None:
             f"the experiment {experiment.name}",
             expected="a run that ends",
             found=(completed.stderr.strip() or completed.stdout.strip() or "nothing")[-500:],
-            remedy=f"`dvc exp run --temp {' '.join(overrides)}` shows all of it; finished experiments are kept",
+            remedy=f"`dvc exp run --temp {shlex.join(overrides)}` shows all of it; finished experiments are kept",
         )
 
 

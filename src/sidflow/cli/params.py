@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from sidflow.cli.params_file import Knob, flat, knobs, scalar
@@ -26,15 +26,13 @@ def knob_lines(within: str | None = None) -> list[str]:
     """
     resolved = _current()
     all_knobs = list(flat(knobs(resolved)))
-    shown = [knob for knob in all_knobs if within is None or f"{knob.name}.".startswith(f"{within}.")]
+    shown = [knob for knob in all_knobs if _is_within(knob.name, within)]
     if not shown:
-        prefixes = {".".join(knob.name.split(".")[: depth + 1]): None for knob in all_knobs for depth in range(2)}
-        expected = closest_names(str(within), prefixes)
-        raise InputError("params.yaml", expected=expected, found=f"`{within}`", remedy="correct the name")
+        raise _unknown_name(str(within), [knob.name for knob in all_knobs])
     origin_of = _origin_function(resolved)
     texts = [f"{knob.name}: {scalar(knob.value)}" for knob in shown]
     origins = [origin_of(knob) for knob in shown]
-    text_width = max(len(text) for text in texts if len(text) <= WIDEST or len(texts) == 1)
+    text_width = max((len(text) for text in texts if len(text) <= WIDEST), default=0)
     origin_width = max(map(len, origins))
     return [
         f"{text:<{text_width}}  {origin:<{origin_width}}  {knob.meaning}"
@@ -42,20 +40,39 @@ def knob_lines(within: str | None = None) -> list[str]:
     ]
 
 
-def difference_lines(preset: str) -> list[str]:
+def _is_within(name: str, within: str | None) -> bool:
+    """Return whether a knob is what `within` names, or in it; all are in None."""
+    return within is None or f"{name}.".startswith(f"{within}.")
+
+
+def _unknown_name(within: str, knob_names: Iterable[str]) -> InputError:
+    prefixes = {".".join(name.split(".")[: depth + 1]): None for name in knob_names for depth in range(2)}
+    expected = closest_names(within, prefixes)
+    return InputError("params.yaml", expected=expected, found=f"`{within}`", remedy="correct the name")
+
+
+def difference_lines(preset: str, within: str | None = None) -> list[str]:
     """Return a line for each knob whose value in params.yaml is not that of `preset`.
 
     The path of the raw data is compared only if the preset sets it.
 
+    Args:
+        preset: its name.
+        within: a section, an entry or a knob of either; None for all.
+
     Raises:
-        InputError: there is no such preset, or params.yaml does not fit its models.
+        InputError: there is no such preset, params.yaml does not fit its models, or neither has anything called
+            `within`.
     """
     resolved = _current()
     current, reference = _values(resolved), _values(_preset(preset, "", counts_of(resolved)))
+    names = list(dict.fromkeys((*current, *reference)))
+    if not any(_is_within(name, within) for name in names):
+        raise _unknown_name(str(within), names)
     skipped = {"preset", "recommenders"} | ({"ingest.path"} if not reference["ingest.path"] else set())
     lines: dict[str, None] = {}
-    for name in dict.fromkeys((*current, *reference)):
-        if name in skipped:
+    for name in names:
+        if name in skipped or not _is_within(name, within):
             continue
         if name not in reference:
             lines[f"{_outermost(name, reference)}: only in params.yaml"] = None
@@ -63,7 +80,7 @@ def difference_lines(preset: str) -> list[str]:
             lines[f"{_outermost(name, current)}: only in {preset}"] = None
         elif current[name] != reference[name]:
             lines[f"{name}: {scalar(current[name])}, in {preset}: {scalar(reference[name])}"] = None
-    return list(lines) or [f"No knob of params.yaml differs from preset {preset}."]
+    return list(lines) or [f"No knob of {within or params.PARAMS_PATH} differs from preset {preset}."]
 
 
 def _outermost(name: str, others: Mapping[str, Any]) -> str:

@@ -19,7 +19,7 @@ from ruamel.yaml import YAML
 
 from sidflow.cli.dvc import recommenders_of
 from sidflow.cli.params_file import params_text
-from sidflow.cli.sections import SECTIONS, Resolved, TopParams, resolve
+from sidflow.cli.sections import SECTIONS, Resolved, TopParams, require_mappings, require_sections, resolve
 from sidflow.cli.selection import select
 from sidflow.cli.sizes import Counts, sizes_patch
 from sidflow.core import params
@@ -117,6 +117,7 @@ def _layers(name: str, extending: tuple[str, ...]) -> list[Layer]:
             found=repr(sizes),
             remedy="write one of the two, or leave `sizes` out",
         )
+    require_mappings(values, str(path))
     chain: list[Layer] = []
     for extended in _extended(values.pop("extends", None), path):
         chain += [layer for layer in _layers(extended, (*extending, name)) if layer not in chain]
@@ -175,8 +176,10 @@ def preset_values(chain: Sequence[Layer], counts: Counts | None = None) -> dict[
     values = default_values()
     for layer in with_sizes(chain, counts):
         merge(values, layer.values)
+    require_sections(values, f"preset {chain[-1].preset}")
     described = values.get("describe") or {}
-    model = (described.get("writer") or {}).get("model")
+    writer = described.get("writer")
+    model = writer.get("model") if isinstance(writer, Mapping) else None
     if model == SHOP_WRITER and (values.get("ingest") or {}).get("source") != "synthetic":
         del described["writer"]  # it reads drawings of the synthetic catalogue alone; rules write instead
     for section in (name for name, section in SECTIONS.items() if section.has_entries):

@@ -109,12 +109,13 @@ def resolve(values: Mapping[str, Any], where: str) -> Resolved:
     top = params.validate_params(
         {name: values[name] for name in TopParams.model_fields if name in values}, TopParams, where
     )
+    require_sections(values, where)
+    require_mappings(values, where)
     sections: dict[str, Params | dict[str, Params]] = {}
     for name, section in SECTIONS.items():
         if section.has_entries:
-            sections[name] = _entries(name, section, values.get(name), where)
-        elif name not in values:
-            raise InputError(where, expected=f"a section `{name}`", found="none", remedy=f"add `{name}: {{}}`")
+            entries = values.get(name) or {}
+            sections[name] = {str(key): resolve_entry(name, str(key), entry, where) for key, entry in entries.items()}
         else:
             sections[name] = params.validate_params(values[name], section.imported(), f"{where}:{name}")
     return Resolved(top, sections)
@@ -130,11 +131,27 @@ def resolve_entry(section: str, entry: str, values: Any, where: str) -> Params:
     return params.validate_params(values, model, where) if isinstance(model, type) else model(entry, values, where)
 
 
-def _entries(name: str, section: Section, values: Any, where: str) -> dict[str, Params]:
-    _require_mapping(values, f"{where}:{name}")
-    for entry, content in (values or {}).items():
-        _require_mapping(content, f"{where}:{name}.{entry}")
-    return {str(entry): resolve_entry(name, str(entry), content, where) for entry, content in (values or {}).items()}
+def require_sections(values: Mapping[str, Any], where: str) -> None:
+    """Check that no section is absent; those with entries may be.
+
+    Raises:
+        InputError: one is.
+    """
+    for name, section in SECTIONS.items():
+        if not section.has_entries and name not in values:
+            raise InputError(where, expected=f"a section `{name}`", found="none", remedy=f"add `{name}: {{}}`")
+
+
+def require_mappings(values: Mapping[str, Any], where: str) -> None:
+    """Check that every section and every entry of one is a mapping, or null.
+
+    Raises:
+        InputError: one is not.
+    """
+    for name in (name for name in SECTIONS if name in values):
+        _require_mapping(values[name], f"{where}:{name}")
+        for entry, content in (values[name] or {}).items() if SECTIONS[name].has_entries else ():
+            _require_mapping(content, f"{where}:{name}.{entry}")
 
 
 def _require_mapping(values: Any, where: str) -> None:

@@ -12,7 +12,6 @@ import polars as pl
 
 from sidflow.api import Project
 from sidflow.artifacts.semantic_ids import quantized_modalities
-from sidflow.catalog.keys import require_keys
 from sidflow.catalog.reading import readable_table
 from sidflow.core.disk import check_file_target
 from sidflow.core.errors import InputError
@@ -123,7 +122,7 @@ def write_new_ids(artifacts: Path, out: Path, vector_files: Sequence[str] | None
         InputError: a file is absent or invalid; else see `assign_new_ids`.
     """
     check_file_target(out)
-    vectors = dict(map(_read_vectors, vector_files)) if vector_files else _project_vectors(artifacts)
+    vectors = _read_vectors(vector_files) if vector_files else _project_vectors(artifacts)
     ids = assign_new_ids(artifacts, vectors)
     with atomic_path(out) as temporary:
         ids.write_parquet(temporary)
@@ -140,7 +139,21 @@ def _project_vectors(artifacts: Path) -> dict[str, pl.DataFrame]:
     return {modality: project.embeddings(modality) for modality in project.modalities if modality in trained}
 
 
-def _read_vectors(argument: str) -> tuple[str, pl.DataFrame]:
+def _read_vectors(arguments: Sequence[str]) -> dict[str, pl.DataFrame]:
+    """Read the files of `MODALITY=FILE`, one a modality."""
+    modalities = [argument.partition("=")[0] for argument in arguments]
+    repeated = [modality for modality in modalities if modalities.count(modality) > 1]
+    if repeated:
+        raise InputError(
+            "--vectors",
+            expected="one file for each modality",
+            found=f"{modalities.count(repeated[0])} for {repeated[0]}",
+            remedy="join them to one file",
+        )
+    return dict(map(_read_vector_file, arguments))
+
+
+def _read_vector_file(argument: str) -> tuple[str, pl.DataFrame]:
     """Read one `MODALITY=FILE`."""
     modality, _, file = argument.partition("=")
     if not file:
@@ -150,20 +163,7 @@ def _read_vectors(argument: str) -> tuple[str, pl.DataFrame]:
         raise InputError(f"--vectors {argument}", expected=f"a Parquet file {file}", found=found, remedy=_REMEDY)
     path = Path(file)
     with readable_table(path, expected="a Parquet file with item_key and vector", remedy=_REMEDY):
-        frame = pl.scan_parquet(path, glob=False).select("item_key", "vector").collect()
-    keys, _ = require_keys(frame["item_key"], file, lambda row: f"row {row + 1}", name="item_key")
-    keys = keys.cast(pl.String)
-    if keys.is_duplicated().any():
-        repeated = keys.filter(keys.is_duplicated())
-        raise InputError(
-            file,
-            expected="one row per item",
-            found="items with several",
-            count=repeated.n_unique(),
-            example=repeated[0],
-            remedy="keep one row of each item",
-        )
-    return modality, frame.with_columns(keys.alias("item_key"))
+        return modality, pl.scan_parquet(path, glob=False).select("item_key", "vector").collect()
 
 
 def write_merged(recommender: str, folder: Path) -> str:

@@ -33,8 +33,8 @@ def assign_new_ids(artifacts: Path, vectors: Mapping[str, pl.DataFrame]) -> pl.D
         The columns item_key, modality, codes, suffix, new.
 
     Raises:
-        InputError: an artifact is absent, a row has no key, or vectors are of an unknown modality, of another width
-            or not finite.
+        InputError: an artifact is absent, a row has no key, an item has several, or vectors are of an unknown modality,
+            of another width or not finite.
     """
     quantizer = read_quantizer(artifacts)
     frozen = read_frozen_ids(artifacts)
@@ -78,16 +78,26 @@ def _checked_vectors(frame: pl.DataFrame, modality: str, quantizer: Tensors) -> 
         )
     width = quantizer.arrays[f"mean.{modality}"].shape[0]
     try:
-        column, rows = frame["item_key"], frame["vector"].to_list()
-        values = np.array(rows, dtype=np.float32).reshape(len(rows), -1 if rows else width)
-    except (pl.exceptions.PolarsError, ValueError, TypeError) as error:
+        column, vectors = frame["item_key"], frame["vector"]
+        values = _as_float32(vectors) if len(vectors) else np.zeros((0, width), dtype=np.float32)
+    except pl.exceptions.PolarsError as error:
         raise InputError(
             where,
             expected="the columns item_key and vector, a fixed number of floats",
             found=str(error).splitlines()[0],
             remedy="write the embeddings of one encoder",
         ) from error
-    keys = require_keys(column, where, lambda row: f"row {row + 1}", name="item_key")[0].cast(pl.String).to_list()
+    keys = require_keys(column, where, lambda row: f"row {row + 1}", name="item_key")[0].cast(pl.String)
+    if keys.is_duplicated().any():
+        repeated = keys.filter(keys.is_duplicated())
+        raise InputError(
+            where,
+            expected="one row per item",
+            found="items with several",
+            count=repeated.n_unique(),
+            example=repeated[0],
+            remedy="keep one row of each item",
+        )
     if values.shape[1] != width:
         raise InputError(
             where,
@@ -105,4 +115,12 @@ def _checked_vectors(frame: pl.DataFrame, modality: str, quantizer: Tensors) -> 
             example=keys[int(invalid[0])],
             remedy="leave these items out, or embed them again",
         )
-    return keys, values
+    return keys.to_list(), values
+
+
+def _as_float32(vectors: pl.Series) -> np.ndarray:
+    """Return a column of vectors as float32 [n, d], without a Python object for each number; NaN for a null."""
+    if not isinstance(vectors.dtype, pl.Array):
+        vectors = vectors.list.to_array(int(vectors.list.len().max() or 0))
+    assert isinstance(vectors.dtype, pl.Array)
+    return vectors.cast(pl.Array(pl.Float32, vectors.dtype.size)).to_numpy()

@@ -88,14 +88,14 @@ def recommend_to_user(key: str, k: int, recommender: str | None = None) -> Recom
         )
     query = int(max(queries, key=lambda index: (not histories.query_valid[index], histories.query_end[index])))
     top = TOP.read(model=name).row(query, named=True)
-    if k > len(top["items"]):
+    ranks = TARGET_RANKS.read(model=name).row(query, named=True)
+    if len(top["items"]) < min(k, ranks["candidates"]):
         raise InputError(
             str(TOP.at(model=name)),
             expected=f"{k} items per query",
             found=f"{len(top['items'])}",
             remedy=f"-k {len(top['items'])}, or raise rank.top in params.yaml and `dvc repro`",
         )
-    ranks = TARGET_RANKS.read(model=name).row(query, named=True)
     listed = sum(item >= 0 for item in top["items"])
     if LISTED in ranks and 0 < listed < min(k, ranks["candidates"]):
         raise InputError(

@@ -1,5 +1,6 @@
 """The ablation table as experiments: what is run, what is kept, what stands in the table, what is refused."""
 
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -120,6 +121,18 @@ def test_rows_run_once_and_the_table_says_what_each_is_worth(fake):
 def test_lists_are_written_as_dvc_reads_them(fake):
     list(ablations.run_ablations(None, ["without text"]))
     assert fake.asked[0][-1] == "finetune.mme_sid.without=[text]"
+
+
+def test_a_seed_that_is_named_twice_runs_once(fake):
+    assert next(ablations.run_ablations([43, 43], ["without codes"])) == "1 runs, 1 of them missing"
+
+
+def test_the_remedy_of_a_failed_row_can_be_pasted_into_a_shell(fake):
+    changes = {ablations.WITHOUT: ["text", "image"], "finetune.mme_sid.raw": False}
+    with pytest.raises(InputError, match="out of memory") as caught:
+        ablations._run_experiment(ablations.Experiment("without raw rows", 42), changes)
+    command = shlex.split(caught.value.remedy.split("`")[1])
+    assert command[-3] == "finetune.mme_sid.without=[text, image]"
 
 
 def test_what_ran_under_another_commit_does_not_count(fake):

@@ -127,6 +127,29 @@ def test_keys_of_frames_are_keys(old, keys, found):
     assert spaced.filter("new")["item_key"].to_list() == ["b"]
 
 
+def test_an_item_stands_once_in_a_frame(old):
+    frame = pl.DataFrame({"item_key": ["a", "b", "b "], "vector": [[9.0, 9.2]] * 3})
+    with pytest.raises(InputError, match=r"^vectors of `text`: .*found items with several \(1 affected\).*'b'"):
+        assign_new_ids(old, {"text": frame})
+
+
+def test_a_modality_has_one_file(old):
+    for key in ("a", "b"):
+        pl.DataFrame({"item_key": [key], "vector": [[9.0, 9.2]]}).write_parquet(f"{key}.parquet")
+    done = run(old, "--out", "ids.parquet", "--vectors", "text=a.parquet", "--vectors", "text=b.parquet")
+    assert done.exit_code == 2 and len(done.output.splitlines()) == 1
+    assert "--vectors: expected one file for each modality; found 2 for text" in done.output
+
+
+@pytest.mark.parametrize("dtype", [pl.List(pl.Float64), pl.Array(pl.Float64, 2)])
+def test_an_item_without_a_vector_is_named(old, dtype):
+    frame = pl.DataFrame({"item_key": ["a", "b"], "vector": pl.Series([[9.0, 9.2], None], dtype=dtype)})
+    with pytest.raises(InputError, match=r"expected finite vectors; .*for example 'b'"):
+        assign_new_ids(old, {"text": frame})
+    ids = assign_new_ids(old, {"text": frame.head(1)})
+    assert as_rows(ids)["a"] == ([0, 3], 1)
+
+
 def test_whole_floats_as_keys_of_vectors_are_integers(old):
     pl.DataFrame({"item_key": [7.0], "vector": [[9.0, 9.2]]}).write_parquet("new[1].parquet")
     pl.DataFrame({"item_key": [8.0], "vector": [[9.0, 9.2]]}).write_parquet("new1.parquet")

@@ -57,6 +57,23 @@ def test_params_are_printed_with_their_origin(small_project) -> None:
     assert bad.stderr.startswith("params.yaml: expected one of the names train, ")
 
 
+def test_params_whose_lines_are_all_long_are_printed(small_project) -> None:
+    name = "very_" * 12
+    preset = f"# Mine.\nextends: embedded\ntrain: {{{name}: {{rate: 1}}}}\n"
+    (small_project / "presets" / "mine.yaml").write_text(preset)
+    Path("params.yaml").write_text(presets.preset_text("mine"))
+    lines = runner.invoke(app, ["params", f"train.{name}"]).stdout.splitlines()
+    assert lines == [f"train.{name}.rate: 1.0  preset mine  per step", f"train.{name}.size: 4  default      width"]
+
+
+def test_one_section_is_compared_with_a_preset(small_project) -> None:
+    assert runner.invoke(app, ["params", "train.third", "--diff", "other"]).stdout == "train.third: only in other\n"
+    none = runner.invoke(app, ["params", "train.quick", "--diff", "other"])
+    assert none.stdout == "No knob of train.quick differs from preset other.\n"
+    bad = runner.invoke(app, ["params", "trian", "--diff", "other"])
+    assert bad.exit_code == 2 and "found `trian`. Remedy: correct the name" in bad.stderr
+
+
 def test_params_are_compared_with_a_preset(small_project) -> None:
     assert runner.invoke(app, ["params", "--diff", "embedded"]).stdout == (
         "No knob of params.yaml differs from preset embedded.\n"

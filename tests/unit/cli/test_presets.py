@@ -3,6 +3,7 @@
 import contextlib
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Literal, get_args, get_origin
 
@@ -132,6 +133,30 @@ def test_another_source_never_inherits_the_base_path(small_project: Path) -> Non
     (small_project / "presets/other.yaml").write_text("ingest: {source: files}\n")
     with pytest.raises(InputError, match="--data"):
         presets.compose("other")
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ("ingest: synthetic", "presets/mine.yaml:ingest: expected a mapping of names to values; found 'synthetic'"),
+        ("train: [quick]", "presets/mine.yaml:train: expected a mapping of names to values; found ['quick']"),
+        ("train: {quick: 1}", "presets/mine.yaml:train.quick: expected a mapping of names to values; found 1"),
+        ("ingest:", "preset mine: expected a section `ingest`; found none. Remedy: add `ingest: {}`"),
+    ],
+)
+def test_a_section_of_a_preset_that_is_no_mapping_is_one_line(small_project: Path, lines: str, said: str) -> None:
+    (small_project / "presets" / "mine.yaml").write_text(f"# Mine.\nextends: embedded\n{lines}\n")
+    with pytest.raises(InputError, match=f"^{re.escape(said)}"):
+        presets.compose("mine")
+
+
+def test_a_writer_that_is_no_mapping_is_one_line(tmp_path, monkeypatch) -> None:
+    shutil.copytree(ROOT / "presets", tmp_path / "presets")
+    shutil.copyfile(ROOT / "dvc.yaml", tmp_path / "dvc.yaml")
+    monkeypatch.chdir(tmp_path)
+    Path("presets/mine.yaml").write_text("# Mine.\nextends: embedded\ndescribe: {writer: rules}\n")
+    with pytest.raises(InputError, match=r"describe\.writer: expected a mapping whose `backend` is one of"):
+        presets.compose("mine")
 
 
 def test_an_unknown_preset_is_told_with_its_neighbour(small_project: Path) -> None:

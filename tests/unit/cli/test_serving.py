@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from sidflow import Project
+from sidflow.artifacts.evaluation import TARGET_RANKS
 from sidflow.artifacts.recommenders import COLD_ROWS, SUMMARY, WEIGHTS
 from sidflow.cli import serving
 from sidflow.cli.app import app
@@ -37,8 +38,11 @@ def test_a_user_gets_the_evaluated_list_of_the_test_query(catalogue) -> None:
 
 def test_empty_positions_are_left_out_and_too_long_a_list_is_an_error(catalogue) -> None:
     assert len(Project.load().recommend("u-0", k=4).items) == 3
+    assert len(Project.load().recommend("u-0", k=5).items) == 3  # there are no further candidates
+    ranks = TARGET_RANKS.read(model="popularity").with_columns(candidates=pl.lit(5, dtype=pl.Int32))
+    TARGET_RANKS.write(ranks, model="popularity")
     with pytest.raises(InputError, match=r"rank\.top"):
-        Project.load().recommend("u-0", k=5)
+        Project.load().recommend("u-0", k=5, recommender="popularity")
 
 
 @pytest.mark.parametrize(

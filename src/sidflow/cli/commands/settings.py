@@ -90,7 +90,7 @@ def show_params(
     from sidflow.cli.params import difference_lines, knob_lines
 
     with in_project():
-        for line in difference_lines(diff) if diff else knob_lines(name):
+        for line in difference_lines(diff, name) if diff else knob_lines(name):
             typer.echo(line)
 
 
