@@ -9,6 +9,7 @@ import numpy as np
 
 from sidflow.artifacts.recommenders import COLD_ROWS, HEADS, SUMMARY, WEIGHTS, ScoreFactors
 from sidflow.blending.params import BlendParams
+from sidflow.core.errors import InputError
 from sidflow.core.params import load_params, load_section
 from sidflow.sequences.histories import load_exclude_history
 
@@ -101,7 +102,16 @@ def _load_generator(recommender: str) -> EncodeHistory:
 def _load_blend(recommender: str) -> EncodeHistory:
     from sidflow.blending.fit import weighted_sum
 
-    blended, weight = _blended(recommender), float(SUMMARY.read(model=recommender)["chosen"]["weight"])
+    blended, summary = _blended(recommender), SUMMARY.read(model=recommender)
+    trained = BlendParams.model_validate(summary["params"])
+    if (trained.base, trained.added) != (blended.base, blended.added):
+        raise InputError(
+            f"params.yaml:blend.{recommender}",
+            expected=f"base {trained.base} and added {trained.added}, between which the weight was chosen",
+            found=f"{blended.base} and {blended.added}",
+            remedy=f"run `dvc repro blend@{recommender}`",
+        )
+    weight = float(summary["chosen"]["weight"])
     encoders = [load_history_encoder(name) for name in (blended.base, blended.added)]
 
     def encode(history: list[int], _: bool, k: int) -> HistoryFactors:

@@ -181,12 +181,16 @@ def test_a_blend_with_a_generator_is_not_served(catalogue, monkeypatch) -> None:
     """Its weight was chosen for scores of which a beam over one history gives some alone, and on another scale."""
     for name in ("sasrec", "gru4rec", "tiger"):
         WEIGHTS.write({}, {}, model=name)
-    SUMMARY.write({"chosen": {"weight": 1.0}}, model="sum")
+    params = {"base": "sasrec", "added": "gru4rec"}
+    SUMMARY.write({"chosen": {"weight": 1.0}, "params": params}, model="sum")
     content = load_params() | {"recommenders": ["sum"], "generate": {"tiger": {}}}
     for module in (recommendations, history_encoders, core_params):
         monkeypatch.setattr(module, "load_params", lambda *_: content)
-    content["blend"] = {"sum": {"base": "sasrec", "added": "gru4rec"}}
+    content["blend"] = {"sum": params}
     assert history_encoders.can_encode("sum")
+    content["blend"] = {"sum": {"base": "sasrec", "added": "bert4rec"}}
+    with pytest.raises(InputError, match="base sasrec and added gru4rec.*found sasrec and bert4rec.*repro blend@sum"):
+        history_encoders.load_history_encoder("sum")
     content["blend"] = {"sum": {"base": "sasrec", "added": "tiger"}}
     with pytest.raises(InputError, match="expected one that can encode a new history"):
         recommendations.recommend_after(["k-2"], 2, "sum")
