@@ -189,7 +189,7 @@ def test_a_blend_with_a_generator_is_not_served(catalogue, monkeypatch) -> None:
     content["blend"] = {"sum": params}
     assert history_encoders.can_encode("sum")
     content["blend"] = {"sum": {"base": "sasrec", "added": "bert4rec"}}
-    with pytest.raises(InputError, match="base sasrec and added gru4rec.*found sasrec and bert4rec.*repro blend@sum"):
+    with pytest.raises(InputError, match=r"base sasrec and added gru4rec.*found sasrec and bert4rec.*repro blend@sum"):
         history_encoders.load_history_encoder("sum")
     content["blend"] = {"sum": {"base": "sasrec", "added": "tiger"}}
     with pytest.raises(InputError, match="expected one that can encode a new history"):
