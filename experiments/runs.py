@@ -106,7 +106,7 @@ def read_record(path: Path) -> dict[str, Any]:
 
 
 def with_current_names(recorded: Mapping[str, Any]) -> dict[str, Any]:
-    """Return recorded params with training sections, and `assign.frozen_ids_from`, under today's names."""
+    """Return recorded params under today's names: sections of training, and two knobs."""
     current = {name: value for name, value in recorded.items() if name not in _RENAMED_SECTIONS}
     for old, new in _RENAMED_SECTIONS.items():
         for recommender, settings in recorded.get(old, {}).items():
@@ -115,7 +115,17 @@ def with_current_names(recorded: Mapping[str, Any]) -> dict[str, Any]:
     if "known_from" in current.get("assign", {}):
         assign = dict(current["assign"])
         current["assign"] = {"frozen_ids_from": assign.pop("known_from"), **assign}
+    if "finetune" in current:
+        current["finetune"] = {name: _with_part_weights(settings) for name, settings in current["finetune"].items()}
     return current
+
+
+def _with_part_weights(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings of MME-SID with `part_weights` in place of the older `frequency_aware`."""
+    renamed = dict(settings)
+    if "frequency_aware" in renamed:
+        renamed["part_weights"] = "frequency" if renamed.pop("frequency_aware") else "equal"
+    return renamed
 
 
 def write_run(run: Run, folder: Path) -> Path:

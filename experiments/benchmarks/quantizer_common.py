@@ -61,7 +61,8 @@ def audit(
     figures = {}
     for name, one in modalities.items():
         codec = Codec(Tensors(result.arrays, result.metadata), name)
-        assigned = assign_ids(codec, one.values, one.present)
-        metrics = modality_metrics(name, codec, assigned, one.values, tau_queries)
+        rows = codec.quantized_part(one.values)
+        assigned = assign_ids(codec, rows, one.present)
+        metrics = modality_metrics(name, codec, assigned, rows, tau_queries)
         figures[name] = {key.replace(f"_{name}", ""): value for key, value in metrics.items()}
     return figures

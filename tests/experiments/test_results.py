@@ -527,6 +527,12 @@ def test_older_section_names_are_read_as_todays() -> None:
     assert runs.with_current_names(current) == current
 
 
+def test_older_weights_of_the_parts_of_a_score_are_read_as_todays() -> None:
+    recorded = {"finetune": {"a": {"frequency_aware": True, "x": 1}, "b": {"frequency_aware": False}, "c": {"x": 2}}}
+    current = {"finetune": {"a": {"part_weights": "frequency", "x": 1}, "b": {"part_weights": "equal"}, "c": {"x": 2}}}
+    assert runs.with_current_names(recorded) == current
+
+
 def _reads_backbone(params: dict) -> bool:
     generates = [one.get("architecture", "decoder") for one in (params.get("generate") or {}).values()]
     return bool(params.get("finetune")) or "language_model" in generates

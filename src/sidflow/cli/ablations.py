@@ -42,7 +42,7 @@ ABLATION_ROWS: dict[str, ParamChanges] = {
     "codebooks at random": {f"finetune.{MODEL}.codebook_init": "random"},
     "without alignment": {"quantize.alignment": "none"},
     "without MMD": {"quantize.reconstruction": "mse"},
-    "without frequency-aware fusion": {f"finetune.{MODEL}.frequency_aware": False},
+    "without frequency-aware fusion": {f"finetune.{MODEL}.part_weights": "equal"},
     "without LoRA": {f"finetune.{MODEL}.lora.enabled": False},
     "item tokens four times as large": {f"finetune.{MODEL}.token_scale": 4.0, f"finetune.{MODEL}.lora.alpha": 32},
     "collaborative rows alone": {WITHOUT: ["text", "image"], f"finetune.{MODEL}.codes": False},

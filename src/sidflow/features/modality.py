@@ -54,7 +54,7 @@ def _unit_columns(columns: np.ndarray) -> np.ndarray:
     return np.where(length > 1e-12, columns / np.maximum(length, 1e-12), axis)
 
 
-Normalise = Literal["scale", "l2", "standardise", "whiten", "none"]
+Normalise = Literal["scale", "length", "l2", "standardise", "whiten", "none"]
 
 
 class ModalityParams(Params):
@@ -62,7 +62,7 @@ class ModalityParams(Params):
 
     source: Path = Field(description="an encoder's file, or a recommender's item table")
     normalise: Normalise = Field(
-        default="scale", description="scale (mean 0, one common factor) | l2 | standardise | whiten | none"
+        default="scale", description="scale (mean 0, one common factor) | length | l2 | standardise | whiten | none"
     )
     dim: int | None = Field(
         default=None, ge=1, le=8192, description="principal components kept, before normalising; null = all"
@@ -74,6 +74,7 @@ def normalise_rows(rows: Float32[np.ndarray, "p d"], method: Normalise) -> Float
 
     - `scale`: centred, then divided by one number so that the mean square of an entry is 1. Angles about the mean and
       the order of distances stay; the scale fits an autoencoder's initialisation.
+    - `length`: the same with another number, so that the mean squared length of a row is 1.
     - `l2`: each row to length 1.
     - `standardise`: every dimension to mean 0 and variance 1.
     - `whiten`: every principal component to mean 0 and variance 1; those without variance are left out.
@@ -87,7 +88,11 @@ def normalise_rows(rows: Float32[np.ndarray, "p d"], method: Normalise) -> Float
     if method == "whiten":
         return principal_components(double, double.shape[1]).apply(double, whiten=True)
     centred = double - double.mean(axis=0)
-    spread = np.sqrt(np.square(centred).mean()) if method == "scale" else np.sqrt(np.square(centred).mean(axis=0))
+    spread = {
+        "scale": np.sqrt(np.square(centred).mean()),
+        "length": np.sqrt(np.square(centred).sum(axis=1).mean()),
+        "standardise": np.sqrt(np.square(centred).mean(axis=0)),
+    }[method]
     return (centred / np.where(spread > 1e-9, spread, 1.0)).astype(np.float32)
 
 

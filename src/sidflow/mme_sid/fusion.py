@@ -4,8 +4,9 @@
     cold item:  W_cold[i] =              sum over modalities m: w_m (W_m E_m[i] + b_m)
 
 E_x is a learned table, E_m are the frozen rows of a modality. The weights w depend on how often the item occurs in
-training: `FrequencyAwareFusion`. A cold item, outside the core, has no row in the table. Its weights are those of
-relative frequency 0, by a softmax over its modalities alone; without a modality it has no row: `cold_rows`.
+training, or are all 1: `FrequencyAwareFusion`. A cold item, outside the core, has no row in the table. Its weights are
+those of relative frequency 0, by a softmax over its modalities alone, or 1; without a modality it has no row:
+`cold_rows`.
 
 Source: MME-SID (arXiv 2509.02017), Eqs. 17-18. Cold items are ours.
 """
@@ -47,7 +48,8 @@ class FrequencyAwareFusion(nn.Module):
     E_x is a learned table, E_m are the modality's frozen rows. The weights belong to the item: they are
     softmax(MLP(relative frequency) / temperature) over the parts that the item has. A missing modality has weight
     zero; the learned table is always present. The MLP's last layer starts at zero, so that all parts have equal
-    weight at first; without `frequency_aware` they keep it.
+    weight at first; with `part_weights: equal` they keep it. With `one` every part that an item has weighs 1: the parts
+    are added, as SASRec with features adds them.
 
     The weights depend on the item alone, so that the score is o . W_eff[i] with
     W_eff[i] = w_x E_x[i] + sum over m of w_m (W_m E_m[i] + b_m): one matrix for exact search.
@@ -55,7 +57,7 @@ class FrequencyAwareFusion(nn.Module):
     With `cold_dropout`, each training step scores a random share of the items as items outside the core are scored
     (see `ColdRows`): at frequency 0, by the parts that such items can have.
 
-    Source: MME-SID (arXiv 2509.02017), Eqs. 17-18. Ours: the folded matrix and `cold_dropout`.
+    Source: MME-SID (arXiv 2509.02017), Eqs. 17-18. Ours: the folded matrix, `cold_dropout` and `part_weights: one`.
     """
 
     frequency: Tensor
@@ -65,6 +67,7 @@ class FrequencyAwareFusion(nn.Module):
     def __init__(self, inputs: ItemInputs, hidden: int, params: FinetuneParams) -> None:
         super().__init__()
         core, self.temperature, self.cold_dropout = len(inputs.counts), params.temperature, params.cold_dropout
+        self.adds_parts = params.part_weights == "one"
         self.table = nn.Parameter(torch.randn(core, hidden) * TABLE_STD)
         self.project = nn.ModuleDict()
         for name, modality in zip(map(module_key, inputs.modalities), inputs.modalities.values(), strict=True):
@@ -77,14 +80,14 @@ class FrequencyAwareFusion(nn.Module):
         frequency = torch.from_numpy(relative_frequency(inputs.counts))[:, None]
         self.register_buffer("frequency", frequency, persistent=False)
         self.weigh: nn.Sequential | None = None
-        if params.frequency_aware:
+        if params.part_weights == "frequency":
             last = nn.Linear(FREQUENCY_HIDDEN, len(present))
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
             self.weigh = nn.Sequential(nn.Linear(1, FREQUENCY_HIDDEN), nn.ReLU(), last)
 
     def part_weights(self, items: Int[Tensor, " k"] | None = None) -> Float[Tensor, "n parts"]:
-        """Return each item's weights: of the learned table, then of the modalities in order; rows sum to 1.
+        """Return each item's weights: of the learned table, then of the modalities in order.
 
         Args:
             items: core items, each once; None for all of them.
@@ -101,8 +104,11 @@ class FrequencyAwareFusion(nn.Module):
     def weights_at(self, frequency: Float[Tensor, "n 1"], usable: Bool[Tensor, "n parts"]) -> Float[Tensor, "n parts"]:
         """Return the weights of items with relative `frequency` and the parts `usable`, at least one each.
 
-        In fp32 under autocast, too: at a low temperature bf16's rounding would change the weights.
+        They sum to 1 but for `part_weights: one`. In fp32 under autocast, too: at a low temperature bf16's rounding
+        would change the weights.
         """
+        if self.adds_parts:
+            return usable.float()
         with full_precision(frequency.device):
             logits = self.weigh(frequency) if self.weigh else torch.zeros_like(usable, dtype=torch.float32)
         return (logits.float() / self.temperature).masked_fill(~usable, -torch.inf).softmax(1)

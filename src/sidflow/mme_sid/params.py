@@ -57,7 +57,10 @@ class FinetuneParams(NegativeParams):
         default="trained", description="code vectors at the start: trained (the quantizer's codebooks) | random"
     )
     train_codes: bool = Field(default=True, description="false: code vectors stay as initialised")
-    frequency_aware: bool = Field(default=True, description="false: every part of the score weighs the same")
+    part_weights: Literal["frequency", "equal", "one"] = Field(
+        default="frequency",
+        description="of the score's parts: frequency (the paper: learned, by occurrences) | equal | one (a sum)",
+    )
     temperature: float = Field(default=1.0, gt=0, description="of the softmax over the score's parts")
     skip_share: float = Field(
         default=0.0, ge=0, lt=1, description="share of a training history's items that a step leaves out"

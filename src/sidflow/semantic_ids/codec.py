@@ -18,6 +18,12 @@ if TYPE_CHECKING:
 ROWS_PER_BLOCK = 4096
 
 
+def row_width(quantizer: Tensors, modality: str) -> int | None:
+    """Return how wide the rows of `modality` are that the quantizer was trained on; None where it has no such one."""
+    array = quantizer.arrays.get(f"projection.{modality}", quantizer.arrays.get(f"mean.{modality}"))
+    return None if array is None else len(array)
+
+
 class Codec:
     """One modality of a trained quantizer."""
 
@@ -31,7 +37,9 @@ class Codec:
         padded = modality_codebooks(quantizer, modality).astype(np.float64)
         self.counts = code_counts(quantizer, modality)
         self.codebooks = [padded[level, :count] for level, count in enumerate(self.counts)]
+        self.projection = quantizer.arrays.get(f"projection.{modality}")
         self.mean = quantizer.arrays[f"mean.{modality}"].astype(np.float64)
+        self.width = row_width(quantizer, modality)
         self.scale = float(quantizer.arrays[f"scale.{modality}"][0])
         self.encoder, self.decoder = (
             _tower_weights(quantizer, f"{side}.{modality}.") for side in ("encoder", "decoder")
@@ -42,28 +50,28 @@ class Codec:
         """Codes per item."""
         return len(self.codebooks)
 
-    def normalise(self, values: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
-        """Return the encoder's input for rows of the modality.
+    def quantized_part(self, values: Float[np.ndarray, "n w"]) -> Float[np.ndarray, "n d"]:
+        """Return what is quantized of rows of the modality: their principal components, or the rows themselves.
 
         Raises:
             InputError: rows of another width than the quantizer was trained on.
         """
-        if values.shape[1] != len(self.mean):
+        if values.shape[1] != self.width:
             raise InputError(
                 f"artifacts/modalities/{self.modality}.safetensors",
-                expected=f"rows of {len(self.mean)} dimensions, as {QUANTIZER.at()} was trained on",
+                expected=f"rows of {self.width} dimensions, as {QUANTIZER.at()} was trained on",
                 found=f"{values.shape[1]} dimensions",
                 remedy="embed with the same encoder, or `dvc repro quantize`",
             )
-        return (values.astype(np.float64) - self.mean) / self.scale
+        return values if self.projection is None else values @ self.projection
 
-    def encode(self, values: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n c"]:
-        """Return the encoder's output for rows of the modality.
+    def normalise(self, x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
+        """Return the encoder's input."""
+        return (x.astype(np.float64) - self.mean) / self.scale
 
-        Raises:
-            InputError: rows of another width than the quantizer was trained on.
-        """
-        return _apply_tower(self.encoder, self.normalise(values))
+    def encode(self, x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n c"]:
+        """Return the encoder's output for what `quantized_part` returns."""
+        return _apply_tower(self.encoder, self.normalise(x))
 
     def quantize(self, z: Float[np.ndarray, "n c"]) -> Int[np.ndarray, "n l"]:
         """Return the codes, int32: at each level the one nearest to the residual, the lowest of equally near ones."""
@@ -82,7 +90,7 @@ class Codec:
         )
 
     def decode(self, vectors: Float[np.ndarray, "n c"]) -> Float[np.ndarray, "n d"]:
-        """Return rows of the modality, in its own scale."""
+        """Return what is quantized of rows of the modality, in its own scale."""
         return _apply_tower(self.decoder, vectors) * self.scale + self.mean
 
     def _nearest_codes(self, level: int, residual: Float[np.ndarray, "n c"]) -> Int[np.ndarray, " n"]:

@@ -13,7 +13,14 @@ from torch import nn
 from sidflow.artifacts.semantic_ids import MODALITIES_KEY, ORDER_KEY, QUANTIZER
 from sidflow.core.errors import InputError
 from sidflow.core.stage import print_progress
-from sidflow.semantic_ids.inputs import ModalityVectors, codes_per_level, normalise, usable_modalities
+from sidflow.semantic_ids.codec import row_width
+from sidflow.semantic_ids.inputs import (
+    ModalityVectors,
+    codes_per_level,
+    normalise,
+    principal_components,
+    usable_modalities,
+)
 from sidflow.semantic_ids.mm_rq_vae import MMRQVAE, ModalityTensors
 from sidflow.semantic_ids.params import QuantizeParams
 from sidflow.semantic_ids.refinement import distinct_rows, refine_codebooks, resolve_collisions
@@ -106,6 +113,10 @@ def train_quantizer(
     """
     usable = usable_modalities(modalities)
     _check_alignment_anchor(usable, params)
+    projections = {}
+    for name, modality in usable.items():
+        if params.components is not None and params.components < modality.values.shape[1]:
+            usable[name], projections[f"projection.{name}"] = principal_components(modality, params.components)
     normalised = {name: normalise(modality) for name, modality in usable.items()}
     codes = {
         name: codes_per_level(modality.values[modality.present], params.codes, params.levels, name)
@@ -125,6 +136,7 @@ def train_quantizer(
         curves, best_epoch = training.curves, training.best_epoch
     for name, modality in normalised.items():
         arrays |= {f"mean.{name}": modality.mean, f"scale.{name}": modality.scale}
+    arrays |= projections
     metadata: dict[str, object] = {
         "method": params.method,
         MODALITIES_KEY: {name: {"codes": codes[name], "items": int(usable[name].present.sum())} for name in usable},
@@ -146,12 +158,12 @@ def load_frozen_quantizer(path: str, modalities: Mapping[str, ModalityVectors]) 
     """
     quantizer = QUANTIZER.read_from(Path(path))
     for name, modality in usable_modalities(modalities).items():
-        mean = quantizer.arrays.get(f"mean.{name}")
-        if mean is None or len(mean) != modality.values.shape[1]:
+        width = row_width(quantizer, name)
+        if width != modality.values.shape[1]:
             raise InputError(
                 path,
                 expected=f"the modality `{name}` in {modality.values.shape[1]} dimensions",
-                found="none such" if mean is None else f"{len(mean)} dimensions",
+                found="none such" if width is None else f"{width} dimensions",
                 remedy="embed with the encoders of that quantizer, or set quantize.frozen_from to null and train",
             )
     metadata = {key: value for key, value in quantizer.metadata.items() if key not in ("schema", "version")}

@@ -111,7 +111,8 @@ def assign_and_audit(
     ids, audit = {}, {}
     items = 0
     for name, modality in modalities.items():
-        codec, values, present = Codec(quantizer, name), modality["values"], modality["present"]
+        codec, present = Codec(quantizer, name), modality["present"]
+        values = codec.quantized_part(modality["values"])
         items = len(values)
         if frozen:
             ids[name] = keep_frozen_ids(codec, KeyedVectors(frozen.item_keys, values, present), frozen.table)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 MAX_AUTO_CODES = 256  # per level
 MIN_ITEMS_PER_AUTO_CODE = 4  # distinct items
+SMALLEST_VARIANCE = 1e-6  # of a component, in the largest one's
 
 
 class ModalityVectors(NamedTuple):
@@ -22,6 +23,13 @@ class ModalityVectors(NamedTuple):
 
     values: Float[np.ndarray, "n d"]  # float32, row i = item i, absent rows zero
     present: Bool[np.ndarray, " n"]
+
+
+class Projected(NamedTuple):
+    """The principal components of a modality that are quantized, and how rows become them."""
+
+    components: ModalityVectors  # absent rows zero
+    directions: Float[np.ndarray, "d k"]  # float32
 
 
 class NormalisedVectors(NamedTuple):
@@ -65,6 +73,21 @@ def normalise(modality: ModalityVectors) -> NormalisedVectors:
     scale = np.float32(spread if spread > 0 else 1.0)
     values = (modality.values - mean) / scale * modality.present[:, None]
     return NormalisedVectors(values.astype(np.float32), mean, np.array([scale]))
+
+
+def principal_components(modality: ModalityVectors, count: int) -> Projected:
+    """Return the `count` components of largest variance of the present rows, not centred; fewer where the rank is less.
+
+    Directions are orthonormal, in the order of their variance; the largest entry of each is positive.
+    """
+    rows = modality.values[modality.present].astype(np.float64)
+    centred = rows - rows.mean(axis=0)
+    variances, directions = np.linalg.eigh(centred.T @ centred)  # ascending
+    rank = max(1, int((variances > SMALLEST_VARIANCE * variances[-1]).sum()))
+    directions = directions[:, ::-1][:, : min(count, rank)]
+    signs = np.sign(directions[np.abs(directions).argmax(axis=0), np.arange(directions.shape[1])])
+    directions = (directions * signs).astype(np.float32)
+    return Projected(ModalityVectors(modality.values @ directions, modality.present), directions)
 
 
 def count_distinct_rows(values: Float[np.ndarray, "n d"]) -> int:

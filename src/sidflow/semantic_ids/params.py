@@ -29,6 +29,9 @@ class QuantizeParams(Params):
         default="auto",
         description="codes per level: number | list | auto (power of two, 2 to 256, 4 distinct items a code at least)",
     )
+    components: int | None = Field(
+        default=None, ge=1, description="principal components of a modality's rows that are quantized; null = the rows"
+    )
     code_dim: int = Field(default=256, ge=1, description="width of code vectors; rq-kmeans keeps the modality's own")
     hidden: list[int] = Field(
         default=[256, 128], description="widths of the encoder, mirrored in the decoder; [] = linear"

@@ -14,7 +14,7 @@ from sidflow.core.errors import InputError
 from sidflow.core.files import project_path
 from sidflow.core.tensors import Tensors
 from sidflow.semantic_ids.assign import KeyedVectors, assign_ids_beside_frozen, path_in, read_frozen_ids
-from sidflow.semantic_ids.codec import Codec
+from sidflow.semantic_ids.codec import Codec, row_width
 
 COLUMNS = ["item_key", "modality", "codes", "suffix", "new"]
 
@@ -42,8 +42,9 @@ def assign_new_ids(artifacts: Path, vectors: Mapping[str, pl.DataFrame]) -> pl.D
     for modality, frame in vectors.items():
         keys, values = _checked_vectors(frame, modality, quantizer)
         frozen_ids = frozen.filter(pl.col("modality") == modality)
-        items = KeyedVectors(keys, values, np.ones(len(values), dtype=bool))
-        ids = assign_ids_beside_frozen(Codec(quantizer, modality), items, frozen_ids)
+        codec = Codec(quantizer, modality)
+        items = KeyedVectors(keys, codec.quantized_part(values), np.ones(len(values), dtype=bool))
+        ids = assign_ids_beside_frozen(codec, items, frozen_ids)
         frames.append(ids.filter("new").with_columns(modality=pl.lit(modality)))
     return pl.concat([frame.select(COLUMNS) for frame in frames])
 
@@ -76,7 +77,7 @@ def _checked_vectors(frame: pl.DataFrame, modality: str, quantizer: Tensors) -> 
             found=modality,
             remedy="leave it out, or train a quantizer with it",
         )
-    width = quantizer.arrays[f"mean.{modality}"].shape[0]
+    width = row_width(quantizer, modality)
     try:
         column, vectors = frame["item_key"], frame["vector"]
         values = _as_float32(vectors) if len(vectors) else np.zeros((0, width), dtype=np.float32)

@@ -84,6 +84,21 @@ def test_frozen_ids_stay_and_new_items_get_the_nearest(old, tmp_path):
     assert found.filter("new")["item_key"].to_list() == ["a0", "a1"]
 
 
+def test_new_items_are_projected_as_those_that_were_quantized(old):
+    """The rows have a third dimension that is not quantized."""
+    arrays, metadata = QUANTIZER.read_from(old / "quantizer/quantizer.safetensors")
+    projection = {"projection.text": np.eye(3, 2, dtype=np.float32)}
+    path = QUANTIZER.write(arrays | projection, {key: metadata[key] for key in ("modalities", "order")})
+    (old / "quantizer/quantizer.safetensors").write_bytes(path.read_bytes())
+    wide = np.concatenate([VALUES[9:10], [[100.0]]], 1)
+    frame = pl.DataFrame({"item_key": ["a1"], "vector": wide.tolist()})
+    narrow = pl.DataFrame({"item_key": ["a1"], "vector": VALUES[9:10].tolist()})
+    row = assign_new_ids(old, {"text": frame}).filter("new").row(0, named=True)
+    assert row["codes"] == Codec(QUANTIZER.read(), "text").quantize(VALUES[9:10].astype(float))[0].tolist()
+    with pytest.raises(InputError, match="vectors of 3 dimensions, as the quantizer was trained on; found 2"):
+        assign_new_ids(old, {"text": narrow})
+
+
 def test_vectors_may_come_from_a_file(old):
     pl.DataFrame({"item_key": ["b", "k1"], "vector": [[9.0, 9.2], [0.0, 0.0]]}).write_parquet("new.parquet")
     assert run(old, "--out", "ids.parquet", "--vectors", "text=new.parquet").exit_code == 0

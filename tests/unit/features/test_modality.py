@@ -28,6 +28,12 @@ def test_scale_keeps_the_order_of_distances(rows):
     np.testing.assert_allclose(after, before * (after[0, 1] / before[0, 1]), rtol=1e-3, atol=1e-4)
 
 
+def test_length_is_scale_divided_by_the_root_of_the_width(rows):
+    made = normalise_rows(rows, "length")
+    assert np.square(made).sum(axis=1).mean() == pytest.approx(1, rel=1e-5)
+    np.testing.assert_allclose(made * 6**0.5, normalise_rows(rows, "scale"), rtol=1e-5, atol=1e-6)
+
+
 def test_l2_standardise_whiten_and_none(rows):
     np.testing.assert_allclose(np.linalg.norm(normalise_rows(rows, "l2"), axis=1), 1, rtol=1e-5)
     np.testing.assert_allclose(normalise_rows(rows, "standardise").std(axis=0), 1, rtol=1e-3)
@@ -52,7 +58,7 @@ def test_more_rows_than_items_are_refused(rows):
         make_modality(rows, np.ones(50, dtype=bool), 49, params())
 
 
-@pytest.mark.parametrize("how", ["scale", "l2", "standardise", "whiten", "none"])
+@pytest.mark.parametrize("how", ["scale", "length", "l2", "standardise", "whiten", "none"])
 @pytest.mark.parametrize("dim", [None, 2])
 @pytest.mark.parametrize("count", [0, 1, 2])
 def test_few_rows_are_no_trouble(how, dim, count):

@@ -99,9 +99,28 @@ def test_under_bf16_parts_weigh_what_they_do_without_it(tiny):
 
 
 def test_without_frequency_awareness_parts_weigh_the_same(tiny):
-    weights = FrequencyAwareFusion(tiny.inputs(), tiny.hidden, FinetuneParams(frequency_aware=False)).part_weights()
+    weights = FrequencyAwareFusion(tiny.inputs(), tiny.hidden, FinetuneParams(part_weights="equal")).part_weights()
     torch.testing.assert_close(weights[0], torch.full((4,), 0.25))
     torch.testing.assert_close(weights[1], torch.tensor([1 / 3, 1 / 3, 0, 1 / 3]))
+
+
+def test_parts_of_weight_one_are_added(tiny):
+    inputs = tiny.inputs()
+    fusion = shaken(FrequencyAwareFusion(inputs, tiny.hidden, FinetuneParams(part_weights="one")))
+    for item in (0, 1):
+        expected = fusion.table[item]
+        for name, modality in inputs.modalities.items():
+            if modality.present[item]:
+                layer = fusion.project[name]
+                expected = expected + layer.weight @ torch.from_numpy(modality.raw[item]) + layer.bias
+        torch.testing.assert_close(fusion.item_matrix()[item], expected)
+    cold, name = cold_rows(fusion, inputs), "text"
+    torch.testing.assert_close(fusion.part_weights(torch.tensor([1])), torch.tensor([[1.0, 1.0, 0.0, 1.0]]))
+    total = torch.zeros(tiny.hidden)
+    for name, modality in inputs.modalities.items():
+        if modality.present[12]:
+            total = total + fusion.project[name](torch.from_numpy(modality.raw[12]))
+    torch.testing.assert_close(torch.from_numpy(cold.values[0]), total.detach())
 
 
 def test_frequency_is_the_min_max_of_the_logarithm():

@@ -45,7 +45,8 @@ def test_rows_go_through_mean_scale_and_towers_and_back():
         "mean.text": np.array([1.0, -2.0], np.float32),
         "scale.text": np.array([4.0], np.float32),
     }
-    codec = Codec(Tensors(arrays, {"modalities": {"text": {"codes": [3]}}}), "text")
+    codec_metadata = {"modalities": {"text": {"codes": [3]}}}
+    codec = Codec(Tensors(arrays, codec_metadata), "text")
     values = draw.normal(size=(6, 2)).astype(np.float32)
     inputs = (values.astype(np.float64) - [1, -2]) / 4
     np.testing.assert_allclose(codec.normalise(values), inputs, rtol=1e-12)
@@ -56,7 +57,12 @@ def test_rows_go_through_mean_scale_and_towers_and_back():
     np.testing.assert_allclose(codec.encode(values), expected, rtol=1e-9)
     np.testing.assert_allclose(codec.decode(inputs), values, rtol=1e-6)
     with pytest.raises(InputError, match=r"text\.safetensors: expected rows of 2 dimensions.*found 3 dimensions"):
-        codec.encode(np.zeros((1, 3)))
+        codec.quantized_part(np.zeros((1, 3)))
+    assert codec.quantized_part(values) is values
+    projected = Codec(Tensors(arrays | {"projection.text": np.eye(3, 2, dtype=np.float32)}, codec_metadata), "text")
+    assert projected.quantized_part(np.array([[5.0, 6.0, 7.0]])).tolist() == [[5.0, 6.0]]
+    with pytest.raises(InputError, match=r"text\.safetensors: expected rows of 3 dimensions.*found 2 dimensions"):
+        projected.quantized_part(np.zeros((1, 2)))
 
 
 def test_the_sum_of_code_vectors():

@@ -67,6 +67,34 @@ def test_same_seed_same_bytes_and_codes_of_numpy_are_those_of_torch(method):
         assert np.allclose(codec.normalise(one.values[one.present]), z.numpy(), atol=1e-5)
 
 
+@pytest.mark.parametrize("method", ["mm-rq-vae", "rq-kmeans"])
+def test_principal_components_are_quantized_as_a_modality_of_them_is(method):
+    """The widest modality alone has more than eight dimensions."""
+    modalities = three()
+    rows, present = modalities["text"]
+    _, _, directions = np.linalg.svd(rows - rows.mean(0), full_matrices=False)
+    directions = directions[:8].T * np.sign(directions[:8][np.arange(8), np.abs(directions[:8]).argmax(1)])
+    components = ModalityVectors((rows @ directions).astype(np.float32), present)
+    trained = run(modalities, method=method, components=8)
+    plain = run({**modalities, "text": components}, method=method)
+    assert [name for name in trained.arrays if name.startswith("projection.")] == ["projection.text"]
+    np.testing.assert_allclose(trained.arrays["projection.text"], directions, atol=1e-5)
+    codec, other = (Codec(Tensors(one.arrays, one.metadata), "text") for one in (trained, plain))
+    np.testing.assert_allclose(codec.quantized_part(rows), components.values, atol=1e-5)
+    np.testing.assert_allclose(codec.mean, other.mean, atol=1e-5)
+    codes = assign_ids(codec, codec.quantized_part(rows), present).codes
+    assert (codes == assign_ids(other, components.values, present).codes).mean() > 0.9
+
+
+def test_a_modality_of_lower_rank_has_as_many_components():
+    rows, present = modality(d=3)
+    wide = ModalityVectors(np.concatenate([rows, rows], 1), present)
+    trained = run({"text": wide}, components=5)
+    assert trained.arrays["projection.text"].shape == (6, 3)
+    directions = trained.arrays["projection.text"]
+    np.testing.assert_allclose(directions.T @ directions, np.eye(3), atol=1e-6)
+
+
 def test_numpy_towers_equal_torch_towers():
     params = QuantizeParams.model_validate({**SMALL, "refit": "all"})
     trained = train_quantizer(three(), params, 5, prepare_training(5, 1))
@@ -272,6 +300,10 @@ def test_a_frozen_quantizer_is_taken_as_it_is(tmp_path, monkeypatch):
         load_frozen_quantizer(str(path), {**grown, "audio": modality(n=70)})
     with pytest.raises(InputError, match=r"in 9 dimensions; found 10 dimensions"):
         load_frozen_quantizer(str(path), {**grown, "text": modality(n=70, d=9)})
+    path = QUANTIZER.write(*run(three(), components=8)[:2])
+    assert load_frozen_quantizer(str(path), grown).arrays["projection.text"].shape == (10, 8)
+    with pytest.raises(InputError, match=r"in 8 dimensions; found 10 dimensions"):
+        load_frozen_quantizer(str(path), {**grown, "text": modality(n=70, d=8)})
 
 
 def test_published_methods_neither_refine_nor_resolve_collisions():
