@@ -3,6 +3,7 @@
 Arrays, for every quantized modality m (a modality that no item has is absent from all of them):
 
     codebooks.<m>              float32 [levels, codes, code_dim]; rows from `code_counts(m)[level]` on are padding (0)
+    projection.<m>             float32 [width of a row, d]: x = row @ projection; without it x = row
     mean.<m>, scale.<m>        float32 [d], [1]: the encoder's input is (x - mean) / scale
     encoder.<m>.<i>.weight ... float32 [out, in], the layers in order, ReLU between them (none for a method without)
     encoder.<m>.skip.weight .. a linear map of the input that is added to the last layer's output (optional)
