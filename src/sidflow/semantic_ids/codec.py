@@ -39,7 +39,7 @@ class Codec:
         self.codebooks = [padded[level, :count] for level, count in enumerate(self.counts)]
         self.projection = quantizer.arrays.get(f"projection.{modality}")
         self.mean = quantizer.arrays[f"mean.{modality}"].astype(np.float64)
-        self.width = row_width(quantizer, modality)
+        self.width = len(self.mean if self.projection is None else self.projection)
         self.scale = float(quantizer.arrays[f"scale.{modality}"][0])
         self.encoder, self.decoder = (
             _tower_weights(quantizer, f"{side}.{modality}.") for side in ("encoder", "decoder")

@@ -14,7 +14,7 @@ from sidflow.core.errors import InputError
 from sidflow.core.files import project_path
 from sidflow.core.tensors import Tensors
 from sidflow.semantic_ids.assign import KeyedVectors, assign_ids_beside_frozen, path_in, read_frozen_ids
-from sidflow.semantic_ids.codec import Codec, row_width
+from sidflow.semantic_ids.codec import Codec
 
 COLUMNS = ["item_key", "modality", "codes", "suffix", "new"]
 
@@ -77,7 +77,7 @@ def _checked_vectors(frame: pl.DataFrame, modality: str, quantizer: Tensors) -> 
             found=modality,
             remedy="leave it out, or train a quantizer with it",
         )
-    width = row_width(quantizer, modality)
+    width = Codec(quantizer, modality).width
     try:
         column, vectors = frame["item_key"], frame["vector"]
         values = _as_float32(vectors) if len(vectors) else np.zeros((0, width), dtype=np.float32)
@@ -122,6 +122,6 @@ def _checked_vectors(frame: pl.DataFrame, modality: str, quantizer: Tensors) -> 
 def _as_float32(vectors: pl.Series) -> np.ndarray:
     """Return a column of vectors as float32 [n, d], without a Python object for each number; NaN for a null."""
     if not isinstance(vectors.dtype, pl.Array):
-        vectors = vectors.list.to_array(int(vectors.list.len().max() or 0))
+        vectors = vectors.list.to_array(max(vectors.list.len().drop_nulls().to_list(), default=0))
     assert isinstance(vectors.dtype, pl.Array)
     return vectors.cast(pl.Array(pl.Float32, vectors.dtype.size)).to_numpy()
