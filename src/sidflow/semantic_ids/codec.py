@@ -18,12 +18,6 @@ if TYPE_CHECKING:
 ROWS_PER_BLOCK = 4096
 
 
-def row_width(quantizer: Tensors, modality: str) -> int | None:
-    """Return how wide the rows of `modality` are that the quantizer was trained on; None where it has no such one."""
-    array = quantizer.arrays.get(f"projection.{modality}", quantizer.arrays.get(f"mean.{modality}"))
-    return None if array is None else len(array)
-
-
 class Codec:
     """One modality of a trained quantizer."""
 

@@ -13,7 +13,7 @@ from torch import nn
 from sidflow.artifacts.semantic_ids import MODALITIES_KEY, ORDER_KEY, QUANTIZER
 from sidflow.core.errors import InputError
 from sidflow.core.stage import print_progress
-from sidflow.semantic_ids.codec import row_width
+from sidflow.semantic_ids.codec import Codec
 from sidflow.semantic_ids.inputs import (
     ModalityVectors,
     codes_per_level,
@@ -158,7 +158,7 @@ def load_frozen_quantizer(path: str, modalities: Mapping[str, ModalityVectors]) 
     """
     quantizer = QUANTIZER.read_from(Path(path))
     for name, modality in usable_modalities(modalities).items():
-        width = row_width(quantizer, name)
+        width = Codec(quantizer, name).width if f"mean.{name}" in quantizer.arrays else None
         if width != modality.values.shape[1]:
             raise InputError(
                 path,
