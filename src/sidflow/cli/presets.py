@@ -19,7 +19,15 @@ from ruamel.yaml import YAML
 
 from sidflow.cli.dvc import recommenders_of
 from sidflow.cli.params_file import params_text
-from sidflow.cli.sections import SECTIONS, Resolved, TopParams, require_mappings, require_sections, resolve
+from sidflow.cli.sections import (
+    SECTIONS,
+    Resolved,
+    TopParams,
+    require_mappings,
+    require_sections,
+    resolve,
+    resolve_sections,
+)
 from sidflow.cli.selection import select
 from sidflow.cli.sizes import Counts, sizes_patch
 from sidflow.core import params
@@ -172,11 +180,15 @@ def preset_values(chain: Sequence[Layer], counts: Counts | None = None) -> dict[
     """Return the defaults with a preset's layers over them; the last one is the preset.
 
     With `counts` the sizes that fit them lie over `embedded`, and below the other layers.
+
+    Raises:
+        InputError: a value does not fit; those of `ingest` are not checked.
     """
     values = default_values()
     for layer in with_sizes(chain, counts):
         merge(values, layer.values)
-    require_sections(values, f"preset {chain[-1].preset}")
+    where = f"preset {chain[-1].preset}"
+    require_sections(values, where)
     described = values.get("describe") or {}
     writer = described.get("writer")
     model = writer.get("model") if isinstance(writer, Mapping) else None
@@ -184,6 +196,7 @@ def preset_values(chain: Sequence[Layer], counts: Counts | None = None) -> dict[
         del described["writer"]  # it reads drawings of the synthetic catalogue alone; rules write instead
     for section in (name for name, section in SECTIONS.items() if section.has_entries):
         values[section] = {key: entry for key, entry in (values.get(section) or {}).items() if entry is not None}
+    resolve_sections({name: values[name] for name in SECTIONS if name != "ingest"}, where)  # its data may come later
     return {"recommenders": recommenders_of(values), **values, "preset": chain[-1].preset}
 
 

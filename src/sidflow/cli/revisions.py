@@ -29,7 +29,7 @@ from sidflow.cli.dvc import (
     run_git,
 )
 from sidflow.core import params
-from sidflow.core.errors import InputError
+from sidflow.core.errors import InputError, closest_names
 
 COLUMNS = [
     *("query_id", "user_id", "part", "rank", "candidates", "sampled_rank", "tied", "history_length", "target_count"),
@@ -63,10 +63,15 @@ def read_workspace(models: Sequence[str] | None = None) -> Revision:
         models: recommenders; all that params name if absent.
 
     Raises:
-        InputError: one of them was not evaluated.
+        InputError: params do not name one of them, or it was not evaluated.
     """
     settings = params.load_params()
-    tables = {name: PER_QUERY.read(COLUMNS, model=name) for name in models or settings.get("recommenders") or []}
+    listed = settings.get("recommenders") or []
+    for name in models or ():
+        if name not in listed:
+            expected = closest_names(name, listed)
+            raise InputError("params.yaml:recommenders", expected=expected, found=repr(name), remedy="name one of them")
+    tables = {name: PER_QUERY.read(COLUMNS, model=name) for name in models or listed}
     metadata = {name: PER_QUERY.metadata(model=name) for name in tables}
     return _revision(WORKSPACE, "", settings, tables, metadata)
 

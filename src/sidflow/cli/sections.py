@@ -111,14 +111,25 @@ def resolve(values: Mapping[str, Any], where: str) -> Resolved:
     )
     require_sections(values, where)
     require_mappings(values, where)
+    return Resolved(top, resolve_sections({name: values.get(name) for name in SECTIONS}, where))
+
+
+def resolve_sections(values: Mapping[str, Any], where: str) -> dict[str, Params | dict[str, Params]]:
+    """Return the models of the sections in `values`, in their order.
+
+    Raises:
+        InputError: a value does not fit.
+    """
     sections: dict[str, Params | dict[str, Params]] = {}
     for name, section in SECTIONS.items():
+        if name not in values:
+            continue
         if section.has_entries:
-            entries = values.get(name) or {}
+            entries = values[name] or {}
             sections[name] = {str(key): resolve_entry(name, str(key), entry, where) for key, entry in entries.items()}
         else:
             sections[name] = params.validate_params(values[name], section.imported(), f"{where}:{name}")
-    return Resolved(top, sections)
+    return sections
 
 
 def resolve_entry(section: str, entry: str, values: Any, where: str) -> Params:

@@ -13,9 +13,9 @@ import polars as pl
 
 from sidflow.artifacts.item_content import decode_thumbnails, rgb_to_lab
 from sidflow.core.stage import print_progress
-from sidflow.features.modality import principal_components
 from sidflow.features.params import PictureDescriptors
 from sidflow.features.tfidf import EncodedRows
+from sidflow.metrics.principal_components import principal_components
 
 if TYPE_CHECKING:
     from jaxtyping import Float32

@@ -18,7 +18,7 @@ from sidflow.semantic_ids.inputs import (
     ModalityVectors,
     codes_per_level,
     normalise,
-    principal_components,
+    quantized_components,
     usable_modalities,
 )
 from sidflow.semantic_ids.mm_rq_vae import MMRQVAE, ModalityTensors
@@ -116,7 +116,7 @@ def train_quantizer(
     projections = {}
     for name, modality in usable.items():
         if params.components is not None and params.components < modality.values.shape[1]:
-            usable[name], projections[f"projection.{name}"] = principal_components(modality, params.components)
+            usable[name], projections[f"projection.{name}"] = quantized_components(modality, params.components)
     normalised = {name: normalise(modality) for name, modality in usable.items()}
     codes = {
         name: codes_per_level(modality.values[modality.present], params.codes, params.levels, name)

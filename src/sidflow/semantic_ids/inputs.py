@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import numpy as np
 
 from sidflow.core.errors import InputError
+from sidflow.metrics.principal_components import principal_components
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 
 MAX_AUTO_CODES = 256  # per level
 MIN_ITEMS_PER_AUTO_CODE = 4  # distinct items
-SMALLEST_VARIANCE = 1e-6  # of a component, in the largest one's
 
 
 class ModalityVectors(NamedTuple):
@@ -29,7 +29,7 @@ class Projected(NamedTuple):
     """The principal components of a modality that are quantized, and how rows become them."""
 
     components: ModalityVectors  # absent rows zero
-    directions: Float[np.ndarray, "d k"]  # float32
+    directions: Float[np.ndarray, "d k"]  # float32, orthonormal, by variance, largest first
 
 
 class NormalisedVectors(NamedTuple):
@@ -75,18 +75,10 @@ def normalise(modality: ModalityVectors) -> NormalisedVectors:
     return NormalisedVectors(values.astype(np.float32), mean, np.array([scale]))
 
 
-def principal_components(modality: ModalityVectors, count: int) -> Projected:
-    """Return the `count` components of largest variance of the present rows, not centred; fewer where the rank is less.
-
-    Directions are orthonormal, in the order of their variance; the largest entry of each is positive.
-    """
-    rows = modality.values[modality.present].astype(np.float64)
-    centred = rows - rows.mean(axis=0)
-    variances, directions = np.linalg.eigh(centred.T @ centred)  # ascending
-    rank = max(1, int((variances > SMALLEST_VARIANCE * variances[-1]).sum()))
-    directions = directions[:, ::-1][:, : min(count, rank)]
-    signs = np.sign(directions[np.abs(directions).argmax(axis=0), np.arange(directions.shape[1])])
-    directions = (directions * signs).astype(np.float32)
+def quantized_components(modality: ModalityVectors, count: int) -> Projected:
+    """Return the `count` principal components of the present rows, not centred; fewer where the rank is less."""
+    rows = modality.values[modality.present]
+    directions = principal_components(rows, count).directions.astype(np.float32)
     return Projected(ModalityVectors(modality.values @ directions, modality.present), directions)
 
 

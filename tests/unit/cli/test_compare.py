@@ -304,18 +304,32 @@ def test_a_pair_has_lines_that_explain_verdicts_and_claims(project):
 @pytest.mark.parametrize(
     ("typed", "said"),
     [
-        (["--pair", "sasrec", "nobody"], "--pair: expected one of the names sasrec, markov; found 'nobody'."),
+        (
+            ["--pair", "sasrec", "nobody"],
+            "params.yaml:recommenders: expected one of the names sasrec, markov; found 'nobody'.",
+        ),
+        (["before", "--pair", "sasrec", "nobody"], "--pair: expected one of the names sasrec, markov; found 'nobody'."),
         (["--pair", "sasrec", "sasrec"], "--pair: expected two recommenders; found 'sasrec' twice."),
         (["--pair", "sasrec", "markov", "--metric", "hits"], "--metric: expected one of the names recall_at_1, "),
         (["before", "HEAD", "--pair", "sasrec", "markov"], "--pair: expected one revision or none; found 'HEAD'."),
         (["before", "--metric", "mrr_at_1", "--metric", "mrr_at_5"], "--metric: expected one, or --pair; found 2."),
         ([], "sidflow compare: expected REV or --pair A B; found neither."),
+        ([""], "REV: expected a commit, branch, tag or experiment; found ''."),
+        (["before", ""], "REV: expected a commit, branch, tag or experiment; found ''."),
     ],
 )
 def test_what_is_no_pair_is_one_line(project, typed, said):
     result = runner.invoke(app, ["compare", *typed])
     assert (result.exit_code, result.stdout, len(result.stderr.splitlines())) == (2, "", 1)
     assert result.stderr.startswith(said)
+
+
+def test_a_pair_does_not_wait_for_a_recommender_that_was_not_evaluated(project):
+    Path("params.yaml").write_text(PARAMS.replace("[sasrec,", "[popularity, sasrec,"))
+    assert _pair("--pair", "sasrec", "markov")["rows"]
+    result = runner.invoke(app, ["compare", "before"])
+    assert result.exit_code == 2
+    assert "evaluations/popularity" in result.stderr
 
 
 @pytest.mark.pipeline

@@ -182,6 +182,13 @@ def test_costs_are_written_beside_the_page_of_this_leaderboard(measured):
     assert "inputs not measured" in COSTS_SHEET.read_text()  # of the blend
 
 
+@pytest.mark.parametrize("option", [["--json"], ["--metric", "recall_at_10"]])
+def test_what_is_written_beside_the_page_has_no_other_form(measured, option):
+    done = runner.invoke(app, ["leaderboard", "--page", *option])
+    assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
+    assert done.stderr.startswith(f"--page: expected no other option; found {option[0]}.")
+
+
 def test_a_metric_that_there_is_not_is_one_line(measured):
     done = runner.invoke(app, ["leaderboard", "--metric", "auc"])
     assert (done.exit_code, done.stderr.count("\n")) == (2, 1)

@@ -150,12 +150,20 @@ def test_a_section_of_a_preset_that_is_no_mapping_is_one_line(small_project: Pat
         presets.compose("mine")
 
 
-def test_a_writer_that_is_no_mapping_is_one_line(tmp_path, monkeypatch) -> None:
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("describe: {writer: rules}", "preset mine:describe.writer: expected a mapping whose `backend` is one of"),
+        ("train_content: {mine: {}}", "params.yaml:train_content: expected cooccurrence_content; found mine"),
+        ("compare: {references: 3}", "preset mine:compare.references: expected a list, each text; found 3"),
+    ],
+)
+def test_a_value_that_does_not_fit_is_named_before_the_stages_are(tmp_path, monkeypatch, line: str, said: str) -> None:
     shutil.copytree(ROOT / "presets", tmp_path / "presets")
     shutil.copyfile(ROOT / "dvc.yaml", tmp_path / "dvc.yaml")
     monkeypatch.chdir(tmp_path)
-    Path("presets/mine.yaml").write_text("# Mine.\nextends: embedded\ndescribe: {writer: rules}\n")
-    with pytest.raises(InputError, match=r"describe\.writer: expected a mapping whose `backend` is one of"):
+    Path("presets/mine.yaml").write_text(f"# Mine.\nextends: embedded\n{line}\n")
+    with pytest.raises(InputError, match=f"^{re.escape(said)}"):
         presets.compose("mine")
 
 

@@ -2,12 +2,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 
 from sidflow.core.errors import InputError
-from sidflow.features.modality import ModalityParams, make_modality, normalise_rows, principal_components
+from sidflow.features.modality import ModalityParams, make_modality, normalise_rows
 
 
 def params(**knobs):
@@ -74,27 +71,3 @@ def test_dim_keeps_the_directions_of_most_variance(rows):
     assert made.shape == (50, 2)
     reference = np.linalg.svd(rows - rows.mean(axis=0), full_matrices=False)
     np.testing.assert_allclose(np.abs(made), np.abs(reference[0][:, :2] * reference[1][:2]), rtol=1e-2, atol=1e-3)
-
-
-@pytest.mark.parametrize("shape", [(30, 7), (7, 30)])
-def test_components_agree_with_the_svd_whichever_side_is_longer(shape):
-    rows = np.random.default_rng(1).normal(size=shape)
-    found = principal_components(rows, 4)
-    reference = np.linalg.svd(rows - rows.mean(axis=0), full_matrices=False)
-    np.testing.assert_allclose(np.abs(found.directions.T), np.abs(reference[2][:4]), atol=1e-6)
-    np.testing.assert_allclose(found.variances, reference[1][:4] ** 2 / len(rows), rtol=1e-6)
-    assert (found.directions[np.abs(found.directions).argmax(axis=0), np.arange(4)] > 0).all()
-
-
-@settings(max_examples=50)
-@given(
-    hnp.arrays(np.float32, st.tuples(st.integers(1, 8), st.integers(1, 5)), elements=st.floats(-1e3, 1e3, width=32)),
-    st.integers(1, 6),
-)
-def test_projections_are_orthonormal_and_no_wider_than_asked(rows, dim):
-    found = principal_components(rows, dim)
-    width = found.directions.shape[1]
-    assert 1 <= width <= min(dim, rows.shape[1])
-    np.testing.assert_allclose(found.directions.T @ found.directions, np.eye(width), atol=1e-6)
-    assert (np.diff(found.variances) <= 1e-9).all()
-    assert np.isfinite(found.apply(rows, whiten=True)).all()

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from sidflow.cli.program import AsJson, command_group, in_project
+from sidflow.core.errors import InputError
 
 app = command_group()
 
@@ -29,6 +30,9 @@ def leaderboard(
     from sidflow.cli.leaderboard import leaderboard_json, leaderboard_text, write_costs_beside_page
 
     with in_project():
+        if page and (as_json or metric):
+            found = "--json" if as_json else "--metric"
+            raise InputError("--page", expected="no other option", found=found, remedy="leave one of the two out")
         if page:
             typer.echo(write_costs_beside_page())
         else:
@@ -73,12 +77,12 @@ def compare(
     with in_project():
         check_arguments(rev, other, metric or (), slices or (), pair=bool(pair))
         settings = params.load_section("compare", CompareParams)
-        revision = read_revision(rev) if rev else read_workspace()
+        revision = read_revision(rev) if rev is not None else read_workspace(pair)
         if pair:
             masks = slices_of_tests(slices) if slices else {}
             comparison = compare_recommenders(revision, pair, metric or (), settings, masks)
         else:
-            after = read_revision(other) if other else read_workspace()
+            after = read_revision(other) if other is not None else read_workspace()
             comparison = compare_revisions(revision, after, settings, metric[0] if metric else None)
         typer.echo(to_json(comparison) if as_json else to_text(comparison))
 
