@@ -73,7 +73,7 @@ class Params(BaseModel):
     changes defaults alone by `class Longer(LoopParams, defaults={"epochs": 20})`; bounds and meanings stay.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     def __init_subclass__(cls, defaults: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
         """Accept the class keyword `defaults`, which pydantic's hook below uses."""

@@ -56,6 +56,8 @@ def test_a_section_by_its_dotted_name():
         ("[1]", "params.yaml: expected lines of `name: value`; found a list. Remedy: correct params.yaml by hand"),
         ("a: 1\n b: 2", "params.yaml, line 2, column 3: expected YAML; found mapping values are not allowed"),
         ("a: 1\nb: 2\na: 3", 'params.yaml, line 3, column 1: expected every name once; found duplicate key "a"'),
+        ("train: {one: {rate: .inf}}", "params.yaml:train.one.rate: expected a number > 0; found inf"),
+        ("train: {one: {rate: .nan}}", "params.yaml:train.one.rate: expected a number > 0; found nan"),
     ],
 )
 def test_a_mistake_is_one_line(text, complaint):
