@@ -16,10 +16,12 @@ def main(name: str) -> None:
         settings = params.load_section(f"modality.{name}", ModalityParams)
         source = EMBEDDING.read_from(settings.source)
         with threadpool_limits(1):  # bits that depend on no thread count
-            values, present = make_modality(source.arrays["values"], source.arrays["present"], item_count(), settings)
+            made = make_modality(source.arrays["values"], source.arrays["present"], item_count(), settings)
+        arrays = {"values": made.values, "present": made.present, **made.transform.arrays()}
         metadata = {"params": settings.model_dump(mode="json"), "source": source.metadata}
-        MODALITY.write({"values": values, "present": present}, metadata, name=name)
-        print_progress(f"{name}: {int(present.sum())} of {len(present)} items present, width {values.shape[1]}")
+        MODALITY.write(arrays, metadata | {"width": made.transform.width}, name=name)
+        present, width = int(made.present.sum()), made.values.shape[1]
+        print_progress(f"{name}: {present} of {len(made.present)} items present, width {width}")
 
 
 if __name__ == "__main__":

@@ -12,15 +12,16 @@ from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 
 from sidflow.artifacts.catalog import ITEMS, USERS
 from sidflow.artifacts.evaluation import PER_QUERY
-from sidflow.artifacts.features import MODALITY
+from sidflow.artifacts.features import EMBEDDING, MODALITY
 from sidflow.artifacts.semantic_ids import SEMANTIC_IDS
 from sidflow.core.errors import InputError, closest_names
-from sidflow.core.files import project_root
-from sidflow.core.params import load_params
+from sidflow.core.files import project_path, project_root
+from sidflow.core.params import load_param, load_params
 from sidflow.serving.history_encoders import EncodeHistory
 from sidflow.serving.items import Item, Neighbour, SemanticId, SharedPrefix, describe_item
 from sidflow.serving.leaderboard import leaderboard_rows
@@ -152,6 +153,25 @@ class Project:
         Raises:
             InputError: the project has no such modality.
         """
+        self._require_modality(modality)
+        with self._root():
+            arrays = MODALITY.read(name=modality).arrays
+            return _keyed(arrays["values"], arrays["present"])
+
+    def source_vectors(self, modality: str) -> pl.DataFrame:
+        """Return the items that have a modality: item_key, vector (Array[Float32, d]), as its encoder wrote them.
+
+        This is what `assign_new` takes. `embeddings` gives the same items after `normalise` and `dim`.
+
+        Raises:
+            InputError: the project has no such modality.
+        """
+        self._require_modality(modality)
+        with self._root():
+            arrays = EMBEDDING.read_from(project_path(Path(load_param(f"modality.{modality}.source")))).arrays
+            return _keyed(arrays["values"], arrays["present"])
+
+    def _require_modality(self, modality: str) -> None:
         if modality not in self.modalities:
             raise InputError(
                 "modality",
@@ -159,19 +179,13 @@ class Project:
                 found=modality,
                 remedy="name one of these modalities",
             )
-        with self._root():
-            keys = ITEMS.read(columns=["item_id", "item_key"])["item_key"]
-            arrays = MODALITY.read(name=modality).arrays
-        values, present = arrays["values"], arrays["present"]
-        vectors = pl.Series("vector", values, dtype=pl.Array(pl.Float32, values.shape[1]))
-        return pl.DataFrame([keys, vectors]).filter(pl.Series(present))
 
     def assign_new(self, vectors: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
         """Return the project's semantic IDs followed by those of new items, which its quantizer encodes.
 
         Args:
-            vectors: by modality, the columns item_key and vector, made by the encoder of this project. Items that have
-                an ID keep it.
+            vectors: by modality, the columns item_key and vector, as the encoder of this project writes them. Items
+                that have an ID keep it.
 
         Returns:
             The columns item_key, modality, codes, suffix, new.
@@ -225,3 +239,10 @@ class Project:
     def _root(self) -> Iterator[None]:
         with project_root(self.path):
             yield
+
+
+def _keyed(values: np.ndarray, present: np.ndarray) -> pl.DataFrame:
+    """Return item_key and vector of the items that are present, of the first items of the catalogue."""
+    keys = ITEMS.read(columns=["item_id", "item_key"])["item_key"].head(len(present))
+    vectors = pl.Series("vector", values, dtype=pl.Array(pl.Float32, values.shape[1]))
+    return pl.DataFrame([keys, vectors]).filter(pl.Series(present))

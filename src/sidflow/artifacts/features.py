@@ -63,11 +63,26 @@ UNITS = TensorFile(  # fine-grained text embeddings: up to u units of each item
     arrays={"values": "float32|float16 n u d", "present": "bool n u"},
 )
 
-MODALITY = TensorFile(  # normalised rows; the names are those of params' `modality`
+MODALITY = TensorFile(  # normalised rows, and by what; the names are those of params' `modality`
     name="modality",
-    version=1,
+    version=2,
     path="artifacts/modalities/{name}.safetensors",
-    arrays={"values": "float32 n d", "present": "bool n"},
+    arrays={
+        "values": "float32 n d",
+        "present": "bool n",
+        "components.mean": "float64 width",
+        "components.directions": "float64 width components",
+        "components.variances": "float64 components",
+        "whitening.mean": "float64 whitened",
+        "whitening.directions": "float64 whitened d",
+        "whitening.variances": "float64 d",
+        "mean": "float64 d",
+        "spread": "float64 spread",
+    },
+    optional=frozenset(
+        [f"{part}.{array}" for part in ("components", "whitening") for array in ("mean", "directions", "variances")]
+        + ["mean", "spread"]
+    ),
 )
 
 ITEM_TABLE = TensorFile(  # item embeddings of a recommender; absent where it has none

@@ -107,14 +107,26 @@ def _config(content: dict[str, Any], backbone: Mapping[str, Any]) -> dict[str, A
     return content
 
 
-def load_adapter(model: PreTrainedModel, folder: Path) -> PeftModel | PreTrainedModel:
-    """Return `model` with the saved adapter, frozen; unchanged where none was saved.
+def load_adapter(model: PreTrainedModel, folder: Path, params: LoraParams) -> PeftModel | PreTrainedModel:
+    """Return `model` with the saved adapter, frozen; unchanged where LoRA was off.
+
+    Args:
+        model: a causal LM.
+        folder: of the adapter.
+        params: that it was trained by.
 
     Raises:
-        InputError: the weights are no safetensors file.
+        InputError: the adapter is absent, or its weights are no safetensors file.
     """
-    if not (folder / CONFIG).is_file():
+    if not params.enabled:
         return model
+    if not (folder / CONFIG).is_file():
+        raise InputError(
+            str(folder / CONFIG),
+            expected="the adapter that was trained",
+            found="no such file",
+            remedy="`dvc repro` (or `dvc pull`) the stage that trains it",
+        )
     if not (folder / WEIGHTS).is_file():  # PEFT would read pickled weights in its place
         raise InputError(
             str(folder / WEIGHTS),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +21,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from sidflow.artifacts.recommenders import MODEL_FOLDER
+from sidflow.artifacts.recommenders import BACKBONE, MODEL_FOLDER
 from sidflow.backbones.params import BackboneParams
 from sidflow.core.errors import InputError
 from sidflow.core.files import default_permissions, note_read, note_write, project_path
@@ -42,6 +44,7 @@ from sidflow.models.loading import (
 SLOT = "backbone"  # the section of params.yaml
 EXPECTED = "a causal LM and a tokenizer that transformers reads without remote code"
 SUMMARY_ENTRIES = ("kind", "repo", "commit", "package", "weights", "family", "hidden_size", "layers")
+BACKBONE_KEY = "backbone"  # metadata of what is trained beside a backbone: its digest
 REMEDY = "point params.yaml:backbone at a causal LM saved by transformers with safetensors weights"
 
 
@@ -126,6 +129,32 @@ def backbone_folder(record: Mapping[str, Any]) -> Path:
 def backbone_summary(record: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a recommender's summary says of the backbone that `record` (backbone.json) names."""
     return {key: record[key] for key in SUMMARY_ENTRIES if key in record}
+
+
+def backbone_digest(record: Mapping[str, Any]) -> str:
+    """Return a SHA-256, in hex, of the model that `record` (backbone.json) names, wherever its files lie."""
+    identity = {key: record.get(key) for key in ("files", "layers", "weights", "seed")}
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+
+def require_backbone(record: Mapping[str, Any], digest: object, stage: str) -> None:
+    """Check that a recommender is served by the backbone that it was trained on.
+
+    Args:
+        record: the content of backbone.json.
+        digest: what `backbone_digest` gave in training.
+        stage: that trained the recommender.
+
+    Raises:
+        InputError: the backbone is another one.
+    """
+    if digest != backbone_digest(record):
+        raise InputError(
+            str(BACKBONE.at()),
+            expected=f"the model that {stage} was trained on",
+            found="another one",
+            remedy=f"run `dvc repro {stage}`",
+        )
 
 
 def load_backbone(record: Mapping[str, Any], weights: str = "fp32") -> Backbone:

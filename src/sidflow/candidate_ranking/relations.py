@@ -75,8 +75,8 @@ def linked(first: csr_matrix, second: csr_matrix, per_row: int) -> csr_matrix:
 def shared_users(events: Events, per_row: int) -> csr_matrix:
     """Return the cosines of items' sets of users, shrunk for rare items, the `per_row` largest per item."""
     incidence = events.incidence()
-    weights = sparse.diags(1 / np.sqrt(events.counts() + SHRINKAGE))
-    scaled = csr_matrix(incidence @ weights, dtype=np.float32)
+    users = np.asarray(incidence.sum(axis=0)).ravel()
+    scaled = csr_matrix(incidence @ sparse.diags(1 / np.sqrt(users + SHRINKAGE)), dtype=np.float32)
     shared = csr_matrix(scaled.T @ scaled)
     shared.setdiag(0)
     shared.eliminate_zeros()

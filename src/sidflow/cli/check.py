@@ -16,6 +16,7 @@ from sidflow.core.errors import InputError
 from sidflow.features.params import ENCODER_NAME
 
 if TYPE_CHECKING:
+    from sidflow.features.modality import ModalityParams
     from sidflow.mme_sid.params import FinetuneParams
     from sidflow.semantic_ids.gate import AssignParams
     from sidflow.semantic_ids.params import QuantizeParams
@@ -39,6 +40,7 @@ def check_names(sections: Mapping[str, Any], where: str) -> None:
     _check_embeddings(sections, where)
     _check_anchor(sections["quantize"], list(sections["modality"]), where)
     _check_frozen_ids(sections["assign"], sections["quantize"], where)
+    _check_frozen_modalities(sections["modality"], sections["quantize"], where)
     for name, settings in sections["finetune"].items():
         _check_modalities(settings, list(sections["modality"]), f"{where}:finetune.{name}")
     for name, settings in sections["generate"].items():
@@ -152,6 +154,18 @@ def _check_frozen_ids(assign: AssignParams, quantize: QuantizeParams, where: str
             found="a quantizer that is trained anew",
             remedy=f"set `quantize.frozen_from: {assign.frozen_ids_from}/quantizer/quantizer.safetensors`, or neither",
         )
+
+
+def _check_frozen_modalities(modalities: Mapping[str, ModalityParams], quantize: QuantizeParams, where: str) -> None:
+    for name, settings in modalities.items() if quantize.frozen_from else ():
+        if settings.is_fitted and settings.frozen_from is None:
+            artifacts = PurePosixPath(quantize.frozen_from or "").parent.parent
+            raise InputError(
+                f"{where}:modality.{name}.frozen_from",
+                expected="the modality that the quantizer of `quantize.frozen_from` was trained on",
+                found="null: another mean and scale, in which its codes mean something else",
+                remedy=f"set it to {artifacts / 'modalities' / name}.safetensors",
+            )
 
 
 def _check_modalities(settings: FinetuneParams, modalities: list[str], where: str) -> None:

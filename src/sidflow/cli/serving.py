@@ -134,9 +134,9 @@ def write_new_ids(artifacts: Path, out: Path, vector_files: Sequence[str] | None
 
 
 def _project_vectors(artifacts: Path) -> dict[str, pl.DataFrame]:
-    """Return the current project's embeddings of the modalities that the quantizer was trained on."""
+    """Return the current project's encoder vectors of the modalities that the quantizer was trained on."""
     trained, project = quantized_modalities(read_quantizer(artifacts)), Project.load()
-    return {modality: project.embeddings(modality) for modality in project.modalities if modality in trained}
+    return {modality: project.source_vectors(modality) for modality in project.modalities if modality in trained}
 
 
 def _read_vectors(arguments: Sequence[str]) -> dict[str, pl.DataFrame]:

@@ -11,7 +11,7 @@ from scipy.sparse import csr_matrix
 
 from sidflow.core.params import Params
 from sidflow.metrics.ranking import metric_at_k
-from sidflow.sequences.histories import Histories
+from sidflow.sequences.histories import Histories, evenly_spread
 
 METRIC = "valid_ndcg_at_10"
 QUERIES_PER_BLOCK = 512  # queries scored at once
@@ -83,9 +83,7 @@ class ValidationSet(NamedTuple):
 
 def validation_set(histories: Histories, items: int, max_queries: int) -> ValidationSet:
     """Return all validation queries, or `max_queries` evenly spread ones where there are more."""
-    queries = np.flatnonzero(histories.query_valid)
-    if len(queries) > max_queries:
-        queries = queries[np.linspace(0, len(queries) - 1, max_queries).round().astype(np.int64)]
+    queries = evenly_spread(np.flatnonzero(histories.query_valid), max_queries)
     return ValidationSet(queries, histories.excluded(items, queries), histories.targets[queries])
 
 

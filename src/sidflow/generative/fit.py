@@ -21,7 +21,7 @@ from sidflow.artifacts.recommenders import (
     refit_metadata,
 )
 from sidflow.backbones.adapter import save_adapter
-from sidflow.backbones.models import backbone_summary
+from sidflow.backbones.models import BACKBONE_KEY, backbone_digest, backbone_summary
 from sidflow.core.errors import InputError
 from sidflow.generative.alignment import AlignedLosses
 from sidflow.generative.audit import audit_beams, new_item_share
@@ -40,7 +40,7 @@ from sidflow.generative.ranking import (
     ranks_by_beam,
 )
 from sidflow.generative.vocabulary import ItemIds
-from sidflow.sequences.histories import Histories, require_next_items
+from sidflow.sequences.histories import Histories, evenly_spread, require_next_items
 from sidflow.sequences.refit import Refitted, fit_and_refit
 from sidflow.sequences.windows import (
     SeededBatch,
@@ -87,8 +87,7 @@ class GenerativeTask:
             self.module = IdLosses(model, windows, ids, candidates, params.normalise)
         self.windows, self.model, self.histories, self.params = windows, model, histories, params
         self.ids, self.candidates = ids, candidates
-        valid = np.flatnonzero(histories.query_valid)
-        self.queries = valid[:: max(1, -(-len(valid) // params.validate_on))]
+        self.queries = evenly_spread(np.flatnonzero(histories.query_valid), params.validate_on)
 
     def batches(self, epoch: int, generator: torch.Generator) -> Sequence[Tensor | SeededBatch]:
         """Return the epoch's batches of window numbers, of similar length each; with seeds for alignment tasks."""
@@ -97,6 +96,8 @@ class GenerativeTask:
 
     def validate(self) -> Mapping[str, float]:
         """Return nDCG@10 and recall@10 of the lists that a beam gives for some validation queries."""
+        if not len(self.queries):
+            return {}
         decoder = Decoder.of(self.model, self.ids, self.candidates, self.params.normalise)
         with full_precision(decoder.tokens.device):
             ranks, sharing = ranks_by_beam(
@@ -206,6 +207,8 @@ def write_generated(name: str, refitted: Refitted[Trained, Trained], setup: Gene
     FACTORS.write(arrays, metadata, model=name)
     settings = {"params": params.model_dump(mode="json"), "sizes": list(ids.vocabulary.sizes)}
     settings |= {CODEBOOKS_KEY: setup.fingerprint[CODEBOOKS_KEY]}
+    if setup.backbone is not None:
+        settings |= {BACKBONE_KEY: backbone_digest(setup.backbone)}
     if isinstance(last.model, LanguageIdModel):  # all that it learned is in the adapter
         assert setup.backbone is not None
         save_adapter(last.model.model, adapter_folder(name), setup.backbone)  # type: ignore[arg-type]
@@ -214,8 +217,7 @@ def write_generated(name: str, refitted: Refitted[Trained, Trained], setup: Gene
         WEIGHTS.write(weights_to_arrays(last.model), settings, model=name)
     CURVES.write(fitted.curves, list(fitted.curves[0]) if fitted.curves else ["epoch"], model=name)
     candidates = CandidateTree(ids, setup.count, setup.device)
-    queries = np.flatnonzero(setup.histories.query_valid)
-    queries = queries[:: max(1, len(queries) // max(1, params.audit_on))][: params.audit_on]
+    queries = evenly_spread(np.flatnonzero(setup.histories.query_valid), params.audit_on)
     decoder = Decoder.of(trained.model, ids, candidates, params.normalise)
     audit = audit_beams(decoder, setup.histories, queries, params.max_length, params.beam)
     summary: dict[str, object] = {

@@ -229,7 +229,7 @@ def load_language_model(
 ) -> LanguageIdModel:
     """Return the recorded backbone with the ID tokens and the adapter in `folder`."""
     model, tokenizer = load_backbone(record, params.weights)
-    adapted = load_adapter(with_id_rows(model, ids, fresh=False), folder)
+    adapted = load_adapter(with_id_rows(model, ids, fresh=False), folder, params.lora)
     return LanguageIdModel(_in_fp32(adapted), tokenizer, ids, params)
 
 

@@ -12,6 +12,7 @@ from scipy.sparse import csr_matrix
 from sidflow.artifacts.catalog import ITEMS
 from sidflow.artifacts.recommenders import BACKBONE, WEIGHTS, adapter_folder
 from sidflow.artifacts.semantic_ids import QUANTIZER, code_counts, codebook_digest, quantized_modalities
+from sidflow.backbones.models import BACKBONE_KEY, require_backbone
 from sidflow.core.errors import InputError
 from sidflow.generative.fit import CODEBOOKS_KEY, make_model
 from sidflow.generative.language_model import load_language_model
@@ -48,8 +49,6 @@ class GenerativeRecommender:
         self.params = generative_entry(name, file.metadata["params"], where)
         items, quantizer = ITEMS.read(columns=["item_id", "in_core"]), QUANTIZER.read()
         counts = {modality: code_counts(quantizer, modality) for modality in quantized_modalities(quantizer)}
-        sizes = cast("list[int]", file.metadata["sizes"])
-        self.ids = load_item_ids(items.height, counts, self.params.ids, sizes)
         if file.metadata.get(CODEBOOKS_KEY) != codebook_digest(quantizer, self.params.ids.modalities):
             raise InputError(
                 str(QUANTIZER.at()),
@@ -57,11 +56,14 @@ class GenerativeRecommender:
                 found="others",
                 remedy=f"run `dvc repro generate@{name}`",
             )
+        sizes = cast("list[int]", file.metadata["sizes"])
+        self.ids = load_item_ids(items.height, counts, self.params.ids, sizes)
         self.core = int(items["in_core"].sum())
         self.device = device or torch.device("cpu")
         if isinstance(self.params, LanguageParams):
-            folder = adapter_folder(name)
-            self.model = load_language_model(BACKBONE.read(), folder, self.ids.vocabulary, self.params)
+            record, folder = BACKBONE.read(), adapter_folder(name)
+            require_backbone(record, file.metadata.get(BACKBONE_KEY), f"generate@{name}")
+            self.model = load_language_model(record, folder, self.ids.vocabulary, self.params)
         else:
             self.model = make_model(self.ids, self.params)
             weights_from_arrays(self.model, file.arrays, "")

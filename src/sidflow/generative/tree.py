@@ -137,19 +137,6 @@ class PrefixTree:
             nodes.append(node)
         return torch.stack(nodes, dim=1)
 
-    def items_of(self, leaves: Int[Tensor, " b"]) -> list[Int[Tensor, " s"]]:
-        """Return the items that share each of the IDs `leaves`."""
-        return [self.leaf_items[self.leaf_starts[leaf] : self.leaf_starts[leaf + 1]] for leaf in leaves.tolist()]
-
-    def node_prefixes(self, depth: int) -> Int64[np.ndarray, "nodes depth"]:
-        """Return the codes of every node of `depth`."""
-        columns: list[np.ndarray] = []
-        node = np.arange(len(self.codes[depth - 1])) if depth else np.zeros(1, dtype=np.int64)
-        for level in range(depth, 0, -1):
-            columns.append(self.codes[level - 1].cpu().numpy()[node].astype(np.int64))
-            node = np.searchsorted(self.starts[level - 1].cpu().numpy(), node, side="right") - 1
-        return np.stack(columns[::-1], axis=1) if columns else np.zeros((1, 0), dtype=np.int64)
-
 
 def build_tree(codes: Int64[np.ndarray, "n l"], sizes: tuple[int, ...], items: np.ndarray | None = None) -> PrefixTree:
     """Return the tree of the IDs `codes`.

@@ -143,8 +143,16 @@ def make_item_ids(
                 remedy="run `dvc repro` so that IDs and catalogue are of one run",
             )
         counts = list(code_counts[modality])
+        of_rows = rows["codes"].to_numpy()
+        if of_rows.shape[1] != len(counts) or (of_rows >= np.array(counts)).any():
+            raise InputError(
+                path,
+                expected=f"codes of `{modality}` below {counts}, as the quantizer has them",
+                found=f"up to {of_rows.max(axis=0, initial=0).tolist()}",
+                remedy="run `dvc repro assign`",
+            )
         codes = np.full((items, len(counts)), -1, dtype=np.int64)
-        codes[item] = rows["codes"].to_numpy().reshape(rows.height, len(counts))
+        codes[item] = of_rows
         suffixes[index, item] = rows["suffix"].to_numpy()
         if len(params.modalities) > 1:  # an item that lacks one of them still has an ID: a code for what is absent
             absent = codes[:, 0] < 0
@@ -157,31 +165,11 @@ def make_item_ids(
         nothing = (codes == np.array(level_sizes) - 1).all(axis=1)
         codes[nothing] = -1
     if params.suffix == "token":
-        last = suffixes[0] if len(suffixes) == 1 else _joint_suffixes(codes, suffixes)
+        first = (suffixes >= 0).argmax(axis=0)  # equal codes are of equal modalities, so that suffixes differ
+        last = np.where((codes >= 0).all(axis=1), suffixes[first, np.arange(items)], -1)
         codes = np.concatenate([codes, last[:, None]], axis=1)
         level_sizes.append(_reserved(int(last.max(initial=0)) + 1))
     return _within(ItemIds(codes, IdVocabulary(tuple(level_sizes))), sizes)
-
-
-def _joint_suffixes(codes: np.ndarray, suffixes: np.ndarray) -> np.ndarray:
-    """Return 0, 1, 2, ... for items of equal codes, -1 where there are none.
-
-    Their order is that of the suffixes in the first modality that they have, so that a new item comes after those that
-    were there.
-    """
-    suffix = np.full(len(codes), -1, dtype=np.int64)
-    present = np.flatnonzero((codes >= 0).all(axis=1))
-    if not len(present):
-        return suffix
-    _, label = np.unique(codes[present], axis=0, return_inverse=True)
-    label = label.reshape(-1)
-    order = np.lexsort((*suffixes[::-1, present], label))
-    ordered = label[order]
-    new = np.ones(len(order), dtype=bool)
-    new[1:] = ordered[1:] != ordered[:-1]
-    starts = np.flatnonzero(new)
-    suffix[present[order]] = np.arange(len(order)) - np.repeat(starts, np.diff(np.append(starts, len(order))))
-    return suffix
 
 
 def _reserved(count: int) -> int:

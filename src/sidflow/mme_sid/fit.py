@@ -22,7 +22,7 @@ from sidflow.artifacts.recommenders import (
     refit_metadata,
 )
 from sidflow.backbones.adapter import save_adapter
-from sidflow.backbones.models import backbone_summary, load_backbone
+from sidflow.backbones.models import BACKBONE_KEY, backbone_digest, backbone_summary, load_backbone
 from sidflow.core.errors import InputError
 from sidflow.core.runtime import is_main_process
 from sidflow.hybrid.prior import ScorePrior, prior_inputs
@@ -189,7 +189,7 @@ def write_finetuned(
         optional_entries = {"anchor": prior.learned_weights(), "megabytes": megabytes}
     if finetuned.refit_epochs is not None:
         optional_entries |= {"refit_epochs": finetuned.refit_epochs}
-    HEADS.write(heads, {}, model=name)
+    HEADS.write(heads, {BACKBONE_KEY: backbone_digest(backbone)}, model=name)
     FACTORS.write(factors, metadata, model=name)
     COLD_ROWS.write(cold_rows(model.fusion, inputs, prior)._asdict(), {}, model=name)
     tokens = model.all_tokens().float().cpu().numpy()

@@ -29,7 +29,13 @@ from sidflow.artifacts.recommenders import (
     served_matrix,
 )
 from sidflow.backbones.adapter import load_adapter
-from sidflow.backbones.models import load_backbone, record_written_files
+from sidflow.backbones.models import (
+    BACKBONE_KEY,
+    Backbone,
+    load_backbone,
+    record_written_files,
+    require_backbone,
+)
 from sidflow.backbones.prompted_backbone import PromptedBackbone, tokenize_prompt
 from sidflow.core.disk import check_folder_target
 from sidflow.core.errors import InputError
@@ -73,6 +79,18 @@ HYBRID = (
 )
 
 
+def load_tuned(name: str, params: FinetuneParams, weights: str) -> Backbone:
+    """Return the language model of recommender `name` with its adapter, and its tokenizer.
+
+    Raises:
+        InputError: the backbone is not the one that it was trained on, or the adapter is absent.
+    """
+    record = BACKBONE.read()
+    require_backbone(record, HEADS.read(model=name).metadata.get(BACKBONE_KEY), f"finetune@{name}")
+    model, tokenizer = load_backbone(record, weights)
+    return Backbone(load_adapter(model, adapter_folder(name), params.lora), tokenizer)
+
+
 class HistoryEncoder:
     """The saved language model with its adapter, and every item's token."""
 
@@ -82,8 +100,7 @@ class HistoryEncoder:
         self.params = validate_params(
             SUMMARY.read(model=name)["params"], FinetuneParams, str(SUMMARY.at(model=name)), "`dvc repro finetune`"
         )
-        model, tokenizer = load_backbone(BACKBONE.read(), self.params.weights)
-        tuned = load_adapter(model, adapter_folder(name))
+        tuned, tokenizer = load_tuned(name, self.params, self.params.weights)
         prompt = tokenize_prompt(tokenizer, self.params.prompt)
         self.backbone = PromptedBackbone(tuned, prompt, self.params.readout).to(target_device).eval()
         self.tokens = torch.from_numpy(ITEM_TABLE.read(model=name).arrays["values"]).to(target_device)
@@ -168,9 +185,7 @@ def merge(name: str, folder: Path) -> None:
         raise InputError(str(folder), expected="a new or an empty folder", found="files", remedy="name another folder")
     summary = SUMMARY.read(model=name)
     params = validate_params(summary["params"], FinetuneParams, str(SUMMARY.at(model=name)), "`dvc repro finetune`")
-    backbone = BACKBONE.read()
-    model, tokenizer = load_backbone(backbone, "bf16" if params.weights == "nf4" else params.weights)
-    tuned = load_adapter(model, adapter_folder(name))
+    tuned, tokenizer = load_tuned(name, params, "bf16" if params.weights == "nf4" else params.weights)
     prompt = tokenize_prompt(tokenizer, params.prompt)
     cold = COLD_ROWS.read(model=name).arrays
     tables = {

@@ -114,6 +114,13 @@ class Histories(NamedTuple):
         return seen if self.exclude_history else csr_matrix(seen.shape, dtype=bool)
 
 
+def evenly_spread(values: np.ndarray, at_most: int) -> np.ndarray:
+    """Return `values`, or `at_most` evenly spread ones, the first and the last among them, where there are more."""
+    if len(values) <= at_most:
+        return values
+    return values[np.linspace(0, len(values) - 1, at_most).round().astype(np.int64)]
+
+
 def load_histories() -> Histories:
     """Read the artifacts of `split`.
 

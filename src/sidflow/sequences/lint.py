@@ -79,11 +79,12 @@ def _prefix_in_other_training(items: np.ndarray, starts: np.ndarray, is_training
     """
     lengths = np.diff(starts, append=len(items))
     by_length = np.argsort(-lengths, kind="stable")
+    shortness = -lengths[by_length]  # ascending
     item_bound = int(items.max(initial=0)) + 1
     matches = np.zeros(len(items), dtype=bool)
     prefix_ids = np.zeros(len(starts), dtype=np.int64)  # id of each user's prefix so far, longest user first
     for position in range(int(lengths.max(initial=0))):
-        rows = starts[by_length[: np.searchsorted(-lengths[by_length], -position)]] + position
+        rows = starts[by_length[: np.searchsorted(shortness, -position)]] + position
         _, ids = np.unique(prefix_ids[: len(rows)] * item_bound + items[rows], return_inverse=True)
         in_training = is_training[rows]
         matches[rows] = np.bincount(ids, in_training)[ids] > in_training  # another user's, not only its own

@@ -40,7 +40,8 @@ def fit_and_refit(
         fit: returns a fresh model, fitted to the training parts of the histories it is given; the second argument is
             None in the first fit, and the first fit's choice in the second.
         answer: returns the two sides of the scores of all queries.
-        choose: returns the choice of the first model; the model itself is freed before the second fit.
+        choose: returns the choice of the first model; the model itself is freed before the
+            second fit, unless the choice holds it.
     """
 
     def timed_answer(model: Model) -> ScoreFactors:

@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from sidflow.artifacts.features import MODALITY
 from sidflow.artifacts.semantic_ids import QUANTIZER, quantized_modalities
 from sidflow.catalog.keys import require_keys
 from sidflow.core.errors import InputError
 from sidflow.core.files import project_path
 from sidflow.core.tensors import Tensors
+from sidflow.features.modality import RowTransform, transform_of
 from sidflow.semantic_ids.assign import KeyedVectors, assign_ids_beside_frozen, path_in, read_frozen_ids
 from sidflow.semantic_ids.codec import Codec
 
@@ -26,8 +28,9 @@ def assign_new_ids(artifacts: Path, vectors: Mapping[str, pl.DataFrame]) -> pl.D
 
     Args:
         artifacts: the artifacts folder of the run that trained the quantizer.
-        vectors: by modality, the columns item_key and vector; made by the encoder that the quantizer was trained on.
-            Keys are text or whole numbers, in the spelling of `ingest`; those that have an ID already are skipped.
+        vectors: by modality, the columns item_key and vector, as the encoder of that run writes them; the run's own
+            mean, scale and components turn them into rows of the modality. Keys are text or whole numbers, in the
+            spelling of `ingest`; those that have an ID already are skipped.
 
     Returns:
         The columns item_key, modality, codes, suffix, new.
@@ -40,10 +43,12 @@ def assign_new_ids(artifacts: Path, vectors: Mapping[str, pl.DataFrame]) -> pl.D
     frozen = read_frozen_ids(artifacts)
     frames = [frozen.with_columns(new=pl.lit(False))]
     for modality, frame in vectors.items():
-        keys, values = _checked_vectors(frame, modality, quantizer)
+        transform = _read_transform(artifacts, modality, quantizer)
+        keys, values = _checked_vectors(frame, modality, transform.width)
         frozen_ids = frozen.filter(pl.col("modality") == modality)
         codec = Codec(quantizer, modality)
-        items = KeyedVectors(keys, codec.quantized_part(values), np.ones(len(values), dtype=bool))
+        rows = codec.quantized_part(transform.apply(values))
+        items = KeyedVectors(keys, rows, np.ones(len(values), dtype=bool))
         ids = assign_ids_beside_frozen(codec, items, frozen_ids)
         frames.append(ids.filter("new").with_columns(modality=pl.lit(modality)))
     return pl.concat([frame.select(COLUMNS) for frame in frames])
@@ -66,18 +71,23 @@ def read_quantizer(artifacts: Path) -> Tensors:
     return QUANTIZER.read_from(path)
 
 
-def _checked_vectors(frame: pl.DataFrame, modality: str, quantizer: Tensors) -> tuple[list[str], np.ndarray]:
-    """Return the item keys, and the vectors as float32 [n, d]."""
+def _read_transform(artifacts: Path, modality: str, quantizer: Tensors) -> RowTransform:
+    """Return what turns an encoder's vectors into rows of a modality of that run."""
     modalities = quantized_modalities(quantizer)
-    where = f"vectors of `{modality}`"
     if modality not in modalities:
         raise InputError(
-            where,
+            f"vectors of `{modality}`",
             expected=f"a modality of the quantizer: {', '.join(modalities)}",
             found=modality,
             remedy="leave it out, or train a quantizer with it",
         )
-    width = Codec(quantizer, modality).width
+    path = project_path(path_in(artifacts, MODALITY.path.format(name=modality)))
+    return transform_of(MODALITY.read_from(path), path)
+
+
+def _checked_vectors(frame: pl.DataFrame, modality: str, width: int) -> tuple[list[str], np.ndarray]:
+    """Return the item keys, and the vectors as float32 [n, width]."""
+    where = f"vectors of `{modality}`"
     try:
         column, vectors = frame["item_key"], frame["vector"]
         values = _as_float32(vectors) if len(vectors) else np.zeros((0, width), dtype=np.float32)
@@ -102,7 +112,7 @@ def _checked_vectors(frame: pl.DataFrame, modality: str, quantizer: Tensors) -> 
     if values.shape[1] != width:
         raise InputError(
             where,
-            expected=f"vectors of {width} dimensions, as the quantizer was trained on",
+            expected=f"vectors of {width} dimensions, as the encoder of that run writes them",
             found=f"{values.shape[1]}",
             remedy="embed them with the encoder of that run",
         )

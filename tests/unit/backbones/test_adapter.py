@@ -46,4 +46,11 @@ def test_pickled_weights_are_never_read_in_place_of_the_adapters_own(tiny, tmp_p
     (tmp_path / "adapter" / WEIGHTS).rename(tmp_path / "adapter/adapter_model.bin")
     monkeypatch.setattr(torch, "load", lambda *given, **named: pytest.fail("unpickled"))
     with pytest.raises(InputError, match=r"adapter_model\.safetensors: expected the adapter's weights"):
-        load_adapter(tiny.model("llama", 300), tmp_path / "adapter")
+        load_adapter(tiny.model("llama", 300), tmp_path / "adapter", LoraParams())
+
+
+def test_an_adapter_that_was_trained_and_is_not_there_is_one_line(tiny, tmp_path):
+    model = tiny.model("llama", 300)
+    assert load_adapter(model, tmp_path, LoraParams(enabled=False)) is model
+    with pytest.raises(InputError, match=r"adapter_config\.json: expected the adapter that was trained; found no such"):
+        load_adapter(model, tmp_path, LoraParams())

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from sidflow.artifacts.catalog import ITEMS, USERS
 from sidflow.artifacts.evaluation import EXPECTED, PER_QUERY, TARGET_RANKS, TOP
-from sidflow.artifacts.features import MODALITY
+from sidflow.artifacts.features import EMBEDDING, MODALITY
 from sidflow.artifacts.semantic_ids import SEMANTIC_IDS
 from sidflow.artifacts.split import QUERIES, SEQUENCES, TARGETS
 from sidflow.cli import presets, sections
@@ -232,7 +232,9 @@ threads: 1
 ingest: {source: synthetic, path: words.txt, seed: 7}
 rank: {exclude_history: true}
 evaluate: {}
-modality: {text: {source: x}, image: {source: y}}
+modality:
+  text: {source: artifacts/embeddings/text.safetensors}
+  image: {source: artifacts/embeddings/image.safetensors}
 recommenders: [popularity, sasrec]
 """
 
@@ -319,5 +321,7 @@ def catalogue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     values = np.array([[2, 0], [1, 0.1], [1, 1], [0, 1], [-1, 0], [3, 0.3]], dtype=np.float32)
     for name, present in (("text", [True] * 6), ("image", [False] + [True] * 5)):
         shown = np.array(present)
-        MODALITY.write({"values": values * shown[:, None], "present": shown}, {}, name=name)
+        arrays = {"values": values * shown[:, None], "present": shown}
+        MODALITY.write(arrays, {"params": {"normalise": "none", "dim": None}, "width": 2}, name=name)
+        EMBEDDING.write({"values": 2 * arrays["values"], "present": shown}, {}, name=name)
     return tmp_path

@@ -105,8 +105,11 @@ def test_semantic_ids_and_embeddings_join_by_item_key(project) -> None:
     assert ids.row(1) == ("k-1", "Green lamp", "text", [1, 2], 1)
     assert project.embeddings("image")["item_key"].to_list() == [f"k-{row}" for row in range(1, 6)]  # k-0 has none
     assert project.embeddings("text")["vector"][2].to_list() == [1, 1]
-    with pytest.raises(sidflow.InputError, match="expected one of the names text, image; found sound"):
-        project.embeddings("sound")
+    assert project.source_vectors("image")["item_key"].to_list() == [f"k-{row}" for row in range(1, 6)]
+    assert project.source_vectors("text")["vector"][2].to_list() == [2, 2]
+    for read in (project.embeddings, project.source_vectors):
+        with pytest.raises(sidflow.InputError, match="expected one of the names text, image; found sound"):
+            read("sound")
 
 
 def test_the_leaderboard_is_a_frame_with_the_best_first(project) -> None:

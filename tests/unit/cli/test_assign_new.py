@@ -1,15 +1,18 @@
 """New items get IDs from frozen codebooks; old items keep theirs."""
 
+from pathlib import Path
+
 import numpy as np
 import polars as pl
 import pytest
 from typer.testing import CliRunner
 
 from sidflow.artifacts.catalog import ITEMS
-from sidflow.artifacts.features import MODALITY
+from sidflow.artifacts.features import EMBEDDING, MODALITY
 from sidflow.artifacts.semantic_ids import QUANTIZER, SEMANTIC_IDS
 from sidflow.cli.app import app
 from sidflow.core.errors import InputError
+from sidflow.features.modality import ModalityParams, make_modality
 from sidflow.semantic_ids.assign import assign_ids, read_frozen_ids, semantic_id_table
 from sidflow.semantic_ids.codec import Codec
 from sidflow.semantic_ids.gate import AssignParams, FrozenIds, assign_and_audit
@@ -46,8 +49,17 @@ def old(tmp_path, monkeypatch):
     values = np.concatenate([VALUES[:7], VALUES[:1] + 0.01])  # k7 shares the codes of k0: suffix 1
     SEMANTIC_IDS.write(semantic_id_table({"text": assign_ids(codec, values, np.ones(8, dtype=bool))}, 2))
     ITEMS.write(catalogue([f"k{i}" for i in range(8)]))
+    write_modality(values, ModalityParams(source=Path("x"), normalise="none"))
     monkeypatch.chdir(tmp_path / "now")
     return tmp_path / "earlier" / "artifacts"
+
+
+def write_modality(values, settings):
+    """Write the modality `text` as its stage does."""
+    made = make_modality(values, np.ones(len(values), dtype=bool), len(values), settings)
+    metadata = {"params": settings.model_dump(mode="json"), "width": made.transform.width}
+    MODALITY.write({"values": made.values, "present": made.present, **made.transform.arrays()}, metadata, name="text")
+    return made
 
 
 def workspace():
@@ -57,7 +69,8 @@ def workspace():
     present = np.ones(10, dtype=bool)
     present[3] = False
     ITEMS.write(catalogue(keys))
-    MODALITY.write({"values": values * present[:, None], "present": present}, {}, name="text")
+    EMBEDDING.write({"values": values * present[:, None], "present": present}, {}, name="text")
+    Path("params.yaml").write_text("modality: {text: {source: artifacts/embeddings/text.safetensors}}\n")
     return keys, values * present[:, None], present
 
 
@@ -73,7 +86,6 @@ def as_rows(frame):
 
 def test_frozen_ids_stay_and_new_items_get_the_nearest(old, tmp_path):
     workspace()
-    (tmp_path / "now" / "params.yaml").write_text("modality: {text: {}}\n")
     done = run(old, "--out", "ids.parquet")
     assert done.exit_code == 0, done.output
     assert "text: 2 new items, 8 with an ID already" in done.output
@@ -90,13 +102,45 @@ def test_new_items_are_projected_as_those_that_were_quantized(old):
     projection = {"projection.text": np.eye(3, 2, dtype=np.float32)}
     path = QUANTIZER.write(arrays | projection, {key: metadata[key] for key in ("modalities", "order")})
     (old / "quantizer/quantizer.safetensors").write_bytes(path.read_bytes())
-    wide = np.concatenate([VALUES[9:10], [[100.0]]], 1)
+    wide = np.concatenate([VALUES[9:10], [[100.0]]], 1).astype(np.float32)
+    write_modality(wide, ModalityParams(source=Path("x"), normalise="none"))
+    (old / "modalities/text.safetensors").write_bytes(MODALITY.at(name="text").read_bytes())
     frame = pl.DataFrame({"item_key": ["a1"], "vector": wide.tolist()})
     narrow = pl.DataFrame({"item_key": ["a1"], "vector": VALUES[9:10].tolist()})
     row = assign_new_ids(old, {"text": frame}).filter("new").row(0, named=True)
     assert row["codes"] == Codec(QUANTIZER.read(), "text").quantize(VALUES[9:10].astype(float))[0].tolist()
-    with pytest.raises(InputError, match="vectors of 3 dimensions, as the quantizer was trained on; found 2"):
+    with pytest.raises(InputError, match="vectors of 3 dimensions, as the encoder of that run writes them; found 2"):
         assign_new_ids(old, {"text": narrow})
+
+
+@pytest.mark.parametrize(
+    "settings", [{"normalise": "scale"}, {"normalise": "length", "dim": 1}, {"normalise": "whiten"}]
+)
+def test_new_items_are_normalised_as_those_of_the_earlier_run(old, settings):
+    """The codes of the earlier run's own items come out again, whatever other items stand beside them."""
+    values = np.random.default_rng(3).normal([5, -2], [3, 1], (40, 2)).astype(np.float32)
+    earlier = write_modality(values, ModalityParams(source=Path("x"), **settings))
+    width = earlier.values.shape[1]
+    arrays = {
+        "codebooks.text": np.random.default_rng(4).normal(size=(2, 4, width)).astype(np.float32),
+        "mean.text": np.zeros(width, dtype=np.float32),
+        "scale.text": np.ones(1, dtype=np.float32),
+    }
+    path = QUANTIZER.write(arrays, {"modalities": {"text": {"codes": [4, 4], "items": 40}}, "order": ["text"]})
+    (old / "quantizer/quantizer.safetensors").write_bytes(path.read_bytes())
+    (old / "modalities/text.safetensors").write_bytes(MODALITY.at(name="text").read_bytes())
+    known = Codec(QUANTIZER.read(), "text").quantize(earlier.values.astype(float))
+    others = np.full((3, 2), 90, dtype=np.float32)
+    keys = [f"new{i:02}" for i in range(43)]
+    frame = pl.DataFrame({"item_key": keys, "vector": np.concatenate([values, others]).tolist()})
+    ids = assign_new_ids(old, {"text": frame}).filter("new")
+    assert ids["codes"].to_list()[:40] == known.tolist()
+    grown = np.concatenate([values, others])
+    frozen = ModalityParams(source=Path("x"), frozen_from=old / "modalities/text.safetensors", **settings)
+    kept = make_modality(grown, np.ones(43, dtype=bool), 43, frozen)
+    np.testing.assert_array_equal(kept.values[:40], earlier.values)
+    refitted = make_modality(grown, np.ones(43, dtype=bool), 43, ModalityParams(source=Path("x"), **settings))
+    assert np.abs(refitted.values[:40] - earlier.values).max() > 0.1
 
 
 def test_vectors_may_come_from_a_file(old):

@@ -481,6 +481,8 @@ def test_what_aligns_nothing_needs_no_anchor(patch, monkeypatch) -> None:
     monkeypatch.chdir(ROOT)
     settings = base_params()
     settings["quantize"] |= {"alignment_anchor": "sound"} | patch
+    for modality in settings["modality"].values():
+        modality["normalise"] = "none"  # a frozen quantizer asks for the fit of any other
     check(settings, "params.yaml")
 
 
@@ -508,6 +510,11 @@ def test_known_ids_with_their_quantizer_fit(monkeypatch) -> None:
     monkeypatch.chdir(ROOT)
     settings = base_params()
     settings["quantize"]["frozen_from"] = "earlier/artifacts/quantizer/quantizer.safetensors"
+    settings["modality"]["collaborative"]["normalise"] = "l2"
+    settings["modality"]["image"]["frozen_from"] = "earlier/artifacts/modalities/image.safetensors"
+    with pytest.raises(InputError, match=r"text\.frozen_from: .*set it to earlier/artifacts/modalities/text\."):
+        check(settings, "params.yaml")
+    settings["modality"]["text"]["frozen_from"] = "earlier/artifacts/modalities/text.safetensors"
     check(settings, "params.yaml")
     settings["assign"]["frozen_ids_from"] = "earlier/artifacts"
     check(settings, "params.yaml")

@@ -4,11 +4,15 @@ import numpy as np
 import pytest
 
 from sidflow.core.errors import InputError
-from sidflow.features.modality import ModalityParams, make_modality, normalise_rows
+from sidflow.features.modality import ModalityParams, fit_rows, make_modality
 
 
 def params(**knobs):
     return ModalityParams(source=Path("x.safetensors"), **knobs)
+
+
+def normalise_rows(rows, method):
+    return fit_rows(rows, method).apply(rows)
 
 
 @pytest.fixture
@@ -43,7 +47,7 @@ def test_only_present_rows_count_and_missing_items_are_absent(rows):
     present = np.arange(50) % 3 != 0
     noisy = rows.copy()
     noisy[~present] = 0
-    values, mask = make_modality(noisy, present, 60, params())
+    values, mask, _ = make_modality(noisy, present, 60, params())
     np.testing.assert_array_equal(values[mask], normalise_rows(rows[present], "scale"))
     np.testing.assert_array_equal(mask[:50], present)
     assert not mask[50:].any()
@@ -60,14 +64,14 @@ def test_more_rows_than_items_are_refused(rows):
 @pytest.mark.parametrize("count", [0, 1, 2])
 def test_few_rows_are_no_trouble(how, dim, count):
     values = np.arange(12, dtype=np.float32).reshape(4, 3)
-    made, mask = make_modality(values, np.arange(4) < count, 5, params(normalise=how, dim=dim))
+    made, mask, _ = make_modality(values, np.arange(4) < count, 5, params(normalise=how, dim=dim))
     assert made.shape[0] == 5
     assert mask.sum() == count
     assert np.isfinite(made).all()
 
 
 def test_dim_keeps_the_directions_of_most_variance(rows):
-    made, _ = make_modality(rows, np.ones(50, dtype=bool), 50, params(normalise="none", dim=2))
+    made, *_ = make_modality(rows, np.ones(50, dtype=bool), 50, params(normalise="none", dim=2))
     assert made.shape == (50, 2)
     reference = np.linalg.svd(rows - rows.mean(axis=0), full_matrices=False)
     np.testing.assert_allclose(np.abs(made), np.abs(reference[0][:, :2] * reference[1][:2]), rtol=1e-2, atol=1e-3)

@@ -29,6 +29,16 @@ def random_codes(seed, count, sizes=SIZES):
     return np.stack([draw.integers(size, size=count) for size in sizes], axis=1)
 
 
+def node_prefixes(tree, depth):
+    """The codes of every node of `depth`, int64 [nodes, depth]."""
+    columns = []
+    node = np.arange(len(tree.codes[depth - 1])) if depth else np.zeros(1, dtype=np.int64)
+    for level in range(depth, 0, -1):
+        columns.append(tree.codes[level - 1].numpy()[node].astype(np.int64))
+        node = np.searchsorted(tree.starts[level - 1].numpy(), node, side="right") - 1
+    return np.stack(columns[::-1], axis=1) if columns else np.zeros((1, 0), dtype=np.int64)
+
+
 def item_ids(codes, sizes=SIZES):
     return ItemIds(codes, IdVocabulary(tuple(sizes)))
 
@@ -141,7 +151,7 @@ class Decoding:
 
     def leaf_tokens(self):
         """The tokens of every distinct ID, in the order of the leaves."""
-        return torch.from_numpy(self.tree.node_prefixes(self.tree.levels)) + self.first
+        return torch.from_numpy(node_prefixes(self.tree, self.tree.levels)) + self.first
 
     @torch.no_grad()
     def logits_of(self, row, target):

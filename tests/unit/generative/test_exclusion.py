@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 from scipy.sparse import csr_matrix
-from tests.unit.generative.cases import ALL_KINDS, Decoding, item_ids, random_codes
+from tests.unit.generative.cases import ALL_KINDS, Decoding, item_ids, node_prefixes, random_codes
 from tests.unit.generative.shop import COUNT, LOOP, served_with_beam, stage_main, write_ids, write_params
 from tests.unit.sequential.cases import CYCLE
 
@@ -74,10 +74,10 @@ def test_excluded_prefixes_are_those_without_an_open_id(seed, count, share):
     mask = np.random.default_rng(seed).random((3, tree.leaves)) < share
     rows, leaves = (torch.from_numpy(part) for part in csr_matrix(mask).nonzero())
     order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))
-    ids = tree.node_prefixes(tree.levels)
+    ids = node_prefixes(tree, tree.levels)
     for depth, excluded in enumerate(excluded_nodes(tree, rows[order], leaves[order]), 1):
-        prefixes = [tuple(prefix) for prefix in tree.node_prefixes(depth).tolist()]
-        parents = [tuple(prefix) for prefix in tree.node_prefixes(depth - 1).tolist()]
+        prefixes = [tuple(prefix) for prefix in node_prefixes(tree, depth).tolist()]
+        parents = [tuple(prefix) for prefix in node_prefixes(tree, depth - 1).tolist()]
         expected = {
             (row, prefix)
             for row in range(3)

@@ -25,8 +25,12 @@ from sidflow.artifacts.catalog import ITEMS
 from sidflow.artifacts.recommenders import CURVES, FACTORS, IDS, SUMMARY
 from sidflow.artifacts.semantic_ids import SEMANTIC_IDS
 from sidflow.core.errors import InputError
+from sidflow.generative.fit import GenerativeTask, make_model
+from sidflow.generative.ranking import CandidateTree
 from sidflow.generative.serve import GenerativeRecommender
 from sidflow.sequences.histories import load_histories
+from sidflow.training.devices import prepare_training
+from sidflow.training.loop import fit
 
 
 @pytest.mark.parametrize(("kind", "ranking"), [("decoder", "exact"), ("decoder", "beam"), ("encoder_decoder", "beam")])
@@ -48,6 +52,24 @@ def test_a_killed_second_fit_goes_on_to_the_same_bytes(shop, kind, monkeypatch):
     write_params(tiger=entry)
     expected, resumed = second_fit_resumes(lambda: stage_main()("tiger"), lambda: hashes("tiger"), monkeypatch)
     assert resumed == expected
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_second_fit_takes_as_many_epochs_as_validation_chose_and_ends_with_the_last(shop, kind):
+    """Its weights are those of one fit to training and validation events, without any validation."""
+    loop = LOOP | {"epochs": 6, "learning_rate": 0.002}
+    write_params(tiger={"architecture": kind, "refit": True, "loop": loop})
+    stage_main()("tiger")
+    summary, served = SUMMARY.read(model="tiger"), GenerativeRecommender("tiger")
+    assert 1 < summary["refit_epochs"] == summary["best_epoch"]
+    device = prepare_training(3, 1)  # seed and threads of the shop
+    model = make_model(served.ids, served.params)
+    candidates = CandidateTree(served.ids, served.core, device)
+    task = GenerativeTask(model, load_histories().before_test(), served.ids, candidates, served.params)
+    assert task.validate() == {}
+    fit("by hand", task, served.params.loop, seed=3, device=device, stop_after=summary["best_epoch"])
+    for name, weight in model.state_dict().items():
+        torch.testing.assert_close(served.model.state_dict()[name], weight)
 
 
 def test_two_fits_answer_their_own_part(shop):
@@ -171,6 +193,16 @@ def test_a_name_stands_once_in_an_id(shop, capsys):
     with pytest.raises(SystemExit):
         stage_main()("tiger")
     assert "expected `modalities` with every name once; found text, text" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("counts", [[4, 4, 4], [4], [2, 4]])
+def test_ids_that_the_quantizer_cannot_have_given_are_one_line(shop, counts, capsys):
+    write_ids([(item % 4, item // 4) for item in range(COUNT)])
+    write_codebooks(counts)
+    write_params(tiger={})
+    with pytest.raises(SystemExit):
+        stage_main()("tiger")
+    assert f"expected codes of `text` below {counts}, as the quantizer has them" in capsys.readouterr().err
 
 
 def test_a_recommender_of_other_codebooks_is_refused(shop):

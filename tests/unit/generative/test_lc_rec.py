@@ -237,7 +237,8 @@ def hashes():
 @pytest.mark.parametrize("aligned", [False, True])
 def test_the_obvious_successor_comes_first_and_is_served(shop, aligned):
     words = (shop / MODEL_FOLDER / "model.safetensors").read_bytes()
-    write_lc_rec(alignment=ALIGNED if aligned else {}, loop=LOOP | {"epochs": 20 if aligned else 30})
+    epochs = {"epochs": 20 if aligned else 30}
+    write_lc_rec(alignment=ALIGNED if aligned else {}, validate_on=100, loop=LOOP | epochs)
     stage_main()("lc_rec")
     ranks = ranking_of("lc_rec")
     assert (ranks.rank <= (3 if aligned else 1)).mean() > 0.9
@@ -259,6 +260,16 @@ def test_the_obvious_successor_comes_first_and_is_served(shop, aligned):
     for history in ([], [COUNT - 1]):  # items without an ID
         arrays, listed = recommender.answer(history)
         assert listed.sum() == CYCLE and np.isfinite(arrays["query_values"]).all()
+
+
+def test_a_recommender_of_another_backbone_is_refused(shop):
+    write_lc_rec(loop=LOOP | {"epochs": 1})
+    stage_main()("lc_rec")
+    GenerativeRecommender("lc_rec")
+    record = BACKBONE.read()
+    BACKBONE.write(record | {"files": dict.fromkeys(record["files"], "0" * 64)})
+    with pytest.raises(InputError, match=r"the model that generate@lc_rec was trained on.*dvc repro generate@lc_rec"):
+        GenerativeRecommender("lc_rec")
 
 
 def test_a_killed_second_fit_goes_on_to_the_same_bytes(shop, monkeypatch):

@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.unit.generative.cases import node_prefixes
 
 from sidflow.generative import tree as module
 from sidflow.generative.tree import build_tree
@@ -28,8 +29,8 @@ def test_every_prefix_has_exactly_the_children_that_ids_have(drawn):
     assert all((table is not None) == dense for table in tree.children)
     prefixes = [{tuple(row[:depth]) for row in rows} for depth in range(codes.shape[1] + 1)]
     for depth in range(codes.shape[1]):
-        numbered = [tuple(row) for row in tree.node_prefixes(depth).tolist()]
-        below = [tuple(row) for row in tree.node_prefixes(depth + 1).tolist()]
+        numbered = [tuple(row) for row in node_prefixes(tree, depth).tolist()]
+        below = [tuple(row) for row in node_prefixes(tree, depth + 1).tolist()]
         assert numbered == sorted(prefixes[depth])
         child = tree.child_by_code(depth, torch.arange(len(numbered), dtype=torch.int32))
         for node, prefix in enumerate(numbered):
@@ -44,15 +45,15 @@ def test_every_prefix_has_exactly_the_children_that_ids_have(drawn):
             there = of_node >= 0
             assert [below[number] for number in of_node[there]] == [(*prefix, int(one)) for one in code[there]]
             assert int(there.sum()) == sum(one[:depth] == prefix for one in below)
-    leaves = [tuple(row) for row in tree.node_prefixes(codes.shape[1]).tolist()]
-    items = tree.items_of(torch.arange(tree.leaves))
+    leaves = [tuple(row) for row in node_prefixes(tree, codes.shape[1]).tolist()]
+    items = torch.tensor_split(tree.leaf_items, tree.leaf_starts[1:-1])
     assert [of_leaf.tolist() for of_leaf in items] == [
         [item for item, row in enumerate(rows) if tuple(row) == leaf] for leaf in leaves
     ]
     nodes = tree.prefix_nodes(torch.from_numpy(codes))
     for item, row in enumerate(rows):
         for depth in range(codes.shape[1]):
-            assert tuple(tree.node_prefixes(depth)[nodes[item, depth]].tolist()) == tuple(row[:depth])
+            assert tuple(node_prefixes(tree, depth)[nodes[item, depth]].tolist()) == tuple(row[:depth])
 
 
 def test_items_without_an_id_are_in_no_leaf():
@@ -64,7 +65,8 @@ def test_items_without_an_id_are_in_no_leaf():
 
 def test_rows_may_be_of_other_items():
     tree = build_tree(np.array([[1], [0], [1]]), (2,), items=np.array([7, 5, 6]))
-    assert [of_leaf.tolist() for of_leaf in tree.items_of(torch.tensor([0, 1]))] == [[5], [6, 7]]
+    items = torch.tensor_split(tree.leaf_items, tree.leaf_starts[1:-1])
+    assert [of_leaf.tolist() for of_leaf in items] == [[5], [6, 7]]
 
 
 def test_a_tree_of_one_item_and_levels_of_one_code():

@@ -56,24 +56,35 @@ def test_joined_modalities_have_a_code_for_what_is_absent():
         [1, 2, 0, 1, 1],
         [0, 2, 2, 2, 0],
         [2, 3, 1, 1, 0],
-        [1, 2, 2, 2, 0],
+        [1, 2, 2, 2, 2],  # the suffix of its text
         [-1] * 5,
     ]
     assert ids.vocabulary.sizes == (3, 4, 3, 3, 4)
 
 
-def test_a_joint_suffix_keeps_the_order_of_the_first_modality():
-    """A new item has the larger suffix there, whatever its number."""
-    text = {0: ((1, 2), 1), 1: ((1, 2), 0)}
-    image = {0: ((0, 1), 0), 1: ((0, 1), 1)}
-    ids = make_item_ids(table(text=text, image=image), 2, COUNTS, IdParams(modalities=("text", "image")))
-    assert ids.codes[:, -1].tolist() == [1, 0]
+def test_a_joint_suffix_is_that_of_the_first_modality():
+    text = {0: ((1, 2), 1), 1: ((1, 2), 0), 2: ((1, 2), 2)}
+    image = {0: ((0, 1), 0), 1: ((0, 1), 1), 2: ((1, 1), 0)}
+    ids = make_item_ids(table(text=text, image=image), 3, COUNTS, IdParams(modalities=("text", "image")))
+    assert ids.codes[:, -1].tolist() == [1, 0, 2]
+    assert ids.sharing().tolist() == [1, 1, 1]
 
 
-def test_a_joint_suffix_of_items_without_the_first_modality_keeps_the_order_of_the_second():
+def test_a_joint_suffix_of_items_without_the_first_modality_is_that_of_the_second():
     image = {0: ((0, 1), 1), 1: ((0, 1), 0)}
     ids = make_item_ids(table(text={}, image=image), 2, COUNTS, IdParams(modalities=("text", "image")))
     assert ids.codes.tolist() == [[2, 3, 0, 1, 1], [2, 3, 0, 1, 0]]
+
+
+def test_a_joint_suffix_stays_where_an_item_with_these_codes_has_left_the_catalogue():
+    text = {0: ((1, 2), 0), 1: ((1, 2), 1), 2: ((1, 2), 2)}
+    image = {0: ((0, 1), 2), 1: ((0, 1), 1), 2: ((0, 1), 0)}
+    whole, left = (
+        make_item_ids(table(text=words, image=pictures), 3, COUNTS, IdParams(modalities=("text", "image")))
+        for words, pictures in ((text, image), ({1: text[1], 2: text[2]}, {1: image[1], 2: image[2]}))
+    )
+    assert whole.sharing().tolist() == [1, 1, 1]
+    assert left.codes[1:].tolist() == whole.codes[1:].tolist()
 
 
 def test_a_suffix_stays_where_an_item_with_these_codes_has_left_the_catalogue():

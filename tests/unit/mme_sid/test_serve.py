@@ -1,6 +1,7 @@
 """New histories and cold items from the artifacts, and a merged checkpoint through transformers alone."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from safetensors.numpy import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sidflow.artifacts.features import MODALITY
-from sidflow.artifacts.recommenders import COLD_ROWS, FACTORS, HEADS
+from sidflow.artifacts.recommenders import BACKBONE, COLD_ROWS, FACTORS, HEADS
 from sidflow.core.errors import InputError
 from sidflow.mme_sid.serve import SETTINGS, TABLES, HistoryEncoder, merge
 from sidflow.ranking.scores import Scores
@@ -80,6 +81,16 @@ def test_transformers_alone_gives_the_same_scores(inside, tmp_path):
     assert AutoTokenizer.from_pretrained(tmp_path / "out").encode("oldest first") != []
     assert {path.suffix for path in (tmp_path / "out").iterdir()} <= {".json", ".safetensors", ".jinja"}
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_recommender_of_another_backbone_is_refused(inside, tmp_path, monkeypatch):
+    shutil.copytree(inside, tmp_path / "project")
+    monkeypatch.chdir(tmp_path / "project")
+    record = BACKBONE.read()
+    BACKBONE.write(record | {"files": dict.fromkeys(record["files"], "0" * 64)})
+    for serve in (lambda: HistoryEncoder("mme_sid"), lambda: merge("mme_sid", tmp_path / "merged")):
+        with pytest.raises(InputError, match=r"the model that finetune@mme_sid was trained on; found another one"):
+            serve()
 
 
 def test_nothing_is_overwritten(inside, tmp_path):

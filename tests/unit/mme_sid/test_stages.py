@@ -107,7 +107,7 @@ def test_the_saved_model_loads_back_to_identical_scores(inside, model):
     bare = settings.model_copy(update={"lora": settings.lora.model_copy(update={"enabled": False})})
     prior = score_prior(past, known, bare)
     again = MmeSid(Backbone(language_model, tokenizer), known, past, bare)
-    again.backbone.model = load_adapter(language_model, adapter_folder(model))
+    again.backbone.model = load_adapter(language_model, adapter_folder(model), settings.lora)
     heads = HEADS.read(model=model).arrays
     weights_from_arrays(again.item_tokens, heads, "item_tokens.")
     weights_from_arrays(again.fusion, heads, "fusion.")
