@@ -11,9 +11,9 @@ from sidflow.semantic_ids.assign import (
     assign_ids,
     assign_ids_beside_frozen,
     collision_suffixes,
-    group_rows,
 )
 from sidflow.semantic_ids.codec import Codec
+from sidflow.semantic_ids.equal_rows import group_rows
 from sidflow.semantic_ids.residual_pass import scale_distances, sinkhorn_plan
 
 

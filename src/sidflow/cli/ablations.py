@@ -95,7 +95,7 @@ def mean_per_user(tests: pl.DataFrame) -> Float[np.ndarray, " users"]:
 
 def model_diagnostics(metrics: Mapping[str, float], summary: Mapping) -> dict[str, float | None]:
     """Return DIAGNOSTICS from the model's METRICS and the summary of its training."""
-    taus = [modality["tau_finetuned"] for modality in summary["forgetting"].values()]
+    taus = [tau for modality in summary["forgetting"].values() if (tau := modality["tau_finetuned"]) is not None]
     return {
         "valid_ndcg_at_10": summary["valid_ndcg_at_10"],
         "effective_rank": metrics.get("item_table_effective_rank"),

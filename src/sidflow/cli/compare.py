@@ -259,7 +259,7 @@ def _metric_comparisons(
             comparison.baseline_mean,
             *_numbers(comparison),
             comparison.verdict,
-            comparison.claim if comparison.relative is not None else None,
+            comparison.claim,
         )
         for (part, metric), comparison in compare_together(pairs, settings.claimed_gain).items()
     )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from sidflow.core.errors import InvalidValue
 from sidflow.core.params import Params
 
 
@@ -26,6 +27,12 @@ class EvaluateParams(Params):
     )
     short_history: int = Field(default=5, ge=0, description="events; up to that a history is short")
     long_history: int = Field(default=20, ge=1, description="events; above that a history is long")
+
+    @model_validator(mode="after")
+    def _head_and_tail_are_apart(self) -> EvaluateParams:
+        if (together := self.head_share + self.tail_share) > 1:
+            raise InvalidValue("`head_share` and `tail_share` of at most 1 together", f"{together:g}")
+        return self
 
 
 class CompareParams(Params):

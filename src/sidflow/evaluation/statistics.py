@@ -155,15 +155,15 @@ def compare_together(
     Args:
         pairs: what to compare, by name, and the bootstrap that has its columns: pairs over other queries, such as those
             of a slice, have another one.
-        claimed_gain: relative to the baseline's mean. No gain is claimed where lower is better, and so none is
-            contradicted there.
+        claimed_gain: relative to the baseline's mean. No gain is claimed where lower is better or the baseline has
+            nothing, and so none is contradicted there.
     """
     differences = {name: bootstrap.difference(pair.column, pair.baseline) for name, (bootstrap, pair) in pairs.items()}
     corrected = holm({name: difference.p for name, difference in differences.items()})
     comparisons = {}
     for name, (bootstrap, (column, baseline, lower_is_better)) in pairs.items():
         difference, baseline_mean = differences[name], bootstrap.mean(baseline)
-        claimed = None if lower_is_better else claimed_gain * baseline_mean
+        claimed = None if lower_is_better or baseline_mean <= 0 else claimed_gain * baseline_mean
         gain = mirrored(difference) if lower_is_better else difference
         verdict = verdict_on_gain(gain, corrected[name], claimed, 1 - bootstrap.level)
         claim = None if claimed is None else verdict_on_claim(gain, claimed)

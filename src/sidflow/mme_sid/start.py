@@ -72,7 +72,8 @@ def initialise_item_tokens(tokens: ItemTokens, items: Tensor, core: int, target:
     first.bias.copy_(-first.weight @ torch.cat(means))
     outputs = functional.relu(first(torch.cat([part(items) for part in parts], 1))) @ last.weight.T
     centre = outputs.mean(0)
-    factor = 2 * target / (outputs - centre).square().mean().sqrt().clamp(min=SMALLEST)  # GELU(x) is x / 2 near 0
+    spread = float((outputs - centre).square().mean().sqrt())
+    factor = 2 * target / (spread if spread > LEAST_SPREAD else 1.0)  # GELU(x) is x / 2 near 0
     last.weight.mul_(factor)
     last.bias.copy_(-factor * centre)
 

@@ -76,6 +76,7 @@ class RankedLists(NamedTuple):
     name: str
     top: np.ndarray  # int32 [q, K]
     rank: np.ndarray  # int32 [q]
+    candidates: np.ndarray  # int32 [q]; a larger rank is that of no candidate
 
 
 class ReportData(NamedTuple):
@@ -171,7 +172,9 @@ def _ablations(preset: str) -> Mapping | None:
 
 
 def _ranked_lists(name: str) -> RankedLists:
-    return RankedLists(name, TOP.read(model=name)["items"].to_numpy(), TARGET_RANKS.read(model=name)["rank"].to_numpy())
+    ranks = TARGET_RANKS.read(model=name)
+    rank, candidates = (ranks[column].to_numpy() for column in ("rank", "candidates"))
+    return RankedLists(name, TOP.read(model=name)["items"].to_numpy(), rank, candidates)
 
 
 def key_figures(data: ReportData) -> dict[str, object]:

@@ -16,6 +16,7 @@ from sidflow.artifacts.semantic_ids import QUANTIZER, SEMANTIC_IDS
 from sidflow.core.errors import InputError
 from sidflow.core.tensors import Tensors
 from sidflow.semantic_ids.codec import Codec
+from sidflow.semantic_ids.equal_rows import group_rows
 from sidflow.semantic_ids.residual_pass import scale_distances, sinkhorn_plan
 
 if TYPE_CHECKING:
@@ -37,19 +38,6 @@ class KeyedVectors(NamedTuple):
     item_keys: Sequence[str]  # n
     values: Float[np.ndarray, "n d"]
     present: Bool[np.ndarray, " n"]  # rows that have the modality
-
-
-class RowGroups(NamedTuple):
-    """Rows grouped by equality."""
-
-    label: Int[np.ndarray, " n"]  # each row's group
-    size: Int[np.ndarray, " g"]  # rows of each group
-
-
-def group_rows(rows: np.ndarray) -> RowGroups:
-    """Return which rows [n, ...] are equal; groups are numbered in the order of their values."""
-    _, label, size = np.unique(rows, axis=0, return_inverse=True, return_counts=True)
-    return RowGroups(label.reshape(-1), size)
 
 
 def collision_suffixes(
@@ -108,8 +96,17 @@ def assign_ids_beside_frozen(codec: Codec, items: KeyedVectors, frozen: pl.DataF
         Columns item_key, codes, suffix, new; the items that have the modality, in the order of the rows.
 
     Raises:
-        InputError: an item key occurs twice.
+        InputError: an item key occurs twice, or a frozen ID has another number of codes than the quantizer, or a code
+            that it does not have.
     """
+    frozen_codes, counts = _code_matrix(frozen, codec), codec.counts
+    if frozen_codes.shape[1] != len(counts) or (frozen_codes >= counts).any():
+        raise InputError(
+            f"frozen semantic IDs of `{codec.modality}`",
+            expected=f"{len(counts)} codes below {counts}, as the frozen quantizer has them",
+            found=f"{frozen_codes.shape[1]} codes up to {frozen_codes.max(initial=0)}",
+            remedy="give the artifacts folder of the run that trained that quantizer",
+        )
     keys = np.asarray(items.item_keys, dtype=object)[items.present]
     if len(set(keys)) < len(keys) or frozen["item_key"].is_duplicated().any():
         raise InputError("item keys", expected="each once", found="one twice", remedy="deduplicate the catalogue")
@@ -151,15 +148,7 @@ def keep_frozen_ids(codec: Codec, items: KeyedVectors, frozen: pl.DataFrame) -> 
     Raises:
         InputError: frozen IDs have another number of codes, or codes that the quantizer does not have.
     """
-    modality_ids, counts = frozen.filter(pl.col("modality") == codec.modality), codec.counts
-    codes = _code_matrix(modality_ids, codec)
-    if codes.shape[1] != len(counts) or (codes >= counts).any():
-        raise InputError(
-            f"frozen semantic IDs of `{codec.modality}`",
-            expected=f"{len(counts)} codes below {counts}, as the frozen quantizer has them",
-            found=f"{codes.shape[1]} codes up to {codes.max(initial=0)}",
-            remedy="give the artifacts folder of the run that trained that quantizer",
-        )
+    modality_ids = frozen.filter(pl.col("modality") == codec.modality)
     ids = assign_ids_beside_frozen(codec, items, modality_ids)
     nearest = codec.quantize(codec.encode(items.values[items.present]))
     return ModalityIds(np.flatnonzero(items.present), nearest, _code_matrix(ids, codec), ids["suffix"].to_numpy())

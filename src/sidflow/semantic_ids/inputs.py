@@ -9,6 +9,7 @@ import numpy as np
 
 from sidflow.core.errors import InputError
 from sidflow.metrics.principal_components import principal_components
+from sidflow.semantic_ids.equal_rows import group_rows
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
@@ -82,12 +83,6 @@ def quantized_components(modality: ModalityVectors, count: int) -> Projected:
     return Projected(ModalityVectors(modality.values @ directions, modality.present), directions)
 
 
-def count_distinct_rows(values: Float[np.ndarray, "n d"]) -> int:
-    """Return how many different rows there are."""
-    rows = np.ascontiguousarray(values + 0.0)  # -0.0 and 0.0 are one value
-    return len(np.unique(rows.view(np.dtype((np.void, rows.dtype.itemsize * rows.shape[1])))))
-
-
 def codes_per_level(
     values: Float[np.ndarray, "n d"], codes: int | list[int] | Literal["auto"], levels: int, modality: str
 ) -> list[int]:
@@ -102,7 +97,7 @@ def codes_per_level(
     Raises:
         InputError: fewer distinct items than codes.
     """
-    distinct = count_distinct_rows(values)
+    distinct = len(group_rows(values).size)
     if codes == "auto":
         counts = [max(2, min(MAX_AUTO_CODES, 2 ** int(np.log2(max(1, distinct // MIN_ITEMS_PER_AUTO_CODE)))))] * levels
     else:

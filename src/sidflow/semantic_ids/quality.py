@@ -17,8 +17,9 @@ from sidflow.core.faiss import import_faiss
 from sidflow.core.tensors import Tensors
 from sidflow.metrics.geometry import nearest_neighbours, neighbour_recall, tau_over_histories, tau_over_triples
 from sidflow.metrics.ranking import gini
-from sidflow.semantic_ids.assign import ModalityIds, assign_ids, group_rows
+from sidflow.semantic_ids.assign import ModalityIds, assign_ids
 from sidflow.semantic_ids.codec import Codec
+from sidflow.semantic_ids.equal_rows import group_rows
 from sidflow.semantic_ids.residual_pass import residual_levels
 from sidflow.sequences.histories import Histories
 
@@ -85,7 +86,7 @@ def collision_metrics(codes: Int[np.ndarray, "n l"], name: str, inputs: np.ndarr
     name_suffix = f"_{name}" if name else ""
     metrics = _collisions(codes, name_suffix)
     if inputs is not None:
-        first = np.sort(np.unique(group_rows(inputs).label, return_index=True)[1])
+        first = np.sort(group_rows(inputs).first)
         distinct = _collisions(codes[first], name_suffix)
         metrics[f"collision_rate_distinct{name_suffix}"] = distinct[f"collision_rate{name_suffix}"]
         metrics[f"items_distinct{name_suffix}"] = len(first)

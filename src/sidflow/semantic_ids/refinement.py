@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 
+from sidflow.semantic_ids.equal_rows import group_rows
 from sidflow.semantic_ids.kmeans import squared_distances
 from sidflow.semantic_ids.residual_pass import residual_levels
 from sidflow.semantic_ids.residual_quantizer import nearest_levels
@@ -173,7 +174,7 @@ def resolve_collisions(
 
 def distinct_rows(rows: Float[Tensor, "n d"]) -> Float[Tensor, "m d"]:
     """Return the first of equal rows each, in their order."""
-    first = np.unique(rows.cpu().numpy(), axis=0, return_index=True)[1]
+    first = group_rows(rows.cpu().numpy()).first
     return rows[torch.from_numpy(np.sort(first)).to(rows.device)]
 
 

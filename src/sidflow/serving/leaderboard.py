@@ -55,8 +55,8 @@ def leaderboard_rows(metric: str | None = None) -> list[dict[str, Any]]:
     return sorted(
         rows,
         key=lambda row: (
-            row["mean"] is None,
             row["kind"] == "reference",
+            row["mean"] is None,
             sign * (row["mean"] or 0),
             row["recommender"],
         ),

@@ -140,13 +140,15 @@ def recommend_after(
     rows = [item_row(items, key) for key in keys]
     cold_keys = [key for key, row in zip(keys, rows, strict=True) if row >= int(items["in_core"].sum())]
     if cold_keys and not reads_cold_items(name):
+        names = load_params().get("recommenders") or []
+        readers = [name for name in names if reads_cold_items(name) and can_encode(name)]
         raise InputError(
             "history",
             expected=f"items of the core, which {name} was trained on",
             found="items outside of it",
             count=len(cold_keys),
             example=cold_keys[0],
-            remedy=f"leave them out, or take recommender {DEFAULT}, which encodes them by their semantic IDs",
+            remedy=" or ".join(["leave them out", *(f"take recommender {name}" for name in readers)]),
         )
     _check_can_answer(name, include_cold)
     encoders = {} if encoders is None else encoders

@@ -38,7 +38,7 @@ def _table(worse: int = 0) -> pl.DataFrame:
     ).with_columns(pl.lit(None, dtype=pl.Float32).alias(name) for name in EXPECTED)
 
 
-def _finish(cache: Path, worse: int = 0, rank: float = 50.0, taus: tuple[float, ...] = (0.5, 0.7)) -> None:
+def _finish(cache: Path, worse: int = 0, rank: float = 50.0, taus: tuple[float | None, ...] = (0.5, None, 0.7)) -> None:
     """Leave what the stages of a run leave: artifacts, cache and lock."""
     PER_QUERY.write(_table(worse), model="mme_sid")
     METRICS.write({"item_table_effective_rank": rank, "item_table_alive_share": 1.0}, model="mme_sid")

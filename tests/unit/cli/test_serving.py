@@ -177,6 +177,15 @@ def test_a_recommender_without_cold_rows_names_one_that_has_some(catalogue, monk
     assert "take recommender popularity" in runner.invoke(app, arguments).stderr
 
 
+def test_a_history_with_cold_items_names_the_recommenders_that_read_them(catalogue, monkeypatch) -> None:
+    monkeypatch.setattr(recommendations, "can_encode", lambda _: True)
+    arguments = ["recommend", "--history", "k-5", "--recommender", "sasrec"]
+    said = runner.invoke(app, arguments).stderr
+    assert said.endswith("found items outside of it (1 affected), for example 'k-5'. Remedy: leave them out\n")
+    monkeypatch.setattr(recommendations, "reads_cold_items", lambda name: name == "popularity")
+    assert runner.invoke(app, arguments).stderr.endswith("Remedy: leave them out or take recommender popularity\n")
+
+
 def test_a_blend_with_a_generator_is_not_served(catalogue, monkeypatch) -> None:
     """Its weight was chosen for scores of which a beam over one history gives some alone, and on another scale."""
     for name in ("sasrec", "gru4rec", "tiger"):

@@ -435,7 +435,7 @@ def _tables(**ranks: np.ndarray) -> dict[str, pl.DataFrame]:
 
 def test_the_best_baseline_is_chosen_on_validation_never_on_test_nor_among_methods():
     test_star = np.tile([20, 1], USERS)  # queries alternate: validation, test
-    valid_star = np.tile([1, 20], USERS)
+    valid_star = np.tile([1, 10], USERS)
     found = compare.build_leaderboard(
         _tables(markov=test_star, sasrec=valid_star, mme_sid=np.ones(2 * USERS, int), oracle=np.ones(2 * USERS, int)),
         CompareParams(draws=200),
@@ -444,6 +444,14 @@ def test_the_best_baseline_is_chosen_on_validation_never_on_test_nor_among_metho
     assert set(found["differences"]) == {"markov", "mme_sid"}
     assert found["differences"]["mme_sid"]["ndcg_at_10"]["verdict"] == "shown"
     assert found["differences"]["mme_sid"]["ndcg_at_10"]["claim"] == "reached"
+
+
+def test_no_gain_is_claimed_over_a_baseline_that_has_nothing():
+    nothing, one = np.full(2 * USERS, 20), np.tile([20, 1], USERS)
+    found = compare.build_leaderboard(_tables(sasrec=nothing, mme_sid=one), CompareParams(draws=200))
+    difference = found["differences"]["mme_sid"]["ndcg_at_10"]
+    assert (difference["verdict"], difference["relative"]) == ("shown", None)
+    assert "claim" not in difference  # 4% of nothing
 
 
 def test_only_methods_get_a_verdict_and_all_count_in_the_correction():

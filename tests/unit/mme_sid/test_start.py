@@ -43,6 +43,20 @@ def test_an_item_alone_scores_itself_and_its_likes_high(tiny, backbone):
     assert margin(plain) < 1.0
 
 
+def test_a_core_of_equal_items_starts_with_tokens_of_the_size_of_words(tiny, backbone):
+    """There is no spread to divide by."""
+    inputs = tiny.inputs()
+    for name, modality in inputs.modalities.items():
+        raw, codes = modality.raw.copy(), modality.codes.copy()
+        raw[:12], codes[:12] = raw[0], codes[0]
+        inputs.modalities[name] = modality._replace(raw=raw, codes=codes)
+    prepare_training(2, 1)
+    model = MmeSid(backbone, inputs, tiny.histories(), FinetuneParams())
+    initialise_from_items(model, 1.0)
+    words = float(backbone.model.get_input_embeddings().weight.square().mean().sqrt())
+    assert float(model.all_tokens().square().mean(1).sqrt().max()) < 30 * words
+
+
 def test_it_works_without_some_parts_and_keeps_codes(tiny, backbone):
     for change in ({"raw": False}, {"codes": False}, {"readout": "response"}):
         model = fresh(tiny, backbone, **change)

@@ -59,8 +59,9 @@ def report_data(
     for name in names:
         top = np.array([generator.permutation(CORE)[:20] for _ in range(histories.query_count)], dtype=np.int32)
         ranks = generator.integers(1, 19, histories.query_count)
-        lists[name] = RankedLists(name, top, ranks.astype(np.int32))
-        frame = dict.fromkeys(("rank", "sampled_rank"), ranks) | {"candidates": np.full(len(ranks), CORE - 5)}
+        candidates = np.full(len(ranks), CORE - 5, dtype=np.int32)
+        lists[name] = RankedLists(name, top, ranks.astype(np.int32), candidates)
+        frame = dict.fromkeys(("rank", "sampled_rank"), ranks) | {"candidates": candidates}
         matrix = generator.normal(size=(CORE, 4)).astype(np.float32)
         evaluations[name] = evaluate(
             EvaluationInputs(

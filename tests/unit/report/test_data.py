@@ -82,7 +82,7 @@ def test_each_part_of_the_page_is_read_from_its_own_artifact(monkeypatch):
         "USERS": pl.DataFrame({"user_key": ["a", "b"]}),
         "ABLATIONS": {"preset": "shop", "rows": []},
         "TOP": pl.DataFrame({"items": pl.Series([[1, 2]], dtype=pl.Array(pl.Int32, 2))}),
-        "TARGET_RANKS": pl.DataFrame({"rank": [7]}),
+        "TARGET_RANKS": pl.DataFrame({"rank": [7], "candidates": [9]}),
     }
     names = "INGEST SPLIT METRICS SLICES SPECTRUM CURVES SUMMARY QUANTIZER_CURVES QUANTIZER_SUMMARY ITEMS SEMANTICS "
     names += "SEMANTIC_IDS SEMANTIC_ID_AUDIT IMAGES LEADERBOARD USERS ABLATIONS TOP TARGET_RANKS EMBED_REPORT "

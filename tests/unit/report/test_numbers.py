@@ -23,6 +23,8 @@ from tests.unit.report.reading import (
 )
 
 from sidflow.report.charts import difference_bar, interval_bar
+from sidflow.report.data import ReportParams
+from sidflow.report.sections.examples import Gallery, _user_card
 
 GAIN, LEVEL, POWER = "+4\u2009%", "95\u2009%", "80\u2009%"  # claimed_gain, level and power of the leaderboard
 
@@ -226,6 +228,20 @@ def test_example_users_have_their_own_ranks_hits_and_last_items(data, page):
                 f"{place}. {titles[item]}" for place, item in enumerate(ranked.top[query, :10], start=1)
             ]
             assert ["hit" in one.get("class") for one in figures] == [item == target for item in ranked.top[query, :10]]
+
+
+@pytest.mark.parametrize(("in_history", "where"), [(True, "in the history"), (False, "not on the list")])
+def test_a_target_that_is_no_candidate_has_no_rank(data, in_history, where):
+    """A miss is stored as a rank behind all candidates."""
+    query = int(np.flatnonzero(~data.histories.query_valid)[0])
+    lists = [one._replace(rank=one.candidates + 1) for one in data.ranked_lists]
+    targets = data.histories.targets.copy()
+    if in_history:
+        targets[query] = data.histories.history(query)[0]
+    missed = data._replace(ranked_lists=lists, histories=data.histories._replace(targets=targets))
+    card = str(_user_card(missed, Gallery({}, dict(enumerate(data.items["title"])), 8, 80), query, ReportParams()))
+    assert card.count(f"target without a rank: it is {where}") == len(lists)
+    assert "target at rank" not in card
 
 
 def test_example_items_have_their_own_codes(data, page):

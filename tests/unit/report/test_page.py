@@ -125,7 +125,8 @@ def test_a_hit_is_marked_in_the_list_that_has_it():
 
 def test_example_users_are_of_every_outcome_and_of_the_test_part():
     ranks = [np.array([1, 1, 99, 99, 1]), np.array([1, 99, 1, 99, 1])]
-    shown = [RankedLists(str(place), np.zeros((5, 20), dtype=np.int32), rank) for place, rank in enumerate(ranks)]
+    top, candidates = np.zeros((5, 20), dtype=np.int32), np.full(5, 99)
+    shown = [RankedLists(str(place), top, rank, candidates) for place, rank in enumerate(ranks)]
     test = np.array([True, True, True, True, False])
     assert choose_queries(shown, test, 4, 10) == [0, 1, 2, 3]
     assert choose_queries(shown, test, 9, 10) == [0, 1, 2, 3]

@@ -7,6 +7,7 @@ from sidflow.core.errors import InputError
 from sidflow.core.tensors import Tensors
 from sidflow.semantic_ids.assign import assign_ids
 from sidflow.semantic_ids.codec import Codec
+from sidflow.semantic_ids.equal_rows import group_rows
 from sidflow.semantic_ids.fit import (
     QuantizerTask,
     TrainedQuantizer,
@@ -14,9 +15,10 @@ from sidflow.semantic_ids.fit import (
     quantizer_summary,
     train_quantizer,
 )
-from sidflow.semantic_ids.inputs import ModalityVectors, codes_per_level, count_distinct_rows, normalise
+from sidflow.semantic_ids.inputs import ModalityVectors, codes_per_level, normalise
 from sidflow.semantic_ids.mm_rq_vae import MMRQVAE, ModalityTensors
 from sidflow.semantic_ids.params import QuantizeParams
+from sidflow.semantic_ids.residual_quantizer import ResidualQuantizer
 from sidflow.training import loop
 from sidflow.training.checkpoint import Checkpoint
 from sidflow.training.devices import prepare_training
@@ -63,8 +65,15 @@ def test_same_seed_same_bytes_and_codes_of_numpy_are_those_of_torch(method):
         codec = Codec(quantizer, name)
         found = assign_ids(codec, one.values, one.present)
         assert len(found.items) == one.present.sum() and found.codes.max() < len(codec.codebooks[0])
-        z = torch.from_numpy(normalise(one).values[one.present])
-        assert np.allclose(codec.normalise(one.values[one.present]), z.numpy(), atol=1e-5)
+        x = torch.from_numpy(normalise(one).values[one.present])
+        assert np.allclose(codec.normalise(one.values[one.present]), x.numpy(), atol=1e-5)
+        z = torch.from_numpy(codec.encode(one.values[one.present])).float()
+        quantizer_of_torch = ResidualQuantizer([len(codebook) for codebook in codec.codebooks], z.shape[1])
+        for parameter, codebook in zip(quantizer_of_torch.codebooks, codec.codebooks, strict=True):
+            parameter.data = torch.from_numpy(codebook).float()
+        assert (
+            quantizer_of_torch(z).codes.numpy() == codec.quantize(codec.encode(one.values[one.present]))
+        ).mean() > 0.99
 
 
 @pytest.mark.parametrize("method", ["mm-rq-vae", "rq-kmeans"])
@@ -231,7 +240,7 @@ def test_the_rule_for_codes(n, expected):
 
 
 def test_distinct_rows_know_that_zero_has_no_sign():
-    assert count_distinct_rows(np.array([[0.0, 1.0], [-0.0, 1.0], [1.0, 0.0]], dtype=np.float32)) == 2
+    assert len(group_rows(np.array([[0.0, 1.0], [-0.0, 1.0], [1.0, 0.0]], dtype=np.float32)).size) == 2
 
 
 @pytest.mark.parametrize(

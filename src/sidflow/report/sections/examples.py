@@ -123,6 +123,9 @@ def _user_card(data: ReportData, gallery: Gallery, query: int, settings: ReportP
     for ranked in data.ranked_lists:
         rank = int(ranked.rank[query])
         note = f"target at rank {number(rank)}"
+        if rank > ranked.candidates[query]:
+            where = "in the history" if target in history else "not on the list"
+            note = f"target without a rank: it is {where}"
         recommended = [int(item) for item in ranked.top[query, : settings.recommendations] if item >= 0]
         tiles = [
             gallery.tile(item, "hit" if item == target else "", f"{position}. {gallery.title(item)}")

@@ -87,11 +87,13 @@ def ahead_sentence(comparison: Comparison) -> str:
 def claim_sentence(comparison: Comparison) -> str:
     """Return a sentence: is the gain as large as claimed?"""
     gain = percent(comparison.claimed_gain, signed=True)
+    if comparison.claim is None:
+        return f"No share of nothing: the baseline's mean is 0, and {gain} of it is 0 too."
     return {
         "reached": f"Reached: the whole interval lies at {gain} or above.",
         "excluded": f"Excluded: the whole interval lies below {gain}.",
         "open": f"Open: the interval holds {gain}, and smaller gains too.",
-    }[str(comparison.claim)]
+    }[comparison.claim]
 
 
 def headline_section(data: ReportData, glossary: Glossary) -> Markup:

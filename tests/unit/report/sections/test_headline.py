@@ -57,6 +57,12 @@ def test_better_at_all_and_as_much_better_as_claimed_are_two_answers(low, high, 
     assert "+4\u2009%" in claim_sentence(difference)
 
 
+def test_no_gain_is_claimed_over_nothing():
+    difference = compare_with_best(_board(0.01, 0.02, "shown", None, 0.01), "mme_sid", "ndcg_at_10")
+    assert difference is not None
+    assert claim_sentence(difference).startswith("No share of nothing")
+
+
 def test_figures_are_relative_to_the_best_baseline():
     difference = compare_with_best(_board(-0.01, 0.03, "undecided", "open"), "mme_sid", "ndcg_at_10")
     assert difference is not None
