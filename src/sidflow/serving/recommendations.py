@@ -87,8 +87,15 @@ def recommend_to_user(key: str, k: int, recommender: str | None = None) -> Recom
             remedy=f"`dvc repro rank@{name}`" + (f", or --recommender {ranked[0]}" if ranked else ""),
         )
     query = int(max(queries, key=lambda index: (not histories.query_valid[index], histories.query_end[index])))
-    top = TOP.read(model=name).row(query, named=True)
-    ranks = TARGET_RANKS.read(model=name).row(query, named=True)
+    lists, target_ranks = TOP.read(model=name), TARGET_RANKS.read(model=name)
+    if not lists.height == target_ranks.height == histories.query_count:
+        raise InputError(
+            str(TOP.at(model=name)),
+            expected=f"the lists of {histories.query_count} queries, as split made",
+            found=f"{lists.height}",
+            remedy=f"run `dvc repro rank@{name}`: the ranking is of another split",
+        )
+    top, ranks = lists.row(query, named=True), target_ranks.row(query, named=True)
     if len(top["items"]) < min(k, ranks["candidates"]):
         raise InputError(
             str(TOP.at(model=name)),

@@ -33,12 +33,13 @@ def entry(kind: str, ndcg: float) -> dict:
 def project(catalogue, monkeypatch) -> sidflow.Project:
     """Return the small project, with a quantizer and a leaderboard; the current folder is another one."""
     large = np.array([[3, 0], [0, 3], [-3, 0], [0, -3]], dtype=np.float32)
+    padded, fine = np.append(large, [[0, 0]], axis=0), np.append(large / 10, [[9, 9]], axis=0)
     arrays = {
-        "codebooks.text": np.stack([large, large / 10]),
+        "codebooks.text": np.stack([padded, fine]).astype(np.float32),
         "mean.text": np.zeros(2, dtype=np.float32),
         "scale.text": np.ones(1, dtype=np.float32),
     }
-    QUANTIZER.write(arrays, {"modalities": {"text": {"codes": [4, 4], "items": 6}}, "order": ["text"]})
+    QUANTIZER.write(arrays, {"modalities": {"text": {"codes": [4, 5], "items": 6}}, "order": ["text"]})
     difference = {"difference": 0.1, "low": 0.05, "high": 0.15, "relative": 0.5, "p_corrected": 0.01}
     LEADERBOARD.write(
         {

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from sidflow import Project
-from sidflow.artifacts.evaluation import TARGET_RANKS
+from sidflow.artifacts.evaluation import TARGET_RANKS, TOP
 from sidflow.artifacts.recommenders import COLD_ROWS, SUMMARY, WEIGHTS
 from sidflow.cli import serving
 from sidflow.cli.app import app
@@ -219,6 +219,13 @@ def test_text_and_json_hold_the_same(catalogue) -> None:
     assert "1. Gold lamp  [k-3]  3" in text
     content = json.loads(runner.invoke(app, ["recommend", "--user", "u-0", "-k", "1", "--json"]).stdout)
     assert content["items"] == [{"item_key": "k-3", "title": "Gold lamp", "score": 3.0, "cold": False}]
+
+
+def test_lists_of_another_split_are_refused(catalogue) -> None:
+    TOP.write(TOP.read(model="sasrec").head(4), model="sasrec")
+    done = runner.invoke(app, ["recommend", "--user", "u-0", "--recommender", "sasrec", "-k", "1"])
+    assert done.exit_code == 2
+    assert "expected the lists of 6 queries, as split made; found 4. Remedy: run `dvc repro rank@sasrec`" in done.stderr
 
 
 @pytest.mark.parametrize(("target", "note"), [("k-0", "it is in the history"), ("k-1", "it is not on the list")])
