@@ -66,7 +66,9 @@ def new_model(project: Project) -> MmeSid:
 def fine_tuned_model(argument: str, project: Project) -> MmeSid:
     """Return the model as the run fine-tuned it, ready to answer."""
     with enter_run(argument):
-        inner = project.backbone._replace(model=load_adapter(project.backbone.model, adapter_folder(MODEL)))
+        inner = project.backbone._replace(
+            model=load_adapter(project.backbone.model, adapter_folder(MODEL), project.settings.lora)
+        )
         lora = project.settings.lora.model_copy(update={"enabled": False})  # the saved one is on already
         settings = project.settings.model_copy(update={"lora": lora})
         model = MmeSid(inner, project.inputs, project.histories, settings)

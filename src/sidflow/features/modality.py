@@ -73,7 +73,9 @@ class RowTransform(NamedTuple):
         double = rows.astype(np.float64)
         if self.normalise == "l2":
             return (double / np.maximum(np.linalg.norm(double, axis=1, keepdims=True), 1e-12)).astype(np.float32)
-        return rows.astype(np.float32) if self.mean is None else ((double - self.mean) / self.spread).astype(np.float32)
+        if self.mean is None or self.spread is None:
+            return rows.astype(np.float32)
+        return ((double - self.mean) / self.spread).astype(np.float32)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return what the artifact keeps beside its rows."""

@@ -31,7 +31,6 @@ from sidflow.artifacts.recommenders import (
 from sidflow.backbones.adapter import load_adapter
 from sidflow.backbones.models import (
     BACKBONE_KEY,
-    Backbone,
     load_backbone,
     record_written_files,
     require_backbone,
@@ -52,6 +51,7 @@ from sidflow.training.checkpoint import weights_from_arrays
 
 if TYPE_CHECKING:
     from jaxtyping import Float
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 # Files of a merged checkpoint, and how its scores are made, in words.
@@ -79,7 +79,9 @@ HYBRID = (
 )
 
 
-def load_tuned(name: str, params: FinetuneParams, weights: str) -> Backbone:
+def load_tuned(
+    name: str, params: FinetuneParams, weights: str
+) -> tuple[PeftModel | PreTrainedModel, PreTrainedTokenizerBase]:
     """Return the language model of recommender `name` with its adapter, and its tokenizer.
 
     Raises:
@@ -88,7 +90,7 @@ def load_tuned(name: str, params: FinetuneParams, weights: str) -> Backbone:
     record = BACKBONE.read()
     require_backbone(record, HEADS.read(model=name).metadata.get(BACKBONE_KEY), f"finetune@{name}")
     model, tokenizer = load_backbone(record, weights)
-    return Backbone(load_adapter(model, adapter_folder(name), params.lora), tokenizer)
+    return load_adapter(model, adapter_folder(name), params.lora), tokenizer
 
 
 class HistoryEncoder:
