@@ -142,7 +142,16 @@ class Trained(NamedTuple):
     checkpoints: tuple[Checkpoint, ...]
 
 
-def generate(setup: GenerateSetup) -> Refitted[Trained, Trained]:
+class FirstFit(NamedTuple):
+    """What stays of the fit on training parts; its model is freed before a second fit."""
+
+    fitted: FitResult
+    windows: int
+    checkpoints: tuple[Checkpoint, ...]
+    audit: dict[str, object]  # entries of the summary
+
+
+def generate(setup: GenerateSetup) -> Refitted[Trained, FirstFit]:
     """Fit a recommender that generates IDs; with `refit` a second fit answers the test queries.
 
     Raises:
@@ -158,7 +167,7 @@ def generate(setup: GenerateSetup) -> Refitted[Trained, Trained]:
             remedy="set it to beam",
         )
 
-    def fit_once(training: Histories, first: Trained | None) -> Trained:
+    def fit_once(training: Histories, first: FirstFit | None) -> Trained:
         name = setup.stage if first is None else f"{setup.stage}-refit"
         epochs = None if first is None else first.fitted.best_epoch + 1
         checkpoint = Checkpoint(name, {**setup.fingerprint, "chosen": epochs})
@@ -176,7 +185,9 @@ def generate(setup: GenerateSetup) -> Refitted[Trained, Trained]:
         params.refit,
         fit_once,
         answer=lambda trained: answer_all(trained.model, setup, candidates),
-        choose=lambda trained: trained,
+        choose=lambda trained: FirstFit(
+            trained.fitted, trained.windows, trained.checkpoints, audit_entries(trained.model, setup, candidates)
+        ),
     )
 
 
@@ -189,13 +200,28 @@ def answer_all(model: IdModule, setup: GenerateSetup, candidates: CandidateTree)
     return beam_factors(answer_queries(decoder, setup.histories, queries, params.max_length, params.beam), candidates)
 
 
-def write_generated(name: str, refitted: Refitted[Trained, Trained], setup: GenerateSetup) -> None:
+def audit_entries(model: IdModule, setup: GenerateSetup, candidates: CandidateTree) -> dict[str, object]:
+    """Return what the summary says of beams and of new items, over some validation queries."""
+    params, histories = setup.params, setup.histories
+    queries = evenly_spread(np.flatnonzero(histories.query_valid), params.audit_on)
+    decoder = Decoder.of(model, setup.ids, candidates, params.normalise)
+    audit = audit_beams(decoder, histories, queries, params.max_length, params.beam)
+    return {
+        "beam_recall_of_exact_top_10": audit.recall,
+        "audit_queries": len(queries),
+        "audit_exact": audit.exact,
+        "audit_beam": audit.beam,
+        "new_items": new_item_share(model, setup.ids, setup.count, histories, queries, params),
+    }
+
+
+def write_generated(name: str, refitted: Refitted[Trained, FirstFit], setup: GenerateSetup) -> None:
     """Write factors, weights, summary and curves of recommender `name`.
 
     Curves and summary are of the fit on training parts, weights of the last fit, factors of both.
     """
-    trained, last, is_refit = refitted.choice, refitted.model, refitted.model is not refitted.choice
-    params, ids, fitted = setup.params, setup.ids, trained.fitted
+    first, last, is_refit = refitted.choice, refitted.model, setup.params.refit
+    params, ids, fitted = setup.params, setup.ids, first.fitted
     arrays = refitted.factored.arrays()
     sharing = ids.sharing()[: setup.count]
     if (sharing > 1).any():
@@ -216,10 +242,6 @@ def write_generated(name: str, refitted: Refitted[Trained, Trained], setup: Gene
     else:
         WEIGHTS.write(weights_to_arrays(last.model), settings, model=name)
     CURVES.write(fitted.curves, list(fitted.curves[0]) if fitted.curves else ["epoch"], model=name)
-    candidates = CandidateTree(ids, setup.count, setup.device)
-    queries = evenly_spread(np.flatnonzero(setup.histories.query_valid), params.audit_on)
-    decoder = Decoder.of(trained.model, ids, candidates, params.normalise)
-    audit = audit_beams(decoder, setup.histories, queries, params.max_length, params.beam)
     summary: dict[str, object] = {
         "best_epoch": fitted.best_epoch + 1,
         "best_valid_ndcg_at_10": fitted.best_value,
@@ -229,17 +251,13 @@ def write_generated(name: str, refitted: Refitted[Trained, Trained], setup: Gene
         "items_with_id": int((sharing > 0).sum()),
         "id_levels": list(ids.vocabulary.sizes),
         "id_collision_rate": float((sharing > 1).mean()),
-        "beam_recall_of_exact_top_10": audit.recall,
-        "audit_queries": len(queries),
-        "audit_exact": audit.exact,
-        "audit_beam": audit.beam,
-        "new_items": new_item_share(trained.model, ids, setup.count, setup.histories, queries, params),
+        **first.audit,
         "ranking": "exact" if is_exact else "beam",
         "parameters": sum(parameter.numel() for parameter in last.model.parameters()),
         "steps": fitted.steps,
         "threads": setup.threads,
         "users": setup.histories.user_count,
-        "windows": trained.windows,
+        "windows": first.windows,
         **setup.fingerprint,
     }
     if setup.backbone is not None:
