@@ -234,8 +234,14 @@ class _LastLevel:
         """Move one code vector and return what undoes it."""
         undo = _Move(code, self.codebook[code].clone(), self.distances[:, code].clone(), self.codes)
         self.codebook[code] = vector
-        self.distances[:, code] = squared_distances(self.residual, vector[None, :])[:, 0]
-        self.codes = self.distances.argmin(1)
+        moved = squared_distances(self.residual, vector[None, :])[:, 0]
+        self.distances[:, code] = moved
+        own = self.distances.gather(1, self.codes[:, None])[:, 0]
+        nearer = (moved < own) | ((moved == own) & (code < self.codes))  # of equally near codes the first is taken
+        codes = torch.where(nearer, code, self.codes)
+        left = (self.codes == code).nonzero()[:, 0]  # any code may be nearest to them now
+        codes[left] = self.distances[left].argmin(1)
+        self.codes = codes
         return undo
 
     def undo(self, move: _Move) -> None:

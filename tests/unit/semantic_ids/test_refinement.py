@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from sidflow.semantic_ids import refinement
+from sidflow.semantic_ids.kmeans import squared_distances
 from sidflow.semantic_ids.refinement import (
     COLLISION_RATE,
     FIRST_TEMPERATURE,
@@ -13,6 +14,7 @@ from sidflow.semantic_ids.refinement import (
     REFINE_RATE,
     _common_code_loss,
     _descend,
+    _LastLevel,
     _margin_loss,
     colliding_pairs,
     distinct_rows,
@@ -68,6 +70,23 @@ def test_what_is_exact_stays(z):
     before = one.codebooks[0].clone()
     refine_codebooks(one, z, 10)
     assert torch.equal(one.codebooks[0], before)
+
+
+def test_codes_after_a_move_are_the_nearest_and_an_undone_move_leaves_no_trace():
+    """Small whole numbers, so that many codes are equally near."""
+    draw = np.random.default_rng(0)
+    residual, codebook = (torch.from_numpy(draw.integers(0, 4, (size, 2))).float() for size in (60, 9))
+    last = _LastLevel(residual, codebook, torch.zeros(60, dtype=torch.int64))
+    for step in range(40):
+        before = [part.clone() for part in (last.codebook, last.distances, last.codes)]
+        move = last.move(int(draw.integers(9)), torch.from_numpy(draw.integers(0, 4, 2)).float())
+        distances = squared_distances(residual, last.codebook)
+        assert torch.equal(last.distances, distances)
+        assert torch.equal(last.codes, distances.argmin(1))
+        if step % 2:
+            last.undo(move)
+            after = (last.codebook, last.distances, last.codes)
+            assert all(torch.equal(*pair) for pair in zip(after, before, strict=True))
 
 
 def test_idle_codes_move_to_badly_served_rows_and_empty_no_other_code():
