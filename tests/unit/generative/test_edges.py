@@ -99,7 +99,7 @@ def test_levels_of_one_code_are_trained_through(shop, kind, counts):
     """The level tells nothing, and what comes next is learned from the others."""
     shapes = {item: np.unravel_index(item, counts) for item in range(COUNT - 1)}
     write_ids({item: tuple(map(int, codes)) for item, codes in shapes.items()}, counts)
-    train(**kind_params(kind), ids={"modalities": ["text"], "suffix": "none"})
+    train(**kind_params(kind), ids={"modalities": ["text"], "suffix": "none"}, validate_on=100)
     assert SUMMARY.read(model="tiger")["items_with_id"] == CYCLE
     assert (ranks(COUNT).rank == 1).mean() > 0.8
 

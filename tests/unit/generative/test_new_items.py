@@ -30,7 +30,7 @@ def test_an_item_with_an_id_from_frozen_codebooks_is_recommended_without_trainin
     ITEMS.write(ITEMS.read().with_columns(in_core=pl.col("item_id") != NEW))
     arrays = {"codebooks.text": CODEBOOKS, "mean.text": np.zeros(2, np.float32), "scale.text": np.ones(1, np.float32)}
     QUANTIZER.write(arrays, {"modalities": {"text": {"codes": [4, 4], "items": NEW}}, "order": ["text"]})
-    write_params(tiger={"loop": LOOP | {"epochs": 20}})
+    write_params(tiger={"validate_on": 100, "loop": LOOP | {"epochs": 20}})
     stage_main()("tiger")
     before = SEMANTIC_IDS.read()
     codes = np.array([*((item % 4, item // 4) for item in range(NEW)), (0, 3)])
