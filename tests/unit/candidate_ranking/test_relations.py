@@ -47,6 +47,12 @@ def test_shared_users_are_a_shrunk_cosine():
     assert not shared.any()
 
 
+def test_an_item_bought_again_shares_no_fewer_users():
+    once = Events(np.array([0, 0, 1, 1, 2]), np.array([0, 1, 0, 1, 2]), 4)
+    again = Events(np.array([0, 0, 0, 0, 1, 1, 2]), np.array([0, 0, 0, 1, 0, 1, 2]), 4)
+    assert np.array_equal(shared_users(again, 5).toarray(), shared_users(once, 5).toarray())
+
+
 def test_links_are_the_largest_entries_of_the_product(monkeypatch):
     monkeypatch.setattr(relations, "BLOCK", 2)
     first = np.array([[0, 2, 0], [1, 0, 1], [0, 0, 0]], dtype=np.float32)
