@@ -45,11 +45,12 @@ QUESTIONS = (  # whether the first is better than the second
     ("mme_sid_blend", "mme_sid"),
     ("mme_sid_blend", "mme_sid_anchored"),
     ("mme_sid_blend", "sasrec_features_blend"),
+    ("mme_sid_features_blend", "sasrec_features_blend"),
     ("sasrec", "cooccurrence"),
     ("esasrec", "cooccurrence"),
     ("sasrec", "markov"),
 )
-METHODS = ("mme_sid", "mme_sid_anchored", "mme_sid_blend")
+METHODS = ("mme_sid", "mme_sid_anchored", "mme_sid_blend", "mme_sid_features_blend")
 BEST_BASELINE = "the best baseline"  # of each data set, as its validation chose it
 OPPONENTS = (
     BEST_BASELINE,

@@ -29,7 +29,8 @@ def test_no_half_reads_what_the_other_makes():
     } <= first
     assert {"train_sequential@gru4rec", "train_multimodal@dmesr_sasrec", "evaluate@oracle"} <= second
     assert not first & second and not (first | second) & before
-    of_both = {f"{group}@mme_sid_blend" for group in ("blend", "rank", "evaluate")}
+    blends = ("mme_sid_blend", "mme_sid_features_blend")
+    of_both = {f"{group}@{blend}" for group in ("blend", "rank", "evaluate") for blend in blends}
     assert {one.name for one in stages} - first - second - before == {*of_both, "compare", "report"}
     made = {out: one.name for one in stages for out in one.outs}
     for half in (halves.first, halves.second):

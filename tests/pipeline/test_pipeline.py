@@ -137,7 +137,7 @@ def test_what_a_blend_reads_is_made_without_being_listed(borrowed):
     borrowed.run("dvc", "repro", "-f", "-s", "train_ranker@candidate_ranker")
 
 
-@pytest.mark.parametrize("recommender", ["candidate_ranker", "sasrec_features_blend", "mme_sid_blend"])
+@pytest.mark.parametrize("recommender", ["candidate_ranker", "mme_sid_blend", "mme_sid_features_blend"])
 def test_after_a_users_own_history_comes_what_was_ranked_for_the_user(borrowed, recommender):
     def recommend(*arguments):
         return json.loads(borrowed.run("sidflow", "recommend", "--recommender", recommender, "--json", *arguments))

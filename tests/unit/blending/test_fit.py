@@ -82,6 +82,15 @@ def test_validation_chooses_the_weight(past):
     np.testing.assert_allclose(read_scores(past, "sum"), expected, rtol=1e-5, atol=1e-5)
 
 
+def test_a_blend_is_blended_like_any_recommender(past):
+    for name, seed, kind in (("one", 1, "sparse"), ("two", 2, "both"), ("three", 3, "dense")):
+        write(name, draw_factors(past, seed, kind))
+    fit_blend("pair", BlendParams(base="one", added="two", weights=(0.5,)), past, ITEMS)
+    fit_blend("sum", BlendParams(base="pair", added="three", weights=(2.0,)), past, ITEMS)
+    expected = read_scores(past, "one") + 0.5 * read_scores(past, "two") + 2 * read_scores(past, "three")
+    np.testing.assert_allclose(read_scores(past, "sum"), expected, rtol=1e-5, atol=1e-5)
+
+
 def test_of_equally_good_weights_the_first_is_taken(past):
     write("one", draw_factors(past, 1, "dense"))
     fit_blend("sum", BlendParams(base="one", added="one", weights=(0.5, 0.0, 3.0)), past, ITEMS)
