@@ -53,6 +53,12 @@ class SplitParams(Params):
         default=0.0, ge=0, lt=1, description="share of items that only test targets have, as if they were new; 0 = none"
     )
     held_out_seed: int = Field(default=0, ge=0, description="of the draw of these items")
+    without_last: int = Field(
+        default=0,
+        ge=0,
+        le=10,
+        description="last events of each user left out of all parts; 1: test on validation's targets",
+    )
 
 
 def cut_sequences(
@@ -116,6 +122,12 @@ def _require_queries(cuts: Cuts) -> None:
             )
 
 
+def without_last_events(interactions: pl.DataFrame, count: int) -> pl.DataFrame:
+    """Return the interactions without the last `count` of each user; a user's first event always stays."""
+    left = pl.len().cast(pl.Int64).over("user_id") - count
+    return interactions.filter(pl.col("position") < pl.max_horizontal(left, 1))
+
+
 def draw_held_out_items(items: int, params: SplitParams) -> np.ndarray:
     """Return which of `items` items are held out, bool [items]: a draw that depends on params alone."""
     return np.random.default_rng(params.held_out_seed).random(items) < params.held_out_items
@@ -150,6 +162,7 @@ def split_interactions(
     Raises:
         InputError: a user has no events, a part has no queries, or the split leaks targets into training.
     """
+    interactions = without_last_events(interactions, params.without_last)
     user = interactions["user_id"].to_numpy()
     items = interactions["item_id"].to_numpy()
     timestamps = interactions["timestamp"].to_numpy()

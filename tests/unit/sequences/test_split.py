@@ -10,7 +10,13 @@ from sidflow.core.errors import InputError
 from sidflow.sequences.cuts import cut_as_published, cut_by_samples, cut_by_time, leave_last_n
 from sidflow.sequences.histories import Histories
 from sidflow.sequences.lint import check_figures, measure_split
-from sidflow.sequences.split import SplitParams, cut_sequences, draw_held_out_items, split_interactions
+from sidflow.sequences.split import (
+    SplitParams,
+    cut_sequences,
+    draw_held_out_items,
+    split_interactions,
+    without_last_events,
+)
 
 
 def interactions(sequences, seconds=None):
@@ -446,3 +452,32 @@ def test_the_draw_of_held_out_items_depends_on_params_alone():
     other = params.model_copy(update={"held_out_seed": 1})
     assert (draw_held_out_items(4000, params) != draw_held_out_items(4000, other)).any()
     assert not draw_held_out_items(4000, SplitParams()).any()
+
+
+@pytest.mark.parametrize(
+    ("count", "left"),
+    [(0, [[3, 1, 2, 0], [0, 1, 2], [1]]), (1, [[3, 1, 2], [0, 1], [1]]), (5, [[3], [0], [1]])],
+)
+def test_last_events_are_left_out_and_first_ones_stay(count, left):
+    made = without_last_events(interactions([[3, 1, 2, 0], [0, 1, 2], [1]]), count)
+    assert made.group_by("user_id", maintain_order=True).agg("item_id")["item_id"].to_list() == left
+
+
+@given(st.lists(st.integers(4, 9), min_size=1, max_size=10))
+def test_without_the_last_event_the_test_asks_what_validation_asked(lengths):
+    events = interactions([list(range(length)) for length in lengths])
+    whole = split_interactions(events, len(lengths), SplitParams(), no_repeats=True)
+    shorter = split_interactions(events, len(lengths), SplitParams(without_last=1), no_repeats=True)
+    validated = whole.queries.join(whole.targets, on="query_id").filter(part="valid")
+    tested = shorter.queries.join(shorter.targets, on="query_id").filter(part="test")
+    for column in ("user_id", "history_end", "item_id"):
+        assert validated[column].to_list() == tested[column].to_list()
+    assert shorter.sequences["train_end"].to_list() == [end - 1 for end in whole.sequences["train_end"].to_list()]
+
+
+def test_published_parts_are_left_out_with_their_events():
+    events = interactions([[3, 1, 2, 0], [0, 1, 2, 3]])
+    events = events.with_columns(pl.Series("part", ["train", "valid", "test", "test"] * 2))
+    made = split_interactions(events, 2, SplitParams(method="published", without_last=1), no_repeats=True)
+    assert made.queries["part"].to_list() == ["valid", "test"] * 2
+    assert made.sequences["items"].to_list() == [[3, 1, 2], [0, 1, 2]]
