@@ -8,7 +8,7 @@ from typing import Any
 
 from sidflow.artifacts.evaluation import LEADERBOARD, PAGE
 from sidflow.artifacts.recommenders import SUMMARY
-from sidflow.cli.compare import aligned
+from sidflow.cli.comparison_table import aligned
 from sidflow.cli.costs import RecommenderCost, recommender_costs
 from sidflow.core.errors import InputError
 from sidflow.core.files import atomic_path

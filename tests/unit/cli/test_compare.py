@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from sidflow.artifacts.catalog import IMAGES
 from sidflow.artifacts.evaluation import EXPECTED, PER_QUERY
-from sidflow.cli import compare, revisions
+from sidflow.cli import compare, comparison_table, revisions
 from sidflow.cli.app import app
 from sidflow.cli.compare import compare_recommenders, compare_revisions
 from sidflow.cli.dvc import LOCK_PATH, dvc_environment, dvc_executable
@@ -164,7 +164,7 @@ def test_a_refit_in_one_of_the_two_is_said(project):
     PER_QUERY.write(_better(_table(0)), {"refit": True}, model="sasrec")
     found = compare_revisions(read_revision("before"), read_workspace(), SETTINGS)
     assert found.refitted == {"sasrec": "workspace"}
-    assert "sasrec: refitted on train + validation in workspace alone." in compare.to_text(found)
+    assert "sasrec: refitted on train + validation in workspace alone." in comparison_table.to_text(found)
     back = compare_revisions(read_workspace(), read_revision("before"), SETTINGS)
     assert back.refitted == {"sasrec": "workspace"}
     assert not compare_revisions(read_workspace(), read_workspace(), SETTINGS).refitted
@@ -185,7 +185,7 @@ def test_the_better_stands_first_and_who_is_on_one_side_only_has_no_difference(p
     rows = _rows(found)
     assert (rows["gru4rec"].before, rows["gru4rec"].difference, rows["gru4rec"].outcome) == (None, None, "")
     assert (rows["markov"].after, rows["markov"].difference) == (None, None)
-    assert "  -  " in compare.to_text(found)
+    assert "  -  " in comparison_table.to_text(found)
 
 
 def test_json_and_another_metric(project):
@@ -373,7 +373,7 @@ def test_a_pair_is_compared_on_slices_each_with_its_own_users(project):
     for name in ("one", "other", "difference", "low", "high", "detectable"):
         assert getattr(found.rows[1], name) == pytest.approx(getattr(alone, name)), name
     assert max(row.p_corrected for row in found.rows) >= alone.p_corrected
-    text = compare.to_text(found)
+    text = comparison_table.to_text(found)
     assert f"\nndcg_at_10, tail ({20 * EACH})  " in text
     assert text.endswith("cold: no test query.")
 

@@ -68,7 +68,8 @@ def compare(
     Each recommender is compared with itself in the other revision, or the two of --pair with each other, query by
     query. Results of a revision are read from DVC's cache; the files in artifacts/ stay as they are.
     """
-    from sidflow.cli.compare import check_arguments, compare_recommenders, compare_revisions, to_json, to_text
+    from sidflow.cli.compare import check_arguments, compare_recommenders, compare_revisions
+    from sidflow.cli.comparison_table import to_json, to_text
     from sidflow.cli.revisions import read_revision, read_workspace
     from sidflow.cli.slices import slices_of_tests
     from sidflow.core import params
