@@ -13,13 +13,12 @@ import numpy as np
 from experiments.results import SETTINGS, bootstrap_runs, independent_presets, read_runs
 from experiments.runs import Run
 from sidflow.evaluation.compare import LOWER_IS_BETTER
+from sidflow.evaluation.pooling import PooledEffect, pool_effects
 from sidflow.evaluation.statistics import (
     Pair,
     PairedComparison,
-    PooledEffect,
     Verdict,
     holm,
-    pool_effects,
     verdict_on_gain,
 )
 

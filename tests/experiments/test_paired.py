@@ -9,7 +9,7 @@ from experiments.runs import Run
 from experiments.tables.results import pooled_answers_table
 
 from experiments import paired, results
-from sidflow.evaluation import statistics
+from sidflow.evaluation import pooling
 
 
 def kept(monkeypatch, tmp_path, seeds):
@@ -106,9 +106,7 @@ def test_the_pool_is_that_of_each_data_sets_ratio(monkeypatch, tmp_path):
     effects = np.array([share.effect for share in answer.effects])
     assert (answer.one, answer.other) == ("mme_sid", "sasrec")
     np.testing.assert_allclose(effects, np.log([110 / 100, 120 / 100, 140 / 100]))
-    assert answer.pooled == statistics.pool_effects(
-        effects, np.array([share.standard_error for share in answer.effects])
-    )
+    assert answer.pooled == pooling.pool_effects(effects, np.array([share.standard_error for share in answer.effects]))
     # log(1 + extra / hits) with 10 and 100 of the users: by the delta method
     assert answer.effects[0].standard_error == pytest.approx(10 / 110 * np.sqrt(1 / 10 + 1 / 100), rel=0.05)
     assert answer.verdict == "undecided"
@@ -171,7 +169,7 @@ def test_a_data_set_with_the_same_ranks_is_named_and_not_pooled(monkeypatch, tmp
     real(monkeypatch, tmp_path, {"a": [some(10)], "b": [some(0)], "c": [some(20)]})
     (answer,) = paired.answer_pooled_questions()
     assert [(share.preset, share.is_pooled) for share in answer.effects] == [("a", True), ("b", False), ("c", True)]
-    assert answer.pooled == statistics.pool_effects(
+    assert answer.pooled == pooling.pool_effects(
         *(np.array([getattr(share, name) for share in answer.effects[::2]]) for name in ("effect", "standard_error"))
     )
     *_, row = pooled_answers_table([answer], 0.04).splitlines()
