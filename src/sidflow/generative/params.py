@@ -43,7 +43,7 @@ class GenerativeParams(Params):
     max_length: int = Field(
         default=20, ge=1, description="most recent items that are read; longer training parts become several windows"
     )
-    batch_size: int = Field(default=64, ge=1, description="histories a step")
+    batch_size: int = Field(default=64, ge=1, description="histories a step; of encoder_decoder: targets")
     beam: int = Field(default=50, ge=10, description="prefixes kept a level; the length of the list that is written")
     ranking: Literal["auto", "exact", "beam"] = Field(
         default="auto",

@@ -66,7 +66,7 @@ class Item:
     in_core: bool  # has enough interactions to be a candidate
     image_size: tuple[int, int] | None  # width and height in pixels
     training_count: int | None  # how often it occurs in training histories
-    views: dict[str, str]  # what the MLLM wrote, by view: `text`, `image`, `joint`
+    views: dict[str, str]  # what the writer wrote, by view: `text`, `image`, `joint`
     semantic_ids: dict[str, SemanticId]  # by modality
     neighbours: dict[str, list[Neighbour]]  # by modality, nearest first; empty where the item lacks the modality
     embeddings: dict[str, Float[np.ndarray, " d"]] = field(repr=False, compare=False)  # of modalities that it has
