@@ -59,7 +59,9 @@ class SpaceEncoder(EncoderParams):
 class Tfidf(SpaceEncoder):
     """One sparse vector per item, as wide as the vocabulary: of a space without its SVD."""
 
-    kind: Literal["tfidf"] = Field(description="tfidf: one sparse vector per item, for cooccurrence_content and candidate_ranker")
+    kind: Literal["tfidf"] = Field(
+        description="tfidf: one sparse vector per item, for cooccurrence_content and candidate_ranker"
+    )
     document: Document = Field(default="item", description=DOCUMENTS)
 
 
