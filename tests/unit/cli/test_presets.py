@@ -493,7 +493,7 @@ def test_one_modality_alone_is_aligned_to_nothing(monkeypatch) -> None:
     settings["recommenders"] = [name for name in settings["recommenders"] if not name.startswith("mme_sid")]
     settings["finetune"] = {}
     settings["generate"]["tiger"]["ids"]["modalities"] = ["text"]
-    del settings["blend"]["mme_sid_blend"]
+    settings["blend"] = {name: entry for name, entry in settings["blend"].items() if not name.startswith("mme_sid")}
     check(settings, "params.yaml")
 
 
