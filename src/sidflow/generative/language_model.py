@@ -171,13 +171,14 @@ def _rows(table: Any) -> Float[Tensor, "v d"]:
     return table.trainable_tokens_delta[ADAPTER]
 
 
-def with_id_rows(model: PreTrainedModel, ids: IdVocabulary, *, fresh: bool) -> PreTrainedModel:
+def with_id_rows(model: PreTrainedModel, ids: IdVocabulary, scale: float = 0.0) -> PreTrainedModel:
     """Return `model` with a row for each token of `ids` behind those of its words, in both tables.
 
     Args:
         model: a causal LM, in place.
         ids: the vocabulary.
-        fresh: true: rows at random, as words are distributed; false: zeros, to be replaced by trained ones.
+        scale: standard deviation of the random rows around the mean of words, in that of words; 0: zeros, to be
+            replaced by trained rows.
     """
     words = cast("Any", model.get_input_embeddings()).weight.shape[0]
     with without_library_output():
@@ -186,9 +187,9 @@ def with_id_rows(model: PreTrainedModel, ids: IdVocabulary, *, fresh: bool) -> P
     weights = (cast("Any", module).weight for module in _tables(model).values())
     for table in {id(weight): weight for weight in weights}.values():
         new = torch.zeros_like(table[words:])
-        if fresh:
+        if scale:
             old = table[:words].float()
-            new = old.mean(0) + torch.randn(new.shape) * old.std(0).to("cpu")
+            new = old.mean(0) + torch.randn(new.shape) * (scale * old.std(0)).to("cpu")
         with torch.no_grad():
             table[words:] = new.to(table)
     return model
@@ -215,7 +216,7 @@ def adapt(backbone: Backbone, ids: IdVocabulary, params: LanguageParams) -> Lang
     Raises:
         InputError: see `LanguageIdModel` and its `require_own_logits`.
     """
-    model = with_id_rows(backbone.model, ids, fresh=True)
+    model = with_id_rows(backbone.model, ids, params.token_scale)
     words = cast("Any", model.get_input_embeddings()).weight.shape[0] - ids.size
     tokens = {name: range(words, words + ids.size) for name in _tables(model)}
     adapted = _in_fp32(add_adapter(model, params.lora, tokens, "generate"))
@@ -229,7 +230,7 @@ def load_language_model(
 ) -> LanguageIdModel:
     """Return the recorded backbone with the ID tokens and the adapter in `folder`."""
     model, tokenizer = load_backbone(record, params.weights)
-    adapted = load_adapter(with_id_rows(model, ids, fresh=False), folder, params.lora)
+    adapted = load_adapter(with_id_rows(model, ids), folder, params.lora)
     return LanguageIdModel(_in_fp32(adapted), tokenizer, ids, params)
 
 

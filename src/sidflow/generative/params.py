@@ -126,6 +126,11 @@ class LanguageParams(GenerativeParams):
     )
     weights: Literal["fp32", "bf16"] = Field(default="fp32", description="of the frozen backbone: fp32 | bf16")
     lora: LoraParams = Field(default=LoraParams(), description="low-rank adaptation of the frozen backbone")
+    token_scale: float = Field(
+        default=1.0,
+        gt=0,
+        description="size of ID tokens at the start, in that of words; large ones give large logits at first",
+    )
     token_dropout: float = Field(default=0.0, ge=0, lt=1, description="share dropped of the vectors of ID tokens")
     alignment: AlignmentParams = Field(
         default=AlignmentParams(), description="tasks beside the next ID, which join IDs and words"

@@ -125,6 +125,20 @@ def test_id_tokens_train_and_words_do_not(kind):
     assert (model.output_rows()[3:] != first[[n for n, _ in trained if "delta" in n][-1]][3:]).any(1).all()
 
 
+@pytest.mark.parametrize("kind", BACKBONES[:2], ids=["tied", "untied"])
+def test_id_tokens_start_around_the_mean_of_words_at_the_size_asked_for(kind):
+    ids = item_ids(random_codes(1, len(TITLES)))
+    deviations = {}
+    for scale in (1.0, 0.25):
+        backbone = tiny_backbone(**kind)
+        torch.manual_seed(3)
+        model = tiny_language_model(ids, backbone, token_scale=scale)
+        words = model.word_rows().detach()
+        deviations[scale] = (model.output_rows().detach() - words.mean(0)) / words.std(0)
+    torch.testing.assert_close(deviations[0.25], 0.25 * deviations[1.0], atol=1e-5, rtol=1e-4)
+    assert deviations[1.0].std() == pytest.approx(1, abs=0.2)
+
+
 def test_rows_of_the_alignment_tasks():
     losses = aligned_losses()
     model, tokenizer = losses.model, losses.model.tokenizer
