@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import side_by_side  # puts `experiments` on the path
 from experiments.index_file import read_index_file
 from finished_run import add_run_option
 from quantizer_common import Run, audit, concatenate, load, train
-from side_by_side import benchmark_parser, commit, machine, write
 
 from sidflow.semantic_ids.quality import code_metrics, collision_metrics
 
@@ -93,12 +93,12 @@ def published(argument: str) -> dict[str, Any]:
 
 
 def write_rows(name: str, rows: list[dict[str, Any]], command: str, args: argparse.Namespace) -> None:
-    about = {"command": command, "machine": machine(threads=1), "commit": commit()}
-    write(f"quantizer/{name}", {"run": name, "rows": rows, **about}, args.dry, replace=args.replace)
+    about = {"command": command, "machine": side_by_side.machine(threads=1), "commit": side_by_side.commit()}
+    side_by_side.write(f"quantizer/{name}", {"run": name, "rows": rows, **about}, args.dry, replace=args.replace)
 
 
 def main() -> None:
-    parser = benchmark_parser(__doc__)
+    parser = side_by_side.benchmark_parser(__doc__)
     add_run_option(parser, action="append", default=[], required=False)
     parser.add_argument("--index", action="append", default=[], metavar="NAME=FILE")
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
