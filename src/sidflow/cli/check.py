@@ -190,10 +190,10 @@ def _check_modalities(settings: FinetuneParams, modalities: list[str], where: st
 
 
 def check_graph(settings: Mapping[str, Any], where: str) -> None:
-    """Check that a stage makes every artifact that is read, and that no two make the same.
+    """Check that a stage makes every artifact that is read, that no two make the same, and none reads its own.
 
     Raises:
-        InputError: no stage makes an artifact that is read, or two make the same.
+        InputError: no stage makes an artifact that is read, two make the same, or a blend is made of itself.
     """
     stages = dag_stages(settings)
     producers: dict[str, str] = {}
@@ -215,6 +215,23 @@ def check_graph(settings: Mapping[str, Any], where: str) -> None:
                     if entry
                     else REMEDY,
                 )
+    _check_cycles(settings.get("blend") or {}, where)
+
+
+def _check_cycles(blends: Mapping[str, Any], where: str) -> None:
+    """Check that no blend is made of itself by way of others; blends alone name recommenders to read."""
+    for name in blends:
+        reached: list[str] = [name]
+        for other in reached:
+            parts = [blends[other]["base"], blends[other]["added"]] if other in blends else []
+            if name in parts and other != name:  # `_check_blend` tells of a blend that names itself
+                raise InputError(
+                    f"{where}:blend.{name}",
+                    expected="`base` and `added` that are not made of it",
+                    found=f"{other}, which reads {name}",
+                    remedy="name another recommender in one of the two",
+                )
+            reached += [part for part in parts if part not in reached]
 
 
 def _is_produced(dep: str, outs: Mapping[str, str]) -> bool:

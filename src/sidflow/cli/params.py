@@ -84,10 +84,11 @@ def difference_lines(preset: str, within: str | None = None) -> list[str]:
 
 
 def _outermost(name: str, others: Mapping[str, Any]) -> str:
-    """Return the shortest prefix of a dotted name that no other name has."""
+    """Return the shortest prefix of a dotted name that no other name has; the name itself where one is part of it."""
     parts = name.split(".")
     prefixes = (".".join(parts[:depth]) for depth in range(1, len(parts) + 1))
-    return next(prefix for prefix in prefixes if not any(f"{other}.".startswith(f"{prefix}.") for other in others))
+    unshared = (p for p in prefixes if not any(f"{other}.".startswith(f"{p}.") for other in others))
+    return next(unshared, name)
 
 
 def _current() -> Resolved:

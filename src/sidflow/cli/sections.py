@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from sidflow.core import params
-from sidflow.core.errors import InputError, closest_names
+from sidflow.core.errors import InputError, InvalidValue, closest_names
 from sidflow.core.params import Params
 
 REMEDY = "edit params.yaml (or the preset), whose comments say what fits"
@@ -41,7 +41,7 @@ class TopParams(Params):
     recommenders: list[str] = Field(
         min_length=1, description="what is trained with all that it needs; `sidflow recommenders` changes it"
     )
-    sized_for: list[int] = Field(
+    sized_for: list[Annotated[int, Field(ge=1)]] = Field(
         default=[],
         max_length=2,
         description="core items and events that sizes were chosen for; [] = the preset chose them",
@@ -51,6 +51,12 @@ class TopParams(Params):
         max_length=1,
         description="[shared]: quantize, assign and backbone run | []: nothing needs semantic IDs",
     )
+
+    @model_validator(mode="after")
+    def _sizes_are_two(self) -> TopParams:
+        if len(self.sized_for) == 1:
+            raise InvalidValue("`sized_for` with two counts, items and events, or []", str(self.sized_for))
+        return self
 
 
 SECTIONS = {  # in the order of params.yaml

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from sidflow.cli import doctor, presets, verify
 from sidflow.cli.app import app
 from sidflow.cli.dvc import dvc_cache_folder
+from sidflow.cli.params import _outermost
 
 runner = CliRunner()
 
@@ -72,6 +73,12 @@ def test_one_section_is_compared_with_a_preset(small_project) -> None:
     assert none.stdout == "No knob of train.quick differs from preset other.\n"
     bad = runner.invoke(app, ["params", "trian", "--diff", "other"])
     assert bad.exit_code == 2 and "found `trian`. Remedy: correct the name" in bad.stderr
+
+
+def test_a_value_here_and_knobs_there_are_compared() -> None:
+    assert _outermost("train.slow.hybrid.weight", ["train.slow.hybrid"]) == "train.slow.hybrid.weight"
+    assert _outermost("train.slow.hybrid", ["train.slow.hybrid.weight"]) == "train.slow.hybrid"
+    assert _outermost("train.slow.hybrid.weight", ["train.quick"]) == "train.slow"
 
 
 def test_params_are_compared_with_a_preset(small_project) -> None:

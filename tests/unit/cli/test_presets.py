@@ -421,6 +421,11 @@ def test_the_writer_of_drawings_describes_no_real_data(name, tmp_path):
             r".*`blend: \{mme_sid_blend: null\}`",
         ),
         ({"blend": {"mme_sid_blend": {"added": "candidate_ranker"}}}, "`added` to be two other recommenders"),
+        (
+            {"blend": {"sasrec_features_blend": {"base": "mme_sid_features_blend"}}},
+            r"blend\.sasrec_features_blend: .*not made of it; found mme_sid_features_blend, which reads",
+        ),
+        ({"sized_for": [500]}, r"`sized_for` with two counts, items and events, or \[\]; found \[500\]"),
         ({"finetune": {"mme_sid": {"without": ["txt"]}}}, r"mme_sid\.without: .*collaborative, text, image.*found txt"),
         ({"finetune": {"mme_sid": {"without": ["collaborative", "text", "image"]}}}, "but not all of them"),
         (
