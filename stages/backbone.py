@@ -24,7 +24,7 @@ def main() -> None:
         if settings.kind == "scratch":
             train(settings)
         else:
-            record = record_of_pretrained(settings, params.load_param("seed"))
+            record = record_of_pretrained(settings, params.load_seed())
             check_recorded_backbone(record, settings.history)
             BACKBONE.write(record)
 
@@ -36,7 +36,7 @@ def train(settings: BackboneParams) -> None:
     from sidflow.training.checkpoint import Checkpoint
     from sidflow.training.devices import prepare_training
 
-    seed, threads = params.load_param("seed"), params.load_param("threads")
+    seed, threads = params.load_seed(), params.load_threads()
     device = prepare_training(seed, threads)
     items, scratch = ITEMS.read(), settings.scratch
     documents = item_documents(items, scratch.item_words)

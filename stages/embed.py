@@ -17,7 +17,7 @@ def main() -> None:
     """Read the catalogue and its views, run every encoder of params; files of other encoders are removed."""
     with stage("embed"):
         settings = params.load_section("embed", EmbedParams)
-        seed = params.load_param("seed")
+        seed = params.load_seed()
         items, images, semantics = ITEMS.read(), IMAGES.read(), SEMANTICS.read()
         folder = EMBEDDING.at(name="any").parent
         shutil.rmtree(folder, ignore_errors=True)

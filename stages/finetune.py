@@ -21,7 +21,7 @@ def main(model: str) -> None:
     with stage(name):
         params.require_listed(model, "finetune")
         settings = params.load_section(f"finetune.{model}", FinetuneParams)
-        seed, threads = params.load_param("seed"), params.load_param("threads")
+        seed, threads = params.load_seed(), params.load_threads()
         names = list(params.load_param("modality"))
         device = prepare_training(seed, threads)
         join_process_group(device, threads)

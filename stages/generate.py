@@ -21,7 +21,7 @@ def main(model: str) -> None:
     with stage(name):
         params.require_listed(model, "generate")
         settings = generative_entry(model, params.load_param(f"generate.{model}"), f"params.yaml:generate.{model}")
-        seed, threads = params.load_param("seed"), params.load_param("threads")
+        seed, threads = params.load_seed(), params.load_threads()
         device = prepare_training(seed, threads)
         histories, count = load_histories_for_ranking(), core_count()
         quantizer = QUANTIZER.read()

@@ -17,7 +17,7 @@ def main() -> None:
     """Read the modalities that params name, write artifacts/quantizer."""
     with stage("quantize@shared"):
         settings = params.load_section("quantize", QuantizeParams)
-        seed, threads = params.load_param("seed"), params.load_param("threads")
+        seed, threads = params.load_seed(), params.load_threads()
         modalities = {}
         for name in params.load_param("modality"):
             arrays = MODALITY.read(name=name).arrays

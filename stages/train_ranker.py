@@ -15,7 +15,7 @@ def main(model: str) -> None:
     with stage(f"train_ranker@{model}"):
         params.require_listed(model, "train_ranker")
         settings = params.load_section(f"train_ranker.{model}", CandidateRankerParams)
-        seed, threads = params.load_param("seed"), params.load_param("threads")
+        seed, threads = params.load_seed(), params.load_threads()
         fit_candidate_ranker(model, settings, load_histories_for_ranking(), core_count(), seed, threads)
 
 

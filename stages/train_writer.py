@@ -14,7 +14,7 @@ def main() -> None:
     """Write the folder of the trained writer, or the record that params ask for none."""
     with stage("train_writer"):
         settings = params.load_section("train_writer", TrainWriterParams)
-        seed, threads = params.load_param("seed"), params.load_param("threads")
+        seed, threads = params.load_seed(), params.load_threads()
         if settings.kind == "none":
             shutil.rmtree(WRITER_FOLDER, ignore_errors=True)
             WRITER.write({"kind": "none"})

@@ -39,6 +39,7 @@ from sidflow.cli.ablations import (
     model_diagnostics,
 )
 from sidflow.evaluation.params import CompareParams
+from sidflow.mme_sid.params import FinetuneParams
 
 QUANTIZER = ("quantize", "assign")
 REMADE = ("quantizer", "semantic_ids")  # their folders
@@ -122,8 +123,9 @@ def main() -> None:
     args = parser.parse_args()
     name, project = name_of(args.run), folder_of(args.run)
     kept = AblationRecord(record_path(f"ablations/{name}", replace=args.replace, resumed=True))
-    threads: int = YAML().load((project / "params.yaml").read_text())["threads"]
-    rows = applicable_rows(present(project))
+    content = YAML(typ="safe").load((project / "params.yaml").read_text())
+    threads: int = content["threads"]
+    rows = applicable_rows(present(project), FinetuneParams.model_validate(content["finetune"][MODEL]))
     for row in args.only.split(",") if args.only else rows:
         for seed in [seed for seed in args.seeds if str(seed) not in kept.runs.get(row, {})]:
             figures, gains = run_ablation(project, rows[row], seed)

@@ -12,7 +12,16 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse import csr_matrix
 
-from sidflow.artifacts.recommenders import BLEND_KEY, FACTORS, IDS, SUMMARY, ScoreFactors, refit_in, refit_metadata
+from sidflow.artifacts.recommenders import (
+    BLEND_KEY,
+    FACTORS,
+    IDS,
+    LISTS_KEY,
+    SUMMARY,
+    ScoreFactors,
+    refit_in,
+    refit_metadata,
+)
 from sidflow.blending.params import BlendParams
 from sidflow.core.errors import InputError
 from sidflow.core.tensors import Tensors
@@ -39,7 +48,9 @@ def fit_blend(name: str, settings: BlendParams, histories: Histories, items: int
     first, second = (ScoreFactors.from_arrays(file.arrays, items) for file in (base, added))
     factors = weighted_sum(first, second, choice.setting["weight"])
     arrays = factors.arrays() | ({} if ids is None else {IDS: ids})
-    FACTORS.write(arrays, {"model": name, BLEND_KEY: True, **refit_metadata(refit)}, model=name)
+    weighted = [base, added] if choice.setting["weight"] else [base]
+    lists = {LISTS_KEY: True} if all(file.metadata.get(LISTS_KEY) for file in weighted) else {}
+    FACTORS.write(arrays, {"model": name, BLEND_KEY: True, **lists, **refit_metadata(refit)}, model=name)
     SUMMARY.write(
         {
             "name": name,

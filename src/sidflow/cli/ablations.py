@@ -23,6 +23,7 @@ from sidflow.core import params
 from sidflow.core.errors import InputError
 from sidflow.evaluation.compare import paired_bootstrap, per_query_values
 from sidflow.evaluation.params import CompareParams
+from sidflow.mme_sid.params import FinetuneParams
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -58,19 +59,22 @@ class AblationRun(NamedTuple):
     diagnostics: Mapping[str, float | None]
 
 
-def applicable_rows(modalities: Sequence[str]) -> dict[str, ParamChanges]:
-    """Return the rows of the table that make sense where items have `modalities`.
+def applicable_rows(modalities: Sequence[str], settings: FinetuneParams) -> dict[str, ParamChanges]:
+    """Return the rows of the table that change the model of `settings` where items have `modalities`.
 
-    A row that removes modalities applies if `modalities` has at least one of them, and at least one other.
+    A row that removes modalities applies if the model reads at least one of them, and at least one other.
     """
+    read = [modality for modality in modalities if modality not in settings.without]
     rows: dict[str, ParamChanges] = {}
     for name, changes in ABLATION_ROWS.items():
         without = changes.get(WITHOUT)
-        removed = [modality for modality in modalities if isinstance(without, list) and modality in without]
+        removed = [modality for modality in read if isinstance(without, list) and modality in without]
         if without is None:
             rows[name] = changes
-        elif removed and len(removed) < len(modalities):
-            rows[name] = {**changes, WITHOUT: removed}
+        elif removed and len(removed) < len(read):
+            rows[name] = {**changes, WITHOUT: [*settings.without, *removed]}
+    if settings.part_weights != "frequency":
+        del rows["without frequency-aware fusion"]
     return rows
 
 
@@ -221,7 +225,8 @@ def write_ablation_table() -> str:
 
 
 def _selected_rows(only: Sequence[str] | None) -> dict[str, ParamChanges]:
-    rows = applicable_rows(list(QUANTIZER_SUMMARY.read()["modalities"]))
+    settings = params.load_section(f"finetune.{MODEL}", FinetuneParams)
+    rows = applicable_rows(list(QUANTIZER_SUMMARY.read()["modalities"]), settings)
     unknown = [name for name in only or () if name not in rows]
     if unknown:
         raise InputError(

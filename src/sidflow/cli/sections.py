@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from sidflow.core import params
 from sidflow.core.errors import InputError, InvalidValue, closest_names
-from sidflow.core.params import Params
+from sidflow.core.params import Params, Seed, Threads
 
 REMEDY = "edit params.yaml (or the preset), whose comments say what fits"
 
@@ -36,8 +36,8 @@ class TopParams(Params):
     """The values that stand in no section."""
 
     preset: str = Field(min_length=1, description="the preset that this file was written for")
-    seed: int = Field(default=42, ge=0, lt=2**32, description="of every model; the data has its own, ingest.seed")
-    threads: int = Field(default=2, ge=1, description="of every training; another count gives other bits")
+    seed: Seed = Field(default=42, description="of every model; the data has its own, ingest.seed")
+    threads: Threads = Field(default=2, description="of every training; another count gives other bits")
     recommenders: list[str] = Field(
         min_length=1, description="what is trained with all that it needs; `sidflow recommenders` changes it"
     )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
@@ -15,6 +15,9 @@ from sidflow.core.errors import InputError, first_field_error
 from sidflow.core.files import note_param, project_path
 
 PARAMS_PATH = Path("params.yaml")
+
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Threads = Annotated[int, Field(ge=1)]
 
 
 def read_yaml(path: Path, yaml: YAML | None = None) -> Any:
@@ -93,6 +96,13 @@ class Params(BaseModel):
         return frozenset()
 
 
+class TrainingParams(Params):
+    """What every training reads, outside of the sections."""
+
+    seed: Seed = 0
+    threads: Threads = 1
+
+
 P = TypeVar("P", bound=Params)
 
 
@@ -140,6 +150,24 @@ def load_param(name: str, path: Path = PARAMS_PATH) -> Any:
         content = content[part]
     note_param(name)
     return content
+
+
+def load_seed() -> int:
+    """Return the seed of every model.
+
+    Raises:
+        InputError: it is absent, or no whole number from 0 to 2**32 - 1.
+    """
+    return validate_params({"seed": load_param("seed")}, TrainingParams, str(PARAMS_PATH)).seed
+
+
+def load_threads() -> int:
+    """Return the threads of every training.
+
+    Raises:
+        InputError: they are absent, or no positive whole number.
+    """
+    return validate_params({"threads": load_param("threads")}, TrainingParams, str(PARAMS_PATH)).threads
 
 
 def require_listed(recommender: str, section: str) -> None:

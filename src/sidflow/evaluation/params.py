@@ -29,9 +29,12 @@ class EvaluateParams(Params):
     long_history: int = Field(default=20, ge=1, description="events; above that a history is long")
 
     @model_validator(mode="after")
-    def _head_and_tail_are_apart(self) -> EvaluateParams:
+    def _slices_are_apart(self) -> EvaluateParams:
         if (together := self.head_share + self.tail_share) > 1:
             raise InvalidValue("`head_share` and `tail_share` of at most 1 together", f"{together:g}")
+        if self.short_history > self.long_history:
+            found = f"{self.short_history} and {self.long_history}"
+            raise InvalidValue("`short_history` of at most `long_history`", found)
         return self
 
 

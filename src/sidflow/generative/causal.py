@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -30,7 +31,7 @@ class CausalPrompt:
     state: Float[Tensor, "b d"]
 
 
-class CausalIdModel(nn.Module):
+class CausalIdModel(nn.Module, ABC):
     """A decoder behind a start that all histories share; what training and decoding need of it.
 
     Subclasses have `decoder` (it takes `inputs_embeds`, a four-dimensional mask, positions and a cache) and the vectors
@@ -45,17 +46,17 @@ class CausalIdModel(nn.Module):
         self.ids = ids
         self.first = [int(token) for token in ids.first]
 
+    @abstractmethod
     def start(self) -> Float[Tensor, "p d"]:
         """Return the vectors that stand before every history, one at least."""
-        raise NotImplementedError
 
+    @abstractmethod
     def embed(self, tokens: Int[Tensor, "*b"]) -> Float[Tensor, "*b d"]:
         """Return the vectors of ID tokens as input."""
-        raise NotImplementedError
 
+    @abstractmethod
     def output_rows(self) -> Float[Tensor, "v d"]:
         """Return the vectors of ID tokens as output."""
-        raise NotImplementedError
 
     def masks(self, attends: Bool[Tensor, "b p s"]) -> Any:
         """Return the decoder's attention mask."""

@@ -223,7 +223,7 @@ def write_generated(name: str, refitted: Refitted[Trained, FirstFit], setup: Gen
     first, last, is_refit = refitted.choice, refitted.model, setup.params.refit
     params, ids, fitted = setup.params, setup.ids, first.fitted
     arrays = refitted.factored.arrays()
-    sharing = ids.sharing()[: setup.count]
+    sharing = ItemIds(ids.codes[: setup.count], ids.vocabulary).sharing()  # an ID that cold items share is no tie
     if (sharing > 1).any():
         leaf = CandidateTree(ids, setup.count, torch.device("cpu")).leaf
         own = leaf.max() + 1 + np.arange(setup.count)  # an item without an ID shares none

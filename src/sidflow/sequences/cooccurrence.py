@@ -101,14 +101,13 @@ def cooccurrence_counts(events: Events, weights: np.ndarray, backward: float) ->
     Returns:
         float32 CSR [n, n]: the evidence that item i gives for item j, by row i.
     """
-    before, after, values = [], [], []
-    for distance, weight in enumerate(weights, start=1):
-        first, second = pairs_at_distance(events, distance)
-        before += [first, second] if backward else [first]
-        after += [second, first] if backward else [second]
-        values += [np.full(len(first), value) for value in ([weight, weight * backward] if backward else [weight])]
-    entries = np.concatenate(values).astype(np.float32), (np.concatenate(before), np.concatenate(after))
-    return csr_matrix(entries, shape=(events.items, events.items))
+    total = csr_matrix((events.items, events.items), dtype=np.float32)
+    for distance, weight in enumerate(weights, start=1):  # one at a time: all pairs of all distances would not fit
+        counts = follower_counts(events, distance)
+        total += counts * np.float32(weight)
+        if backward:
+            total += counts.T * np.float32(weight * backward)
+    return total
 
 
 def damped_cooccurrence(events: Events, weights: np.ndarray, backward: float, damping: float) -> csr_matrix:

@@ -45,7 +45,7 @@ class TrainingSetup(NamedTuple):
 
 def load_setup(stage: str) -> TrainingSetup:
     """Read the split, seed the generators and pick the device of `stage`; do this before item vectors are made."""
-    seed, threads = params.load_param("seed"), params.load_param("threads")
+    seed, threads = params.load_seed(), params.load_threads()
     histories, device = load_histories_for_ranking(), prepare_training(seed, threads)
     return TrainingSetup(stage, histories, core_count(), seed, threads, device)
 

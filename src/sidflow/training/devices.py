@@ -89,7 +89,7 @@ def launch_processes(count: int, *command: str) -> None:
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # each process prints its own errors
-    os.environ.setdefault("OMP_NUM_THREADS", str(params.load_param("threads")))
+    os.environ.setdefault("OMP_NUM_THREADS", str(params.load_threads()))
     if sys.platform == "linux":
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     config = LaunchConfig(

@@ -8,7 +8,7 @@ import pytest
 from scipy.sparse import csr_matrix
 from tests.unit.counting.cases import leave_one_out, random_sequences, write_split
 
-from sidflow.artifacts.recommenders import FACTORS, IDS, SUMMARY, ScoreFactors, by_part, refit_metadata
+from sidflow.artifacts.recommenders import FACTORS, IDS, LISTS_KEY, SUMMARY, ScoreFactors, by_part, refit_metadata
 from sidflow.blending.fit import fit_blend, weighted_sum
 from sidflow.blending.params import BlendParams
 from sidflow.core.errors import InputError
@@ -195,6 +195,17 @@ def test_items_that_share_an_id_are_a_tie_where_their_scores_are_one(past, gener
         best = [scores[query, ids == number].max() for number in np.unique(ids)]
         assert ranking.id_rank[query] == sum(one >= best[ids[target]] for one in best)
         assert ranking.sharing[query] == ((ids == ids[target]) & (scores[query] == own)).sum() - 1
+
+
+@pytest.mark.parametrize(
+    ("base", "added", "weight", "lists"),
+    [(True, True, 0.5, True), (True, False, 0.0, True), (True, False, 0.5, False), (False, True, 0.5, False)],
+)
+def test_a_sum_of_lists_is_one_of_lists(past, base, added, weight, lists):
+    for seed, (name, is_list) in enumerate((("one", base), ("two", added))):
+        FACTORS.write(draw_factors(past, seed, "sparse").arrays(), {LISTS_KEY: True} if is_list else {}, model=name)
+    fit_blend("sum", BlendParams(base="one", added="two", weights=(weight,)), past, ITEMS)
+    assert bool(FACTORS.read(model="sum").metadata.get(LISTS_KEY)) == lists
 
 
 def test_blending_other_ids_is_refused_and_the_same_are_kept(past):

@@ -18,7 +18,7 @@ from sidflow.cli.app import app
 from sidflow.core.errors import InputError
 
 USERS = 80
-PARAMS = "preset: tiny\nseed: 42\nrecommenders: [mme_sid, markov]\ncompare: {draws: 400}\n"
+PARAMS = "preset: tiny\nseed: 42\nfinetune: {mme_sid: {}}\nrecommenders: [mme_sid, markov]\ncompare: {draws: 400}\n"
 
 
 def _table(worse: int = 0) -> pl.DataFrame:

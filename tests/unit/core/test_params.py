@@ -39,7 +39,24 @@ def test_a_section_by_its_dotted_name():
     write("seed: 3\ntrain:\n  one: {rate: 3e-4}\n  two:\n")
     assert params.load_section("train.one", Knobs) == Knobs(rate=3e-4)  # `3e-4` is a float here, as for DVC
     assert params.load_section("train.two", Knobs) == Knobs()
-    assert params.load_param("seed") == 3
+    assert params.load_param("seed") == params.load_seed() == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("seed: -1", r"params.yaml:seed: expected .*; found -1"),
+        ("seed: 4294967296", r"params.yaml:seed: expected .*; found 4294967296"),
+        ("seed: x", r"params.yaml:seed: expected .*; found 'x'"),
+        ("seed: 4.5", r"params.yaml:seed: expected .*; found 4.5"),
+        ("threads: 0", r"params.yaml:threads: expected .*; found 0"),
+        ("threads: two", r"params.yaml:threads: expected .*; found 'two'"),
+    ],
+)
+def test_a_seed_or_threads_that_no_training_can_have_are_one_line(text, message):
+    write(text)
+    with pytest.raises(InputError, match=message):
+        params.load_seed() if text.startswith("seed") else params.load_threads()
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from sidflow.cli import ablations
 from sidflow.cli.ablations import FULL_MODEL, WITHOUT, AblationRun
 from sidflow.core.params import load_params
 from sidflow.evaluation.params import CompareParams
+from sidflow.mme_sid.params import FinetuneParams
 
 
 def test_every_change_is_a_param():
@@ -20,13 +21,22 @@ def test_every_change_is_a_param():
 
 
 def test_only_rows_where_something_goes_and_something_stays():
-    assert set(ablations.applicable_rows(["collaborative", "text", "image"])) == set(ablations.ABLATION_ROWS)
-    two = ablations.applicable_rows(["collaborative", "text"])
+    whole = FinetuneParams()
+    assert set(ablations.applicable_rows(["collaborative", "text", "image"], whole)) == set(ablations.ABLATION_ROWS)
+    two = ablations.applicable_rows(["collaborative", "text"], whole)
     assert "without image" not in two
     assert two["collaborative rows alone"][WITHOUT] == ["text"]
-    one = ablations.applicable_rows(["collaborative"])
+    one = ablations.applicable_rows(["collaborative"], whole)
     assert not {"without collaborative", "collaborative rows alone"} & set(one)
     assert "without codes" in one
+
+
+def test_what_the_preset_leaves_out_stays_out():
+    tied = FinetuneParams(without=("collaborative",), part_weights="one")
+    rows = ablations.applicable_rows(["collaborative", "text", "image"], tied)
+    assert rows["without text"][WITHOUT] == ["collaborative", "text"]
+    assert not {"without collaborative", "collaborative rows alone", "without frequency-aware fusion"} & set(rows)
+    assert not {"without text", "without image"} & set(ablations.applicable_rows(["collaborative", "text"], tied))
 
 
 def test_a_row_is_the_paired_difference_from_the_whole_over_users_seeds_averaged_first():

@@ -7,9 +7,10 @@ import polars as pl
 import pytest
 import torch
 from tests.unit.generative.cases import Decoding, random_codes
-from tests.unit.generative.shop import COUNT, LOOP, served_with_beam, stage_main, write_params
+from tests.unit.generative.shop import COUNT, LOOP, served_with_beam, stage_main, write_ids, write_params
 
 from sidflow.artifacts.catalog import ITEMS
+from sidflow.artifacts.recommenders import FACTORS, IDS, SUMMARY
 from sidflow.artifacts.semantic_ids import QUANTIZER, SEMANTIC_IDS
 from sidflow.generative.audit import TOP, new_item_share
 from sidflow.generative.params import CausalParams
@@ -51,6 +52,15 @@ def test_an_item_with_an_id_from_frozen_codebooks_is_recommended_without_trainin
     SEMANTIC_IDS.write(before)
     served_with_beam("tiger", 3, monkeypatch)
     assert recommend_after(history, 3, "tiger", include_cold=True).unscored == 1  # it has no ID
+
+
+def test_an_id_that_a_new_item_shares_is_no_collision_of_the_core(shop):
+    ITEMS.write(ITEMS.read().with_columns(in_core=pl.col("item_id") != NEW))
+    write_ids([*((item % 4, item // 4) for item in range(NEW)), (0, 0)])
+    write_params(tiger={"ids": {"suffix": "none"}, "loop": LOOP | {"epochs": 1}})
+    stage_main()("tiger")
+    assert SUMMARY.read(model="tiger")["id_collision_rate"] == 0
+    assert IDS not in FACTORS.read(model="tiger").arrays
 
 
 def test_the_share_of_new_items_counts_ids_that_any_of_them_has():
