@@ -56,7 +56,7 @@ def test_an_item_with_an_id_from_frozen_codebooks_is_recommended_without_trainin
 
 def test_an_id_that_a_new_item_shares_is_no_collision_of_the_core(shop):
     ITEMS.write(ITEMS.read().with_columns(in_core=pl.col("item_id") != NEW))
-    write_ids([*((item % 4, item // 4) for item in range(NEW)), (0, 0)])
+    write_ids([*((item % 4, item // 4) for item in range(NEW)), (0, 0)], absent=())
     write_params(tiger={"ids": {"suffix": "none"}, "loop": LOOP | {"epochs": 1}})
     stage_main()("tiger")
     assert SUMMARY.read(model="tiger")["id_collision_rate"] == 0
